@@ -1,0 +1,69 @@
+"""Parameter-efficient adaptation of pretrained transformers: every strategy, one loop, one honest table.
+
+Names are imported when they are first used, so that `import adapt` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapt import data
+    from adapt.adapted import Adapted
+    from adapt.adapted import fit_model as fit
+    from adapt.adapted import load_model as load
+    from adapt.comparison import Comparison, compare
+    from adapt.spec import (
+        AdaptError,
+        Budget,
+        DataError,
+        Diverged,
+        OptionError,
+        Result,
+        Run,
+        Task,
+        Unsupported,
+    )
+    from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
+
+_PUBLIC = {
+    "Adapted": ("adapt.adapted", "Adapted"),
+    "AdaptError": ("adapt.spec", "AdaptError"),
+    "BottleneckAdapter": ("adapt.strategies", "BottleneckAdapter"),
+    "Budget": ("adapt.spec", "Budget"),
+    "Comparison": ("adapt.comparison", "Comparison"),
+    "DataError": ("adapt.spec", "DataError"),
+    "Diverged": ("adapt.spec", "Diverged"),
+    "Full": ("adapt.strategies", "Full"),
+    "Head": ("adapt.strategies", "Head"),
+    "LoRA": ("adapt.strategies", "LoRA"),
+    "OptionError": ("adapt.spec", "OptionError"),
+    "Prefix": ("adapt.strategies", "Prefix"),
+    "QLoRA": ("adapt.strategies", "QLoRA"),
+    "Result": ("adapt.spec", "Result"),
+    "Run": ("adapt.spec", "Run"),
+    "Task": ("adapt.spec", "Task"),
+    "Unsupported": ("adapt.spec", "Unsupported"),
+    "compare": ("adapt.comparison", "compare"),
+    "data": ("adapt.data", None),
+    "fit": ("adapt.adapted", "fit_model"),
+    "load": ("adapt.adapted", "load_model"),
+}
+
+__all__ = [
+    "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
+    "LoRA", "OptionError", "Prefix", "QLoRA", "Result", "Run", "Task", "Unsupported", "compare", "data", "fit", "load",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'adapt' has no attribute '{name}'")
+    module, attribute = _PUBLIC[name]
+    found = importlib.import_module(module)
+    return found if attribute is None else getattr(found, attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

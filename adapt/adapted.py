@@ -1,0 +1,245 @@
+"""An adapted model: fit it, use it, save it, load it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapt import options, params
+from adapt.backbones import Backbone, Loader, resolve
+from adapt.data import Data, load, read_texts
+from adapt.files import writable_folder, write_atomically
+from adapt.run import Fitted, OnStep, fit, run_from
+from adapt.spec import SCHEMA, AdaptError, OptionError, Result, Run, Strategy
+from adapt.strategies import make
+from adapt.tasks import KINDS
+
+MODEL_FILE = "adapt.json"
+_CHUNK = 1024
+"""Rows encoded and predicted at a time, so that a file of any size fits in memory."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A trained model with its tokenizer, task and result."""
+
+    fitted: Fitted
+    run: Run
+    backbone: Backbone
+    result: Result | None
+    """Scores and costs of the training; None after loading."""
+
+    def predict(self, texts: Any) -> list[dict[str, Any]]:
+        """Predictions in input order.
+
+        Args:
+            texts: A list of texts, or of pairs of texts; or anything that `adapt.data.read_texts` reads.
+
+        Returns:
+            For each row `label` and `probabilities` by label name; `labels` for multi-label; `value` for
+            regression.
+
+        Raises:
+            DataError: A row is not text or is empty.
+        """
+        return list(self.iterate(texts))
+
+    def iterate(self, texts: Any, *, text: str | None = None, text_pair: str | None = None) -> Iterator[dict[str, Any]]:
+        """As `predict`, chunk after chunk."""
+        from adapt.training import predict
+
+        rows = read_texts(texts, text=text, text_pair=text_pair, pair=self.run.task.pair)
+        for start in range(0, len(rows), _CHUNK):
+            examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
+            outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
+            yield from self.fitted.kind.decode(outputs)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write what is trained (safetensors) and what rebuilds the rest; `adapt.load(folder)` reads it.
+
+        Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `adapt.json` is
+        written last and holds the hash of the tensors, so that a folder cut short is never taken for whole.
+
+        Raises:
+            OptionError: The folder cannot be written.
+        """
+        path = writable_folder(folder)
+        (path / MODEL_FILE).unlink(missing_ok=True)
+        size = params.save(self.fitted.model, path)
+        export = getattr(self.run.strategy, "export", None)
+        if export is not None:
+            export(self.fitted.model, path / "peft", self.backbone.reference)
+        content = {
+            "schema": SCHEMA,
+            "reference": self.backbone.reference,
+            "kind_state": self.fitted.kind.state(),
+            "sha256": _sha256(path / params.STATE_FILE),
+            "bytes": size,
+            "spec": self.run.spec(),
+        }
+        write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        if self.result is not None:
+            write_atomically(path / "result.json", json.dumps(self.result.to_json(), indent=2) + "\n")
+        return path
+
+
+def fit_model(
+    backbone: str | Path,
+    data: Any,
+    strategy: Strategy | str = "lora",
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    **choices: Any,
+) -> Adapted:
+    """Adapt a backbone to data; the public `adapt.fit`.
+
+    Args:
+        backbone: Shipped name, local folder or hub name (see `adapt.backbones.resolve`).
+        data: `Data`, or anything that `adapt.data.load` reads.
+        strategy: A strategy, or its name.
+        seed: Decides the sample, the head's initialisation and the order of rows.
+        on_step: Called after each optimizer step with steps done, steps in all, and the loss.
+        choices: Fields of `adapt.spec.Budget` (`epochs`, `batch_size`, `learning_rate`, `precision`, ...) and of
+            the task (`metric`, `max_length`, `pooling`, `class_weights`, `max_train`, `few_shot`).
+
+    Raises:
+        AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
+    """
+    spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
+    result, fitted = fit(spec, rows, source, on_step)
+    return Adapted(fitted, spec, source, result)
+
+
+def assemble(
+    backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int = 0, **choices: Any
+) -> tuple[Run, Data, Backbone]:
+    """Everything that decides a run, checked; see `fit_model` for the arguments."""
+    unknown = [n for n in choices if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS]
+    if unknown:
+        known = ", ".join((*options.BUDGET_FIELDS, *options.TASK_OPTIONS))
+        raise OptionError(f"There is no option '{unknown[0]}'; there are {known}.")
+    chosen = options.check_strategy(make(strategy) if isinstance(strategy, str) else strategy)
+    budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
+    rows = data if isinstance(data, Data) else load(data)
+    source = resolve(backbone)
+    task = options.task_of(rows, source, **{n: v for n, v in choices.items() if n in options.TASK_OPTIONS})
+    return Run(source.source, task, chosen, budget, seed), rows, source
+
+
+def load_model(folder: str | Path, *, backbone: str | Path | None = None, device: str = "auto") -> Adapted:
+    """Load what `Adapted.save` wrote; the public `adapt.load`.
+
+    Args:
+        folder: Where it was saved.
+        backbone: Where the backbone is now, if not where it was.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        AdaptError: The folder is not whole, the backbone is another one, or a tensor is missing, extra or misshapen.
+    """
+    import dataclasses
+
+    path = Path(folder)
+    content = _read_model_file(path)
+    if _sha256(path / params.STATE_FILE) != content["sha256"]:
+        raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
+    spec = run_from(content["spec"])
+    source = resolve(backbone if backbone is not None else content["reference"])
+    if source.source.sha256 != spec.backbone.sha256:
+        raise AdaptError(
+            f"Backbone {source.reference} is not the one this model was trained on ('{spec.backbone.name}', content "
+            f"{spec.backbone.sha256[:12]}, found {source.source.sha256[:12]}); pass the right folder as backbone."
+        )
+    budget = dataclasses.replace(spec.budget, device=options.device_of(device))
+    loader = Loader(source, spec.task, budget, spec.seed)
+    tokenizer = loader.tokenizer()
+    kind = KINDS[spec.task.kind](spec.task, tokenizer)
+    kind.load_state(content["kind_state"])
+    model = spec.strategy.build(loader, spec.task)
+    params.load(model, path)
+    model.eval()
+    return Adapted(Fitted(model, kind, tokenizer, loader), dataclasses.replace(spec, budget=budget), source, None)
+
+
+def _read_model_file(path: Path) -> dict[str, Any]:
+    file = path / MODEL_FILE
+    if not file.is_file():
+        raise AdaptError(f"{path} does not hold a saved model (no {MODEL_FILE}); give the folder that fit wrote.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AdaptError(f"{file} is damaged ({error}); save the model again.") from error
+    missing = {"schema", "reference", "kind_state", "sha256", "spec"} - content.keys()
+    if missing or content["schema"] != SCHEMA:
+        raise AdaptError(f"{file} was written by another version of adapt; fit the model again.")
+    if not (path / params.STATE_FILE).is_file():
+        raise AdaptError(f"{path / params.STATE_FILE} is missing; save the model again.")
+    return content
+
+
+def write_predictions(model: Adapted, source: str | Path, target: str | Path, **columns: str | None) -> int:
+    """Predict the rows of a file and write one prediction a row, in input order.
+
+    Args:
+        model: The model.
+        source: A file that `adapt.data.read_texts` reads.
+        target: `.jsonl`, `.csv` or `.tsv`; appears whole or not at all.
+        columns: `text` and `text_pair`: names of the columns.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        OptionError: The suffix is not known or the file cannot be written.
+        DataError: The input cannot be used.
+    """
+    path = Path(target)
+    if path.suffix not in (".jsonl", ".csv", ".tsv"):
+        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .jsonl, .csv or .tsv.")
+    writable_folder(path.parent)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    written = 0
+    try:
+        with part.open("w", encoding="utf-8", newline="") as handle:
+            for line in _lines(model.iterate(source, **columns), path.suffix, handle):
+                handle.write(line)
+                written += 1
+        part.replace(path)
+    except OSError as error:
+        raise OptionError(f"Output {path} cannot be written: {error.strerror}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return written
+
+
+def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator[str]:
+    import csv
+
+    if suffix == ".jsonl":
+        for row in rows:
+            yield json.dumps(row, ensure_ascii=False) + "\n"
+        return
+    writer: Any = None
+    for row in rows:
+        flat: dict[str, Any] = {}
+        for name, value in row.items():
+            if isinstance(value, dict):
+                flat |= {f"probability_{label}": p for label, p in value.items()}
+            else:
+                flat[name] = "|".join(value) if isinstance(value, list) else value
+        if writer is None:
+            writer = csv.DictWriter(handle, list(flat), delimiter="\t" if suffix == ".tsv" else ",")
+            writer.writeheader()
+        writer.writerow(flat)
+        yield ""
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,63 @@
+"""A classification head on the mean of an encoder's last hidden states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class MeanPooling(nn.Module):
+    """An encoder followed by the mean of its last hidden states over the tokens of each row.
+
+    Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3: the pooling that served best.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """
+        Args:
+            input_ids: (batch, length).
+            attention_mask: (batch, length), 1 for tokens and 0 for padding.
+
+        Returns:
+            (batch, hidden), float32.
+        """
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)[0].float()
+        mask = attention_mask[..., None].to(hidden.dtype)
+        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+class MeanPoolingClassifier(nn.Module):
+    """Mean pooling, dropout and one linear layer."""
+
+    def __init__(self, encoder: Any, labels: int) -> None:
+        super().__init__()
+        self.config = encoder.config
+        self.features: nn.Module = MeanPooling(encoder)
+        own = getattr(self.config, "classifier_dropout", None)
+        self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.0) if own is None else own)
+        self.classifier = nn.Linear(self.config.hidden_size, labels)
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The pretrained encoder."""
+        return self.features.encoder  # type: ignore[return-value]
+
+    def forward(self, **inputs: torch.Tensor) -> SequenceClassifierOutput:
+        """
+        Args:
+            inputs: `input_ids` and `attention_mask` (batch, length), `token_type_ids` where the encoder has them.
+
+        Returns:
+            Object with `logits` (batch, labels), float32 in every precision.
+        """
+        pooled = self.features(**inputs)
+        with torch.autocast(pooled.device.type, enabled=False):
+            logits = self.classifier(self.dropout(pooled.float()))
+        return SequenceClassifierOutput(logits=logits)

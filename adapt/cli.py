@@ -1,0 +1,218 @@
+"""The command `adapt`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from adapt.spec import AdaptError, OptionError
+
+BACKBONE_HELP = "tiny-encoder (shipped), minilm (optional package), a local folder, or a hub name."
+DATA_HELP = "CSV, TSV, JSON-lines or Parquet file, a folder with train, validation and test files, or a hub name."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="adapt")
+def cli() -> None:
+    """Adapt a pretrained transformer to your data, and see what each way of doing so costs."""
+
+
+def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda command: functools.reduce(lambda c, d: d(c), reversed(decorators), command)
+
+
+_data_options = _options(
+    click.option("--text", help="Column of the text."),
+    click.option("--text-pair", help="Column of the second text of a pair."),
+    click.option("--label", help="Column of the labels."),
+    click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression"]),
+                 help="What the labels are, where they do not tell."),
+    click.option("--validation", type=float, default=0.1, show_default=True,
+                 help="Share of train cut out where there is no validation split."),
+    click.option("--test", type=float, default=0.1, show_default=True,
+                 help="Share of train cut out where there is no test split."),
+    click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of these cuts."),
+    click.option("--name", help="Name of the task in tables and file names."),
+)  # fmt: skip
+
+_training_options = _options(
+    click.option("--epochs", type=int, help="Passes over the training rows.  [default: 3]"),
+    click.option("--max-steps", type=int, help="Optimizer steps after which training ends."),
+    click.option("--batch-size", type=int, help="Rows of a forward pass.  [default: 32]"),
+    click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]"),
+    click.option("--learning-rate", type=float, help="Peak rate.  [default: each strategy's own]"),
+    click.option("--warmup", type=float, help="Share of steps with rising rate.  [default: 0.1]"),
+    click.option("--decay", type=click.Choice(["linear", "cosine", "constant"]), help="[default: linear]"),
+    click.option("--weight-decay", type=float, help="[default: 0.01]"),
+    click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]"),
+    click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: never]"),
+    click.option("--max-train", type=int, help="Training rows kept, drawn with the seed."),
+    click.option("--few-shot", type=int, metavar="K", help="Training rows kept of each class, drawn with the seed."),
+    click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: 128]"),
+    click.option("--metric", help="Validation score that chooses the epoch, and the table's column."),
+    click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
+                 help="Encoder head: mean over tokens, or the family's own.  [default: auto]"),
+    click.option("--class-weights", type=click.Choice(["none", "balanced"]), help="[default: none]"),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
+)  # fmt: skip
+
+_set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="STRATEGY.FIELD=VALUE",
+    help="Set a strategy's field; repeatable.",
+)
+
+
+@cli.command()
+@click.option("--backbone", default="tiny-encoder", show_default=True, help=BACKBONE_HELP)
+@click.option("--data", help=DATA_HELP + " Without it, the embedded task.")
+@click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+@click.option(
+    "--out", default="adapt-results", show_default=True, help="Folder of results; a comparison goes on there."
+)
+@click.option("--jobs", type=int, help="Runs done at the same time.  [default: 1; tiny backbones: one a core]")
+@_set_option
+@_data_options
+@_training_options
+def compare(
+    backbone: str, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None,
+    settings: tuple[str, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Run strategies with several seeds and print the table of accuracy against cost.
+
+    Writes OUT/runs/*.json, OUT/table.md and OUT/table.csv. With no argument, all six strategies run on a tiny encoder
+    and an embedded task, in minutes on two cores.
+    """
+    rows, choices = _read(data, rest)
+    from adapt.comparison import compare as run_comparison
+    from adapt.comparison.progress import Progress
+
+    with Progress(sys.stderr) as progress:
+        done = run_comparison(
+            backbone, rows, strategies, seeds=seeds, settings=_settings(settings), out=out, jobs=jobs,
+            on_event=progress, **choices,
+        )  # fmt: skip
+    click.echo(done.table.markdown())
+    click.echo(f"Results: {done.folder}", err=True)
+    if all(result["status"] == "failed" for result in done.results):
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.option("--backbone", required=True, help=BACKBONE_HELP)
+@click.option("--data", required=True, help=DATA_HELP)
+@click.option("--strategy", default="lora", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", required=True, help="Folder for the model.")
+@_set_option
+@_data_options
+@_training_options
+def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any) -> None:
+    """Adapt a backbone to data with one strategy and save the model to OUT."""
+    from adapt.adapted import fit_model
+    from adapt.comparison.progress import StepBar
+    from adapt.files import writable_folder
+    from adapt.strategies import make
+
+    given = _settings(settings)
+    chosen = make(strategy, given.pop(strategy, {}))
+    if given:
+        raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
+    writable_folder(out)
+    rows, choices = _read(data, rest)
+    with StepBar(sys.stderr, f"{strategy}") as bar:
+        model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
+    model.save(out)
+    assert model.result is not None
+    for split, scores in model.result.scores.items():
+        click.echo(f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    click.echo(f"Model: {out}", err=True)
+
+
+@cli.command()
+@click.argument("folder")
+@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines or Parquet file with texts.")
+@click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--text", help="Column of the text.")
+@click.option("--text-pair", help="Column of the second text of a pair.")
+def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **columns: str | None) -> None:
+    """Predict the rows of a file with the model in FOLDER, in input order."""
+    from adapt.adapted import load_model, write_predictions
+
+    count = write_predictions(load_model(folder, backbone=backbone, device=device), source, target, **columns)
+    click.echo(f"{count} predictions: {target}", err=True)
+
+
+@cli.command()
+@click.argument("folder")
+def table(folder: str) -> None:
+    """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""
+    from pathlib import Path
+
+    from adapt.comparison.store import Store
+    from adapt.comparison.table import write_table
+
+    if not (Path(folder) / "runs").is_dir():
+        raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
+    click.echo(write_table(Store(folder)).markdown())
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """`strategy.field=value` items by strategy and field."""
+    found: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        target, equals, value = pair.partition("=")
+        strategy, dot, field = target.partition(".")
+        if not (equals and dot and strategy and field):
+            raise OptionError(f"--set {pair} cannot be read; write strategy.field=value, such as lora.rank=16.")
+        found.setdefault(strategy.strip(), {})[field.strip()] = value.strip()
+    return found
+
+
+def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The data set, and the options of budget and task that were given."""
+    columns = {name: options.pop(name) for name in ("text", "text_pair", "label", "problem", "name")}
+    cuts = {
+        "validation": options.pop("validation"),
+        "test": options.pop("test"),
+        "seed": options.pop("split_seed"),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if data is None:
+        unused = [name for name, value in columns.items() if value is not None]
+        if unused:
+            raise OptionError(f"--{unused[0].replace('_', '-')} goes with --data, which is not given.")
+        return None, given
+    from adapt.data import load
+
+    return load(data, **columns, **cuts), given
+
+
+def main() -> None:
+    """Entry point: an error of ours is one line on standard error and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except AdaptError as error:
+        click.echo(f"adapt: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("adapt: stopped; the same command goes on where this one was.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

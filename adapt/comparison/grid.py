@@ -1,0 +1,132 @@
+"""The grid of strategies and seeds on one task, done where it is not done yet, as a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapt.adapted import assemble
+from adapt.backbones.source import EMBEDDED, resolve
+from adapt.comparison.runner import Event, execute
+from adapt.comparison.store import Store
+from adapt.comparison.table import Table, table_of, write_table
+from adapt.data import Data
+from adapt.options import check_strategy
+from adapt.spec import OptionError, Run, Strategy
+from adapt.strategies import STRATEGIES, make
+
+_SMALL_BYTES = 16 * 2**20
+"""Weights below which one core serves a run as well as several, so that runs are done side by side."""
+
+EMBEDDED_BUDGET: dict[str, Any] = {}
+"""What `compare` takes for the embedded task where nothing is given."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison."""
+
+    table: Table
+    """Of this comparison alone."""
+    results: list[dict[str, Any]]
+    """Contents of the result files, in the order of the grid."""
+    folder: Path
+    """Where `runs/`, `table.md` and `table.csv` are; the tables hold every run of the folder."""
+
+
+def compare(
+    backbone: str | Path = EMBEDDED,
+    data: Any = None,
+    strategies: str | Sequence[str | Strategy] = "all",
+    *,
+    seeds: int | Sequence[int] = 3,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    out: str | Path = "adapt-results",
+    jobs: int | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    **choices: Any,
+) -> Comparison:
+    """Run strategies on one task with several seeds and tabulate accuracy against cost.
+
+    A run whose result lies in `out` is not run again, so a comparison that was stopped goes on where it was.
+
+    Args:
+        backbone: Shipped name, local folder or hub name.
+        data: `Data`, or anything that `adapt.data.load` reads; None takes the embedded task.
+        strategies: `all`, names with commas between them, or a list of names and strategies.
+        seeds: How many (0, 1, ...) or which.
+        settings: Strategy name to field to value, for strategies given by name.
+        out: Folder of the results.
+        jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
+        on_event: Told when a run starts, makes a step, and ends.
+        choices: Fields of the budget and the task, as for `adapt.fit`.
+
+    Raises:
+        AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
+    """
+    chosen = strategies_of(strategies, settings or {})
+    numbers = seeds_of(seeds)
+    if jobs is not None and jobs < 1:
+        raise OptionError(f"jobs is {jobs}; give at least 1.")
+    store = Store(out)
+    if data is None:
+        data, choices = _embedded(backbone, choices)
+    first, rows, source = assemble(resolve(backbone).reference, data, chosen[0], seed=numbers[0], **choices)
+    for strategy in chosen:
+        check_strategy(strategy)
+    runs = [Run(first.backbone, first.task, strategy, first.budget, seed) for seed in numbers for strategy in chosen]
+    if jobs is None:
+        size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+        jobs = (os.cpu_count() or 1) if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
+    todo = [run for run in runs if store.read(run) is None]
+    try:
+        execute(todo, rows, source, store, jobs=jobs, on_event=on_event)
+    finally:
+        write_table(store)
+    results = [content for run in runs if (content := store.read(run, failed=True)) is not None]
+    return Comparison(table_of(results), results, store.folder)
+
+
+def _embedded(backbone: str | Path, choices: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
+    from adapt.data.embedded import embedded
+
+    defaults = EMBEDDED_BUDGET if str(backbone) == EMBEDDED else {}
+    return embedded(), {**defaults, **choices}
+
+
+def strategies_of(
+    strategies: str | Sequence[str | Strategy], settings: Mapping[str, Mapping[str, Any]]
+) -> list[Strategy]:
+    """The strategies meant.
+
+    Raises:
+        OptionError: A name or field does not exist, a strategy is named twice, or a setting has no strategy.
+    """
+    if isinstance(strategies, str):
+        strategies = list(STRATEGIES) if strategies == "all" else [s.strip() for s in strategies.split(",")]
+    for name in settings:
+        make(name, settings[name])  # a mistyped name or field is an error even where it is not run
+    chosen = [make(s, settings.get(s, {})) if isinstance(s, str) else s for s in strategies]
+    if not chosen:
+        raise OptionError(f"No strategy is given; choose 'all' or from {', '.join(STRATEGIES)}.")
+    twice = {s.name for i, s in enumerate(chosen) if s in chosen[:i]}
+    if twice:
+        raise OptionError(f"Strategy {', '.join(sorted(twice))} is given twice.")
+    idle = settings.keys() - {s.name for s in chosen}
+    if idle:
+        raise OptionError(f"Settings are given for {', '.join(sorted(idle))}, which is not among the strategies.")
+    return chosen
+
+
+def seeds_of(seeds: int | Sequence[int]) -> list[int]:
+    """
+    Raises:
+        OptionError: There is no seed, or one is negative or given twice.
+    """
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise OptionError(f"seeds is {seeds}; give how many (at least 1), or distinct numbers from 0 up.")
+    return numbers

@@ -1,0 +1,56 @@
+"""Progress on a terminal: one bar for a comparison or a training, on standard error."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, TextIO
+
+from adapt.comparison.runner import Event
+
+
+class StepBar:
+    """A bar of optimizer steps; called with steps done, steps in all, and the loss."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(file=stream, desc=name, unit="step", disable=not stream.isatty(), leave=False)
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        self._bar.total = total
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> StepBar:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._bar.close()
+
+
+class Progress:
+    """A bar a running run on a terminal; elsewhere one line for each run that ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bars: dict[str, StepBar] = {}
+
+    def __call__(self, event: Event) -> None:
+        name = f"{event.run.task.name} {event.run.strategy.name} seed {event.run.seed}"
+        key = event.run.filename()
+        if event.what == "started":
+            self._bars[key] = StepBar(self._stream, name)
+        elif event.what == "step" and event.loss is not None:
+            self._bars[key](event.done, event.total, event.loss)
+        elif event.what == "ended":
+            bar = self._bars.pop(key, None)
+            if bar is not None:
+                bar.__exit__(None, None, None)
+            print(f"{name}: {event.status}", file=self._stream, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for bar in self._bars.values():
+            bar.__exit__(kind, error, tb)

@@ -1,0 +1,291 @@
+"""The table of a comparison, made from result files alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapt.comparison.store import Store
+from adapt.files import write_atomically
+from adapt.spec import canonical
+from adapt.stats import Interval, mean_interval, paired_difference
+
+COLUMNS = (
+    "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
+    "saved_bytes", "peak_bytes", "train_seconds", "examples_per_second",
+)  # fmt: skip
+"""Columns of `table.csv`: scores and shares as fractions, sizes in bytes, times in seconds; empty: not measured."""
+
+BASELINE = "full"
+"""The row that the others are compared with; a row's name, as results give it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy on one task, over its seeds."""
+
+    task: str
+    strategy: str
+    """Name, with the settings that are not the defaults."""
+    metric: str
+    statuses: Mapping[str, str | None]
+    """Status of the runs that did not end well, with the reason of one of them."""
+    scores: Mapping[int, float]
+    """Seed to test score (validation score where there is no test split) of the runs that ended well."""
+    score: Interval | None
+    difference: Interval | None
+    """Score minus that of full fine-tuning with the same seeds."""
+    trainable: int | None
+    trainable_share: float | None
+    saved_bytes: int | None
+    peak_bytes: int | None
+    train_seconds: float | None
+    examples_per_second: float | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one task, backbone and budget, with what a reader must know about them."""
+
+    task: str
+    rows: Sequence[Row]
+    results: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one or several tasks."""
+
+    sections: Sequence[Section]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows."""
+        return [row for section in self.sections for row in section.rows]
+
+    def csv(self) -> str:
+        """The table with the columns `COLUMNS`."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self.rows:
+            score = row.score or Interval(None, None, None)  # type: ignore[arg-type]
+            values: dict[str, Any] = {
+                "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
+                "mean": _number(score.mean, 5), "ci_low": _number(score.low, 5), "ci_high": _number(score.high, 5),
+                "trainable": row.trainable, "trainable_share": _number(row.trainable_share, 6),
+                "saved_bytes": row.saved_bytes, "peak_bytes": row.peak_bytes,
+                "train_seconds": _number(row.train_seconds, 3),
+                "examples_per_second": _number(row.examples_per_second, 2),
+            }  # fmt: skip
+            writer.writerow([values[column] for column in COLUMNS])
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """The table for readers, a section for each task, with the facts below it."""
+        return "\n".join(_section(section) for section in self.sections)
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+
+def table_of(results: Iterable[Mapping[str, Any]]) -> Table:
+    """The table of result files' contents: sections by task, backbone and budget; rows by strategy and settings."""
+    sections: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        spec = result["spec"]
+        key = canonical({name: spec[name] for name in ("backbone", "task", "budget")})
+        sections.setdefault(key, []).append(result)
+    ordered = sorted(sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"]))
+    return Table([_make_section(section) for section in ordered])
+
+
+def write_table(store: Store) -> Table:
+    """Write `table.md` and `table.csv` of all runs of a folder."""
+    table = table_of(store.all())
+    write_atomically(store.folder / "table.md", table.markdown())
+    write_atomically(store.folder / "table.csv", table.csv())
+    return table
+
+
+def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(canonical(result["spec"]["strategy"]), []).append(result)
+    rows = [_make_row(group) for group in groups.values()]
+    base = next((row for row in rows if row.strategy == BASELINE), None)
+    rows = [_with_difference(row, base) for row in rows]
+    order = _strategy_order()
+    rows.sort(key=lambda row: (order.get(row.strategy.split("(")[0], len(order)), row.strategy))
+    return Section(results[0]["task"], rows, results)
+
+
+def _make_row(group: Sequence[Mapping[str, Any]]) -> Row:
+    good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
+    first = group[0]
+    metric = first["spec"]["task"]["metric"]
+    scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
+    trainable, total = _one(good, "params", "trainable"), _one(good, "params", "total")
+    return Row(
+        task=first["task"],
+        strategy=_label(first["spec"]["strategy"]),
+        metric=metric,
+        statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
+        scores=scores,
+        score=mean_interval(list(scores.values())) if scores else None,
+        difference=None,
+        trainable=trainable,
+        trainable_share=trainable / total if trainable is not None and total else None,
+        saved_bytes=_one(good, "params", "saved_bytes"),
+        peak_bytes=_one(good, "memory", "peak_bytes"),
+        train_seconds=_mean(good, "time", "train_seconds"),
+        examples_per_second=_mean(good, "throughput", "examples_per_second"),
+    )
+
+
+def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
+    return result["scores"].get("test") or result["scores"].get("validation") or {}
+
+
+def _with_difference(row: Row, base: Row | None) -> Row:
+    from dataclasses import replace
+
+    if base is None or row is base:
+        return row
+    seeds = sorted(row.scores.keys() & base.scores.keys())
+    if not seeds:
+        return row
+    return replace(row, difference=paired_difference([row.scores[s] for s in seeds], [base.scores[s] for s in seeds]))
+
+
+def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:
+    return [r[group][field] for r in results if r[group][field] is not None]
+
+
+def _one(results: Sequence[Mapping[str, Any]], group: str, field: str) -> int | None:
+    """Largest over seeds: counts agree, peaks differ by little."""
+    values = _values(results, group, field)
+    return int(max(values)) if values else None
+
+
+def _mean(results: Sequence[Mapping[str, Any]], group: str, field: str) -> float | None:
+    values = _values(results, group, field)
+    return sum(values) / len(values) if values else None
+
+
+def _label(strategy: Mapping[str, Any]) -> str:
+    """The strategy's name and the fields that are not as they are by default."""
+    from adapt.spec import fields_of
+    from adapt.strategies import STRATEGIES, make
+
+    name = str(strategy["name"])
+    defaults = fields_of(make(name)) if name in STRATEGIES else {}
+    changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k != "name" and defaults.get(k) != v]
+    return f"{name}({', '.join(changed)})" if changed else name
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _strategy_order() -> dict[str, int]:
+    from adapt.strategies import STRATEGIES
+
+    return {name: i for i, name in enumerate(STRATEGIES)}
+
+
+def _number(value: float | None, digits: int) -> float | str:
+    return "" if value is None else round(value, digits)
+
+
+def _section(section: Section) -> str:
+    metric = section.rows[0].metric.replace("_", " ")
+    head = ["strategy", f"{metric} (95 % CI)", "seeds", "difference to full", "trainable", "share", "saved",
+            "peak memory", "train time", "examples/s"]  # fmt: skip
+    lines = [f"### {_escape(section.task)}", "", _line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    for row in section.rows:
+        bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
+        score = _interval(row.score) if row.score else ""
+        lines.append(_line([
+            _escape(row.strategy),
+            _escape(", ".join(part for part in (score, bad) if part)),
+            str(len(row.scores)),
+            _interval(row.difference, signed=True) if row.difference else "",
+            "" if row.trainable is None else f"{row.trainable:,}",
+            "" if row.trainable_share is None else f"{100 * row.trainable_share:.2f} %",
+            _size(row.saved_bytes),
+            _size(row.peak_bytes),
+            "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
+            "" if row.examples_per_second is None else f"{row.examples_per_second:.0f}",
+        ]))  # fmt: skip
+    return "\n".join([*lines, "", *_facts(section.results), ""])
+
+
+def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader must know: data, backbone, budget, tuning, seeds, hardware, versions."""
+    first = next((r for r in results if r["status"] == "ok"), results[0])
+    spec, environment = first["spec"], first["environment"]
+    task, budget = spec["task"], spec["budget"]
+    sizes = ", ".join(f"{n:,} {split}" for split, n in task["rows"].items())
+    sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
+    sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
+    split = "test" if any("test" in r["scores"] for r in results) else "validation"
+    steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
+    tuned = (
+        f"learning rate {budget['learning_rate']:g} for all"
+        if budget["learning_rate"] is not None
+        else "each strategy's default learning rate, not tuned on this task"
+    )
+    rates = {_label(r["spec"]["strategy"]): r["settings"]["learning_rate"] for r in results}
+    seeds = sorted({r["seed"] for r in results})
+    versions = environment.get("versions", {})
+    named = ", ".join(f"{name} {v}" for name, v in versions.items() if v)
+    dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
+    return [
+        f"- Data: {_escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
+        f"texts cut to {task['max_length']} tokens; scored on {split}, at the epoch with the best validation "
+        f"{task['metric'].replace('_', ' ')}.",
+        f"- Backbone: {_escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), "
+        f"{task['pooling']} pooling.",
+        f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
+        f"{dropout}; {tuned} ({', '.join(f'{_escape(k)} {v:g}' for k, v in sorted(rates.items()) if v)}).",
+        f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
+        "strategy; intervals are Student's t over seeds, differences paired by seed.",
+        "- Memory: peak of the training process, libraries included (CPU), or of torch's allocator (CUDA); time: "
+        "training steps without scoring.",
+        f"- Hardware: {_escape(str(environment.get('hardware', 'unknown')))}, {environment.get('device')}, "
+        f"{environment.get('threads')} threads; {named}.",
+    ]
+
+
+def _interval(interval: Interval, signed: bool = False) -> str:
+    """In points of a hundred."""
+    sign = "+" if signed else ""
+    text = f"{100 * interval.mean:{sign}.1f}"
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"
+
+
+def _size(value: int | None) -> str:
+    if value is None:
+        return ""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= factor:
+            return f"{value / factor:.1f} {unit}"
+    return f"{value} B"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape(text: str) -> str:
+    """Text from names and messages, which must not become markup."""
+    text = " ".join(text.split())
+    for character in "\\`*_{}[]<>|#":
+        text = text.replace(character, "\\" + character) if character in "\\`*_|" else text
+    return text.replace("<", "&lt;").replace(">", "&gt;")

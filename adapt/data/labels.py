@@ -1,0 +1,235 @@
+"""What the labels mean: which problem they pose, the classes, and which values cannot be used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from adapt.data.columns import INTEGER, NUMBER, blank
+from adapt.data.files import Table
+from adapt.spec import DataError, OptionError, Problem
+
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+Raw = Mapping[str, list[Any]]
+Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
+
+
+def encode(
+    tables: Mapping[str, Table], columns: Mapping[str, str], problem: Problem | None = None
+) -> tuple[Problem, tuple[str, ...], dict[str, list[Any]]]:
+    """What the labels of all splits mean, and their canonical form.
+
+    Args:
+        tables: Split to table; "train" decides the classes.
+        columns: Split to its label column.
+        problem: Overrides what the values suggest.
+
+    Returns:
+        The problem; the label names in index order; and split to labels: class indices, 0/1 lists as long as
+        the names, or floats.
+
+    Raises:
+        DataError: A label is missing, of mixed type, not finite or not among those of train; or there is
+            one class only.
+        OptionError: The problem asked for does not exist or does not fit the values.
+    """
+    if problem is not None and problem not in get_args(Problem):
+        raise OptionError(f"problem={problem!r} is unknown; choose one of {', '.join(get_args(Problem))}")
+    raw = {split: _present(table, columns[split]) for split, table in tables.items()}
+    _give_types(tables, raw)
+    kind = _one_kind(tables, raw)
+    whole = kind == "float" and all(value.is_integer() for values in raw.values() for value in values)
+    if problem is None:
+        problem = "multi_label" if kind == "list" else "single_label" if kind != "float" or whole else "regression"
+    if (problem == "multi_label") != (kind == "list"):
+        needs = "a list of labels in each row" if problem == "multi_label" else "one label in each row"
+        raise OptionError(
+            f"{tables['train'].where}: problem={problem!r} needs {needs}; "
+            f"column {columns['train']!r} holds {_PLURAL[kind]}"
+        )
+    if problem == "regression":
+        return problem, (), _regression(tables, raw)
+    if whole:
+        raw = {split: [int(value) for value in values] for split, values in raw.items()}
+    order = tables["train"].classes.get(columns["train"])
+    names, encoded = (_multi_label if kind == "list" else _single_label)(tables, raw, order)
+    for name in names:
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise DataError(
+                f"{tables['train'].where}: label {name!r} holds half of a surrogate pair, "
+                f"which is no character; mend it"
+            )
+    return problem, names, encoded
+
+
+def withheld(table: Table, column: str | None, train: Table, train_column: str | None) -> bool:
+    """Whether every label is -1 while train's are not: how hub sets withhold the labels of a test split."""
+
+    def unknown(values: Table, name: str | None) -> Iterator[bool]:
+        return (str(value) in ("-1", "-1.0") for value in values.column(str(name)))
+
+    return table.rows > 0 and all(unknown(table, column)) and not any(unknown(train, train_column))
+
+
+_PLURAL = {"bool": "booleans", "int": "integers", "float": "numbers", "str": "strings", "list": "lists"}
+
+
+def _present(table: Table, column: str) -> list[Any]:
+    """The labels as plain Python values, class indices replaced by their names; none is missing."""
+    values = table.column(column)
+    if not table.untyped:
+        values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+    names = table.classes.get(column)
+    if names is not None:
+        values = [_class_name(table, row, value, names) for row, value in enumerate(values)]
+    values = [value.strip() if isinstance(value, str) else value for value in values]
+    bad = [row for row, value in enumerate(values) if value is None or value == ""]
+    if bad:
+        raise blank(table, column, "label", bad)
+    return values
+
+
+def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_class_name(table, row, item, names) for item in value]
+    if value is None or value == -1:
+        return None
+    if not isinstance(value, int) or not 0 <= value < len(names):
+        raise DataError(f"{table.at(row)}: label {value!r} is no index of the {len(names)} class names; mend it")
+    return names[value]
+
+
+def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> None:
+    """Turn the strings of untyped tables into numbers where all of them, in every split, are numbers."""
+    untyped = [split for split, table in tables.items() if table.untyped]
+    strings = {value for split in untyped for value in raw[split]}
+    if any(isinstance(value, str) for split in raw if split not in untyped for value in raw[split]):
+        return
+    if all(INTEGER.fullmatch(s) for s in strings):
+        convert: Any = int
+    elif all(NUMBER.fullmatch(s) or _NOT_FINITE.fullmatch(s) for s in strings) and any(map(NUMBER.fullmatch, strings)):
+        convert = float
+    else:
+        return
+    for split in untyped:
+        raw[split] = [convert(value) for value in raw[split]]
+
+
+def _one_kind(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> str:
+    """The name of the one type that all labels have; integers beside floats become floats."""
+    first: dict[str, str] = {}
+    for split, values in raw.items():
+        for row, value in enumerate(values):
+            kind = "list" if isinstance(value, list | tuple) else type(value).__name__
+            if kind not in _PLURAL:
+                raise DataError(
+                    f"{tables[split].at(row)}: label {value!r:.60} is a {kind}; give a string, a number or a list"
+                )
+            if kind not in first:
+                first[kind] = f"{tables[split].at(row)} holds {value!r:.60}"
+            if kind in ("int", "float") and not abs(value) < 1e300:  # also true of NaN
+                raise DataError(
+                    f"{tables[split].at(row)}: label {value!r:.60} is not finite; mend it or take the row out"
+                )
+    if set(first) == {"int", "float"}:
+        for split, values in raw.items():
+            raw[split] = [float(value) for value in values]
+        return "float"
+    if len(first) > 1:
+        (a, where_a), (b, where_b) = list(first.items())[:2]
+        raise DataError(
+            f"labels are of mixed types: {where_a} ({_PLURAL[a]}), {where_b} ({_PLURAL[b]}); write them all as one type"
+        )
+    return next(iter(first))
+
+
+def _regression(tables: Mapping[str, Table], raw: Raw) -> dict[str, list[Any]]:
+    for split, values in raw.items():
+        for row, value in enumerate(values):
+            if isinstance(value, str) and not (tables[split].untyped and NUMBER.fullmatch(value)):
+                raise DataError(
+                    f"{tables[split].at(row)}: label {value!r} is not a number, as regression needs; mend it"
+                )
+    return {split: [float(value) for value in values] for split, values in raw.items()}
+
+
+def _unseen(table: Table, row: int, split: str, value: Any) -> DataError:
+    return DataError(
+        f"{table.at(row)}: label {value!r} is in {split} but not in train; "
+        f"add examples of it to train, or take its rows out of {split}"
+    )
+
+
+def _single_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None) -> Encoded:
+    seen = set(raw["train"])
+    if len(seen) == 1:
+        raise DataError(
+            f"{tables['train'].where}: every label is {raw['train'][0]!r}; "
+            f"a classifier needs rows of two classes at least"
+        )
+    classes = sorted(seen) if order is None else order
+    index = {value: i for i, value in enumerate(classes)}
+    for split, values in raw.items():
+        for row, value in enumerate(values):
+            if value not in seen:
+                raise _unseen(tables[split], row, split, value)
+    return tuple(map(str, classes)), {split: [index[value] for value in values] for split, values in raw.items()}
+
+
+def _multi_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None) -> Encoded:
+    lists = {split: [_items(tables[split], row, v) for row, v in enumerate(raw[split])] for split in raw}
+    kinds = {type(item) for values in lists.values() for items in values for item in items}
+    if len(kinds) > 1:
+        found = " and ".join(sorted(_PLURAL[kind.__name__] for kind in kinds))
+        raise DataError(f"{tables['train'].where}: label lists hold {found}; make all of one type")
+    width = _multi_hot(tables, lists) if kinds == {int} and order is None else None
+    if width is not None:
+        classes: Sequence[Any] = range(width)
+        lists = {
+            split: [[i for i, bit in enumerate(bits) if bit] for bits in values] for split, values in lists.items()
+        }
+    seen = {item for items in lists["train"] for item in items}
+    if not seen:
+        raise DataError(f"{tables['train'].where}: no row has any label; give rows of every label")
+    if width is None:
+        classes = sorted(seen) if order is None else order
+    for split, values in lists.items():
+        for row, items in enumerate(values):
+            for item in items:
+                if item not in seen:
+                    raise _unseen(tables[split], row, split, item)
+    names = tuple(map(str, classes))
+    return names, {s: [[int(c in items) for c in classes] for items in values] for s, values in lists.items()}
+
+
+def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for item in items:
+        if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
+            item = int(item)
+        if not isinstance(item, int | str) or item == "":
+            raise DataError(f"{table.at(row)}: {item!r:.60} in the list of labels is no string and no integer; mend it")
+        found.append(item.strip() if isinstance(item, str) else item)
+    return found
+
+
+def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
+    """Length of the 0/1 lists, or None where the lists name class indices.
+
+    Lists of differing length whose items rise, such as [0] and [0, 1], name indices.
+    """
+    if any(item not in (0, 1) for values in lists.values() for items in values for item in items):
+        return None
+    width = len(lists["train"][0])
+    rising = all(list(items) == sorted(set(items)) for values in lists.values() for items in values)
+    for split, values in lists.items():
+        for row, items in enumerate(values):
+            if len(items) != width:
+                if rising:
+                    return None
+                raise DataError(
+                    f"{tables[split].at(row)}: {len(items)} zeros and ones where the first row has {width}; "
+                    f"give one for each label in every row"
+                )
+    return width if width > 1 else None

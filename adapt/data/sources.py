@@ -1,0 +1,198 @@
+"""Reading what the caller has into tables: files, folders, hub names, data frames, data sets, lists.
+
+Everything becomes a `Table`, so that nothing after this file asks where the rows came from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapt.data.files import SUFFIXES, Table, classes_of, listing, nearest, no_duplicates, read_file
+from adapt.spec import DataError, OptionError
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+
+SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""Split to the names that mean it, as file names and as keys."""
+_SPLIT_OF = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
+_HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
+
+
+def read(source: Any, *, config: str | None = None, revision: str | None = None) -> tuple[str, dict[str, Table]]:
+    """Read any source that `adapt.data.load` takes.
+
+    Returns:
+        A readable name, and the tables of the splits that are there; "train" always is.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        named, known = os.fspath(source), path.suffix.casefold() in SUFFIXES
+        hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(source) and not path.exists()
+        if hub:
+            return str(named), _dataset_dict(_load_hub(str(named), config, revision), str(named))
+        _local_only(config, revision)
+        if path.is_dir():
+            return path.resolve().name, _folder(path)
+        return path.stem, {"train": read_file(path)}
+    _local_only(config, revision)
+    import datasets
+
+    if isinstance(source, datasets.DatasetDict):
+        return "data", _dataset_dict(source, "the DatasetDict")
+    if isinstance(source, Mapping) and source and ("train" in source or set(source) <= set(_SPLIT_OF)):
+        return "data", _by_split(source)
+    return "data", {"train": _one(source)}
+
+
+def read_rows(source: Any) -> Table:
+    """Read one table without labels: a file, or rows in memory (also plain texts, or pairs of texts)."""
+    if isinstance(source, str | os.PathLike):
+        return read_file(Path(source).expanduser())
+    if _is_list(source):
+        texts = _plain(source)
+        if not texts or not isinstance(texts[0], Mapping):
+            return _lists(texts, None, "the texts")
+    return _one(source)
+
+
+def column_of(dataset: datasets.Dataset, name: str) -> list[Any]:
+    """The values of one column as plain Python objects, whatever the format set on the data set."""
+    return dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
+
+
+def _local_only(config: str | None, revision: str | None) -> None:
+    for option, value in (("config", config), ("revision", revision)):
+        if value is not None:
+            raise OptionError(f"{option}={value!r} is for data sets of the hub; leave it out for local data")
+
+
+def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, config, revision=revision)
+    except Exception as error:  # the client raises a dozen kinds; all mean that the rows cannot be had
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{name!r}: no such file or folder, and the Hugging Face hub could not give it either "
+            f"({reason}); check the spelling, the network and HF_HUB_OFFLINE, or give a path that exists"
+        ) from error
+
+
+def _dataset_dict(source: Mapping[str, datasets.Dataset], where: str) -> dict[str, Table]:
+    known = {k: v for k, v in source.items() if k in _SPLIT_OF}  # hub sets have splits that we have no use for
+    if "train" not in known:
+        raise DataError(f"{where}: no split 'train' (it has {listing(list(source))}); give one")
+    return _by_split(known, f"{where}, ")
+
+
+def _by_split(source: Mapping[str, Any], prefix: str = "") -> dict[str, Table]:
+    tables: dict[str, Table] = {}
+    for key, value in source.items():
+        split = _SPLIT_OF.get(key)
+        if split is None:
+            hint = nearest(str(key), list(_SPLIT_OF))
+            raise DataError(f"unknown split {key!r} beside 'train'; splits are {listing(list(SPLITS))}{hint}")
+        if split in tables:
+            raise DataError(f"two splits mean {split!r} ({listing(list(source))}); keep one")
+        tables[split] = _one(value, f"{prefix}split {key!r}")
+    if "train" not in tables:
+        raise DataError(f"no split 'train' (given: {listing(list(source))}); give one")
+    return tables
+
+
+def _folder(folder: Path) -> dict[str, Table]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        split = _SPLIT_OF.get(path.stem.casefold())
+        if split is None or path.suffix.casefold() not in SUFFIXES or not path.is_file():
+            continue
+        if split in files:
+            raise DataError(f"{folder}: both {files[split].name!r} and {path.name!r} are the {split} split; keep one")
+        files[split] = path
+    if "train" not in files:
+        there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
+        raise DataError(
+            f"{folder}: no train file (it holds {there}); name one train.csv, .tsv, .jsonl, .json or .parquet"
+        )
+    return {split: read_file(path) for split, path in files.items()}
+
+
+def _one(source: Any, where: str | None = None) -> Table:
+    """One table from a file or from an object in memory."""
+    import datasets
+    import pandas
+
+    if isinstance(source, str | os.PathLike):
+        return read_file(Path(source).expanduser())
+    if isinstance(source, pandas.DataFrame):
+        return _frame(source, where or "the DataFrame")
+    if isinstance(source, datasets.Dataset):
+        features = source.features
+        return Table(
+            where or "the Dataset", tuple(features), len(source), lambda name: column_of(source, name),
+            classes=classes_of(features),
+        )  # fmt: skip
+    if isinstance(source, Mapping):
+        return _columns(source, where or "the columns")
+    if isinstance(source, Sequence):
+        rows = list(source)
+        if rows and all(isinstance(row, Mapping) for row in rows):
+            names = tuple(dict.fromkeys(str(name) for row in rows for name in row))
+            return Table(where or "the rows", names, len(rows), lambda name: [row.get(name) for row in rows])
+        if len(rows) == 2 and all(_is_list(part) for part in rows):
+            return _lists(_plain(rows[0]), _plain(rows[1]), where or "the lists")
+    raise DataError(
+        f"{where or 'the data'}: cannot read {type(source).__name__} as a table; give a path, "
+        f"a DataFrame, a Dataset, a dict of columns, a list of dicts, or (texts, labels) as two lists"
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "tolist") or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
+
+
+def _plain(values: Any) -> list[Any]:
+    """A list of Python objects from a list, tuple, array or series."""
+    return values.tolist() if hasattr(values, "tolist") else list(values)
+
+
+def _lists(texts: list[Any], labels: list[Any] | None, where: str) -> Table:
+    columns: dict[str, list[Any]] = {"text": texts}
+    if texts and isinstance(texts[0], list | tuple):
+        for row, pair in enumerate(texts):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise DataError(f"{where}, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
+        columns = {"text": [pair[0] for pair in texts], "text_pair": [pair[1] for pair in texts]}
+    return _columns(columns if labels is None else {**columns, "label": labels}, where)
+
+
+def _columns(source: Mapping[Any, Any], where: str) -> Table:
+    columns: dict[str, list[Any]] = {}
+    for name, values in source.items():
+        if not _is_list(values):
+            raise DataError(f"{where}: {name!r} is a {type(values).__name__}, not a list of values; give one a row")
+        columns[str(name)] = _plain(values)
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
+        raise DataError(f"{where}: lengths differ ({counts} values); give one of each a row")
+    rows = next(iter(lengths.values()), 0)
+    return Table(where, tuple(columns), rows, columns.__getitem__)
+
+
+def _frame(frame: pandas.DataFrame, where: str) -> Table:
+    names = [str(name) for name in frame.columns]
+    no_duplicates(names, where)
+
+    def column(name: str) -> list[Any]:
+        values = frame.iloc[:, names.index(name)]
+        return [value if there else None for value, there in zip(values.tolist(), values.notna(), strict=True)]
+
+    return Table(where, tuple(names), len(frame), column)

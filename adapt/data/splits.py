@@ -1,0 +1,231 @@
+"""Choosing rows: cutting splits from train, few-shot samples, smaller training sets.
+
+Every choice keeps the order of the rows and depends on nothing but the labels and a generator seeded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapt.data.sources import column_of
+from adapt.spec import DataError, OptionError, Problem
+
+if TYPE_CHECKING:
+    import datasets
+    import numpy
+
+
+def generator(seed: int, stream: int = 0) -> numpy.random.Generator:
+    """A generator of its own for each seed and stream."""
+    import numpy
+
+    if not isinstance(seed, int) or seed < 0:
+        raise OptionError(f"seed={seed!r}: give an integer of zero or more")
+    return numpy.random.default_rng([seed, stream])
+
+
+def check_options(shares: Mapping[str, float], seed: int) -> None:
+    """Check what `cut_missing` will be asked.
+
+    Raises:
+        OptionError: A share is no number from 0 (no such split) to below 1, or the shares leave nothing to
+            train on, or the seed is no integer of zero or more.
+    """
+    for option, value in shares.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise OptionError(f"{option}={value!r}: give the share of the rows to cut out, from 0 to below 1")
+    if sum(shares.values()) >= 1:
+        given = " and ".join(f"{option}={value!r}" for option, value in shares.items())
+        raise OptionError(f"{given} leave no rows to train on; give shares that sum to less than 1")
+    generator(seed)
+
+
+def cut_missing(
+    labels: Sequence[Any],
+    problem: Problem,
+    names: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+    *,
+    where: str,
+) -> dict[str, list[int]]:
+    """Cut splits out of train.
+
+    Args:
+        labels: Canonical labels of train's rows.
+        problem: What the labels are.
+        names: Label names, for the error.
+        shares: Split to the share of train's rows that it gets; none for 0.
+        seed: The same seed cuts the same rows; the test split does not depend on the validation share.
+        where: What an error calls train.
+
+    Returns:
+        Split, with "train", to rising row numbers.
+
+    Raises:
+        DataError: Too few rows; or a class has a single example, which cannot be in two splits.
+    """
+    shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
+    if shares and problem == "single_label":
+        single = [names[i] for i, rows in enumerate(_rows_of(labels)) if len(rows) == 1]
+        if single:
+            more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
+            hint = ", or problem='regression'" if all(_is_number(name) for name in names) else ""
+            raise DataError(
+                f"{where}: label {single[0]!r}{more} has one example, so that no {' and no '.join(shares)} "
+                f"split with a share of each class can be cut; add examples, give those splits, or pass "
+                f"{' and '.join(f'{split}=0' for split in shares)}{hint}"
+            )
+    parts: dict[str, list[int]] = {}
+    left = list(range(len(labels)))
+    for stream, (split, share) in enumerate(shares.items(), 1):
+        share = share * len(labels) / len(left)  # a share of the rows there were at first
+        stay, out = cut([labels[i] for i in left], problem, share, generator(seed, stream), where=where)
+        parts[split] = [left[i] for i in out]
+        left = [left[i] for i in stay]
+    return {"train": left, **parts}
+
+
+def _is_number(name: str) -> bool:
+    return name.lstrip("+-").replace(".", "", 1).isdigit()
+
+
+def cut(
+    labels: Sequence[Any], problem: Problem, share: float, rng: numpy.random.Generator, *, where: str
+) -> tuple[list[int], list[int]]:
+    """Divide rows in two, each class in proportion for single_label problems.
+
+    Args:
+        labels: Canonical labels of the rows to divide.
+        problem: What the labels are.
+        share: Part of the rows to cut out, above 0 and below 1.
+        rng: Source of the choice.
+        where: What an error calls the rows.
+
+    Returns:
+        Indices that stay and indices cut out, both rising. Every class (or label of a list) that was there
+        stays in the first; a class of two rows or more is in the second too.
+
+    Raises:
+        DataError: Too few rows.
+    """
+    size = max(1, round(share * len(labels)))
+    if len(labels) < 2:
+        raise DataError(f"{where}: {len(labels)} row cannot be divided; add rows, or give every split")
+    if problem == "single_label":
+        rows = [r for r in _rows_of(labels) if r]
+        sizes = _quotas([len(r) for r in rows], size, [len(r) - 1 for r in rows])
+        chosen = [int(i) for r, n in zip(rows, sizes, strict=True) for i in rng.choice(r, n, replace=False)]
+    elif problem == "multi_label":
+        chosen = _spare(labels, size, rng)
+        if not chosen:
+            raise DataError(f"{where}: no row can be cut out without taking a label's last example; add rows")
+    else:
+        chosen = rng.permutation(len(labels))[: min(size, len(labels) - 1)].tolist()
+    out = set(chosen)
+    return [i for i in range(len(labels)) if i not in out], sorted(out)
+
+
+def few_shot(
+    dataset: datasets.Dataset, problem: Problem, k: int, seed: int, *, names: Sequence[str] = ()
+) -> datasets.Dataset:
+    """A sample of k rows a class, in the order of the data set.
+
+    For multi_label problems every label has at least k rows; a row counts for each of its labels.
+
+    Args:
+        dataset: Rows in canonical form, as in `Data.splits`.
+        problem: What the labels are.
+        k: Rows a class, 1 or more.
+        seed: The same seed draws the same rows.
+        names: Label names, for the error.
+
+    Raises:
+        OptionError: Regression, which has no classes; or k below 1.
+        DataError: A class has fewer than k rows.
+    """
+    if problem == "regression":
+        raise OptionError("few_shot draws k rows of each class and regression has none; use max_train instead")
+    _positive("few_shot", k)
+    rng, labels = generator(seed), column_of(dataset, "label")
+    rows = _rows_of(labels)
+    short = {i: len(r) for i, r in enumerate(rows) if 0 < len(r) < k}
+    if short:
+        shown = ", ".join(f"{names[i] if i < len(names) else i!r} ({n})" for i, n in list(short.items())[:5])
+        more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+        raise DataError(
+            f"few_shot={k}: too few training rows of {shown}{more}; ask for {min(short.values())} at most, or add rows"
+        )
+    chosen: set[int] = set()
+    for indices in sorted(rows, key=len):  # rare labels first: their rows count for the common ones
+        missing = k - len(chosen.intersection(indices))
+        free = [i for i in indices if i not in chosen]
+        if missing > 0 and free:
+            chosen.update(rng.choice(free, missing, replace=False).tolist())
+    return dataset.select(sorted(chosen))
+
+
+def subsample(dataset: datasets.Dataset, problem: Problem, n: int, seed: int) -> datasets.Dataset:
+    """A sample of n rows in the order of the data set, or all of them where there are no more.
+
+    For single_label problems each class keeps its share, and at least one row where n allows.
+
+    Raises:
+        OptionError: n below 1.
+    """
+    _positive("max_train", n)
+    if n >= len(dataset):
+        return dataset
+    rng = generator(seed)
+    if problem == "single_label":
+        rows = [r for r in _rows_of(column_of(dataset, "label")) if r]
+        if n >= len(rows):
+            counts = [len(r) for r in rows]
+            sizes = _quotas(counts, n, counts)
+            chosen = [i for r, m in zip(rows, sizes, strict=True) for i in rng.choice(r, m, replace=False).tolist()]
+            return dataset.select(sorted(chosen))
+    return dataset.select(sorted(rng.choice(len(dataset), n, replace=False).tolist()))
+
+
+def _positive(option: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise OptionError(f"{option}={value!r}: give a number of rows, 1 or more")
+
+
+def _rows_of(labels: Sequence[Any]) -> list[list[int]]:
+    """The rows of each class, in index order; a row with several labels is under each."""
+    found: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        for index in [label] if isinstance(label, int) else [i for i, bit in enumerate(label) if bit]:
+            found.setdefault(index, []).append(row)
+    return [found.get(index, []) for index in range(max(found, default=-1) + 1)]
+
+
+def _quotas(counts: Sequence[int], total: int, caps: Sequence[int]) -> list[int]:
+    """Rows to take of each class: its share of the total, at least one and at most its cap.
+
+    Largest remainders go first. The sum is the total unless the ones or the caps forbid it.
+    """
+    shares = [total * count / sum(counts) for count in counts]
+    sizes = [min(cap, max(1, int(share))) for share, cap in zip(shares, caps, strict=True)]
+    while sum(sizes) > total and max(sizes) > 1:
+        most = max((i for i, n in enumerate(sizes) if n > 1), key=lambda i: sizes[i] - shares[i])
+        sizes[most] -= 1
+    while sum(sizes) < total and any(n < cap for n, cap in zip(sizes, caps, strict=True)):
+        open_ = (i for i, cap in enumerate(caps) if sizes[i] < cap)
+        sizes[max(open_, key=lambda i: shares[i] - sizes[i])] += 1
+    return sizes
+
+
+def _spare(labels: Sequence[Sequence[int]], size: int, rng: numpy.random.Generator) -> list[int]:
+    """Up to `size` random rows without which every label still has a row."""
+    left = [sum(bits) for bits in zip(*labels, strict=True)]
+    chosen: list[int] = []
+    for row in rng.permutation(len(labels)).tolist():
+        if len(chosen) == size or len(chosen) == len(labels) - 1:
+            break
+        if all(left[i] > 1 for i, bit in enumerate(labels[row]) if bit):
+            left = [n - bit for n, bit in zip(left, labels[row], strict=True)]
+            chosen.append(row)
+    return chosen

@@ -1,0 +1,79 @@
+"""Peak memory while a block of code runs.
+
+On CUDA this is the peak of torch's allocator. On the CPU it is the peak of the process's resident set (Linux: the
+high-water mark is set back at the start of each block, so that loading and evaluating do not count). Where the
+mark cannot be set back, the peak of the whole process is given, which is an upper bound.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def _status(field: str) -> int | None:
+    """A memory line of the process's status in bytes; None where there is none."""
+    try:
+        match = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
+
+
+def _process_peak() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class PeakMemory:
+    """Largest memory seen within the blocks it tracked, in bytes."""
+
+    def __init__(self, device: str) -> None:
+        """
+        Args:
+            device: `cpu` or `cuda`.
+        """
+        self.device = device
+        self.peak_bytes: int | None = None
+
+    def now(self) -> int:
+        """Memory in use now: resident set (CPU) or allocated bytes (CUDA)."""
+        if self.device == "cuda":
+            import torch
+
+            return torch.cuda.memory_allocated()
+        return _status("VmRSS") or _process_peak()
+
+    @contextmanager
+    def track(self) -> Iterator[None]:
+        """Take the peak of the enclosed block into account."""
+        self._reset()
+        try:
+            yield
+        finally:
+            self.peak_bytes = max(self.peak_bytes or 0, self._read())
+
+    def _reset(self) -> None:
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            _CLEAR.write_text("5")  # proc(5): sets the high-water mark back to the resident set of now
+        except OSError:
+            return
+
+    def _read(self) -> int:
+        if self.device == "cuda":
+            import torch
+
+            return torch.cuda.max_memory_allocated()
+        return _status("VmHWM") or _process_peak()

@@ -1,0 +1,106 @@
+"""Trainable and frozen parameters: counts, and saving and loading what is trainable.
+
+`requires_grad` is the only definition of trainable. Everything here is derived from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapt.spec import AdaptError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+STATE_FILE = "trainable.safetensors"
+
+
+def numel(parameter: torch.Tensor) -> int:
+    """Number of elements; of a 4-bit weight, which is stored packed, that of the matrix it stands for."""
+    state = getattr(parameter, "quant_state", None)
+    shape = getattr(state, "shape", None)
+    return math.prod(shape) if shape is not None else parameter.numel()
+
+
+def count(model: nn.Module) -> tuple[int, int]:
+    """Trainable and all parameters, shared ones counted once."""
+    trainable = total = 0
+    for parameter in model.parameters():
+        n = numel(parameter)
+        total += n
+        trainable += n if parameter.requires_grad else 0
+    return trainable, total
+
+
+def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Name to a copy on the CPU of every trainable tensor, shared ones under their first name."""
+    return {
+        name: p.detach().to("cpu", copy=True).contiguous() for name, p in model.named_parameters() if p.requires_grad
+    }
+
+
+def save(model: nn.Module, folder: Path, metadata: Mapping[str, str] | None = None) -> int:
+    """Write every trainable tensor to `folder/trainable.safetensors`.
+
+    Returns:
+        Size of the file in bytes.
+    """
+    from safetensors.torch import save_file
+
+    file = folder / STATE_FILE
+    save_file(trainable_state(model), file, metadata={"format": "pt", **(metadata or {})})
+    return file.stat().st_size
+
+
+def saved_bytes(model: nn.Module) -> int:
+    """Size in bytes of the file that `save` would write."""
+    from safetensors.torch import save as to_bytes
+
+    return len(to_bytes(trainable_state(model), metadata={"format": "pt"}))
+
+
+def fill(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Copy `state` into the trainable parameters of `model`, which must be exactly those.
+
+    Raises:
+        AdaptError: A tensor is missing, extra or of another shape; the message names it and `where`.
+    """
+    import torch
+
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    problems = [f"missing: {', '.join(missing[:5])}"] if missing else []
+    problems += [f"not expected: {', '.join(extra[:5])}"] if extra else []
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(p.shape)}"
+        for name, p in own.items()
+        if name in state and state[name].shape != p.shape
+    ]
+    if problems:
+        raise AdaptError(f"{where} does not fit this model: {'; '.join(problems)}.")
+    with torch.no_grad():
+        for name, p in own.items():
+            p.copy_(state[name])
+
+
+def load(model: nn.Module, folder: Path) -> None:
+    """Fill the trainable parameters from `folder/trainable.safetensors`.
+
+    Raises:
+        AdaptError: The file is missing or not safetensors, or its tensors are not those of the model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / STATE_FILE
+    if not file.is_file():
+        raise AdaptError(f"{file} is missing: {folder} does not hold a saved model.")
+    try:
+        state = load_file(file)
+    except SafetensorError as error:
+        raise AdaptError(f"{file} is damaged ({error}); save the model again.") from error
+    fill(model, state, str(file))

@@ -1,0 +1,221 @@
+"""One run from its spec to its result: seed, data, build, fit, score."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from adapt import params
+from adapt.backbones import Backbone, Loader
+from adapt.data import Data, few_shot, subsample
+from adapt.memory import PeakMemory
+from adapt.spec import AdaptError, Budget, Diverged, Result, Run, Source, Task, Unsupported
+from adapt.strategies import make
+from adapt.tasks import KINDS, Kind
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OnStep = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with what is needed to use it."""
+
+    model: nn.Module
+    kind: Kind
+    tokenizer: Any
+    loader: Loader
+
+
+def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None) -> Result:
+    """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
+
+    Args:
+        spec: Everything that decides the result.
+        data: The rows of `spec.task`, before sampling.
+        backbone: The folder of `spec.backbone`.
+        on_step: Called after each optimizer step with steps done, steps in all, and the loss.
+
+    Returns:
+        A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
+
+    Raises:
+        AdaptError: Bad input, which no other run of the comparison would survive either.
+    """
+    import torch
+
+    def ended(status: Any, error: Exception) -> Result:
+        return Result(run=spec, status=status, reason=str(error), environment=environment(spec))
+
+    try:
+        return fit(spec, data, backbone, on_step)[0]
+    except Unsupported as error:
+        return ended("unsupported", error)
+    except Diverged as error:
+        return ended("diverged", error)
+    except torch.OutOfMemoryError as error:
+        return ended("out_of_memory", error)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        return ended("out_of_memory", error)
+    except MemoryError as error:
+        return ended("out_of_memory", error)
+
+
+def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None) -> tuple[Result, Fitted]:
+    """Train and score, and keep the model.
+
+    Raises:
+        Unsupported: The combination cannot be had.
+        Diverged: The loss is not finite.
+        AdaptError: Bad input.
+    """
+    import torch
+
+    from adapt.training import predict, train
+
+    task, budget = spec.task, spec.budget
+    if budget.device == "cuda" and not torch.cuda.is_available():
+        raise Unsupported("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu")
+    loader = Loader(backbone, task, budget, spec.seed)
+    tokenizer = loader.tokenizer()
+    kind = KINDS[task.kind](task, tokenizer)
+    rows = dict(data.splits)
+    if task.few_shot is not None:
+        rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
+    if task.max_train is not None:
+        rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
+    encoded = {split: kind.encode(dataset) for split, dataset in rows.items()}
+    kind.fit(encoded["train"])
+
+    baseline = PeakMemory(budget.device).now()
+    torch.manual_seed(spec.seed)
+    model = spec.strategy.build(loader, task)
+    check(model)
+    learning_rate = budget.learning_rate if budget.learning_rate is not None else spec.strategy.learning_rate
+    trained = train(
+        model,
+        kind,
+        encoded["train"],
+        encoded.get("validation", []),
+        budget,
+        learning_rate=learning_rate,
+        metric=task.metric,
+        higher_is_better=kind.higher_is_better,
+        seed=spec.seed,
+        on_step=on_step,
+    )
+    scores = {}
+    if trained.best_epoch is not None:
+        scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
+    outcomes: list[Any] = []
+    if encoded.get("test"):
+        outputs = predict(model, kind, encoded["test"], budget)
+        scores["test"] = kind.score(outputs, encoded["test"])
+        outcomes = kind.outcomes(outputs)
+    trainable, total = params.count(model)
+    result = Result(
+        run=spec,
+        status="ok",
+        scores=scores,
+        learning_rate=learning_rate,
+        trainable=trainable,
+        total=total,
+        head=getattr(model, "head_size", None),
+        saved_bytes=params.saved_bytes(model),
+        peak_bytes=trained.peak_bytes,
+        baseline_bytes=baseline,
+        train_seconds=trained.seconds,
+        examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
+        best_epoch=trained.best_epoch,
+        curve=trained.curve,
+        test_outcomes=outcomes,
+        environment={**environment(spec), "train_rows": len(encoded["train"])},
+    )
+    return result, Fitted(model, kind, tokenizer, loader)
+
+
+def check(model: nn.Module) -> None:
+    """Every strategy's promise: something is trainable, and all of it in float32.
+
+    Raises:
+        AdaptError: It does not hold.
+    """
+    import torch
+
+    wrong = [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != torch.float32]
+    if wrong:
+        raise AdaptError(f"Trainable parameters must be float32; these are not: {', '.join(wrong[:5])}.")
+
+
+def run_from(spec: Mapping[str, Any]) -> Run:
+    """The run whose `spec()` this is.
+
+    Raises:
+        OptionError: It names a strategy or a field that does not exist.
+    """
+    strategy = dict(spec["strategy"])
+    task = dict(spec["task"])
+    task |= {"data": Source(**task["data"]), "labels": tuple(task["labels"])}
+    return Run(
+        backbone=Source(**spec["backbone"]),
+        task=Task(**task),
+        strategy=make(strategy.pop("name"), strategy),
+        budget=Budget(**spec["budget"]),
+        seed=spec["seed"],
+    )
+
+
+@cache
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in (
+        "adapt",
+        "torch",
+        "transformers",
+        "peft",
+        "bitsandbytes",
+        "accelerate",
+        "datasets",
+        "evaluate",
+    ):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def environment(spec: Run) -> dict[str, Any]:
+    """Versions, device and threads: recorded with the result, not part of what decides it."""
+    import torch
+
+    cuda = spec.budget.device == "cuda" and torch.cuda.is_available()
+    return {
+        "versions": _versions(),
+        "device": spec.budget.device,
+        "hardware": torch.cuda.get_device_name() if cuda else _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@cache
+def _processor() -> str:
+    from pathlib import Path
+
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

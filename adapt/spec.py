@@ -1,0 +1,246 @@
+"""What decides a result, and what a result is.
+
+Every type here is a frozen dataclass whose constructor only stores. Nothing heavy is imported, so that the
+command line can name, hash and list runs without loading torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+SCHEMA = 1
+"""Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
+
+Problem = Literal["single_label", "multi_label", "regression"]
+Status = Literal["ok", "out_of_memory", "unsupported", "diverged", "failed"]
+
+
+class AdaptError(Exception):
+    """Bad input or a run that cannot be done: one message that names the cause and says what to do."""
+
+
+class DataError(AdaptError):
+    """A file, row, column or label that cannot be used."""
+
+
+class OptionError(AdaptError):
+    """An option, field or name that does not exist or whose value cannot be used."""
+
+
+class Unsupported(AdaptError):
+    """A combination of strategy, task kind, backbone and device that cannot be had, with its reason."""
+
+
+class Diverged(AdaptError):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where something came from: its name and the hash of its content, never a path of this machine."""
+
+    name: str
+    """Hub name, or the last part of a local path."""
+    sha256: str
+    """Hash of the content (64 hexadecimal digits)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A downstream task without its rows: what is predicted, from which data, and how it is judged."""
+
+    name: str
+    """Short readable name; in file names and tables."""
+    data: Source
+    """Name and content hash of the rows of all splits, before any sampling."""
+    kind: str = "sequence_classification"
+    """Key in `adapt.tasks.KINDS`."""
+    problem: Problem = "single_label"
+    """One class of several, any number of labels, or a real number."""
+    labels: tuple[str, ...] = ()
+    """Label names in index order; empty for regression."""
+    pair: bool = False
+    """Whether rows hold two texts."""
+    metric: str = "accuracy"
+    """The validation score that chooses the epoch and stands in the table."""
+    max_length: int = 128
+    """Tokens a row is cut to."""
+    pooling: Literal["mean", "native"] = "native"
+    """`mean` averages the last hidden states over tokens; `native` is the head transformers gives the family."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weights the loss of a class by n / (classes * count), as scikit-learn does."""
+    max_train: int | None = None
+    """Training rows kept, a sample drawn with the run's seed; None keeps all."""
+    few_shot: int | None = None
+    """Training rows kept of each class, drawn with the run's seed; None keeps all."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each split before sampling."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how a model is trained; the same for every strategy of a comparison."""
+
+    epochs: int = 3
+    """Passes over the training rows."""
+    max_steps: int | None = None
+    """Optimizer steps after which training ends even within an epoch; None: no such limit."""
+    batch_size: int = 32
+    """Rows of one forward pass."""
+    accumulation: int = 1
+    """Forward passes to one optimizer step."""
+    learning_rate: float | None = None
+    """Peak learning rate; None: the strategy's default."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay (AdamW, Loshchilov & Hutter 2019) on matrices, not on biases and norms."""
+    warmup: float = 0.1
+    """Share of all steps in which the learning rate rises linearly from zero."""
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after warm-up."""
+    clip: float = 1.0
+    """Largest global L2 norm of the gradient."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of matrix products; trainable parameters are float32 in either case."""
+    dropout: float | None = None
+    """Dropout probability set throughout the backbone; None keeps the backbone's own."""
+    patience: int | None = None
+    """Epochs without a better validation score after which training stops; None: never early."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it runs."""
+
+
+class Load(Protocol):
+    """Loads the backbone with the task's fresh head; what a strategy's `build` receives."""
+
+    def __call__(self, *, frozen: bool = False, quantization_config: Any = None) -> Any:
+        """Load the model: trainable throughout, or (`frozen`) trainable in its head only, or quantised as well."""
+
+
+class Strategy(Protocol):
+    """One way of adapting a pretrained model: a frozen dataclass of hyper-parameters and `build`."""
+
+    name: ClassVar[str]
+    """The name on the command line."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Default peak learning rate."""
+
+    def build(self, load: Load, task: Task) -> Any:
+        """Load a model and make trainable (`requires_grad`) exactly what this strategy trains, and the head."""
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a frozen dataclass as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(value)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a result; the environment is recorded with the result, not here."""
+
+    backbone: Source
+    task: Task
+    strategy: Any
+    budget: Budget
+    seed: int
+
+    def spec(self) -> dict[str, Any]:
+        """Canonical form: nested plain values, the strategy as its name and fields."""
+        return {
+            "schema": SCHEMA,
+            "backbone": fields_of(self.backbone),
+            "task": fields_of(self.task),
+            "strategy": {"name": self.strategy.name, **fields_of(self.strategy)},
+            "budget": fields_of(self.budget),
+            "seed": self.seed,
+        }
+
+    def key(self) -> str:
+        """SHA-256 of the canonical form: two runs with the same key have the same result."""
+        return hashlib.sha256(canonical(self.spec()).encode()).hexdigest()
+
+    def filename(self) -> str:
+        """Readable name of the result file, unique by the first 12 digits of the key."""
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.task.name)
+        return f"{safe}-{self.strategy.name}-seed{self.seed}-{self.key()[:12]}.json"
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no white space, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of one run. None means not measured."""
+
+    run: Run
+    status: Status
+    reason: str | None = None
+    """Why the status is not `ok`."""
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Split (`validation`, `test`) to metric name to value."""
+    learning_rate: float | None = None
+    """Peak learning rate used."""
+    trainable: int | None = None
+    """Parameters with `requires_grad`, the head included."""
+    total: int | None = None
+    """All parameters, the head and what the strategy added included."""
+    head: int | None = None
+    """Parameters of the task's head, which every strategy trains."""
+    saved_bytes: int | None = None
+    """Size of the safetensors file that holds every trainable tensor."""
+    peak_bytes: int | None = None
+    """Peak memory of training: resident set of the process on the CPU, allocated bytes on CUDA."""
+    baseline_bytes: int | None = None
+    """The same measure just before the backbone was loaded: interpreter, libraries and data."""
+    train_seconds: float | None = None
+    """Wall-clock seconds of the training steps, without validation and test."""
+    examples_per_second: float | None = None
+    """Training rows gone through a second of `train_seconds`."""
+    best_epoch: int | None = None
+    """Epoch (from 1) that the validation metric chose."""
+    curve: Sequence[Mapping[str, Any]] = ()
+    """One entry an epoch: epoch, step, loss, seconds, rows, validation scores."""
+    test_outcomes: Sequence[Any] = ()
+    """Prediction for every test row in order: class index, 0/1 list, or number."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Versions, device, threads, commit: recorded, not hashed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The result file's content; the layout is documented in the README."""
+        spec = self.run.spec()
+        settings = {k: v for k, v in spec["strategy"].items() if k != "name"}
+        settings["learning_rate"] = self.learning_rate or settings.get("learning_rate")
+        return {
+            "schema": SCHEMA,
+            "key": self.run.key(),
+            "status": self.status,
+            "reason": self.reason,
+            "backbone": self.run.backbone.name,
+            "task": self.run.task.name,
+            "strategy": self.run.strategy.name,
+            "settings": settings,
+            "seed": self.run.seed,
+            "scores": {split: dict(values) for split, values in self.scores.items()},
+            "params": {
+                "trainable": self.trainable,
+                "total": self.total,
+                "head": self.head,
+                "saved_bytes": self.saved_bytes,
+            },
+            "memory": {"peak_bytes": self.peak_bytes, "baseline_bytes": self.baseline_bytes},
+            "time": {"train_seconds": self.train_seconds},
+            "throughput": {"examples_per_second": self.examples_per_second},
+            "best_epoch": self.best_epoch,
+            "curve": [dict(point) for point in self.curve],
+            "test_outcomes": list(self.test_outcomes),
+            "environment": dict(self.environment),
+            "spec": spec,
+        }

@@ -1,0 +1,21 @@
+"""Full fine-tuning: every parameter is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from adapt.spec import Load, Task
+
+
+@dataclass(frozen=True)
+class Full:
+    """Train the whole backbone and the head (Devlin et al. 2019, section 3.2)."""
+
+    name: ClassVar[str] = "full"
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+
+    def build(self, load: Load, task: Task) -> Any:
+        """Load the model; every parameter is trainable."""
+        return load()

@@ -1,0 +1,58 @@
+"""QLoRA: LoRA beside weights quantised to 8 or 4 bits by bitsandbytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from adapt.spec import Load, Task, Unsupported
+from adapt.strategies.lora import LoRA
+
+
+@dataclass(frozen=True)
+class QLoRA(LoRA):
+    """LoRA on a backbone held in 8 bits (Dettmers et al. 2022) or 4-bit NormalFloat (Dettmers et al. 2023)."""
+
+    name: ClassVar[str] = "qlora"
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    bits: Literal[8, 4] = 8
+    """8: LLM.int8(); 4: nf4 with double quantisation."""
+
+    def build(self, load: Load, task: Task) -> Any:
+        """Load the backbone quantised, the head in float32, and add trainable low-rank branches.
+
+        Raises:
+            Unsupported: bitsandbytes is not installed or cannot quantise here; DoRA is asked for with 8 bits.
+            OptionError: As for LoRA.
+        """
+        self._check()
+        model = load(frozen=True, quantization_config=self._quantization())
+        _keep_layout(model)
+        self._inject(model)
+        return model
+
+    def _quantization(self) -> Any:
+        import importlib.util
+
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise Unsupported("quantised loading needs the package bitsandbytes: pip install bitsandbytes")
+        if self.bits == 8:
+            return BitsAndBytesConfig(load_in_8bit=True)
+        compute = torch.bfloat16
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+        )
+
+
+def _keep_layout(model: Any) -> None:
+    """Forbid bitsandbytes to repack 4-bit weights in place at the first evaluation, after which training fails."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,181 @@
+"""Classification and regression of a text or a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapt.metrics import LOWER_IS_BETTER, METRICS, score
+from adapt.spec import AdaptError, OptionError, Task
+from adapt.tasks.kind import Example
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from torch import nn
+
+_TOKEN_FIELDS = ("input_ids", "token_type_ids")
+
+
+class SequenceClassification:
+    """One or several classes, or a number, for each row.
+
+    Single label: cross-entropy. Multi-label: binary cross-entropy of each label. Regression: mean squared error of
+    the target scaled to mean 0 and standard deviation 1 over the training rows, so that one learning rate serves
+    targets of any range; predictions are in the target's own units.
+    """
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """
+        Raises:
+            OptionError: The metric or the class weighting does not go with the problem.
+        """
+        if task.metric not in METRICS[task.problem]:
+            raise OptionError(
+                f"Metric '{task.metric}' does not go with {task.problem}; choose one of "
+                f"{', '.join(METRICS[task.problem])}."
+            )
+        if task.problem == "regression" and task.class_weights != "none":
+            raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
+        self.task = task
+        self.tokenizer = tokenizer
+        self._mean, self._std = 0.0, 1.0
+        self._weights: torch.Tensor | None = None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the task's metric."""
+        return self.task.metric not in LOWER_IS_BETTER
+
+    def encode(self, rows: datasets.Dataset) -> list[Example]:
+        """Texts to token ids, cut to the task's maximum length (the longer text of a pair first).
+
+        Raises:
+            AdaptError: The tokenizer has no padding token.
+        """
+        if self.tokenizer.pad_token_id is None:
+            raise AdaptError("The tokenizer has no padding token, which batches need; set one and save it.")
+        if not len(rows):
+            return []
+        columns = [list(rows["text"])]
+        if self.task.pair:
+            columns.append(list(rows["text_pair"]))
+        tokens = self.tokenizer(*columns, truncation=True, max_length=self.task.max_length)
+        fields = [name for name in _TOKEN_FIELDS if name in tokens]
+        examples: list[Example] = [{name: tokens[name][i] for name in fields} for i in range(len(tokens["input_ids"]))]
+        if "label" in rows.column_names:
+            for example, label in zip(examples, rows["label"], strict=True):
+                example["label"] = label
+        return examples
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Scale of the target (regression) or class weights, from the training rows."""
+        import torch
+
+        labels = torch.tensor([example["label"] for example in examples], dtype=torch.float64)
+        if self.task.problem == "regression":
+            self._mean = float(labels.mean())
+            self._std = float(labels.std(correction=0)) or 1.0
+        elif self.task.class_weights == "balanced":
+            n = len(examples)
+            if self.task.problem == "single_label":
+                counts = torch.bincount(labels.long(), minlength=len(self.task.labels)).clamp(min=1)
+                self._weights = (n / (len(counts) * counts)).float()
+            else:
+                positive = labels.sum(0).clamp(min=1)
+                self._weights = ((n - positive).clamp(min=1) / positive).float()
+
+    def state(self) -> dict[str, float]:
+        """Mean and standard deviation of the target."""
+        return {"mean": self._mean, "std": self._std}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Set mean and standard deviation of the target."""
+        self._mean, self._std = float(state["mean"]), float(state["std"])
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Rows padded on the tokenizer's side to the longest: (batch, length) each; `labels` (batch, ...)."""
+        import torch
+
+        length = max(len(example["input_ids"]) for example in examples)
+        left = self.tokenizer.padding_side == "left"
+        padding = {
+            "input_ids": self.tokenizer.pad_token_id,
+            "token_type_ids": self.tokenizer.pad_token_type_id,
+        }
+
+        def pad(values: list[int], fill: int) -> list[int]:
+            extra = [fill] * (length - len(values))
+            return extra + values if left else values + extra
+
+        batch = {
+            name: torch.tensor([pad(example[name], padding[name]) for example in examples])
+            for name in _TOKEN_FIELDS
+            if name in examples[0]
+        }
+        batch["attention_mask"] = torch.tensor([pad([1] * len(e["input_ids"]), 0) for e in examples])
+        if "label" in examples[0]:
+            dtype = torch.long if self.task.problem == "single_label" else torch.float32
+            batch["labels"] = torch.tensor([example["label"] for example in examples], dtype=dtype)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean loss of a batch, a float32 scalar."""
+        from torch.nn import functional as F
+
+        logits, labels = self._logits(model, batch), batch["labels"]
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        if self.task.problem == "single_label":
+            return F.cross_entropy(logits, labels, weight=weights)
+        if self.task.problem == "multi_label":
+            return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
+        return F.mse_loss(logits[:, 0], (labels - self._mean) / self._std)
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Any]:
+        """Logits of each row, a list of (labels,) tensors; for regression (1,) in the target's units."""
+        logits = self._logits(model, batch).detach()
+        if self.task.problem == "regression":
+            logits = logits * self._std + self._mean
+        return list(logits.cpu())
+
+    @staticmethod
+    def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """All metrics of the problem (`adapt.metrics.METRICS`)."""
+        return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
+
+    def outcomes(self, outputs: Sequence[Any]) -> list[Any]:
+        """Class index, 0/1 for each label, or the number rounded to 5 digits."""
+        decisions = self._decisions(outputs)
+        return [round(d, 5) for d in decisions] if self.task.problem == "regression" else decisions
+
+    def _decisions(self, outputs: Sequence[Any]) -> list[Any]:
+        import torch
+
+        logits = torch.stack(list(outputs))
+        if self.task.problem == "single_label":
+            return logits.argmax(-1).tolist()
+        return (logits > 0).int().tolist() if self.task.problem == "multi_label" else logits[:, 0].tolist()
+
+    def decode(self, outputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """`label` and `probabilities` by label name; for multi-label `labels`; for regression `value`."""
+        import torch
+
+        if not outputs:
+            return []
+        logits, names = torch.stack(list(outputs)), self.task.labels
+        if self.task.problem == "regression":
+            return [{"value": value} for value in logits[:, 0].tolist()]
+        single = self.task.problem == "single_label"
+        probabilities = (logits.softmax(-1) if single else logits.sigmoid()).tolist()
+        rows = []
+        for row, decision in zip(probabilities, self._decisions(outputs), strict=True):
+            chosen: dict[str, Any] = (
+                {"label": names[decision]}
+                if single
+                else {"labels": [name for name, on in zip(names, decision, strict=True) if on]}
+            )
+            rows.append({**chosen, "probabilities": dict(zip(names, row, strict=True))})
+        return rows

@@ -1,0 +1,5 @@
+"""The one training loop, and batched prediction."""
+
+from adapt.training.loop import Trained, predict, train
+
+__all__ = ["Trained", "predict", "train"]

@@ -1,0 +1,43 @@
+"""Batches of rows of similar length in a seeded order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from adapt.tasks import Example
+
+_POOL = 50
+"""Batches' worth of shuffled rows that are sorted by length together: little padding, still a random order."""
+
+
+def length_bucketed(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:
+    """Row indices in batches of similar length, shuffled between and within buckets.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Rows of a batch; the last one may be smaller.
+        generator: Decides the order.
+
+    Returns:
+        Batches that together hold each row once.
+    """
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    pool = _POOL * batch_size
+    batches = []
+    for start in range(0, len(order), pool):
+        rows = sorted(order[start : start + pool], key=lambda i: lengths[i])
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Row indices in batches from the longest to the shortest row, for prediction."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def lengths_of(examples: Sequence[Example]) -> list[int]:
+    """Tokens of each encoded row."""
+    return [len(example["input_ids"]) for example in examples]

@@ -1,0 +1,179 @@
+"""The one training loop. It knows a model, a task kind and a budget; never a strategy."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt import params
+from adapt.memory import PeakMemory
+from adapt.spec import Budget, Diverged
+from adapt.tasks import Example, Kind
+from adapt.training.batching import by_length, length_bucketed, lengths_of
+from adapt.training.optimizer import optimizer_for, schedule_for
+
+Batch = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gave besides the model."""
+
+    curve: list[dict[str, Any]]
+    """One entry an epoch: epoch, step, loss, seconds, rows and validation scores."""
+    best_epoch: int | None
+    """Epoch (from 1) with the best validation score, whose parameters the model holds now."""
+    seconds: float
+    """Wall-clock seconds of the training steps."""
+    rows: int
+    """Training rows gone through."""
+    peak_bytes: int | None
+    """Peak memory of the training steps."""
+
+
+def accelerator_for(budget: Budget) -> Any:
+    """The accelerate object that knows device, precision and gradient clipping.
+
+    Accelerate keeps its state for the whole process; it is set back so that each run has its own precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision="bf16" if budget.precision == "bf16" else "no", cpu=budget.device == "cpu")
+
+
+def train(
+    model: nn.Module,
+    kind: Kind,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    budget: Budget,
+    *,
+    learning_rate: float,
+    metric: str,
+    higher_is_better: bool,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Trained:
+    """Train what is trainable, keep the epoch that the validation metric prefers.
+
+    Args:
+        model: Its trainable parameters are updated in place.
+        kind: Collates, computes the loss, scores.
+        examples: Encoded training rows.
+        validation: Encoded validation rows; without any, the last epoch is kept.
+        budget: Epochs or steps, batches, schedule, clipping, precision, patience.
+        learning_rate: Peak learning rate.
+        metric: Validation score that chooses the epoch.
+        higher_is_better: Its direction.
+        seed: Decides the order of rows and everything drawn while training.
+        on_step: Called after each optimizer step with steps done, steps in all, and the loss.
+
+    Raises:
+        Diverged: The loss is not finite.
+        OptionError: The learning rate is not positive, or nothing is trainable.
+    """
+    accelerator = accelerator_for(budget)
+    device = accelerator.device
+    order = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    lengths = lengths_of(examples)
+    updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
+    steps = min(budget.epochs * updates, budget.max_steps or math.inf)
+    steps = int(steps)
+    optimizer = optimizer_for(model, budget, learning_rate)
+    schedule = schedule_for(optimizer, budget, steps)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    memory = PeakMemory(budget.device)
+    curve: list[dict[str, Any]] = []
+    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+    step = rows = 0
+    seconds = 0.0
+
+    for epoch in range(1, budget.epochs + 1):
+        batches = length_bucketed(lengths, budget.batch_size, order)
+        model.train()
+        losses: list[torch.Tensor] = []
+        started, rows_before = time.perf_counter(), rows
+        with memory.track():
+            for first in range(0, len(batches), budget.accumulation):
+                if step >= steps:
+                    break
+                group = batches[first : first + budget.accumulation]
+                group_rows = sum(len(batch) for batch in group)
+                total = torch.zeros((), device=device)
+                for indices in group:
+                    batch = _to(kind.collate([examples[i] for i in indices]), device)
+                    with accelerator.autocast():
+                        loss = kind.loss(model, batch)
+                    share = loss * (len(indices) / group_rows)
+                    accelerator.backward(share)
+                    total += share.detach()
+                value = float(total)
+                if not math.isfinite(value):
+                    raise Diverged(f"the loss is {value} at step {step + 1} of {steps}; lower the learning rate")
+                accelerator.clip_grad_norm_(trainable, budget.clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
+                step, rows = step + 1, rows + group_rows
+                losses.append(total)
+                if on_step is not None:
+                    on_step(step, steps, value)
+        elapsed = time.perf_counter() - started
+        if not losses:
+            break
+        seconds += elapsed
+        point: dict[str, Any] = {
+            "epoch": epoch,
+            "step": step,
+            "loss": float(torch.stack(losses).mean()),
+            "seconds": elapsed,
+            "rows": rows - rows_before,
+        }
+        curve.append(point)
+        if validation:
+            scores = kind.score(predict(model, kind, validation, budget), validation)
+            point["validation"] = scores
+            value = scores[metric] if higher_is_better else -scores[metric]
+            if best is None or value > best[0]:
+                best = (value, epoch, params.trainable_state(model))
+            elif budget.patience is not None and epoch - best[1] >= budget.patience:
+                break
+    if best is not None and best[1] != curve[-1]["epoch"]:
+        params.fill(model, best[2], "the best epoch's state")
+    return Trained(curve, best[1] if best else None, seconds, rows, memory.peak_bytes)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget) -> list[Any]:
+    """Outputs of each row in the order given, computed in batches of similar length.
+
+    Args:
+        model: Put into eval mode.
+        kind: Collates and reads the outputs.
+        examples: Encoded rows; labels are not needed.
+        budget: Batch size (twice that of training is used), precision and device.
+    """
+    model.eval()
+    results: list[Any] = [None] * len(examples)
+    device = torch.device(budget.device)
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=budget.precision == "bf16")
+    for indices in by_length(lengths_of(examples), 2 * budget.batch_size):
+        batch = _to(kind.collate([examples[i] for i in indices]), device)
+        with autocast:
+            outputs = kind.outputs(model, batch)
+        for index, output in zip(indices, outputs, strict=True):
+            results[index] = output
+    return results
+
+
+def _to(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

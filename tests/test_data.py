@@ -1,0 +1,416 @@
+"""Every way of giving a data set leads to the same canonical form."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas
+import pytest
+
+import adapt.data
+from adapt.data import Data, load, read_texts
+from adapt.spec import DataError, OptionError
+
+REAL = Path(os.environ.get("ADAPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+TEXTS = [
+    "NA",
+    "null",
+    "007",
+    'a "quoted", text',
+    "two\nlines",
+    "the separator\u2028stays",
+    "Dinggo pesen tiket",
+    "酒店不错",
+]
+LABELS = ["good", "bad", "bad", "good", "bad", "good", "good", "bad"]
+ROWS = [{"text": t, "label": x} for t, x in zip(TEXTS, LABELS, strict=True)]
+NONE: Any = {"validation": 0, "test": 0}
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",", bom: bool = False) -> Path:
+    with path.open("w", newline="", encoding="utf-8-sig" if bom else "utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def columns(data: Data, split: str = "train") -> dict[str, list[Any]]:
+    return {name: list(data.splits[split][name]) for name in data.splits[split].column_names}
+
+
+def test_every_source_gives_the_same_data(tmp_path: Path) -> None:
+    pandas.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
+    sources = {
+        "csv": write_csv(tmp_path / "rows.csv", ROWS),
+        "csv with a byte order mark": write_csv(tmp_path / "bom.csv", ROWS, bom=True),
+        "tsv": write_csv(tmp_path / "rows.tsv", ROWS, delimiter="\t"),
+        "jsonl": write_jsonl(tmp_path / "rows.jsonl", ROWS),
+        "json": str(write_jsonl(tmp_path / "rows.json", ROWS)),
+        "parquet": tmp_path / "rows.parquet",
+        "frame": pandas.DataFrame(ROWS),
+        "dataset": datasets.Dataset.from_list(ROWS),
+        "columns": {"text": TEXTS, "label": LABELS},
+        "dicts": ROWS,
+        "lists": (TEXTS, LABELS),
+    }
+    loaded = {kind: load(source) for kind, source in sources.items()}
+    reference = loaded.pop("lists")
+    assert reference.problem == "single_label"
+    assert reference.labels == ("bad", "good")
+    assert {len(reference.splits[s]) for s in ("validation", "test")} == {2}  # one of each class
+    for kind, data in loaded.items():
+        for split in ("train", "validation", "test"):
+            assert columns(data, split) == columns(reference, split), kind
+        assert (data.problem, data.labels, data.sha256) == (
+            reference.problem,
+            reference.labels,
+            reference.sha256,
+        ), kind
+    assert columns(load(sources["csv"], **NONE)) == {"text": TEXTS, "label": [1, 0, 0, 1, 0, 1, 1, 0]}
+    assert loaded["csv"].name == "rows"
+    assert loaded["frame"].name == "data"
+    assert load(sources["csv"], name="reviews").name == "reviews"
+
+
+def test_hash_depends_on_content_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    a = load(write_jsonl(tmp_path / "a.jsonl", ROWS), **NONE).sha256
+    assert load(write_jsonl(tmp_path / "elsewhere" / "b.jsonl", ROWS), **NONE).sha256 == a
+    swapped = [ROWS[1], ROWS[0], *ROWS[2:]]
+    renamed = [{"text": r["text"], "label": {"good": "fine"}.get(r["label"], r["label"])} for r in ROWS]
+    for other in (swapped, renamed, ROWS[:-1], [{**ROWS[0], "text": "other"}, *ROWS[1:]]):
+        assert load(other, **NONE).sha256 != a
+    assert load(ROWS, seed=0).sha256 != load(ROWS, seed=1).sha256, "other rows are in the splits"
+    assert load({"train": ROWS, "test": ROWS}, **NONE).sha256 != load({"train": ROWS, "dev": ROWS}, **NONE).sha256
+
+
+def test_folder_with_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    write_csv(folder / "train.csv", ROWS)
+    write_jsonl(folder / "dev.jsonl", ROWS[:3])
+    pandas.DataFrame(ROWS[2:4]).to_parquet(folder / "test.parquet")
+    (folder / "SOURCE.md").write_text("where it came from")
+    data = load(folder)
+    assert data.name == "reviews"
+    assert list(data.splits) == ["train", "validation", "test"]
+    assert columns(data)["text"] == TEXTS
+    assert columns(data, "validation") == {"text": TEXTS[:3], "label": [1, 0, 0]}
+    assert columns(data, "test") == {"text": TEXTS[2:4], "label": [0, 1]}
+    (folder / "test.parquet").unlink()
+    cut = load(folder)
+    assert len(cut.splits["train"]) + len(cut.splits["test"]) == len(ROWS)
+    assert len(cut.splits["validation"]) == 3, "a split that is given is not touched"
+    assert list(load(folder, test=0).splits) == ["train", "validation"]
+
+
+def test_dict_of_splits_and_dataset_dict(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", ROWS)
+    given = load({"train": path, "valid": pandas.DataFrame(ROWS[:2]), "test": (TEXTS[:4], LABELS[:4])})
+    assert {split: len(rows) for split, rows in given.splits.items()} == {
+        "train": 8,
+        "validation": 2,
+        "test": 4,
+    }
+    hub_like = datasets.DatasetDict(
+        train=datasets.Dataset.from_list(ROWS),
+        test=datasets.Dataset.from_list(ROWS[:4]),
+        unsupervised=datasets.Dataset.from_list(ROWS),
+    )
+    assert list(load(hub_like, validation=0).splits) == ["train", "test"]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(name: str, config: str | None = None, *, revision: str | None = None) -> Any:
+        asked.append((name, config, revision))
+        features = datasets.Features(
+            {
+                "sentence": datasets.Value("string"),
+                "label": datasets.ClassLabel(names=["negative", "positive"]),
+            }
+        )
+        rows = {"sentence": [f"text {i}" for i in range(20)], "label": [0, 1] * 10}
+        return datasets.DatasetDict(
+            train=datasets.Dataset.from_dict(rows, features=features),
+            validation=datasets.Dataset.from_dict(rows, features=features),
+            test=datasets.Dataset.from_dict({**rows, "label": [-1] * 20}, features=features),
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_hub_name_with_withheld_test_labels(hub: list[tuple[Any, ...]]) -> None:
+    data = load("nyu-mll/glue", config="sst2", revision="main")
+    assert hub == [("nyu-mll/glue", "sst2", "main")]
+    assert data.name == "nyu-mll/glue"
+    assert data.labels == ("negative", "positive")
+    rows = {split: len(rows) for split, rows in data.splits.items()}
+    assert rows == {"train": 18, "validation": 20, "test": 2}, "test is cut from train: its labels are withheld"
+
+
+def test_a_label_of_minus_one_is_a_label_where_train_has_it() -> None:
+    train = (["a", "b"], [-1, 1])
+    assert columns(load({"train": train, "test": (["c"], [-1])}, validation=0), "test")["label"] == [0]
+
+
+def test_a_folder_goes_before_a_hub_name(
+    hub: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imdb").mkdir()
+    write_jsonl(tmp_path / "imdb" / "train.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert load("imdb", **NONE).labels == ("bad", "good")
+    assert not hub
+
+
+def test_pairs(tmp_path: Path) -> None:
+    rows = [{"text": f"a{i}", "text_pair": f"b{i}", "label": i % 2} for i in range(6)]
+    loaded = [
+        load(source, **NONE)
+        for source in (
+            rows,
+            ([(r["text"], r["text_pair"]) for r in rows], [r["label"] for r in rows]),
+            write_csv(tmp_path / "pairs.csv", rows),
+        )
+    ]
+    assert loaded[0].pair
+    assert columns(loaded[0]) == {k: [r[k] for r in rows] for k in ("text", "text_pair", "label")}
+    assert len({data.sha256 for data in loaded}) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("Sentence", "Label"), ("Sentence", None, "Label")),
+        (("id", "REVIEW ", "stars"), ("REVIEW ", None, "stars")),
+        (("idx", "sentence1", "sentence2", "label"), ("sentence1", "sentence2", "label")),
+        (("premise", "hypothesis", "label"), ("premise", "hypothesis", "label")),
+        (("question", "sentence", "label"), ("question", "sentence", "label")),
+        (("title", "content", "category"), ("content", None, "category")),
+        (("intent", "text"), ("text", None, "intent")),
+        (("text", "score", "label"), ("text", None, "label")),
+    ],
+)
+def test_usual_names(names: tuple[str, ...], expected: tuple[str, str | None, str]) -> None:
+    table = {name: [f"{name} {i}" for i in range(4)] for name in names}
+    table[expected[2]] = ["x", "y", "x", "y"]
+    got = columns(load(table, **NONE))
+    assert got.pop("label") == [0, 1, 0, 1]
+    assert got == {role: table[name] for role, name in zip(("text", "text_pair"), expected, strict=False) if name}
+
+
+def test_named_columns() -> None:
+    table = {"a": ["x", "y"], "text": ["u", "v"], "b": ["p", "q"], "y": [1, 0], "label": ["n", "m"]}
+    assert columns(load(table, text="a", label="Y", **NONE)) == {"text": ["x", "y"], "label": [1, 0]}
+    got = columns(load(table, text="b", text_pair="a", **NONE))
+    assert got == {"text": ["p", "q"], "text_pair": ["x", "y"], "label": [1, 0]}
+    assert columns(load(table, text_pair="b", **NONE))["text"] == ["u", "v"]
+    single = {"sentence1": ["x", "y"], "sentence2": ["u", "v"], "label": [0, 1]}
+    assert not load(single, text="sentence2", **NONE).pair, "naming text alone asks for single texts"
+
+
+@pytest.mark.parametrize(
+    ("values", "problem", "names", "encoded"),
+    [
+        (["b", "a", " b "], "single_label", ("a", "b"), [1, 0, 1]),
+        ([10, 2, -1], "single_label", ("-1", "2", "10"), [2, 1, 0]),
+        ([True, False, True], "single_label", ("False", "True"), [1, 0, 1]),
+        ([1.0, 3.0, 1.0], "single_label", ("1", "3"), [0, 1, 0]),
+        ([5, 3.8, 0], "regression", (), [5.0, 3.8, 0.0]),
+        ([["x", "y"], [], ["z"]], "multi_label", ("x", "y", "z"), [[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
+        ([[0, 2], [7], []], "multi_label", ("0", "2", "7"), [[1, 1, 0], [0, 0, 1], [0, 0, 0]]),
+        ([[0], [1], [1]], "multi_label", ("0", "1"), [[1, 0], [0, 1], [0, 1]]),
+        ([[0], [1], [0, 1]], "multi_label", ("0", "1"), [[1, 0], [0, 1], [1, 1]]),
+        (
+            [[0, 1, 0], [1, 1, 0], [0, 0, 0]],
+            "multi_label",
+            ("0", "1", "2"),
+            [[0, 1, 0], [1, 1, 0], [0, 0, 0]],
+        ),
+        ([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], "multi_label", ("0", "1"), [[0, 1], [1, 0], [1, 1]]),
+    ],
+)
+def test_problem_and_labels(values: Any, problem: str, names: tuple[str, ...], encoded: list[Any]) -> None:
+    data = load((["t1", "t2", "t3"], values), **NONE)
+    assert (data.problem, data.labels) == (problem, names)
+    assert columns(data)["label"] == encoded
+
+
+def test_problem_option_overrides() -> None:
+    scores = load((["t1", "t2", "t3"], [1, 2, 3]), problem="regression", **NONE)
+    assert columns(scores)["label"] == [1.0, 2.0, 3.0]
+    assert isinstance(columns(scores)["label"][0], float)
+    stars = load((["t1", "t2", "t3"], [0.5, 1.0, 0.5]), problem="single_label", **NONE)
+    assert (stars.labels, columns(stars)["label"]) == (("0.5", "1.0"), [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem", "names"),
+    [
+        (["10", "2", "2"], "single_label", ("2", "10")),
+        (["5.0", "3.8", "1"], "regression", ()),
+        (["5.0", "3.0", "3"], "single_label", ("3", "5")),
+        (["007", "7", "7"], "single_label", ("007", "7")),
+        (
+            ["10000000000000000001", "10000000000000000002", "3"],
+            "single_label",
+            ("10000000000000000001", "10000000000000000002", "3"),
+        ),
+        (["NA", "null", "NA"], "single_label", ("NA", "null")),
+        (["nan", "inf", "nan"], "single_label", ("inf", "nan")),
+    ],
+)
+def test_csv_labels_take_the_type_that_all_have(
+    tmp_path: Path, cells: list[str], problem: str, names: tuple[str, ...]
+) -> None:
+    rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells)]
+    data = load(write_csv(tmp_path / "x.csv", rows), **NONE)
+    assert (data.problem, data.labels) == (problem, names)
+
+
+def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 1}])
+    assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": "1"}])
+    assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
+
+
+def test_declared_class_names_keep_their_order(tmp_path: Path) -> None:
+    names = ["unused", "positive", "negative"]
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    made = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [2, 1, 2]}, features=features)
+    made.to_parquet(tmp_path / "x.parquet")
+    for source in (made, tmp_path / "x.parquet", made.select([0, 1, 2])):
+        data = load(source, **NONE)
+        assert (data.labels, columns(data)["label"]) == (tuple(names), [2, 1, 2])
+    assert columns(load(made.select([2, 1]), **NONE))["text"] == ["c", "b"], "selected rows, not all rows"
+    other = load({"train": made, "test": (["d"], ["positive"])}, validation=0)
+    assert columns(other, "test")["label"] == [1], "names and indices of the same classes"
+    lists = datasets.Features(
+        {"text": datasets.Value("string"), "labels": datasets.List(datasets.ClassLabel(names=names))}
+    )
+    multi = datasets.Dataset.from_dict({"text": ["a", "b"], "labels": [[1, 2], []]}, features=lists)
+    data = load(multi, **NONE)
+    assert (data.problem, data.labels, columns(data)["label"]) == (
+        "multi_label",
+        tuple(names),
+        [[0, 1, 1], [0, 0, 0]],
+    )
+
+
+def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
+    before = csv.field_size_limit(131_072)
+    long = "long " * 40_000
+    path = tmp_path / "x.csv"
+    path.write_text(f"text,label\r\n{long},0\r\n\r\nb,1\r\n\r\n", newline="")
+    assert columns(load(path, **NONE)) == {"text": [long, "b"], "label": [0, 1]}
+    assert csv.field_size_limit(before) == 131_072, "the setting of the whole process is put back"
+    path = tmp_path / "x.jsonl"
+    path.write_text('\n{"text": "a", "label": 0}\n\n{"label": 1, "text": "b", "more": null}\n')
+    assert columns(load(path, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
+
+
+def test_read_texts_keeps_order_and_needs_no_label(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [{"id": i, "text": t} for i, t in enumerate(TEXTS)])
+    for source in (
+        path,
+        str(path),
+        TEXTS,
+        {"Text": TEXTS},
+        [{"text": t} for t in TEXTS],
+        pandas.DataFrame(ROWS),
+    ):
+        got = read_texts(source, pair=False)
+        assert got.column_names == ["text"]
+        assert list(got["text"]) == TEXTS
+    pairs = [("a", "b"), ("c", "d")]
+    got = read_texts(pairs, pair=True)
+    assert (list(got["text"]), list(got["text_pair"])) == (["a", "c"], ["b", "d"])
+    assert list(read_texts({"sentence1": ["x"], "sentence2": ["y"]}, text="sentence2", pair=False)["text"]) == ["y"]
+    assert list(read_texts(pandas.Series(["x"]), pair=False)["text"]) == ["x"]
+    assert list(read_texts({"q": ["x"], "text": ["y"]}, text="q", pair=False)["text"]) == ["x"]
+    assert list(read_texts(["42"], pair=False)["text"]) == ["42"]
+    one_column = tmp_path / "one.csv"
+    one_column.write_text("text\na\nb\n\n")
+    assert list(read_texts(one_column, pair=False)["text"]) == ["a", "b"]
+
+
+def test_read_texts_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the texts: no text_pair column found among 'text'.*option text_pair"):
+        read_texts(["a"], pair=True)
+    with pytest.raises(DataError, match="the texts, row 2: not a pair of two texts"):
+        read_texts([("a", "b"), "c"], pair=True)
+    for pairs in ([("a", "b")], {"Premise": ["a"], "hypothesis": ["b"]}):
+        with pytest.raises(DataError, match="one text a row is needed and there are two"):
+            read_texts(pairs, pair=False)
+    with pytest.raises(DataError, match="there are no rows"):
+        read_texts([], pair=False)
+    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
+        read_texts(tmp_path / "absent.csv", pair=False)
+    one_column = tmp_path / "one.csv"
+    one_column.write_text("text\na\n\nb\n")
+    with pytest.raises(DataError, match=r"one\.csv, line 3: no text"):
+        read_texts(one_column, pair=False)
+
+
+def test_config_is_for_the_hub(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", ROWS)
+    with pytest.raises(OptionError, match="config='sst2' is for data sets of the hub"):
+        load(path, config="sst2")
+    with pytest.raises(OptionError, match="revision='main'"):
+        load(ROWS, revision="main")
+
+
+def test_import_is_light() -> None:
+    heavy = ("datasets", "pandas", "pyarrow", "sklearn", "numpy", "torch")
+    code = f"import adapt.data, sys; print([m for m in {heavy!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+    assert set(adapt.data.__all__) == {"Data", "few_shot", "load", "read_texts", "subsample"}
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "classes", "rows", "pair"),
+    [
+        ("sst2", "single_label", 2, (6920, 872, 1821), False),
+        ("banking77", "single_label", 77, (9003, 1000, 3080), False),
+        ("nusax_jav", "single_label", 3, (500, 100, 400), False),
+        ("mrpc", "single_label", 2, (3676, 400, 1725), True),
+        ("stsb", "regression", 0, (5749, 1500, 1379), True),
+    ],
+)
+def test_real_data(name: str, problem: str, classes: int, rows: tuple[int, int, int], pair: bool) -> None:
+    if not (REAL / name).is_dir():
+        pytest.skip(f"no real data set {name}: set ADAPT_DATA to the folder that holds it")
+    start = time.perf_counter()
+    data = load(REAL / name)
+    seconds = time.perf_counter() - start
+    assert seconds < 1, f"{seconds:.2f} s"
+    assert (data.name, data.problem, len(data.labels), data.pair) == (name, problem, classes, pair)
+    assert tuple(len(data.splits[s]) for s in ("train", "validation", "test")) == rows
+    lines = (REAL / name / "test.jsonl").read_text(encoding="utf-8").strip().split("\n")
+    expected = [json.loads(line) for line in lines]
+    got = columns(data, "test")
+    assert got["text"] == [row["text"] for row in expected]
+    assert [data.labels[x] if classes else x for x in got["label"]] == [
+        str(row["label"]) if classes else row["label"] for row in expected
+    ]

@@ -1,0 +1,318 @@
+"""Bad input: one clear error that names the file, row, column or option and says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas
+import pytest
+
+from adapt.data import load
+from adapt.spec import DataError, OptionError
+
+NONE: Any = {"validation": 0, "test": 0}
+
+FILES: dict[str, tuple[str, bytes | str, str]] = {
+    "empty file": ("x.csv", "", r"x\.csv: the file is empty"),
+    "white space only": ("x.jsonl", " \n\n", r"x\.jsonl: the file is empty"),
+    "empty parquet": ("x.parquet", b"", r"x\.parquet: the file is empty"),
+    "header only": ("x.csv", "text,label\n", r"x\.csv: there are no rows; give"),
+    "unknown suffix": ("x.xlsx", "text,label\n", r"x\.xlsx: unknown kind of file '\.xlsx'; convert .*\.csv"),
+    "no text column": ("x.csv", "txt,label\na,0\n", r"no text column found among 'txt', 'label' \(line 1"),
+    "no label column": ("x.jsonl", '{"text": "a"}\n', r"no label column found among 'text'; .* option label"),
+    "row without text": (
+        "x.jsonl",
+        '{"text": "a", "label": 0}\n\n{"label": 1}\n',
+        r"x\.jsonl, line 3: no text in column 'text'; fill it in or take the row out",
+    ),
+    "null text": ("x.jsonl", '{"text": "a", "label": 0}\n{"text": null, "label": 1}', r"line 2: no text"),
+    "blank texts": (
+        "x.csv",
+        'text,label\n"a\nb",0\n  ,1\n,1\n',
+        r"x\.csv, line 4: .* \(and in 1 more rows\)",
+    ),
+    "empty text column": ("x.csv", "text,label\n,0\n,1\n", r"x\.csv: column 'text' is empty in every row"),
+    "empty second text": (
+        "x.csv",
+        "sentence1,sentence2,label\na,b,0\nc,,1\n",
+        r"line 3: no text_pair in column 'sentence2'",
+    ),
+    "missing label": ("x.csv", "text,label\na,0\nb, \nc,1\n", r"x\.csv, line 3: no label in column 'label'"),
+    "empty label column": ("x.csv", "text,label\na,\nb,\n", r"column 'label' is empty in every row"),
+    "one class only": (
+        "x.csv",
+        "text,label\na,yes\nb,yes\n",
+        r"x\.csv: every label is 'yes'; a classifier needs",
+    ),
+    "not UTF-8": (
+        "x.csv",
+        b"text,label\na,0\ncaf\xe9,1\n",
+        r"x\.csv, line 3: byte 18 \(0xe9\) is not UTF-8; save",
+    ),
+    "not UTF-8 after a byte order mark": ("x.jsonl", b"\xef\xbb\xbf\xff", r"line 1: byte 3 \(0xff\)"),
+    "numbers as text": (
+        "x.csv",
+        "text,id,label\na,1,0\nb,2,1\n",
+        r"column 'id' holds numbers, not text; .* option text",
+    ),
+    "too many fields": (
+        "x.csv",
+        'text,label\n"a\nb",0\nb, c,1\n',
+        r"x\.csv, line 4: 3 fields where the header has 2",
+    ),
+    "too few fields": ("x.tsv", "text\tlabel\na\n", r"x\.tsv, line 2: 1 fields where the header has 2"),
+    "open quote": (
+        "x.csv",
+        'text,label\na,0\n"b,1\nc,2\n',
+        r"x\.csv, line 3: unexpected end of data; inside",
+    ),
+    "other delimiter": ("x.csv", "text;label\na;0\n", r"line 1: fields seem to be separated by ';'"),
+    "duplicate columns": (
+        "x.csv",
+        "text,label,text\na,0,b\n",
+        r"x\.csv: two columns are named 'text'; rename",
+    ),
+    "broken JSON": (
+        "x.jsonl",
+        '{"text": "a", "label": 0}\n{"text": "b"',
+        r"x\.jsonl, line 2: not JSON .*one object",
+    ),
+    "key twice": ("x.jsonl", '{"text": "a", "text": "b"}', r"line 1: not JSON \(a key stands twice"),
+    "JSON list": ("x.json", '[{"text": "a", "label": 0}]', r"x\.json, line 1: a JSON list; write one object"),
+    "half a character": (
+        "x.jsonl",
+        '{"text": "\\ud800", "label": 0}',
+        r"line 1: .* half of a surrogate pair",
+    ),
+    "half a character in a label": (
+        "x.jsonl",
+        '{"text": "a", "label": "\\udfff"}\n{"text": "b", "label": "x"}',
+        r"x\.jsonl: label '\\udfff' holds half of a surrogate pair",
+    ),
+    "integer beyond floats": (
+        "x.jsonl",
+        '{"text": "a", "label": 0.5}\n{"text": "b", "label": 1' + "0" * 400 + "}",
+        r"line 2: label 10+ is not finite",
+    ),
+    "text is a number": (
+        "x.jsonl",
+        '{"text": "a", "label": 0}\n{"text": 5, "label": 1}',
+        r"line 2: column 'text' holds 5 \(int\), not text; name the text column with the option text",
+    ),
+    "NaN score": (
+        "x.jsonl",
+        '{"text": "a", "label": 0.5}\n{"text": "b", "label": NaN}',
+        "line 2: label nan is not fin",
+    ),
+    "infinite score": (
+        "x.csv",
+        "text,label\na,0.5\nb,1\nc,-inf\n",
+        r"x\.csv, line 4: label -inf is not finite; mend",
+    ),
+    "mixed labels": (
+        "x.jsonl",
+        '{"text": "a", "label": 0}\n{"text": "b", "label": "1"}',
+        r"mixed types: .*line 1 holds 0 \(integers\), .*line 2 holds '1' \(strings\); write them",
+    ),
+    "object as label": (
+        "x.jsonl",
+        '{"text": "a", "label": {"x": 1}}',
+        r"line 1: label .* is a dict; give a string",
+    ),
+    "multi-hot lists of differing length": (
+        "x.jsonl",
+        '{"text": "a", "label": [1, 0, 1]}\n{"text": "b", "label": [0, 1]}',
+        r"x\.jsonl, line 2: 2 zeros and ones where the first row has 3",
+    ),
+    "no label at all": (
+        "x.jsonl",
+        '{"text": "a", "label": []}\n{"text": "b", "label": []}',
+        "no row has any label",
+    ),
+    "mixed label lists": ("x.jsonl", '{"text": "a", "label": [1, "x"]}', "lists hold integers and strings"),
+    "null in a label list": (
+        "x.jsonl",
+        '{"text": "a", "label": [null]}',
+        "line 1: None in the list of labels",
+    ),
+    "not Parquet": ("x.parquet", b"text,label\n", r"x\.parquet: not a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_bad_file(tmp_path: Path, case: str) -> None:
+    name, content, message = FILES[case]
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    options = {"text": "id"} if case == "numbers as text" else {}
+    with pytest.raises(DataError, match=message) as caught:
+        load(path, **NONE, **options)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    with pytest.raises(DataError, match=r"revews\.csv: no such file; did you mean 'reviews\.csv'\?"):
+        load(tmp_path / "revews.csv")
+    with pytest.raises(DataError, match=r"nothing/x\.csv: no such file; check the path"):
+        load(str(tmp_path / "nothing" / "x.csv"))
+
+
+def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Couldn't reach 'org/name' on the Hub (OfflineModeIsEnabled)\nmore")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError, match=r"'org/name': no such file or folder, .*Couldn't reach .*HF_HUB_OFFLINE"):
+        load("org/name")
+
+
+def test_folder_without_train(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no train file .it holds nothing.; name one train.csv"):
+        load(tmp_path)
+    (tmp_path / "test.csv").write_text("text,label\na,0\n")
+    with pytest.raises(DataError, match=r"no train file \(it holds 'test\.csv'\)"):
+        load(tmp_path)
+
+
+def test_two_files_for_one_split(tmp_path: Path) -> None:
+    for name in ("train.csv", "dev.csv", "valid.csv"):
+        (tmp_path / name).write_text("text,label\na,0\nb,1\n")
+    with pytest.raises(DataError, match=r"both 'dev\.csv' and 'valid\.csv' are the validation split; keep one"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_label_outside_train(tmp_path: Path, split: str) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / f"{split}.csv").write_text("text,label\na,x\nb,z\n")
+    with pytest.raises(DataError, match=rf"{split}\.csv, line 3: label 'z' is in {split} but not in train; add"):
+        load(tmp_path, **NONE)
+    multi = {"train": (["a", "b"], [["x"], ["y"]]), split: (["c"], [["x", "z"]])}
+    with pytest.raises(DataError, match=rf"split '{split}', row 1: label 'z' is in {split} but not in train"):
+        load(multi, **NONE)
+
+
+def test_declared_class_without_training_rows() -> None:
+    names = datasets.ClassLabel(names=["a", "b", "c"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    train, test = (
+        datasets.Dataset.from_dict({"text": ["x", "y"], "label": labels}, features=features)
+        for labels in ([0, 1], [0, 2])
+    )
+    with pytest.raises(DataError, match="split 'test', row 2: label 'c' is in test but not in train"):
+        load({"train": train, "test": test}, **NONE)
+
+
+def test_bad_other_split(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    test = tmp_path / "test.csv"
+    test.write_text("text,lable\na,x\n")
+    with pytest.raises(DataError, match=r"test\.csv: no column 'label' for label; .*did you mean 'lable'\?"):
+        load(tmp_path, **NONE)
+    test.write_text("text,label\n")
+    with pytest.raises(DataError, match=r"test\.csv: there are no rows; give at least one, or leave"):
+        load(tmp_path, **NONE)
+
+
+def test_label_with_one_example() -> None:
+    source = (["a", "b", "c", "d", "e"], ["x", "x", "x", "x", "y"])
+    with pytest.raises(
+        DataError,
+        match=r"the lists: label 'y' has one example, .* test and no validation .*test=0 and validation=0",
+    ):
+        load(source)
+    with pytest.raises(DataError, match=r"pass test=0$"):
+        load(source, validation=0)
+    with pytest.raises(DataError, match=r"\(and 4 more\).*or problem='regression'"):
+        load((["a", "b", "c", "d", "e"], [10, 20, 30, 40, 50]))
+    assert len(load(source, **NONE).splits["train"]) == 5, "without a cut one example will do"
+
+
+@pytest.mark.parametrize("options", [{"text": "txt"}, {"text_pair": "txt"}, {"label": "txt"}])
+def test_unknown_column_option(options: dict[str, str]) -> None:
+    role = next(iter(options))
+    message = f"no column 'txt' for {role}; the columns are 'text', 'label'; did you mean 'text'"
+    with pytest.raises(DataError, match=message):
+        load((["a", "b"], [0, 1]), **options, **NONE)
+
+
+def test_one_column_for_two_roles() -> None:
+    with pytest.raises(OptionError, match="one column cannot be two of text, text_pair and label"):
+        load((["a", "b"], [0, 1]), text="label", label="label", **NONE)
+
+
+@pytest.mark.parametrize("option", ["validation", "test"])
+@pytest.mark.parametrize("value", [-0.1, 1.0, 20, float("nan"), True, "0.1"])
+def test_share_out_of_range(option: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"{option}={value!r}: give the share .* from 0 to below 1"):
+        load((["a", "b"], [0, 1]), **{option: value})
+
+
+def test_other_options_out_of_range() -> None:
+    source = (["a", "b"], [0, 1])
+    with pytest.raises(OptionError, match=r"validation=0\.5 and test=0\.5 leave no rows to train on"):
+        load(source, validation=0.5, test=0.5)
+    with pytest.raises(OptionError, match="seed=-1: give an integer of zero or more"):
+        load(source, seed=-1)
+    with pytest.raises(OptionError, match="problem='binary' is unknown; choose one of single_label, multi_label"):
+        load(source, problem="binary")  # type: ignore[arg-type]
+
+
+def test_problem_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"'multi_label' needs a list of labels in each row; .* holds integers"):
+        load((["a", "b"], [0, 1]), problem="multi_label", **NONE)
+    with pytest.raises(OptionError, match=r"'regression' needs one label in each row; .* holds lists"):
+        load((["a", "b"], [[0], [1]]), problem="regression", **NONE)
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\na,3.5\nb,4.x\n")
+    with pytest.raises(DataError, match=r"x\.csv, line 3: label '4\.x' is not a number, as regression needs"):
+        load(path, problem="regression", **NONE)
+
+
+def test_too_few_rows_to_cut() -> None:
+    with pytest.raises(DataError, match="1 row cannot be divided"):
+        load((["a"], [0.5]))
+    with pytest.raises(DataError, match="1 row cannot be divided"):
+        load((["a", "b"], [0.5, 0.7]))
+
+
+def test_bad_objects() -> None:
+    with pytest.raises(DataError, match=r"the lists: lengths differ \('text' has 2, 'label' has 1 values\)"):
+        load((["a", "b"], [0]))
+    with pytest.raises(DataError, match=r"the columns: lengths differ \('text' has 1, 'label' has 2"):
+        load({"text": ["a"], "label": [0, 1]})
+    with pytest.raises(DataError, match="the columns: 'text' is a str, not a list of values"):
+        load({"text": "a", "label": [0]})
+    with pytest.raises(DataError, match="cannot read int as a table; give a path, a DataFrame"):
+        load(3)
+    with pytest.raises(DataError, match="cannot read list as a table"):
+        load([("a", 0), ("b", 1), ("c", 0)])
+    with pytest.raises(DataError, match=r"unknown split 'tets' beside 'train'; .*did you mean 'test'"):
+        load({"train": (["a"], [0]), "tets": (["a"], [0])})
+    with pytest.raises(DataError, match=r"no split 'train' .given: 'test'.; give one"):
+        load({"test": (["a"], [0])})
+    with pytest.raises(DataError, match="two splits mean 'validation'"):
+        load({"train": (["a"], [0]), "dev": (["a"], [0]), "valid": (["a"], [0])})
+
+
+def test_bad_frames() -> None:
+    frame = pandas.DataFrame([["a", "b", 0]], columns=["text", "text", "label"])
+    with pytest.raises(DataError, match="the DataFrame: two columns are named 'text'"):
+        load(frame)
+    holes = pandas.DataFrame({"text": ["a", float("nan"), "c"], "label": [0.0, 1.0, float("nan")]})
+    with pytest.raises(DataError, match="the DataFrame, row 2: no text in column 'text'"):
+        load(holes)
+    with pytest.raises(DataError, match="the DataFrame, row 3: no label in column 'label'"):
+        load(holes.assign(text="a"))
+    with pytest.raises(DataError, match=r"the DataFrame, row 1: column 'text' holds b'a' .bytes., not text"):
+        load(holes.assign(text=b"a", label=0))
+
+
+def test_class_index_without_a_name() -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    rows = datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, -1, 1]}, features=features)
+    with pytest.raises(DataError, match="the Dataset, row 2: no label in column 'label'"):
+        load(rows, **NONE)

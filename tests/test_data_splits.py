@@ -1,0 +1,173 @@
+"""Cutting splits, few-shot samples and smaller training sets."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import datasets
+import numpy
+import pytest
+
+from adapt.data import few_shot, load, subsample
+from adapt.spec import DataError, OptionError
+
+
+def rows(counts: dict[str, int], seed: int = 0) -> tuple[list[str], list[str]]:
+    """Shuffled labels with these counts, and texts that tell the position."""
+    labels = [name for name, n in counts.items() for _ in range(n)]
+    random.Random(seed).shuffle(labels)
+    return [f"row {i:05d}" for i in range(len(labels))], labels
+
+
+def canonical(labels: list[Any]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"text": [f"row {i:05d}" for i in range(len(labels))], "label": labels})
+
+
+def texts(dataset: datasets.Dataset) -> list[str]:
+    return list(dataset["text"])
+
+
+def test_cut_is_stratified_disjoint_and_in_order() -> None:
+    source = rows({"a": 600, "b": 300, "c": 95, "d": 3, "e": 2})
+    data = load(source, validation=0.1, test=0.2, seed=3)
+    parts = {split: texts(data.splits[split]) for split in ("train", "validation", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {
+        "train": 700,
+        "validation": 100,
+        "test": 200,
+    }
+    for part in parts.values():
+        assert part == sorted(part)
+    assert sorted(t for part in parts.values() for t in part) == source[0]
+    counts = {split: Counter(data.splits[split]["label"]) for split in parts}
+    assert counts["test"][0] == pytest.approx(120, abs=1)
+    assert counts["test"][2] == pytest.approx(19, abs=1)
+    assert counts["validation"][1] == pytest.approx(30, abs=1)
+    assert [counts[split][3] for split in parts] == [1, 1, 1]
+    assert [counts[split][4] for split in parts] == [1, 0, 1], "the last example stays in train"
+
+
+def test_cut_depends_on_the_seed_alone() -> None:
+    source = rows({"a": 60, "b": 40})
+    state = numpy.random.get_state()[1].copy()  # type: ignore[union-attr]
+    cut = [texts(load(source, seed=seed).splits["test"]) for seed in (0, 0, 1)]
+    assert cut[0] == cut[1] != cut[2]
+    assert cut[0] == texts(load(source, validation=0.5).splits["test"]), "whatever the validation share"
+    assert cut[0] == texts(load(source, validation=0).splits["test"])
+    assert (numpy.random.get_state()[1] == state).all(), "the global generator is not touched"
+
+
+def test_zero_means_no_split() -> None:
+    source = rows({"a": 10, "b": 10})
+    assert list(load(source, test=0).splits) == ["train", "validation"]
+    assert list(load(source, validation=0, test=0).splits) == ["train"]
+
+
+def test_a_cut_of_few_rows_has_every_class() -> None:
+    data = load(rows({"a": 5, "b": 5}))
+    assert {s: Counter(d["label"]) for s, d in data.splits.items()} == {
+        "train": {0: 3, 1: 3},
+        "validation": {0: 1, 1: 1},
+        "test": {0: 1, 1: 1},
+    }
+
+
+def test_regression_is_cut_at_random() -> None:
+    scores = [i / 7 for i in range(100)]
+    data = load(([f"row {i:05d}" for i in range(100)], scores), validation=0.2)
+    assert {split: len(part) for split, part in data.splits.items()} == {
+        "train": 70,
+        "validation": 20,
+        "test": 10,
+    }
+    assert texts(data.splits["test"]) == sorted(texts(data.splits["test"]))
+    assert max(data.splits["test"]["label"]) - min(data.splits["test"]["label"]) > 3
+
+
+def test_multi_label_cut_leaves_every_label_in_train() -> None:
+    labels = [["common"] if i % 2 else ["common", "other"] for i in range(38)] + [
+        ["rare"],
+        ["rare", "common"],
+    ]
+    for seed in range(20):
+        data = load(([f"row {i}" for i in range(40)], labels), validation=0.3, test=0.3, seed=seed)
+        assert {len(data.splits[s]) for s in ("validation", "test")} == {12}
+        positives = numpy.array(data.splits["train"]["label"]).sum(0)
+        assert (positives > 0).all()
+
+
+def test_few_shot() -> None:
+    labels = [int(x) for x in rows({"0": 50, "1": 7, "2": 4})[1]]
+    full = canonical(labels)
+    sample = few_shot(full, "single_label", 4, seed=1)
+    assert Counter(sample["label"]) == {0: 4, 1: 4, 2: 4}
+    assert texts(sample) == sorted(texts(sample))
+    assert texts(sample) == texts(few_shot(full, "single_label", 4, seed=1))
+    assert texts(sample) != texts(few_shot(full, "single_label", 4, seed=2))
+    at = dict(zip(full["text"], full["label"], strict=True))
+    assert [at[t] for t in texts(sample)] == list(sample["label"])
+
+
+def test_few_shot_of_label_lists() -> None:
+    labels = [[1, int(i % 3 == 0), int(i in (5, 11, 17))] for i in range(30)]
+    sample = few_shot(canonical(labels), "multi_label", 3, seed=0)
+    assert (numpy.array(sample["label"]).sum(0) >= 3).all()
+    assert len(sample) <= 6, "a row counts for each of its labels"
+
+
+def test_few_shot_errors() -> None:
+    data = canonical([0, 0, 0, 1, 1, 2])
+    with pytest.raises(DataError, match=r"few_shot=3: too few training rows of 'no' \(2\), 'maybe' \(1\); ask for 1"):
+        few_shot(data, "single_label", 3, seed=0, names=("yes", "no", "maybe"))
+    with pytest.raises(DataError, match=r"of 2 \(1\); ask for 1 at most"):
+        few_shot(data, "single_label", 2, seed=0)
+    with pytest.raises(OptionError, match="use max_train instead"):
+        few_shot(canonical([0.5, 0.7]), "regression", 1, seed=0)
+    with pytest.raises(OptionError, match="few_shot=0: give a number of rows, 1 or more"):
+        few_shot(data, "single_label", 0, seed=0)
+
+
+@pytest.mark.parametrize("n", [3, 10, 57, 103])
+def test_subsample_is_stratified(n: int) -> None:
+    labels = [int(x) for x in rows({"0": 80, "1": 22, "2": 2})[1]]
+    sample = subsample(canonical(labels), "single_label", n, seed=5)
+    counts = Counter(sample["label"])
+    assert len(sample) == n
+    assert min(counts[i] for i in range(3)) >= 1
+    assert counts[0] == pytest.approx(n * 80 / 104, abs=2)
+    assert texts(sample) == sorted(texts(sample))
+    assert texts(sample) == texts(subsample(canonical(labels), "single_label", n, seed=5))
+    assert n == 3 or texts(sample) != texts(subsample(canonical(labels), "single_label", n, seed=6))
+
+
+def test_subsample_of_fewer_rows_than_classes_and_of_all() -> None:
+    data = canonical(list(range(10)))
+    assert len(subsample(data, "single_label", 4, seed=0)) == 4
+    assert texts(subsample(data, "single_label", 10, seed=0)) == texts(data)
+    assert texts(subsample(data, "single_label", 99, seed=0)) == texts(data)
+    with pytest.raises(OptionError, match="max_train=0: give a number of rows"):
+        subsample(data, "single_label", 0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels"),
+    [("regression", [i / 3 for i in range(30)]), ("multi_label", [[i % 2, 1] for i in range(30)])],
+)
+def test_subsample_without_classes(problem: Any, labels: list[Any]) -> None:
+    data = canonical(labels)
+    sample = subsample(data, problem, 11, seed=2)
+    assert len(set(sample["text"])) == 11
+    assert texts(sample) == sorted(texts(sample))
+
+
+def test_samples_of_a_selection_in_any_format() -> None:
+    data = canonical([i % 3 for i in range(60)])
+    chosen = texts(few_shot(data, "single_label", 2, seed=0))
+    assert (
+        texts(few_shot(data.with_format("numpy", columns=["label"]).with_format(None), "single_label", 2, 0)) == chosen
+    )
+    assert list(few_shot(data.with_format("numpy"), "single_label", 2, seed=0)["text"]) == chosen
+    part = data.select(range(10, 40))
+    assert set(texts(few_shot(part, "single_label", 5, seed=0))) <= set(texts(part)), "rows of the selection"

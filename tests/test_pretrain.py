@@ -1,0 +1,294 @@
+"""Masked-language-model pretraining: the corpus, the masking, the objective and the loop."""
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+)
+
+from adapt.pretrain import (
+    Pretraining,
+    evaluate,
+    export,
+    mask_tokens,
+    masked_logits,
+    pack,
+    pretrain,
+    read_corpus,
+    schedule,
+    split_documents,
+    train_tokenizer,
+)
+from adapt.spec import DataError, Diverged, OptionError, Unsupported
+
+SUBJECTS = ["the cat", "a dog", "my horse", "the old bird", "every fish"]
+VERBS = ["sees", "follows", "likes", "knows"]
+PLACES = ["in the garden", "near the river", "at home", "on the hill"]
+
+
+def sentences(count: int) -> list[str]:
+    rng = random.Random(0)
+    return [f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} us {rng.choice(PLACES)}." for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def documents():
+    lines = sentences(400)
+    return [lines[i : i + 10] for i in range(0, 400, 10)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(documents):
+    return train_tokenizer(documents, vocab_size=120, max_length=16)
+
+
+@pytest.fixture(scope="module")
+def rows(documents, tokenizer):
+    return pack(documents, tokenizer, length=16)
+
+
+def tiny(tokenizer, dropout: float = 0.0, seed: int = 0) -> BertForMaskedLM:
+    torch.manual_seed(seed)
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=16,
+            initializer_range=0.1,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            attn_implementation="eager",
+        )
+    )
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+# ---------------------------------------------------------------- corpus
+
+
+def test_corpus_is_read_in_order_of_file_names(tmp_path):
+    write(tmp_path / "b.txt", "third\n")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("one\n two \n\n\nsecond, été".encode()))
+    write(tmp_path / "c.txt", "left out")
+    write(tmp_path / "README.md", "not text")
+    assert read_corpus(tmp_path, leave_out=["c.txt"]) == [["one", "two"], ["second, été"], ["third"]]
+
+
+def test_corpus_errors_name_the_file(tmp_path):
+    with pytest.raises(DataError, match="no-such-folder does not exist"):
+        read_corpus(tmp_path / "no-such-folder")
+    with pytest.raises(DataError, match="holds no text"):
+        read_corpus(tmp_path)
+    write(tmp_path / "blank.txt", "\n\n  \n")
+    with pytest.raises(DataError, match="holds no text"):
+        read_corpus(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin\.txt: not UTF-8 at byte 3"):
+        read_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-12], lambda raw: b"no gzip" + raw])
+def test_damaged_gzip_is_an_error(tmp_path, damage):
+    (tmp_path / "text.txt.gz").write_bytes(damage(gzip.compress("\n".join(sentences(50)).encode())))
+    with pytest.raises(DataError, match=r"text\.txt\.gz: cannot be read"):
+        read_corpus(tmp_path)
+
+
+def test_split_holds_out_whole_documents(documents):
+    train, held_out = split_documents(documents, share=0.1, seed=3)
+    assert len(held_out) == 4
+    assert sorted(train + held_out) == sorted(documents)
+    assert split_documents(documents, share=0.1, seed=3)[1] == held_out
+    assert split_documents(documents, share=0.1, seed=4)[1] != held_out
+    with pytest.raises(DataError, match="one document"):
+        split_documents(documents[:1], share=0.1, seed=0)
+
+
+def test_tokenizer_is_berts(tokenizer):
+    assert tokenizer.convert_ids_to_tokens(range(5)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert len(tokenizer) <= 120
+    encoded = tokenizer("The CAT", "sees")
+    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"]) == [
+        "[CLS]",
+        "the",
+        "cat",
+        "[SEP]",
+        "sees",
+        "[SEP]",
+    ]
+    assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+    assert tokenizer.tokenize("the 中") == ["the", "[UNK]"]
+
+
+def test_rows_hold_the_running_text(documents, tokenizer, rows):
+    assert rows.dtype == torch.int32
+    assert rows.shape[1] == 16
+    assert (rows[:, 0] == tokenizer.cls_token_id).all()
+    assert (rows[:, -1] == tokenizer.sep_token_id).all()
+    text = tokenizer.decode(rows[:, 1:-1].flatten()[:60], skip_special_tokens=True)
+    assert " ".join(documents[0]).replace(".", "").startswith(text.replace(" .", "").replace(".", "")[:100])
+    with pytest.raises(DataError, match="fewer than the 14"):
+        pack([["the cat"]], tokenizer, length=16)
+
+
+# ---------------------------------------------------------------- masking and objective
+
+
+def test_masking_is_15_percent_and_80_10_10(tokenizer):
+    ids = torch.randint(5, len(tokenizer), (2000, 64), generator=torch.Generator().manual_seed(1))
+    ids[:, 0], ids[:, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
+    inputs, targets = mask_tokens(ids, tokenizer, torch.Generator().manual_seed(2))
+    asked = targets != -100
+    assert asked.sum() == round(0.15 * 2000 * 62)
+    assert (targets[asked] == ids[asked]).all()
+    assert (inputs[~asked] == ids[~asked]).all()
+    count = asked.sum().item()
+    masked = (inputs == tokenizer.mask_token_id).sum().item() / count
+    changed = ((inputs != ids) & (inputs != tokenizer.mask_token_id)).sum().item() / count
+    assert masked == pytest.approx(0.8, abs=0.012)  # four standard errors of a share of 18,600
+    assert changed == pytest.approx(0.1 * (1 - 1 / (len(tokenizer) - 5)), abs=0.009)
+    assert asked.float().mean(0)[1:-1] == pytest.approx(0.15, abs=0.04)  # every position alike
+
+
+def test_special_tokens_are_never_masked_or_drawn(tokenizer, rows):
+    special = torch.tensor(tokenizer.all_special_ids)
+    ids = rows.clone()
+    ids[:, 10:] = tokenizer.pad_token_id
+    for seed in range(20):
+        inputs, targets = mask_tokens(ids, tokenizer, torch.Generator().manual_seed(seed))
+        assert not torch.isin(targets, special).any()
+        new = inputs[(inputs != ids) & (inputs != tokenizer.mask_token_id)]
+        assert not torch.isin(new, special).any()
+    with pytest.raises(DataError, match="special tokens only"):
+        mask_tokens(ids[:, 10:], tokenizer, torch.Generator())
+
+
+def test_masking_follows_the_generator_alone(tokenizer, rows):
+    first = mask_tokens(rows, tokenizer, torch.Generator().manual_seed(5))
+    torch.manual_seed(99)
+    generator = torch.Generator().manual_seed(5)
+    again, next_draw = mask_tokens(rows, tokenizer, generator), mask_tokens(rows, tokenizer, generator)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], next_draw[1])
+
+
+def test_logits_at_masked_positions_equal_those_of_the_whole_model(tokenizer, rows):
+    model = tiny(tokenizer).eval()
+    inputs, targets = mask_tokens(rows[:8], tokenizer, torch.Generator().manual_seed(0))
+    mask = torch.ones_like(inputs)
+    mask[:, 12:] = 0
+    with torch.no_grad():
+        for attention_mask in (None, mask):
+            expected = model(input_ids=inputs, attention_mask=attention_mask).logits[targets != -100]
+            torch.testing.assert_close(masked_logits(model, inputs, targets, attention_mask), expected)
+
+
+def test_model_without_a_separate_head_is_unsupported(tokenizer, rows):
+    with pytest.raises(Unsupported, match="BertModel has no masked-language-model head"):
+        masked_logits(tiny(tokenizer).bert, rows[:1].long(), rows[:1].long())
+
+
+# ---------------------------------------------------------------- the loop
+
+
+SETTINGS = Pretraining(steps=120, batch_size=16, learning_rate=1e-2, precision="fp32", checkpoint_every=40)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def test_schedule_rises_then_falls_to_zero():
+    settings = Pretraining(steps=100, warmup=0.1)
+    factors = [schedule(step, settings) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[9] == factors[10] == 1.0
+    assert factors[100] == 0.0
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_loss_falls_far_below_the_unigram_model(tokenizer, rows, precision):
+    model = tiny(tokenizer)
+    before = evaluate(model, tokenizer, rows[-20:])
+    settings = Pretraining(**{**vars(SETTINGS), "precision": precision})
+    lines: list[str] = []
+    history = pretrain(model, tokenizer, rows[:-20], rows[-20:], settings, report=lines.append)
+    assert [entry["step"] for entry in history] == [40, 80, 120]
+    assert lines[-1].startswith("step 120/120")
+    assert history[-1]["loss"] == pytest.approx(evaluate(model, tokenizer, rows[-20:])["loss"])
+    assert history[-1]["loss"] < before["loss"] - 2
+    assert history[-1]["accuracy"] > 0.4
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_resumed_training_ends_with_the_same_bits(tokenizer, rows, tmp_path):
+    whole = tiny(tokenizer, dropout=0.1)
+    history = pretrain(whole, tokenizer, rows, rows[:8], SETTINGS, report=quiet)
+
+    def stop_at_80(line: str) -> None:
+        if line.startswith("step 120"):
+            raise KeyboardInterrupt
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tiny(tokenizer, dropout=0.1), tokenizer, rows, rows[:8], SETTINGS, file, stop_at_80)
+    resumed = tiny(tokenizer, dropout=0.1, seed=7)
+    assert pretrain(resumed, tokenizer, rows, rows[:8], SETTINGS, file, quiet) == history
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert pretrain(resumed, tokenizer, rows, rows[:8], SETTINGS, file, quiet) == history  # nothing left to do
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_another_seed_gives_other_weights(tokenizer, rows):
+    short = {**vars(SETTINGS), "steps": 3}
+    models = [tiny(tokenizer) for _ in range(3)]
+    for model, seed in zip(models, (0, 0, 1), strict=True):
+        pretrain(model, tokenizer, rows, rows[:8], Pretraining(**{**short, "seed": seed}), report=quiet)
+    first, same, other = (model.bert.embeddings.word_embeddings.weight for model in models)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_loop_errors(tokenizer, rows, tmp_path):
+    with pytest.raises(DataError, match="do not fill a batch of 16"):
+        pretrain(tiny(tokenizer), tokenizer, rows[:5], rows, SETTINGS)
+    file = tmp_path / "state.pt"
+    pretrain(tiny(tokenizer), tokenizer, rows, rows[:8], Pretraining(**{**vars(SETTINGS), "steps": 1}), file, quiet)
+    with pytest.raises(OptionError, match="written with other settings"):
+        pretrain(tiny(tokenizer), tokenizer, rows, rows[:8], SETTINGS, file, quiet)
+    broken = tiny(tokenizer)
+    broken.bert.embeddings.LayerNorm.weight.data.fill_(float("nan"))
+    with pytest.raises(Diverged, match="step 1"):
+        pretrain(broken, tokenizer, rows, rows[:8], SETTINGS, report=quiet)
+
+
+def test_export_is_loaded_by_transformers(tokenizer, rows, tmp_path):
+    model, folder = tiny(tokenizer), tmp_path / "encoder"
+    export(model, tokenizer, folder, "# old")
+    model.cls.predictions.bias.data.fill_(0.5)
+    export(model, tokenizer, folder, "# new", held_out={"loss": 1.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
+    assert (folder / "README.md").read_text() == "# new"
+    assert next(model.parameters()).dtype == torch.float32  # the model itself is left alone
+    loaded = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    assert loaded.config.pretraining == {"held_out": {"loss": 1.5}}
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0.01, atol=1e-6)
+    assert AutoTokenizer.from_pretrained(folder)("the cat")["input_ids"] == tokenizer("the cat")["input_ids"]
