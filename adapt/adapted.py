@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 from adapt import options, params
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.backbones.source import EMBEDDED, MINILM
 from adapt.data import Data, load, read_texts
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
@@ -69,23 +71,30 @@ class Adapted:
             OptionError: The folder cannot be written.
         """
         path = writable_folder(folder)
-        (path / MODEL_FILE).unlink(missing_ok=True)
+        for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
+            (path / old).unlink(missing_ok=True)
         size = params.save(self.fitted.model, path)
         export = getattr(self.run.strategy, "export", None)
         if export is not None:
-            export(self.fitted.model, path / "peft", self.backbone.reference)
+            export(self.fitted.model, path / "peft", self._reference())
+        if self.result is not None:
+            write_atomically(path / "result.json", json.dumps(self.result.to_json(), indent=2) + "\n")
         content = {
             "schema": SCHEMA,
-            "reference": self.backbone.reference,
+            "reference": self._reference(),
             "kind_state": self.fitted.kind.state(),
             "sha256": _sha256(path / params.STATE_FILE),
             "bytes": size,
             "spec": self.run.spec(),
         }
         write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        if self.result is not None:
-            write_atomically(path / "result.json", json.dumps(self.result.to_json(), indent=2) + "\n")
         return path
+
+    def _reference(self) -> str:
+        """Where the backbone is found from any working folder."""
+        reference = self.backbone.reference
+        local = reference not in (EMBEDDED, MINILM) and Path(reference).expanduser().is_dir()
+        return str(self.backbone.path.resolve()) if local else reference
 
 
 def fit_model(
@@ -145,12 +154,17 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     """
     import dataclasses
 
+    from adapt.backbones.memo import release
+
     path = Path(folder)
     content = _read_model_file(path)
     if _sha256(path / params.STATE_FILE) != content["sha256"]:
         raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
-    spec = run_from(content["spec"])
-    source = resolve(backbone if backbone is not None else content["reference"])
+    try:
+        spec = run_from(content["spec"])
+    except (KeyError, TypeError) as error:
+        raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
+    source = _backbone(content["reference"]) if backbone is None else resolve(backbone)
     if source.source.sha256 != spec.backbone.sha256:
         raise AdaptError(
             f"Backbone {source.reference} is not the one this model was trained on ('{spec.backbone.name}', content "
@@ -163,8 +177,16 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     kind.load_state(content["kind_state"])
     model = spec.strategy.build(loader, spec.task)
     params.load(model, path)
+    release(model)
     model.eval()
     return Adapted(Fitted(model, kind, tokenizer, loader), dataclasses.replace(spec, budget=budget), source, None)
+
+
+def _backbone(reference: str) -> Backbone:
+    try:
+        return resolve(reference)
+    except AdaptError as error:
+        raise AdaptError(f"{error} If it was moved, name its place with the option backbone.") from error
 
 
 def _read_model_file(path: Path) -> dict[str, Any]:
@@ -172,8 +194,8 @@ def _read_model_file(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise AdaptError(f"{path} does not hold a saved model (no {MODEL_FILE}); give the folder that fit wrote.")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise AdaptError(f"{file} is damaged ({error}); save the model again.") from error
     missing = {"schema", "reference", "kind_state", "sha256", "spec"} - content.keys()
     if missing or content["schema"] != SCHEMA:
@@ -199,10 +221,7 @@ def write_predictions(model: Adapted, source: str | Path, target: str | Path, **
         OptionError: The suffix is not known or the file cannot be written.
         DataError: The input cannot be used.
     """
-    path = Path(target)
-    if path.suffix not in (".jsonl", ".csv", ".tsv"):
-        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .jsonl, .csv or .tsv.")
-    writable_folder(path.parent)
+    path = output_file(target)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     written = 0
     try:
@@ -214,8 +233,23 @@ def write_predictions(model: Adapted, source: str | Path, target: str | Path, **
     except OSError as error:
         raise OptionError(f"Output {path} cannot be written: {error.strerror}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return written
+
+
+def output_file(target: str | Path) -> Path:
+    """
+    Raises:
+        OptionError: Predictions cannot be written there.
+    """
+    path = Path(target)
+    if path.suffix not in (".jsonl", ".csv", ".tsv"):
+        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .jsonl, .csv or .tsv.")
+    if path.is_dir():
+        raise OptionError(f"Output {path} is a folder; give a file.")
+    writable_folder(path.parent)
+    return path
 
 
 def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator[str]:
@@ -234,7 +268,9 @@ def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator
             else:
                 flat[name] = "|".join(value) if isinstance(value, list) else value
         if writer is None:
-            writer = csv.DictWriter(handle, list(flat), delimiter="\t" if suffix == ".tsv" else ",")
+            writer = csv.DictWriter(
+                handle, list(flat), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n"
+            )
             writer.writeheader()
         writer.writerow(flat)
         yield ""

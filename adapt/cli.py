@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -92,14 +95,15 @@ def compare(
     Writes OUT/runs/*.json, OUT/table.md and OUT/table.csv. With no argument, all six strategies run on a tiny encoder
     and an embedded task, in minutes on two cores.
     """
-    rows, choices = _read(data, rest)
     from adapt.comparison import compare as run_comparison
+    from adapt.comparison.grid import strategies_of
     from adapt.comparison.progress import Progress
 
+    chosen = strategies_of(strategies, _settings(settings))  # a mistyped name is found before the data is read
+    rows, choices = _read(data, rest)
     with Progress(sys.stderr) as progress:
         done = run_comparison(
-            backbone, rows, strategies, seeds=seeds, settings=_settings(settings), out=out, jobs=jobs,
-            on_event=progress, **choices,
+            backbone, rows, chosen, seeds=seeds, out=out, jobs=jobs, on_event=progress, **choices
         )  # fmt: skip
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)
@@ -135,6 +139,8 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     assert model.result is not None
     for split, scores in model.result.scores.items():
         click.echo(f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    trainable, total = model.result.trainable or 0, model.result.total or 1
+    click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
     click.echo(f"Model: {out}", err=True)
 
 
@@ -148,8 +154,9 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
 @click.option("--text-pair", help="Column of the second text of a pair.")
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **columns: str | None) -> None:
     """Predict the rows of a file with the model in FOLDER, in input order."""
-    from adapt.adapted import load_model, write_predictions
+    from adapt.adapted import load_model, output_file, write_predictions
 
+    output_file(target)
     count = write_predictions(load_model(folder, backbone=backbone, device=device), source, target, **columns)
     click.echo(f"{count} predictions: {target}", err=True)
 
@@ -165,7 +172,10 @@ def table(folder: str) -> None:
 
     if not (Path(folder) / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
-    click.echo(write_table(Store(folder)).markdown())
+    made = write_table(Store(folder))
+    if not made.rows:
+        raise OptionError(f"{Path(folder) / 'runs'} holds no result; give the folder that `adapt compare --out` wrote.")
+    click.echo(made.markdown())
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -201,16 +211,20 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
 
 def main() -> None:
     """Entry point: an error of ours is one line on standard error and exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, we stop our processes too
+    warnings.formatwarning = lambda message, *rest, **more: f"adapt: {message}\n"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it can do without
     try:
         cli(standalone_mode=False)
     except AdaptError as error:
-        click.echo(f"adapt: {error}", err=True)
+        click.echo(f"adapt: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("adapt: stopped; the same command goes on where this one was.", err=True)
+        goes_on = "; results so far are kept, the same command goes on from there" if "compare" in sys.argv[1:2] else ""
+        click.echo(f"adapt: stopped{goes_on}.", err=True)
         sys.exit(130)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,15 +22,26 @@ def writable_folder(folder: str | Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OptionError(f"Output folder {path} cannot be written: {error.strerror}; choose another.") from error
+        reason = "it is a file" if path.is_file() else error.strerror
+        raise OptionError(f"Output folder {path} cannot be written: {reason}; choose another.") from error
     return path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers find the old content or the new, never a part."""
+    """Write a text file so that readers find the old content or the new, never a part.
+
+    Raises:
+        OptionError: It cannot be written; what was there is as it was.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8", newline="") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()

@@ -13,6 +13,12 @@ from adapt.spec import Budget, OptionError, Source, Strategy, Task
 
 Pooling = Literal["auto", "mean", "native"]
 
+_POSITIONS_FROM_2 = frozenset({
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert",
+    "longformer", "luke", "mpnet", "xmod",
+})  # fmt: skip
+"""Families that number tokens from the padding index + 1, so that the first two positions are never a token's."""
+
 
 def device_of(device: str) -> Literal["cpu", "cuda"]:
     """`auto` is CUDA where torch finds one.
@@ -60,30 +66,34 @@ def budget_of(**values: Any) -> Budget:
     device = device_of(values.pop("device", "auto"))
     precision = precision_of(values.pop("precision", "auto"), device)
     budget = Budget(device=device, precision=precision, **values)
-    hints = get_type_hints(Budget)
-    if budget.decay not in get_args(hints["decay"]):
-        raise OptionError(f"decay is '{budget.decay}'; choose one of {', '.join(get_args(hints['decay']))}.")
-    for name, low in (
-        ("epochs", 1),
-        ("batch_size", 1),
-        ("accumulation", 1),
-        ("max_steps", 1),
-        ("patience", 1),
-    ):
-        value = getattr(budget, name)
-        if value is not None and (not isinstance(value, int) or value < low):
-            raise OptionError(f"{name} is {value}; give a whole number of at least {low}.")
-    for name in ("warmup", "dropout"):
-        value = getattr(budget, name)
-        if value is not None and not 0 <= value < 1:
-            raise OptionError(f"{name} is {value}; give a number from 0 to below 1.")
-    if not budget.clip > 0:
-        raise OptionError(f"clip is {budget.clip}; give a number above 0.")
-    if not (math.isfinite(budget.weight_decay) and budget.weight_decay >= 0):
-        raise OptionError(f"weight_decay is {budget.weight_decay}; give a number of at least 0.")
+    decays = get_args(get_type_hints(Budget)["decay"])
+    if budget.decay not in decays:
+        raise OptionError(f"decay is '{budget.decay}'; choose one of {', '.join(decays)}.")
+    for name in ("epochs", "batch_size", "accumulation"):
+        _check_count(name, getattr(budget, name))
+    for name in ("max_steps", "patience"):
+        if getattr(budget, name) is not None:
+            _check_count(name, getattr(budget, name))
+    if not (_finite(budget.warmup) and 0 <= budget.warmup < 1):
+        raise OptionError(f"warmup is {budget.warmup}; give a number from 0 to below 1.")
+    if budget.dropout is not None and not (_finite(budget.dropout) and 0 <= budget.dropout < 1):
+        raise OptionError(f"dropout is {budget.dropout}; give a number from 0 to below 1.")
+    if not (_finite(budget.clip) and budget.clip > 0):
+        raise OptionError(f"clip is {budget.clip}; give a finite number above 0.")
+    if not (_finite(budget.weight_decay) and budget.weight_decay >= 0):
+        raise OptionError(f"weight_decay is {budget.weight_decay}; give a finite number of at least 0.")
     if budget.learning_rate is not None:
-        check_learning_rate(budget.learning_rate, "The learning rate")
+        check_learning_rate(budget.learning_rate, "learning_rate")
     return budget
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"{name} is {value}; give a whole number of at least 1.")
 
 
 def check_learning_rate(value: float, what: str) -> None:
@@ -91,16 +101,19 @@ def check_learning_rate(value: float, what: str) -> None:
     Raises:
         OptionError: The learning rate is zero, negative, infinite or not a number.
     """
-    if not (math.isfinite(value) and value > 0):
+    if not (_finite(value) and value > 0):
         raise OptionError(f"{what} is {value}; give a finite number above zero, such as 1e-4.")
 
 
 def check_strategy(strategy: Strategy) -> Strategy:
     """
     Raises:
-        OptionError: The strategy's learning rate cannot be used.
+        OptionError: The strategy's learning rate cannot be used, or another of its numbers is not finite.
     """
     check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
+    for name, value in vars(strategy).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"{strategy.name}.{name} is {value}; give a finite number.")
     return strategy
 
 
@@ -140,8 +153,8 @@ def task_of(
     if class_weights != "none" and data.problem == "regression":
         raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
     for name, value in (("max_length", max_length), ("max_train", max_train), ("few_shot", few_shot)):
-        if value is not None and value < 1:
-            raise OptionError(f"{name} is {value}; give at least 1.")
+        if value is not None:
+            _check_count(name, value)
     if few_shot is not None and data.problem == "regression":
         raise OptionError("few_shot counts rows of a class and does not go with regression; use max_train.")
     if pooling == "auto":
@@ -164,12 +177,12 @@ def task_of(
 
 
 def _positions(backbone: Backbone) -> int:
-    """Tokens the backbone has positions for; RoBERTa's kind keeps the first two for padding."""
-    positions = backbone.config.get("max_position_embeddings")
-    if not isinstance(positions, int):
-        return 10**9
-    offset = 2 if backbone.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
-    return positions - offset
+    """Tokens the backbone has positions for."""
+    config = backbone.config
+    positions = config.get("max_position_embeddings", config.get("n_positions"))
+    if not isinstance(positions, int) or positions < 1 or "relative_attention_num_buckets" in config:
+        return 10**9  # relative positions (T5), or nothing said
+    return positions - (2 if backbone.model_type in _POSITIONS_FROM_2 else 0)
 
 
 BUDGET_FIELDS = tuple(field.name for field in dataclasses.fields(Budget))

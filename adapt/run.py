@@ -80,6 +80,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     """
     import torch
 
+    from adapt.backbones.memo import release
     from adapt.training import predict, train
 
     task, budget = spec.task, spec.budget
@@ -140,6 +141,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         test_outcomes=outcomes,
         environment={**environment(spec), "train_rows": len(encoded["train"])},
     )
+    release(model)
     return result, Fitted(model, kind, tokenizer, loader)
 
 
@@ -201,11 +203,31 @@ def environment(spec: Run) -> dict[str, Any]:
     cuda = spec.budget.device == "cuda" and torch.cuda.is_available()
     return {
         "versions": _versions(),
+        "commit": _commit(),
         "device": spec.budget.device,
         "hardware": torch.cuda.get_device_name() if cuda else _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+@cache
+def _commit() -> str | None:
+    """Commit of the checkout this package is imported from, marked where it has changes; None outside one."""
+    import subprocess
+    from pathlib import Path
+
+    package = Path(__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(package), "describe", "--always", "--abbrev=12", "--dirty"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
 
 
 @cache

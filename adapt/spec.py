@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 SCHEMA = 1
 """Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
@@ -136,8 +136,12 @@ class Strategy(Protocol):
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a frozen dataclass as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(value)))
+    """The fields of a frozen dataclass as plain JSON values; a whole number given for a float is that float."""
+    fields = json.loads(json.dumps(dataclasses.asdict(value)))
+    for name, hint in get_type_hints(type(value)).items():
+        if type(fields.get(name)) is int and (hint is float or float in get_args(hint)):
+            fields[name] = float(fields[name])
+    return fields
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,17 @@ class Run:
 
     def key(self) -> str:
         """SHA-256 of the canonical form: two runs with the same key have the same result."""
-        return hashlib.sha256(canonical(self.spec()).encode()).hexdigest()
+        return key_of(self.spec())
 
     def filename(self) -> str:
         """Readable name of the result file, unique by the first 12 digits of the key."""
-        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.task.name)
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.task.name[:40])
         return f"{safe}-{self.strategy.name}-seed{self.seed}-{self.key()[:12]}.json"
+
+
+def key_of(spec: Mapping[str, Any]) -> str:
+    """The key of the run whose `spec()` this is."""
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:
@@ -217,7 +226,7 @@ class Result:
         """The result file's content; the layout is documented in the README."""
         spec = self.run.spec()
         settings = {k: v for k, v in spec["strategy"].items() if k != "name"}
-        settings["learning_rate"] = self.learning_rate or settings.get("learning_rate")
+        settings["learning_rate"] = self.learning_rate or self.run.budget.learning_rate or settings.get("learning_rate")
         return {
             "schema": SCHEMA,
             "key": self.run.key(),

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.backbones.source import Backbone
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
@@ -45,15 +44,16 @@ class Loader:
             hold is drawn from the seed.
 
         Raises:
-            Unsupported: transformers has no such head for this architecture.
+            Unsupported: transformers has no such head for this architecture, or the device cannot quantise.
             AdaptError: The weights cannot be read.
         """
         import torch
 
+        if quantization_config is not None:
+            self._check_device(quantization_config)
         low = torch.bfloat16 if frozen and self.budget.precision == "bf16" else torch.float32
         options: dict[str, Any] = {
             "dtype": low,
-            "attn_implementation": self.attention(),
             "local_files_only": True,
             "trust_remote_code": False,
             "use_safetensors": True,
@@ -72,11 +72,21 @@ class Loader:
                 parameter.requires_grad_(name in head)
         return model.to(self.budget.device) if quantization_config is None else model
 
-    def attention(self) -> str:
-        """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa.
+    def _check_device(self, quantization_config: Any) -> None:
+        import torch
 
-        Models that do not have sdpa fall back to eager in transformers itself.
-        """
+        if self.budget.device != "cuda" or torch.version.hip:
+            return
+        bits, needed = (8, (7, 5)) if quantization_config.load_in_8bit else (4, (6, 0))
+        found = torch.cuda.get_device_capability()
+        if found < needed:
+            raise Unsupported(
+                f"{bits}-bit weights need a CUDA device of compute capability {needed[0]}.{needed[1]} or above, and this "
+                f"one has {found[0]}.{found[1]}; use --device cpu, or a strategy that does not quantise"
+            )
+
+    def attention(self) -> str:
+        """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
         return "eager" if self.budget.device == "cpu" and self.task.max_length <= 256 else "sdpa"
 
     def tokenizer(self) -> Any:
@@ -117,20 +127,24 @@ class Loader:
                 f"transformers has no sequence classification head for '{self.backbone.model_type}'"
             ) from error
         if "quantization_config" in options:
-            head = sorted({name.split(".")[0] for name in self._native_head_names(cls, config)})
-            options["quantization_config"].llm_int8_skip_modules = head
+            options["quantization_config"].llm_int8_skip_modules = self._head_modules(cls, config)
         return self._from_pretrained(cls, config, options)
 
-    def _native_head_names(self, cls: Any, config: Any) -> set[str]:
+    def _head_modules(self, cls: Any, config: Any) -> list[str]:
+        """Full names of the modules of the head, and of the pooler, which many checkpoints lack."""
         import torch
 
         with torch.device("meta"):
-            return _outside_base(cls(config))
+            model = cls(config)
+        head = _outside_base(model) | {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
+        return sorted({name.rpartition(".")[0] for name in head})
 
     def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
         from inspect import signature
 
         from transformers import MODEL_MAPPING
+
+        from adapt.backbones.heads import MeanPoolingClassifier  # imports torch
 
         config = self.config()
         if getattr(config, "is_encoder_decoder", False):
@@ -146,8 +160,11 @@ class Loader:
         return model, [f"{prefix}.{name}" for name in fresh] + sorted(_outside_base(model))
 
     def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+        kernel = self.attention() if cls._supports_sdpa else "eager"
         try:
-            model, info = cls.from_pretrained(self.backbone.path, config=config, output_loading_info=True, **options)
+            model, info = cls.from_pretrained(
+                self.backbone.path, config=config, attn_implementation=kernel, output_loading_info=True, **options
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {error}") from error
         if info.get("mismatched_keys"):

@@ -59,24 +59,22 @@ class Memo(nn.Module):
             What the feature function returns, token features zero at padding.
         """
         keys = _keys(input_ids, attention_mask, inputs)
-        missing = [i for i, key in enumerate(keys) if key not in self._rows]
-        encoded: dict[int, torch.Tensor] = {}
+        missing = {key: i for i, key in enumerate(keys) if key not in self._rows}  # equal rows once
+        overflow: dict[bytes, torch.Tensor] = {}
         if missing:
-            encoded = self._encode(input_ids, attention_mask, inputs, missing)
-            for i, feature in encoded.items():
-                self._keep(keys[i], feature)
-        overflow = {i: f for i, f in encoded.items() if keys[i] not in self._rows}
+            encoded = self._encode(input_ids, attention_mask, inputs, list(missing.values()))
+            overflow = {key: f for key, f in zip(missing, encoded, strict=True) if not self._keep(key, f)}
         if not overflow and self._buffer is not None and self._buffer.dim() == 2 and self._pooled:
             index = torch.tensor([self._rows[key][0] for key in keys], device=self._buffer.device)
             return self._buffer[index].to(input_ids.device)
-        rows = [overflow[i] if i in overflow else self._read(key) for i, key in enumerate(keys)]
+        rows = [overflow[key] if key in overflow else self._read(key) for key in keys]
         return self._assemble(rows, attention_mask)
 
     _pooled = False
 
     def _encode(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, inputs: dict[str, Any], rows: list[int]
-    ) -> dict[int, torch.Tensor]:
+    ) -> list[torch.Tensor]:
         index = torch.tensor(rows, device=input_ids.device)
         mask = attention_mask[index]
         columns = mask.any(0)
@@ -88,16 +86,15 @@ class Memo(nn.Module):
         self._pooled = features.dim() == 2
         self.encoded_rows += len(rows)
         token = picked["attention_mask"].bool()
-        return {row: features[j][None] if self._pooled else features[j][token[j]] for j, row in enumerate(rows)}
+        return [feature[None] if self._pooled else feature[token[j]] for j, feature in enumerate(features)]
 
-    def _keep(self, key: bytes, feature: torch.Tensor) -> None:
-        if key in self._rows:
-            return
+    def _keep(self, key: bytes, feature: torch.Tensor) -> bool:
+        """Whether there was room."""
         n, width = feature.shape
         row_bytes = width * feature.element_size()
         needed = self._used + n
         if needed * row_bytes > self.max_bytes:
-            return
+            return False
         if self._buffer is None or needed > len(self._buffer):
             capacity = min(max(2 * needed, 1024), self.max_bytes // row_bytes)
             grown = feature.new_empty(capacity, width)
@@ -107,6 +104,7 @@ class Memo(nn.Module):
         self._buffer[self._used : needed] = feature
         self._rows[key] = (self._used, n)
         self._used = needed
+        return True
 
     def _read(self, key: bytes) -> torch.Tensor:
         start, n = self._rows[key]
@@ -135,6 +133,7 @@ class MemoBase(nn.Module):
         super().__init__()
         pooler = getattr(base, "pooler", None)
         self.pooler = pooler if isinstance(pooler, nn.Module) else None
+        self.pooler_activation = getattr(base, "pooler_activation", None)
         if self.pooler is not None:
             base.pooler = None  # type: ignore[assignment]
         self.memo = Memo(_LastHidden(base), max_bytes)
@@ -143,8 +142,14 @@ class MemoBase(nn.Module):
         """As the base model's: an output with `last_hidden_state` and, where it has a pooler, `pooler_output`."""
         inputs = {k: v for k, v in kwargs.items() if isinstance(v, torch.Tensor) and v.shape == input_ids.shape}
         hidden = self.memo(input_ids, attention_mask, **inputs)
-        pooled = None if self.pooler is None else self.pooler(hidden)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=self._pool(hidden))
+
+    def _pool(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        if self.pooler is None:
+            return None
+        if self.pooler_activation is None:
+            return self.pooler(hidden)
+        return self.pooler_activation(self.pooler(hidden[:, 0]))  # ALBERT's pooler is a bare linear layer
 
 
 class _LastHidden(nn.Module):
@@ -154,6 +159,18 @@ class _LastHidden(nn.Module):
 
     def forward(self, **inputs: Any) -> torch.Tensor:
         return self.base(**inputs)[0]
+
+
+def release(model: Any) -> None:
+    """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back."""
+    for name, module in list(model.named_children()):
+        if isinstance(module, Memo):
+            setattr(model, name, module.features)
+        elif isinstance(module, MemoBase):
+            base = module.memo.features.base
+            if module.pooler is not None:
+                base.pooler = module.pooler
+            setattr(model, name, base)
 
 
 def memoise(model: Any, max_bytes: int) -> None:

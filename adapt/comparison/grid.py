@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapt.adapted import assemble
-from adapt.backbones.source import EMBEDDED, resolve
-from adapt.comparison.runner import Event, execute
+from adapt.backbones.source import EMBEDDED
+from adapt.comparison.runner import Event, OnEvent, cores, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.data import Data
@@ -46,7 +45,7 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     out: str | Path = "adapt-results",
     jobs: int | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
     **choices: Any,
 ) -> Comparison:
     """Run strategies on one task with several seeds and tabulate accuracy against cost.
@@ -61,7 +60,7 @@ def compare(
         settings: Strategy name to field to value, for strategies given by name.
         out: Folder of the results.
         jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
-        on_event: Told when a run starts, makes a step, and ends.
+        on_event: Told when a run is found done, starts, makes a step, and ends.
         choices: Fields of the budget and the task, as for `adapt.fit`.
 
     Raises:
@@ -74,14 +73,20 @@ def compare(
     store = Store(out)
     if data is None:
         data, choices = _embedded(backbone, choices)
-    first, rows, source = assemble(resolve(backbone).reference, data, chosen[0], seed=numbers[0], **choices)
+    first, rows, source = assemble(backbone, data, chosen[0], seed=numbers[0], **choices)
     for strategy in chosen:
         check_strategy(strategy)
     runs = [Run(first.backbone, first.task, strategy, first.budget, seed) for seed in numbers for strategy in chosen]
     if jobs is None:
         size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
-        jobs = (os.cpu_count() or 1) if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
-    todo = [run for run in runs if store.read(run) is None]
+        jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
+    todo = []
+    for run in runs:
+        content = store.read(run)
+        if content is None:
+            todo.append(run)
+        else:
+            on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
         execute(todo, rows, source, store, jobs=jobs, on_event=on_event)
     finally:

@@ -29,7 +29,7 @@ class StepBar:
 
 
 class Progress:
-    """A bar a running run on a terminal; elsewhere one line for each run that ends."""
+    """One line for each run that ends or was done before, and on a terminal a bar for each that runs."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -42,11 +42,19 @@ class Progress:
             self._bars[key] = StepBar(self._stream, name)
         elif event.what == "step" and event.loss is not None:
             self._bars[key](event.done, event.total, event.loss)
+        elif event.what == "found":
+            self._line(f"{name}: {event.status}, done before")
         elif event.what == "ended":
             bar = self._bars.pop(key, None)
             if bar is not None:
                 bar.__exit__(None, None, None)
-            print(f"{name}: {event.status}", file=self._stream, flush=True)
+            self._line(f"{name}: {event.status}" + (f": {event.reason}" if event.reason else ""))
+
+    def _line(self, text: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=self._stream)  # above the bars of other runs
+        self._stream.flush()
 
     def __enter__(self) -> Progress:
         return self

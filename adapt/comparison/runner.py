@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +20,13 @@ from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.spec import AdaptError, Result, Run, fields_of
 
+WORKER = (sys.executable, "-m", "adapt.comparison.worker")
+"""Command of the process that does the runs."""
+
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show: a run `started`, made a `step`, or `ended` with a status."""
+    """Something to show: a run was `found` done, `started`, made a `step`, or `ended` with a status."""
 
     what: str
     run: Run
@@ -27,6 +34,16 @@ class Event:
     total: int = 0
     loss: float | None = None
     status: str | None = None
+    reason: str | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def execute(
@@ -36,7 +53,7 @@ def execute(
     store: Store,
     *,
     jobs: int = 1,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> None:
     """Do `runs` and store each result as it comes.
 
@@ -45,7 +62,8 @@ def execute(
         data: The task's rows.
         backbone: Where the backbone is.
         store: Takes the results.
-        jobs: Runs done at the same time; the cores are shared out between them.
+        jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
+            unless OMP_NUM_THREADS says how many threads each has.
         on_event: Told what happens.
 
     Raises:
@@ -53,79 +71,111 @@ def execute(
     """
     if not runs:
         return
-    with tempfile.TemporaryDirectory(prefix="adapt-") as folder:
+    with tempfile.TemporaryDirectory(prefix="adapt-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         _save_rows(data, work / "rows")
-        files = {str(work / f"{i}.json"): run for i, run in enumerate(runs)}
-        for file, run in files.items():
-            job = {
-                "spec": run.spec(),
-                "data": str(work / "rows"),
-                "store": str(store.folder.resolve()),
-                "backbone": {
-                    "source": fields_of(backbone.source),
-                    "reference": backbone.reference,
-                    "path": str(backbone.path.resolve()),
-                },
-            }
-            Path(file).write_text(json.dumps(job), encoding="utf-8")
-        process = _start(max(1, (os.cpu_count() or 1) // jobs))
-        try:
-            _serve(process, files, store, jobs, on_event)
-        finally:
-            _stop(process)
+        shared = {
+            "data": str(work / "rows"),
+            "store": str(store.folder.resolve()),
+            "backbone": {
+                "source": fields_of(backbone.source),
+                "reference": backbone.reference,
+                "path": str(backbone.path.resolve()),
+            },
+        }
+        for i, run in enumerate(runs):
+            (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **shared}), encoding="utf-8")
+        named = {str(i): run for i, run in enumerate(runs)}
+        if hasattr(os, "fork"):
+            with _worker(work, _threads(jobs)) as process:
+                _serve(process, named, work, store, jobs, on_event)
+        else:
+            _one_by_one(named, work, store, on_event)
 
 
 def _serve(
     process: subprocess.Popen[bytes],
-    files: dict[str, Run],
+    runs: Mapping[str, Run],
+    work: Path,
     store: Store,
     jobs: int,
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
 ) -> None:
+    """Hand the jobs to the worker, as many at a time as asked for, until all have ended."""
     assert process.stdin is not None
     assert process.stdout is not None
-    waiting, running = list(files), set[str]()
+    waiting, running = list(runs), set[str]()
     while waiting or running:
         line = process.stdout.readline().decode().split()
         if not line:
-            raise AdaptError(f"The process that does the runs ended unexpectedly (exit code {process.wait()}).")
-        if line[0] == "step" and line[1] in files:
-            done, total, loss = int(line[2]), int(line[3]), float(line[4])
-            on_event(Event("step", files[line[1]], done, total, loss))
+            code, last = process.wait(), _last_line(work / "worker.log")
+            raise AdaptError(
+                f"The process that does the runs {_how(code)} unexpectedly{last and ': ' + last}. Results so far are "
+                "kept; the same command goes on from there."
+            )
+        if line[0] == "step":
+            on_event(Event("step", runs[line[1]], int(line[2]), int(line[3]), float(line[4])))
             continue
         if line[0] == "end":
             running.discard(line[1])
-            status = _ended(line[1], files[line[1]], int(line[2]), store)
-            on_event(Event("ended", files[line[1]], status=status))
+            on_event(_ended(work / line[1], runs[line[1]], int(line[2]), store))
         while waiting and len(running) < jobs:
-            file = waiting.pop(0)
-            running.add(file)
-            on_event(Event("started", files[file]))
-            process.stdin.write(f"{file}\n".encode())
-            process.stdin.flush()
+            name = waiting.pop(0)
+            running.add(name)
+            on_event(Event("started", runs[name]))
+            with contextlib.suppress(BrokenPipeError):  # it died: reading its next line says so
+                process.stdin.write(os.fsencode(work / f"{name}.json") + b"\n")
+                process.stdin.flush()
 
 
-def _ended(file: str, run: Run, code: int, store: Store) -> str:
-    """The status of a run whose process ended; one that left no result has failed."""
-    error = Path(file).with_suffix(".error")
+def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnEvent) -> None:
+    """Where the system cannot fork: a fresh process a run, which imports everything anew."""
+    for name, run in runs.items():
+        on_event(Event("started", run))
+        command = [*WORKER, str(work / f"{name}.json")]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=_environment(_threads(1)), check=False,
+        )  # fmt: skip
+        on_event(_ended(work / name, run, done.returncode, store))
+
+
+def _ended(job: Path, run: Run, code: int, store: Store) -> Event:
+    """What became of a run whose process ended; one that left no result has failed, and its log is kept."""
+    error = job.with_suffix(".error")
     if error.exists():
         raise AdaptError(error.read_text(encoding="utf-8"))
-    if code == 0:
-        content = store.read(run)
-        if content is not None:
-            return str(content["status"])
-    reason = _why(Path(file).with_suffix(".log"), code)
+    content = store.read(run) if code == 0 else None
+    if content is not None:
+        return Event("ended", run, status=content["status"], reason=content["reason"])
+    reason = _without_paths(_why(job, code))
     store.write(Result(run=run, status="failed", reason=reason))
-    return "failed"
+    with contextlib.suppress(OSError):
+        shutil.copyfile(job.with_suffix(".log"), store.log(run))
+    return Event("ended", run, status="failed", reason=f"{reason} (see {store.log(run)})")
 
 
-def _why(log: Path, code: int) -> str:
-    if code < 0:
-        hint = "; the system may have run out of memory" if code == -9 else ""
-        return f"the process was ended by signal {-code}{hint}"
+def _why(job: Path, code: int) -> str:
+    if code == -signal.SIGKILL:
+        return f"the process {_how(code)}; the system may have run out of memory"
+    if code > 0 and (reason := job.with_suffix(".reason")).exists():
+        return " ".join(reason.read_text(encoding="utf-8").split())[:500]
+    last = _last_line(job.with_suffix(".log"))
+    return f"the process {_how(code)} and left no result{last and ': ' + last}"
+
+
+def _how(code: int) -> str:
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else f"the process ended with exit code {code} and no result"
+    return lines[-1][:500] if lines else ""
+
+
+def _without_paths(text: str) -> str:
+    """Absolute paths cut to their last part: results say nothing about the machine's folders."""
+    return re.sub(r"(?<![\w/.])(?<!:/)(?:/[^/\s'\"]+)+/([^/\s'\"]*)", r"\1", text)
 
 
 def _save_rows(data: Data, folder: Path) -> None:
@@ -139,34 +189,34 @@ def _save_rows(data: Data, folder: Path) -> None:
         enable_progress_bars()
 
 
-def _start(threads: int) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "ADAPT_THREADS": str(threads),
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "adapt.comparison.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
+def _threads(jobs: int) -> int:
+    """Threads of each run: what OMP_NUM_THREADS says, else the cores shared out."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(given) if given.isdigit() and int(given) > 0 else max(1, cores() // jobs)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and whatever it runs."""
-    import contextlib
-    import signal
+def _environment(threads: int) -> dict[str, str]:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
 
+
+@contextlib.contextmanager
+def _worker(work: Path, threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The warm process, in a session of its own; at the end it is stopped with whatever it runs."""
+    with (work / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            env=_environment(threads), start_new_session=True,
+        )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.close()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
-    process.stdout.close()
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.stdout.read()  # ends when the last of its processes has
+        process.stdout.close()
+        process.wait()

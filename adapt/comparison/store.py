@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from adapt.files import writable_folder, write_atomically
-from adapt.spec import Result, Run
+from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of
 
 _FINAL = frozenset({"ok", "unsupported", "diverged", "out_of_memory"})
 """Statuses that the same run would reach again; a run that `failed` (crashed, was killed) is done again."""
+
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
+    "settings": ("learning_rate",), "params": ("trainable", "total", "saved_bytes"), "memory": ("peak_bytes",),
+    "time": ("train_seconds",), "throughput": ("examples_per_second",), "environment": (), "spec": (),
+}  # fmt: skip
+"""Names that a result file has, and the names within them."""
 
 
 class Store:
@@ -29,18 +37,28 @@ class Store:
         """Where the run's result is or will be."""
         return self.runs / run.filename()
 
+    def log(self, run: Run) -> Path:
+        """Where the log of a run that failed is."""
+        return self.path(run).with_suffix(".log")
+
     def read(self, run: Run, *, failed: bool = False) -> dict[str, Any] | None:
         """The run's result, if there is one that stands; with `failed` also one that is to be done again."""
         path = self.path(run)
-        content = read_result(path) if path.exists() else None
-        if content is None or content["key"] != run.key():
+        content = read_result(path, run.key()) if path.exists() else None
+        if content is None:
             return None
         return content if failed or content["status"] in _FINAL else None
 
     def write(self, result: Result) -> Path:
-        """Write a result, whole or not at all."""
+        """Write a result, whole or not at all.
+
+        Raises:
+            OptionError: It cannot be written.
+        """
         path = self.path(result.run)
         write_atomically(path, json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        if result.status != "failed":
+            self.log(result.run).unlink(missing_ok=True)
         return path
 
     def all(self) -> list[dict[str, Any]]:
@@ -49,23 +67,52 @@ class Store:
         return [content for content in found if content is not None]
 
 
-def read_result(path: Path) -> dict[str, Any] | None:
-    """A result file's content; a file that is cut off or not a result is set aside with a warning.
+def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
+    """A result file's content; a file that is cut off, changed or not a result is set aside with a warning.
 
     The file is renamed to `*.json.damaged`, so that its run is done again and nothing is lost.
+
+    Args:
+        path: The file.
+        key: Key of the run whose result it should be; None: any run's.
+
+    Raises:
+        AdaptError: The file is there but the system does not let it be read.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"status", "key", "task", "strategy", "seed", "scores", "spec"} - content.keys()
-        reason = f"it lacks {', '.join(sorted(missing))}" if missing else None
-    except (ValueError, AttributeError) as error:
-        content, reason = None, str(error)
+        reason = _damage(content, key)
+    except ValueError as error:
+        reason = f"it is not JSON: {error}"
+    except OSError as error:
+        raise AdaptError(f"Result file {path} cannot be read: {error.strerror}; move it away or mend it.") from error
     if reason is None:
         return content
     aside = path.with_name(path.name + ".damaged")
     path.replace(aside)
     warnings.warn(
-        f"Result file {path} cannot be read ({reason}); it was renamed to {aside.name} and its run will be done again.",
-        stacklevel=2,
+        f"Result file {path} is set aside as {aside.name} ({reason}); compare does its run again.", stacklevel=2
     )
     return None
+
+
+def _damage(content: Any, key: str | None) -> str | None:
+    """What is wrong with a result file's content; None: nothing."""
+    if not isinstance(content, Mapping):
+        return "it is not a JSON object"
+    if content.get("schema") != SCHEMA:
+        return "another version of adapt wrote it"
+    missing = [name for name in _NEEDED if name not in content]
+    missing += [
+        f"{name}.{inner}"
+        for name, within in _NEEDED.items()
+        for inner in within
+        if name in content and not (isinstance(content[name], Mapping) and inner in content[name])
+    ]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    if content["status"] not in get_args(Status):
+        return f"its status is {content['status']!r}"
+    if content["key"] != key_of(content["spec"]):
+        return "its key is not that of its spec"
+    return "it is the result of another run" if key not in (None, content["key"]) else None

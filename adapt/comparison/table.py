@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapt.comparison.store import Store
 from adapt.files import write_atomically
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
 from adapt.stats import Interval, mean_interval, paired_difference
 
@@ -20,7 +22,11 @@ COLUMNS = (
 """Columns of `table.csv`: scores and shares as fractions, sizes in bytes, times in seconds; empty: not measured."""
 
 BASELINE = "full"
-"""The row that the others are compared with; a row's name, as results give it."""
+"""Name of the strategy that the others are compared with."""
+
+_SHARES = frozenset({"accuracy", "exact_match", "macro_f1", "micro_f1"})
+_CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
+"""Metrics that readers are shown times 100; any other in its own unit."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Row:
     strategy: str
     """Name, with the settings that are not the defaults."""
     metric: str
+    runs: int
+    """Runs done, whatever their status."""
     statuses: Mapping[str, str | None]
     """Status of the runs that did not end well, with the reason of one of them."""
     scores: Mapping[int, float]
@@ -116,11 +124,18 @@ def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
     for result in results:
         groups.setdefault(canonical(result["spec"]["strategy"]), []).append(result)
     rows = [_make_row(group) for group in groups.values()]
-    base = next((row for row in rows if row.strategy == BASELINE), None)
+    base = _baseline(rows)
     rows = [_with_difference(row, base) for row in rows]
     order = _strategy_order()
     rows.sort(key=lambda row: (order.get(row.strategy.split("(")[0], len(order)), row.strategy))
     return Section(results[0]["task"], rows, results)
+
+
+def _baseline(rows: Sequence[Row]) -> Row | None:
+    """Full fine-tuning as it is by default, else the only one with other settings."""
+    found = [row for row in rows if row.strategy.split("(")[0] == BASELINE]
+    default = [row for row in found if row.strategy == BASELINE]
+    return default[0] if default else found[0] if len(found) == 1 else None
 
 
 def _make_row(group: Sequence[Mapping[str, Any]]) -> Row:
@@ -133,6 +148,7 @@ def _make_row(group: Sequence[Mapping[str, Any]]) -> Row:
         task=first["task"],
         strategy=_label(first["spec"]["strategy"]),
         metric=metric,
+        runs=len(group),
         statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
         scores=scores,
         score=mean_interval(list(scores.values())) if scores else None,
@@ -151,8 +167,6 @@ def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def _with_difference(row: Row, base: Row | None) -> Row:
-    from dataclasses import replace
-
     if base is None or row is base:
         return row
     seeds = sorted(row.scores.keys() & base.scores.keys())
@@ -202,18 +216,27 @@ def _number(value: float | None, digits: int) -> float | str:
 
 
 def _section(section: Section) -> str:
-    metric = section.rows[0].metric.replace("_", " ")
-    head = ["strategy", f"{metric} (95 % CI)", "seeds", "difference to full", "trainable", "share", "saved",
+    metric = section.rows[0].metric
+    name = metric.replace("_", " ")
+    unit = ", %" if metric in _SHARES else " × 100" if metric in _CORRELATIONS else ""
+    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    head = ["strategy", f"{name}{unit} [95 % CI]{better}", "seeds", "difference to full", "trainable", "share", "saved",
             "peak memory", "train time", "examples/s"]  # fmt: skip
-    lines = [f"### {_escape(section.task)}", "", _line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    backbone = section.results[0]["backbone"]
+    lines = [
+        f"### {_escape(section.task)}, {_escape(backbone)}",
+        "",
+        _line(head),
+        _line(["---"] + ["---:"] * (len(head) - 1)),
+    ]
     for row in section.rows:
         bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
-        score = _interval(row.score) if row.score else ""
+        score = _interval(row.score, bool(unit)) if row.score else "" if bad else "not scored"
         lines.append(_line([
             _escape(row.strategy),
-            _escape(", ".join(part for part in (score, bad) if part)),
-            str(len(row.scores)),
-            _interval(row.difference, signed=True) if row.difference else "",
+            ", ".join(part for part in (score, _escape(bad)) if part),
+            str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
+            _interval(row.difference, bool(unit), signed=True) if row.difference else "",
             "" if row.trainable is None else f"{row.trainable:,}",
             "" if row.trainable_share is None else f"{100 * row.trainable_share:.2f} %",
             _size(row.saved_bytes),
@@ -229,29 +252,33 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     first = next((r for r in results if r["status"] == "ok"), results[0])
     spec, environment = first["spec"], first["environment"]
     task, budget = spec["task"], spec["budget"]
-    sizes = ", ".join(f"{n:,} {split}" for split, n in task["rows"].items())
+    sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
     sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
     sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
-    split = "test" if any("test" in r["scores"] for r in results) else "validation"
+    sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
+    epoch = f"at the epoch with the best validation {task['metric'].replace('_', ' ')}"
+    scored = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
     steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
+    steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
     tuned = (
         f"learning rate {budget['learning_rate']:g} for all"
         if budget["learning_rate"] is not None
         else "each strategy's default learning rate, not tuned on this task"
     )
     rates = {_label(r["spec"]["strategy"]): r["settings"]["learning_rate"] for r in results}
+    each = ", ".join(f"{_escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     seeds = sorted({r["seed"] for r in results})
     versions = environment.get("versions", {})
     named = ", ".join(f"{name} {v}" for name, v in versions.items() if v)
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     return [
         f"- Data: {_escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
-        f"texts cut to {task['max_length']} tokens; scored on {split}, at the epoch with the best validation "
-        f"{task['metric'].replace('_', ' ')}.",
+        f"texts cut to {task['max_length']} tokens; scored on {scored}, "
+        f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
         f"- Backbone: {_escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), "
         f"{task['pooling']} pooling.",
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
-        f"{dropout}; {tuned} ({', '.join(f'{_escape(k)} {v:g}' for k, v in sorted(rates.items()) if v)}).",
+        f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
         "strategy; intervals are Student's t over seeds, differences paired by seed.",
         "- Memory: peak of the training process, libraries included (CPU), or of torch's allocator (CUDA); time: "
@@ -261,13 +288,16 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _interval(interval: Interval, signed: bool = False) -> str:
-    """In points of a hundred."""
-    sign = "+" if signed else ""
-    text = f"{100 * interval.mean:{sign}.1f}"
+def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:
+    """Times 100 with one decimal, or in the metric's own unit with three digits that matter."""
+
+    def text(value: float) -> str:
+        sign = "+" if signed else ""
+        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else f"{value:{sign}.3g}"
+
     if interval.low is None or interval.high is None:
-        return text
-    return f"{text} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"
+        return text(interval.mean)
+    return f"{text(interval.mean)} [{text(interval.low)}, {text(interval.high)}]"
 
 
 def _size(value: int | None) -> str:
@@ -284,8 +314,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text from names and messages, which must not become markup."""
-    text = " ".join(text.split())
-    for character in "\\`*_{}[]<>|#":
-        text = text.replace(character, "\\" + character) if character in "\\`*_|" else text
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    """Text from names and messages, which must not become markup or steer a terminal."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", text)

@@ -2,42 +2,59 @@
 
 Importing torch, transformers and peft takes seconds; this process does it once and never runs an operation, so that
 its forks are clean. Each run has a process of its own: its crash and its memory are its own. Where the system cannot
-fork, the runner starts one such process a run.
+fork, the runner starts this module once for each job, with the job file as its argument.
 
-Lines in, on standard input: the path of a job file. Lines out, on standard output: `ready`;
-`step ID DONE TOTAL LOSS`; `end ID EXIT-CODE`. A run that ends by itself writes its result file; bad input is written
-to the job's `error` file.
+Lines in, on standard input: the path of a job file. Lines out, on what was standard output at the start: `ready`;
+`step JOB DONE TOTAL LOSS`; `end JOB EXIT-CODE`, where JOB is the file's name without suffix. A run that ends by
+itself writes its result file. Beside the job file there may come to be: `JOB.error`, bad input that concerns every
+run; `JOB.reason`, the exception that ended the run; `JOB.log`, everything that the run printed.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+_IMPORTS = (
+    "accelerate", "datasets", "evaluate", "peft", "scipy.stats", "sklearn.metrics", "torch", "transformers",
+    "adapt.backbones.heads", "adapt.run", "adapt.training",
+)  # fmt: skip
+"""What a run imports sooner or later, and takes long."""
 _POLL_SECONDS = 0.02
 
 
 def main() -> None:
-    """Serve jobs until standard input ends."""
-    import accelerate  # noqa: F401
-    import datasets
-    import evaluate  # noqa: F401
-    import peft  # noqa: F401
-    import torch
-    import transformers  # noqa: F401
+    """Do the job named by the argument; without one, serve jobs until standard input ends."""
+    channel = os.dup(1)
+    os.dup2(2, 1)  # what libraries print must not be taken for a line to the runner
+    if len(sys.argv) > 1:
+        _child(Path(sys.argv[1]), channel)
+    warm()
+    serve(channel)
 
-    import adapt.run
-    import adapt.training  # noqa: F401
+
+def warm() -> None:
+    """Import what every run needs, and run nothing."""
+    for name in _IMPORTS:
+        importlib.import_module(name)
+    import datasets
+    import torch
 
     datasets.disable_progress_bars()
-    torch.set_num_threads(int(os.environ.get("ADAPT_THREADS", "1")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def serve(channel: int) -> None:
+    """Fork for each job that comes on standard input, until it ends and the last fork with it."""
     children: dict[int, str] = {}
-    say("ready")
+    _say(channel, "ready")
     open_ended = True
     buffered = b""
     while open_ended or children:
@@ -48,39 +65,47 @@ def main() -> None:
             buffered += chunk
             *lines, buffered = buffered.split(b"\n")
             for line in lines:
-                job = line.decode()
+                file = Path(os.fsdecode(line))
                 pid = os.fork()
                 if pid == 0:
-                    _child(Path(job))
-                children[pid] = job
+                    _child(file, channel)
+                children[pid] = file.stem
         for pid in list(children):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                say(f"end {children.pop(pid)} {os.waitstatus_to_exitcode(status)}")
+                _say(channel, f"end {children.pop(pid)} {os.waitstatus_to_exitcode(status)}")
 
 
-def say(line: str) -> None:
+def _say(channel: int, line: str) -> None:
     """One line to the runner, in one write, so that lines of several processes do not mix."""
-    os.write(1, (line + "\n").encode())
+    os.write(channel, (line + "\n").encode())
 
 
-def _child(file: Path) -> NoReturn:
-    code = 1
+def _child(file: Path, channel: int) -> NoReturn:
+    code, parent = 1, os.getppid()
+
+    def on_step(done: int, total: int, loss: float) -> None:
+        if os.getppid() != parent:  # nobody is there to take the result
+            os._exit(1)
+        _say(channel, f"step {file.stem} {done} {total} {loss:.4f}")
+
     try:
-        log = os.open(str(file.with_suffix(".log")), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open(file.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(0)
-        sys.stdout = sys.stderr
-        work(file)
+        work(file, on_step)
         code = 0
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
+        file.with_suffix(".reason").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def work(file: Path) -> None:
+def work(file: Path, on_step: Callable[[int, int, float], None]) -> None:
     """Do one job: read the file, run, write the result."""
     from datasets import load_from_disk
 
@@ -98,11 +123,9 @@ def work(file: Path) -> None:
         Source(**job["backbone"]["source"]), job["backbone"]["reference"], Path(job["backbone"]["path"])
     )
     try:
-        result = run(spec, data, backbone, lambda done, total, loss: say(f"step {file} {done} {total} {loss:.4f}"))
+        Store(job["store"]).write(run(spec, data, backbone, on_step))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
-        return
-    Store(job["store"]).write(result)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,9 @@ def _read(value: Any, hint: Any, where: str) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
         if typing.get_origin(option) is typing.Literal:
-            if value in typing.get_args(option):
-                return value
+            for choice in typing.get_args(option):
+                if value in (choice, str(choice)):
+                    return choice
         elif option is type(None):
             if value is None or value in ("none", "None", ""):
                 return None
@@ -90,7 +91,7 @@ def _read(value: Any, hint: Any, where: str) -> Any:
         elif option in (int, float):
             try:
                 number = option(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 continue
             if (not isinstance(value, bool) and number == float(value)) or number != number:
                 return number
@@ -101,5 +102,12 @@ def _read(value: Any, hint: Any, where: str) -> Any:
                 return tuple(part.strip() for part in value.split(","))
         elif option is str and isinstance(value, str):
             return value
-    shown = getattr(hint, "__name__", str(hint).replace("typing.", ""))
-    raise OptionError(f"{where} is {value!r}, which is not {shown}.")
+    raise OptionError(f"{where} is {value!r}; give {' or '.join(_wanted(option) for option in options)}.")
+
+
+def _wanted(option: Any) -> str:
+    if typing.get_origin(option) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(option)))}"
+    if typing.get_origin(option) is tuple:
+        return "several names"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}.get(option, "none")

@@ -25,7 +25,7 @@ class LoRA:
     """
 
     name: ClassVar[str] = "lora"
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak learning rate."""
     rank: int = 8
     """Rank r of the update."""
@@ -55,7 +55,8 @@ class LoRA:
         """Write the adapter in PEFT's format (`adapter_config.json`, `adapter_model.safetensors`).
 
         It loads with `peft.PeftModel.from_pretrained` on what transformers calls the backbone: `AutoModel` under
-        mean pooling, else `AutoModelForSequenceClassification`, whose head is then in the file too.
+        mean pooling, else `AutoModelForSequenceClassification`, whose head, with a pooler that the checkpoint lacked,
+        is then in the file too.
         """
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
@@ -68,12 +69,19 @@ class LoRA:
             prefix + name: value.detach().cpu().contiguous()
             for name, value in get_peft_model_state_dict(base, state_dict=base.state_dict()).items()
         }
-        values = {**config.to_dict(), "base_model_name_or_path": reference, "inference_mode": True}
+        # PEFT shortens the names it targets to suffixes, which may match modules of the head as well
+        targets = sorted({name.removeprefix("base_model.model.").split(".lora_")[0] for name in state})
+        values = {
+            **config.to_dict(),
+            "base_model_name_or_path": reference,
+            "inference_mode": True,
+            "target_modules": targets,
+        }
         if inner:
-            inside = {id(p) for p in base.parameters()}
-            head = {n: p for n, p in model.named_parameters() if id(p) not in inside}
-            state |= {f"base_model.model.{n}": p.detach().cpu().contiguous() for n, p in head.items()}
-            values |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({n.split(".")[0] for n in head})}
+            fresh = {n: p for n, p in model.named_parameters() if p.requires_grad and ".lora_" not in n}
+            state |= {f"base_model.model.{n}": p.detach().cpu().contiguous() for n, p in fresh.items()}
+            modules = {n.rpartition(".")[0] if n.startswith(f"{inner}.") else n.split(".")[0] for n in fresh}
+            values |= {"task_type": "SEQ_CLS", "modules_to_save": sorted(modules)}
         folder.mkdir(parents=True, exist_ok=True)
         save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         text = json.dumps(values, indent=2, sort_keys=True, default=_plain)

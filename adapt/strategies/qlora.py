@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from adapt.spec import Load, Task, Unsupported
 from adapt.strategies.lora import LoRA
+
+_EXPECTED = {
+    "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",
+}
+"""What bitsandbytes warns of at every product or import and nobody can act on: logger to start of message."""
+
+for _logger, _start in _EXPECTED.items():
+    logging.getLogger(_logger).addFilter(lambda record, start=_start: not str(record.msg).startswith(start))
 
 
 @dataclass(frozen=True)
@@ -14,7 +24,7 @@ class QLoRA(LoRA):
     """LoRA on a backbone held in 8 bits (Dettmers et al. 2022) or 4-bit NormalFloat (Dettmers et al. 2023)."""
 
     name: ClassVar[str] = "qlora"
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak learning rate."""
     bits: Literal[8, 4] = 8
     """8: LLM.int8(); 4: nf4 with double quantisation."""

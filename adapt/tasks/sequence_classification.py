@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import LOWER_IS_BETTER, METRICS, score
-from adapt.spec import AdaptError, OptionError, Task
+from adapt.spec import AdaptError, Diverged, OptionError, Task
 from adapt.tasks.kind import Example
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class SequenceClassification:
         logits, labels = self._logits(model, batch), batch["labels"]
         weights = None if self._weights is None else self._weights.to(logits.device)
         if self.task.problem == "single_label":
-            return F.cross_entropy(logits, labels, weight=weights)
+            # over rows, not over their weights, so that a batch in parts has the same mean
+            return F.cross_entropy(logits, labels, weight=weights, reduction="none").mean()
         if self.task.problem == "multi_label":
             return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
         return F.mse_loss(logits[:, 0], (labels - self._mean) / self._std)
@@ -143,7 +144,15 @@ class SequenceClassification:
         return model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
-        """All metrics of the problem (`adapt.metrics.METRICS`)."""
+        """All metrics of the problem (`adapt.metrics.METRICS`).
+
+        Raises:
+            Diverged: An output is not finite.
+        """
+        import torch
+
+        if not torch.stack(list(outputs)).isfinite().all():
+            raise Diverged("the model's outputs are not finite; lower the learning rate")
         return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any]) -> list[Any]:

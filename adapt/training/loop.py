@@ -77,7 +77,7 @@ def train(
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
 
     Raises:
-        Diverged: The loss is not finite.
+        Diverged: The loss or its gradient is not finite.
         OptionError: The learning rate is not positive, or nothing is trainable.
     """
     accelerator = accelerator_for(budget)
@@ -119,7 +119,11 @@ def train(
                 value = float(total)
                 if not math.isfinite(value):
                     raise Diverged(f"the loss is {value} at step {step + 1} of {steps}; lower the learning rate")
-                accelerator.clip_grad_norm_(trainable, budget.clip)
+                norm = float(accelerator.clip_grad_norm_(trainable, budget.clip))
+                if not math.isfinite(norm):
+                    raise Diverged(
+                        f"the gradient's norm is {norm} at step {step + 1} of {steps}; lower the learning rate"
+                    )
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 schedule.step()

@@ -1,0 +1,29 @@
+"""Whether two sentences say the same (MRPC, Dolan & Brockett 2005): six strategies on 1,500 training rows.
+
+    python recipes/paraphrase.py --data ../shared/data/mrpc --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: @TIME:mrpc@.
+Expected test score: @SCORE:mrpc@.
+"""
+
+import sys
+
+from _arguments import arguments
+
+import adapt
+from adapt.comparison.progress import Progress
+
+
+def main() -> None:
+    options = arguments(__doc__, data="nyu-mll/glue", config="mrpc")
+    data = adapt.data.load(options.data, name="mrpc", config=options.config, revision=options.revision)
+    with Progress(sys.stderr) as progress:
+        done = adapt.compare(
+            options.backbone, data, options.strategies, seeds=options.seeds, out=options.out, jobs=options.jobs,
+            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=1500,
+        )  # fmt: skip
+    print(done.table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Fixtures shared by all tests: tiny backbones on disk, synthetic data, and the real data where it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
+    os.environ[_name] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import tiny
+import torch
+
+from adapt.data import Data
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+torch.set_num_interop_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_state() -> Iterator[None]:
+    """Each test starts from the same global random state, whatever ran before it."""
+    torch.manual_seed(1234)
+    yield
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Folder of a tiny random backbone of an architecture, made once."""
+    root, made = tmp_path_factory.mktemp("backbones"), {}
+
+    def make(architecture: str, layers: int = tiny.LAYERS, seed: int = 0) -> Path:
+        key = f"{architecture}-{layers}-{seed}"
+        if key not in made:
+            made[key] = tiny.save_backbone(root / key, architecture, layers, seed)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def task_data() -> Callable[[str], Data]:
+    """A synthetic data set by its name in `tiny.TASKS`, made once."""
+    made: dict[str, Data] = {}
+
+    def make(name: str) -> Data:
+        if name not in made:
+            made[name] = tiny.TASKS[name]()
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets: `ADAPT_DATA`, or `shared/data` beside the repository."""
+    root = Path(os.environ.get("ADAPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (root / "sst2").is_dir():
+        pytest.skip(f"the real data sets are not at {root}; set ADAPT_DATA to their folder")
+    return root

@@ -1,0 +1,215 @@
+"""Tiny seeded backbones, data sets and runs for the tests; nothing is fetched."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2Model,
+    DistilBertConfig,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+import adapt.data
+from adapt.data import Data
+from adapt.spec import Strategy
+from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
+
+HIDDEN, INNER, EMBEDDING, LAYERS, HEADS, VIRTUAL, RANK, REDUCTION = 32, 48, 24, 2, 4, 5, 4, 8.0
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+GOOD, BAD = ["sunny", "sweet", "warm", "kind"], ["rotten", "cold", "bitter", "cruel"]
+FILL = [f"word{i}" for i in range(24)]
+VOCABULARY = [*SPECIAL, *GOOD, *BAD, *FILL]
+
+STRATEGIES: dict[str, Strategy] = {
+    "full": Full(learning_rate=2e-3),
+    "head": Head(learning_rate=3e-2),
+    "lora": LoRA(learning_rate=1e-2, rank=RANK, alpha=8.0),
+    "bottleneck": BottleneckAdapter(learning_rate=1e-2, reduction_factor=REDUCTION),
+    "prefix": Prefix(learning_rate=3e-2, virtual_tokens=VIRTUAL),
+    "qlora": QLoRA(learning_rate=1e-2, rank=RANK, alpha=8.0),
+}
+"""One strategy of each name, with settings that suit the tiny backbones."""
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_attention_heads": HEADS,
+    "num_hidden_layers": LAYERS,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "initializer_range": 0.15,
+}
+"""Weights are drawn wide, so that a random backbone tells its rows apart."""
+
+
+def _bert(layers: int) -> Any:
+    # from the masked-language model, which has no pooler: the pooler of the classifier is newly initialised
+    return BertForMaskedLM(BertConfig(**{**_SIZES, "num_hidden_layers": layers}, type_vocab_size=2))
+
+
+def _roberta(layers: int) -> Any:
+    return RobertaForMaskedLM(RobertaConfig(**{**_SIZES, "num_hidden_layers": layers}, type_vocab_size=1))
+
+
+def _distilbert(layers: int) -> Any:
+    sizes = {"vocab_size": len(VOCABULARY), "dim": HIDDEN, "hidden_dim": INNER, "n_heads": HEADS, "n_layers": layers}
+    return DistilBertModel(DistilBertConfig(**sizes, max_position_embeddings=64, initializer_range=0.15))
+
+
+def _electra(layers: int) -> Any:
+    return ElectraModel(ElectraConfig(**{**_SIZES, "num_hidden_layers": layers}, embedding_size=EMBEDDING))
+
+
+def _albert(layers: int) -> Any:
+    return AlbertModel(AlbertConfig(**{**_SIZES, "num_hidden_layers": layers}, embedding_size=EMBEDDING))
+
+
+def _deberta(layers: int) -> Any:
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    return DebertaV2Model(DebertaV2Config(**{**_SIZES, "num_hidden_layers": layers}, **relative, type_vocab_size=0))
+
+
+def _modernbert(layers: int) -> Any:
+    tokens = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+    window = {"local_attention": 8, "global_attn_every_n_layers": 2, "reference_compile": False}
+    return ModernBertModel(ModernBertConfig(**{**_SIZES, "num_hidden_layers": layers}, **tokens, **window))
+
+
+ARCHITECTURES: dict[str, Callable[[int], Any]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "albert": _albert,
+    "deberta-v2": _deberta,
+    "modernbert": _modernbert,
+}
+"""By `model_type`; each is saved without a classification head."""
+
+
+def tokenizer_for(architecture: str) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer that knows `VOCABULARY`; segment ids where the family has them."""
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ["input_ids", "attention_mask"]
+    if architecture in ("bert", "electra", "albert"):
+        names.insert(1, "token_type_ids")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=names, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+
+
+def save_backbone(folder: Path, architecture: str, layers: int = LAYERS, seed: int = 0) -> Path:
+    """A random backbone with its tokenizer, as a user would have it on disk."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ARCHITECTURES[architecture](layers)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # transformers starts biases at 0, which would hide a bias that is lost
+                torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    tokenizer_for(architecture).save_pretrained(folder)
+    return folder
+
+
+def _texts(rows: int, rng: random.Random) -> tuple[list[str], list[int]]:
+    texts, labels = [], []
+    for i in range(rows):
+        words = rng.choices(FILL, k=rng.randint(2, 10))
+        words.insert(rng.randint(0, len(words)), rng.choice((BAD, GOOD)[i % 2]))
+        texts.append(" ".join(words))
+        labels.append(i % 2)
+    return texts, labels
+
+
+def classification(rows: int = 48, held_out: int = 16, seed: int = 0) -> Data:
+    """A word of praise or of blame somewhere among others."""
+    rng = random.Random(seed)
+    parts = {"train": rows, "validation": held_out, "test": held_out}
+    return adapt.data.load({name: _named(*_texts(n, rng)) for name, n in parts.items()}, name="words")
+
+
+def _named(texts: list[str], labels: list[int]) -> tuple[list[str], list[str]]:
+    return texts, [("blame", "praise")[label] for label in labels]
+
+
+def pairs(rows: int = 48, held_out: int = 16) -> Data:
+    """Whether two texts are of one kind."""
+    rng = random.Random(1)
+
+    def part(n: int) -> tuple[list[tuple[str, str]], list[str]]:
+        both, same = [], []
+        for i in range(n):
+            (one, two), (a, b) = _texts(2, rng)
+            other = rng.choice((BAD, GOOD)[a if i % 2 else b])
+            both.append((one, f"{two.split()[0]} {other}"))
+            same.append("same" if i % 2 else "other")
+        return both, same
+
+    return adapt.data.load({"train": part(rows), "validation": part(held_out), "test": part(held_out)}, name="pairs")
+
+
+def multi_label(rows: int = 48, held_out: int = 16) -> Data:
+    """Three words of which any number is there."""
+    rng = random.Random(2)
+
+    def part(n: int) -> tuple[list[str], list[list[str]]]:
+        labels = [[word for bit, word in enumerate(("cold", "kind", "warm")) if (i % 8) >> bit & 1] for i in range(n)]
+        texts = []
+        for chosen in labels:
+            words = [*chosen, *rng.choices(FILL, k=rng.randint(2, 8))]
+            rng.shuffle(words)
+            texts.append(" ".join(words))
+        return texts, labels
+
+    return adapt.data.load(
+        {"train": part(rows), "validation": part(held_out), "test": part(held_out)}, name="many", problem="multi_label"
+    )
+
+
+def regression(rows: int = 48, held_out: int = 16) -> Data:
+    """How many words of praise, as a number far from 0 and 1."""
+    rng = random.Random(3)
+
+    def part(n: int) -> tuple[list[str], list[float]]:
+        texts, values = [], []
+        for i in range(n):
+            words = rng.choices(GOOD, k=i % 4) + rng.choices(FILL, k=4)
+            rng.shuffle(words)
+            texts.append(" ".join(words))
+            values.append(200.5 + 50 * (i % 4))
+        return texts, values
+
+    return adapt.data.load({"train": part(rows), "validation": part(held_out), "test": part(held_out)}, name="degree")
+
+
+TASKS: dict[str, Callable[[], Data]] = {
+    "single_label": classification,
+    "pairs": pairs,
+    "multi_label": multi_label,
+    "regression": regression,
+}
+"""Synthetic tasks that a tiny model can learn."""
