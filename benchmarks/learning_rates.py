@@ -21,7 +21,7 @@ from adapt.strategies import make
 
 RATES = {
     "full": (5e-5, 1e-4, 2e-4),
-    "head": (1e-2, 3e-2, 1e-1),
+    "head": (3e-3, 1e-2, 3e-2),
     "lora": (1e-3, 2e-3, 4e-3),
     "bottleneck": (1e-3, 2e-3, 4e-3),
     "prefix": (5e-3, 1e-2, 2e-2),
@@ -46,7 +46,7 @@ def main() -> None:
         data = dataclasses.replace(data, splits=splits)
         with Progress(sys.stderr) as progress:
             adapt.compare(
-                "minilm", data, strategies, seeds=1, epochs=3, dropout=0.0, out=options.out, jobs=options.jobs,
+                "minilm", data, strategies, seeds=1, epochs=3, out=options.out, jobs=options.jobs,
                 on_event=progress, **budget,
             )  # fmt: skip
     print(write_table(Store(options.out)))

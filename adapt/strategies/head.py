@@ -13,7 +13,7 @@ class Head:
     """Train the head on features of the frozen backbone (linear probing where the head is one layer)."""
 
     name: ClassVar[str] = "head"
-    learning_rate: float = 3e-2
+    learning_rate: float = 1e-2
     """Peak learning rate."""
     memo_bytes: int = 2**30
     """Memory the features may take; rows beyond it are encoded in every epoch."""
