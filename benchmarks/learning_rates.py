@@ -28,8 +28,8 @@ RATES = {
     "qlora": (1e-3, 2e-3, 4e-3),
 }
 BUDGETS: dict[str, dict[str, Any]] = {
-    "banking77": {"max_train": 2500, "max_length": 64},
-    "ag_news": {"max_train": 1500, "max_length": 64},
+    "banking77": {"max_train": 1500, "max_length": 64},
+    "ag_news": {"max_train": 1000, "max_length": 64},
 }
 
 
@@ -46,7 +46,7 @@ def main() -> None:
         data = dataclasses.replace(data, splits=splits)
         with Progress(sys.stderr) as progress:
             adapt.compare(
-                "minilm", data, strategies, seeds=1, epochs=3, out=options.out, jobs=options.jobs,
+                "minilm", data, strategies, seeds=1, epochs=3, dropout=0.0, out=options.out, jobs=options.jobs,
                 on_event=progress, **budget,
             )  # fmt: skip
     print(write_table(Store(options.out)))
