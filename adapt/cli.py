@@ -172,10 +172,10 @@ def table(folder: str) -> None:
 
     if not (Path(folder) / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
-    made = write_table(Store(folder))
-    if not made.rows:
-        raise OptionError(f"{Path(folder) / 'runs'} holds no result; give the folder that `adapt compare --out` wrote.")
-    click.echo(made.markdown())
+    store = Store(folder)
+    if not store.all():
+        raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
+    click.echo(write_table(store).markdown())
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _DROPOUT_FIELDS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "hidden_dropout", "dropout",
+    "classifier_dropout_prob", "cls_dropout",
     "attention_dropout", "activation_dropout", "seq_classif_dropout", "pooler_dropout", "embedding_dropout",
     "mlp_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "dropout_rate",
 )  # fmt: skip
@@ -81,8 +82,8 @@ class Loader:
         found = torch.cuda.get_device_capability()
         if found < needed:
             raise Unsupported(
-                f"{bits}-bit weights need a CUDA device of compute capability {needed[0]}.{needed[1]} or above, and this "
-                f"one has {found[0]}.{found[1]}; use --device cpu, or a strategy that does not quantise"
+                f"{bits}-bit weights need a CUDA device of compute capability {needed[0]}.{needed[1]} or above, and "
+                f"this one has {found[0]}.{found[1]}; use --device cpu, or a strategy that does not quantise"
             )
 
     def attention(self) -> str:
@@ -160,18 +161,28 @@ class Loader:
         return model, [f"{prefix}.{name}" for name in fresh] + sorted(_outside_base(model))
 
     def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+        """The model and the names of its fresh parameters; a head of another shape than the checkpoint's is fresh."""
+        from safetensors import SafetensorError
+
         kernel = self.attention() if cls._supports_sdpa else "eager"
+        options = {**options, "attn_implementation": kernel, "ignore_mismatched_sizes": True}
         try:
-            model, info = cls.from_pretrained(
-                self.backbone.path, config=config, attn_implementation=kernel, output_loading_info=True, **options
-            )
-        except (OSError, ValueError, RuntimeError) as error:
+            model, info = cls.from_pretrained(self.backbone.path, config=config, output_loading_info=True, **options)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {error}") from error
-        if info.get("mismatched_keys"):
+        outside = _outside_base(model)
+        other = sorted(name for name, *_ in info["mismatched_keys"])
+        if set(other) - outside:
             raise AdaptError(
-                f"Backbone {self.backbone.reference}: weights do not fit the configuration: {info['mismatched_keys']}"
+                f"Backbone {self.backbone.reference}: weights do not fit the configuration: {', '.join(other[:5])}"
             )
-        return model, sorted(info["missing_keys"])
+        lost = sorted(n for n in info["missing_keys"] if n not in outside and "pooler" not in n.split("."))
+        if lost:
+            raise AdaptError(
+                f"Backbone {self.backbone.reference}: its weights lack {', '.join(lost[:5])}, which would be random; "
+                "give the folder of a model that is pretrained whole"
+            )
+        return model, sorted({*info["missing_keys"], *other})
 
     def _initialise(self, model: nn.Module, fresh: set[str], head: set[str]) -> None:
         """Draw fresh parameters from the seed alone, alike under every strategy; the head becomes float32."""

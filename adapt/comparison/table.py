@@ -83,11 +83,11 @@ class Table:
             score = row.score or Interval(None, None, None)  # type: ignore[arg-type]
             values: dict[str, Any] = {
                 "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
-                "mean": _number(score.mean, 5), "ci_low": _number(score.low, 5), "ci_high": _number(score.high, 5),
-                "trainable": row.trainable, "trainable_share": _number(row.trainable_share, 6),
+                "mean": _number(score.mean), "ci_low": _number(score.low), "ci_high": _number(score.high),
+                "trainable": row.trainable, "trainable_share": _number(row.trainable_share),
                 "saved_bytes": row.saved_bytes, "peak_bytes": row.peak_bytes,
-                "train_seconds": _number(row.train_seconds, 3),
-                "examples_per_second": _number(row.examples_per_second, 2),
+                "train_seconds": _number(row.train_seconds),
+                "examples_per_second": _number(row.examples_per_second),
             }  # fmt: skip
             writer.writerow([values[column] for column in COLUMNS])
         return out.getvalue()
@@ -211,8 +211,9 @@ def _strategy_order() -> dict[str, int]:
     return {name: i for i, name in enumerate(STRATEGIES)}
 
 
-def _number(value: float | None, digits: int) -> float | str:
-    return "" if value is None else round(value, digits)
+def _number(value: float | None) -> float | str:
+    """Six digits that matter."""
+    return "" if value is None else float(f"{value:.6g}")
 
 
 def _section(section: Section) -> str:

@@ -74,7 +74,8 @@ def discover(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     device = next(base.parameters()).device
     words = torch.randint(0, base.config.vocab_size, (1, tokens), device="cpu").to(device)
     training = base.training
-    with _recording() as found, torch.no_grad():
+    low = base.dtype != torch.float32  # a fresh pooler is float32 even then
+    with _recording() as found, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
         base.eval()(input_ids=words, attention_mask=torch.ones_like(words))
     base.train(training)
     return found

@@ -37,6 +37,11 @@ class QLoRA(LoRA):
             OptionError: As for LoRA.
         """
         self._check()
+        if self.dora and self.bits == 8:
+            raise Unsupported(
+                "DoRA fails beside 8-bit weights, whose scale PEFT reads before bitsandbytes has set it; "
+                "use 4 bits, or LoRA with DoRA"
+            )
         model = load(frozen=True, quantization_config=self._quantization())
         _keep_layout(model)
         self._inject(model)
