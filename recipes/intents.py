@@ -1,4 +1,4 @@
-"""77 intents of bank customers (Banking77, Casanueva et al. 2020): six strategies on 3,000 training rows.
+"""77 intents of bank customers (Banking77, Casanueva et al. 2020): six strategies on 2,000 training rows.
 
     python recipes/intents.py --data ../shared/data/banking77 --jobs 2
 
@@ -20,7 +20,7 @@ def main() -> None:
     with Progress(sys.stderr) as progress:
         done = adapt.compare(
             options.backbone, data, options.strategies, seeds=options.seeds, out=options.out, jobs=options.jobs,
-            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=3000,
+            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=2000,
         )  # fmt: skip
     print(done.table)
 

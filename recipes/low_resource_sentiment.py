@@ -20,7 +20,7 @@ def main() -> None:
     with Progress(sys.stderr) as progress:
         done = adapt.compare(
             options.backbone, data, options.strategies, seeds=options.seeds, out=options.out, jobs=options.jobs,
-            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=5, metric="macro_f1",
+            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=4, metric="macro_f1",
         )  # fmt: skip
     print(done.table)
 

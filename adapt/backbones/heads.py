@@ -8,6 +8,15 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+HEAD_DROPOUT_FIELDS = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "cls_dropout")
+"""What families call the dropout in front of their classification head's last layer."""
+
+
+def head_dropout(config: Any) -> float:
+    """Dropout in front of the head's last layer: the configuration's own for it, else its general one."""
+    names = (*HEAD_DROPOUT_FIELDS, "hidden_dropout_prob", "dropout")
+    return next((float(p) for name in names if (p := getattr(config, name, None)) is not None), 0.0)
+
 
 class MeanPooling(nn.Module):
     """An encoder followed by the mean of its last hidden states over the tokens of each row.
@@ -40,8 +49,7 @@ class MeanPoolingClassifier(nn.Module):
         super().__init__()
         self.config = encoder.config
         self.features: nn.Module = MeanPooling(encoder)
-        own = getattr(self.config, "classifier_dropout", None)
-        self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.0) if own is None else own)
+        self.dropout = nn.Dropout(head_dropout(self.config))
         self.classifier = nn.Linear(self.config.hidden_size, labels)
 
     @property

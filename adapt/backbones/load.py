@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 _DROPOUT_FIELDS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "hidden_dropout", "dropout",
-    "classifier_dropout_prob", "cls_dropout",
-    "attention_dropout", "activation_dropout", "seq_classif_dropout", "pooler_dropout", "embedding_dropout",
-    "mlp_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "dropout_rate",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "dropout", "attention_dropout",
+    "activation_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",
+    "attn_pdrop", "dropout_rate",
 )  # fmt: skip
 
 
@@ -106,12 +105,18 @@ class Loader:
             ) from error
 
     def config(self) -> Any:
-        """The model's configuration with the task's labels and the budget's dropout."""
+        """The model's configuration with the task's labels and the budget's dropout; the head keeps its own."""
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(self.backbone.path, local_files_only=True, trust_remote_code=False)
         config.num_labels = max(len(self.task.labels), 1)
         if self.budget.dropout is not None:
+            from adapt.backbones.heads import HEAD_DROPOUT_FIELDS, head_dropout
+
+            head = head_dropout(config)
+            for name in HEAD_DROPOUT_FIELDS:
+                if hasattr(config, name):
+                    setattr(config, name, head)
             for name in _DROPOUT_FIELDS:
                 if getattr(config, name, None) is not None:
                     setattr(config, name, self.budget.dropout)

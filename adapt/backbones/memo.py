@@ -167,7 +167,7 @@ def release(model: Any) -> None:
         if isinstance(module, Memo):
             setattr(model, name, module.features)
         elif isinstance(module, MemoBase):
-            base = module.memo.features.base
+            base: Any = module.memo.features.base
             if module.pooler is not None:
                 base.pooler = module.pooler
             setattr(model, name, base)

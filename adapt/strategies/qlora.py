@@ -15,8 +15,13 @@ _EXPECTED = {
 }
 """What bitsandbytes warns of at every product or import and nobody can act on: logger to start of message."""
 
-for _logger, _start in _EXPECTED.items():
-    logging.getLogger(_logger).addFilter(lambda record, start=_start: not str(record.msg).startswith(start))
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_EXPECTED[record.name])
+
+
+for _logger in _EXPECTED:
+    logging.getLogger(_logger).addFilter(_unexpected)
 
 
 @dataclass(frozen=True)
