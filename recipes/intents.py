@@ -2,8 +2,8 @@
 
     python recipes/intents.py --data ../shared/data/banking77 --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: @TIME:banking77@.
-Expected test score: @SCORE:banking77@.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: ?.
+Expected test score: ?.
 """
 
 import sys

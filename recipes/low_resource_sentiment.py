@@ -2,8 +2,8 @@
 
     python recipes/low_resource_sentiment.py --data ../shared/data/nusax_jav --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: @TIME:nusax_jav@.
-Expected test score: @SCORE:nusax_jav@.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: ?.
+Expected test score: ?.
 """
 
 import sys

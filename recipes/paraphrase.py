@@ -2,8 +2,8 @@
 
     python recipes/paraphrase.py --data ../shared/data/mrpc --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: @TIME:mrpc@.
-Expected test score: @SCORE:mrpc@.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: ?.
+Expected test score: ?.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     python recipes/sentiment.py --data ../shared/data/sst2 --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: @TIME:sst2@.
-Expected test score: @SCORE:sst2@.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: ?.
+Expected test score: ?.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     python recipes/similarity.py --data ../shared/data/stsb --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: @TIME:stsb@.
-Expected test score: @SCORE:stsb@.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: ?.
+Expected test score: ?.
 """
 
 import sys

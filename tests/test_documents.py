@@ -1,0 +1,118 @@
+"""The README and the recipes do what they say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = sorted(
+    path for path in (ROOT / "recipes").glob("*.py") if path.stem not in {"_arguments", "pretrain_tiny_encoder"}
+)
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A folder with the files that the README's examples name."""
+    words = {"good": ["lovely", "fine", "bright", "warm"], "bad": ["awful", "dull", "broken", "cold"]}
+    rows = [(f"a {word} film about {i} {thing}", label) for label, found in words.items() for word in found
+            for i, thing in enumerate(("ships", "towns", "songs", "rivers", "trains"))]  # fmt: skip
+    for name, header, lines in (("reviews", ["text", "label"], rows), ("new", ["text"], [row[:1] for row in rows])):
+        with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle).writerows([header, *lines])
+    return tmp_path
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def command(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_shell_examples(reviews: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("adapt ")]
+    assert len(lines) >= 3
+    for line in lines:
+        done = command(shlex.split(line), reviews)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    predictions = (reviews / "predictions.jsonl").read_text().splitlines()
+    assert len(predictions) == len((reviews / "new.csv").read_text().splitlines()) - 1
+    assert set(json.loads(predictions[0])["probabilities"]) == {"good", "bad"}
+    assert (reviews / "compared" / "table.csv").exists()
+
+
+def test_python_example(reviews: Path) -> None:
+    (block,) = blocks("python")
+    script = reviews / "example.py"
+    script.write_text(block, encoding="utf-8")
+    done = command([sys.executable, str(script)], reviews)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] in {"good", "bad"}
+    assert "| full |" in done.stdout
+
+
+def test_tables_are_those_of_the_committed_results() -> None:
+    done = command([sys.executable, str(ROOT / "results" / "update.py"), "--check"], ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_committed_tables_are_made_from_the_committed_runs() -> None:
+    from adapt.comparison import table_of
+    from adapt.comparison.store import read_result
+
+    folders = [path.parent for path in (ROOT / "results").rglob("runs") if path.is_dir()]
+    assert folders
+    for folder in folders:
+        results = [content for path in sorted((folder / "runs").glob("*.json")) if (content := read_result(path))]
+        table = table_of(results)
+        assert (folder / "table.csv").read_text(encoding="utf-8") == table.csv(), folder
+        assert (folder / "table.md").read_text(encoding="utf-8") == table.markdown(), folder
+
+
+def recipe_data(name: str, folder: Path) -> None:
+    """A small data set of the recipe's form, as three JSON-lines files."""
+    for split, n in (("train", 24), ("validation", 8), ("test", 8)):
+        rows = []
+        for i in range(n):
+            row: dict[str, object] = {"text": f"the {'good' if i % 2 else 'bad'} one of {split} {i}", "label": i % 2}
+            if name in {"paraphrase", "similarity"}:
+                row["text_pair"] = f"one more of {i}"
+            if name == "similarity":
+                row["label"] = 5.0 * (i % 7) / 7 + 0.1
+            rows.append(json.dumps(row))
+        (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe(recipe: Path, tmp_path: Path) -> None:
+    recipe_data(recipe.stem, tmp_path)
+    options = ["--data", ".", "--backbone", "tiny-encoder", "--strategies", "head", "--seeds", "1", "--max-steps", "2"]
+    done = command([sys.executable, str(recipe), *options, "--out", "out"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (result,) = (json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*.json"))
+    assert result["status"] == "ok"
+    assert result["spec"]["budget"]["max_steps"] == 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_short_and_open_alike(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    opening = text.split('"""')[1]
+    assert f"python recipes/{recipe.name} --data" in opening
+    for word in ("Hardware:", "Run time:", "Expected test score:"):
+        assert word in opening
+    assert "@" not in opening
