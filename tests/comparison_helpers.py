@@ -1,0 +1,66 @@
+"""Runs, results and a stand-in worker for the tests of the comparison; nothing here loads torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapt.backbones.source import Backbone
+from adapt.comparison import Store, runner
+from adapt.data import Data, load
+from adapt.spec import Budget, Result, Run, Source, Task
+from adapt.strategies import make
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+"""Command of a worker that serves as the real one does, but whose runs train nothing."""
+
+
+def run_of(strategy: str = "full", seed: int = 0, *, settings: Any = None, budget: Any = None, **task: Any) -> Run:
+    """A run with some fields set."""
+    fields: dict[str, Any] = {
+        "name": "words", "data": Source("words", "d" * 64), "labels": ("bad", "good"),
+        "rows": {"train": 40, "validation": 10, "test": 10}, **task,
+    }  # fmt: skip
+    return Run(Source("tiny", "b" * 64), Task(**fields), make(strategy, settings or {}), Budget(**(budget or {})), seed)
+
+
+def result_of(run: Run, value: float = 0.75, **changes: Any) -> Result:
+    """A result that ended well, with some fields changed."""
+    fields: dict[str, Any] = {
+        "status": "ok", "scores": {"validation": {run.task.metric: 0.5}, "test": {run.task.metric: value}},
+        "learning_rate": run.strategy.learning_rate, "trainable": 1_000, "total": 20_000, "head": 66,
+        "saved_bytes": 4_096, "peak_bytes": 3 * 2**20, "baseline_bytes": 2**20, "train_seconds": 2.0,
+        "examples_per_second": 60.0, "best_epoch": 2, "curve": [{"epoch": 1, "step": 3, "loss": 0.5}],
+        "test_outcomes": [0, 1], "environment": {"versions": {"torch": "2"}, "device": "cpu", "threads": 1}, **changes,
+    }  # fmt: skip
+    return Result(run=run, **fields)
+
+
+def contents(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """As read back from result files."""
+    return [json.loads(json.dumps(result.to_json())) for result in results]
+
+
+def words() -> Data:
+    """A few rows of two classes, in three splits."""
+    part = (["a good word", "a bad word"] * 4, ["good", "bad"] * 4)
+    return load({"train": part, "validation": part, "test": part}, name="words")
+
+
+def execute(runs: list[Run], folder: Path, **options: Any) -> tuple[Store, list[runner.Event]]:
+    """Do runs with whichever worker is set; gives the store and what was told."""
+    store, events = Store(folder), list[runner.Event]()
+    backbone = Backbone(Source("tiny", "b" * 64), "tiny", folder)
+    runner.execute(runs, words(), backbone, store, on_event=events.append, **options)
+    return store, events
+
+
+def behave(monkeypatch: pytest.MonkeyPatch, **behaviours: str) -> None:
+    """Take the stand-in worker, with something that happens in a run: `full_1="kill"` in seed 1 of `full`."""
+    monkeypatch.setattr(runner, "WORKER", FAKE)
+    monkeypatch.setenv("FAKE_WORKER", json.dumps(behaviours))

@@ -1,0 +1,63 @@
+"""The worker with a run that trains nothing, and that ends badly where the variable FAKE_WORKER says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+from comparison_helpers import result_of
+
+import adapt.run
+from adapt.comparison import worker
+from adapt.spec import DataError, Diverged, Result, Run, Unsupported
+
+BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
+
+
+def run(spec: Run, data: Any, backbone: Any, on_step: Any) -> Result:
+    behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
+    on_step(1, 2, 0.5)
+    if behaviour == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "exit":
+        print("the last words", file=sys.stderr, flush=True)
+        os._exit(3)
+    elif behaviour == "leave":
+        os._exit(0)
+    elif behaviour == "raise":
+        raise KeyError(str(Path(__file__).parent / "secret-folder" / "weights.bin"))
+    elif behaviour == "bad input":
+        raise DataError("row 3 has no text")
+    elif behaviour == "noise":
+        print("not for the runner")
+        os.write(1, b"end 0 0\nwithout an end of line")
+    elif behaviour == "kill the worker":
+        os.kill(os.getppid(), signal.SIGKILL)
+        while True:
+            time.sleep(0.05)
+            on_step(2, 2, 0.5)
+    elif behaviour == "slow":
+        for _ in range(20):
+            time.sleep(0.05)
+            on_step(1, 2, 0.5)
+    elif behaviour == "unsupported":
+        return Result(spec, "unsupported", str(Unsupported("not on this device")))
+    elif behaviour == "diverged":
+        return Result(spec, "diverged", str(Diverged("the loss is nan at step 2")))
+    on_step(2, 2, 0.25)
+    known = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+    seen = {"pid": os.getpid(), "parent": os.getppid(), **{name: os.environ[name] for name in known}}
+    value = 0.5 + 0.01 * spec.seed + 0.1 * (spec.strategy.name == "full")
+    return result_of(spec, value, environment=seen)
+
+
+datasets.disable_progress_bars()
+worker.warm = lambda: print("step by step", flush=True)  # as libraries print when they are imported
+adapt.run.run = run
+worker.main()

@@ -1,0 +1,385 @@
+"""The command line: every option as promised, and bad input as one line that says what to do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from comparison_helpers import behave, result_of, run_of
+
+from adapt import cli
+from adapt.comparison import Store
+from adapt.comparison.table import write_table
+
+Command = Callable[..., tuple[int, str, str]]
+HEAVY = ("torch", "transformers", "peft", "datasets", "pandas", "numpy", "scipy", "accelerate", "evaluate", "sklearn")
+
+
+@pytest.fixture
+def adapt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `adapt ARGUMENTS` in this process; gives its exit code, output and errors."""
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["adapt", *map(str, arguments)])
+        code = 0
+        capsys.readouterr()
+        try:
+            cli.main()
+        except SystemExit as error:
+            code = int(str(error.code))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    """The one line of an error of ours."""
+    code, out, error = result
+    assert code == 2
+    assert out == ""
+    assert error.count("\n") == 1
+    assert error.startswith("adapt: ")
+    return error.removeprefix("adapt: ").rstrip("\n")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    file = tmp_path / "words.csv"
+    rows = "".join(f"a {word} word,{word}\n" for word in ("good", "bad") for _ in range(20))
+    file.write_text("text,label\n" + rows)
+    return file
+
+
+@pytest.fixture
+def tiny(backbone: Callable[..., Path]) -> Path:
+    return backbone("bert")
+
+
+def loaded_by(program: str) -> list[str]:
+    """Heavy modules in memory after a program."""
+    code = f"import sys\n{program}\nprint([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return eval(done.stderr.splitlines()[-1])  # our own list
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import adapt; dir(adapt); adapt.LoRA(); adapt.Run",
+        "from adapt.cli import main; sys.argv = ['adapt', '--help']; main()",
+        "from adapt.cli import main; sys.argv = ['adapt', 'compare', '--help']; main()",
+        "from adapt.cli import main; sys.argv = ['adapt', 'compare', '--strategies', 'lroa']\n"
+        "try: main()\nexcept SystemExit as e: assert e.code == 2",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
+    assert loaded_by(program) == []
+
+
+def test_everything_public_is_there() -> None:
+    import adapt
+
+    for name in adapt.__all__:
+        assert getattr(adapt, name) is not None
+    assert set(dir(adapt)) == set(adapt.__all__) == set(adapt._PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = adapt.nothing
+
+
+OPTIONS = {
+    "compare": [
+        "--backbone", "--data", "--strategies", "--seeds", "--epochs", "--max-train", "--few-shot", "--device",
+        "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate",
+    ],
+    "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision"],
+    "predict": ["--input", "--output", "--backbone", "--device", "--text", "--text-pair"],
+    "table": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_promised_option_is_there(command: str) -> None:
+    result = CliRunner().invoke(cli.cli, [command, "--help"])
+    assert result.exit_code == 0
+    there = {o for p in cli.cli.commands[command].params if isinstance(p, click.Option) for o in p.opts}
+    assert set(OPTIONS[command]) <= there
+    for option in OPTIONS[command]:
+        assert option in result.output
+
+
+def test_the_defaults_are_those_promised() -> None:
+    options: dict[str, Any] = {p.name or "": p for p in cli.cli.commands["compare"].params}
+    assert options["backbone"].default == "tiny-encoder"
+    assert options["strategies"].default == "all"
+    assert options["seeds"].default == 3
+    assert options["device"].type.choices == ("auto", "cpu", "cuda")
+    assert options["precision"].type.choices == ("auto", "fp32", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategies", "full,lroa"], "There is no strategy 'lroa' (did you mean 'lora'?); choose from full, head"),
+        (["--set", "lora.rnk=4"], "Strategy 'lora' has no field 'rnk' (did you mean 'rank'?); it has learning_rate"),
+        (["--set", "lroa.rank=4"], "There is no strategy 'lroa' (did you mean 'lora'?)"),
+        (["--set", "lora.rank=four"], "lora.rank is 'four'; give a whole number."),
+        (["--set", "lora.rank"], "--set lora.rank cannot be read; write strategy.field=value, such as lora.rank=16."),
+        (["--set", "rank=4"], "--set rank=4 cannot be read"),
+        (["--set", "lora.rank=4", "--strategies", "full"], "Settings are given for lora, which is not among the str"),
+        (["--learning-rate", "0"], "learning_rate is 0.0; give a finite number above zero, such as 1e-4."),
+        (["--learning-rate", "-1e-3"], "learning_rate is -0.001; give a finite number above zero"),
+        (["--learning-rate", "nan"], "learning_rate is nan; give a finite number above zero"),
+        (["--learning-rate", "inf"], "learning_rate is inf; give a finite number above zero"),
+        (["--set", "full.learning_rate=nan"], "full.learning_rate is nan; give a finite number above zero"),
+        (["--set", "full.learning_rate=0"], "full.learning_rate is 0.0; give a finite number above zero"),
+        (["--set", "lora.alpha=inf"], "lora.alpha is inf; give a finite number."),
+        (["--seeds", "0"], "seeds is 0; give how many (at least 1)"),
+        (["--jobs", "0"], "jobs is 0; give at least 1."),
+        (["--epochs", "0"], "epochs is 0; give a whole number of at least 1."),
+        (["--max-train", "-1"], "max_train is -1; give a whole number of at least 1."),
+        (["--metric", "bleu"], "Metric 'bleu' does not go with single_label; choose one of accuracy, macro_f1, mcc."),
+        (["--test", "1.5"], "test=1.5: give the share of the rows to cut out, from 0 to below 1"),
+        (["--text", "txet"], "words.csv: no column 'txet' for text; the columns are 'text', 'label'; did you mean"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(
+    adapt: Command, tiny: Path, data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    common = ["--backbone", tiny, "--data", data, "--out", tmp_path / "out", "--device", "cpu", "--precision", "fp32"]
+    error = refused(adapt("compare", *common, *arguments))
+    assert message in error
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--epochs", "many"], "Invalid value for '--epochs': 'many' is not a valid integer."),
+        (["compare", "--device", "tpu"], "Invalid value for '--device': 'tpu' is not one of"),
+        (["compare", "--epoch", "3"], "No such option"),
+        (["compare", "more"], "Got unexpected extra argument (more)"),
+        (["fit", "--data", "x.csv", "--out", "o"], "Missing option '--backbone'."),
+        (["predict", "folder", "--output", "o.csv"], "Missing option '--input'."),
+        (["comapre"], "No such command 'comapre'."),
+    ],
+)
+def test_a_mistyped_command_shows_the_usage(adapt: Command, arguments: list[str], message: str) -> None:
+    code, out, error = adapt(*arguments)
+    assert (code, out) == (2, "")
+    assert error.startswith("Usage: adapt")
+    assert message in error
+
+
+def test_cuda_where_there_is_none(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    common = ["--backbone", tiny, "--data", data, "--out", tmp_path / "out", "--device", "cuda"]
+    message = "Device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu or auto."
+    assert refused(adapt("compare", *common)) == message
+    assert refused(adapt("fit", *common)) == message
+
+
+@pytest.mark.parametrize("command", ["compare", "fit"])
+def test_an_output_folder_that_cannot_be_written(
+    adapt: Command, tiny: Path, data: Path, tmp_path: Path, command: str
+) -> None:
+    for out, reason in (
+        (data, "it is a file"),
+        (data / "below", "Not a directory"),
+        ("/dev/null/x", "Not a directory"),
+    ):
+        error = refused(adapt(command, "--backbone", tiny, "--data", data, "--out", out))
+        assert error == f"Output folder {out} cannot be written: {reason}; choose another."
+
+
+BACKBONES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json; give the folder of a"),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "has no weights (*.safetensors). Only safetensors weights are read.",
+    ),
+    "pickled weights": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "has no weights (*.safetensors). It has pytorch_model.bin, which may run code when read; convert it",
+    ),
+    "no tokenizer": (
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        "has no tokenizer (tokenizer.json, vocab.txt,",
+    ),
+}
+
+
+@pytest.mark.parametrize("lack", BACKBONES)
+def test_a_backbone_folder_that_lacks_something(
+    adapt: Command, tiny: Path, data: Path, tmp_path: Path, lack: str
+) -> None:
+    import shutil
+
+    change, message = BACKBONES[lack]
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny, folder)
+    change(folder)
+    error = refused(adapt("fit", "--backbone", folder, "--data", data, "--out", tmp_path / "out", "--device", "cpu"))
+    assert error.startswith(f"Backbone {folder} {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./nowhere", "Backbone folder ./nowhere does not exist."),
+        ("/nowhere/at/all", "Backbone folder /nowhere/at/all does not exist."),
+        (
+            "no-such/backbone",
+            "Backbone 'no-such/backbone' is neither a local folder nor could it be fetched from the hub",
+        ),
+    ],
+)
+def test_a_backbone_that_is_not_there(adapt: Command, data: Path, tmp_path: Path, name: str, message: str) -> None:
+    error = refused(adapt("compare", "--backbone", name, "--data", data, "--out", tmp_path / "out", "--device", "cpu"))
+    assert error.startswith(message)
+    error = refused(adapt("fit", "--backbone", data, "--data", data, "--out", tmp_path / "out", "--device", "cpu"))
+    assert error == f"Backbone {data} is a file; give the folder that holds config.json and weights."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", "the file is empty; give one with rows"),
+        ("text,label\ngood,a\n,b\n", "words.csv, line 3: no text in column 'text'; fill it in or take the row out"),
+        ("text,label\ngood,a\nbad,a\nfine,a\n", "every label is 'a'; a classifier needs rows of two classes at least"),
+        ("sentence;label\ngood;a\n", "fields seem to be separated by ';'"),
+        ("body,verdict\ngood,a\n", "no label column found among 'body', 'verdict'"),
+        ("text,label\ngood\xff,a\n", "words.csv, line 2: byte 15 (0xff) is not UTF-8; save the file as UTF-8"),
+    ],
+)
+def test_data_that_cannot_be_used(
+    adapt: Command, tiny: Path, tmp_path: Path, content: str | None, message: str
+) -> None:
+    file = tmp_path / "words.csv"
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+    for command in ("compare", "fit"):
+        error = refused(
+            adapt(command, "--backbone", tiny, "--data", file, "--out", tmp_path / "out", "--device", "cpu")
+        )
+        assert message in error
+        assert str(file) in error
+
+
+def test_options_of_data_need_data(adapt: Command, tmp_path: Path) -> None:
+    assert refused(adapt("compare", "--text-pair", "b", "--out", tmp_path)) == (
+        "--text-pair goes with --data, which is not given."
+    )
+
+
+def test_fit_takes_settings_of_its_own_strategy_only(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
+    common = ["fit", "--backbone", tiny, "--data", data, "--out", tmp_path / "out"]
+    assert refused(adapt(*common, "--strategy", "full", "--set", "lora.rank=4")) == (
+        "Settings are given for lora, but the strategy is full."
+    )
+    assert "did you mean 'lora'?" in refused(adapt(*common, "--strategy", "lroa"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_runs_what_is_asked_and_shows_what_is_there(
+    adapt: Command, tiny: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(monkeypatch, lora_1="exit")
+    out = tmp_path / "out"
+    command = [
+        "compare", "--backbone", tiny, "--data", data, "--strategies", "lora,qlora", "--seeds", "2", "--set",
+        "lora.rank=4", "--set", "qlora.bits=4", "--epochs", "2", "--max-train", "10", "--device", "cpu",
+        "--precision", "fp32", "--out", out, "--name", "a task",
+    ]  # fmt: skip
+    code, text, error = adapt(*command)
+    assert code == 0
+    assert text == (out / "table.md").read_text() + "\n"
+    assert "| lora(rank=4) | 50.0, failed: the process ended with exit code 3" in text
+    assert "| qlora(bits=4) |" in text
+    assert "2 epochs" in text
+    assert "at most 10 of the training rows" in text
+    assert "a task lora seed 0: ok\n" in error
+    assert "a task lora seed 1: failed: the process ended with exit code 3" in error
+    assert error.endswith(f"Results: {out}\n")
+    assert len(list(out.glob("runs/a-task-*.json"))) == 4
+
+    damaged = next(out.glob("runs/a-task-qlora-seed0-*.json"))
+    damaged.write_text(damaged.read_text()[:-100])
+    monkeypatch.setenv("FAKE_WORKER", "{}")
+    with pytest.warns(UserWarning, match=f"{damaged.name} is set aside as") as caught:
+        code, text, error = adapt(*command)
+    assert len(caught) == 1
+    assert warnings.formatwarning(caught[0].message, UserWarning, "store.py", 1).startswith("adapt: Result file")
+    assert code == 0
+    assert "failed" not in text
+    assert error.count("done before") == 2
+    assert damaged.exists()
+    assert damaged.with_name(damaged.name + ".damaged").exists()
+
+
+def test_a_comparison_in_which_every_run_failed_says_so_by_its_exit_code(
+    adapt: Command, tiny: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(monkeypatch, every="raise")
+    code, text, _ = adapt(
+        "compare", "--backbone", tiny, "--data", data, "--strategies", "full", "--seeds", "1", "--out", tmp_path / "o",
+        "--device", "cpu", "--precision", "fp32",
+    )  # fmt: skip
+    assert code == 1
+    assert "KeyError" in text
+
+
+def test_a_stop_is_one_line(adapt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_settings", stop)
+    assert adapt("fit", "--backbone", "b", "--data", "d", "--out", "o") == (130, "", "\nadapt: stopped.\n")
+
+
+def test_the_table_is_made_again_byte_for_byte(adapt: Command, tmp_path: Path) -> None:
+    store = Store(tmp_path / "out")
+    for strategy in ("full", "lora"):
+        for seed in range(3):
+            store.write(result_of(run_of(strategy, seed), 0.8 - 0.01 * seed))
+    write_table(store)
+    before = {name: (store.folder / name).read_bytes() for name in ("table.md", "table.csv")}
+    for name in before:
+        (store.folder / name).unlink()
+    code, text, error = adapt("table", store.folder)
+    assert (code, error) == (0, "")
+    assert {name: (store.folder / name).read_bytes() for name in before} == before
+    assert text == before["table.md"].decode() + "\n"
+
+
+def test_a_table_of_nothing_is_an_error(adapt: Command, tmp_path: Path) -> None:
+    assert "has no folder 'runs'; give the folder" in refused(adapt("table", tmp_path))
+    assert "has no folder 'runs'" in refused(adapt("table", tmp_path / "nowhere"))
+    (tmp_path / "runs").mkdir()
+    assert "holds no result" in refused(adapt("table", tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_version_and_help(adapt: Command) -> None:
+    from importlib.metadata import version
+
+    assert adapt("--version")[:2] == (0, f"adapt, version {version('adapt')}\n")
+    for flag in ("--help", "-h"):
+        code, text, _ = adapt(flag)
+        assert code == 0
+        for command in ("compare", "fit", "predict", "table"):
+            assert command in text

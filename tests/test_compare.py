@@ -1,0 +1,156 @@
+"""A whole comparison with the real worker, from data to table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tiny
+
+import adapt
+from adapt.adapted import assemble
+from adapt.comparison import Store, runner
+from adapt.comparison.table import COLUMNS, table_of
+from adapt.spec import OptionError
+
+STRATEGIES = [adapt.Full(learning_rate=2e-3), adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
+CHOICES: dict[str, Any] = {"epochs": 2, "device": "cpu", "precision": "fp32", "batch_size": 16}
+
+
+def stable(content: dict[str, Any]) -> dict[str, Any]:
+    """What a run decides, without what the clock and the system say."""
+    point = ("epoch", "step", "loss", "rows", "validation")
+    return {
+        **{name: content[name] for name in ("key", "status", "scores", "params", "test_outcomes", "best_epoch")},
+        "curve": [{name: entry[name] for name in point} for entry in content["curve"]],
+    }
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Path]
+) -> tuple[adapt.Comparison, list[runner.Event], dict[str, Any]]:
+    """Three strategies with two seeds, one run at a time."""
+    events: list[runner.Event] = []
+    arguments = {"backbone": backbone("bert"), "data": tiny.classification(), "strategies": STRATEGIES, "seeds": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        done = adapt.compare(
+            **arguments, **CHOICES, out=tmp_path_factory.mktemp("compared"), jobs=1, on_event=events.append
+        )
+    return done, events, arguments
+
+
+def test_every_run_is_done_and_tabulated(compared: Any) -> None:
+    done, events, _ = compared
+    assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
+        (strategy, seed, "ok") for seed in (0, 1) for strategy in ("full", "head", "lora")
+    ]
+    assert sum(event.what == "ended" for event in events) == 6
+    assert sum(event.what == "step" for event in events) == 6 * 2 * 3
+    assert not psutil.Process().children(recursive=True)
+    assert {path.name for path in done.folder.iterdir()} == {"runs", "table.md", "table.csv"}
+    assert len(list((done.folder / "runs").iterdir())) == 6
+    assert (done.folder / "table.md").read_text() == done.table.markdown()
+    with (done.folder / "table.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == list(COLUMNS)
+    for row in rows:
+        results = [r for r in done.results if r["strategy"] == row["strategy"].split("(")[0]]
+        scores = [r["scores"]["test"]["accuracy"] for r in results]
+        assert float(row["mean"]) == pytest.approx(sum(scores) / len(scores), abs=1e-5)
+        assert int(row["trainable"]) == results[0]["params"]["trainable"]
+        assert int(row["saved_bytes"]) == results[0]["params"]["saved_bytes"]
+        assert int(row["peak_bytes"]) == max(r["memory"]["peak_bytes"] for r in results)
+        assert float(row["train_seconds"]) > 0
+        assert float(row["examples_per_second"]) > 0
+    trainable = {row["strategy"].split("(")[0]: int(row["trainable"]) for row in rows}
+    assert trainable["head"] < trainable["lora"] < trainable["full"]
+
+
+def test_results_say_no_path_of_this_machine(compared: Any, backbone: Callable[..., Path]) -> None:
+    done, _, arguments = compared
+    private = {str(backbone("bert")), str(done.folder), str(Path(__file__).parents[1]), str(Path.home()), "/tmp"}
+    for file in [*(done.folder / "runs").iterdir(), done.folder / "table.md", done.folder / "table.csv"]:
+        text = file.read_text()
+        assert not [path for path in private if path in text]
+        assert arguments["backbone"].name in text or file.suffix == ".csv"
+
+
+def test_done_runs_are_not_done_again(compared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, _, arguments = compared
+    before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(runner, "WORKER", ("/nowhere/python",))
+    events: list[runner.Event] = []
+    again = adapt.compare(**arguments, **CHOICES, out=done.folder, on_event=events.append)
+    assert again.results == done.results
+    assert [event.what for event in events] == ["found"] * 6
+    assert {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()} == before
+    fewer = adapt.compare(**{**arguments, "strategies": STRATEGIES[1:2], "seeds": [1]}, **CHOICES, out=done.folder)
+    assert [(r["strategy"], r["seed"]) for r in fewer.results] == [("head", 1)]
+    assert len(fewer.table.rows) == 1
+    assert len(table_of(Store(done.folder).all()).rows) == 3
+
+
+def test_side_by_side_gives_the_same_bits(compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, _, arguments = compared
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    together = adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=2)
+    assert [stable(result) for result in together.results] == [stable(result) for result in done.results]
+    assert together.results[0]["environment"]["threads"] == 1
+
+
+def test_a_run_in_a_process_of_its_own_gives_what_fit_gives(compared: Any) -> None:
+    done, _, arguments = compared
+    model = adapt.fit(arguments["backbone"], arguments["data"], STRATEGIES[2], seed=1, **CHOICES)
+    assert model.result is not None
+    alone = json.loads(json.dumps(model.result.to_json()))
+    assert stable(alone) == stable(next(r for r in done.results if (r["strategy"], r["seed"]) == ("lora", 1)))
+
+
+def test_a_seed_decides(compared: Any) -> None:
+    done, _, _ = compared
+    heads = [stable(result) for result in done.results if result["strategy"] == "head"]
+    assert heads[0]["curve"] != heads[1]["curve"]
+
+
+def test_what_one_strategy_cannot_do_is_a_row_and_bad_input_is_an_error(
+    compared: Any, tmp_path: Path, backbone: Callable[..., Path]
+) -> None:
+    _, _, arguments = compared
+    with pytest.raises(OptionError, match="jobs is 0"):
+        adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=0)
+    strategies = [adapt.QLoRA(dora=True), adapt.LoRA(rank=0), STRATEGIES[0]]  # DoRA does not go with 8 bits
+    with pytest.raises(adapt.AdaptError, match=r"^lora\.rank is 0; give at least 1\.$"):
+        adapt.compare(**{**arguments, "strategies": strategies, "seeds": 1}, **CHOICES, out=tmp_path / "out", jobs=1)
+    (result,) = Store(tmp_path / "out").all()
+    assert (result["strategy"], result["status"]) == ("qlora", "unsupported")
+    assert "| qlora(dora=True) | unsupported: " in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_tiny_backbones_are_compared_on_all_cores(
+    compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapt.comparison import grid
+
+    _, _, arguments = compared
+    seen: list[int] = []
+    monkeypatch.setattr(grid, "execute", lambda *args, jobs, **rest: seen.append(jobs))
+    monkeypatch.setattr(grid, "cores", lambda: 5)
+    adapt.compare(**arguments, **CHOICES, out=tmp_path)
+    monkeypatch.setattr(grid, "_SMALL_BYTES", 10)
+    adapt.compare(**arguments, **CHOICES, out=tmp_path)
+    adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=3)
+    assert seen == [5, 1, 3]
+
+
+def test_the_spec_of_a_comparison_is_that_of_a_fit(backbone: Callable[..., Path]) -> None:
+    run, rows, source = assemble(backbone("bert"), tiny.classification(), "lora", **CHOICES)
+    assert (run.backbone.name, run.task.name) == (backbone("bert").name, "words")
+    assert run.backbone == source.source
+    assert run.task.data.sha256 == rows.sha256

@@ -1,0 +1,349 @@
+"""A model that is fitted, saved and loaded predicts the rows of a file in their order, or writes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+import adapt
+from adapt import adapted
+from adapt.adapted import Adapted, write_predictions
+from adapt.spec import AdaptError, DataError, OptionError
+
+TEXTS = [
+    "word1 sunny word2",
+    "rotten word3",
+    "word4 word5 word6 kind",
+    "word7 cold",
+    "sweet word8 word9",
+    "word1 cruel",
+]
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Path]) -> Path:
+    """A saved model that tells praise from blame."""
+    model = adapt.fit(backbone("bert"), tiny.classification(96, 8), adapt.Full(learning_rate=2e-3), epochs=4, **QUICK)
+    return model.save(tmp_path_factory.mktemp("saved") / "model")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Adapted:
+    return adapt.load(folder, device="cpu")
+
+
+def fitted(backbone: Path, task: str) -> Adapted:
+    return adapt.fit(backbone, tiny.TASKS[task](), adapt.Head(learning_rate=3e-2), max_steps=3, **QUICK)
+
+
+def write(path: Path, texts: list[Any], columns: tuple[str, ...] = ("text",), **options: Any) -> Path:
+    with path.open("w", newline="", encoding=options.pop("encoding", "utf-8")) as handle:
+        writer = csv.writer(handle, **options)
+        writer.writerow(columns)
+        writer.writerows([[text] if isinstance(text, str) else text for text in texts])
+    return path
+
+
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def leftovers(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_fitted_model_predicts_what_the_loaded_one_does(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    made = fitted(backbone("bert"), "single_label")
+    assert made.result is not None
+    assert made.result.status == "ok"
+    assert made.predict(TEXTS) == adapt.load(made.save(tmp_path / "m"), device="cpu").predict(TEXTS)
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"adapt.json", "result.json", "trainable.safetensors"}
+    assert str(tmp_path) not in (tmp_path / "m" / "result.json").read_text()
+
+
+def test_predictions_say_labels_by_the_names_given(model: Adapted) -> None:
+    rows = model.predict(TEXTS)
+    assert [row["label"] for row in rows] == ["praise", "blame"] * 3
+    for row in rows:
+        assert list(row) == ["label", "probabilities"]
+        assert list(row["probabilities"]) == ["blame", "praise"]
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert max(row["probabilities"], key=row["probabilities"].get) == row["label"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_the_order_of_the_input_is_kept_over_many_chunks(
+    model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    texts = [f"{'word1 ' * (i * 7 % 11)}{TEXTS[i % 6]}" for i in range(50)]
+    whole = model.predict(texts)
+    monkeypatch.setattr(adapted, "_CHUNK", 7)
+    source, target = write(tmp_path / "in.csv", texts), tmp_path / f"out{suffix}"
+    assert write_predictions(model, source, target) == 50
+    if suffix == ".jsonl":
+        rows = jsonl(target)
+        assert [list(row) for row in rows] == [["label", "probabilities"]] * 50
+        found = [(row["label"], row["probabilities"]["praise"]) for row in rows]
+    else:
+        assert "\r" not in target.read_text()
+        with target.open(newline="") as handle:
+            flat = list(csv.DictReader(handle, delimiter="," if suffix == ".csv" else "\t"))
+        assert list(flat[0]) == ["label", "probability_blame", "probability_praise"]
+        found = [(row["label"], float(row["probability_praise"])) for row in flat]
+        for row in flat:
+            assert float(row["probability_blame"]) + float(row["probability_praise"]) == pytest.approx(1, abs=1e-6)
+    assert [label for label, _ in found] == [row["label"] for row in whole]
+    assert [p for _, p in found] == pytest.approx([row["probabilities"]["praise"] for row in whole], abs=1e-5)
+    assert leftovers(tmp_path) == {"in.csv", target.name}
+
+
+def test_every_kind_of_file_gives_the_same(model: Adapted, tmp_path: Path) -> None:
+    import pandas
+
+    texts = ['word1 "sunny", word2', "rotten\nword3", "word4\r\nkind", "word7\u2028cold"]
+    expected = model.predict(texts)
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": 1, "text": t}) + "\n" for t in texts))
+    pandas.DataFrame({"text": texts}).to_parquet(tmp_path / "in.parquet")
+    write(tmp_path / "in.csv", texts)
+    write(tmp_path / "bom.csv", texts, encoding="utf-8-sig")
+    write(tmp_path / "in.tsv", texts, delimiter="\t")
+    write(tmp_path / "named.csv", [["x", t] for t in texts], columns=("text", "body"))
+    for name in ("in.jsonl", "in.parquet", "in.csv", "bom.csv", "in.tsv", "named.csv"):
+        columns = {"text": "body"} if name == "named.csv" else {}
+        assert write_predictions(model, tmp_path / name, tmp_path / "out.jsonl", **columns) == len(texts)
+        assert jsonl(tmp_path / "out.jsonl") == expected, name
+
+
+def test_several_labels(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    made = fitted(backbone("bert"), "multi_label")
+    names = ("cold", "kind", "warm")
+    for row in made.predict(TEXTS):
+        assert list(row) == ["labels", "probabilities"]
+        assert row["labels"] == [name for name in names if row["probabilities"][name] > 0.5]
+    write_predictions(made, write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as handle:
+        flat = list(csv.DictReader(handle))
+    assert list(flat[0]) == ["labels", *(f"probability_{name}" for name in names)]
+    assert [row["labels"] for row in flat] == ["|".join(row["labels"]) for row in made.predict(TEXTS)]
+
+
+def test_numbers(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    made = fitted(backbone("bert"), "regression")
+    loaded = adapt.load(made.save(tmp_path / "m"), device="cpu")
+    rows = loaded.predict(TEXTS)
+    assert rows == made.predict(TEXTS)
+    assert all(list(row) == ["value"] for row in rows)
+    assert all(100 < row["value"] < 450 for row in rows)  # in the units of the target, whose mean is 275.5
+    write_predictions(loaded, write(tmp_path / "in.csv", TEXTS), tmp_path / "out.tsv")
+    assert (tmp_path / "out.tsv").read_text().splitlines() == ["value", *(repr(row["value"]) for row in rows)]
+
+
+def test_pairs(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    made = fitted(backbone("bert"), "pairs")
+    both = [(a, b) for a in TEXTS[:3] for b in TEXTS[3:]]
+    expected = made.predict(both)
+    assert made.predict([(b, a) for a, b in both]) != expected
+    source = write(tmp_path / "in.csv", both, columns=("premise", "hypothesis"))
+    write_predictions(made, source, tmp_path / "out.jsonl")
+    assert jsonl(tmp_path / "out.jsonl") == expected
+    write_predictions(made, source, tmp_path / "out.jsonl", text="hypothesis", text_pair="premise")
+    assert jsonl(tmp_path / "out.jsonl") == made.predict([(b, a) for a, b in both])
+    with pytest.raises(DataError, match="no text_pair column found"):
+        write_predictions(made, write(tmp_path / "one.csv", TEXTS), tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\nword1 sunny\n\nrotten\n", r"in.csv, line 3: no text in column 'text'"),
+        ('text,n\nword1,1\n"  ",2\n', r"in.csv, line 3: no text in column 'text'"),
+        ("body_of_it,n\nword1,1\n", r"no text column found among 'body_of_it', 'n'.*option text"),
+        ("text\n", "in.csv: there are no rows"),
+        ("", "in.csv: the file is empty"),
+        ("text,n\nword1,1,2\n", "in.csv, line 2: 3 fields where the header has 2"),
+    ],
+)
+def test_input_that_cannot_be_used_leaves_no_output(model: Adapted, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "in.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        write_predictions(model, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert leftovers(tmp_path) == {"in.csv"}
+
+
+def test_an_error_in_the_middle_leaves_the_output_as_it_was(
+    model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.jsonl"
+    encode, calls = model.fitted.kind.encode, []
+
+    def breaks(rows: Any) -> Any:
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise DataError("the third chunk is bad")
+        return encode(rows)
+
+    monkeypatch.setattr(adapted, "_CHUNK", 2)
+    monkeypatch.setattr(model.fitted.kind, "encode", breaks)
+    for before in (None, "what was there"):
+        calls.clear()
+        if before:
+            target.write_text(before)
+        with pytest.raises(DataError, match="the third chunk is bad"):
+            write_predictions(model, source, target)
+        assert calls == [2, 2, 2]
+        assert leftovers(tmp_path) == {"in.csv", *(["out.jsonl"] if before else [])}
+        assert before is None or target.read_text() == before
+
+
+def test_an_output_that_cannot_be_written(model: Adapted, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", TEXTS)
+    (tmp_path / "folder.csv").mkdir()
+    for target, message in (
+        (tmp_path / "out.txt", r"ends in '\.txt'; write to \.jsonl, \.csv or \.tsv"),
+        (tmp_path / "out", "ends in ''"),
+        (tmp_path / "folder.csv", "is a folder; give a file"),
+        (source / "out.csv", "cannot be written"),
+        (Path("/dev/null/out.csv"), "cannot be written"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            write_predictions(model, source, target)
+    assert leftovers(tmp_path) == {"in.csv", "folder.csv"}
+    assert write_predictions(model, source, tmp_path / "a" / "b" / "out.csv") == len(TEXTS)
+
+
+def test_the_model_is_found_from_any_working_folder(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(backbone("bert"), tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    made = adapt.fit("mine", tiny.classification(16, 4), adapt.LoRA(rank=2), max_steps=1, **QUICK)
+    made.save("saved")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert adapt.load("../saved", device="cpu").predict(TEXTS) == made.predict(TEXTS)
+    config = json.loads((tmp_path / "saved" / "peft" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "mine")
+
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    with pytest.raises(AdaptError, match=r"mine does not exist.*name its place with the option backbone"):
+        adapt.load("../saved", device="cpu")
+    assert adapt.load("../saved", backbone="../moved", device="cpu").predict(TEXTS) == made.predict(TEXTS)
+    with pytest.raises(AdaptError, match="is not the one this model was trained on"):
+        adapt.load("../saved", backbone=backbone("bert", seed=1), device="cpu")
+
+
+def test_fitting_into_a_folder_replaces_what_is_there(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    data = tiny.classification(16, 4)
+    first = adapt.fit(backbone("bert"), data, adapt.LoRA(rank=2), max_steps=1, **QUICK)
+    first.save(tmp_path / "m")
+    assert leftovers(tmp_path / "m" / "peft") == {"adapter_config.json", "adapter_model.safetensors"}
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    second = adapt.fit(backbone("bert"), data, adapt.Full(), max_steps=1, **QUICK)
+    second.save(tmp_path / "m")
+    assert leftovers(tmp_path / "m") == {"adapt.json", "result.json", "trainable.safetensors", "peft", "notes.txt"}
+    assert leftovers(tmp_path / "m" / "peft") == set()  # another strategy's adapter is not left to be taken for ours
+    assert json.loads((tmp_path / "m" / "result.json").read_text())["strategy"] == "full"
+    loaded = adapt.load(tmp_path / "m", device="cpu")
+    assert loaded.run.strategy == adapt.Full()
+    assert loaded.predict(TEXTS) == second.predict(TEXTS)
+    loaded.save(tmp_path / "m")  # a model that was loaded has no result to tell
+    assert not (tmp_path / "m" / "result.json").exists()
+    assert adapt.load(tmp_path / "m", device="cpu").predict(TEXTS) == second.predict(TEXTS)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "nothing": (shutil.rmtree, r"does not hold a saved model \(no adapt.json\)"),
+    "no adapt.json": (lambda folder: (folder / "adapt.json").unlink(), "does not hold a saved model"),
+    "cut off": (lambda folder: (folder / "adapt.json").write_text('{"schema": 1'), r"adapt.json is damaged \("),
+    "a list": (lambda folder: (folder / "adapt.json").write_text("[1]"), "adapt.json is damaged"),
+    "another schema": (
+        lambda folder: (folder / "adapt.json").write_text('{"schema": 0}'), "was written by another version of adapt",
+    ),
+    "spec cut": (
+        lambda folder: (folder / "adapt.json").write_text(
+            json.dumps({**json.loads((folder / "adapt.json").read_text()), "spec": {"strategy": {"name": "full"}}})
+        ),
+        "adapt.json is damaged",
+    ),
+    "no tensors": (lambda folder: (folder / "trainable.safetensors").unlink(), "trainable.safetensors is missing"),
+    "other tensors": (
+        lambda folder: (folder / "trainable.safetensors").write_bytes(b"x" * 100), "is not the file that was saved",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_folder_that_is_not_whole_is_not_loaded(folder: Path, tmp_path: Path, damage: str) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    change, message = DAMAGE[damage]
+    change(copy)
+    with pytest.raises(AdaptError, match=message) as caught:
+        adapt.load(copy, device="cpu")
+    assert str(copy) in str(caught.value)
+
+
+def test_saving_where_nothing_can_be_written(model: Adapted, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match=r"Output folder .* cannot be written"):
+        model.save(tmp_path / "file" / "m")
+
+
+def test_a_single_string_is_a_path_not_a_text(model: Adapted) -> None:
+    with pytest.raises(DataError, match="a fine film: no such file"):
+        model.predict("a fine film")
+
+
+@pytest.fixture
+def one_by_one(model: Adapted) -> Iterator[dict[str, Any]]:
+    return model.iterate(TEXTS)
+
+
+def test_predictions_may_be_taken_one_by_one(model: Adapted, one_by_one: Iterator[dict[str, Any]]) -> None:
+    assert next(one_by_one) == model.predict(TEXTS)[0]
+
+
+def test_the_command_line_does_the_same(
+    folder: Path, model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from click.testing import CliRunner
+
+    from adapt.cli import cli
+
+    source = write(tmp_path / "in.csv", TEXTS)
+    arguments = [
+        "predict",
+        str(folder),
+        "--input",
+        str(source),
+        "--output",
+        str(tmp_path / "out.jsonl"),
+        "--device",
+        "cpu",
+    ]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stderr == f"6 predictions: {tmp_path / 'out.jsonl'}\n"
+    assert jsonl(tmp_path / "out.jsonl") == model.predict(TEXTS)
+    rows = "".join(f"{t},{'ab'[i % 2]}\n" for i, t in enumerate(TEXTS * 8))
+    (tmp_path / "train.csv").write_text("text,label\n" + rows)
+    reference = json.loads((folder / "adapt.json").read_text())["reference"]
+    arguments = [
+        "fit", "--backbone", reference, "--data", str(tmp_path / "train.csv"), "--strategy", "lora",
+        "--set", "lora.rank=2", "--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "fp32",
+        "--out", str(tmp_path / "fitted"),
+    ]  # fmt: skip
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    names = [line.split(":")[0] for line in result.stdout.splitlines()]
+    assert names == ["validation", "test", "trainable"]
+    assert adapt.load(tmp_path / "fitted", device="cpu").run.strategy == adapt.LoRA(rank=2)

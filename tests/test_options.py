@@ -1,0 +1,250 @@
+"""What a user leaves to us is decided from the backbone and the device; what cannot be used is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparison_helpers import words
+
+from adapt import options
+from adapt.adapted import assemble
+from adapt.backbones.source import Backbone
+from adapt.comparison.grid import seeds_of, strategies_of
+from adapt.data import Data, load
+from adapt.spec import AdaptError, Budget, OptionError, Source
+from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, LoRA, Prefix, QLoRA, make
+
+NAN, INFINITY = math.nan, math.inf
+
+
+def with_config(folder: Path, **config: Any) -> Backbone:
+    (folder / "config.json").write_text(json.dumps(config))
+    return Backbone(Source("b", "b" * 64), "b", folder)
+
+
+def numbers() -> Data:
+    part = (["one", "two", "three", "four"], [0.5, 1.25, 2.0, 3.5])
+    return load({"train": part, "validation": part, "test": part})
+
+
+def test_a_budget_of_nothing_is_the_default() -> None:
+    made = options.budget_of(device="cpu", precision="fp32")
+    assert made == Budget()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("epochs", [0, -1, 1.5, True, None, "3", NAN]),
+        ("batch_size", [0, -4, 2.0, None]),
+        ("accumulation", [0, 1.5, None]),
+        ("max_steps", [0, -1, 2.5]),
+        ("patience", [0, -1, 0.5]),
+        ("learning_rate", [0, 0.0, -1e-4, NAN, INFINITY, "fast"]),
+        ("weight_decay", [-0.1, NAN, INFINITY, None]),
+        ("warmup", [-0.1, 1.0, 1.5, NAN, None]),
+        ("dropout", [-0.1, 1.0, NAN]),
+        ("clip", [0, -1.0, NAN, INFINITY, None]),
+        ("decay", ["Linear", "step", None]),
+        ("precision", ["fp16", "int8", "", None]),
+        ("device", ["gpu", "cuda:0", "", None]),
+    ],
+)
+def test_a_value_out_of_range_is_named(name: str, values: list[Any]) -> None:
+    for value in values:
+        given = {"device": "cpu", "precision": "fp32", name: value}
+        with pytest.raises(OptionError) as caught:
+            options.budget_of(**given)
+        assert name in str(caught.value).casefold()
+        assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 1), ("max_steps", 1), ("max_steps", None), ("patience", None), ("warmup", 0), ("warmup", 0.99),
+        ("dropout", 0.0), ("dropout", None), ("weight_decay", 0), ("clip", 1e-3), ("learning_rate", 10),
+        ("decay", "constant"),
+    ],
+)  # fmt: skip
+def test_a_value_at_the_edge_is_taken(name: str, value: Any) -> None:
+    assert getattr(options.budget_of(device="cpu", precision="fp32", **{name: value}), name) == value
+
+
+def test_the_device_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert options.device_of("auto") == "cpu"
+    with pytest.raises(OptionError, match="'cuda' was asked for, but torch finds no CUDA device"):
+        options.device_of("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert options.device_of("auto") == "cuda"
+    assert options.device_of("cuda") == "cuda"
+    assert options.device_of("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"), [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")]
+)
+def test_bf16_is_for_processors_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert options.precision_of("auto", "cpu") == expected
+    assert options.precision_of("fp32", "cpu") == "fp32"
+    assert options.precision_of("bf16", "cpu") == "bf16"
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_for_devices_that_do_not_emulate_it(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or supported)
+    assert options.precision_of("auto", "cuda") == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 64}, 64),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 300),
+        ({"model_type": "roberta", "max_position_embeddings": 66}, 64),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 130}, 128),
+        ({"model_type": "mpnet", "max_position_embeddings": 34}, 32),
+        ({"model_type": "gpt2", "n_positions": 32}, 32),
+        ({"model_type": "t5", "n_positions": 64, "relative_attention_num_buckets": 32}, 300),
+        ({"model_type": "xlnet", "max_position_embeddings": -1}, 300),
+        ({"model_type": "unheard-of"}, 300),
+    ],
+)
+def test_rows_are_no_longer_than_the_backbone_has_positions(tmp_path: Path, config: Any, length: int) -> None:
+    assert options.task_of(words(), with_config(tmp_path, **config), max_length=300).max_length == length
+
+
+def test_the_pooling_left_to_us_is_that_of_the_folder(tmp_path: Path) -> None:
+    backbone = with_config(tmp_path, model_type="bert")
+    assert options.task_of(words(), backbone).pooling == "native"
+    assert options.task_of(words(), backbone, pooling="mean").pooling == "mean"
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    assert options.task_of(words(), backbone).pooling == "mean"
+    assert options.task_of(words(), backbone, pooling="native").pooling == "native"
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert options.task_of(words(), backbone).pooling == "native"
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"metric": "spearman"}, "'spearman' does not go with single_label; choose one of accuracy, macro_f1, mcc"),
+        ({"pooling": "max"}, "'max' is not known; choose auto, mean or native"),
+        ({"class_weights": "yes"}, "class_weights is 'yes'; choose none or balanced"),
+        ({"max_length": 0}, "max_length is 0"),
+        ({"max_train": 2.5}, "max_train is 2.5"),
+        ({"few_shot": "4"}, "few_shot is 4; give a whole number"),
+        ({"few_shot": -1}, "few_shot is -1"),
+    ],
+)
+def test_a_choice_about_the_task_that_cannot_be_is_named(tmp_path: Path, choices: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        options.task_of(words(), with_config(tmp_path, model_type="bert"), **choices)
+
+
+def test_a_regression_has_no_classes(tmp_path: Path) -> None:
+    backbone = with_config(tmp_path, model_type="bert")
+    task = options.task_of(numbers(), backbone)
+    assert (task.problem, task.metric, task.labels) == ("regression", "spearman", ())
+    with pytest.raises(OptionError, match="do not go with regression"):
+        options.task_of(numbers(), backbone, class_weights="balanced")
+    with pytest.raises(OptionError, match="few_shot counts rows of a class"):
+        options.task_of(numbers(), backbone, few_shot=2)
+
+
+def test_an_unknown_option_lists_those_that_there_are() -> None:
+    with pytest.raises(OptionError, match=r"There is no option 'lr'; there are .*learning_rate"):
+        assemble("tiny-encoder", words(), "full", lr=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("lroa", {}, r"no strategy 'lroa' \(did you mean 'lora'\?\)"),
+        ("adapter", {}, r"no strategy 'adapter'.*choose from full, head, lora, bottleneck, prefix, qlora"),
+        ("", {}, "no strategy ''; choose from"),
+        ("lora", {"rnk": 4}, r"'lora' has no field 'rnk' \(did you mean 'rank'\?\); it has learning_rate, rank"),
+        ("lora", {"name": "x"}, "no field 'name'"),
+        ("lora", {"rank": "four"}, "lora.rank is 'four'; give a whole number"),
+        ("lora", {"rank": "8.5"}, "lora.rank is '8.5'; give a whole number"),
+        ("lora", {"rank": 8.5}, "lora.rank is 8.5; give a whole number"),
+        ("lora", {"rank": INFINITY}, "lora.rank is inf; give a whole number"),
+        ("lora", {"rank": True}, "lora.rank is True; give a whole number"),
+        ("lora", {"rank": None}, "lora.rank is None; give a whole number"),
+        ("lora", {"dora": "maybe"}, "lora.dora is 'maybe'; give true or false"),
+        ("lora", {"alpha": "much"}, "lora.alpha is 'much'; give a number"),
+        ("lora", {"targets": 3}, "lora.targets is 3; give several names or a name"),
+        ("qlora", {"bits": "3"}, "qlora.bits is '3'; give one of 8, 4"),
+        ("bottleneck", {"placement": "houlsy"}, "bottleneck.placement is 'houlsy'; give one of houlsby, pfeiffer"),
+    ],
+)
+def test_a_strategy_that_cannot_be_made_says_what_there_is(name: str, settings: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        make(name, settings)
+
+
+def test_strings_are_read_as_the_type_of_the_field() -> None:
+    assert make("lora", {"rank": "4", "alpha": "8", "dora": "yes", "rslora": "0"}) == LoRA(rank=4, alpha=8.0, dora=True)
+    assert make("qlora", {"bits": "4"}) == QLoRA(bits=4)
+    assert make("qlora", {"bits": 4}) == QLoRA(bits=4)
+    assert make("prefix", {"virtual_tokens": "5"}) == Prefix(virtual_tokens=5)
+    assert make("bottleneck", {"placement": "pfeiffer", "reduction_factor": "8"}) == BottleneckAdapter(
+        placement="pfeiffer", reduction_factor=8.0
+    )
+    assert make("lora", {"targets": "query, value"}) == LoRA(targets=("query", "value"))
+    assert make("lora", {"targets": ["query"]}) == LoRA(targets=("query",))
+    for name, cls in STRATEGIES.items():
+        assert make(name) == cls()
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Full(learning_rate=0.0), Full(learning_rate=-1.0), Full(learning_rate=NAN), LoRA(learning_rate=INFINITY),
+        LoRA(alpha=NAN), LoRA(dropout=INFINITY), BottleneckAdapter(reduction_factor=NAN),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_strategy_are_finite(strategy: Any) -> None:
+    changed = [
+        f.name for f in dataclasses.fields(strategy) if getattr(strategy, f.name) != getattr(type(strategy)(), f.name)
+    ]
+    with pytest.raises(OptionError, match=rf"{strategy.name}\.{changed[0]} is .*; give a finite number"):
+        options.check_strategy(strategy)
+
+
+def test_strategies_are_named_in_many_ways() -> None:
+    assert [s.name for s in strategies_of("all", {})] == list(STRATEGIES)
+    assert strategies_of("lora, full", {"lora": {"rank": 4}}) == [LoRA(rank=4), Full()]
+    assert strategies_of([LoRA(rank=2), "lora"], {}) == [LoRA(rank=2), LoRA()]
+    for strategies, settings, message in (
+        ("lora,lora", {}, "lora is given twice"),
+        ([], {}, "No strategy is given"),
+        ("full", {"lora": {"rank": 4}}, "Settings are given for lora, which is not among the strategies"),
+        ("full", {"lora": {"rnk": 4}}, "no field 'rnk'"),
+        ("full", {"lroa": {}}, "no strategy 'lroa'"),
+        ("full,,lora", {}, "no strategy ''"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            strategies_of(strategies, settings)
+
+
+def test_seeds_are_how_many_or_which() -> None:
+    assert seeds_of(3) == [0, 1, 2]
+    assert seeds_of([5, 2]) == [5, 2]
+    for seeds in (0, -1, [], [1, 1], [-1]):
+        with pytest.raises(AdaptError, match=r"seeds is .*; give how many"):
+            seeds_of(seeds)

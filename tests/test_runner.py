@@ -1,0 +1,253 @@
+"""Each run is a process of its own, forked from one warm parent; whatever happens to one, the others go on.
+
+Most runs here are those of `fake_worker.py`: the runner and the worker are the real ones, the training is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from comparison_helpers import FAKE, behave, execute, run_of
+
+from adapt.comparison import Store, runner
+from adapt.spec import AdaptError
+
+GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
+
+
+def gone(pid: int, seconds: float = 10.0) -> bool:
+    """Whether a process ends within some seconds; one that waits to be collected has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def children() -> list[int]:
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def test_each_run_has_a_process_of_its_own_from_one_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch)
+    before = children()
+    store, events = execute(GRID, tmp_path, jobs=2)
+    seen = [content["environment"] for content in store.all()]
+    assert len({s["pid"] for s in seen}) == len(GRID)
+    assert len({s["parent"] for s in seen}) == 1
+    assert os.getpid() not in {*(s["pid"] for s in seen), *(s["parent"] for s in seen)}
+    assert children() == before
+    for run in GRID:
+        of_run = [event for event in events if event.run == run]
+        assert [event.what for event in of_run] == ["started", "step", "step", "ended"]
+        assert [(e.done, e.total, e.loss) for e in of_run[1:3]] == [(1, 2, 0.5), (2, 2, 0.25)]
+        assert (of_run[-1].status, of_run[-1].reason) == ("ok", None)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_more_runs_at_a_time_than_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    behave(monkeypatch, every="slow")
+    most = at_once = 0
+    for event in execute(GRID[:3], tmp_path, jobs=jobs)[1]:
+        at_once += {"started": 1, "ended": -1}.get(event.what, 0)
+        most = max(most, at_once)
+    assert most == jobs
+
+
+def test_a_run_that_dies_has_failed_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, full_0="kill", lora_0="exit", full_1="raise", lora_1="leave", head_0="noise")
+    store, events = execute([*GRID, run_of("head"), run_of("head", 1)], tmp_path, jobs=2)
+    found = {f"{c['strategy']}_{c['seed']}": c for c in store.all()}
+    assert {name: content["status"] for name, content in found.items()} == {
+        "full_0": "failed", "lora_0": "failed", "full_1": "failed", "lora_1": "failed",
+        "head_0": "ok", "head_1": "ok",
+    }  # fmt: skip
+    assert found["full_0"]["reason"] == "the process was ended by signal 9; the system may have run out of memory"
+    assert found["lora_0"]["reason"] == "the process ended with exit code 3 and left no result: the last words"
+    assert found["full_1"]["reason"] == "KeyError: 'weights.bin'"  # the path, which is this machine's, is not told
+    assert found["lora_1"]["reason"] == "the process ended with exit code 0 and left no result"
+    assert str(Path(__file__).parent) not in "".join(path.read_text() for path in store.runs.glob("*.json"))
+    log = store.log(run_of("full", 1)).read_text()
+    assert "Traceback" in log
+    assert "secret-folder" in log
+    told = {f"{e.run.strategy.name}_{e.run.seed}": e for e in events if e.what == "ended"}
+    assert str(store.log(run_of("full", 1))) in str(told["full_1"].reason)
+
+    monkeypatch.setenv("FAKE_WORKER", "{}")
+    again = [run for run in GRID if store.read(run) is None]
+    assert again == GRID
+    execute(again, tmp_path)
+    assert {content["status"] for content in store.all()} == {"ok"}
+    assert not list(store.runs.glob("*.log"))
+
+
+def test_what_a_run_finds_out_about_itself_is_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, full_0="unsupported", lora_0="diverged")
+    store, events = execute(GRID[:2], tmp_path)
+    assert [(c["status"], c["reason"]) for c in store.all()] == [
+        ("unsupported", "not on this device"), ("diverged", "the loss is nan at step 2"),
+    ]  # fmt: skip
+    assert [e.status for e in events if e.what == "ended"] == ["unsupported", "diverged"]
+
+
+def test_bad_input_in_a_run_stops_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, lora_0="bad input", full_1="slow")
+    before = children()
+    with pytest.raises(AdaptError, match=r"^row 3 has no text$"):
+        execute(GRID, tmp_path)
+    assert [content["strategy"] for content in Store(tmp_path).all()] == ["full"]
+    assert children() == before
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "WORKER", (sys.executable, "-c", "raise ImportError('libtorch.so is not there')"))
+    with pytest.raises(AdaptError, match=r"exit code 1 unexpectedly: ImportError: libtorch.so is not there. Results"):
+        execute(GRID, tmp_path)
+
+
+def test_a_worker_that_dies_is_one_error_and_takes_its_runs_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(monkeypatch, lora_0="kill the worker", full_1="slow")
+    mark = str(tmp_path)
+    monkeypatch.setenv("FAKE_WORKER_OF", mark)
+    started = time.monotonic()
+    with pytest.raises(AdaptError, match=r"was ended by signal 9 unexpectedly.*Results so far are kept"):
+        execute(GRID, tmp_path, jobs=1)
+    assert time.monotonic() - started < 20
+    assert [content["strategy"] for content in Store(tmp_path).all()] == ["full"]
+    mine = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("FAKE_WORKER_OF") == mark]
+    assert all(gone(p.pid) for p in mine)
+
+
+def test_a_folder_for_temporary_files_may_have_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch)
+    folder = tmp_path / "two words é"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    store, events = execute(GRID[:1], tmp_path / "out")
+    assert [content["status"] for content in store.all()] == ["ok"]
+    assert [event.what for event in events] == ["started", "step", "step", "ended"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "jobs", "threads"), [("3", 2, "3"), ("2,1", 1, "2"), (None, 2, "half"), ("", 1, "all")]
+)
+def test_the_cores_are_shared_out_unless_the_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, jobs: int, threads: str
+) -> None:
+    behave(monkeypatch)
+    monkeypatch.setattr(runner, "cores", lambda: 6)
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    environment = runner._environment(runner._threads(jobs))
+    expected = {"half": "3", "all": "6"}.get(threads, threads)
+    assert [environment[n] for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")] == [expected, expected]
+    assert environment["TOKENIZERS_PARALLELISM"] == "false"
+
+
+def test_where_the_system_cannot_fork_each_run_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, lora_0="exit", full_1="raise")
+    monkeypatch.delattr(os, "fork")
+    store, events = execute(GRID[:3], tmp_path, jobs=2)
+    found = {f"{c['strategy']}_{c['seed']}": c for c in store.all()}
+    assert {name: content["status"] for name, content in found.items()} == {
+        "full_0": "ok", "lora_0": "failed", "full_1": "failed",
+    }  # fmt: skip
+    assert found["lora_0"]["reason"].endswith("exit code 3 and left no result: the last words")
+    assert found["full_1"]["reason"] == "KeyError: 'weights.bin'"
+    assert found["full_0"]["environment"]["parent"] == os.getpid()
+    assert [event.what for event in events] == ["started", "ended"] * 3
+    monkeypatch.setenv("FAKE_WORKER", json.dumps({"lora_0": "bad input"}))
+    with pytest.raises(AdaptError, match="row 3 has no text"):
+        execute([GRID[1]], tmp_path)
+
+
+def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "WORKER", ("/nowhere/python",))
+    assert execute([], tmp_path)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("OSError: '/home/me/models/weights.bin' is not there", "OSError: 'weights.bin' is not there"),
+        ("at /tmp/a/b: see https://host.org/a/b and 3/4 it/s", "at b: see https://host.org/a/b and 3/4 it/s"),
+        ("in ./a/b or a/b/c", "in ./a/b or a/b/c"),
+    ],
+)
+def test_paths_of_this_machine_are_cut_from_a_reason(text: str, kept: str) -> None:
+    assert runner._without_paths(text) == kept
+
+
+PROGRAM = """
+import sys
+from adapt.comparison import runner
+runner.WORKER = {worker!r}
+from adapt.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path, backbone: Callable[..., Path]) -> list[str]:
+    """`adapt compare` with runs that train nothing, two at a time."""
+    rows = "".join(f"a {word} word,{word}\n" for word in ("good", "bad") for _ in range(20))
+    (tmp_path / "words.csv").write_text("text,label\n" + rows)
+    return [
+        sys.executable, "-c", PROGRAM.format(worker=FAKE), "compare", "--backbone", str(backbone("bert")), "--data",
+        str(tmp_path / "words.csv"), "--strategies", "full,lora", "--seeds", "2", "--jobs", "2", "--device", "cpu",
+        "--precision", "fp32", "--out",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "FAKE_WORKER": json.dumps({"full_1": "slow", "lora_1": "slow"})}
+    whole = subprocess.run([*command, str(tmp_path / "whole")], env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        out = tmp_path / f"stopped by {number}"
+        process = subprocess.Popen([*command, str(out)], env=environment, stderr=subprocess.PIPE, text=True)
+        end = time.monotonic() + 60
+        while len(list(out.glob("runs/*.json"))) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        kept = {path: path.read_bytes() for path in out.glob("runs/*.json")}
+        offspring = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        assert len(offspring) >= 2  # the worker and a run
+        process.send_signal(number)
+        error = process.communicate(timeout=30)[1]
+        assert process.returncode == code
+        if code == 130:
+            assert error.splitlines()[-1] == (
+                "adapt: stopped; results so far are kept, the same command goes on from there."
+            )
+            assert "Traceback" not in error
+        assert all(gone(pid) for pid in offspring)
+        assert len(list(out.glob("runs/*.json"))) < 4
+        assert not list(out.glob("runs/*.log"))
+        if number != signal.SIGINT:
+            continue
+        again = subprocess.run([*command, str(out)], env=environment, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        assert again.stderr.count("done before") == len(kept)
+        assert {path: path.read_bytes() for path in kept} == kept
+        for name in ("table.md", "table.csv"):
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert again.stdout == whole.stdout

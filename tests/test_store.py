@@ -1,0 +1,162 @@
+"""A result file is whole or not there; what is damaged is set aside, and its run done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison_helpers import result_of, run_of
+
+from adapt.comparison.store import Store, read_result
+from adapt.files import writable_folder, write_atomically
+from adapt.spec import AdaptError, OptionError, Run
+
+
+@pytest.fixture
+def run() -> Run:
+    return run_of("lora", 1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "out")
+
+
+def test_what_is_written_is_read(store: Store, run: Run) -> None:
+    path = store.write(result_of(run))
+    assert path.name.startswith("words-lora-seed1-")
+    content = store.read(run)
+    assert content == json.loads(path.read_text())
+    assert store.all() == [content]
+    assert store.read(run_of("lora", 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "stands"),
+    [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", True), ("failed", False)],
+)
+def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, stands: bool) -> None:
+    store.write(result_of(run, status=status, reason="why"))
+    assert (store.read(run) is not None) == stands
+    content = store.read(run, failed=True)
+    assert content is not None
+    assert (content["status"], content["reason"]) == (status, "why")
+
+
+@pytest.mark.parametrize("moment", ["open", "fsync", "replace"])
+def test_a_crash_while_writing_leaves_the_old_file(
+    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = store.write(result_of(run, 0.25))
+    before = path.read_bytes()
+
+    def crash(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    if moment == "open":
+        monkeypatch.setattr(Path, "open", crash)
+    elif moment == "fsync":
+        monkeypatch.setattr(os, "fsync", crash)
+    else:
+        monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(result_of(run, 0.5))
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert list(store.runs.iterdir()) == [path]
+
+
+def test_a_first_write_that_crashes_leaves_nothing(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OptionError, match="cannot be written: No space left on device"):
+        store.write(result_of(run))
+    monkeypatch.undo()
+    assert list(store.runs.iterdir()) == []
+    assert store.read(run) is None
+
+
+def _change(**changes: Any) -> Any:
+    return lambda content: json.dumps({**content, **changes}).encode()
+
+
+DAMAGE: dict[str, Any] = {
+    "cut off": lambda content: json.dumps(content).encode()[:-40],
+    "empty": lambda content: b"",
+    "zeros": lambda content: b"\0" * 100,
+    "not JSON": lambda content: b"<html>",
+    "not UTF-8": lambda content: b'{"status": "\xff"}',
+    "a list": lambda content: b"[]",
+    "a number": lambda content: b"3",
+    "null": lambda content: b"null",
+    "without scores": lambda content: json.dumps({k: v for k, v in content.items() if k != "scores"}).encode(),
+    "without params": lambda content: json.dumps({k: v for k, v in content.items() if k != "params"}).encode(),
+    "params null": _change(params=None),
+    "memory empty": _change(memory={}),
+    "another schema": _change(schema=0),
+    "a status of its own": _change(status="fine"),
+    "another key": _change(key="0" * 64),
+    "another spec": lambda content: json.dumps({**content, "spec": {**content["spec"], "seed": 7}}).encode(),
+    "another run's": lambda content: json.dumps(result_of(run_of("lora", 9)).to_json()).encode(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_set_aside_with_one_warning(store: Store, run: Run, damage: str) -> None:
+    path = store.write(result_of(run))
+    broken = DAMAGE[damage](json.loads(path.read_text()))
+    path.write_bytes(broken)
+    with pytest.warns(UserWarning, match="is set aside as") as caught:
+        assert store.read(run) is None
+    assert len(caught) == 1
+    assert path.name in str(caught[0].message)
+    assert [file.name for file in store.runs.iterdir()] == [path.name + ".damaged"]
+    assert path.with_name(path.name + ".damaged").read_bytes() == broken
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.read(run) is None
+        assert store.all() == []
+
+
+def test_one_damaged_file_does_not_hide_the_others(store: Store) -> None:
+    store.write(result_of(run_of("full")))
+    store.write(result_of(run_of("head"))).write_text("{")
+    store.write(result_of(run_of("lora")))
+    with pytest.warns(UserWarning, match="words-head-seed0"):
+        found = store.all()
+    assert [content["strategy"] for content in found] == ["full", "lora"]
+
+
+def test_a_file_that_the_system_withholds_is_an_error(store: Store, run: Run) -> None:
+    store.path(run).mkdir()
+    with pytest.raises(AdaptError, match="cannot be read: Is a directory"):
+        read_result(store.path(run))
+
+
+def test_the_log_of_a_failure_goes_when_the_run_succeeds(store: Store, run: Run) -> None:
+    store.write(result_of(run, status="failed"))
+    store.log(run).write_text("Traceback")
+    store.write(result_of(run, status="failed"))
+    assert store.log(run).exists()
+    store.write(result_of(run))
+    assert not store.log(run).exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "out", tmp_path / "file", Path("/dev/null/out"), Path("/proc/out")):
+        with pytest.raises(OptionError, match=r"Output folder .* cannot be written") as caught:
+            Store(folder)
+        assert str(folder) in str(caught.value)
+    assert writable_folder(tmp_path / "a" / "b").is_dir()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "text", "one\r\ntwo\nthrée\u2028")
+    assert (tmp_path / "text").read_bytes() == "one\r\ntwo\nthrée\u2028".encode()
+    with pytest.raises(OptionError, match="cannot be written"):
+        write_atomically(tmp_path / "text" / "below", "x")

@@ -1,0 +1,270 @@
+"""The table says what the result files say: intervals, costs, reasons, and nothing that would become markup."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import scipy.stats
+from comparison_helpers import contents, result_of, run_of
+
+from adapt.comparison.store import Store
+from adapt.comparison.table import COLUMNS, Table, table_of, write_table
+from adapt.spec import Result
+from adapt.stats import mean_interval, paired_difference
+
+SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
+
+
+def grid(scores: Any = SCORES, **task: Any) -> list[Result]:
+    return [
+        result_of(run_of(name, seed, **task), value)
+        for name, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def table(*results: Result) -> Table:
+    return table_of(contents(results))
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def cells_of(markdown: str) -> list[list[str]]:
+    """The cells of every row of the first table, split where Markdown splits them."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_intervals_are_those_of_scipy(n: int) -> None:
+    draw = random.Random(n)
+    values = [draw.random() for _ in range(n)]
+    base = [draw.random() for _ in range(n)]
+    low, high = scipy.stats.t.interval(0.95, n - 1, loc=numpy.mean(values), scale=scipy.stats.sem(values))
+    interval = mean_interval(values)
+    assert interval.mean == pytest.approx(numpy.mean(values), rel=1e-12)
+    assert (interval.low, interval.high) == (pytest.approx(low, rel=1e-9), pytest.approx(high, rel=1e-9))
+    reference = scipy.stats.ttest_rel(values, base).confidence_interval(0.95)
+    difference = paired_difference(values, base)
+    assert difference.low == pytest.approx(reference.low, rel=1e-9)
+    assert difference.high == pytest.approx(reference.high, rel=1e-9)
+
+
+def test_the_columns_are_those_promised_and_the_numbers_parse() -> None:
+    text = table(*grid()).csv()
+    assert text.splitlines()[0] == (
+        "task,strategy,seeds,metric,mean,ci_low,ci_high,trainable,trainable_share,saved_bytes,peak_bytes,"
+        "train_seconds,examples_per_second"
+    )
+    rows = rows_of(text)
+    assert [row["strategy"] for row in rows] == ["full", "head", "lora"]  # the order of the command line
+    expected = mean_interval(SCORES["full"])
+    full = rows[0]
+    assert (full["task"], full["metric"], full["seeds"]) == ("words", "accuracy", "3")
+    for name, value in (("mean", expected.mean), ("ci_low", expected.low), ("ci_high", expected.high)):
+        assert float(full[name]) == pytest.approx(value, abs=1e-5)
+    assert int(full["trainable"]) == 1_000
+    assert float(full["trainable_share"]) == 0.05
+    assert int(full["saved_bytes"]) == 4_096
+    assert int(full["peak_bytes"]) == 3 * 2**20
+    assert float(full["train_seconds"]) == 2.0
+    assert float(full["examples_per_second"]) == 60.0
+    assert list(full) == list(COLUMNS)
+
+
+def test_costs_are_those_of_the_runs_that_ended_well() -> None:
+    good = [
+        result_of(run_of("lora", seed), train_seconds=seconds, peak_bytes=peak, examples_per_second=None)
+        for seed, seconds, peak in ((0, 1.0, 100), (1, 4.0, 300))
+    ]
+    failed = result_of(run_of("lora", 2), status="failed", reason="killed", scores={}, train_seconds=99.0)
+    (row,) = rows_of(table(*good, failed).csv())
+    assert (row["seeds"], row["train_seconds"], row["peak_bytes"]) == ("2", "2.5", "300")
+    assert row["examples_per_second"] == ""
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    results = [*grid({"full": SCORES["full"]}), *(r for r in grid({"lora": SCORES["lora"]}) if r.run.seed != 1)]
+    (full, lora) = table(*results).rows
+    assert full.difference is None
+    expected = paired_difference([0.78, 0.80], [0.80, 0.79])
+    assert lora.difference == expected
+    other = [result_of(run_of("head", seed), 0.5) for seed in (7, 8)]
+    assert [row.difference for row in table(*grid({"full": SCORES["full"]}), *other).rows] == [None, None]
+
+
+def test_the_baseline_may_have_settings_but_must_be_one() -> None:
+    changed = [result_of(run_of("full", s, settings={"learning_rate": 3e-5}), 0.9) for s in range(2)]
+    more = [result_of(run_of("full", s, settings={"learning_rate": 1e-5}), 0.7) for s in range(2)]
+    lora = [result_of(run_of("lora", s), 0.8) for s in range(2)]
+    default = [result_of(run_of("full", s), 0.6) for s in range(2)]
+
+    def differences(*results: Result) -> dict[str, float | None]:
+        return {r.strategy: r.difference and round(r.difference.mean, 6) for r in table(*results).rows}
+
+    assert differences(*changed, *lora)["lora"] == -0.1
+    assert differences(*changed, *more, *lora)["lora"] is None
+    found = differences(*changed, *more, *lora, *default)
+    assert (found["full"], found["lora"], found["full(learning_rate=3e-05)"]) == (None, 0.2, 0.3)
+
+
+def test_two_settings_of_one_strategy_are_two_rows() -> None:
+    results = [result_of(run_of("lora", 0, settings=s), 0.7) for s in ({}, {"rank": 4}, {"targets": "query,value"})]
+    rows = rows_of(table(*results).csv())
+    assert [row["strategy"] for row in rows] == ["lora", "lora(rank=4)", "lora(targets=query+value)"]
+    assert [row["seeds"] for row in rows] == ["1", "1", "1"]
+    assert [row["ci_low"] for row in rows] == ["", "", ""]
+
+
+def test_tasks_backbones_and_budgets_are_sections() -> None:
+    results = [*grid(), *grid(name="other"), *grid(max_train=20)]
+    results += [result_of(run_of("full", 0, budget={"epochs": 9}), 0.5)]
+    made = table(*results)
+    assert [(section.task, len(section.rows)) for section in made.sections] == [
+        ("other", 3), ("words", 3), ("words", 3), ("words", 1),
+    ]  # fmt: skip
+    text = made.markdown()
+    assert text.count("### words, tiny\n") == 3
+    assert text.count("| strategy |") == 4
+    assert "at most 20 of the training rows" in text
+    assert "9 epochs" in text
+    assert len(rows_of(made.csv())) == 10
+
+
+def test_runs_that_did_not_end_well_are_shown_with_their_reason() -> None:
+    results = [
+        *grid({"full": SCORES["full"]}),
+        result_of(run_of("qlora"), status="unsupported", reason="8 bits need bitsandbytes", scores={}, trainable=None),
+        result_of(run_of("head"), status="diverged", reason="the loss is nan at step 3", scores={}),
+        result_of(run_of("prefix"), status="out_of_memory", reason="tried to allocate 3 GiB", scores={}),
+        result_of(run_of("lora", 0), 0.7),
+        result_of(run_of("lora", 1), status="failed", reason="ended by signal 9", scores={}),
+    ]
+    made = table(*results)
+    cells = {row[0]: row for row in cells_of(made.markdown())}
+    assert cells["qlora"][1] == "unsupported: 8 bits need bitsandbytes"
+    assert cells["head"][1] == "diverged: the loss is nan at step 3"
+    assert cells["prefix"][1] == r"out_of_memory: tried to allocate 3 GiB"
+    assert cells["lora"][1:3] == ["70.0, failed: ended by signal 9", "1 of 2"]
+    assert cells["qlora"][2:6] == ["0 of 1", "", "", ""]
+    assert cells["full"][2] == "3"
+    by_name = {row["strategy"]: row for row in rows_of(made.csv())}
+    assert (by_name["qlora"]["seeds"], by_name["qlora"]["mean"], by_name["qlora"]["trainable"]) == ("0", "", "")
+    assert by_name["lora"]["mean"] == "0.7"
+
+
+@pytest.mark.parametrize(
+    ("metric", "problem", "header", "score", "difference"),
+    [
+        ("accuracy", "single_label", "accuracy, % [95 % CI]", "70.0 [70.0, 70.0]", "-10.0 [-10.0, -10.0]"),
+        ("macro_f1", "multi_label", "macro f1, % [95 % CI]", "70.0 [70.0, 70.0]", "-10.0 [-10.0, -10.0]"),
+        ("spearman", "regression", "spearman × 100 [95 % CI]", "70.0 [70.0, 70.0]", "-10.0 [-10.0, -10.0]"),
+        ("mse", "regression", "mse [95 % CI], lower is better", "0.7 [0.7, 0.7]", "-0.1 [-0.1, -0.1]"),
+    ],
+)
+def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, score: str, difference: str) -> None:
+    made = table(*grid({"full": [0.8, 0.8], "lora": [0.7, 0.7]}, metric=metric, problem=problem))
+    head, _, _, lora = cells_of(made.markdown())
+    assert (head[1], lora[1], lora[3]) == (header, score, difference)
+    assert {row["mean"] for row in rows_of(made.csv())} == {"0.8", "0.7"}
+
+
+def test_no_difference_is_not_a_negative_one() -> None:
+    made = table(*grid({"full": [0.8, 0.8], "lora": [0.79999, 0.79999]}))
+    assert cells_of(made.markdown())[3][3] == "+0.0 [+0.0, +0.0]"
+
+
+def test_without_scores_the_table_says_so() -> None:
+    made = table(result_of(run_of(rows={"train": 40}), scores={}))
+    assert cells_of(made.markdown())[2][1] == "not scored"
+    assert "scored on nothing, after the last epoch" in made.markdown()
+    only = table(result_of(run_of(rows={"train": 40, "validation": 5}), scores={"validation": {"accuracy": 0.5}}))
+    assert cells_of(only.markdown())[2][1] == "50.0"
+    assert "scored on validation, at the epoch with the best validation accuracy" in only.markdown()
+
+
+HOSTILE = [
+    "a|b||c", "<script>alert(1)</script>", "line\nbreak\r\nand tab\t", "`code` and ``more``", "[link](http://host)",
+    "*bold* _slanted_ ~~gone~~", "back\\slash\\|", "\x1b[31mred\x07", "&lt;", "\u202eright to left",
+    '"quoted", with commas',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_and_reasons_do_not_become_markup(text: str) -> None:
+    results = [
+        *grid({"full": SCORES["full"]}, name=text),
+        result_of(run_of("lora", name=text), status="failed", reason=text, scores={}),
+    ]
+    made = table(*results)
+    markdown = made.markdown()
+    cells = cells_of(markdown)
+    assert {len(row) for row in cells} == {10}
+    assert len(cells) == 4
+    heading = markdown.splitlines()[0]
+    assert heading.startswith("### ")
+    for shown in (heading.removeprefix("### ").removesuffix(", tiny"), cells[3][1]):
+        assert not re.search(r"(?<!\\)(\\\\)*[`*\[\]~]", shown)
+        assert "<" not in shown
+        assert all(character.isprintable() for character in shown)
+    rows = rows_of(made.csv())
+    assert {row["task"] for row in rows} == {text}
+    assert len(rows) == 2
+
+
+def test_plain_names_are_left_as_they_are() -> None:
+    settings = {"learning_rate": 3e-5}
+    text = table(result_of(run_of("full", 0, settings=settings, name="nusax_jav, v2.1 (100%)"))).markdown()
+    assert text.startswith("### nusax_jav, v2.1 (100%), tiny\n")
+    assert "| full(learning_rate=3e-05) |" in text
+
+
+def test_below_the_table_stands_what_a_reader_must_know() -> None:
+    text = table(
+        *grid(class_weights="balanced", few_shot=8, pooling="mean", max_length=64),
+        result_of(
+            run_of("lora", 0, settings={"rank": 2}, class_weights="balanced", few_shot=8, pooling="mean", max_length=64)
+        ),
+    ).markdown()
+    for fact in (
+        "words (content dddddddddddd)", "40 train, 10 validation, 10 test", "8 a class", "loss weighted by class",
+        "cut to 64 tokens", "tiny (content bbbbbbbbbbbb), mean pooling", "3 epochs, batch 32 × 1, fp32",
+        "default learning rate, not tuned on this task", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 threads; torch 2",
+    ):  # fmt: skip
+        assert fact in text
+    same = table(result_of(run_of(budget={"learning_rate": 1e-3, "patience": 2, "max_steps": 50}))).markdown()
+    assert "learning rate 0.001 for all" in same
+    assert "at most 50 steps, stopped after 2 without a better score" in same
+
+
+def test_the_tables_of_a_folder_are_the_same_in_any_order_of_writing(tmp_path: Path) -> None:
+    results = [*grid(), *grid(name="other"), *grid(max_train=20)]
+    made = []
+    for i in range(2):
+        store = Store(tmp_path / str(i))
+        for result in random.Random(i).sample(results, len(results)):
+            store.write(result)
+        write_table(store)
+        write_table(store)
+        made.append([(store.folder / name).read_bytes() for name in ("table.md", "table.csv")])
+    assert made[0] == made[1]
+    assert made[0][0].decode() == table_of(store.all()).markdown()
+    assert str(table_of([])) == ""
+    assert table_of([]).csv().count("\n") == 1
+
+
+def test_numbers_are_not_rounded_away() -> None:
+    made = table(result_of(run_of("head"), math.pi / 4, trainable=66, total=22_000_000))
+    (row,) = rows_of(made.csv())
+    assert row["mean"] == "0.785398"
+    assert float(row["trainable_share"]) == 3e-06
