@@ -43,7 +43,7 @@ def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def save(model: nn.Module, folder: Path, metadata: Mapping[str, str] | None = None) -> int:
+def save(model: nn.Module, folder: Path) -> int:
     """Write every trainable tensor to `folder/trainable.safetensors`.
 
     Returns:
@@ -52,7 +52,8 @@ def save(model: nn.Module, folder: Path, metadata: Mapping[str, str] | None = No
     from safetensors.torch import save_file
 
     file = folder / STATE_FILE
-    save_file(trainable_state(model), file, metadata={"format": "pt", **(metadata or {})})
+    save_file(trainable_state(model), file, metadata={"format": "pt"})
+    file.chmod(0o644)  # safetensors writes files that only their owner can read
     return file.stat().st_size
 
 

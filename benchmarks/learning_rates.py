@@ -2,7 +2,7 @@
 
     python benchmarks/learning_rates.py --data ../shared/data --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX. Run time: @TIME@.
+Made for two CPU cores with AVX512-BF16 or AMX.
 Reads AG News and Banking77 (folders `ag_news` and `banking77` below --data); no test split is loaded. A default is the
 rate with the best mean over the two sets. Writes result files, `table.md` and `table.csv` to results/learning_rates.
 """

@@ -223,10 +223,11 @@ def test_names_and_reasons_do_not_become_markup(text: str) -> None:
 
 
 def test_plain_names_are_left_as_they_are() -> None:
-    settings = {"learning_rate": 3e-5}
-    text = table(result_of(run_of("full", 0, settings=settings, name="nusax_jav, v2.1 (100%)"))).markdown()
+    settings = {"rank": 3, "learning_rate": 3e-5}
+    text = table(result_of(run_of("lora", 0, settings=settings, name="nusax_jav, v2.1 (100%)"))).markdown()
     assert text.startswith("### nusax_jav, v2.1 (100%), tiny\n")
-    assert "| full(learning_rate=3e-05) |" in text
+    assert "| lora(rank=3) |" in text  # one rate for all its rows: said below the table
+    assert "lora(rank=3) 3e-05" in text
 
 
 def test_below_the_table_stands_what_a_reader_must_know() -> None:
@@ -239,7 +240,7 @@ def test_below_the_table_stands_what_a_reader_must_know() -> None:
     for fact in (
         "words (content dddddddddddd)", "40 train, 10 validation, 10 test", "8 a class", "loss weighted by class",
         "cut to 64 tokens", "tiny (content bbbbbbbbbbbb), mean pooling", "3 epochs, batch 32 × 1, fp32",
-        "default learning rate, not tuned on this task", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 threads; torch 2",
+        "own learning rate, not tuned on this task", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 threads; torch 2",
     ):  # fmt: skip
         assert fact in text
     same = table(result_of(run_of(budget={"learning_rate": 1e-3, "patience": 2, "max_steps": 50}))).markdown()

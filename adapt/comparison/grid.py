@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from adapt.adapted import assemble
@@ -15,13 +16,13 @@ from adapt.comparison.table import Table, table_of, write_table
 from adapt.data import Data
 from adapt.options import check_strategy
 from adapt.spec import OptionError, Run, Strategy
-from adapt.strategies import STRATEGIES, make
+from adapt.strategies import EMBEDDED_SETTINGS, STRATEGIES, make
 
 _SMALL_BYTES = 16 * 2**20
 """Weights below which one core serves a run as well as several, so that runs are done side by side."""
 
-EMBEDDED_BUDGET: dict[str, Any] = {}
-"""What `compare` takes for the embedded task where nothing is given."""
+EMBEDDED_BUDGET: dict[str, Any] = {"epochs": 4, "max_length": 32, "pooling": "mean"}
+"""What `compare` takes for the embedded task on the shipped encoder where nothing else is given."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ def compare(
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
     """
-    chosen = strategies_of(strategies, settings or {})
+    embedded = data is None
+    presets = EMBEDDED_SETTINGS if embedded and str(backbone) == EMBEDDED else {}
+    chosen = strategies_of(strategies, settings or {}, presets)
     numbers = seeds_of(seeds)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
     store = Store(out)
-    if data is None:
+    if embedded:
         data, choices = _embedded(backbone, choices)
     first, rows, source = assemble(backbone, data, chosen[0], seed=numbers[0], **choices)
     for strategy in chosen:
@@ -103,9 +106,16 @@ def _embedded(backbone: str | Path, choices: dict[str, Any]) -> tuple[Data, dict
 
 
 def strategies_of(
-    strategies: str | Sequence[str | Strategy], settings: Mapping[str, Mapping[str, Any]]
+    strategies: str | Sequence[str | Strategy],
+    settings: Mapping[str, Mapping[str, Any]],
+    presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[Strategy]:
     """The strategies meant.
+
+    Args:
+        strategies: `all`, names with commas between them, or a list of names and strategies.
+        settings: Strategy name to field to value.
+        presets: The same, for fields that `settings` does not give.
 
     Raises:
         OptionError: A name or field does not exist, a strategy is named twice, or a setting has no strategy.
@@ -114,7 +124,7 @@ def strategies_of(
         strategies = list(STRATEGIES) if strategies == "all" else [s.strip() for s in strategies.split(",")]
     for name in settings:
         make(name, settings[name])  # a mistyped name or field is an error even where it is not run
-    chosen = [make(s, settings.get(s, {})) if isinstance(s, str) else s for s in strategies]
+    chosen = [make(s, {**presets.get(s, {}), **settings.get(s, {})}) if isinstance(s, str) else s for s in strategies]
     if not chosen:
         raise OptionError(f"No strategy is given; choose 'all' or from {', '.join(STRATEGIES)}.")
     twice = {s.name for i, s in enumerate(chosen) if s in chosen[:i]}

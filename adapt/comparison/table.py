@@ -123,7 +123,8 @@ def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         groups.setdefault(canonical(result["spec"]["strategy"]), []).append(result)
-    rows = [_make_row(group) for group in groups.values()]
+    labels = _labels(results)
+    rows = [_make_row(group, labels[key]) for key, group in groups.items()]
     base = _baseline(rows)
     rows = [_with_difference(row, base) for row in rows]
     order = _strategy_order()
@@ -138,7 +139,7 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
     return default[0] if default else found[0] if len(found) == 1 else None
 
 
-def _make_row(group: Sequence[Mapping[str, Any]]) -> Row:
+def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
     first = group[0]
     metric = first["spec"]["task"]["metric"]
@@ -146,7 +147,7 @@ def _make_row(group: Sequence[Mapping[str, Any]]) -> Row:
     trainable, total = _one(good, "params", "trainable"), _one(good, "params", "total")
     return Row(
         task=first["task"],
-        strategy=_label(first["spec"]["strategy"]),
+        strategy=label,
         metric=metric,
         runs=len(group),
         statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
@@ -190,15 +191,26 @@ def _mean(results: Sequence[Mapping[str, Any]], group: str, field: str) -> float
     return sum(values) / len(values) if values else None
 
 
-def _label(strategy: Mapping[str, Any]) -> str:
-    """The strategy's name and the fields that are not as they are by default."""
+def _labels(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """For each strategy, by its canonical form: its name and the fields that are not as they are by default.
+
+    The learning rate, which is said below the table, is among them only where a strategy has several.
+    """
     from adapt.spec import fields_of
     from adapt.strategies import STRATEGIES, make
 
-    name = str(strategy["name"])
-    defaults = fields_of(make(name)) if name in STRATEGIES else {}
-    changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k != "name" and defaults.get(k) != v]
-    return f"{name}({', '.join(changed)})" if changed else name
+    strategies = {canonical(r["spec"]["strategy"]): r["spec"]["strategy"] for r in results}
+    rates: dict[str, set[Any]] = {}
+    for strategy in strategies.values():
+        rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
+    labels = {}
+    for key, strategy in strategies.items():
+        name = str(strategy["name"])
+        defaults = fields_of(make(name)) if name in STRATEGIES else {}
+        hidden = {"name"} if len(rates[name]) > 1 else {"name", "learning_rate"}
+        changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
+        labels[key] = f"{name}({', '.join(changed)})" if changed else name
+    return labels
 
 
 def _plain(value: Any) -> str:
@@ -264,9 +276,10 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     tuned = (
         f"learning rate {budget['learning_rate']:g} for all"
         if budget["learning_rate"] is not None
-        else "each strategy's default learning rate, not tuned on this task"
+        else "each strategy's own learning rate, not tuned on this task"
     )
-    rates = {_label(r["spec"]["strategy"]): r["settings"]["learning_rate"] for r in results}
+    labels = _labels(results)
+    rates = {labels[canonical(r["spec"]["strategy"])]: r["settings"]["learning_rate"] for r in results}
     each = ", ".join(f"{_escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     seeds = sorted({r["seed"] for r in results})
     versions = environment.get("versions", {})
