@@ -1,4 +1,4 @@
-"""Whether two sentences say the same (MRPC, Dolan & Brockett 2005): six strategies on 1,000 training rows.
+"""Whether two sentences say the same (MRPC, Dolan & Brockett 2005): six strategies on 800 training rows.
 
     python recipes/paraphrase.py --data ../shared/data/mrpc --jobs 2
 
@@ -20,7 +20,7 @@ def main() -> None:
     with Progress(sys.stderr) as progress:
         done = adapt.compare(
             options.backbone, data, options.strategies, seeds=options.seeds, out=options.out, jobs=options.jobs,
-            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=1000,
+            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=800,
         )  # fmt: skip
     print(done.table)
 

@@ -1,4 +1,4 @@
-"""How alike two sentences are, from 0 to 5 (STS-B, Cer et al. 2017): six strategies on 1,200 training rows.
+"""How alike two sentences are, from 0 to 5 (STS-B, Cer et al. 2017): six strategies on 1,000 training rows.
 
     python recipes/similarity.py --data ../shared/data/stsb --jobs 2
 
@@ -20,7 +20,7 @@ def main() -> None:
     with Progress(sys.stderr) as progress:
         done = adapt.compare(
             options.backbone, data, options.strategies, seeds=options.seeds, out=options.out, jobs=options.jobs,
-            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=1200,
+            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=3, max_train=1000,
         )  # fmt: skip
     print(done.table)
 
