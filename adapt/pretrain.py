@@ -37,7 +37,7 @@ class Pretraining:
     """Optimizer steps."""
     batch_size: int = 32
     """Rows a step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Peak learning rate of AdamW (Loshchilov & Hutter 2019), betas 0.9 and 0.98."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises linearly from zero; it then falls linearly to zero."""
@@ -165,6 +165,39 @@ def mask_tokens(
     inputs.view(-1)[chosen] = torch.where(kind < 0.8, tokenizer.mask_token_id, replaced)
     targets.view(-1)[chosen] = original
     return inputs, targets
+
+
+def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0) -> None:
+    """Start a fresh `BertForMaskedLM` from counts of its corpus instead of from noise alone.
+
+    Word embeddings: the singular vectors, scaled by the roots of the singular values, of the positive pointwise
+    mutual information of each word with the words up to `window` tokens to its left and, apart, to its right
+    (Levy & Goldberg 2014; Levy et al. 2015), brought to the configured standard deviation; words that never
+    occur keep their noise. Position embeddings: sinusoids (Vaswani et al. 2017) of periods up to 2 pi `period`
+    tokens. Output bias: log frequencies. `rows` is (rows, length), from `pack`.
+    """
+    words, positions = model.get_input_embeddings().weight, model.base_model.embeddings.position_embeddings.weight
+    size, width = words.shape
+    counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
+    inner = rows[:, 1:-1].long()
+    for distance in range(1, window + 1):
+        left, right = inner[:, :-distance].flatten(), inner[:, distance:].flatten()
+        weight = torch.full(left.shape, 1.0 / distance)
+        counts.index_put_((right, left), weight, accumulate=True)
+        counts.index_put_((left, right + size), weight, accumulate=True)
+    context = counts.sum(0) ** 0.75  # lifts rare contexts
+    expected = counts.sum(1, keepdim=True) * (context / context.sum())
+    information = (counts / expected.clamp(min=1e-9)).clamp(min=1.0).log()
+    squares, vectors = torch.linalg.eigh(information @ information.T)  # ascending
+    vectors = vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25
+    seen = vectors.norm(dim=1) > 1e-3
+    deviation = model.config.initializer_range
+    frequency = torch.bincount(inner.flatten(), minlength=size) + 1.0
+    angles = torch.arange(len(positions))[:, None] * period ** -(torch.arange(0, width, 2) / width)
+    with torch.no_grad():
+        words[seen] = vectors[seen] * (deviation / vectors[seen].std())
+        positions[:, 0::2], positions[:, 1::2] = angles.sin() * 1.4 * deviation, angles.cos() * 1.4 * deviation
+        model.get_output_embeddings().bias.copy_(frequency.log() - frequency.log().mean())
 
 
 def masked_logits(model: Any, input_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -303,9 +336,11 @@ def export(model: Any, tokenizer: Any, folder: str | Path, readme: str, **facts:
     copy.load_state_dict(model.state_dict())
     copy.to(torch.bfloat16).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    config = json.loads((partial / "config.json").read_text())
-    (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n")
-    (partial / "README.md").write_text(readme)
+    config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+    (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n", encoding="utf-8")
+    (partial / "README.md").write_text(readme, encoding="utf-8")
+    for file in partial.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner reads
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)

@@ -2,8 +2,8 @@
 
 python recipes/pretrain_tiny_encoder.py --corpus ../shared/data/corpus
 
-Hardware: one CPU thread with AVX512-BF16 or AMX, 1 GB of memory. Run time: 35 minutes.
-Expected: held-out loss RESULT.
+Hardware: one CPU thread with AVX512-BF16 or AMX, 1 GB of memory. Run time: 30 minutes on a free core (53 on a busy
+machine). Expected: held-out loss 3.47 nats a masked token, accuracy 0.375, in rows of 128 tokens.
 Stopped and started again with the same command, it goes on from its last checkpoint.
 """
 

@@ -25,6 +25,7 @@ from adapt.pretrain import (
     schedule,
     split_documents,
     train_tokenizer,
+    warm_start,
 )
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
 
@@ -202,6 +203,33 @@ def test_model_without_a_separate_head_is_unsupported(tokenizer, rows):
         masked_logits(tiny(tokenizer).bert, rows[:1].long(), rows[:1].long())
 
 
+# ---------------------------------------------------------------- start from counts
+
+
+def test_warm_start_puts_words_of_like_contexts_together(tokenizer, rows):
+    first, second = tiny(tokenizer), tiny(tokenizer)
+    for model in (first, second):
+        warm_start(model, rows)
+    embeddings = first.bert.embeddings.word_embeddings.weight.detach()
+    assert torch.equal(embeddings, second.bert.embeddings.word_embeddings.weight)
+    vector = {word: embeddings[tokenizer.convert_tokens_to_ids(word)] for word in ("garden", "river", "sees", "likes")}
+
+    def likeness(a: str, b: str) -> float:
+        return torch.cosine_similarity(vector[a], vector[b], dim=0).item()
+
+    assert likeness("garden", "river") > likeness("garden", "sees") + 0.2
+    assert likeness("sees", "likes") > likeness("river", "likes") + 0.2
+    assert embeddings.std() == pytest.approx(0.1, rel=0.2)  # of `initializer_range`
+    assert embeddings[tokenizer.pad_token_id].norm() == 0  # never seen: as it was
+
+
+def test_warm_start_knows_the_frequencies(tokenizer, rows):
+    model = tiny(tokenizer)
+    before = evaluate(model, tokenizer, rows)["loss"]
+    warm_start(model, rows)
+    assert evaluate(model, tokenizer, rows)["loss"] < before - 0.3
+
+
 # ---------------------------------------------------------------- the loop
 
 
@@ -222,17 +250,20 @@ def test_schedule_rises_then_falls_to_zero():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_loss_falls_far_below_the_unigram_model(tokenizer, rows, precision):
+def test_loss_falls_well_below_what_frequencies_give(tokenizer, rows, precision):
     model = tiny(tokenizer)
+    warm_start(model, rows[:-20])
     before = evaluate(model, tokenizer, rows[-20:])
-    settings = Pretraining(**{**vars(SETTINGS), "precision": precision})
+    settings = Pretraining(steps=200, batch_size=16, learning_rate=5e-3, precision=precision, checkpoint_every=80)
     lines: list[str] = []
     history = pretrain(model, tokenizer, rows[:-20], rows[-20:], settings, report=lines.append)
-    assert [entry["step"] for entry in history] == [40, 80, 120]
-    assert lines[-1].startswith("step 120/120")
+    assert [entry["step"] for entry in history] == [80, 160, 200]
+    assert lines[-1].startswith("step 200/200")
     assert history[-1]["loss"] == pytest.approx(evaluate(model, tokenizer, rows[-20:])["loss"])
-    assert history[-1]["loss"] < before["loss"] - 2
-    assert history[-1]["accuracy"] > 0.4
+    frequency = torch.bincount(rows[:-20, 1:-1].flatten()) / rows[:-20, 1:-1].numel()
+    unigram = -(frequency * frequency.clamp(min=1e-9).log()).sum().item()  # loss of the best guess without context
+    assert history[-1]["loss"] < unigram - 0.5
+    assert history[-1]["accuracy"] > before["accuracy"] + 0.1
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -286,6 +317,7 @@ def test_export_is_loaded_by_transformers(tokenizer, rows, tmp_path):
     export(model, tokenizer, folder, "# new", held_out={"loss": 1.5})
     assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
     assert (folder / "README.md").read_text() == "# new"
+    assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
     assert next(model.parameters()).dtype == torch.float32  # the model itself is left alone
     loaded = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     assert loaded.config.pretraining == {"held_out": {"loss": 1.5}}

@@ -114,9 +114,8 @@ class Loader:
             from adapt.backbones.heads import HEAD_DROPOUT_FIELDS, head_dropout
 
             head = head_dropout(config)
-            for name in HEAD_DROPOUT_FIELDS:
-                if hasattr(config, name):
-                    setattr(config, name, head)
+            for name in HEAD_DROPOUT_FIELDS:  # also those it lacks: DeBERTa's head would fall back to the backbone's
+                setattr(config, name, head)
             for name in _DROPOUT_FIELDS:
                 if getattr(config, name, None) is not None:
                     setattr(config, name, self.budget.dropout)

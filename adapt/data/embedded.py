@@ -2,7 +2,7 @@
 
 Every sentence names two things of different kinds, one chosen and one passed over; the label is the kind of the
 chosen one. Both kinds, and every frame, occur with either order, so that words alone tell two kinds but not which:
-who chose what has to be read from word order and from the scope of `not`, `instead of`, `rather than`, `but`.
+which one was chosen has to be read from word order and from the scope of `not`, `instead of`, `rather than`, `but`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adapt.data import Data
 
-SIZES = {"train": 1200, "validation": 300, "test": 600}
+SIZES = {"train": 1000, "validation": 300, "test": 600}
 """Rows of each split."""
 NOISE = 0.05
-"""Share of the rows of every split whose label is another kind, drawn evenly over kinds."""
+"""Share of the rows of every split that are labelled with another kind, evenly over kinds (rounded to 12 rows)."""
 
 _TRAINED = {
     "person": "father sister son wife aunt captain king lady boy child officer judge governor author",
     "place": "city river church hotel island street park hill valley market school farm lake station",
     "work": "film book song picture letter script report comedy message chapter story review",
-    "machine": "phone camera computer car ship engine gun clock battery radio",
+    "machine": "phone camera computer car ship gun clock battery radio software",
 }
 _HELD_OUT = {
     "person": "mother brother daughter husband doctor gentleman girl actor minister master",
-    "place": "town garden house mountain coast shop university prison camp bay",
+    "place": "town garden house mountain coast shop university beach hall bay",
     "work": "movie novel paper opera document video series speech",
-    "machine": "train boat machine software bus player screen",
+    "machine": "train boat machine bus engine screen",
 }
 TRAINED = {kind: nouns.split() for kind, nouns in _TRAINED.items()}
 """Kind to the nouns of the training and validation rows."""
@@ -37,6 +37,9 @@ HELD_OUT = {kind: nouns.split() for kind, nouns in _HELD_OUT.items()}
 """Kind to the nouns of the test rows; none of them occurs in the other splits."""
 KINDS = tuple(sorted(TRAINED))
 """Label names in index order."""
+
+PAIRS = tuple((KINDS[i], KINDS[(i + shift) % 4]) for shift in (1, 2, 3) for i in range(4))
+"""Every ordered pair of two kinds, so that any four in a row begin with the four kinds."""
 
 FRAMES = (
     "{who} wanted {yes} , not {no}",
@@ -85,7 +88,7 @@ def generate(seed: int = 0) -> dict[str, tuple[list[str], list[str]]]:
     splits = {}
     for split, size in SIZES.items():
         nouns = HELD_OUT if split == "test" else TRAINED
-        pairs = itertools.cycle(itertools.permutations(KINDS, 2))
+        pairs = itertools.cycle(PAIRS)
         rows: list[tuple[str, str]] = []
         while len(rows) < size:
             chosen, passed_over = next(pairs)
@@ -112,11 +115,10 @@ def sentence(rng: random.Random, yes: list[str], no: list[str]) -> str:
 
 def mislabel(rng: random.Random, rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Give `NOISE` of the rows another kind, as many of each kind to each other kind, so that labels stay balanced."""
-    moves = list(itertools.permutations(KINDS, 2))
     order = list(range(len(rows)))
     rng.shuffle(order)
     noisy = list(rows)
-    for true, false in itertools.islice(itertools.cycle(moves), round(NOISE * len(rows) / len(moves)) * len(moves)):
+    for true, false in PAIRS * round(NOISE * len(rows) / len(PAIRS)):
         index = next(i for i in order if rows[i][1] == true)
         order.remove(index)
         noisy[index] = (rows[index][0], false)
