@@ -99,12 +99,13 @@ def compare(
     from adapt.comparison.grid import strategies_of
     from adapt.comparison.progress import Progress
 
-    chosen = strategies_of(strategies, _settings(settings))  # a mistyped name is found before the data is read
+    given = _settings(settings)
+    strategies_of(strategies, given)  # a mistyped name is found before the data is read
     rows, choices = _read(data, rest)
     with Progress(sys.stderr) as progress:
         done = run_comparison(
-            backbone, rows, chosen, seeds=seeds, out=out, jobs=jobs, on_event=progress, **choices
-        )  # fmt: skip
+            backbone, rows, strategies, seeds=seeds, settings=given, out=out, jobs=jobs, on_event=progress, **choices
+        )
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)
     if all(result["status"] == "failed" for result in done.results):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
@@ -12,21 +12,20 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest
-import tiny
-import torch
+import pytest  # noqa: E402
+import tiny  # noqa: E402
+import torch  # noqa: E402
 
-from adapt.data import Data
+from adapt.data import Data  # noqa: E402
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 torch.set_num_interop_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _same_random_state() -> Iterator[None]:
+def _same_random_state() -> None:
     """Each test starts from the same global random state, whatever ran before it."""
     torch.manual_seed(1234)
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,8 @@ def cells(
 
 
 @pytest.fixture
-def made(cells: Callable[[Cell], Made], cell: Cell) -> Iterator[Made]:
-    yield cells(cell)
+def made(cells: Callable[[Cell], Made], cell: Cell) -> Made:
+    return cells(cell)
 
 
 @named([cell for cell in CELLS if cell[:2] in UNSUPPORTED])
@@ -164,11 +164,10 @@ def _without_memo(name: str) -> str:
     return name.replace("features.features.", "features.").replace("memo.features.base.", "")
 
 
-@named(FROZEN)
+@named([cell for cell in FROZEN if cell[0] != "qlora"])
 def test_1_the_checkpoint_is_what_is_frozen(made: Made) -> None:
-    if made.strategy == "qlora":
-        pytest.skip("quantised weights are not those of the checkpoint")
-    held = sorted((tuple(v.shape), v.double().sum().item()) for v in load_file(made.folder / "model.safetensors").values())
+    weights = load_file(made.folder / "model.safetensors").values()
+    held = {(tuple(value.shape), value.double().sum().item()) for value in weights}
     for name, p in made.fitted.fitted.model.named_parameters():
         if not p.requires_grad:
             assert (tuple(p.shape), p.double().sum().item()) in held, name
@@ -210,26 +209,23 @@ def test_3_a_strategy_starts_as_a_no_op(made: Made) -> None:
 
 
 @named(SUPPORTED)
-def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps(made: Made) -> None:
-    torch.manual_seed(0)
-    model = made.build().train()
+def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps_and_the_loss_falls(made: Made) -> None:
+    model = tiny.without_dropout(made.build(made.run_of(dropout=0.0)))
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2)
+    optimizer = torch.optim.AdamW(trainable.values(), lr=made.run.strategy.learning_rate / 2)
     moved: set[str] = set()
-    for _ in range(2):
+    with torch.no_grad():
+        before = made.kind.loss(model.eval(), made.train_batch)
+    for step in range(8):
         optimizer.zero_grad()
-        made.kind.loss(model, made.train_batch).backward()
-        moved |= {n for n, p in trainable.items() if p.grad is not None and bool(p.grad.abs().max() > 0)}
+        made.kind.loss(model.train(), made.train_batch).backward()
+        if step < 2:
+            moved |= {n for n, p in trainable.items() if p.grad is not None and bool(p.grad.abs().max() > 0)}
         optimizer.step()
+    with torch.no_grad():
+        after = made.kind.loss(model.eval(), made.train_batch)
     assert trainable.keys() - moved == set()
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
-
-
-@named(SUPPORTED)
-def test_4_the_loss_falls(made: Made) -> None:
-    with torch.no_grad():
-        before = made.kind.loss(made.build().eval(), made.train_batch)
-        after = made.kind.loss(made.fitted.fitted.model.eval(), made.train_batch)
     assert after < before
 
 
@@ -389,6 +385,7 @@ def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
 
 
 @named(ON_PEFT)
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
     from peft import PeftModel
 
@@ -398,7 +395,8 @@ def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
     options: dict[str, Any] = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
     if made.strategy == "qlora":  # the same base: quantised but for the head
         quantization = made.run.strategy._quantization()
-        quantization.llm_int8_skip_modules = sorted({name.rpartition(".")[0] for name in made.fresh} | {"albert.pooler"})
+        skip = {name.rpartition(".")[0] for name in made.fresh} | {"pooler.dense", "albert.pooler"}
+        quantization.llm_int8_skip_modules = sorted(skip)
         options |= {"quantization_config": quantization, "device_map": "cpu"}
     native = made.pooling == "native"
     base = (AutoModelForSequenceClassification if native else AutoModel).from_pretrained(made.folder, **options)
@@ -431,7 +429,7 @@ TOTAL = {  # backbone without pooler
     "distilbert": V * H + P * H + 2 * H + L * LAYER,
     "electra": V * E + P * E + 2 * E + 2 * E + dense(E, H) + L * LAYER,
     "albert": V * E + P * E + 2 * E + 2 * E + dense(E, H) + LAYER + dense(H, H),  # layers shared; it has a pooler
-    "deberta-v2": V * H + 2 * H + L * LAYER + 2 * P * H,  # relative positions, both ways
+    "deberta-v2": V * H + 2 * H + L * LAYER + 2 * tiny.BUCKETS * H + 2 * H,  # relative positions and their norm
     # no biases; norms of one vector: embeddings, two a layer but for the first's attention, and the last
     "modernbert": V * H + H + L * (H * 3 * H + H * H + H * 2 * INNER + INNER * H) + (2 * L - 1) * H + H,
 }
@@ -488,10 +486,10 @@ def test_12_bf16_changes_no_result_beyond_rounding(made: Made) -> None:
     examples = fitted.kind.encode(made.data.splits["test"])
     expected = torch.stack(predict(fitted.model, fitted.kind, examples, made.run.budget))
     found = torch.stack(predict(model, fitted.kind, examples, run.budget))
-    scale = expected.std().item()
+    unit = fitted.kind.state()["std"]  # of a logit: 1, or the standard deviation of the target
     assert found.dtype == torch.float32
     assert not torch.equal(found, expected)  # it did run in bf16
-    assert (found - expected).abs().max().item() < 0.15 * scale + 0.02
+    assert (found - expected).abs().max().item() < 0.05 * unit
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     assert {p.dtype for p in frozen} <= {torch.bfloat16}

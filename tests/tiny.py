@@ -32,7 +32,7 @@ from adapt.data import Data
 from adapt.spec import Strategy
 from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
 
-HIDDEN, INNER, EMBEDDING, LAYERS, HEADS, VIRTUAL, RANK, REDUCTION = 32, 48, 24, 2, 4, 5, 4, 8.0
+HIDDEN, INNER, EMBEDDING, LAYERS, HEADS, BUCKETS, VIRTUAL, RANK, REDUCTION = 32, 48, 24, 2, 4, 16, 5, 4, 8.0
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD, BAD = ["sunny", "sweet", "warm", "kind"], ["rotten", "cold", "bitter", "cruel"]
 FILL = [f"word{i}" for i in range(24)]
@@ -85,6 +85,7 @@ def _albert(layers: int) -> Any:
 
 def _deberta(layers: int) -> Any:
     relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    relative |= {"share_att_key": True, "position_buckets": BUCKETS, "norm_rel_ebd": "layer_norm"}  # as in version 3
     return DebertaV2Model(DebertaV2Config(**{**_SIZES, "num_hidden_layers": layers}, **relative, type_vocab_size=0))
 
 
@@ -133,6 +134,14 @@ def save_backbone(folder: Path, architecture: str, layers: int = LAYERS, seed: i
     model.save_pretrained(folder)
     tokenizer_for(architecture).save_pretrained(folder)
     return folder
+
+
+def without_dropout(model: torch.nn.Module) -> Any:
+    """The model with every dropout switched off, that of its head too."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
 
 
 def _texts(rows: int, rng: random.Random) -> tuple[list[str], list[int]]:

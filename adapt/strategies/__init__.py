@@ -27,8 +27,12 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 """Strategies by their name on the command line."""
 
-EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {"full": {"learning_rate": 5e-4}}
-"""Fields that suit the shipped encoder on the embedded task: it is a tenth of what the defaults were found on."""
+EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "full": {"learning_rate": 5e-4},
+    "bottleneck": {"learning_rate": 5e-3},
+    "prefix": {"learning_rate": 3e-2},
+}
+"""Fields that suit the shipped encoder, which has a tenth of the parameters that the defaults were found with."""
 
 __all__ = [
     "EMBEDDED_SETTINGS",

@@ -1,0 +1,313 @@
+"""Finding a backbone, and loading it with a fresh head."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from adapt import options
+from adapt.adapted import assemble
+from adapt.backbones import EMBEDDED, Loader, resolve
+from adapt.data import Data
+from adapt.spec import AdaptError, OptionError, Unsupported
+
+LoaderOf = Callable[..., Loader]
+
+
+@pytest.fixture
+def loader(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> LoaderOf:
+    def make(
+        folder: Path | str = "bert", pooling: Any = "native", seed: int = 0, task: str = "single_label", **choices: Any
+    ) -> Loader:
+        choices = {"device": "cpu", "precision": "fp32", **choices}
+        path = folder if isinstance(folder, Path) else backbone(folder)
+        run, _, source = assemble(path, task_data(task), "full", pooling=pooling, **choices)
+        return Loader(source, run.task, run.budget, seed)
+
+    return make
+
+
+@pytest.fixture
+def copy(backbone: Callable[..., Path], tmp_path: Path) -> Path:
+    """A backbone folder of its own, to be changed."""
+    return Path(shutil.copytree(backbone("bert"), tmp_path / "copy"))
+
+
+# Finding
+
+
+def test_a_backbone_is_named_by_its_folder_and_hashed_by_its_content(
+    backbone: Callable[..., Path], copy: Path, tmp_path: Path
+) -> None:
+    original, same = resolve(backbone("bert")), resolve(copy)
+    assert (original.source.name, same.source.name) == ("bert-2-0", "copy")
+    assert same.source.sha256 == original.source.sha256
+    assert len(same.source.sha256) == 64
+    assert str(tmp_path) not in json.dumps(dataclasses.asdict(same.source))
+    assert same.model_type == "bert"
+    (copy / "README.md").write_text("words", encoding="utf-8")
+    assert resolve(copy).source.sha256 == original.source.sha256
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_the_hash_sees_every_file_that_decides_what_it_computes(copy: Path, name: str) -> None:
+    before = resolve(copy).source.sha256
+    file = copy / name
+    file.write_bytes(file.read_bytes() + b" ")
+    assert resolve(copy).source.sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (["config.json"], "has no config.json"),
+        (["model.safetensors"], r"has no weights \(\*\.safetensors\)"),
+        (["tokenizer.json"], r"has no tokenizer .*save_pretrained"),
+    ],
+)
+def test_a_folder_that_is_not_whole_says_what_is_missing(copy: Path, missing: list[str], message: str) -> None:
+    for name in missing:
+        (copy / name).unlink()
+    with pytest.raises(AdaptError, match=message):
+        resolve(copy)
+
+
+def test_weights_of_other_kinds_are_not_read(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(AdaptError, match=r"pytorch_model\.bin, which may run code when read; convert it"):
+        resolve(copy)
+
+
+def test_what_is_not_a_backbone_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+    with pytest.raises(OptionError, match="is a file; give the folder"):
+        resolve(file)
+    with pytest.raises(OptionError, match="does not exist"):
+        resolve(tmp_path / "nowhere")
+    with pytest.raises(OptionError, match=f"neither a local folder nor.*'{EMBEDDED}'"):
+        resolve("no-such/model")
+
+
+def test_the_shipped_encoder_loads(task_data: Callable[[str], Data]) -> None:
+    run, _, source = assemble(EMBEDDED, task_data("single_label"), "full", device="cpu", precision="fp32")
+    assert source.source.name == EMBEDDED
+    size = sum(file.stat().st_size for file in source.path.iterdir())
+    assert size <= 4 * 2**20
+    assert Loader(source, run.task, run.budget, 0)()
+
+
+def test_a_sentence_encoder_is_pooled_by_the_mean(copy: Path, task_data: Callable[[str], Data]) -> None:
+    data = task_data("single_label")
+    assert options.task_of(data, resolve(copy)).pooling == "native"
+    (copy / "1_Pooling").mkdir()
+    config = copy / "1_Pooling" / "config.json"
+    config.write_text('{"pooling_mode_mean_tokens": true}', encoding="utf-8")
+    assert options.task_of(data, resolve(copy)).pooling == "mean"
+    assert options.task_of(data, resolve(copy), pooling="native").pooling == "native"
+    config.write_text('{"pooling_mode_cls_token": true}', encoding="utf-8")
+    assert options.task_of(data, resolve(copy)).pooling == "native"
+
+
+# Loading
+
+
+@pytest.fixture
+def batch(task_data: Callable[[str], Data]) -> dict[str, torch.Tensor]:
+    texts = list(task_data("single_label").splits["test"]["text"])
+    tokens = tiny.tokenizer_for("roberta")(texts, padding=True, return_tensors="pt")
+    return dict(tokens)
+
+
+def logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(**batch).logits
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_a_native_head_is_that_of_transformers(
+    loader: LoaderOf, backbone: Callable[..., Path], batch: dict[str, torch.Tensor], architecture: str
+) -> None:
+    model = loader(architecture)()
+    reference = AutoModelForSequenceClassification.from_pretrained(backbone(architecture), attn_implementation="eager")
+    assert type(model) is type(reference)
+    head = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            if not torch.equal(parameter, head[name]):  # only what the checkpoint lacks may differ
+                assert name.split(".")[0] != reference.base_model_prefix or "pooler" in name
+                parameter.copy_(head[name])
+    assert torch.equal(logits(model, batch), logits(reference, batch))
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_mean_pooling_is_the_mean_over_tokens(
+    loader: LoaderOf, backbone: Callable[..., Path], batch: dict[str, torch.Tensor], architecture: str
+) -> None:
+    model: Any = loader(architecture, "mean")()
+    encoder = AutoModel.from_pretrained(backbone(architecture), attn_implementation="eager").eval()
+    with torch.no_grad():
+        hidden = encoder(**batch).last_hidden_state
+        means = [row[: int(mask.sum())].mean(0) for row, mask in zip(hidden, batch["attention_mask"], strict=True)]
+        expected = torch.stack(means) @ model.classifier.weight.T + model.classifier.bias
+    torch.testing.assert_close(logits(model, batch), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_is_drawn_from_the_seed_alone(loader: LoaderOf) -> None:
+    def head(seed: int, noise: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(noise)
+        model = loader(seed=seed)()
+        return {n: p.detach().clone() for n, p in model.named_parameters() if "classifier" in n or "pooler" in n}
+
+    one, same, other = head(0, 1), head(0, 2), head(5, 1)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
+    assert not torch.equal(one["bert.pooler.dense.weight"], other["bert.pooler.dense.weight"])
+    weight = one["bert.pooler.dense.weight"]
+    assert weight.std().item() == pytest.approx(0.15, rel=0.1)  # the configuration's initializer_range
+    assert one["classifier.bias"].eq(0).all()
+
+
+def test_a_head_that_the_checkpoint_holds_is_kept_and_trained(loader: LoaderOf, copy: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(copy, num_labels=2)
+    model.save_pretrained(copy)
+    for frozen in (False, True):
+        loaded = loader(copy)(frozen=frozen)
+        weights = dict(loaded.named_parameters())
+        assert torch.equal(weights["classifier.weight"], model.classifier.weight)
+        assert weights["classifier.weight"].requires_grad
+        assert weights["bert.pooler.dense.weight"].requires_grad is not frozen  # pretrained, so it is no head
+        assert loaded.head_size == tiny.HIDDEN * 2 + 2
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_head_for_other_labels_is_drawn_anew(loader: LoaderOf, copy: Path, frozen: bool) -> None:
+    fresh = dict(loader(copy)().named_parameters())
+    saved = AutoModelForSequenceClassification.from_pretrained(copy, num_labels=5)
+    saved.save_pretrained(copy)
+    model = loader(copy)(frozen=frozen)
+    weights = dict(model.named_parameters())
+    assert weights["classifier.weight"].shape == (2, tiny.HIDDEN)
+    assert weights["classifier.weight"].std().item() == pytest.approx(fresh["classifier.weight"].std().item(), rel=0.5)
+    assert torch.equal(weights["bert.pooler.dense.weight"], saved.bert.pooler.dense.weight)
+    assert {n for n, p in weights.items() if p.requires_grad} >= {"classifier.weight", "classifier.bias"}
+    assert model.head_size == tiny.HIDDEN * 2 + 2
+
+
+def test_weights_that_do_not_fit_the_configuration_are_refused(loader: LoaderOf, copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
+    with pytest.raises(AdaptError, match=r"copy.*intermediate\.dense"):
+        loader(copy)()
+
+
+def test_damaged_weights_are_refused(loader: LoaderOf, copy: Path) -> None:
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(AdaptError, match="copy cannot be loaded"):
+        loader(copy)()
+
+
+@pytest.mark.parametrize("lost", ["", "encoder.layer.1.output"])
+def test_weights_that_lack_a_part_of_the_backbone_are_refused(loader: LoaderOf, copy: Path, lost: str) -> None:
+    """Random weights would otherwise be taken for pretrained ones without a word."""
+    file = copy / "model.safetensors"
+    state = {f"other.{n}" if lost in n else n: value for n, value in load_file(file).items()}
+    save_file(state, file, metadata={"format": "pt"})
+    for pooling in ("native", "mean"):
+        with pytest.raises(AdaptError, match=rf"copy: its weights lack .*{lost}"):
+            loader(copy, pooling)()
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(loader: LoaderOf, copy: Path) -> None:
+    (copy / "tokenizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(AdaptError, match=r"tokenizer of backbone .*copy cannot be loaded"):
+        loader(copy).tokenizer()
+
+
+def test_an_architecture_without_such_a_head_is_unsupported(loader: LoaderOf, copy: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    ViTModel(
+        ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=32)
+    ).save_pretrained(copy)
+    with pytest.raises(Unsupported, match="no sequence classification head for 'vit'"):
+        loader(copy)()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize("pooling", ["mean", "native"])
+def test_what_is_frozen_is_held_in_the_budgets_precision(
+    loader: LoaderOf, pooling: str, precision: str, dtype: torch.dtype
+) -> None:
+    model = loader("bert", pooling, precision=precision)(frozen=True)
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {dtype}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in loader("bert", pooling, precision=precision)().parameters()} == {torch.float32}
+
+
+HEAD_DROPOUT = {"distilbert": 0.2, "modernbert": 0.0}
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("pooling", ["mean", "native"])
+def test_the_budgets_dropout_is_that_of_the_backbone_alone(
+    loader: LoaderOf, batch: dict[str, torch.Tensor], architecture: str, pooling: str
+) -> None:
+    model: Any = loader(architecture, pooling, dropout=0.0)().train()
+    base = model.base_model
+    with torch.no_grad():
+        assert torch.equal(base(**batch)[0], base(**batch)[0])
+    inside = {id(module) for module in base.modules()}
+    dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    assert {m.p for m in dropouts if id(m) in inside} <= {0.0}
+    head = [m.p for m in dropouts if id(m) not in inside]
+    assert head[-1] == HEAD_DROPOUT.get(architecture, 0.1)
+    own = [m.p for m in loader(architecture, pooling)().modules() if isinstance(m, nn.Dropout)]
+    assert own[-1] == head[-1]  # with or without the budget's
+
+
+def test_a_dropout_given_replaces_the_backbones_own(loader: LoaderOf) -> None:
+    for given, expected in ((None, 0.1), (0.3, 0.3)):
+        model: Any = loader("bert", dropout=given)()
+        assert {m.p for m in model.base_model.modules() if isinstance(m, nn.Dropout)} == {expected}
+        assert model.dropout.p == 0.1
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_long_rows_go_through_sdpa_where_the_family_has_it(
+    loader: LoaderOf, batch: dict[str, torch.Tensor], architecture: str
+) -> None:
+    load = loader(architecture)
+    long = dataclasses.replace(load, task=dataclasses.replace(load.task, max_length=300))
+    short_model, long_model = load(), long()
+    assert short_model.config._attn_implementation == "eager"
+    assert long_model.config._attn_implementation == ("eager" if architecture == "deberta-v2" else "sdpa")
+    torch.testing.assert_close(logits(long_model, batch), logits(short_model, batch), rtol=1e-4, atol=1e-5)
+
+
+def test_loading_is_silent(loader: LoaderOf, capfd: pytest.CaptureFixture[str]) -> None:
+    for pooling in ("native", "mean"):
+        loader("bert", pooling)()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("architecture", "positions"), [("bert", 64), ("roberta", 62), ("distilbert", 64)])
+def test_rows_are_cut_to_the_positions_there_are(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], loader: LoaderOf, architecture: str, positions: int
+) -> None:
+    task = options.task_of(task_data("single_label"), resolve(backbone(architecture)), max_length=128)
+    assert task.max_length == positions
+    ids = torch.full((1, positions), 9)
+    assert logits(loader(architecture)(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()

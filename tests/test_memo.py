@@ -1,0 +1,217 @@
+"""The memo of a frozen encoder: every row is encoded once, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from adapt.adapted import assemble, load_model
+from adapt.backbones import Loader
+from adapt.backbones.memo import Memo, MemoBase, memoise, release
+from adapt.data import Data
+from adapt.run import fit
+from adapt.strategies import Head
+from adapt.tasks import SequenceClassification
+from adapt.training import train
+
+
+class Encoder(nn.Module):
+    """Token features that tell by their values which token, segment and place they came from."""
+
+    def __init__(self, pooled: bool) -> None:
+        super().__init__()
+        self.pooled = pooled
+        self.calls: list[tuple[int, ...]] = []
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        self.calls.append(tuple(input_ids.shape))
+        place = attention_mask.cumsum(1) * attention_mask
+        segment = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        features = torch.stack([input_ids, place, segment], -1).float() + 100 * (1 - attention_mask)[..., None]
+        return (features * attention_mask[..., None]).sum(1) if self.pooled else features
+
+
+def batch_of(rows: list[list[int]], left: bool = False, segments: list[int] | None = None) -> dict[str, torch.Tensor]:
+    length = max(map(len, rows))
+
+    def pad(row: list[int]) -> list[int]:
+        return [0] * (length - len(row)) + row if left else row + [0] * (length - len(row))
+
+    batch = {
+        "input_ids": torch.tensor([pad(row) for row in rows]),
+        "attention_mask": torch.tensor([pad([1] * len(row)) for row in rows]),
+    }
+    if segments is not None:
+        batch["token_type_ids"] = torch.tensor([pad([s] * len(r)) for s, r in zip(segments, rows, strict=True)])
+    return batch
+
+
+ROWS = [[5, 6, 7], [8], [5, 6], [9, 9, 9, 9], [5, 6, 7]]
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("max_bytes", [0, 12, 60, 2**20])
+def test_the_memo_gives_what_the_encoder_gives(pooled: bool, left: bool, max_bytes: int) -> None:
+    memo, plain = Memo(Encoder(pooled), max_bytes), Encoder(pooled)
+    for rows in (ROWS, ROWS[::-1], ROWS[1:3], [[1, 2, 3, 4, 5, 6]], ROWS):
+        batch = batch_of(rows, left)
+        expected = plain(**batch)
+        if not pooled:
+            expected = expected * batch["attention_mask"][..., None]
+        assert torch.equal(memo(**batch), expected)
+        assert memo.nbytes <= max_bytes
+
+
+def test_each_row_is_encoded_once_also_where_rows_are_equal() -> None:
+    memo = Memo(Encoder(True), 2**20)
+    memo(**batch_of(ROWS))
+    assert memo.encoded_rows == 4  # of five rows two are the same
+    assert memo.features.calls == [(4, 4)]
+    memo(**batch_of(ROWS[::-1]))
+    memo(**batch_of([ROWS[1], ROWS[1]]))
+    assert memo.encoded_rows == 4
+    memo(**batch_of([[1, 2], *ROWS, [1, 2]]))
+    assert memo.features.calls == [(4, 4), (1, 2)]  # only the new row, cut to its own length
+
+
+def test_rows_beyond_the_budget_are_encoded_each_time() -> None:
+    memo = Memo(Encoder(True), 2 * 3 * 4)  # two vectors of three float32
+    for _ in range(3):
+        memo(**batch_of([[1], [2], [3], [4]]))
+    assert memo.encoded_rows == 4 + 2 + 2
+    assert memo.nbytes == 24
+
+
+def test_segments_tell_rows_apart() -> None:
+    memo = Memo(Encoder(False), 2**20)
+    first = memo(**batch_of([[5, 6]], segments=[0]))
+    second = memo(**batch_of([[5, 6]], segments=[1]))
+    assert memo.encoded_rows == 2
+    assert not torch.equal(first, second)
+
+
+def test_what_lies_in_the_padding_does_not_matter() -> None:
+    memo = Memo(Encoder(False), 2**20)
+    batch = batch_of([[5, 6], [7, 8, 9]])
+    memo(**batch)
+    batch["input_ids"][0, 2] = 33
+    memo(**batch)
+    assert memo.encoded_rows == 2
+
+
+def test_neighbours_of_ids_are_not_confused() -> None:
+    """Keys are bytes: rows whose ids run together must stay apart."""
+    memo = Memo(Encoder(True), 2**20)
+    rows = [[1], [256], [1, 0], [0, 1], [1, 256], [65536]]
+    batch = batch_of(rows, segments=[0] * 6)
+    assert torch.equal(memo(**batch), Encoder(True)(**batch))
+    assert memo.encoded_rows == len(rows)
+
+
+def test_the_encoder_stays_in_eval_mode() -> None:
+    memo = Memo(nn.Sequential(nn.Dropout(0.5)), 0)
+    assert memo.train() is memo
+    assert memo.training
+    assert not any(module.training for module in memo.features.modules())
+
+
+@pytest.fixture(scope="session")
+def doubled(task_data: Callable[[str], Data]) -> Data:
+    """Training rows that are each there twice."""
+    import dataclasses
+
+    data = task_data("single_label")
+    train = data.splits["train"]
+    return dataclasses.replace(
+        data, splits={**data.splits, "train": train.select([i for i in range(len(train)) for _ in "ab"])}
+    )
+
+
+def trained(backbone: Path, data: Data, pooling: Any, *, memo: bool, max_bytes: int = 2**30) -> Any:
+    run, _, source = assemble(
+        backbone, data, Head(learning_rate=2e-2), pooling=pooling, epochs=3, batch_size=16, precision="fp32",
+        device="cpu", dropout=0.0,
+    )  # fmt: skip
+    loader = Loader(source, run.task, run.budget, 0)
+    model = tiny.without_dropout(loader(frozen=True))
+    encoder = model.base_model
+    seen: list[int] = []
+    encoder.register_forward_hook(lambda module, inputs, out: seen.append(len(out[0])))
+    if memo:
+        memoise(model, max_bytes)
+    kind = SequenceClassification(run.task, loader.tokenizer())
+    parts = {name: kind.encode(rows) for name, rows in data.splits.items()}
+    done = train(
+        model, kind, parts["train"], parts["validation"], run.budget, learning_rate=2e-2, metric="accuracy",
+        higher_is_better=True, seed=0,
+    )  # fmt: skip
+    return model, done, sum(seen), {tuple(e["input_ids"]) for rows in parts.values() for e in rows}, parts
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling"),
+    [("bert", "mean"), ("bert", "native"), ("albert", "native"), ("modernbert", "native"), ("distilbert", "native"),
+     ("deberta-v2", "native"), ("electra", "native"), ("roberta", "mean")],
+)  # fmt: skip
+@pytest.mark.parametrize("max_bytes", [2**30, 3000])
+def test_training_behind_a_memo_is_training_without_one(
+    backbone: Callable[..., Path], doubled: Data, architecture: str, pooling: str, max_bytes: int
+) -> None:
+    """Also with BERT's own pooler, which is trained where the checkpoint lacks it, and where memory runs out."""
+    folder = backbone(architecture)
+    plain, expected, every, _, _ = trained(folder, doubled, pooling, memo=False)
+    model, found, encoded, _, parts = trained(folder, doubled, pooling, memo=True, max_bytes=max_bytes)
+    assert [p["loss"] for p in found.curve] == pytest.approx([p["loss"] for p in expected.curve], abs=1e-5)
+    for (name, one), (other, two) in zip(
+        ((n, p) for n, p in plain.named_parameters() if p.requires_grad),
+        ((n, p) for n, p in model.named_parameters() if p.requires_grad),
+        strict=True,
+    ):
+        assert name == other
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
+    rows = {tuple(e["input_ids"]) for e in (*parts["train"], *parts["validation"])}
+    assert every == 3 * (len(parts["train"]) + len(parts["validation"]))
+    if max_bytes == 2**30:
+        assert encoded == len(rows)  # once a row: neither once an epoch, nor once for each copy
+    else:
+        assert len(rows) < encoded < every
+
+
+def test_a_fitted_model_has_no_memo(backbone: Callable[..., Path], doubled: Data, tmp_path: Path) -> None:
+    from adapt.adapted import Adapted
+
+    for pooling in ("mean", "native"):
+        run, data, source = assemble(
+            backbone("bert"), doubled, Head(), pooling=pooling, epochs=1, device="cpu", precision="fp32"
+        )
+        result, fitted = fit(run, data, source)
+        loaded = load_model(Adapted(fitted, run, source, result).save(tmp_path), device="cpu")
+        for model in (fitted.model, loaded.fitted.model):
+            assert not any(isinstance(module, (Memo, MemoBase)) for module in model.modules())
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("pooling", ["mean", "native"])
+def test_release_undoes_memoise(backbone: Callable[..., Path], doubled: Data, architecture: str, pooling: Any) -> None:
+    run, _, source = assemble(backbone(architecture), doubled, Head(), pooling=pooling, device="cpu", precision="fp32")
+    loader = Loader(source, run.task, run.budget, 0)
+    model: Any = loader(frozen=True)
+    kind = SequenceClassification(run.task, loader.tokenizer())
+    batch = kind.collate(kind.encode(doubled.splits["test"].remove_columns("label")))
+    names = [name for name, _ in model.named_parameters()]
+    with torch.no_grad():
+        expected = model.eval()(**batch).logits
+        memoise(model, 2**20)
+        assert torch.equal(model.eval()(**batch).logits, expected)
+        release(model)
+        assert torch.equal(model.eval()(**batch).logits, expected)
+    assert sorted(name for name, _ in model.named_parameters()) == sorted(names)

@@ -1,0 +1,548 @@
+"""The training loop, its optimizer and its batches, against values worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import tiny
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+from torch.nn import functional as F
+
+import adapt.data
+from adapt import params
+from adapt.adapted import assemble, fit_model
+from adapt.backbones import Loader
+from adapt.data import Data
+from adapt.run import fit, run
+from adapt.spec import Budget, Diverged, OptionError, Source, Task
+from adapt.tasks import SequenceClassification
+from adapt.training import predict, train
+from adapt.training.batching import by_length, length_bucketed
+from adapt.training.optimizer import optimizer_for, schedule_for
+
+BUDGET = Budget(epochs=4, batch_size=4, warmup=0.0, weight_decay=0.0, decay="constant")
+
+
+class Line(nn.Module):
+    """y = w x, so that every gradient can be worked out by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w * x
+
+
+class Squares:
+    """The kind of `Line`: squared error, scored by a scripted list of values."""
+
+    def __init__(self, scores: Sequence[float] = ()) -> None:
+        self.scores = list(scores)
+        self.batches: list[list[float]] = []
+
+    def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor([e[name] for e in examples]) for name in ("x", "y")}
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        self.batches.append(batch["x"].tolist())
+        return F.mse_loss(model(batch["x"]), batch["y"])
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Any]:
+        return list(model(batch["x"]))
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
+        return {"score": self.scores.pop(0)}
+
+
+def rows(n: int) -> list[dict[str, Any]]:
+    return [{"input_ids": [0] * (1 + i % 5), "x": float(i + 1), "y": 3.0 * (i + 1)} for i in range(n)]
+
+
+def fit_line(kind: Squares, budget: Budget = BUDGET, n: int = 8, **choices: Any) -> tuple[Line, Any]:
+    model = choices.pop("model", None) or Line()
+    options = {"learning_rate": 0.1, "metric": "score", "higher_is_better": True, "seed": 0, **choices}
+    return model, train(model, kind, rows(n), rows(2) if kind.scores else [], budget, **options)  # type: ignore[arg-type]
+
+
+def states(budget: Budget = BUDGET, **choices: Any) -> list[float]:
+    """The parameter after each step."""
+    model, seen = Line(), []
+    fit_line(Squares(), budget, model=model, on_step=lambda *_: seen.append(model.w.item()), **choices)
+    return seen
+
+
+# Which epoch is kept
+
+
+@pytest.mark.parametrize(
+    ("scores", "higher", "best"),
+    [([0.1, 0.5, 0.3, 0.2], True, 2), ([0.1, 0.5, 0.05, 0.2], False, 3), ([0.4, 0.4, 0.4, 0.4], True, 1),
+     ([0.1, 0.2, 0.3, 0.4], True, 4)],
+)  # fmt: skip
+def test_the_best_epoch_is_kept_and_of_equals_the_first(scores: list[float], higher: bool, best: int) -> None:
+    after = states()
+    model, done = fit_line(Squares(scores), higher_is_better=higher)
+    assert done.best_epoch == best
+    assert model.w.item() == after[2 * best - 1]  # two steps an epoch
+    assert [point["validation"]["score"] for point in done.curve] == scores
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    model, done = fit_line(Squares())
+    assert done.best_epoch is None
+    assert len(done.curve) == 4
+    assert model.w.item() == states()[-1]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (None, 6)])
+def test_training_stops_after_epochs_without_a_better_score(patience: int | None, epochs: int) -> None:
+    kind = Squares([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
+    _, done = fit_line(kind, dataclasses.replace(BUDGET, epochs=6, patience=patience))
+    assert len(done.curve) == epochs
+    assert done.best_epoch == 2
+    assert done.rows == 8 * epochs
+
+
+# Steps
+
+
+def test_steps_are_those_of_adamw_by_hand() -> None:
+    """Kingma & Ba's update with its bias corrections, and Loshchilov & Hutter's decay, in plain numbers."""
+    model, seen = nn.Linear(1, 1), []
+    model.w = None  # type: ignore[assignment]
+    with torch.no_grad():
+        model.weight.fill_(0.5)
+        model.bias.fill_(0.25)
+
+    class Kind(Squares):
+        def loss(self, m: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return F.mse_loss(m(batch["x"][:, None])[:, 0], batch["y"])
+
+    budget = Budget(epochs=3, batch_size=2, warmup=0.0, weight_decay=0.1, decay="constant", clip=1e9)
+    train(
+        model, Kind(), rows(2), [], budget, learning_rate=0.1, metric="", higher_is_better=True, seed=0,
+        on_step=lambda *_: seen.append((model.weight.item(), model.bias.item())),
+    )  # fmt: skip
+    w, b, expected = 0.5, 0.25, []
+    m, v = numpy.zeros(2), numpy.zeros(2)
+    for t in (1, 2, 3):
+        errors = [(w * x + b - 3 * x, x) for x in (1.0, 2.0)]
+        g = numpy.array([sum(2 * e * x for e, x in errors) / 2, sum(2 * e for e, _ in errors) / 2])
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        step = 0.1 * (m / (1 - 0.9**t)) / (numpy.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        w, b = w * (1 - 0.1 * 0.1) - step[0], b - step[1]  # the matrix decays, the bias does not
+        expected.append((w, b))
+    assert numpy.allclose(seen, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("decay", "expected"), [
+    ("linear", [1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+    ("cosine", [1 / 3, 2 / 3, *(0.5 + 0.5 * math.cos(math.pi * i / 8) for i in range(8))]),
+    ("constant", [1 / 3, 2 / 3, *([1.0] * 8)]),
+])  # fmt: skip
+def test_the_learning_rate_warms_up_and_decays(decay: Any, expected: list[float]) -> None:
+    budget = dataclasses.replace(BUDGET, warmup=0.2, decay=decay)
+    optimizer = optimizer_for(Line(), budget, 0.5)
+    schedule = schedule_for(optimizer, budget, 10)
+    found = []
+    for _ in range(10):
+        found.append(optimizer.param_groups[0]["lr"] / 0.5)
+        optimizer.step()
+        schedule.step()
+    assert found == pytest.approx(expected)
+
+
+def test_the_loop_follows_the_schedule() -> None:
+    """The first update of Adam is the learning rate itself, here after one of two warm-up steps."""
+    first = states(dataclasses.replace(BUDGET, epochs=5, warmup=0.2, decay="linear"))[0]
+    assert first == pytest.approx(0.1 / 3, rel=1e-4)
+    assert states()[0] == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.parametrize(("max_steps", "steps", "epochs"), [(3, 3, 2), (2, 2, 1), (100, 8, 4), (None, 8, 4)])
+def test_max_steps_ends_training_even_within_an_epoch(max_steps: int | None, steps: int, epochs: int) -> None:
+    seen: list[tuple[int, int]] = []
+    kind = Squares([0.1] * 4)
+    _, done = fit_line(
+        kind, dataclasses.replace(BUDGET, max_steps=max_steps), on_step=lambda s, of, _: seen.append((s, of))
+    )
+    assert seen == [(i + 1, steps) for i in range(steps)]
+    assert len(done.curve) == epochs
+    assert done.rows == 4 * steps
+    assert done.curve[-1]["step"] == steps
+    assert sum(point["rows"] for point in done.curve) == done.rows
+
+
+def test_gradients_are_clipped_to_a_global_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.stack([g.norm() for g in grads]).norm().item())
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    for clip in (0.5, 1e9):
+        norms.clear()
+        fit_line(Squares(), dataclasses.replace(BUDGET, epochs=1, clip=clip), n=4)
+        # at w = 0 the gradient is the mean of -2 x y = -6 x^2 over x = 1..4, which is -45
+        assert norms == [pytest.approx(min(clip, 45.0), rel=1e-5)]
+
+
+def _first_gradients(folder: Path, data: Data, task: dict[str, Any], **budget: Any) -> dict[str, torch.Tensor]:
+    """What the optimizer got at the first step of a real model."""
+    spec, rows_, source = assemble(
+        folder, data, "full", epochs=1, max_steps=1, precision="fp32", device="cpu", dropout=0.0, learning_rate=1e-4,
+        **task, **budget,
+    )  # fmt: skip
+    found: dict[str, torch.Tensor] = {}
+    loader = Loader(source, spec.task, spec.budget, 0)
+    model = tiny.without_dropout(loader())
+    kind = SequenceClassification(spec.task, loader.tokenizer())
+    examples = kind.encode(rows_.splits["train"])[:32]
+    kind.fit(examples)
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        found.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watched)
+        train(
+            model, kind, examples, [], spec.budget, learning_rate=1e-4, metric="accuracy", higher_is_better=True, seed=0
+        )
+    return found
+
+
+@pytest.mark.parametrize("name", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_accumulated_batches_are_one_batch(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], name: str, class_weights: str
+) -> None:
+    """2 x 16 against 1 x 32 rows; also 10 + 10 + 10 + 2, where the parts differ in size."""
+    if name == "regression" and class_weights == "balanced":
+        return
+    data = task_data(name)
+    if name == "single_label":  # three of one class for each of the other
+        train_rows = data.splits["train"]
+        order = [i for i in range(len(train_rows)) if train_rows[i]["label"] or i % 6 == 0]
+        data = dataclasses.replace(data, splits={**data.splits, "train": train_rows.select(order)})
+    task = {"class_weights": class_weights}
+    whole = _first_gradients(backbone("bert"), data, task, batch_size=32, clip=1e9)
+    for batch_size, accumulation in ((16, 2), (10, 4)):
+        parts = _first_gradients(
+            backbone("bert"), data, task, batch_size=batch_size, accumulation=accumulation, clip=1e9
+        )
+        assert parts.keys() == whole.keys()
+        for key, gradient in whole.items():
+            torch.testing.assert_close(parts[key], gradient, rtol=1e-3, atol=2e-6)
+
+
+def test_the_last_step_of_an_epoch_takes_what_is_left() -> None:
+    kind = Squares()
+    _, done = fit_line(kind, dataclasses.replace(BUDGET, epochs=1, batch_size=2, accumulation=3), n=8)
+    assert done.curve[0]["step"] == 2
+    assert [len(batch) for batch in kind.batches] == [2, 2, 2, 2]
+
+
+# What goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    class Broken(Squares):
+        def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            loss = super().loss(model, batch)
+            return loss * math.nan if len(self.batches) == 3 else loss
+
+    with pytest.raises(Diverged, match="the loss is nan at step 3 of 8; lower the learning rate"):
+        fit_line(Broken())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step() -> None:
+    class Broken(Squares):
+        def loss(self, model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            super().loss(model, batch)
+            return (model.w * 0).sqrt().sum()  # 0, with an infinite slope
+
+    model = Line()
+    with pytest.raises(Diverged, match=r"gradient's norm is \w+ at step 1 of 8"):
+        fit_line(Broken(), model=model)
+    assert model.w.item() == 0.0
+
+
+@pytest.mark.parametrize("name", ["single_label", "regression", "multi_label"])
+@pytest.mark.parametrize("max_steps", [1, None])
+def test_a_run_that_diverges_says_so(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], name: str, max_steps: int | None
+) -> None:
+    """Also where the last step is the one that breaks it, which no loss sees."""
+    spec, data, source = assemble(
+        backbone("bert"), task_data(name), "full", epochs=2, batch_size=16, learning_rate=1e38, clip=1e9,
+        max_steps=max_steps, warmup=0.0, precision="fp32", device="cpu",
+    )  # fmt: skip
+    result = run(spec, data, source)
+    assert result.status == "diverged"
+    assert "lower the learning rate" in str(result.reason)
+    assert result.scores == {}
+    assert result.to_json()["status"] == "diverged"
+
+
+def test_nothing_trainable_is_an_error() -> None:
+    model = Line()
+    model.requires_grad_(False)
+    with pytest.raises(OptionError, match="Nothing is trainable"):
+        fit_line(Squares(), model=model)
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, math.nan, math.inf])
+def test_a_learning_rate_that_cannot_be_used_is_named(value: float) -> None:
+    with pytest.raises(OptionError, match=f"learning rate is {value}"):
+        fit_line(Squares(), learning_rate=value)
+
+
+def test_frozen_parameters_get_no_gradient_and_no_optimizer_state() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    optimizer = optimizer_for(model, BUDGET, 0.1)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model[1].parameters()}
+    groups = optimizer_for(model, Budget(weight_decay=0.3), 1.0).param_groups
+    assert {p.dim(): group["weight_decay"] for group in groups for p in group["params"]} == {2: 0.3, 1: 0.0}
+
+
+# Batches
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 4), (7, 4), (8, 4), (1000, 8), (450, 2)])
+def test_batches_hold_each_row_once(n: int, size: int) -> None:
+    lengths = [1 + (i * 7919) % 50 for i in range(n)]
+    batches = length_bucketed(lengths, size, _generator(0))
+    assert Counter(i for batch in batches for i in batch) == Counter(range(n))
+    assert max(map(len, batches)) <= size
+    assert len(batches) == math.ceil(n / size)
+    assert [i for batch in by_length(lengths, size) for i in batch] == sorted(range(n), key=lambda i: -lengths[i])
+
+
+def test_batches_are_of_similar_length_and_seeded() -> None:
+    lengths = [1 + (i * 7919) % 50 for i in range(1000)]
+    batches = length_bucketed(lengths, 8, _generator(0))
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    assert padded < 1.06 * sum(lengths)  # unsorted batches pad by two thirds
+    assert batches == length_bucketed(lengths, 8, _generator(0))
+    assert batches != length_bucketed(lengths, 8, _generator(1))
+    means = [sum(lengths[i] for i in batch) / len(batch) for batch in batches]
+    assert means != sorted(means)  # short and long batches are mixed
+    generator = _generator(0)
+    assert length_bucketed(lengths, 8, generator) != length_bucketed(lengths, 8, generator)  # another order each epoch
+
+
+def test_the_order_of_rows_depends_on_the_seed_alone() -> None:
+    orders = []
+    for seed in (0, 0, 1):
+        kind = Squares()
+        fit_line(kind, n=40, seed=seed)
+        orders.append(kind.batches)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_predictions_come_in_the_order_of_the_rows() -> None:
+    model = Line()
+    model.w.data.fill_(2.0)
+    examples = rows(23)
+    found = predict(model, Squares(), examples, BUDGET)  # type: ignore[arg-type]
+    assert [float(value) for value in found] == [2.0 * e["x"] for e in examples]
+    assert predict(model, Squares(), [], BUDGET) == []  # type: ignore[arg-type]
+
+
+def test_predicting_leaves_no_dropout_and_no_graph() -> None:
+    model = nn.Sequential(nn.Dropout(0.9), Line()).train()
+    model[1].w.data.fill_(1.0)
+    found = predict(model, Squares(), rows(9), BUDGET)  # type: ignore[arg-type]
+    assert [float(value) for value in found] == [e["x"] for e in rows(9)]
+    assert not any(value.requires_grad for value in found)
+
+
+# The task kind
+
+
+def task_of(data: Data, **choices: Any) -> Task:
+    from adapt.metrics import METRICS
+
+    return Task(
+        data.name, Source(data.name, data.sha256), problem=data.problem, labels=data.labels, pair=data.pair,
+        metric=METRICS[data.problem][0], **choices,
+    )  # fmt: skip
+
+
+class Fixed(nn.Module):
+    """A model that gives the logits it was made with."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        return SequenceClassifierOutput(logits=self.logits)
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    labels = [0] * 6 + [1] * 3 + [2]
+    data = adapt.data.load(([f"word{i}" for i in range(10)], labels), validation=0, test=0)
+    kind = SequenceClassification(task_of(data, class_weights="balanced"), tiny.tokenizer_for("bert"))
+    examples = kind.encode(data.splits["train"])
+    kind.fit(examples)
+    logits = torch.randn(10, 3)
+    weights = compute_class_weight("balanced", classes=numpy.arange(3), y=numpy.array(labels))
+    chosen = logits.log_softmax(-1)[torch.arange(10), labels]
+    expected = -(chosen * torch.tensor(weights[labels])).mean()
+    torch.testing.assert_close(kind.loss(Fixed(logits), kind.collate(examples)), expected.float())
+
+
+def test_balanced_weights_of_several_labels_make_both_sides_equal() -> None:
+    texts = [f"word{i}" for i in range(8)]
+    labels = [[1, 0], [1, 1], [1, 0], [1, 0], [1, 0], [1, 0], [0, 0], [0, 0]]
+    data = adapt.data.load((texts, labels), validation=0, test=0, problem="multi_label")
+    kind = SequenceClassification(task_of(data, class_weights="balanced"), tiny.tokenizer_for("bert"))
+    examples = kind.encode(data.splits["train"])
+    kind.fit(examples)
+    logits = torch.randn(8, 2)
+    positive = torch.tensor(labels, dtype=torch.float32)
+    ratio = torch.tensor([2 / 6, 7 / 1])  # absent to present
+    losses = -(positive * ratio * logits.sigmoid().log() + (1 - positive) * (-logits).sigmoid().log())
+    torch.testing.assert_close(kind.loss(Fixed(logits), kind.collate(examples)), losses.mean())
+    assert (positive * ratio).sum(0).tolist() == pytest.approx((1 - positive).sum(0).tolist())
+
+
+def test_regression_is_scaled_for_training_and_back_for_predicting(task_data: Callable[[str], Data]) -> None:
+    data = task_data("regression")
+    kind = SequenceClassification(task_of(data), tiny.tokenizer_for("bert"))
+    examples = kind.encode(data.splits["train"])
+    kind.fit(examples)
+    targets = numpy.array(data.splits["train"]["label"])
+    assert kind.state() == {"mean": pytest.approx(targets.mean()), "std": pytest.approx(targets.std())}
+    batch = kind.collate(examples)
+    scaled = torch.tensor((targets - targets.mean()) / targets.std(), dtype=torch.float32)[:, None]
+    assert kind.loss(Fixed(scaled), batch).item() == pytest.approx(0.0, abs=1e-9)
+    assert kind.loss(Fixed(torch.zeros(len(targets), 1)), batch).item() == pytest.approx(1.0, rel=1e-5)
+    outputs = kind.outputs(Fixed(scaled), batch)
+    assert [float(o) for o in outputs] == pytest.approx(targets.tolist(), rel=1e-5)
+    assert kind.score(outputs, examples)["mse"] == pytest.approx(0.0, abs=1e-6)
+    assert [row["value"] for row in kind.decode(outputs)] == pytest.approx(targets.tolist(), rel=1e-5)
+
+
+def test_a_fitted_regression_predicts_in_the_targets_units(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path
+) -> None:
+    model = fit_model(
+        backbone("bert"), task_data("regression"), tiny.STRATEGIES["full"], epochs=10, batch_size=8, device="cpu",
+        precision="fp32", pooling="mean", dropout=0.0,
+    )  # fmt: skip
+    values = [row["value"] for row in model.predict(["word1 word2", "sunny sweet warm kind sunny"])]
+    assert 150 < values[0] < values[1] < 420
+    assert model.result is not None
+    assert model.result.scores["test"]["spearman"] > 0.7
+    assert model.result.scores["test"]["mse"] < 0.7 * 56**2  # the targets' variance
+
+
+def test_multi_label_is_learnt(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> None:
+    model = fit_model(
+        backbone("bert"), task_data("multi_label"), tiny.STRATEGIES["full"], epochs=15, batch_size=8, device="cpu",
+        precision="fp32", pooling="mean", dropout=0.0, max_length=16,
+    )  # fmt: skip
+    assert model.result is not None
+    assert model.result.scores["test"]["micro_f1"] > 0.8
+    found = model.predict(["cold word1 warm word2"])[0]
+    assert set(found["labels"]) <= {"cold", "kind", "warm"}
+    assert found["labels"] == [name for name, p in found["probabilities"].items() if p > 0.5]
+
+
+# The run
+
+
+def test_the_test_split_is_scored_once(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = task_data("single_label")
+    sizes = {split: len(data.splits[split]) for split in data.splits}
+    data = dataclasses.replace(data, splits={**data.splits, "test": data.splits["test"].select(range(11))})
+    scored: list[int] = []
+    score = SequenceClassification.score
+
+    def counted(self: SequenceClassification, outputs: Any, examples: Any) -> dict[str, float]:
+        scored.append(len(examples))
+        return score(self, outputs, examples)
+
+    monkeypatch.setattr(SequenceClassification, "score", counted)
+    spec, rows_, source = assemble(backbone("bert"), data, "head", epochs=3, device="cpu", precision="fp32")
+    result, _ = fit(spec, rows_, source)
+    assert scored == [sizes["validation"]] * 3 + [11]
+    assert len(result.test_outcomes) == 11
+    assert result.best_epoch is not None
+    assert result.scores["validation"] == result.curve[result.best_epoch - 1]["validation"]
+
+
+@pytest.mark.parametrize("sampling", [{"few_shot": 5}, {"max_train": 13}])
+def test_every_strategy_gets_the_same_sample_in_the_same_order(
+    backbone: Callable[..., Path],
+    task_data: Callable[[str], Data],
+    monkeypatch: pytest.MonkeyPatch,
+    sampling: dict[str, int],
+) -> None:
+    seen: list[list[str]] = []
+    collate = SequenceClassification.collate
+
+    def watched(self: SequenceClassification, examples: Any) -> Any:
+        seen[-1] += [f"{e['input_ids']}" for e in examples]
+        return collate(self, examples)
+
+    monkeypatch.setattr(SequenceClassification, "collate", watched)
+    orders = {}
+    for seed in (0, 1):
+        for name, strategy in tiny.STRATEGIES.items():
+            seen.append([])
+            spec, data, source = assemble(
+                backbone("bert"), task_data("single_label"), strategy, seed=seed, epochs=2, batch_size=4, device="cpu",
+                precision="fp32", **sampling,
+            )  # fmt: skip
+            result, _ = fit(spec, data, source)
+            orders[name, seed] = seen[-1]
+            assert result.environment["train_rows"] == (10 if "few_shot" in sampling else 13)
+    for seed in (0, 1):
+        assert all(orders[name, seed] == orders["full", seed] for name in tiny.STRATEGIES)
+    assert orders["full", 0] != orders["full", 1]
+
+
+def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> None:
+    model = fit_model(
+        backbone("bert"), task_data("single_label"), "lora", epochs=2, batch_size=16, device="cpu", precision="fp32"
+    )
+    result = model.result
+    assert result is not None
+    assert (result.trainable, result.total) == params.count(model.fitted.model)
+    assert [point["rows"] for point in result.curve] == [48, 48]
+    assert result.train_seconds == pytest.approx(sum(point["seconds"] for point in result.curve))
+    assert result.examples_per_second == pytest.approx(96 / (result.train_seconds or 0))
+    assert result.peak_bytes is not None
+    assert result.baseline_bytes is not None
+    assert result.peak_bytes > result.baseline_bytes > 50_000_000  # torch alone is more
+    text = result.to_json()
+    assert text["params"]["trainable"] == result.trainable
+    assert text["memory"]["peak_bytes"] == result.peak_bytes
