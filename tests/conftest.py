@@ -60,5 +60,8 @@ def real_data() -> Path:
     """Folder of the real data sets: `ADAPT_DATA`, or `shared/data` beside the repository."""
     root = Path(os.environ.get("ADAPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (root / "sst2").is_dir():
-        pytest.skip(f"the real data sets are not at {root}; set ADAPT_DATA to their folder")
+        missing = f"the real data sets are not at {root}; set ADAPT_DATA to their folder"
+        if os.environ.get("ADAPT_REQUIRE_DATA"):
+            pytest.fail(missing)
+        pytest.skip(missing)
     return root

