@@ -13,6 +13,7 @@ import math
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,18 +102,24 @@ def train_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4096, 
     """Train a lower-casing WordPiece tokenizer; returns a `BertTokenizer` of transformers.
 
     The vocabulary holds the five special tokens first, `[PAD]` at 0. Characters outside the 128 most frequent
-    become `[UNK]` together with their word.
+    become `[UNK]` together with their word. The same text gives the same vocabulary.
     """
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizer
 
     trainer = BertWordPieceTokenizer(lowercase=True)
+    lines = [line for document in documents for line in document]
+    counts = Counter(character for line in lines for character in trainer.normalizer.normalize_str(line))
+    del counts[" "]
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:128])
     trainer.train_from_iterator(
-        (line for document in documents for line in document),
+        lines,
         vocab_size=vocab_size,
         min_frequency=2,
-        limit_alphabet=128,
-        special_tokens=list(SPECIAL_TOKENS),
+        limit_alphabet=len(alphabet),
+        initial_alphabet=alphabet,
+        # The trainer numbers what it meets in no fixed order and breaks ties by number: number it beforehand.
+        special_tokens=[*SPECIAL_TOKENS, *alphabet, *(f"##{character}" for character in alphabet)],
         show_progress=False,
     )
     return BertTokenizer(vocab=trainer.get_vocab(), do_lower_case=True, model_max_length=max_length)
@@ -174,10 +181,13 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     mutual information of each word with the words up to `window` tokens to its left and, apart, to its right
     (Levy & Goldberg 2014; Levy et al. 2015), brought to the configured standard deviation; words that never
     occur keep their noise. Position embeddings: sinusoids (Vaswani et al. 2017) of periods up to 2 pi `period`
-    tokens. Output bias: log frequencies. `rows` is (rows, length), from `pack`.
+    tokens. Output bias: log frequencies. `rows` is (rows, length), from `pack`. Raises `OptionError` where the
+    embeddings are wider than the vocabulary is large.
     """
     words, positions = model.get_input_embeddings().weight, model.base_model.embeddings.position_embeddings.weight
     size, width = words.shape
+    if size < width:
+        raise OptionError(f"a vocabulary of {size} cannot fill embeddings of width {width}: use a smaller hidden_size")
     counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
     inner = rows[:, 1:-1].long()
     for distance in range(1, window + 1):
@@ -322,11 +332,11 @@ def schedule(step: int, settings: Pretraining) -> float:
     return min((step + 1) / warmup, (settings.steps - step) / max(1, settings.steps - warmup))
 
 
-def export(model: Any, tokenizer: Any, folder: str | Path, readme: str, **facts: Any) -> None:
-    """Write a model folder that `AutoModelForMaskedLM` and `AutoTokenizer` load: weights in bfloat16, a README.
+def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None:
+    """Write a model folder that `AutoModelForMaskedLM` and `AutoTokenizer` load, weights in bfloat16.
 
-    The folder is replaced as a whole, so that no reader sees half of one. `facts` go into `config.json` under
-    `pretraining`.
+    The folder is replaced as a whole, so that no reader sees half of one; a `README.md` that it held is kept.
+    `facts` go into `config.json` under `pretraining`.
     """
     folder = Path(folder)
     partial, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("partial", "old"))
@@ -338,7 +348,8 @@ def export(model: Any, tokenizer: Any, folder: str | Path, readme: str, **facts:
     tokenizer.save_pretrained(partial)
     config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
     (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n", encoding="utf-8")
-    (partial / "README.md").write_text(readme, encoding="utf-8")
+    if (folder / "README.md").exists():
+        shutil.copy(folder / "README.md", partial)
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner reads
     if folder.exists():

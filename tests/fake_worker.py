@@ -42,8 +42,8 @@ def run(spec: Run, data: Any, backbone: Any, on_step: Any) -> Result:
         while True:
             time.sleep(0.05)
             on_step(2, 2, 0.5)
-    elif behaviour == "slow":
-        for _ in range(20):
+    elif behaviour in ("slow", "until stopped"):
+        for _ in range(20 if behaviour == "slow" else 2400):
             time.sleep(0.05)
             on_step(1, 2, 0.5)
     elif behaviour == "unsupported":

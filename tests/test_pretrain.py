@@ -230,6 +230,13 @@ def test_warm_start_knows_the_frequencies(tokenizer, rows):
     assert evaluate(model, tokenizer, rows)["loss"] < before - 0.3
 
 
+def test_warm_start_needs_a_vocabulary_as_large_as_the_width(tokenizer, rows):
+    model = tiny(tokenizer)
+    model.resize_token_embeddings(20)
+    with pytest.raises(OptionError, match="vocabulary of 20 cannot fill embeddings of width 32"):
+        warm_start(model, rows)
+
+
 # ---------------------------------------------------------------- the loop
 
 
@@ -312,11 +319,12 @@ def test_loop_errors(tokenizer, rows, tmp_path):
 
 def test_export_is_loaded_by_transformers(tokenizer, rows, tmp_path):
     model, folder = tiny(tokenizer), tmp_path / "encoder"
-    export(model, tokenizer, folder, "# old")
+    export(model, tokenizer, folder)
+    (folder / "README.md").write_text("# kept")
     model.cls.predictions.bias.data.fill_(0.5)
-    export(model, tokenizer, folder, "# new", held_out={"loss": 1.5})
+    export(model, tokenizer, folder, held_out={"loss": 1.5})
     assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
-    assert (folder / "README.md").read_text() == "# new"
+    assert (folder / "README.md").read_text() == "# kept"
     assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
     assert next(model.parameters()).dtype == torch.float32  # the model itself is left alone
     loaded = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()

@@ -127,7 +127,7 @@ def test_a_worker_that_dies_is_one_error_and_takes_its_runs_along(
     started = time.monotonic()
     with pytest.raises(AdaptError, match=r"was ended by signal 9 unexpectedly.*Results so far are kept"):
         execute(GRID, tmp_path, jobs=1)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120  # not the minutes that the slow run would hold it
     assert [content["strategy"] for content in Store(tmp_path).all()] == ["full"]
     mine = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("FAKE_WORKER_OF") == mark]
     assert all(gone(p.pid) for p in mine)
@@ -219,8 +219,9 @@ def command(tmp_path: Path, backbone: Callable[..., Path]) -> list[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], tmp_path: Path) -> None:
-    environment = {**os.environ, "FAKE_WORKER": json.dumps({"full_1": "slow", "lora_1": "slow"})}
-    whole = subprocess.run([*command, str(tmp_path / "whole")], env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "FAKE_WORKER": json.dumps({"full_1": "until stopped", "lora_1": "until stopped"})}
+    quick = {**os.environ, "FAKE_WORKER": "{}"}
+    whole = subprocess.run([*command, str(tmp_path / "whole")], env=quick, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         out = tmp_path / f"stopped by {number}"
@@ -244,7 +245,7 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
         assert not list(out.glob("runs/*.log"))
         if number != signal.SIGINT:
             continue
-        again = subprocess.run([*command, str(out)], env=environment, capture_output=True, text=True)
+        again = subprocess.run([*command, str(out)], env=quick, capture_output=True, text=True)
         assert again.returncode == 0, again.stderr
         assert again.stderr.count("done before") == len(kept)
         assert {path: path.read_bytes() for path in kept} == kept
