@@ -134,6 +134,10 @@ def test_tokenizer_is_berts(tokenizer):
     assert tokenizer.tokenize("the 中") == ["the", "[UNK]"]
 
 
+def test_same_text_same_vocabulary(documents, tokenizer):
+    assert train_tokenizer(documents, vocab_size=120, max_length=16).get_vocab() == tokenizer.get_vocab()
+
+
 def test_rows_hold_the_running_text(documents, tokenizer, rows):
     assert rows.dtype == torch.int32
     assert rows.shape[1] == 16
