@@ -227,11 +227,12 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
         out = tmp_path / f"stopped by {number}"
         process = subprocess.Popen([*command, str(out)], env=environment, stderr=subprocess.PIPE, text=True)
         end = time.monotonic() + 60
-        while len(list(out.glob("runs/*.json"))) < 2 and time.monotonic() < end:
+        offspring: list[int] = []  # the worker and a run, the third
+        while (len(list(out.glob("runs/*.json"))) < 2 or len(offspring) < 2) and time.monotonic() < end:
             time.sleep(0.02)
+            offspring = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         kept = {path: path.read_bytes() for path in out.glob("runs/*.json")}
-        offspring = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        assert len(offspring) >= 2  # the worker and a run
+        assert len(offspring) >= 2
         process.send_signal(number)
         error = process.communicate(timeout=30)[1]
         assert process.returncode == code
