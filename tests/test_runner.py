@@ -217,6 +217,18 @@ def command(tmp_path: Path, backbone: Callable[..., Path]) -> list[str]:
     ]  # fmt: skip
 
 
+def stop(process: subprocess.Popen[str], number: int) -> str:
+    """Send a signal, again every few seconds as a person would, until the process has ended; its standard error."""
+    for _ in range(12):
+        process.send_signal(number)
+        try:
+            return process.communicate(timeout=5)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    raise AssertionError(f"signal {number} does not stop the comparison")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "FAKE_WORKER": json.dumps({"full_1": "until stopped", "lora_1": "until stopped"})}
@@ -233,8 +245,7 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
             offspring = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         kept = {path: path.read_bytes() for path in out.glob("runs/*.json")}
         assert len(offspring) >= 2
-        process.send_signal(number)
-        error = process.communicate(timeout=30)[1]
+        error = stop(process, number)
         assert process.returncode == code
         if code == 130:
             assert error.splitlines()[-1] == (
