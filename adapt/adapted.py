@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -59,7 +60,7 @@ class Adapted:
         for start in range(0, len(rows), _CHUNK):
             examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
             outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
-            yield from self.fitted.kind.decode(outputs)
+            yield from self.fitted.kind.decode(outputs, examples)
 
     def save(self, folder: str | Path) -> Path:
         """Write what is trained (safetensors) and what rebuilds the rest; `adapt.load(folder)` reads it.
@@ -115,7 +116,8 @@ def fit_model(
         seed: Decides the sample, the head's initialisation and the order of rows.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         choices: Fields of `adapt.spec.Budget` (`epochs`, `batch_size`, `learning_rate`, `precision`, ...) and of
-            the task (`metric`, `max_length`, `pooling`, `class_weights`, `max_train`, `few_shot`).
+            the task (`metric`, `max_length`, `pooling`, `class_weights`, `max_train`, `few_shot`), and the options of
+            its kind (fields of `adapt.tasks.KINDS[kind].Options`).
 
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
@@ -129,15 +131,16 @@ def assemble(
     backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int = 0, **choices: Any
 ) -> tuple[Run, Data, Backbone]:
     """Everything that decides a run, checked; see `fit_model` for the arguments."""
-    unknown = [n for n in choices if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS]
-    if unknown:
-        known = ", ".join((*options.BUDGET_FIELDS, *options.TASK_OPTIONS))
-        raise OptionError(f"There is no option '{unknown[0]}'; there are {known}.")
     chosen = options.check_strategy(make(strategy) if isinstance(strategy, str) else strategy)
     budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
     rows = data if isinstance(data, Data) else load(data)
+    own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
+    known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
+    for name in own.keys() - set(known):
+        every = ", ".join((*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known))
+        raise OptionError(f"There is no option '{name}' for {rows.kind}; there are {every}.")
     source = resolve(backbone)
-    task = options.task_of(rows, source, **{n: v for n, v in choices.items() if n in options.TASK_OPTIONS})
+    task = options.task_of(rows, source, own, **{n: v for n, v in choices.items() if n in options.TASK_OPTIONS})
     return Run(source.source, task, chosen, budget, seed), rows, source
 
 
@@ -152,8 +155,6 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     Raises:
         AdaptError: The folder is not whole, the backbone is another one, or a tensor is missing, extra or misshapen.
     """
-    import dataclasses
-
     from adapt.backbones.memo import release
 
     path = Path(folder)

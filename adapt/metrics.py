@@ -16,6 +16,11 @@ METRICS: dict[Problem, tuple[str, ...]] = {
     "single_label": ("accuracy", "macro_f1", "mcc"),
     "multi_label": ("macro_f1", "micro_f1", "exact_match"),
     "regression": ("spearman", "pearson", "mse"),
+    "spans": ("span_f1", "span_precision", "span_recall", "token_accuracy"),
+    "tags": ("token_accuracy", "macro_f1"),
+    "answers": ("answer_f1", "answer_exact_match"),
+    "text": ("chrf", "bleu", "rouge_l", "text_exact_match", "loss", "perplexity"),
+    "completion": ("perplexity", "loss", "text_exact_match", "chrf", "rouge_l"),
 }
 """Metrics of each problem; the first chooses the epoch unless another is asked for."""
 

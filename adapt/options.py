@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 from adapt.backbones.source import Backbone
 from adapt.data import Data
+from adapt.fields import fill
 from adapt.metrics import METRICS
-from adapt.spec import Budget, OptionError, Source, Strategy, Task
+from adapt.spec import Budget, OptionError, Source, Strategy, Task, fields_of
+from adapt.tasks import KINDS
 
 Pooling = Literal["auto", "mean", "native"]
 
@@ -120,6 +124,7 @@ def check_strategy(strategy: Strategy) -> Strategy:
 def task_of(
     data: Data,
     backbone: Backbone,
+    own: Mapping[str, Any] = MappingProxyType({}),
     *,
     metric: str | None = None,
     max_length: int = 128,
@@ -132,6 +137,7 @@ def task_of(
 
     Args:
         data: Rows and labels.
+        own: The kind's own options: fields of its `Options`.
         backbone: Decides what `auto` pooling is: `mean` where its folder says that it is a sentence encoder.
         metric: Validation score that chooses the epoch; None takes the problem's first.
         max_length: Tokens a row is cut to; never more than the backbone has positions.
@@ -157,6 +163,11 @@ def task_of(
             _check_count(name, value)
     if few_shot is not None and data.problem == "regression":
         raise OptionError("few_shot counts rows of a class and does not go with regression; use max_train.")
+    kind = KINDS[data.kind]
+    if data.kind != "sequence_classification":
+        if pooling == "mean" or class_weights != "none" or few_shot is not None:
+            raise OptionError(f"pooling, class_weights and few_shot are for sequence classification, not {data.kind}.")
+        pooling = "native"
     if pooling == "auto":
         pooling = "mean" if backbone.is_sentence_encoder else "native"
     return Task(
@@ -173,6 +184,8 @@ def task_of(
         max_train=max_train,
         few_shot=few_shot,
         rows={split: len(rows) for split, rows in data.splits.items()},
+        selection=kind.selection(metric or known[0]),
+        options=fields_of(fill(kind.Options, own, f"Task kind {data.kind}", "")),
     )
 
 

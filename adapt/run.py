@@ -14,6 +14,7 @@ from adapt import params
 from adapt.backbones import Backbone, Loader
 from adapt.data import Data, few_shot, subsample
 from adapt.memory import PeakMemory
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import AdaptError, Budget, Diverged, Result, Run, Source, Task, Unsupported
 from adapt.strategies import make
 from adapt.tasks import KINDS, Kind
@@ -81,7 +82,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     import torch
 
     from adapt.backbones.memo import release
-    from adapt.training import predict, train
+    from adapt.training import Trained, predict, train
 
     task, budget = spec.task, spec.budget
     if budget.device == "cuda" and not torch.cuda.is_available():
@@ -94,35 +95,42 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
     if task.max_train is not None:
         rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
-    encoded = {split: kind.encode(dataset) for split, dataset in rows.items()}
+    encoded = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
     kind.fit(encoded["train"])
 
-    baseline = PeakMemory(budget.device).now()
+    before = PeakMemory(budget.device).now()
     torch.manual_seed(spec.seed)
     model = spec.strategy.build(loader, task)
     check(model)
     learning_rate = budget.learning_rate if budget.learning_rate is not None else spec.strategy.learning_rate
-    trained = train(
-        model,
-        kind,
-        encoded["train"],
-        encoded.get("validation", []),
-        budget,
-        learning_rate=learning_rate,
-        metric=task.metric,
-        higher_is_better=kind.higher_is_better,
-        seed=spec.seed,
-        on_step=on_step,
-    )
-    scores = {}
+    trainable, total = params.count(model)
+    selection = task.selection or task.metric
+    trained = Trained([], None, None, 0, None)
+    if trainable:
+        trained = train(
+            model,
+            kind,
+            encoded["train"],
+            encoded.get("validation", []),
+            budget,
+            learning_rate=learning_rate,
+            metric=selection,
+            higher_is_better=selection not in LOWER_IS_BETTER,
+            seed=spec.seed,
+            on_step=on_step,
+        )
+    scores: dict[str, dict[str, float]] = {}
     if trained.best_epoch is not None:
         scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
     outcomes: list[Any] = []
-    if encoded.get("test"):
-        outputs = predict(model, kind, encoded["test"], budget)
-        scores["test"] = kind.score(outputs, encoded["test"])
-        outcomes = kind.outcomes(outputs)
-    trainable, total = params.count(model)
+    baseline: dict[str, Any] = {}
+    last = "test" if encoded.get("test") else "validation"
+    if last == "test" or (encoded.get(last) and task.metric not in scores.get(last, {})):
+        outputs = predict(model, kind, encoded[last], budget)
+        scores[last] = scores.get(last, {}) | kind.score(outputs, encoded[last])
+        outcomes = kind.outcomes(outputs, encoded[last])
+    if encoded.get(last) and (simple := kind.baseline(encoded["train"], encoded[last])) is not None:
+        baseline = {"name": simple[0], "scores": kind.score(simple[1], encoded[last])}
     result = Result(
         run=spec,
         status="ok",
@@ -133,12 +141,14 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         head=getattr(model, "head_size", None),
         saved_bytes=params.saved_bytes(model),
         peak_bytes=trained.peak_bytes,
-        baseline_bytes=baseline,
+        baseline_bytes=before,
         train_seconds=trained.seconds,
         examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
-        test_outcomes=outcomes,
+        test_outcomes=outcomes if last == "test" else [],
+        baseline=baseline,
+        notes=[*loader.notes, *kind.notes],
         environment={**environment(spec), "train_rows": len(encoded["train"])},
     )
     release(model)

@@ -16,7 +16,12 @@ from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 SCHEMA = 1
 """Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
 
-Problem = Literal["single_label", "multi_label", "regression"]
+Problem = Literal[
+    "single_label", "multi_label", "regression", "spans", "tags", "answers", "text", "completion"
+]  # fmt: skip
+"""What is predicted of a row: one class, any number of classes, or a number (sequence classification); spans of tokens
+in BIO tags, or a tag for each token (token classification); a part of a context (question answering); a text (seq2seq);
+what follows a prompt (causal LM)."""
 Status = Literal["ok", "out_of_memory", "unsupported", "diverged", "failed"]
 
 
@@ -80,6 +85,10 @@ class Task:
     """Training rows kept of each class, drawn with the run's seed; None keeps all."""
     rows: Mapping[str, int] = field(default_factory=dict)
     """Rows of each split before sampling."""
+    selection: str | None = field(default=None, metadata={"neutral": None})
+    """The validation score that chooses the epoch, where it is not `metric` (which may need slow generation)."""
+    options: Mapping[str, Any] = field(default_factory=dict, metadata={"neutral": {}})
+    """The kind's own options: fields of the `Options` of its class in `adapt.tasks.KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +121,19 @@ class Budget:
     """Epochs without a better validation score after which training stops; None: never early."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where it runs."""
+    checkpointing: bool = field(default=False, metadata={"neutral": False})
+    """Gradient checkpointing (Chen et al. 2016): activations are computed again in the backward pass."""
 
 
 class Load(Protocol):
     """Loads the backbone with the task's fresh head; what a strategy's `build` receives."""
 
-    def __call__(self, *, frozen: bool = False, quantization_config: Any = None) -> Any:
-        """Load the model: trainable throughout, or (`frozen`) trainable in its head only, or quantised as well."""
+    def __call__(self, *, frozen: bool = False, output_layer: bool = False, quantization_config: Any = None) -> Any:
+        """Load the model: trainable throughout, or (`frozen`) in what is newly initialised only, or quantised as well.
+
+        `output_layer`: a pretrained output layer (that of a language model) is trained too, untied from the input
+        embeddings.
+        """
 
 
 class Strategy(Protocol):
@@ -136,8 +151,15 @@ class Strategy(Protocol):
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a frozen dataclass as plain JSON values; a whole number given for a float is that float."""
+    """The fields of a frozen dataclass as plain JSON values; a whole number given for a float is that float.
+
+    A field whose metadata name a `neutral` value came later than the first results: it is left out where it has that
+    value, so that those keep their keys.
+    """
     fields = json.loads(json.dumps(dataclasses.asdict(value)))
+    for f in dataclasses.fields(value):
+        if "neutral" in f.metadata and fields[f.name] == f.metadata["neutral"]:
+            del fields[f.name]
     for name, hint in get_type_hints(type(value)).items():
         if type(fields.get(name)) is int and (hint is float or float in get_args(hint)):
             fields[name] = float(fields[name])
@@ -218,7 +240,11 @@ class Result:
     curve: Sequence[Mapping[str, Any]] = ()
     """One entry an epoch: epoch, step, loss, seconds, rows, validation scores."""
     test_outcomes: Sequence[Any] = ()
-    """Prediction for every test row in order: class index, 0/1 list, or number."""
+    """One small value for every test row in order, from which paired tests are made; what it is, the kind says."""
+    baseline: Mapping[str, Any] = field(default_factory=dict)
+    """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last."""
+    notes: Sequence[str] = ()
+    """What a reader must be told: rows left out, answers lost by truncation, a padding token that was set."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device, threads, commit: recorded, not hashed."""
 
@@ -250,6 +276,8 @@ class Result:
             "best_epoch": self.best_epoch,
             "curve": [dict(point) for point in self.curve],
             "test_outcomes": list(self.test_outcomes),
+            "baseline": dict(self.baseline),
+            "notes": list(self.notes),
             "environment": dict(self.environment),
             "spec": spec,
         }

@@ -167,7 +167,7 @@ def test_a_regression_has_no_classes(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_lists_those_that_there_are() -> None:
-    with pytest.raises(OptionError, match=r"There is no option 'lr'; there are .*learning_rate"):
+    with pytest.raises(OptionError, match=r"no option 'lr' for sequence_classification; there are .*learning_rate"):
         assemble("tiny-encoder", words(), "full", lr=3)
 
 

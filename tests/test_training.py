@@ -57,7 +57,7 @@ class Squares:
         self.batches.append(batch["x"].tolist())
         return F.mse_loss(model(batch["x"]), batch["y"])
 
-    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Any]:
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         return list(model(batch["x"]))
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
@@ -445,7 +445,7 @@ def test_regression_is_scaled_for_training_and_back_for_predicting(task_data: Ca
     outputs = kind.outputs(Fixed(scaled), batch)
     assert [float(o) for o in outputs] == pytest.approx(targets.tolist(), rel=1e-5)
     assert kind.score(outputs, examples)["mse"] == pytest.approx(0.0, abs=1e-6)
-    assert [row["value"] for row in kind.decode(outputs)] == pytest.approx(targets.tolist(), rel=1e-5)
+    assert [row["value"] for row in kind.decode(outputs, examples)] == pytest.approx(targets.tolist(), rel=1e-5)
 
 
 def test_a_fitted_regression_predicts_in_the_targets_units(
@@ -493,7 +493,7 @@ def test_the_test_split_is_scored_once(
     monkeypatch.setattr(SequenceClassification, "score", counted)
     spec, rows_, source = assemble(backbone("bert"), data, "head", epochs=3, device="cpu", precision="fp32")
     result, _ = fit(spec, rows_, source)
-    assert scored == [sizes["validation"]] * 3 + [11]
+    assert scored == [sizes["validation"]] * 3 + [11, 11]  # the model once, and the majority
     assert len(result.test_outcomes) == 11
     assert result.best_epoch is not None
     assert result.scores["validation"] == result.curve[result.best_epoch - 1]["validation"]

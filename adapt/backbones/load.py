@@ -30,12 +30,16 @@ class Loader:
     budget: Budget
     seed: int
 
-    def __call__(self, *, frozen: bool = False, quantization_config: Any = None) -> nn.Module:
+    def __call__(
+        self, *, frozen: bool = False, output_layer: bool = False, quantization_config: Any = None
+    ) -> nn.Module:
         """Load the backbone with a fresh head for the task.
 
         Args:
             frozen: The strategy does not train the backbone: its parameters get `requires_grad=False` and are held
                 in bfloat16 where the budget's precision is bf16. The head stays trainable, in float32.
+            output_layer: A pretrained output layer, that of a language model, is trained too: in float32, and in a
+                copy of its own where it is tied to the input embeddings.
             quantization_config: As in transformers' `from_pretrained`; modules of the head are never quantised.
 
         Returns:
@@ -84,6 +88,11 @@ class Loader:
                 f"{bits}-bit weights need a CUDA device of compute capability {needed[0]}.{needed[1]} or above, and "
                 f"this one has {found[0]}.{found[1]}; use --device cpu, or a strategy that does not quantise"
             )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result must be told about how the backbone was loaded."""
+        return []
 
     def attention(self) -> str:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""

@@ -22,6 +22,6 @@ class Head:
         """Load the model frozen but for its head, and put the backbone behind a memo."""
         from adapt.backbones.memo import memoise
 
-        model = load(frozen=True)
+        model = load(frozen=True, output_layer=True)
         memoise(model, self.memo_bytes)
         return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import datasets
@@ -11,14 +11,31 @@ if TYPE_CHECKING:
     from torch import nn
 
 Example = dict[str, Any]
-"""One encoded row: `input_ids` and further lists of token values, and `label` where it is labelled."""
+"""One encoded row, or one window of a long row: `input_ids` and further lists of token values, the labels where it is
+labelled, and `row`, the number of its row among those encoded together, where a row may have several windows."""
 
 
 class Kind(Protocol):
-    """A task kind bound to a task and a tokenizer."""
+    """A task kind bound to a task and a tokenizer: `KIND(task, tokenizer)`."""
 
-    def encode(self, rows: datasets.Dataset) -> list[Example]:
-        """Rows to token ids, in order; labels are taken along where the rows have them."""
+    Options: ClassVar[type]
+    """Frozen dataclass of the kind's own options, whose fields are `Task.options`."""
+
+    notes: list[str]
+    """What a reader of the result must be told; filled by `encode`."""
+
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """The validation score that chooses the epoch where the table shows `metric`; None: `metric` itself."""
+
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
+        """Rows to token ids, in order; labels are taken along where the rows have them.
+
+        Args:
+            rows: Rows in canonical form (`adapt.data`).
+            split: Which split they are, for windows that are made in training only, and for what is said of them;
+                None: new rows to be predicted.
+        """
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Take from the training rows what the loss needs (class weights, scale of the target)."""
@@ -35,14 +52,24 @@ class Kind(Protocol):
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean loss of a batch, a float32 scalar."""
 
-    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Any]:
-        """One output a row, on the CPU."""
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """One output an example, on the CPU.
+
+        Args:
+            model: In eval mode.
+            batch: As `collate` gives it, without labels where rows have none.
+            final: Whether everything is to be scored; else only what `selection` asks for (no generation).
+        """
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """Metric name to value over labelled rows."""
 
-    def outcomes(self, outputs: Sequence[Any]) -> list[Any]:
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
         """One small JSON value a row, enough for paired tests."""
 
-    def decode(self, outputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """One readable prediction a row."""
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """A prediction for `examples` that needs no model (majority, copy): its name and its outputs, as `outputs`
+        gives them; None where there is none worth showing."""

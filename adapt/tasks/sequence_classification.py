@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.metrics import LOWER_IS_BETTER, METRICS, score
+from adapt.metrics import METRICS, score
 from adapt.spec import AdaptError, Diverged, OptionError, Task
 from adapt.tasks.kind import Example
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 _TOKEN_FIELDS = ("input_ids", "token_type_ids")
 
 
+@dataclass(frozen=True)
+class Options:
+    """Sequence classification has no options of its own beside the fields of `Task`."""
+
+
 class SequenceClassification:
     """One or several classes, or a number, for each row.
 
@@ -24,6 +30,8 @@ class SequenceClassification:
     the target scaled to mean 0 and standard deviation 1 over the training rows, so that one learning rate serves
     targets of any range; predictions are in the target's own units.
     """
+
+    Options: ClassVar[type] = Options
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -41,13 +49,14 @@ class SequenceClassification:
         self.tokenizer = tokenizer
         self._mean, self._std = 0.0, 1.0
         self._weights: torch.Tensor | None = None
+        self.notes: list[str] = []
 
-    @property
-    def higher_is_better(self) -> bool:
-        """Direction of the task's metric."""
-        return self.task.metric not in LOWER_IS_BETTER
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """Every metric is cheap: the epoch is chosen by the one that is shown."""
+        return None
 
-    def encode(self, rows: datasets.Dataset) -> list[Example]:
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Texts to token ids, cut to the task's maximum length (the longer text of a pair first).
 
         Raises:
@@ -132,7 +141,7 @@ class SequenceClassification:
             return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
         return F.mse_loss(logits[:, 0], (labels - self._mean) / self._std)
 
-    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Any]:
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of each row, a list of (labels,) tensors; for regression (1,) in the target's units."""
         logits = self._logits(model, batch).detach()
         if self.task.problem == "regression":
@@ -155,7 +164,7 @@ class SequenceClassification:
             raise Diverged("the model's outputs are not finite; lower the learning rate")
         return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
 
-    def outcomes(self, outputs: Sequence[Any]) -> list[Any]:
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
         """Class index, 0/1 for each label, or the number rounded to 5 digits."""
         decisions = self._decisions(outputs)
         return [round(d, 5) for d in decisions] if self.task.problem == "regression" else decisions
@@ -168,7 +177,7 @@ class SequenceClassification:
             return logits.argmax(-1).tolist()
         return (logits > 0).int().tolist() if self.task.problem == "multi_label" else logits[:, 0].tolist()
 
-    def decode(self, outputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """`label` and `probabilities` by label name; for multi-label `labels`; for regression `value`."""
         import torch
 
@@ -188,3 +197,15 @@ class SequenceClassification:
             )
             rows.append({**chosen, "probabilities": dict(zip(names, row, strict=True))})
         return rows
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """The most frequent class for every row; each label as most rows have it; the mean."""
+        import torch
+
+        labels = torch.tensor([example["label"] for example in train], dtype=torch.float64)
+        if self.task.problem == "single_label":
+            counts = torch.bincount(labels.long(), minlength=len(self.task.labels))
+            return "majority", [counts.float()] * len(examples)
+        if self.task.problem == "multi_label":
+            return "majority", [labels.mean(0).float() - 0.5] * len(examples)
+        return "mean", [labels.mean(0, keepdim=True).float()] * len(examples)

@@ -29,8 +29,8 @@ class Trained:
     """One entry an epoch: epoch, step, loss, seconds, rows and validation scores."""
     best_epoch: int | None
     """Epoch (from 1) with the best validation score, whose parameters the model holds now."""
-    seconds: float
-    """Wall-clock seconds of the training steps."""
+    seconds: float | None
+    """Wall-clock seconds of the training steps; None where nothing was trained."""
     rows: int
     """Training rows gone through."""
     peak_bytes: int | None
@@ -144,7 +144,7 @@ def train(
         }
         curve.append(point)
         if validation:
-            scores = kind.score(predict(model, kind, validation, budget), validation)
+            scores = kind.score(predict(model, kind, validation, budget, final=False), validation)
             point["validation"] = scores
             value = scores[metric] if higher_is_better else -scores[metric]
             if best is None or value > best[0]:
@@ -157,7 +157,9 @@ def train(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget) -> list[Any]:
+def predict(
+    model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, *, final: bool = True
+) -> list[Any]:
     """Outputs of each row in the order given, computed in batches of similar length.
 
     Args:
@@ -165,6 +167,7 @@ def predict(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
         kind: Collates and reads the outputs.
         examples: Encoded rows; labels are not needed.
         budget: Batch size (twice that of training is used), precision and device.
+        final: As in `Kind.outputs`.
     """
     model.eval()
     results: list[Any] = [None] * len(examples)
@@ -173,7 +176,7 @@ def predict(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     for indices in by_length(lengths_of(examples), 2 * budget.batch_size):
         batch = _to(kind.collate([examples[i] for i in indices]), device)
         with autocast:
-            outputs = kind.outputs(model, batch)
+            outputs = kind.outputs(model, batch, final=final)
         for index, output in zip(indices, outputs, strict=True):
             results[index] = output
     return results

@@ -1,0 +1,82 @@
+"""Making a frozen dataclass of settings from names and values as a command line has them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from adapt.spec import OptionError
+
+
+def fill(cls: Any, settings: Mapping[str, Any], what: str, where: str) -> Any:
+    """A dataclass from some of its fields.
+
+    Args:
+        cls: The dataclass.
+        settings: Field to value; a string is read as the field's type.
+        what: What an error calls the dataclass, such as "Strategy 'lora'".
+        where: What stands before a field's name, such as "lora.".
+
+    Raises:
+        OptionError: A field does not exist (the nearest is named), or a value cannot be read.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = [f.name for f in dataclasses.fields(cls)]
+    values = {}
+    for field, value in settings.items():
+        if field not in fields:
+            known = f"it has {', '.join(fields)}" if fields else "it has none"
+            raise OptionError(f"{what} has no field '{field}'{nearest(field, fields)}; {known}.")
+        values[field] = _read(value, hints[field], f"{where}{field}")
+    return cls(**values)
+
+
+def nearest(word: str, known: Any) -> str:
+    """A hint for an error message: ` (did you mean 'x'?)`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), 1, 0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _read(value: Any, hint: Any, where: str) -> Any:
+    """A value as the type that a field declares."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is typing.Literal:
+            for choice in typing.get_args(option):
+                if value in (choice, str(choice)):
+                    return choice
+        elif option is type(None):
+            if value is None or value in ("none", "None", ""):
+                return None
+        elif option is bool:
+            if isinstance(value, bool):
+                return value
+            if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
+                return str(value).lower() in ("true", "1", "yes")
+        elif option in (int, float):
+            try:
+                number = option(value)
+            except (TypeError, ValueError, OverflowError):
+                continue
+            if (not isinstance(value, bool) and number == float(value)) or number != number:
+                return number
+        elif typing.get_origin(option) is tuple:
+            if isinstance(value, (list, tuple)):
+                return tuple(value)
+            if isinstance(value, str) and "," in value:
+                return tuple(part.strip() for part in value.split(","))
+        elif option is str and isinstance(value, str):
+            return value
+    raise OptionError(f"{where} is {value!r}; give {' or '.join(_wanted(option) for option in options)}.")
+
+
+def _wanted(option: Any) -> str:
+    if typing.get_origin(option) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(option)))}"
+    if typing.get_origin(option) is tuple:
+        return "several names"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}.get(option, "none")
