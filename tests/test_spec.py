@@ -22,7 +22,7 @@ CHANGES: dict[str, Any] = {
     "class_weights": "balanced", "max_train": 20, "few_shot": 4, "rows": {"train": 41},
     "epochs": 4, "max_steps": 7, "batch_size": 16, "accumulation": 2, "learning_rate": 1e-3, "weight_decay": 0.1,
     "warmup": 0.2, "decay": "cosine", "clip": 2.0, "precision": "bf16", "dropout": 0.3, "patience": 2,
-    "device": "cuda",
+    "device": "cuda", "selection": "loss", "options": {"stride": 8}, "checkpointing": True,
 }  # fmt: skip
 """Another value for every field of `Task` and `Budget`."""
 
@@ -37,6 +37,13 @@ def test_every_field_of_the_task_changes_the_key(name: str) -> None:
 def test_every_field_of_the_budget_changes_the_key(name: str) -> None:
     run = run_of()
     assert dataclasses.replace(run, budget=dataclasses.replace(run.budget, **{name: CHANGES[name]})).key() != run.key()
+
+
+def test_fields_that_came_later_leave_the_key_of_earlier_results_as_it_was() -> None:
+    spec = run_of().spec()
+    later = [f.name for cls in (Task, Budget) for f in dataclasses.fields(cls) if "neutral" in f.metadata]
+    assert later
+    assert not (spec["task"].keys() | spec["budget"].keys()) & set(later)
 
 
 def test_backbone_strategy_settings_and_seed_change_the_key() -> None:
