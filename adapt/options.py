@@ -114,7 +114,8 @@ def check_strategy(strategy: Strategy) -> Strategy:
     Raises:
         OptionError: The strategy's learning rate cannot be used, or another of its numbers is not finite.
     """
-    check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
+    if strategy.learning_rate is not None:
+        check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
     for name, value in vars(strategy).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(f"{strategy.name}.{name} is {value}; give a finite number.")

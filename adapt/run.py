@@ -102,11 +102,13 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     torch.manual_seed(spec.seed)
     model = spec.strategy.build(loader, task)
     check(model)
-    learning_rate = budget.learning_rate if budget.learning_rate is not None else spec.strategy.learning_rate
     trainable, total = params.count(model)
+    learning_rate = spec.strategy.learning_rate
+    if learning_rate is not None and budget.learning_rate is not None:
+        learning_rate = budget.learning_rate
     selection = task.selection or task.metric
     trained = Trained([], None, None, 0, None)
-    if trainable:
+    if learning_rate is not None:  # else the strategy says that nothing is trained
         trained = train(
             model,
             kind,

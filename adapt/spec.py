@@ -143,8 +143,8 @@ class Strategy(Protocol):
     """The name on the command line."""
 
     @property
-    def learning_rate(self) -> float:
-        """Default peak learning rate."""
+    def learning_rate(self) -> float | None:
+        """Default peak learning rate; None where nothing is trained."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load a model and make trainable (`requires_grad`) exactly what this strategy trains, and the head."""

@@ -5,6 +5,7 @@ Most runs here are those of `fake_worker.py`: the runner and the worker are the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -264,3 +265,23 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
         for name in ("table.md", "table.csv"):
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
         assert again.stdout == whole.stdout
+
+
+def test_an_interrupt_that_python_drops_stops_the_comparison_nevertheless(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A finaliser of a progress bar may be running when the signal comes; what it raises there is lost."""
+    behave(monkeypatch)
+    told: list[runner.Event] = []
+
+    def on_event(event: runner.Event) -> None:
+        told.append(event)
+        if event.what == "ended":
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    runs = [run_of("full", seed) for seed in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        execute(runs, tmp_path, on_event=on_event)
+    assert sum(event.what == "ended" for event in told) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

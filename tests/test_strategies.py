@@ -165,8 +165,9 @@ def test_an_unknown_family_is_unsupported() -> None:
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_the_names_of_a_family_are_those_of_the_model(backbone: Callable[..., Path], architecture: str) -> None:
+    config = AutoConfig.from_pretrained(backbone(architecture))
     with torch.device("meta"):
-        model = AutoModel.from_config(AutoConfig.from_pretrained(backbone(architecture)))
+        model = AutoModel.from_config(config)
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     family = FAMILIES[architecture]
     for ending in (*family.query_value, family.attention_output, family.feed_forward_output):
@@ -639,3 +640,16 @@ def test_each_field_is_documented_and_each_strategy_names_its_source() -> None:
             if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
                 documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
                 assert documented, f"{cls.__name__}.{ast.unparse(field.target)}"
+
+
+def test_untrained_scores_the_model_as_it_is(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> None:
+    from adapt.run import fit
+    from adapt.strategies import FLOORS, Untrained
+
+    spec, rows, source = assemble(backbone("bert"), task_data("single_label"), "untrained", device="cpu")
+    result, fitted = fit(spec, rows, source)
+    assert (result.status, result.trainable, result.learning_rate, result.train_seconds) == ("ok", 0, None, None)
+    assert result.scores.keys() == {"test"}
+    assert not [name for name, p in fitted.model.named_parameters() if p.requires_grad]
+    assert spec.strategy == Untrained()
+    assert not FLOORS.keys() & STRATEGIES.keys()

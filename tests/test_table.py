@@ -269,3 +269,29 @@ def test_numbers_are_not_rounded_away() -> None:
     (row,) = rows_of(made.csv())
     assert row["mean"] == "0.785398"
     assert float(row["trainable_share"]) == 3e-06
+
+
+def test_what_is_reached_without_a_model_is_a_row_and_notes_stand_below() -> None:
+    simple = {"name": "majority", "scores": {"accuracy": 0.5}}
+    results = [
+        result_of(run_of(strategy, seed), 0.75, baseline=simple, notes=["3 rows were left out"])
+        for strategy in ("full", "lora") for seed in (0, 1)
+    ]  # fmt: skip
+    table = table_of(contents(results))
+    assert [row.strategy for row in table.rows] == ["full", "lora", "majority"]
+    assert table.rows[-1].scores == {0: 0.5, 1: 0.5}
+    assert table.rows[-1].trainable is None
+    assert "| majority | 50.0 [50.0, 50.0] | 2 |" in table.markdown()
+    assert table.markdown().count("- Note: 3 rows were left out") == 1
+    assert table.csv().splitlines()[-1] == "words,majority,2,accuracy,0.5,0.5,0.5,,,,,,"
+
+
+def test_the_kind_its_options_and_the_score_that_chose_the_epoch_are_said() -> None:
+    run = run_of(
+        "lora", kind="seq2seq", problem="text", labels=(), metric="chrf", selection="loss",
+        options={"beams": 4, "prefix": "", "max_target_length": 64},
+    )  # fmt: skip
+    text = table_of(contents([result_of(run)])).markdown()
+    assert "at the epoch with the best validation loss" in text
+    assert "seq2seq (beams 4, max target length 64)." in text
+    assert "pooling" not in text

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
@@ -87,8 +89,8 @@ def execute(
             (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **shared}), encoding="utf-8")
         named = {str(i): run for i, run in enumerate(runs)}
         if hasattr(os, "fork"):
-            with _worker(work, _threads(jobs)) as process:
-                _serve(process, named, work, store, jobs, on_event)
+            with _interrupts() as check, _worker(work, _threads(jobs)) as process:
+                _serve(process, named, work, store, jobs, on_event, check)
         else:
             _one_by_one(named, work, store, on_event)
 
@@ -100,12 +102,14 @@ def _serve(
     store: Store,
     jobs: int,
     on_event: OnEvent,
+    check: Callable[[], None],
 ) -> None:
     """Hand the jobs to the worker, as many at a time as asked for, until all have ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     waiting, running = list(runs), set[str]()
     while waiting or running:
+        check()
         line = process.stdout.readline().decode().split()
         if not line:
             code, last = process.wait(), _last_line(work / "worker.log")
@@ -126,6 +130,35 @@ def _serve(
             with contextlib.suppress(BrokenPipeError):  # it died: reading its next line says so
                 process.stdin.write(os.fsencode(work / f"{name}.json") + b"\n")
                 process.stdin.flush()
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """A function that raises KeyboardInterrupt once there was an interrupt, also one that got lost.
+
+    Python drops an exception that a signal raises within a finaliser, as a progress bar's; a comparison that is told to
+    stop must stop nevertheless.
+    """
+    came = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if ours and signal.getsignal(n) is signal.default_int_handler]
+    for number in numbers:
+        signal.signal(number, remember)
+    try:
+        yield check
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnEvent) -> None:

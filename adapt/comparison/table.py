@@ -24,7 +24,10 @@ COLUMNS = (
 BASELINE = "full"
 """Name of the strategy that the others are compared with."""
 
-_SHARES = frozenset({"accuracy", "exact_match", "macro_f1", "micro_f1"})
+_SHARES = frozenset({
+    "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
+    "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l",
+})  # fmt: skip
 _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
 """Metrics that readers are shown times 100; any other in its own unit."""
 
@@ -129,7 +132,29 @@ def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
     rows = [_with_difference(row, base) for row in rows]
     order = _strategy_order()
     rows.sort(key=lambda row: (order.get(row.strategy.split("(")[0], len(order)), row.strategy))
+    rows += _without_model(results)
     return Section(results[0]["task"], rows, results)
+
+
+def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row for what is reached without a model (majority, copy), which each run computed on its own rows."""
+    metric = results[0]["spec"]["task"]["metric"]
+    found: dict[str, dict[int, float]] = {}
+    for result in results:
+        simple = result.get("baseline") or {}
+        if metric in simple.get("scores", {}):
+            found.setdefault(simple["name"], {})[result["seed"]] = float(simple["scores"][metric])
+    empty = dict.fromkeys(
+        ("difference", "trainable", "trainable_share", "saved_bytes", "peak_bytes", "train_seconds",
+         "examples_per_second")
+    )  # fmt: skip
+    return [
+        Row(
+            task=results[0]["task"], strategy=name, metric=metric, runs=len(scores), statuses={}, scores=scores,
+            score=mean_interval(list(scores.values())), **empty,
+        )
+        for name, scores in found.items()
+    ]  # fmt: skip
 
 
 def _baseline(rows: Sequence[Row]) -> Row | None:
@@ -269,7 +294,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
     sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
     sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
-    epoch = f"at the epoch with the best validation {task['metric'].replace('_', ' ')}"
+    epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
     scored = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
     steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
     steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
@@ -285,12 +310,13 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     versions = environment.get("versions", {})
     named = ", ".join(f"{name} {v}" for name, v in versions.items() if v)
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
+    if budget.get("checkpointing"):
+        dropout += ", gradient checkpointing"
     return [
         f"- Data: {_escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
         f"texts cut to {task['max_length']} tokens; scored on {scored}, "
         f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
-        f"- Backbone: {_escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), "
-        f"{task['pooling']} pooling.",
+        f"- Backbone: {_escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
         f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
@@ -299,7 +325,16 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         "training steps without scoring.",
         f"- Hardware: {_escape(str(environment.get('hardware', 'unknown')))}, {environment.get('device')}, "
         f"{environment.get('threads')} threads; {named}.",
+        *(f"- Note: {_escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
+
+
+def _head(task: Mapping[str, Any]) -> str:
+    """Pooling of a classifier, or the kind of task with its options."""
+    if task["kind"] == "sequence_classification":
+        return f"{task['pooling']} pooling"
+    chosen = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.get("options", {}).items() if value)
+    return _escape(task["kind"].replace("_", " ") + (f" ({chosen})" if chosen else ""))
 
 
 def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:

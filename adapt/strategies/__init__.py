@@ -13,6 +13,7 @@ from adapt.strategies.head import Head
 from adapt.strategies.lora import LoRA
 from adapt.strategies.prefix import Prefix
 from adapt.strategies.qlora import QLoRA
+from adapt.strategies.untrained import Untrained
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "full": Full,
@@ -24,6 +25,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 """Strategies by their name on the command line."""
 
+FLOORS: dict[str, type[Strategy]] = {"untrained": Untrained}
+"""What is run beside them, not among `all`, to show where they start from."""
+
 EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "full": {"learning_rate": 5e-4},
     "bottleneck": {"learning_rate": 5e-3},
@@ -33,6 +37,7 @@ EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 __all__ = [
     "EMBEDDED_SETTINGS",
+    "FLOORS",
     "STRATEGIES",
     "BottleneckAdapter",
     "Full",
@@ -41,6 +46,7 @@ __all__ = [
     "Prefix",
     "QLoRA",
     "Strategy",
+    "Untrained",
     "make",
 ]
 
@@ -49,14 +55,15 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:
     """A strategy from its name and some of its fields.
 
     Args:
-        name: Key of `STRATEGIES`.
+        name: Key of `STRATEGIES` or `FLOORS`.
         settings: Field to value; a string is read as the field's type.
 
     Raises:
         OptionError: The name or a field does not exist (the nearest is named), or a value cannot be read.
     """
-    if name not in STRATEGIES:
+    known = {**STRATEGIES, **FLOORS}
+    if name not in known:
         raise OptionError(
             f"There is no strategy '{name}'{nearest(name, STRATEGIES)}; choose from {', '.join(STRATEGIES)}."
         )
-    return cast(Strategy, fill(STRATEGIES[name], settings or {}, f"Strategy '{name}'", f"{name}."))
+    return cast(Strategy, fill(known[name], settings or {}, f"Strategy '{name}'", f"{name}."))
