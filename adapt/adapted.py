@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from adapt import options, params
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.backbones.source import EMBEDDED, MINILM
-from adapt.data import Data, load, read_texts
+from adapt.data import Data, load, read_inputs
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Result, Run, Strategy
@@ -37,26 +37,27 @@ class Adapted:
     result: Result | None
     """Scores and costs of the training; None after loading."""
 
-    def predict(self, texts: Any) -> list[dict[str, Any]]:
+    def predict(self, rows: Any) -> list[dict[str, Any]]:
         """Predictions in input order.
 
         Args:
-            texts: A list of texts, or of pairs of texts; or anything that `adapt.data.read_texts` reads.
+            rows: A list of texts or of pairs of texts, of lists of words (token classification), of pairs (question,
+                context), of prompts or of conversations; or anything that `adapt.data.read_inputs` reads.
 
         Returns:
-            For each row `label` and `probabilities` by label name; `labels` for multi-label; `value` for
-            regression.
+            For each row what the task kind's `decode` gives: for classification `label` and `probabilities` by label
+            name; `labels` for multi-label; `value` for regression.
 
         Raises:
-            DataError: A row is not text or is empty.
+            DataError: A row is empty or not what the task kind needs.
         """
-        return list(self.iterate(texts))
+        return list(self.iterate(rows))
 
-    def iterate(self, texts: Any, *, text: str | None = None, text_pair: str | None = None) -> Iterator[dict[str, Any]]:
-        """As `predict`, chunk after chunk."""
+    def iterate(self, source: Any, columns: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """As `predict`, chunk after chunk; `columns` is that of `adapt.data.read_inputs`."""
         from adapt.training import predict
 
-        rows = read_texts(texts, text=text, text_pair=text_pair, pair=self.run.task.pair)
+        rows = read_inputs(source, self.run.task, columns)
         for start in range(0, len(rows), _CHUNK):
             examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
             outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
@@ -206,14 +207,16 @@ def _read_model_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_predictions(model: Adapted, source: str | Path, target: str | Path, **columns: str | None) -> int:
+def write_predictions(
+    model: Adapted, source: str | Path, target: str | Path, columns: Mapping[str, str] | None = None
+) -> int:
     """Predict the rows of a file and write one prediction a row, in input order.
 
     Args:
         model: The model.
-        source: A file that `adapt.data.read_texts` reads.
+        source: A file that `adapt.data.read_inputs` reads.
         target: `.jsonl`, `.csv` or `.tsv`; appears whole or not at all.
-        columns: `text` and `text_pair`: names of the columns.
+        columns: What a column is for (`text`, `tokens`, `question`, ...) to its name, where that is unusual.
 
     Returns:
         Rows written.
@@ -227,7 +230,7 @@ def write_predictions(model: Adapted, source: str | Path, target: str | Path, **
     written = 0
     try:
         with part.open("w", encoding="utf-8", newline="") as handle:
-            for line in _lines(model.iterate(source, **columns), path.suffix, handle):
+            for line in _lines(model.iterate(source, columns), path.suffix, handle):
                 handle.write(line)
                 written += 1
         part.replace(path)
@@ -264,10 +267,12 @@ def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator
     for row in rows:
         flat: dict[str, Any] = {}
         for name, value in row.items():
-            if isinstance(value, dict):
+            if name == "probabilities":
                 flat |= {f"probability_{label}": p for label, p in value.items()}
+            elif name in _JOINED:
+                flat[name] = _JOINED[name].join(value)
             else:
-                flat[name] = "|".join(value) if isinstance(value, list) else value
+                flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
         if writer is None:
             writer = csv.DictWriter(
                 handle, list(flat), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n"
@@ -275,6 +280,10 @@ def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator
             writer.writeheader()
         writer.writerow(flat)
         yield ""
+
+
+_JOINED = {"labels": "|", "tags": " "}
+"""What stands between the names of a list in a cell of CSV or TSV; other lists are written as JSON."""
 
 
 def _sha256(file: Path) -> str:

@@ -15,7 +15,9 @@ import click
 from adapt.spec import AdaptError, OptionError
 
 BACKBONE_HELP = "tiny-encoder (shipped), minilm (optional package), a local folder, or a hub name."
-DATA_HELP = "CSV, TSV, JSON-lines or Parquet file, a folder with train, validation and test files, or a hub name."
+DATA_HELP = (
+    "CSV, TSV, JSON-lines, Parquet or CoNLL file, a folder with train, validation and test files, or a hub name."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,12 +30,23 @@ def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
     return lambda command: functools.reduce(lambda c, d: d(c), reversed(decorators), command)
 
 
-_data_options = _options(
+_column_options = _options(
     click.option("--text", help="Column of the text."),
     click.option("--text-pair", help="Column of the second text of a pair."),
+    click.option("--column", "columns", multiple=True, metavar="ROLE=NAME",
+                 help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; repeatable."),
+)  # fmt: skip
+
+_data_options = _options(
+    click.option("--kind", help="classification, ner, pos, qa, translation, summarisation, instructions, ... or a "
+                                "task kind's full name.  [default: the columns tell]"),
+    _column_options,
     click.option("--label", help="Column of the labels."),
-    click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression"]),
+    click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
                  help="What the labels are, where they do not tell."),
+    click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
+    click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
+                 help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
     click.option("--validation", type=float, default=0.1, show_default=True,
                  help="Share of train cut out where there is no validation split."),
     click.option("--test", type=float, default=0.1, show_default=True,
@@ -147,18 +160,18 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
 
 @cli.command()
 @click.argument("folder")
-@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines or Parquet file with texts.")
+@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file.")
 @click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
 @click.option("--backbone", help="Where the backbone is now, if it was moved.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--text", help="Column of the text.")
-@click.option("--text-pair", help="Column of the second text of a pair.")
-def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **columns: str | None) -> None:
+@_column_options
+def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
     """Predict the rows of a file with the model in FOLDER, in input order."""
     from adapt.adapted import load_model, output_file, write_predictions
 
     output_file(target)
-    count = write_predictions(load_model(folder, backbone=backbone, device=device), source, target, **columns)
+    columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
+    count = write_predictions(load_model(folder, backbone=backbone, device=device), source, target, columns)
     click.echo(f"{count} predictions: {target}", err=True)
 
 
@@ -191,9 +204,23 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`role=name` items by role."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, name = pair.partition("=")
+        if not (equals and role.strip() and name.strip()):
+            raise OptionError(f"--column {pair} cannot be read; write role=name, such as tokens=words.")
+        if role.strip() in found:
+            raise OptionError(f"--column {role.strip()} is given twice; give it once.")
+        found[role.strip()] = name.strip()
+    return found
+
+
 def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The data set, and the options of budget and task that were given."""
-    columns = {name: options.pop(name) for name in ("text", "text_pair", "label", "problem", "name")}
+    named = ("kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name")
+    own = {name: value for name in named if (value := options.pop(name))}
     cuts = {
         "validation": options.pop("validation"),
         "test": options.pop("test"),
@@ -201,13 +228,15 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
     }
     given = {name: value for name, value in options.items() if value is not None}
     if data is None:
-        unused = [name for name, value in columns.items() if value is not None]
-        if unused:
-            raise OptionError(f"--{unused[0].replace('_', '-')} goes with --data, which is not given.")
+        if own:
+            option = next(iter(own)).replace("columns", "column").replace("_", "-")
+            raise OptionError(f"--{option} goes with --data, which is not given.")
         return None, given
     from adapt.data import load
 
-    return load(data, **columns, **cuts), given
+    if "columns" in own:
+        own["columns"] = _columns(own["columns"])
+    return load(data, **own, **cuts), given
 
 
 def main() -> None:

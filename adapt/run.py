@@ -150,7 +150,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         curve=trained.curve,
         test_outcomes=outcomes if last == "test" else [],
         baseline=baseline,
-        notes=[*loader.notes, *kind.notes],
+        notes=[*data.notes, *loader.notes, *kind.notes],
         environment={**environment(spec), "train_rows": len(encoded["train"])},
     )
     release(model)

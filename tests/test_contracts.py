@@ -244,10 +244,10 @@ for folder, texts in json.load(open(sys.argv[1])):
 LOGITS_OF = '''
 def logits_of(model, texts):
     """Raw outputs, on which bits are compared."""
-    from adapt.data import read_texts
+    from adapt.data import read_inputs
     from adapt.training import predict
 
-    examples = model.fitted.kind.encode(read_texts(texts, pair=model.run.task.pair))
+    examples = model.fitted.kind.encode(read_inputs(texts, model.run.task))
     return torch.stack(predict(model.fitted.model, model.fitted.kind, examples, model.run.budget))
 '''
 exec(LOGITS_OF)

@@ -14,8 +14,8 @@ import pandas
 import pytest
 
 import adapt.data
-from adapt.data import Data, load, read_texts
-from adapt.spec import DataError, OptionError
+from adapt.data import Data, load, read_inputs
+from adapt.spec import DataError, OptionError, Source, Task
 
 TEXTS = [
     "NA",
@@ -30,6 +30,8 @@ TEXTS = [
 LABELS = ["good", "bad", "bad", "good", "bad", "good", "good", "bad"]
 ROWS = [{"text": t, "label": x} for t, x in zip(TEXTS, LABELS, strict=True)]
 NONE: Any = {"validation": 0, "test": 0}
+SINGLE = Task("texts", Source("texts", "0" * 64))
+PAIR = Task("texts", Source("texts", "0" * 64), pair=True)
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",", bom: bool = False) -> Path:
@@ -326,7 +328,7 @@ def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
     assert columns(load(path, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
 
 
-def test_read_texts_keeps_order_and_needs_no_label(tmp_path: Path) -> None:
+def test_read_inputs_keeps_order_and_needs_no_label(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", [{"id": i, "text": t} for i, t in enumerate(TEXTS)])
     for source in (
         path,
@@ -336,37 +338,37 @@ def test_read_texts_keeps_order_and_needs_no_label(tmp_path: Path) -> None:
         [{"text": t} for t in TEXTS],
         pandas.DataFrame(ROWS),
     ):
-        got = read_texts(source, pair=False)
+        got = read_inputs(source, SINGLE)
         assert got.column_names == ["text"]
         assert list(got["text"]) == TEXTS
     pairs = [("a", "b"), ("c", "d")]
-    got = read_texts(pairs, pair=True)
+    got = read_inputs(pairs, PAIR)
     assert (list(got["text"]), list(got["text_pair"])) == (["a", "c"], ["b", "d"])
-    assert list(read_texts({"sentence1": ["x"], "sentence2": ["y"]}, text="sentence2", pair=False)["text"]) == ["y"]
-    assert list(read_texts(pandas.Series(["x"]), pair=False)["text"]) == ["x"]
-    assert list(read_texts({"q": ["x"], "text": ["y"]}, text="q", pair=False)["text"]) == ["x"]
-    assert list(read_texts(["42"], pair=False)["text"]) == ["42"]
+    assert list(read_inputs({"sentence1": ["x"], "sentence2": ["y"]}, SINGLE, {"text": "sentence2"})["text"]) == ["y"]
+    assert list(read_inputs(pandas.Series(["x"]), SINGLE)["text"]) == ["x"]
+    assert list(read_inputs({"q": ["x"], "text": ["y"]}, SINGLE, {"text": "q"})["text"]) == ["x"]
+    assert list(read_inputs(["42"], SINGLE)["text"]) == ["42"]
     one_column = tmp_path / "one.csv"
     one_column.write_text("text\na\nb\n\n")
-    assert list(read_texts(one_column, pair=False)["text"]) == ["a", "b"]
+    assert list(read_inputs(one_column, SINGLE)["text"]) == ["a", "b"]
 
 
-def test_read_texts_errors(tmp_path: Path) -> None:
+def test_read_inputs_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the texts: no text_pair column found among 'text'.*option text_pair"):
-        read_texts(["a"], pair=True)
+        read_inputs(["a"], PAIR)
     with pytest.raises(DataError, match="the texts, row 2: not a pair of two texts"):
-        read_texts([("a", "b"), "c"], pair=True)
+        read_inputs([("a", "b"), "c"], PAIR)
     for pairs in ([("a", "b")], {"Premise": ["a"], "hypothesis": ["b"]}):
         with pytest.raises(DataError, match="one text a row is needed and there are two"):
-            read_texts(pairs, pair=False)
+            read_inputs(pairs, SINGLE)
     with pytest.raises(DataError, match="there are no rows"):
-        read_texts([], pair=False)
+        read_inputs([], SINGLE)
     with pytest.raises(DataError, match=r"absent\.csv: no such file"):
-        read_texts(tmp_path / "absent.csv", pair=False)
+        read_inputs(tmp_path / "absent.csv", SINGLE)
     one_column = tmp_path / "one.csv"
     one_column.write_text("text\na\n\nb\n")
     with pytest.raises(DataError, match=r"one\.csv, line 3: no text"):
-        read_texts(one_column, pair=False)
+        read_inputs(one_column, SINGLE)
 
 
 def test_config_is_for_the_hub(tmp_path: Path) -> None:
@@ -382,7 +384,7 @@ def test_import_is_light() -> None:
     code = f"import adapt.data, sys; print([m for m in {heavy!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-    assert set(adapt.data.__all__) == {"Data", "few_shot", "load", "read_texts", "subsample"}
+    assert set(adapt.data.__all__) == {"Data", "few_shot", "load", "read_inputs", "subsample"}
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,8 @@ def test_every_kind_of_file_gives_the_same(model: Adapted, tmp_path: Path) -> No
     write(tmp_path / "in.tsv", texts, delimiter="\t")
     write(tmp_path / "named.csv", [["x", t] for t in texts], columns=("text", "body"))
     for name in ("in.jsonl", "in.parquet", "in.csv", "bom.csv", "in.tsv", "named.csv"):
-        columns = {"text": "body"} if name == "named.csv" else {}
-        assert write_predictions(model, tmp_path / name, tmp_path / "out.jsonl", **columns) == len(texts)
+        columns = {"text": "body"} if name == "named.csv" else None
+        assert write_predictions(model, tmp_path / name, tmp_path / "out.jsonl", columns) == len(texts)
         assert jsonl(tmp_path / "out.jsonl") == expected, name
 
 
@@ -154,7 +154,7 @@ def test_pairs(backbone: Callable[..., Path], tmp_path: Path) -> None:
     source = write(tmp_path / "in.csv", both, columns=("premise", "hypothesis"))
     write_predictions(made, source, tmp_path / "out.jsonl")
     assert jsonl(tmp_path / "out.jsonl") == expected
-    write_predictions(made, source, tmp_path / "out.jsonl", text="hypothesis", text_pair="premise")
+    write_predictions(made, source, tmp_path / "out.jsonl", {"text": "hypothesis", "text_pair": "premise"})
     assert jsonl(tmp_path / "out.jsonl") == made.predict([(b, a) for a, b in both])
     with pytest.raises(DataError, match="no text_pair column found"):
         write_predictions(made, write(tmp_path / "one.csv", TEXTS), tmp_path / "none.jsonl")

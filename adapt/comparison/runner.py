@@ -78,6 +78,7 @@ def execute(
         _save_rows(data, work / "rows")
         shared = {
             "data": str(work / "rows"),
+            "notes": data.notes,
             "store": str(store.folder.resolve()),
             "backbone": {
                 "source": fields_of(backbone.source),

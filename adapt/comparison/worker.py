@@ -118,7 +118,8 @@ def work(file: Path, on_step: Callable[[int, int, float], None]) -> None:
     job: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     spec = run_from(job["spec"])
     stored = load_from_disk(job["data"])
-    data = Data(spec.task.name, spec.task.problem, spec.task.labels, dict(stored), spec.task.data.sha256)
+    task, notes = spec.task, tuple(job["notes"])
+    data = Data(task.name, task.problem, task.labels, dict(stored), task.data.sha256, task.kind, notes)
     backbone = Backbone(
         Source(**job["backbone"]["source"]), job["backbone"]["reference"], Path(job["backbone"]["path"])
     )

@@ -5,35 +5,38 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from adapt.data import columns, labels, sources, splits
+from adapt.data import kinds, sources, splits
+from adapt.data.columns import check_rows
+from adapt.data.forms import FORMS, Wishes
 from adapt.data.splits import few_shot, subsample
-from adapt.spec import Problem, canonical
+from adapt.spec import OptionError, Problem, Task, canonical
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Data", "few_shot", "load", "read_texts", "subsample"]
+__all__ = ["Data", "few_shot", "load", "read_inputs", "subsample"]
 
 
 @dataclass(frozen=True)
 class Data:
-    """A labelled data set in canonical form."""
+    """A data set in canonical form: the columns of its kind, as the file of that kind in `adapt.data.forms` says."""
 
     name: str
     """Short readable name: the hub name, or the file or folder without path and suffix."""
     problem: Problem
-    """One class of several, any number of labels, or a real number."""
+    """What is predicted."""
     labels: tuple[str, ...]
-    """Label names in index order; empty for regression."""
+    """Names of classes or tags in index order; empty where there are none."""
     splits: Mapping[str, datasets.Dataset]
-    """`train`, and `validation` and `test` where they are there. Columns: `text`, for pairs `text_pair`, and
-    `label`: an int (index into `labels`), a list of 0 and 1 (one for each of `labels`), or a float."""
+    """`train`, and `validation` and `test` where they are there."""
     sha256: str
     """Hash of the problem, the label names and every row of every split in order (64 hexadecimal digits)."""
     kind: str = "sequence_classification"
     """Key in `adapt.tasks.KINDS`."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside results on these rows: rows left out, tags mended. Not part of the hash."""
 
     @property
     def pair(self) -> bool:
@@ -44,10 +47,14 @@ class Data:
 def load(
     source: Any,
     *,
+    kind: str | None = None,
     name: str | None = None,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    repair_tags: bool = False,
+    bad_answers: Literal["refuse", "drop"] = "refuse",
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -55,35 +62,51 @@ def load(
     config: str | None = None,
     revision: str | None = None,
 ) -> Data:
-    """Load a data set for classification or regression of texts or of pairs of texts.
+    """Load a data set for any task kind.
 
-    Labels that are strings make classes in alphabetical order, integers and booleans in numeric order, and
-    class names that a data set declares keep their order; numbers that are not all whole make a regression;
-    lists (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem. White space
+    The kind is told by the columns, found by their usual names (upper and lower case are the same):
+
+    - token_classification: `tokens` and `tags` (names, or indices of names that the data set declares);
+    - question_answering: `question`, `context` and `answers`, which are `{"text": [...], "answer_start": [...]}` or a
+      list of such single answers, or texts that occur once in the context; or the nested JSON of SQuAD;
+    - causal_lm: `messages` (`role` and `content`), `prompt` and `completion`, `instruction` (with `input`) and
+      `output`, `question` and `answer`; where it is asked for, also a lone `text`;
+    - seq2seq: `source` and `target`, `document` and `summary` and the like, `translation` (a dict of languages, of
+      which `columns` says which is source and which is target); and `references`, further right answers;
+    - sequence_classification: else, and wherever there is a text with a `label`.
+
+    Classification: labels that are strings make classes in alphabetical order, integers and booleans in numeric
+    order, and class names that a data set declares keep their order; numbers that are not all whole make a
+    regression; lists (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem. White space
     around a label is dropped. A column of a CSV or TSV file holds numbers if every value of every split is
     one. Where a hub data set withholds the labels of a split (all are -1), that split counts as missing.
 
     Args:
-        source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines or Parquet file, or of
-            a folder with files `train`, `validation` (or `valid`, `val`, `dev`) and `test`; a pandas
-            DataFrame; a `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists
+        source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,
+            `.bio`) file, or of a folder with files `train`, `validation` (or `valid`, `val`, `dev`) and `test`; a
+            pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists
             `(texts, labels)`, where a text may be a pair of texts; or a dict of splits, each any of these
             but a hub name.
+        kind: A key of `adapt.tasks.KINDS`, or a short name (`adapt.data.kinds.ALIASES`); None lets the columns tell.
         name: Readable name; None takes the hub name or the last part of the path, else "data".
         text: Column of the text, or of the first text of a pair; None looks for the usual names. Given
             without `text_pair`, it asks for single texts.
         text_pair: Column of the second text of a pair.
         label: Column of the labels.
+        columns: What a column is for (`tokens`, `tags`, `question`, `source`, ...) to its name, where that is unusual.
+        repair_tags: Make an I- tag that continues no span a B- tag, instead of refusing it.
+        bad_answers: What to do with rows whose answer is not where it should be in the context.
         validation: Share of train's rows to cut out for validation where that split is missing; 0: none.
         test: The same for test.
         seed: Decides which rows are cut out.
-        problem: Overrides the problem that the labels suggest.
+        problem: Overrides the problem that the labels or tags suggest.
         config: Configuration of a hub data set.
         revision: Revision (branch, tag or commit) of a hub data set.
 
     Returns:
-        The data. Splits that are missing are cut from train with their rows in order, each class in
-        proportion (single_label) and with an example of each class left in train.
+        The data. Splits that are missing are cut from train with their rows in order: each class in proportion
+        (single_label), an example of each class or tag left in train, and questions about one context, or targets of
+        one source, together.
 
     Raises:
         DataError: A file, column, row or label cannot be used; the message says which and what to do.
@@ -91,51 +114,77 @@ def load(
     """
     shares = {"validation": validation, "test": test}
     splits.check_options(shares, seed)
+    known, problem = kinds.resolve(kind, problem)
+    given = kinds.given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
     found, tables = sources.read(source, config=config, revision=revision)
-    chosen = {"train": columns.find(tables["train"], text, text_pair, label)}
-    for split in [split for split in ("validation", "test") if split in tables]:
-        chosen[split] = columns.same(tables[split], chosen["train"])
-        if labels.withheld(tables[split], chosen[split].label, tables["train"], chosen["train"].label):
-            del tables[split], chosen[split]
-    texts = {split: columns.texts(table, chosen[split]) for split, table in tables.items()}
-    columns.refuse_numbers(tables["train"], chosen["train"])
-    problem, names, encoded = labels.encode(tables, {s: str(chosen[s].label) for s in tables}, problem)
-    rows = {split: {**texts[split], "label": encoded[split]} for split in tables}
+    for table in tables.values():
+        check_rows(table)
+    train = tables["train"]
+    decided = known or kinds.detect(train, given)
+    kinds.check_roles(decided, given)
+    _check_wishes(decided, repair_tags, bad_answers)
+    wishes = Wishes(problem, repair_tags, bad_answers)
+    read = FORMS[decided].read(tables, kinds.prefer(train, kind, given), wishes)
+    rows = dict(read.rows)
     missing = {split: share for split, share in shares.items() if split not in rows}
-    parts = splits.cut_missing(encoded["train"], problem, names, missing, seed, where=tables["train"].where)
-    train = rows["train"]
-    rows |= {split: {c: [train[c][i] for i in part] for c in train} for split, part in parts.items()}
+    parts = splits.cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
+    whole = rows["train"]
+    rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows = {split: rows[split] for split in sources.SPLITS if split in rows}
-    made = {split: _dataset(columns_, problem) for split, columns_ in rows.items()}
-    return Data(name or found, problem, names, made, _hash(problem, names, rows))
+    made = {split: _dataset(columns_, read.problem) for split, columns_ in rows.items()}
+    sha256 = _hash(read.problem, read.labels, rows)
+    return Data(name or found, read.problem, read.labels, made, sha256, decided, read.notes)
 
 
-def read_texts(source: Any, *, text: str | None = None, text_pair: str | None = None, pair: bool) -> datasets.Dataset:
-    """Read texts without labels, for prediction.
+def read_inputs(source: Any, task: Task, columns: Mapping[str, str] | None = None) -> datasets.Dataset:
+    """Read rows without labels, for prediction.
 
     Args:
-        source: A path (a string is always a path), a DataFrame, a `datasets.Dataset`, a dict of columns,
-            a list of dicts, or texts or pairs of texts in a list, array or series.
-        text: Column of the text, or of the first text of a pair; None looks for the usual names.
-        text_pair: Column of the second text of a pair.
-        pair: Whether pairs are needed. If not, and a pair is found, `text` has to be named.
+        source: A path (a string is always a path), a DataFrame, a `datasets.Dataset`, a dict of columns, a list of
+            dicts; or a list, array or series of texts or pairs of texts (classification), lists of words (token
+            classification), pairs (question, context) (question answering), sources (seq2seq), prompts or
+            conversations (causal LM).
+        task: Decides the kind, and whether texts come in pairs.
+        columns: What a column is for to its name, as for `load`; columns with labels are left aside.
 
     Returns:
-        Columns `text` and, for pairs, `text_pair`; rows as they came.
+        The canonical columns of the kind without those of labels; rows as they came.
 
     Raises:
         DataError: A file, column or row cannot be used; the message says which and what to do.
+        OptionError: A column is named for what rows of this kind do not have.
     """
-    table = sources.read_rows(source)
-    return _dataset(columns.texts(table, columns.find(table, text, text_pair, pair=pair, labelled=False)))
+    form, given = FORMS[task.kind], kinds.given_roles(columns)
+    kinds.check_roles(task.kind, given)
+    table = sources.read_rows(source, form.plain)
+    check_rows(table)
+    return _dataset(form.inputs(table, given, task))
+
+
+def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:
+    if bad_answers not in ("refuse", "drop"):
+        raise OptionError(f"bad_answers={bad_answers!r} is unknown; choose refuse or drop")
+    if repair_tags and kind != "token_classification":
+        raise OptionError(f"repair_tags is for token_classification and the data are for {kind}; leave it out")
+    if bad_answers != "refuse" and kind != "question_answering":
+        raise OptionError(f"bad_answers is for question_answering and the data are for {kind}; leave it out")
 
 
 def _dataset(rows: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:
     import datasets
 
-    label = datasets.Value("float64" if problem == "regression" else "int64")
-    kinds = {"label": datasets.List(label) if problem == "multi_label" else label}
-    features = datasets.Features({c: kinds.get(c, datasets.Value("string")) for c in rows})
+    string, integer = datasets.Value("string"), datasets.Value("int64")
+    label = datasets.Value("float64") if problem == "regression" else integer
+    special = {
+        "label": datasets.List(label) if problem == "multi_label" else label,
+        "tokens": datasets.List(string),
+        "tags": datasets.List(integer),
+        "answer_texts": datasets.List(string),
+        "answer_starts": datasets.List(integer),
+        "references": datasets.List(string),
+        "messages": datasets.List({"role": string, "content": string}),
+    }
+    features = datasets.Features({c: special.get(c, string) for c in rows})
     return datasets.Dataset.from_dict(dict(rows), features=features)
 
 
@@ -143,7 +192,7 @@ def _hash(problem: Problem, names: Sequence[str], rows: Mapping[str, Mapping[str
     """SHA-256 over lines of canonical JSON: what the labels mean, then the size and rows of each split."""
     digest = hashlib.sha256(canonical({"problem": problem, "labels": names}).encode())
     for split, columns_ in rows.items():
-        digest.update(f"\n{split} {len(columns_['label'])}".encode())
+        digest.update(f"\n{split} {len(next(iter(columns_.values())))}".encode())
         for row in zip(*columns_.values(), strict=True):
             digest.update(b"\n" + canonical(dict(zip(columns_, row, strict=True))).encode())
     return digest.hexdigest()

@@ -1,77 +1,29 @@
-"""Reading one file (CSV, TSV, JSON lines, Parquet) into a `Table`, which knows where each row stood."""
+"""Reading one file (CSV, TSV, JSON lines, Parquet, CoNLL, SQuAD's JSON) into a `Table`."""
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapt.data.conll import read_conll
+from adapt.data.squad import is_squad, read_squad
+from adapt.data.table import Table, classes_of, nearest, no_duplicates
 from adapt.spec import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
-SUFFIXES = (*_DELIMITERS, *_JSON_LINES, ".parquet")
+_CONLL = (".conll", ".bio")
+SUFFIXES = (*_DELIMITERS, *_JSON_LINES, ".parquet", *_CONLL)
 """Kinds of file that can be read."""
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class Table:
-    """Columns of equal length from one file or object, read when asked for."""
-
-    where: str
-    """What an error calls it: the file as the caller named it, or a description of the object."""
-    names: tuple[str, ...]
-    """Column names in order."""
-    rows: int
-    """Number of rows."""
-    column: Callable[[str], list[Any]]
-    """The values of one column, one a row, None where missing."""
-    lines: Sequence[int] | None = None
-    """Line of a text file, from 1, at which each row starts; None where there are no lines."""
-    untyped: bool = False
-    """Whether every value is a string because the format (CSV, TSV) has no other type."""
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Column to class names, where the column holds indices of named classes."""
-
-    def at(self, row: int) -> str:
-        """What an error calls the row at this position (from 0)."""
-        return f"{self.where}, " + (f"line {self.lines[row]}" if self.lines else f"row {row + 1}")
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint for an error message: `; did you mean 'x'?`, or nothing."""
-    folded = {n.casefold(): n for n in names}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean {folded[found[0]]!r}?" if found else ""
-
-
-def listing(names: Sequence[str], limit: int = 20) -> str:
-    """Quoted names for an error message, cut after `limit`."""
-    shown = ", ".join(repr(n) for n in names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Names of the classes of every `ClassLabel` column, and of lists of them."""
-    inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
-    return {name: tuple(f.names) for name, f in inner.items() if type(f).__name__ == "ClassLabel"}
-
-
-def no_duplicates(names: Sequence[str], where: str) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{where}: two columns are named {twice!r}; rename one (columns: {listing(names)})")
-
-
 def read_file(path: Path) -> Table:
-    """Read one CSV, TSV, JSON-lines or Parquet file, by its suffix."""
+    """Read one file, by its suffix; a `.json` file holds JSON lines, or one document as SQuAD has it."""
     suffix = path.suffix.casefold()
     if not path.is_file():
         if path.is_dir():
@@ -97,7 +49,20 @@ def read_file(path: Path) -> Table:
         ) from error
     if not text.strip():
         raise DataError(f"{path}: the file is empty; give one with rows")
+    if suffix in _CONLL:
+        return read_conll(path, text)
+    if suffix == ".json" and (document := _document(text)) is not None:
+        return read_squad(path, document)
     return _json_lines(path, text) if suffix in _JSON_LINES else _delimited(path, text, _DELIMITERS[suffix])
+
+
+def _document(text: str) -> Any:
+    """The text as one JSON document in the form of SQuAD, or None."""
+    try:
+        document = json.loads(text)  # JSON lines end this at the second line
+    except (ValueError, RecursionError):
+        return None
+    return document if is_squad(document) else None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

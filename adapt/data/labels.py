@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
-from adapt.data.columns import INTEGER, NUMBER, blank
-from adapt.data.files import Table
+from adapt.data.columns import blank
+from adapt.data.table import Table
 from adapt.spec import DataError, OptionError, Problem
 
+INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
+"""An integer in an untyped table; 007 and what a float cannot tell apart are codes, not numbers."""
+NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]{0,17})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""A number in an untyped table."""
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 Raw = Mapping[str, list[Any]]
 Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
@@ -32,10 +36,8 @@ def encode(
     Raises:
         DataError: A label is missing, of mixed type, not finite or not among those of train; or there is
             one class only.
-        OptionError: The problem asked for does not exist or does not fit the values.
+        OptionError: The problem asked for does not fit the values.
     """
-    if problem is not None and problem not in get_args(Problem):
-        raise OptionError(f"problem={problem!r} is unknown; choose one of {', '.join(get_args(Problem))}")
     raw = {split: _present(table, columns[split]) for split, table in tables.items()}
     _give_types(tables, raw)
     kind = _one_kind(tables, raw)

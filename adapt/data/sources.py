@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.files import SUFFIXES, Table, classes_of, listing, nearest, no_duplicates, read_file
+from adapt.data.files import SUFFIXES, read_file
+from adapt.data.table import Table, classes_of, listing, nearest, no_duplicates
 from adapt.spec import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ def read(source: Any, *, config: str | None = None, revision: str | None = None)
     return "data", {"train": _one(source)}
 
 
-def read_rows(source: Any) -> Table:
-    """Read one table without labels: a file, or rows in memory (also plain texts, or pairs of texts)."""
+def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[Any]]]) -> Table:
+    """Read one table without labels: a file, or rows in memory; `columns_of` makes columns of a plain list."""
     if isinstance(source, str | os.PathLike):
         return read_file(Path(source).expanduser())
     if _is_list(source):
-        texts = _plain(source)
-        if not texts or not isinstance(texts[0], Mapping):
-            return _lists(texts, None, "the texts")
+        rows = _plain(source)
+        if not rows or not isinstance(rows[0], Mapping):
+            return _columns(columns_of(rows), "the texts")
     return _one(source)
 
 
@@ -119,7 +120,7 @@ def _folder(folder: Path) -> dict[str, Table]:
     if "train" not in files:
         there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
         raise DataError(
-            f"{folder}: no train file (it holds {there}); name one train.csv, .tsv, .jsonl, .json or .parquet"
+            f"{folder}: no train file (it holds {there}); name one train.csv, .tsv, .jsonl, .json, .parquet or .conll"
         )
     return {split: read_file(path) for split, path in files.items()}
 
@@ -163,14 +164,14 @@ def _plain(values: Any) -> list[Any]:
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def _lists(texts: list[Any], labels: list[Any] | None, where: str) -> Table:
+def _lists(texts: list[Any], labels: list[Any], where: str) -> Table:
     columns: dict[str, list[Any]] = {"text": texts}
     if texts and isinstance(texts[0], list | tuple):
         for row, pair in enumerate(texts):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise DataError(f"{where}, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
         columns = {"text": [pair[0] for pair in texts], "text_pair": [pair[1] for pair in texts]}
-    return _columns(columns if labels is None else {**columns, "label": labels}, where)
+    return _columns({**columns, "label": labels}, where)
 
 
 def _columns(source: Mapping[Any, Any], where: str) -> Table:

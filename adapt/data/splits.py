@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     import datasets
     import numpy
 
+_DECISIVE: dict[Problem, str] = {
+    "single_label": "label", "multi_label": "label", "spans": "tags", "tags": "tags", "answers": "context",
+    "text": "source",
+}  # fmt: skip
+"""Problem to the column that decides how rows are divided: classes in proportion; every label and tag stays in train;
+rows of one context or source stay together, since what was seen of it in training would help. Else: at random."""
+_GROUPED = ("answers", "text")
+
 
 def generator(seed: int, stream: int = 0) -> numpy.random.Generator:
     """A generator of its own for each seed and stream."""
@@ -42,7 +50,7 @@ def check_options(shares: Mapping[str, float], seed: int) -> None:
 
 
 def cut_missing(
-    labels: Sequence[Any],
+    rows: Mapping[str, Sequence[Any]],
     problem: Problem,
     names: Sequence[str],
     shares: Mapping[str, float],
@@ -53,8 +61,8 @@ def cut_missing(
     """Cut splits out of train.
 
     Args:
-        labels: Canonical labels of train's rows.
-        problem: What the labels are.
+        rows: Canonical columns of train.
+        problem: What is predicted.
         names: Label names, for the error.
         shares: Split to the share of train's rows that it gets; none for 0.
         seed: The same seed cuts the same rows; the test split does not depend on the validation share.
@@ -64,11 +72,15 @@ def cut_missing(
         Split, with "train", to rising row numbers.
 
     Raises:
-        DataError: Too few rows; or a class has a single example, which cannot be in two splits.
+        DataError: Too few rows; or a class has a single example, which cannot be in two splits; or all rows have
+            one context or source.
     """
+    labels = rows[_DECISIVE.get(problem, next(iter(rows)))]
+    if problem in ("spans", "tags"):
+        labels = [[int(i in present) for i in range(len(names))] for present in map(set, labels)]
     shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
     if shares and problem == "single_label":
-        single = [names[i] for i, rows in enumerate(_rows_of(labels)) if len(rows) == 1]
+        single = [names[i] for i, examples in enumerate(_rows_of(labels)) if len(examples) == 1]
         if single:
             more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
             hint = ", or problem='regression'" if all(_is_number(name) for name in names) else ""
@@ -94,11 +106,12 @@ def _is_number(name: str) -> bool:
 def cut(
     labels: Sequence[Any], problem: Problem, share: float, rng: numpy.random.Generator, *, where: str
 ) -> tuple[list[int], list[int]]:
-    """Divide rows in two, each class in proportion for single_label problems.
+    """Divide rows in two, each class in proportion for single_label problems; rows of one context stay together.
 
     Args:
-        labels: Canonical labels of the rows to divide.
-        problem: What the labels are.
+        labels: Class of each row, 0 and 1 for each label or tag that it may have, or its context or source; else
+            anything.
+        problem: What is predicted.
         share: Part of the rows to cut out, above 0 and below 1.
         rng: Source of the choice.
         where: What an error calls the rows.
@@ -117,12 +130,20 @@ def cut(
         rows = [r for r in _rows_of(labels) if r]
         sizes = _quotas([len(r) for r in rows], size, [len(r) - 1 for r in rows])
         chosen = [int(i) for r, n in zip(rows, sizes, strict=True) for i in rng.choice(r, n, replace=False)]
-    elif problem == "multi_label":
+    elif problem in ("multi_label", "spans", "tags"):
         chosen = _spare(labels, size, rng)
         if not chosen:
-            raise DataError(f"{where}: no row can be cut out without taking a label's last example; add rows")
+            raise DataError(
+                f"{where}: no row can be cut out without taking a label's last example; add rows, "
+                f"give every split, or pass validation=0 and test=0"
+            )
     else:
-        chosen = rng.permutation(len(labels))[: min(size, len(labels) - 1)].tolist()
+        chosen = _whole_groups(labels if problem in _GROUPED else range(len(labels)), size, rng)
+        if not chosen:
+            raise DataError(
+                f"{where}: every row has the same {_DECISIVE[problem]}, so that no split can be cut out; give every "
+                f"split, or pass validation=0 and test=0"
+            )
     out = set(chosen)
     return [i for i in range(len(labels)) if i not in out], sorted(out)
 
@@ -136,17 +157,17 @@ def few_shot(
 
     Args:
         dataset: Rows in canonical form, as in `Data.splits`.
-        problem: What the labels are.
+        problem: What is predicted.
         k: Rows a class, 1 or more.
         seed: The same seed draws the same rows.
         names: Label names, for the error.
 
     Raises:
-        OptionError: Regression, which has no classes; or k below 1.
+        OptionError: The problem has no classes of rows; or k is below 1.
         DataError: A class has fewer than k rows.
     """
-    if problem == "regression":
-        raise OptionError("few_shot draws k rows of each class and regression has none; use max_train instead")
+    if problem not in ("single_label", "multi_label"):
+        raise OptionError(f"few_shot draws k rows of each class and {problem} has none; use max_train instead")
     _positive("few_shot", k)
     rng, labels = generator(seed), column_of(dataset, "label")
     rows = _rows_of(labels)
@@ -229,3 +250,16 @@ def _spare(labels: Sequence[Sequence[int]], size: int, rng: numpy.random.Generat
             left = [n - bit for n, bit in zip(left, labels[row], strict=True)]
             chosen.append(row)
     return chosen
+
+
+def _whole_groups(values: Sequence[Any], size: int, rng: numpy.random.Generator) -> list[int]:
+    """Up to `size` rows, all those of a value or none; at least the smallest group, and never the last one left."""
+    groups: dict[Any, list[int]] = {}
+    for row, value in enumerate(values):
+        groups.setdefault(value, []).append(row)
+    found = list(groups.values())
+    chosen: list[int] = []
+    for index in rng.permutation(len(found)).tolist():
+        if len(chosen) + len(found[index]) <= min(size, len(values) - 1):
+            chosen += found[index]
+    return chosen or (min(found, key=len) if len(found) > 1 else [])

@@ -1,0 +1,144 @@
+"""Text that goes on: a completion of a prompt, or the assistant's last turn of a conversation.
+
+Columns `prompt` (may be empty) and `completion`; or `messages`, each `role` (system, user or assistant) and `content`,
+the last one the assistant's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from adapt.data.columns import all_named, check_characters, first, lists, missing, pair, plain, texts
+from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.table import Table
+from adapt.spec import DataError, Task
+
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
+    ("instruction", "completion"), ("question", "answer"), ("query", "response"), ("query", "answer"),
+)  # fmt: skip
+"""Usual names of prompt and completion, the likeliest first."""
+INPUTS = ("input", "context")
+"""Usual names of what an instruction or a question is about; put below it after an empty line."""
+MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog")
+SPEAKERS = {
+    "system": "system", "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
+}  # fmt: skip
+"""Who speaks, as data sets say it, to the role's name here."""
+
+
+def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
+    """`messages`; or `prompt` and `completion`, and `input` where it is there; or a lone `text`."""
+    found = all_named(table, given)
+    if not {"prompt", "completion", "text"} & found.keys():
+        column = found.get("messages") or _conversations(table)
+        if column is not None:
+            return {"messages": column}
+    if "text" not in found:
+        try:
+            found |= pair(table, found, ("prompt", "completion"), PAIRS)
+        except DataError:
+            lone = first(table, ("text",), found.values())
+            if found or lone is None:
+                raise
+            return {"text": lone}
+        extra = found.get("input") or first(table, INPUTS, found.values())
+        return found | ({"input": extra} if extra else {})
+    return {"text": found["text"]}
+
+
+def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
+    """
+    Raises:
+        DataError: A completion or a turn is missing, empty or not text, or a conversation does not end in an answer.
+    """
+    chosen = find(tables["train"], given)
+    rows: dict[str, Columns] = {}
+    for split, table in tables.items():
+        columns = all_named(table, chosen)
+        if "messages" in columns:
+            rows[split] = {"messages": _messages(table, columns["messages"], answered=True)}
+        elif "text" in columns:
+            rows[split] = {"prompt": [""] * table.rows, "completion": texts(table, columns["text"], "text")}
+        else:
+            completions = texts(table, columns["completion"], "completion")
+            rows[split] = {"prompt": _prompts(table, columns), "completion": completions}
+    return Read("completion", (), rows)
+
+
+def prompts(rows: list[Any]) -> Columns:
+    """Prompts, or conversations."""
+    return {"messages" if rows and isinstance(rows[0], list | tuple) else "prompt": rows}
+
+
+def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
+    """`messages` up to the turn to be answered, or `prompt`."""
+    named = all_named(table, {role: name for role, name in given.items() if role != "completion"})
+    asked = named.get("prompt") or named.get("text")
+    conversations = None if asked else named.get("messages") or _conversations(table)
+    if conversations is not None:
+        return {"messages": _messages(table, conversations, answered=False)}
+    column = asked or first(table, (*(name for name, _ in PAIRS), "text"), named.values())
+    if column is None:
+        raise missing(table, "prompt", "messages")
+    extra = named.get("input") or first(table, INPUTS, [column])
+    return {"prompt": _prompts(table, {"prompt": column, **({"input": extra} if extra else {})})}
+
+
+def _conversations(table: Table) -> str | None:
+    """The column of conversations: lists of dicts under a usual name."""
+    for name in MESSAGES:
+        column = first(table, (name,))
+        if column is not None:
+            value = next((plain(value) for value in table.column(column) if value is not None), None)
+            if isinstance(value, list) and all(isinstance(message, Mapping) for message in value):
+                return column
+    return None
+
+
+def _prompts(table: Table, columns: Mapping[str, str]) -> list[str]:
+    found = texts(table, columns["prompt"], "prompt", empty=True)
+    if "input" not in columns:
+        return found
+    extra = texts(table, columns["input"], "input", empty=True)
+    return [f"{one}\n\n{two}" if two.strip() else one for one, two in zip(found, extra, strict=True)]
+
+
+def _messages(table: Table, column: str, *, answered: bool) -> list[list[dict[str, str]]]:
+    """Conversations with the turn to be learnt (`answered`) or without it."""
+    found = []
+    for row, turns in enumerate(lists(table, column, "messages")):
+        messages = [_message(f"{table.at(row)}, message {n}", turn) for n, turn in enumerate(turns, 1)]
+        if answered and (not messages or messages[-1]["role"] != "assistant"):
+            last = f"the last message is the {messages[-1]['role']}'s" if messages else "there are no messages"
+            raise DataError(f"{table.at(row)}: {last}; end {column!r} with the assistant's, which is what is learnt")
+        if not answered and messages and messages[-1]["role"] == "assistant":
+            messages.pop()
+        if len(messages) < 1 + answered:
+            raise DataError(f"{table.at(row)}: no message to answer in {column!r}; give one before the assistant's")
+        for message in messages:
+            check_characters(table, row, f"column {column!r}", message["content"])
+        found.append(messages)
+    return found
+
+
+def _message(where: str, turn: Any) -> dict[str, str]:
+    if not isinstance(turn, Mapping):
+        raise DataError(f'{where}: {turn!r:.60} is no message; write {{"role": ..., "content": ...}}')
+    speaker = turn.get("role") or turn.get("from")
+    content = turn.get("content") if turn.get("content") is not None else turn.get("value")
+    role = SPEAKERS.get(speaker.casefold()) if isinstance(speaker, str) else None
+    if role is None:
+        raise DataError(f"{where}: role {speaker!r:.40} is unknown; write system, user or assistant")
+    if not isinstance(content, str):
+        raise DataError(f"{where}: content {content!r:.60} is not text; give text")
+    if not content.strip():
+        raise DataError(f"{where}: the content is empty; fill it in or take the row out")
+    return {"role": role, "content": content}
+
+
+FORM = Form(
+    ("completion",), ("prompt", "input", "completion", "messages", "text"), find, read, prompts, inputs,
+)  # fmt: skip

@@ -1,0 +1,55 @@
+"""What every form of data supplies to `adapt.data.load`: which columns it needs, and how they become canonical."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from adapt.data.table import Table
+from adapt.spec import Problem, Task
+
+Columns = dict[str, list[Any]]
+"""Canonical column to its values, one a row."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Options of `adapt.data.load` that a form looks at."""
+
+    problem: Problem | None = None
+    """Overrides what the values suggest."""
+    repair_tags: bool = False
+    """Whether tags that break BIO are mended."""
+    bad_answers: Literal["refuse", "drop"] = "refuse"
+    """What happens to rows whose answer is not where it should be."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The canonical form of all splits that the source has."""
+
+    problem: Problem
+    labels: tuple[str, ...]
+    rows: dict[str, Columns]
+    """Split to canonical columns; a split that cannot be used (labels withheld) is left out."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside results on these rows."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of the rows of one task kind."""
+
+    problems: tuple[Problem, ...]
+    """What it can be."""
+    roles: tuple[str, ...]
+    """What a column can be for; keys of the option `columns`."""
+    find: Callable[[Table, Mapping[str, str]], dict[str, str]]
+    """Role to column: those that the caller named, the others by usual names; raises DataError where one is missing."""
+    read: Callable[[Mapping[str, Table], Mapping[str, str], Wishes], Read]
+    """Check and encode all splits, from the columns that the caller named."""
+    plain: Callable[[list[Any]], Columns]
+    """Columns of rows to be predicted that came as a plain list."""
+    inputs: Callable[[Table, Mapping[str, str], Task], Columns]
+    """Canonical columns of rows to be predicted: those of `read` without labels."""

@@ -1,0 +1,163 @@
+"""Questions whose answer is a part of a context, in the form of SQuAD (Rajpurkar et al. 2016, 2018).
+
+Columns `id`, `question`, `context`, `answer_texts` and `answer_starts`, where `context[start:][:len(text)] == text`
+for each answer; a question without an answer has two empty lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapt.data.columns import all_named, first, missing, plain, texts
+from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.table import Table
+from adapt.spec import DataError, Task
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "question": ("question", "query"),
+    "context": ("context", "passage", "paragraph"),
+    "answers": ("answers", "answer"),
+    "id": ("id", "qid", "question_id"),
+    "answer_start": ("answer_start", "answer_starts"),
+}
+"""Usual names of a column, the likeliest first."""
+_NEEDED = ("question", "context", "answers")
+_SQUAD = '{"text": [...], "answer_start": [...]}'
+
+
+def find(table: Table, given: Mapping[str, str], needed: Sequence[str] = _NEEDED) -> dict[str, str]:
+    """The columns that are needed, and `id` and `answer_start` where they are there."""
+    found = all_named(table, given)
+    for role, usual in NAMES.items():
+        name = found.get(role) or first(table, usual, found.values())
+        if name is not None:
+            found[role] = name
+        elif role in needed:
+            raise missing(table, role)
+    return found
+
+
+def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
+    """
+    Raises:
+        DataError: A row cannot be used, two rows of a split have one id, or an answer is not in its context.
+    """
+    chosen = find(tables["train"], given)
+    rows, notes = {}, []
+    for split, table in tables.items():
+        columns = all_named(table, chosen)
+        found = {"id": _ids(table, columns.get("id"), f"{split}-"), **_questions(table, columns)}
+        starts = table.column(columns["answer_start"]) if "answer_start" in columns else [None] * table.rows
+        found["answer_texts"], found["answer_starts"] = [], []
+        bad: dict[int, str] = {}
+        for row, (value, start) in enumerate(zip(table.column(columns["answers"]), starts, strict=True)):
+            where = f"{table.at(row)}, id {found['id'][row]!r}"
+            answers = _answers(where, columns["answers"], plain(value), plain(start))
+            located = [_locate(found["context"][row], *answer) for answer in answers]
+            reason = next((place for place in located if isinstance(place, str)), None)
+            if reason is not None:
+                bad[row] = f"{where}: {reason}"
+            found["answer_texts"].append([text for text, _ in answers])
+            found["answer_starts"].append(located)
+        if bad and wishes.bad_answers == "refuse":
+            more = f" (and in {len(bad) - 1} more rows)" if len(bad) > 1 else ""
+            raise DataError(
+                f"{next(iter(bad.values()))}{more}; mend it, or pass bad_answers='drop' (--bad-answers drop) "
+                f"to leave such rows out"
+            )
+        if len(bad) == table.rows:
+            raise DataError(f"{table.where}: no row has its answer in its context; the first is {bad[0]}")
+        if bad:
+            notes.append(f"{len(bad)} of {table.rows} {split} rows left out: their answers are not in their contexts")
+        rows[split] = {name: [v for row, v in enumerate(values) if row not in bad] for name, values in found.items()}
+    return Read("answers", (), rows, tuple(notes))
+
+
+def pairs(rows: list[Any]) -> Columns:
+    """Pairs of a question and its context."""
+    for row, both in enumerate(rows):
+        if not isinstance(both, list | tuple) or len(both) != 2:
+            raise DataError(f"the questions, row {row + 1}: not a pair (question, context); give two texts a row")
+    return {"question": [both[0] for both in rows], "context": [both[1] for both in rows]}
+
+
+def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
+    """`id`, `question` and `context`."""
+    columns = find(table, {role: given[role] for role in ("id", "question", "context") if role in given}, _NEEDED[:2])
+    return {"id": _ids(table, columns.get("id"), ""), **_questions(table, columns)}
+
+
+def _questions(table: Table, columns: Mapping[str, str]) -> Columns:
+    return {role: texts(table, columns[role], role) for role in ("question", "context")}
+
+
+def _ids(table: Table, column: str | None, prefix: str) -> list[str]:
+    """The ids of the rows; without a column, their numbers behind a prefix."""
+    if column is None:
+        return [f"{prefix}{row + 1}" for row in range(table.rows)]
+    seen: dict[str, int] = {}
+    for row, value in enumerate(table.column(column)):
+        if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+            raise DataError(f"{table.at(row)}: {value!r:.60} is no id; give a text or an integer in {column!r}")
+        if str(value) in seen:
+            raise DataError(
+                f"{table.at(row)}: id {value!r} is that of {table.at(seen[str(value)])} too; give each row its own"
+            )
+        seen[str(value)] = row
+    return list(seen)
+
+
+def _answers(where: str, column: str, value: Any, start: Any) -> list[tuple[str, int | None]]:
+    """Texts and starts, which are None where they are not said, of any of the forms that answers come in."""
+    if isinstance(value, Mapping) and "text" in value:
+        found, starts = value["text"], value.get("answer_start", value.get("start"))
+    elif isinstance(value, list) and value and all(isinstance(answer, Mapping) for answer in value):
+        found = [answer.get("text") for answer in value]
+        starts = [answer.get("answer_start", answer.get("start")) for answer in value]
+    else:
+        found, starts = value, start
+    found, starts = plain(found), plain(starts)
+    found = [found] if isinstance(found, str) else found
+    if starts is None or starts == "":
+        starts = [None] * len(found) if isinstance(found, list) else []
+    starts = [starts] if isinstance(starts, int | float | str) else starts
+    if not isinstance(found, list) or not isinstance(starts, list) or not all(isinstance(t, str) for t in found):
+        raise DataError(
+            f"{where}: column {column!r} holds {value!r:.60}, not answers; write {_SQUAD}, both lists empty where "
+            f"there is no answer (where answers are no parts of the context, the kind is seq2seq or causal_lm)"
+        )
+    if len(found) != len(starts):
+        raise DataError(f"{where}: {len(found)} answer texts and {len(starts)} starts; give one start for each text")
+    if not all(text.strip() for text in found):
+        raise DataError(f"{where}: an answer is empty; write {_SQUAD} with both lists empty where there is no answer")
+    return [(text, _start(where, start)) for text, start in zip(found, starts, strict=True)]
+
+
+def _start(where: str, start: Any) -> int | None:
+    if isinstance(start, str) and start.strip().isdecimal():  # from CSV
+        return int(start)
+    if isinstance(start, float) and start.is_integer():  # from a column of a DataFrame with a hole
+        return int(start)
+    if start is None or (isinstance(start, int) and not isinstance(start, bool)):
+        return start
+    raise DataError(f"{where}: {start!r:.40} is no start of an answer; give its position in characters from 0")
+
+
+def _locate(context: str, text: str, start: int | None) -> int | str:
+    """Where the answer starts, or why it is not there."""
+    if start is not None and start >= 0 and context.startswith(text, start):
+        return start
+    places = [i for i in range(len(context)) if context.startswith(text, i)]
+    if start is None and len(places) == 1:
+        return places[0]
+    elsewhere = {0: "it occurs nowhere in it", 1: f"it occurs once, at {places[0] if places else None}"}.get(
+        len(places), f"it occurs {len(places)} times"
+    )
+    if start is None:
+        return f"no start is given for answer {text!r:.60} in its context, and {elsewhere}"
+    there = context[max(start, 0) : max(start, 0) + len(text)]
+    return f"answer {text!r:.60} is not at character {start} of its context ({there!r:.60} is); {elsewhere}"
+
+
+FORM = Form(("answers",), tuple(NAMES), find, read, pairs, inputs)

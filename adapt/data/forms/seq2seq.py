@@ -1,0 +1,99 @@
+"""A text made of another text: translation, summarisation, text from data.
+
+Columns `source`, `target` and `references`, all the texts that count as right, the target among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from adapt.data.columns import all_named, first, missing, pair, plain, texts
+from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.table import Table, listing
+from adapt.spec import DataError, OptionError, Task
+
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("source", "target"), ("document", "summary"), ("article", "highlights"), ("article", "summary"),
+    ("dialogue", "summary"), ("text", "summary"), ("src", "tgt"), ("input_text", "target_text"),
+    ("meaning_representation", "human_reference"), ("input", "output"),
+)  # fmt: skip
+"""Usual names of the two columns, the likeliest first."""
+REFERENCES = ("references", "refs")
+
+
+def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
+    """Source and target."""
+    table = _by_language(table, given)
+    found = all_named(table, {role: name for role, name in given.items() if role != "references"})
+    return pair(table, found, ("source", "target"), PAIRS)
+
+
+def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
+    """
+    Raises:
+        DataError: A source, a target or a reference is missing, empty or not text.
+    """
+    chosen = find(tables["train"], given)
+    usual = (given["references"],) if "references" in given else REFERENCES
+    if "references" in given and not any(first(table, usual) for table in tables.values()):
+        all_named(tables["train"], {"references": given["references"]})
+    rows = {}
+    for split, table in tables.items():
+        references = first(table, usual)  # often only held-out splits have them
+        given_ones = table.column(references) if references else [None] * table.rows
+        table = _by_language(table, given)
+        columns = all_named(table, chosen)
+        found: Columns = {role: texts(table, columns[role], role) for role in ("source", "target")}
+        pairs = enumerate(zip(found["target"], given_ones, strict=True))
+        found["references"] = [_references(table, row, target, plain(value)) for row, (target, value) in pairs]
+        rows[split] = found
+    return Read("text", (), rows)
+
+
+def sources(rows: list[Any]) -> Columns:
+    """Texts."""
+    return {"source": rows}
+
+
+def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
+    """`source`."""
+    table = _by_language(table, given)
+    named = all_named(table, {role: name for role, name in given.items() if role == "source"})
+    column = named.get("source") or first(table, (name for name, _ in PAIRS))
+    if column is None:
+        raise missing(table, "source")
+    return {"source": texts(table, column, "source")}
+
+
+def _by_language(table: Table, given: Mapping[str, str]) -> Table:
+    """A table whose column `translation` holds dicts of languages, as one with a column for each language.
+
+    Raises:
+        OptionError: It is not said which language is the source.
+    """
+    column = first(table, ("translation",))
+    values = table.column(column) if column else []
+    if not values or not all(isinstance(value, Mapping) for value in values):
+        return table
+    languages = tuple(dict.fromkeys(language for value in values for language in value))
+    if "source" not in given:
+        example = dict(zip(("source", "target"), languages, strict=False))
+        raise OptionError(
+            f"{table.where}: column {column!r} holds the languages {listing(languages)}; say which is which, as in "
+            f"columns={example}"
+        )
+    return replace(table, names=languages, column=lambda name: [value.get(name) for value in values], classes={})
+
+
+def _references(table: Table, row: int, target: str, value: Any) -> list[str]:
+    references = [] if value is None or value == "" else [value] if isinstance(value, str) else value
+    if not isinstance(references, list) or not all(isinstance(text, str) and text.strip() for text in references):
+        raise DataError(
+            f"{table.at(row)}: references {value!r:.60} are not texts; give a list of texts, none of them empty"
+        )
+    return references if target in references else [target, *references]
+
+
+FORM = Form(("text",), ("source", "target", "references"), find, read, sources, inputs)

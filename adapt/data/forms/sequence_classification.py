@@ -1,0 +1,125 @@
+"""A label (or several, or a number) for a text or a pair of texts.
+
+Columns `text`, for pairs `text_pair`, and `label`: an int (index into the label names), a list of 0 and 1 (one for
+each name), or a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from adapt.data import labels
+from adapt.data.columns import all_named, first, missing, texts
+from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.table import Table, listing
+from adapt.spec import DataError, OptionError, Task
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "text": (
+        "text", "sentence", "content", "review", "document", "utterance", "comment", "tweet", "message",
+        "query", "body", "question", "description", "title",
+    ),
+    "label": (
+        "label", "labels", "class", "category", "intent", "sentiment", "emotion", "topic", "target", "score",
+        "rating", "stars", "similarity_score", "similarity", "is_duplicate", "gold_label",
+    ),
+}  # fmt: skip
+"""Usual names of a column, the likeliest first; upper and lower case are the same."""
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+    ("question", "sentence"), ("question", "passage"), ("question", "context"), ("query", "passage"),
+    ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"),
+)  # fmt: skip
+"""Usual names of the two columns of a pair; looked for before single texts."""
+PLAIN_LABELS = ("label", "labels", "gold_label", "class", "intent", "sentiment")
+"""Names that a label has and metadata have not: beside a text, one of them makes a classification of any table."""
+
+
+def find(table: Table, given: Mapping[str, str], *, pair: bool | None = None, labelled: bool = True) -> dict[str, str]:
+    """The columns named, or else found by their usual names.
+
+    Naming `text` without `text_pair` asks for single texts. `pair` says how many texts are needed; None
+    takes what the table has.
+
+    Raises:
+        DataError: A column named does not exist, or none has a usual name.
+    """
+    named = all_named(table, given)
+    label = named.get("label") or (first(table, NAMES["label"], named.values()) if labelled else None)
+    taken = [*named.values(), *([label] if label else [])]
+    one, two = named.get("text"), named.get("text_pair")
+    if one is None and two is None:
+        there = ((first(table, (x,), taken), first(table, (y,), taken)) for x, y in PAIRS)
+        one, two = next((both for both in there if all(both)), (None, None))
+        if two and pair is False:
+            raise DataError(
+                f"{table.where}: one text a row is needed and there are two, {one!r} and {two!r}; "
+                f"name the column with the option text, or give single texts"
+            )
+    one = one or first(table, (*NAMES["text"], *(x for x, _ in PAIRS if two)), taken)
+    needed = {"text": one, **({"text_pair": two} if pair else {}), **({"label": label} if labelled else {})}
+    role = next((role for role, name in needed.items() if name is None), None)
+    if role is not None:
+        raise missing(table, role)
+    if pair is False:
+        two = None
+    found = {"text": one, "text_pair": two, "label": label if labelled else None}
+    used = {role: name for role, name in found.items() if name}
+    if len(set(used.values())) < len(used):
+        raise OptionError(
+            f"{table.where}: one column cannot be two of text, text_pair and label (got {list(used.values())})"
+        )
+    return used
+
+
+def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
+    """
+    Raises:
+        DataError: A column, row or label cannot be used.
+        OptionError: The problem asked for does not fit the labels.
+    """
+    tables = dict(tables)
+    chosen = {"train": find(tables["train"], given)}
+    for split in [split for split in tables if split != "train"]:
+        chosen[split] = all_named(tables[split], chosen["train"])
+        if labels.withheld(tables[split], chosen[split]["label"], tables["train"], chosen["train"]["label"]):
+            del tables[split], chosen[split]
+    rows = {split: _texts(table, chosen[split]) for split, table in tables.items()}
+    _refuse_numbers(tables["train"], chosen["train"])
+    problem, names, encoded = labels.encode(tables, {s: chosen[s]["label"] for s in tables}, wishes.problem)
+    return Read(problem, names, {split: {**rows[split], "label": encoded[split]} for split in tables})
+
+
+def plain(rows: list[Any]) -> Columns:
+    """Texts, or pairs of texts."""
+    if not rows or not isinstance(rows[0], list | tuple):
+        return {"text": rows}
+    for row, both in enumerate(rows):
+        if not isinstance(both, list | tuple) or len(both) != 2:
+            raise DataError(f"the texts, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
+    return {"text": [both[0] for both in rows], "text_pair": [both[1] for both in rows]}
+
+
+def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
+    """`text` and, where the task has pairs, `text_pair`."""
+    named = {role: name for role, name in given.items() if role != "label"}
+    return _texts(table, find(table, named, pair=task.pair, labelled=False))
+
+
+def _texts(table: Table, chosen: Mapping[str, str]) -> Columns:
+    return {role: texts(table, chosen[role], role) for role in ("text", "text_pair") if role in chosen}
+
+
+def _refuse_numbers(table: Table, chosen: Mapping[str, str]) -> None:
+    """Raise where every text of an untyped table is a number: the column chosen is the wrong one."""
+    for role in ("text", "text_pair"):
+        name = chosen.get(role)
+        if table.untyped and name and all(labels.NUMBER.fullmatch(value) for value in table.column(name)):
+            raise DataError(
+                f"{table.where}: column {name!r} holds numbers, not text; "
+                f"name another with the option {role} (columns: {listing(table.names)})"
+            )
+
+
+FORM = Form(("single_label", "multi_label", "regression"), ("text", "text_pair", "label"), find, read, plain, inputs)

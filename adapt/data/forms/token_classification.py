@@ -1,0 +1,194 @@
+"""A tag for each word of a sentence: named entities in BIO tags (Ramshaw & Marcus 1995), parts of speech.
+
+Columns `tokens`, the words, and `tags`, indices into the tag names. The problem is `spans` where every tag of train is
+`O`, `B-x` or `I-x`, else `tags`. The names of `spans` are `O`, then the others in alphabetical order; those of `tags`
+are in alphabetical order, or as the data set declares them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapt.data.columns import all_named, check_characters, first, lists, missing
+from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.table import Table, listing
+from adapt.spec import DataError, OptionError, Task
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "tokens": ("tokens", "words"),
+    "tags": (
+        "tags", "ner_tags", "ner", "labels", "ner_labels", "word_labels", "upos", "pos_tags", "pos", "xpos",
+        "chunk_tags", "slots",
+    ),
+}  # fmt: skip
+"""Usual names of a column, the likeliest first."""
+_BIO = re.compile(r"O|[BI]-.+")
+_OTHER_SCHEMES = re.compile(r"O|[BIESLUM]-.+")
+
+
+def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
+    """The columns of words and of tags."""
+    found = all_named(table, given)
+    for role, usual in NAMES.items():
+        name = found.get(role) or first(table, usual, found.values())
+        if name is None:
+            raise missing(table, role)
+        found[role] = name
+    return {role: found[role] for role in NAMES}
+
+
+def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
+    """
+    Raises:
+        DataError: A word, tag or row cannot be used, a tag breaks BIO, or a tag is not in train.
+    """
+    chosen = find(tables["train"], given)
+    columns = {split: all_named(table, chosen) for split, table in tables.items()}
+    tokens = {split: _tokens(table, columns[split]["tokens"]) for split, table in tables.items()}
+    tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
+    train = {tag for row in tags["train"] for tag in row}
+    bio = all(map(_BIO.fullmatch, train)) and train != {"O"}
+    problem = wishes.problem or ("spans" if bio else "tags")
+    notes = []
+    if problem == "spans":
+        if not bio:
+            odd = sorted(tag for tag in train if not _BIO.fullmatch(tag))
+            raise OptionError(
+                f"{tables['train'].where}: problem='spans' needs the tags O, B-x and I-x, and there are "
+                f"{listing(odd, 5) or 'none but O'}; convert them, or pass problem='tags'"
+            )
+        mended = sum(_check_bio(table, tokens[s], tags[s], wishes.repair_tags) for s, table in tables.items())
+        if mended:
+            notes.append(f"{mended} I- tags that continued no span were made B-")
+        train = {tag for row in tags["train"] for tag in row}
+        extra = _only_continued(tags, train)
+        notes += [f"tag {tag!r} ({n} words) is not in train, where {'B' + tag[1:]!r} is" for tag, n in extra.items()]
+        names: Sequence[str] = ["O", *sorted({*train, *extra} - {"O"})]
+    else:
+        if not bio and all(map(_OTHER_SCHEMES.fullmatch, train)) and "O" in train and len(train) > 1:
+            notes.append("tags look like spans in another scheme than BIO and are scored as tags; convert them to BIO")
+        names = _in_order(train, tables["train"].classes.get(columns["train"]["tags"]))
+    if len(names) < 2:
+        raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
+    index = {name: i for i, name in enumerate(names)}
+    known = index.keys() if problem == "spans" else train
+    for split, table in tables.items():
+        _refuse_unseen(table, split, tokens[split], tags[split], known)
+    encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
+    rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
+    return Read(problem, tuple(names), rows, tuple(notes))
+
+
+def plain(rows: list[Any]) -> Columns:
+    """Lists of words."""
+    return {"tokens": rows}
+
+
+def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
+    """`tokens`."""
+    named = all_named(table, {role: name for role, name in given.items() if role == "tokens"})
+    column = named.get("tokens") or first(table, NAMES["tokens"])
+    if column is None:
+        raise missing(table, "tokens")
+    return {"tokens": _tokens(table, column)}
+
+
+def _word(table: Table, row: int, words: Sequence[Any], position: int) -> str:
+    """What an error calls a word."""
+    return f"{table.at(row)}, word {position + 1} ({words[position]!r:.40})"
+
+
+def _tokens(table: Table, column: str) -> list[list[str]]:
+    values = lists(table, column, "tokens")
+    for row, words in enumerate(values):
+        if not words:
+            raise DataError(f"{table.at(row)}: column {column!r} holds no word; take the row out")
+        for position, word in enumerate(words):
+            if not isinstance(word, str):
+                raise DataError(f"{_word(table, row, words, position)}: not text; give every word as text")
+            if not word.strip():
+                raise DataError(f"{_word(table, row, words, position)}: the word is empty; take it and its tag out")
+            check_characters(table, row, f"column {column!r}", word)
+    return values
+
+
+def _tags(table: Table, column: str, tokens: Sequence[Sequence[str]]) -> list[list[str]]:
+    values = lists(table, column, "tags")
+    classes = table.classes.get(column)
+    found = []
+    for row, (words, tags) in enumerate(zip(tokens, values, strict=True)):
+        if len(words) != len(tags):
+            raise DataError(
+                f"{table.at(row)}: {len(words)} tokens and {len(tags)} tags in column {column!r}; "
+                f"give one tag for each token"
+            )
+        found.append([_tag(table, row, words, position, tag, classes) for position, tag in enumerate(tags)])
+    return found
+
+
+def _tag(table: Table, row: int, words: Sequence[str], position: int, tag: Any, classes: Sequence[str] | None) -> str:
+    if isinstance(tag, int) and not isinstance(tag, bool):
+        if classes is None and tag >= 0:
+            return str(tag)
+        if classes is not None and 0 <= tag < len(classes):
+            return classes[tag]
+    if not isinstance(tag, str) or not tag.strip():
+        wanted = "its name" if classes is None else f"its name or its index among the {len(classes)} tag names"
+        raise DataError(f"{_word(table, row, words, position)}: {tag!r:.40} is no tag; give {wanted}")
+    check_characters(table, row, "a tag", tag)
+    return tag.strip()
+
+
+def _check_bio(table: Table, tokens: list[list[str]], tags: list[list[str]], repair: bool) -> int:
+    """Find every I- tag that continues no span of its type; mend it where that is asked for, and say how many."""
+    bad = [
+        (row, position)
+        for row, names in enumerate(tags)
+        for position, tag in enumerate(names)
+        if tag.startswith("I-") and (position == 0 or names[position - 1] not in (tag, f"B{tag[1:]}"))
+    ]
+    if bad and not repair:
+        row, position = bad[0]
+        tag = tags[row][position]
+        before = f"follows {tags[row][position - 1]!r}" if position else "is the first"
+        more = f" (and {len(bad) - 1} more such tags)" if len(bad) > 1 else ""
+        raise DataError(
+            f"{_word(table, row, tokens[row], position)}: tag {tag!r} {before} and so continues no span{more}; "
+            f"mend it, or pass repair_tags=True (--repair-tags) to make it {'B' + tag[1:]!r}"
+        )
+    for row, position in bad:
+        tags[row][position] = f"B{tags[row][position][1:]}"
+    return len(bad)
+
+
+def _only_continued(tags: Mapping[str, list[list[str]]], train: set[str]) -> dict[str, int]:
+    """I- tags, with their number, that only other splits have, of types whose B- tag train has.
+
+    A type of which train happens to have only spans of one word is known to a model that scores span by span.
+    """
+    others = Counter(tag for split, rows in tags.items() if split != "train" for row in rows for tag in row)
+    return {
+        tag: n for tag, n in sorted(others.items()) if tag not in train and tag[0] == "I" and f"B{tag[1:]}" in train
+    }
+
+
+def _in_order(tags: set[str], declared: Sequence[str] | None) -> Sequence[str]:
+    if declared is not None and tags <= set(declared):
+        return declared
+    return sorted(tags, key=lambda tag: (not tag.isdigit(), int(tag) if tag.isdigit() else 0, tag))
+
+
+def _refuse_unseen(table: Table, split: str, tokens: list[list[str]], tags: list[list[str]], known: Any) -> None:
+    for row, names in enumerate(tags):
+        for position, tag in enumerate(names):
+            if tag not in known:
+                raise DataError(
+                    f"{_word(table, row, tokens[row], position)}: tag {tag!r} is in {split} but not in train; "
+                    f"add examples of it to train, or take its rows out of {split}"
+                )
+
+
+FORM = Form(("spans", "tags"), ("tokens", "tags"), find, read, plain, inputs)

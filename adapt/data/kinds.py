@@ -1,0 +1,132 @@
+"""Which task kind a data set is for: by name, or by its columns."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from adapt.data.columns import first
+from adapt.data.forms import FORMS
+from adapt.data.forms.sequence_classification import NAMES, PAIRS, PLAIN_LABELS
+from adapt.data.table import Table, listing, nearest
+from adapt.spec import DataError, OptionError, Problem
+
+ALIASES: dict[str, tuple[str, Problem | None]] = {
+    "classification": ("sequence_classification", None),
+    "regression": ("sequence_classification", "regression"),
+    "ner": ("token_classification", "spans"),
+    "pos": ("token_classification", "tags"),
+    "tagging": ("token_classification", None),
+    "qa": ("question_answering", None),
+    "translation": ("seq2seq", None),
+    "summarisation": ("seq2seq", None),
+    "summarization": ("seq2seq", None),
+    "data_to_text": ("seq2seq", None),
+    "instructions": ("causal_lm", None),
+    "dialogue": ("causal_lm", None),
+}
+"""Short name to kind, and to the problem where the name tells it."""
+PREFERRED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ner": ("tags", ("ner_tags", "ner")),
+    "pos": ("tags", ("upos", "pos_tags", "pos", "xpos")),
+}
+"""Short name to a role and to the columns that it means, where a table holds several that would do."""
+
+
+def resolve(kind: str | None, problem: Problem | None) -> tuple[str | None, Problem | None]:
+    """Kind and problem from what the caller gave; the kind is None where the columns must tell it.
+
+    Raises:
+        OptionError: One of them is unknown, or they do not go together.
+    """
+    found = kind
+    if kind is not None and kind not in FORMS:
+        if kind not in ALIASES:
+            known = [*FORMS, *ALIASES]
+            raise OptionError(f"kind={kind!r} is unknown{nearest(str(kind), known)}; choose one of {', '.join(known)}")
+        found, known_problem = ALIASES[kind]
+        problem = problem or known_problem
+    if problem is None:
+        return found, None
+    of = next((name for name, form in FORMS.items() if problem in form.problems), None)
+    if of is None or (found is not None and found != of):
+        allowed = FORMS[found].problems if found else [p for form in FORMS.values() for p in form.problems]
+        raise OptionError(
+            f"problem={problem!r} is unknown{f' for {found}' if found else ''}; choose one of {', '.join(allowed)}"
+        )
+    return of, problem
+
+
+def given_roles(
+    columns: Mapping[str, str] | None, own: Mapping[str, str | None] = MappingProxyType({})
+) -> dict[str, str]:
+    """Role to column from the option `columns` and from the options that name one column each.
+
+    Raises:
+        OptionError: It is no mapping of names, or two options name a column for one role.
+    """
+    given = dict(columns or {}) if isinstance(columns, Mapping | None) else None
+    if given is None or not all(isinstance(role, str) and isinstance(name, str) for role, name in given.items()):
+        raise OptionError(f"columns={columns!r}: give a dict of what a column is for to its name")
+    for role, name in own.items():
+        if name is not None and given.setdefault(role, name) != name:
+            raise OptionError(f"{role}={name!r}, and columns say {given[role]!r}; give one of them")
+    return given
+
+
+def prefer(table: Table, kind: str | None, given: Mapping[str, str]) -> dict[str, str]:
+    """The columns that the caller named, and those that the short name of the kind means."""
+    role, usual = PREFERRED.get(str(kind), ("", ()))
+    column = first(table, usual, given.values())
+    return {role: column, **given} if column else dict(given)
+
+
+def check_roles(kind: str, given: Mapping[str, str]) -> None:
+    """
+    Raises:
+        OptionError: A column is named for what rows of this kind do not have.
+    """
+    roles = FORMS[kind].roles
+    for role in given:
+        if role not in roles:
+            raise OptionError(
+                f"columns: {kind} has no {role!r}{nearest(role, roles)}; name columns for {', '.join(roles)}"
+            )
+
+
+def detect(table: Table, given: Mapping[str, str]) -> str:
+    """The kind that the columns tell.
+
+    A text with a label under one of its plain names is a classification whatever else is there. After that the forms
+    are tried in order, and what fits none of them is a classification too.
+
+    Args:
+        table: The training rows.
+        given: Role to column, as the caller named them.
+
+    Raises:
+        OptionError: The roles are those of no kind.
+    """
+    kinds = [kind for kind, form in FORMS.items() if set(given) <= set(form.roles)]
+    if not kinds:
+        every = dict.fromkeys(role for form in FORMS.values() for role in form.roles)
+        unknown = next((role for role in given if role not in every), None)
+        raise OptionError(
+            f"columns: there is no {unknown!r}{nearest(unknown, list(every))}; name columns for {', '.join(every)}"
+            if unknown
+            else f"columns: no kind has {listing(list(given))} together; name the kind with the option kind"
+        )
+    if "sequence_classification" in kinds and (given or _plainly_labelled(table)):
+        return "sequence_classification"
+    for kind in kinds:
+        with contextlib.suppress(DataError):
+            if kind != "sequence_classification" and "text" not in FORMS[kind].find(table, given):
+                return kind  # a lone text is for a causal LM only where that is asked for
+    return kinds[0]
+
+
+def _plainly_labelled(table: Table) -> bool:
+    one_of = (*NAMES["text"], *(name for both in PAIRS for name in both))
+    label = first(table, PLAIN_LABELS)
+    return label is not None and first(table, one_of, [label]) is not None

@@ -1,0 +1,46 @@
+"""The nested JSON of SQuAD (Rajpurkar et al. 2016; with unanswerable questions, 2018) as flat rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adapt.data.table import Table
+from adapt.spec import DataError
+
+_COLUMNS = ("id", "title", "question", "context", "answers")
+
+
+def is_squad(document: Any) -> bool:
+    """Whether a JSON document has articles with paragraphs."""
+    articles = document.get("data") if isinstance(document, dict) else None
+    return isinstance(articles, list) and all(isinstance(a, dict) and "paragraphs" in a for a in articles)
+
+
+def read_squad(path: Path, document: Any) -> Table:
+    """A row for each question, in order; where `is_impossible` is true, it has no answer.
+
+    Raises:
+        DataError: A paragraph or a question lacks a field.
+    """
+    rows = list(_rows(path, document))
+    return Table(str(path), _COLUMNS, len(rows), lambda name: [row[name] for row in rows])
+
+
+def _rows(path: Path, document: Any) -> Iterator[dict[str, Any]]:
+    for number, article in enumerate(document["data"], 1):
+        for n, paragraph in enumerate(article["paragraphs"], 1):
+            where = f"{path}, article {number}, paragraph {n}"
+            try:
+                for question in paragraph["qas"]:
+                    answers = [] if question.get("is_impossible") else question["answers"]
+                    yield {
+                        "id": question["id"],
+                        "title": article.get("title"),
+                        "question": question["question"],
+                        "context": paragraph["context"],
+                        "answers": answers,
+                    }
+            except (KeyError, TypeError, AttributeError) as error:
+                raise DataError(f"{where}: not as SQuAD has it ({error!r}); write id, question and answers") from error

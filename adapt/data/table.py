@@ -1,0 +1,59 @@
+"""`Table`: columns that know where each row stood; and the words that errors about them use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapt.spec import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length from one file or object, read when asked for."""
+
+    where: str
+    """What an error calls it: the file as the caller named it, or a description of the object."""
+    names: tuple[str, ...]
+    """Column names in order."""
+    rows: int
+    """Number of rows."""
+    column: Callable[[str], list[Any]]
+    """The values of one column, one a row, None where missing."""
+    lines: Sequence[int] | None = None
+    """Line of a text file, from 1, at which each row starts; None where there are no lines."""
+    untyped: bool = False
+    """Whether every value is a string because the format (CSV, TSV) has no other type."""
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column to class names, where the column holds indices of named classes."""
+
+    def at(self, row: int) -> str:
+        """What an error calls the row at this position (from 0)."""
+        return f"{self.where}, " + (f"line {self.lines[row]}" if self.lines else f"row {row + 1}")
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """A hint for an error message: `; did you mean 'x'?`, or nothing."""
+    folded = {n.casefold(): n for n in names}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {folded[found[0]]!r}?" if found else ""
+
+
+def listing(names: Sequence[str], limit: int = 20) -> str:
+    """Quoted names for an error message, cut after `limit`."""
+    shown = ", ".join(repr(n) for n in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Names of the classes of every `ClassLabel` column, and of lists of them."""
+    inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
+    return {name: tuple(f.names) for name, f in inner.items() if type(f).__name__ == "ClassLabel"}
+
+
+def no_duplicates(names: Sequence[str], where: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{where}: two columns are named {twice!r}; rename one (columns: {listing(names)})")
