@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from adapt.spec import Task
+
 if TYPE_CHECKING:
     import datasets
     import torch
@@ -23,6 +25,9 @@ class Kind(Protocol):
 
     notes: list[str]
     """What a reader of the result must be told; filled by `encode`."""
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """Bind the kind to a task and its tokenizer."""
 
     @classmethod
     def selection(cls, metric: str) -> str | None:

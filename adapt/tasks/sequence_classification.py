@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.metrics import METRICS, score
-from adapt.spec import AdaptError, Diverged, OptionError, Task
+from adapt.metrics import score
+from adapt.spec import OptionError, Task
 from adapt.tasks.kind import Example
+from adapt.tasks.tokens import (
+    TOKEN_FIELDS,
+    check_finite_tensors,
+    check_metric,
+    check_padding,
+    model_inputs,
+    token_tensors,
+)
 
 if TYPE_CHECKING:
     import datasets
     import torch
     from torch import nn
-
-_TOKEN_FIELDS = ("input_ids", "token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,7 @@ class SequenceClassification:
         Raises:
             OptionError: The metric or the class weighting does not go with the problem.
         """
-        if task.metric not in METRICS[task.problem]:
-            raise OptionError(
-                f"Metric '{task.metric}' does not go with {task.problem}; choose one of "
-                f"{', '.join(METRICS[task.problem])}."
-            )
+        check_metric(task)
         if task.problem == "regression" and task.class_weights != "none":
             raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
         self.task = task
@@ -62,15 +64,14 @@ class SequenceClassification:
         Raises:
             AdaptError: The tokenizer has no padding token.
         """
-        if self.tokenizer.pad_token_id is None:
-            raise AdaptError("The tokenizer has no padding token, which batches need; set one and save it.")
+        check_padding(self.tokenizer)
         if not len(rows):
             return []
         columns = [list(rows["text"])]
         if self.task.pair:
             columns.append(list(rows["text_pair"]))
         tokens = self.tokenizer(*columns, truncation=True, max_length=self.task.max_length)
-        fields = [name for name in _TOKEN_FIELDS if name in tokens]
+        fields = [name for name in TOKEN_FIELDS if name in tokens]
         examples: list[Example] = [{name: tokens[name][i] for name in fields} for i in range(len(tokens["input_ids"]))]
         if "label" in rows.column_names:
             for example, label in zip(examples, rows["label"], strict=True):
@@ -106,23 +107,7 @@ class SequenceClassification:
         """Rows padded on the tokenizer's side to the longest: (batch, length) each; `labels` (batch, ...)."""
         import torch
 
-        length = max(len(example["input_ids"]) for example in examples)
-        left = self.tokenizer.padding_side == "left"
-        padding = {
-            "input_ids": self.tokenizer.pad_token_id,
-            "token_type_ids": self.tokenizer.pad_token_type_id,
-        }
-
-        def pad(values: list[int], fill: int) -> list[int]:
-            extra = [fill] * (length - len(values))
-            return extra + values if left else values + extra
-
-        batch = {
-            name: torch.tensor([pad(example[name], padding[name]) for example in examples])
-            for name in _TOKEN_FIELDS
-            if name in examples[0]
-        }
-        batch["attention_mask"] = torch.tensor([pad([1] * len(e["input_ids"]), 0) for e in examples])
+        batch = token_tensors(self.tokenizer, examples, left=self.tokenizer.padding_side == "left")
         if "label" in examples[0]:
             dtype = torch.long if self.task.problem == "single_label" else torch.float32
             batch["labels"] = torch.tensor([example["label"] for example in examples], dtype=dtype)
@@ -150,7 +135,7 @@ class SequenceClassification:
 
     @staticmethod
     def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
+        return model(**model_inputs(batch)).logits.float()
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """All metrics of the problem (`adapt.metrics.METRICS`).
@@ -158,10 +143,7 @@ class SequenceClassification:
         Raises:
             Diverged: An output is not finite.
         """
-        import torch
-
-        if not torch.stack(list(outputs)).isfinite().all():
-            raise Diverged("the model's outputs are not finite; lower the learning rate")
+        check_finite_tensors(outputs)
         return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:

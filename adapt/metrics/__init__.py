@@ -1,0 +1,147 @@
+"""Local metric modules for `evaluate`: the same classes as on the hub, with no code fetched at run time.
+
+`evaluate.load("accuracy")` downloads a module from the hub; these are subclasses of `evaluate.Metric` in this
+package, computed by scikit-learn, scipy, seqeval, sacrebleu and rouge-score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from adapt.metrics import numbers, spans, texts
+from adapt.spec import OptionError, Problem
+
+METRICS: dict[Problem, tuple[str, ...]] = {
+    "single_label": ("accuracy", "macro_f1", "mcc"),
+    "multi_label": ("macro_f1", "micro_f1", "exact_match"),
+    "regression": ("spearman", "pearson", "mse"),
+    "spans": ("span_f1", "span_precision", "span_recall", "token_accuracy"),
+    "tags": ("token_accuracy", "macro_f1"),
+    "answers": ("answer_f1", "answer_exact_match"),
+    "text": ("chrf", "bleu", "rouge_l", "text_exact_match", "loss", "perplexity"),
+    "completion": ("perplexity", "loss", "text_exact_match", "chrf", "rouge_l"),
+}
+"""Metrics of each problem; the first chooses the epoch unless another is asked for."""
+
+LOWER_IS_BETTER = frozenset({"mse", "loss", "perplexity"})
+LOSSES = ("loss", "perplexity")
+"""Metrics of what a model says of the true text; the others of `text` and `completion` judge a generated one."""
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """How a metric is computed, and of what: type of one prediction and of one reference."""
+
+    compute: Callable[[Any, Any], float]
+    prediction: Literal["int32", "float64", "string", "strings"]
+    reference: Literal["int32", "float64", "string", "strings"]
+    description: str
+
+
+_MEASURES: dict[str, _Measure] = {
+    "accuracy": _Measure(numbers.accuracy, "int32", "int32", "Share of rows whose class is right."),
+    "macro_f1": _Measure(numbers.f1("macro"), "int32", "int32", "F1 of each class, averaged without weights."),
+    "micro_f1": _Measure(numbers.f1("micro"), "int32", "int32", "F1 over all decisions together."),
+    "exact_match": _Measure(numbers.accuracy, "int32", "int32", "Share of rows whose labels are all right."),
+    "mcc": _Measure(numbers.mcc, "int32", "int32", "Matthews correlation coefficient (Matthews 1975)."),
+    "pearson": _Measure(
+        numbers.correlation("pearson"), "float64", "float64", "Pearson's correlation; 0 where one side is constant."
+    ),
+    "spearman": _Measure(
+        numbers.correlation("spearman"),
+        "float64",
+        "float64",
+        "Spearman's rank correlation; 0 where one side is constant.",
+    ),
+    "mse": _Measure(numbers.mse, "float64", "float64", "Mean squared error."),
+    "token_accuracy": _Measure(numbers.accuracy, "int32", "int32", "Share of words whose tag is right."),
+    "span_f1": _Measure(spans.f1, "strings", "strings", "F1 of whole spans in BIO tags over all rows together."),
+    "span_precision": _Measure(spans.precision, "strings", "strings", "Share of the predicted spans that are right."),
+    "span_recall": _Measure(spans.recall, "strings", "strings", "Share of the true spans that are found."),
+    "answer_f1": _Measure(
+        texts.answer_f1, "string", "strings", "F1 of the answer's words (Rajpurkar et al. 2016), the best reference's."
+    ),
+    "answer_exact_match": _Measure(
+        texts.answer_exact_match, "string", "strings", "Share of answers equal to a reference after normalisation."
+    ),
+    "chrf": _Measure(texts.chrf, "string", "strings", "chrF2 of the corpus (Popović 2015), from 0 to 1."),
+    "bleu": _Measure(texts.bleu, "string", "strings", "BLEU of the corpus (Papineni et al. 2002), from 0 to 1."),
+    "rouge_l": _Measure(texts.rouge_l, "string", "strings", "ROUGE-L F of each text (Lin 2004), averaged."),
+    "text_exact_match": _Measure(
+        texts.text_exact_match, "string", "strings", "Share of texts equal to a reference, white space around aside."
+    ),
+    "loss": _Measure(texts.loss, "float64", "float64", "Negative log-likelihood of a token, in nats."),
+    "perplexity": _Measure(texts.perplexity, "float64", "float64", "Exponential of the loss."),
+}
+
+
+@cache
+def metric(name: str, multi_label: bool = False) -> Any:
+    """The `evaluate.Metric` of that name.
+
+    Args:
+        name: A name in `METRICS`.
+        multi_label: Whether predictions and references are rows of 0 and 1 instead of numbers.
+
+    Raises:
+        OptionError: There is no such metric.
+    """
+    if name not in _MEASURES:
+        raise OptionError(f"There is no metric '{name}'; choose one of {', '.join(_MEASURES)}.")
+    import datasets
+    import evaluate
+
+    measure = _MEASURES[name]
+
+    def feature(kind: str) -> Any:
+        if kind == "strings":
+            return datasets.List(datasets.Value("string"))
+        return datasets.List(datasets.Value(kind)) if multi_label else datasets.Value(kind)
+
+    features = {"predictions": feature(measure.prediction), "references": feature(measure.reference)}
+
+    class LocalMetric(evaluate.Metric):
+        def _info(self) -> Any:
+            return evaluate.MetricInfo(
+                description=measure.description, citation="", features=datasets.Features(features)
+            )
+
+        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+            return {name: float(measure.compute(predictions, references))}
+
+    return LocalMetric(config_name=name, keep_in_memory=True)
+
+
+def score(
+    problem: Problem, predictions: Sequence[Any], references: Sequence[Any], names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Metrics of a problem.
+
+    Args:
+        problem: Which metrics.
+        predictions: One a row: class index, 0/1 for each label or number (sequence classification); tag names (`spans`
+            and `tags`); text (`answers`, `text`, `completion`), or for `LOSSES` the summed negative log-likelihood.
+        references: The same for the true labels; lists of texts for a text, of which the best counts (none: the
+            question has no answer), or for `LOSSES` the number of tokens.
+        names: Metrics wanted; None: all of the problem.
+
+    Returns:
+        Metric name to value; shares and F1 from 0 to 1.
+    """
+    multi = problem == "multi_label"
+    flat = _flat(predictions, references) if problem in ("spans", "tags") else (predictions, references)
+    found = {}
+    for name in METRICS[problem] if names is None else names:
+        guess, truth = (predictions, references) if _MEASURES[name].prediction == "strings" else flat
+        found[name] = metric(name, multi).compute(predictions=guess, references=truth)[name]
+    return found
+
+
+def _flat(predictions: Sequence[Any], references: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """The tags of all rows in one list each, as indices."""
+    every = [[tag for row in rows for tag in row] for rows in (predictions, references)]
+    index = {tag: i for i, tag in enumerate(sorted({*every[0], *every[1]}))}
+    return [index[tag] for tag in every[0]], [index[tag] for tag in every[1]]

@@ -1,0 +1,56 @@
+"""Metrics of classes and numbers, by scikit-learn and scipy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+
+def accuracy(predictions: Any, references: Any) -> float:
+    """Share of equal classes, or of rows all of whose labels are equal."""
+    from sklearn.metrics import accuracy_score
+
+    return accuracy_score(references, predictions)
+
+
+def f1(average: str) -> Callable[[Any, Any], float]:
+    """F1 with scikit-learn's way of averaging; 0 for a class that nobody predicts."""
+
+    def compute(predictions: Any, references: Any) -> float:
+        from sklearn.metrics import f1_score
+
+        return f1_score(references, predictions, average=average, zero_division=0.0)
+
+    return compute
+
+
+def mcc(predictions: Any, references: Any) -> float:
+    """Matthews correlation coefficient."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return matthews_corrcoef(references, predictions)
+
+
+def correlation(kind: str) -> Callable[[Any, Any], float]:
+    """Correlation `pearson` or `spearman`; 0 where one side is constant."""
+
+    def compute(predictions: Any, references: Any) -> float:
+        import math
+
+        import scipy.stats
+
+        function = scipy.stats.pearsonr if kind == "pearson" else scipy.stats.spearmanr
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a constant prediction has no correlation: 0, not a warning and NaN
+            value = float(function(predictions, references)[0])
+        return 0.0 if math.isnan(value) else value
+
+    return compute
+
+
+def mse(predictions: Any, references: Any) -> float:
+    """Mean squared error."""
+    from sklearn.metrics import mean_squared_error
+
+    return mean_squared_error(references, predictions)

@@ -1,0 +1,52 @@
+"""Spans in BIO tags, and their scores by seqeval.
+
+Strict reading: `B-X` begins a span, `I-X` right after continues it; an `I-X` that continues nothing is no span
+(seqeval's strict mode with scheme IOB2). A span is right where its type, start and end are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Type, start and end (exclusive) of each span of a row."""
+    found: list[tuple[str, int, int]] = []
+    kind, start = "", 0
+    for i, tag in enumerate([*tags, "O"]):
+        if kind and tag == f"I-{kind}":
+            continue
+        if kind:
+            found.append((kind, start, i))
+        kind, start = (tag[2:], i) if tag.startswith("B-") else ("", i)
+    return found
+
+
+def counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
+    """Spans of a row that are right, wrong and missed: `[tp, fp, fn]`."""
+    guess, truth = set(spans_of(prediction)), set(spans_of(reference))
+    return [len(guess & truth), len(guess - truth), len(truth - guess)]
+
+
+def precision(predictions: Any, references: Any) -> float:
+    """Share of the predicted spans that are right; 0 where there are none."""
+    return _seqeval("precision_score", predictions, references)
+
+
+def recall(predictions: Any, references: Any) -> float:
+    """Share of the true spans that are found; 0 where there are none."""
+    return _seqeval("recall_score", predictions, references)
+
+
+def f1(predictions: Any, references: Any) -> float:
+    """Micro-averaged F1 of spans; 0 where there are none."""
+    return _seqeval("f1_score", predictions, references)
+
+
+def _seqeval(name: str, predictions: Any, references: Any) -> float:
+    import seqeval.metrics
+    from seqeval.scheme import IOB2
+
+    score = getattr(seqeval.metrics, name)
+    return float(score(references, predictions, mode="strict", scheme=IOB2, average="micro", zero_division=0))

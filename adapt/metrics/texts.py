@@ -1,0 +1,128 @@
+"""Metrics of answers and of generated texts, by sacrebleu and rouge-score.
+
+Of several references the best counts. Every score is a share from 0 to 1, also where its inventors write 0 to 100.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def normalise(answer: str) -> str:
+    """SQuAD's normalisation: lower case, without ASCII punctuation, English articles and surplus white space."""
+    return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
+
+
+def answer_scores(prediction: str, references: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of an answer, each the best over the references, as the SQuAD v2 script counts them.
+
+    Args:
+        prediction: The answer; empty for none.
+        references: True answers; empty where the question has none.
+
+    Returns:
+        Exact match, 0 or 1; F1 of words, from 0 to 1. Where either side is empty both must be.
+    """
+    guess = normalise(prediction)
+    # a reference of which nothing is left cannot be met; where that is all there is, no answer is the right one
+    truths = [truth for truth in map(normalise, references) if truth] or [""]
+    return max(float(guess == truth) for truth in truths), max(_word_f1(guess, truth) for truth in truths)
+
+
+def _word_f1(guess: str, truth: str) -> float:
+    if not guess or not truth:
+        return float(guess == truth)
+    words, true_words = guess.split(), truth.split()
+    common = sum((Counter(words) & Counter(true_words)).values())
+    return 2 * common / (len(words) + len(true_words))
+
+
+def answer_exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Mean exact match of answers."""
+    return _mean([answer_scores(p, r)[0] for p, r in zip(predictions, references, strict=True)])
+
+
+def answer_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Mean F1 of answers."""
+    return _mean([answer_scores(p, r)[1] for p, r in zip(predictions, references, strict=True)])
+
+
+def text_exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Share of texts equal to a reference."""
+    pairs = zip(predictions, references, strict=True)
+    return _mean([float(text.strip() in [r.strip() for r in several]) for text, several in pairs])
+
+
+def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """chrF2 of the corpus: character n-grams up to 6, no word n-grams."""
+    return _sacrebleu("CHRF").corpus_score(list(predictions), _streams(references)).score / 100
+
+
+def row_chrf(prediction: str, references: Sequence[str]) -> float:
+    """chrF2 of one text."""
+    return _sacrebleu("CHRF").sentence_score(prediction, list(references)).score / 100
+
+
+def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """BLEU-4 of the corpus with sacrebleu's tokens (13a) and smoothing (exp)."""
+    # sacrebleu's exponential of a sum of logarithms may come out a rounding error above 100
+    return min(_sacrebleu("BLEU").corpus_score(list(predictions), _streams(references)).score / 100, 1.0)
+
+
+def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Mean ROUGE-L F over texts."""
+    scorer = _rouge()
+    pairs = zip(predictions, references, strict=True)
+    return _mean([scorer.score_multi(list(several), text)["rougeL"].fmeasure for text, several in pairs])
+
+
+def loss(predictions: Any, references: Any) -> float:
+    """Nats a token, from the rows' summed negative log-likelihoods and their numbers of tokens."""
+    return math.fsum(predictions) / max(math.fsum(references), 1.0)
+
+
+def perplexity(predictions: Any, references: Any) -> float:
+    """Exponential of the loss; cut at e^700, near the largest number there is."""
+    return math.exp(min(loss(predictions, references), 700.0))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """References as sacrebleu takes them: the first of every row, the second of every row, ...; None where it lacks."""
+    most = max(len(several) for several in references)
+    return [[several[i] if i < len(several) else None for several in references] for i in range(most)]
+
+
+@cache
+def _sacrebleu(name: str) -> Any:
+    import sacrebleu.metrics
+
+    # `force` only silences the remark that a text looks tokenised
+    return sacrebleu.metrics.BLEU(force=True) if name == "BLEU" else sacrebleu.metrics.CHRF()
+
+
+class _Words:
+    """rouge-score's own tokens are a-z and 0-9; these are the same for such texts and words in any other script."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return _WORD.findall(text.lower())
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], tokenizer=_Words())

@@ -1,0 +1,248 @@
+"""What follows a prompt, by a decoder-only language model: instructions, chat, plain text."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapt.fields import fill
+from adapt.spec import DataError, OptionError, Task
+from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
+from adapt.tasks.kind import Example
+from adapt.tasks.prompts import Prompts
+from adapt.tasks.tokens import (
+    IGNORED,
+    by_row,
+    check_at_least,
+    check_metric,
+    check_padding,
+    mean_loss,
+    of_split,
+    pad,
+    row_name,
+    token_losses,
+    token_tensors,
+)
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of causal language modelling."""
+
+    max_new_tokens: int = 64
+    """Most tokens written; never more than half of `max_length`, of which the prompt gets the rest."""
+    beams: int = 1
+    """Beams of the search for a text; 1 is greedy."""
+    template: str = "{prompt}"
+    """How a prompt is written; must hold `{prompt}`. Messages are written by the tokenizer's chat template."""
+    separator: str = "\n"
+    """What stands between a prompt, unless it is empty, and its completion."""
+    stop: str = ""
+    """Text before which a generated text is cut; empty: none."""
+    answer_marker: str = ""
+    """Exact match compares what follows the last such marker, as `####` in GSM8K; empty: whole texts."""
+
+
+class CausalLM:
+    """The completion token by token after the prompt, whose own tokens take no part in the loss.
+
+    Of messages only the last one, the assistant's, is learnt. A prompt that is too long loses its beginning; a text
+    without prompt that is longer than `max_length` becomes several blocks, each after a token that begins a text.
+    Texts are generated only for a metric that judges them, and for new rows.
+    """
+
+    Options: ClassVar[type] = Options
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """
+        Raises:
+            OptionError: The metric does not go with the problem, or an option is out of range.
+            AdaptError: The tokenizer has no token that ends a text.
+        """
+        check_metric(task)
+        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        check_at_least(self.options, max_new_tokens=1, beams=1)
+        if "{prompt}" not in self.options.template:
+            raise OptionError(f"template is '{self.options.template}'; it must hold {{prompt}}, where the prompt goes.")
+        if task.max_length < 4:
+            raise OptionError(f"max_length is {task.max_length}; a language model needs at least 4 tokens.")
+        self.task = task
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        self._prompts = Prompts(tokenizer, self.options.template, self.options.separator)
+        self._new = min(self.options.max_new_tokens, task.max_length // 2)
+
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """The loss for metrics of generated texts."""
+        return "loss" if needs_text(metric) else None
+
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
+        """Prompts with their completions to token ids.
+
+        Labelled rows have `labels`, `IGNORED` at the prompt, and `references`; rows for which a text is to be written
+        have `prompt_ids`, which leave room for it within `max_length`.
+
+        Raises:
+            AdaptError: The tokenizer has no padding token.
+            DataError: A completion leaves no room for its prompt, or messages cannot be used.
+        """
+        check_padding(self.tokenizer)
+        if not len(rows):
+            return []
+        prompts, completions = _columns(rows, split)
+        writes = split is None or (split != "train" and needs_text(self.task.metric))
+        examples: list[Example] = []
+        cut = parted = 0
+        for i, row in enumerate(self._prompts.rows(prompts, completions, split)):
+            room = self.task.max_length - len(row.head)
+            own: Example = {"row": i}
+            if writes:
+                own["prompt_ids"] = row.head + row.prompt[-max(1, room - self._new) :]
+            if row.completion is None:
+                cut += len(row.prompt) > room - self._new
+                examples.append({**own, "input_ids": own["prompt_ids"]})
+                continue
+            own["references"] = [row.text]
+            if row.prompt:
+                left = room - len(row.completion)
+                if left < 1:
+                    raise DataError(
+                        f"{row_name(i, split)}: the prompt leaves no room for the answer, or the answer of "
+                        f"{len(row.completion)} tokens none for the prompt, in max_length {self.task.max_length}; "
+                        "raise max_length or leave the row out."
+                    )
+                cut += len(row.prompt) > left
+                examples.append(_labelled(own, row.head + row.prompt[-left:], row.completion))
+                continue
+            blocks = [row.completion[start : start + room] for start in range(0, len(row.completion), room)]
+            parted += len(blocks) > 1
+            examples += [_labelled(own, row.head, block) for block in blocks]
+        length = f"{self.task.max_length} tokens"
+        if cut:
+            self.notes.append(f"{cut} prompts of {of_split(split)} lost their beginning to fit {length}")
+        if parted:
+            self.notes.append(f"{parted} texts of {of_split(split)} were cut into blocks of {length}")
+        return examples
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Nothing is taken from the training rows."""
+
+    def state(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` and `labels`, padded on the right, and for texts to be written `prompt_ids`
+        and `prompt_mask`, padded on the left: (batch, length) each."""
+        batch = token_tensors(self.tokenizer, examples)
+        if "labels" in examples[0]:
+            batch["labels"] = pad([example["labels"] for example in examples], IGNORED)
+        if "prompt_ids" in examples[0]:
+            prompts = [example["prompt_ids"] for example in examples]
+            batch["prompt_ids"] = pad(prompts, self.tokenizer.pad_token_id, left=True)
+            batch["prompt_mask"] = pad([[1] * len(ids) for ids in prompts], 0, left=True)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean negative log-likelihood of the completions' tokens, a float32 scalar."""
+        return mean_loss(self._logits(model, batch), batch["labels"][:, 1:])
+
+    @staticmethod
+    def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, length - 1, vocabulary): the prediction of each token but the first."""
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        return model(**inputs, use_cache=False).logits[:, :-1]
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """`nll`, the summed negative log-likelihood of the completion in nats, `tokens`, the number of its tokens
+        (both None for rows without completion), and `text`, what the model writes (None where not asked for)."""
+        rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
+        if "labels" in batch:
+            labels = batch["labels"][:, 1:]
+            rows = row_losses(token_losses(self._logits(model, batch), labels), (labels != IGNORED).sum(-1))
+        if final and "prompt_ids" in batch:
+            texts = generate(
+                model,
+                self.tokenizer,
+                {"input_ids": batch["prompt_ids"], "attention_mask": batch["prompt_mask"]},
+                new_tokens=self._new,
+                beams=self.options.beams,
+                ends=[self._prompts.end],
+            )
+            for row, text in zip(rows, texts, strict=True):
+                row["text"] = text.partition(self.options.stop)[0].strip() if self.options.stop else text
+        return rows
+
+    @staticmethod
+    def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """The outputs of a row's blocks together."""
+        rows = []
+        for parts in by_row(examples):
+            first = outputs[parts[0]]
+            if first["nll"] is not None:
+                sums = {name: math.fsum(outputs[i][name] for i in parts) for name in ("nll", "tokens")}
+                first = {**first, "nll": sums["nll"], "tokens": int(sums["tokens"])}
+            rows.append(first)
+        return rows
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """Losses, and metrics of texts where they have been written.
+
+        Raises:
+            Diverged: A negative log-likelihood is not finite.
+        """
+        references = [examples[parts[0]]["references"] for parts in by_row(examples)]
+        return score_texts(self.task.problem, self._rows(outputs, examples), references, self.options.answer_marker)
+
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
+        """Summed negative log-likelihood, and tokens."""
+        return [[round(row["nll"], 4), row["tokens"]] for row in self._rows(outputs, examples)]
+
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """`text`."""
+        return [{"text": row["text"]} for row in self._rows(outputs, examples)]
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """Each token by its share of the training completions, one added to every token's count (Laplace)."""
+        found = Counter(token for example in train for token in example["labels"] if token != IGNORED)
+        total = found.total() + len(self.tokenizer)
+        outputs = []
+        for example in examples:
+            learnt = [token for token in example["labels"] if token != IGNORED]
+            nll = math.fsum(math.log(total / (found[token] + 1)) for token in learnt)
+            outputs.append({"nll": nll, "tokens": len(learnt), "text": None})
+        return "unigram", outputs
+
+
+def _labelled(own: Example, before: list[int], learnt: list[int]) -> Example:
+    return {**own, "input_ids": before + learnt, "labels": [IGNORED] * len(before) + learnt}
+
+
+def _columns(rows: datasets.Dataset, split: str | None) -> tuple[list[Any], list[str] | None]:
+    """Prompts (texts or messages) and completions; None for rows that are to be completed.
+
+    Raises:
+        DataError: The last message of a labelled row is not the assistant's.
+    """
+    if "messages" not in rows.column_names:
+        return list(rows["prompt"]), list(rows["completion"]) if "completion" in rows.column_names else None
+    every = [list(messages) for messages in rows["messages"]]
+    answered = [bool(messages) and messages[-1]["role"] == "assistant" for messages in every]
+    if not all(answered):
+        if split is not None:
+            where = row_name(answered.index(False), split)
+            raise DataError(f"{where}: the last message is not the assistant's, which is what is learnt.")
+        return every, None
+    return [messages[:-1] for messages in every], [messages[-1]["content"] for messages in every]

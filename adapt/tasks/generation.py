@@ -1,0 +1,127 @@
+"""Texts that a model writes, and how they are scored; shared by seq2seq and causal LM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from adapt.metrics import LOSSES, METRICS, score
+from adapt.spec import Problem
+from adapt.tasks.tokens import check_finite
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    *,
+    new_tokens: int,
+    beams: int,
+    length_penalty: float = 1.0,
+    ends: Sequence[int] = (),
+) -> list[str]:
+    """What the model writes, without special tokens and white space around.
+
+    The most likely token (or beam) is always taken. A checkpoint's own sampling, penalties and least lengths are set
+    aside; the tokens that it must begin or end with are kept.
+
+    Args:
+        model: In eval mode, with `generate` as transformers has it.
+        tokenizer: Turns ids to text.
+        inputs: `input_ids` and `attention_mask`, (batch, length); of a decoder-only model padded on the left.
+        new_tokens: Most tokens written.
+        beams: Beams of the search; 1 is greedy.
+        length_penalty: Exponent of the length by which a beam's log-probability is divided.
+        ends: Tokens that end a text, beside those of the model's generation configuration.
+
+    Returns:
+        One text a row.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    found = getattr(own, "eos_token_id", None)
+    stops = sorted({*ends, *(found if isinstance(found, list) else [] if found is None else [found])})
+    config = GenerationConfig(
+        max_new_tokens=new_tokens, num_beams=beams, length_penalty=length_penalty, early_stopping=False,
+        do_sample=False, temperature=1.0, top_k=50, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0,
+        encoder_no_repeat_ngram_size=0, min_length=0, num_return_sequences=1, use_cache=True,
+        return_dict_in_generate=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=stops or None,
+    )  # fmt: skip
+    with _quiet():
+        made = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
+    # an encoder-decoder's text begins with the decoder's start token, which may be the one that ends a text
+    begin = 1 if getattr(model.config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]
+    rows = []
+    for ids in made[:, begin:].tolist():
+        end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
+        rows.append(tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False).strip())
+    return rows
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' remarks on a length that a checkpoint's generation configuration sets too."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def needs_text(metric: str) -> bool:
+    """Whether a metric of `text` or `completion` judges a generated text."""
+    return metric not in LOSSES
+
+
+def score_texts(
+    problem: Problem, outputs: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]], marker: str = ""
+) -> dict[str, float]:
+    """Losses and, where there are texts, the metrics of texts.
+
+    Args:
+        problem: `text` or `completion`.
+        outputs: One a row: `nll`, summed negative log-likelihood in nats, `tokens` and `text`; each None where it was
+            not asked for.
+        references: True texts of each row.
+        marker: Exact match compares what follows the last marker; empty: whole texts.
+
+    Raises:
+        Diverged: A negative log-likelihood is not finite.
+    """
+    found: dict[str, float] = {}
+    nlls = [output["nll"] for output in outputs]
+    if None not in nlls:
+        check_finite(nlls)
+        found |= score(problem, nlls, [output["tokens"] for output in outputs], LOSSES)
+    texts = [output["text"] for output in outputs]
+    if None not in texts:
+        names = [name for name in METRICS[problem] if needs_text(name)]
+        found |= score(problem, texts, references, names)
+        if marker:
+            answers = [after(text, marker, "") for text in texts]
+            truth = [[after(text, marker, text) for text in several] for several in references]
+            found |= score(problem, answers, truth, ["text_exact_match"])
+    return found
+
+
+def after(text: str, marker: str, otherwise: str) -> str:
+    """What follows the last marker, or something else where there is none."""
+    return text.rpartition(marker)[2].strip() if marker in text else otherwise
+
+
+def row_losses(losses: torch.Tensor, counts: torch.Tensor) -> list[dict[str, Any]]:
+    """Outputs without text from the losses of tokens (batch, length) and the number of tokens of each row."""
+    return [
+        {"nll": math.fsum(row), "tokens": int(n), "text": None}
+        for row, n in zip(losses.detach().cpu().tolist(), counts.cpu().tolist(), strict=True)
+    ]

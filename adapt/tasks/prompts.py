@@ -1,0 +1,133 @@
+"""Prompts and completions of causal language modelling: from rows to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapt.spec import AdaptError, DataError
+from adapt.tasks.tokens import lead, row_name
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as token ids."""
+
+    head: list[int]
+    """What stands before the prompt however it is cut: the tokenizer's own first tokens."""
+    prompt: list[int]
+    """The prompt; empty where there is none."""
+    completion: list[int] | None
+    """The completion with the token that ends it; None where the row has none."""
+    text: str | None
+    """The completion as it was written."""
+
+
+class Prompts:
+    """Writes rows as a prompt and a completion, which become token ids apart from each other.
+
+    So that both are the same tokens in training and in generation, where the prompt stands alone. Spaces at the end
+    of a prompt go to the beginning of the completion where the tokenizer writes a word and the space before it as one.
+    """
+
+    def __init__(self, tokenizer: Any, template: str, separator: str) -> None:
+        """
+        Args:
+            tokenizer: Any tokenizer.
+            template: How a prompt is written, with `{prompt}` in its place.
+            separator: What stands between prompt and completion.
+
+        Raises:
+            AdaptError: The tokenizer has no token that ends a text.
+        """
+        self.tokenizer = tokenizer
+        self.template = template
+        self.separator = separator
+        ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+        found = next((token for token in ends if token is not None), None)
+        if found is None:
+            raise AdaptError("The tokenizer has no token that ends a text; set eos_token and save it.")
+        self.end: int = found
+        """The token that ends a completion."""
+
+    def rows(
+        self,
+        prompts: Sequence[str | Sequence[Message]],
+        completions: Sequence[str] | None,
+        split: str | None,
+    ) -> list[Row]:
+        """Token ids of rows.
+
+        Args:
+            prompts: Texts, or the messages before the answer.
+            completions: Texts or the answers; None for rows that have none.
+            split: For error messages.
+
+        Raises:
+            DataError: The tokenizer's chat template refuses a row's messages.
+        """
+        chat = [not isinstance(prompt, str) for prompt in prompts]
+        templated = bool(getattr(self.tokenizer, "chat_template", None))
+        written = [
+            self._written(prompt)
+            if isinstance(prompt, str)
+            else (self._rendered(prompt, row_name(i, split)) if templated else plain(prompt))
+            for i, prompt in enumerate(prompts)
+        ]
+        bare = [text.rstrip(" ") for text in written]
+        space = self._lead()
+        prompt_ids = self._ids(bare)
+        texts = None if completions is None else [
+            (text[len(cut) :] if space else "") + completion
+            for text, cut, completion in zip(written, bare, completions, strict=True)
+        ]  # fmt: skip
+        completion_ids = None if texts is None else self._ids(texts)
+        head = self._head()
+        rows = []
+        for i, ids in enumerate(prompt_ids):
+            first, rest = head, ids
+            if chat[i] and templated:  # a chat template writes the first token itself
+                own = bool(ids) and ids[0] == self.tokenizer.bos_token_id
+                first, rest = (ids[:1], ids[1:]) if own else ([], ids)
+            if not rest:
+                start = self.tokenizer.bos_token_id
+                first = first or [self.end if start is None else start]  # the first token needs something before it
+            completion = None if completion_ids is None else [*completion_ids[i], self.end]
+            rows.append(Row(first, rest, completion, None if completions is None else completions[i]))
+        return rows
+
+    def _written(self, prompt: str) -> str:
+        return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""
+
+    def _rendered(self, messages: Sequence[Message], where: str) -> str:
+        from jinja2 import TemplateError
+
+        if not messages:
+            return ""
+        try:
+            return self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{where}: the tokenizer's chat template refuses the messages: {error}") from error
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+
+    def _head(self) -> list[int]:
+        """The special tokens that the tokenizer puts before a text."""
+        found = self.tokenizer("a", return_special_tokens_mask=True)
+        special = found["special_tokens_mask"]
+        return found["input_ids"][: special.index(0)] if 0 in special else []
+
+    def _lead(self) -> str:
+        """What a completion needs before it to follow a space; see `lead`."""
+        return lead(self._ids, self._ids(["a a"])[0])
+
+
+def plain(messages: Sequence[Message]) -> str:
+    """Messages for a tokenizer without a chat template: `role: content` a line, then `assistant: ` to be continued."""
+    if not messages:
+        return ""
+    return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant: "

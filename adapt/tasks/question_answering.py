@@ -1,0 +1,369 @@
+"""The part of a context that answers a question, as in SQuAD (Rajpurkar et al. 2016, 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapt.fields import fill
+from adapt.metrics import score
+from adapt.metrics.texts import answer_scores
+from adapt.spec import DataError, OptionError, Task
+from adapt.tasks.kind import Example
+from adapt.tasks.tokens import (
+    TOKEN_FIELDS,
+    by_row,
+    check_at_least,
+    check_fast,
+    check_finite_tensors,
+    check_metric,
+    check_padding,
+    model_inputs,
+    of_split,
+    pad,
+    row_name,
+    token_tensors,
+    windows,
+)
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from torch import nn
+
+_QUESTION_TOKENS = 64
+"""Tokens a question is cut to, or a third of `max_length` where that is less."""
+_BASELINE_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of question answering."""
+
+    stride: int = 64
+    """Context tokens that neighbouring windows share; never more than half a window's."""
+    max_answer_tokens: int = 30
+    """Tokens of the longest answer that is predicted."""
+    null_threshold: float = 0.0
+    """By how much the score of no answer must exceed the best span's for no answer to be predicted."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The best span of a row: characters of the context, its score, and the score of no answer."""
+
+    start: int
+    end: int
+    score: float
+    null: float
+
+
+class QuestionAnswering:
+    """Start and end of the answer among the tokens of the context (Devlin et al. 2019).
+
+    A context longer than a window becomes several that overlap. A window that does not hold the whole answer is
+    trained to point at its null position: the `[CLS]` token, or the first token where there is none. The softmax goes
+    over the context's tokens and the null position. Where every training question has an answer, the best span is
+    always predicted; else no answer is predicted where its score, the lowest over the windows, exceeds the best span's
+    by `null_threshold`.
+    """
+
+    Options: ClassVar[type] = Options
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """
+        Raises:
+            OptionError: The metric does not go with the problem, or an option is out of range.
+            Unsupported: The tokenizer is not a fast one.
+        """
+        check_metric(task)
+        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        check_at_least(self.options, stride=0, max_answer_tokens=1)
+        check_fast(tokenizer, "Question answering")
+        self.task = task
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        self._unanswerable = False
+
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """Every metric is cheap: the epoch is chosen by the one that is shown."""
+        return None
+
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
+        """Questions with windows of their contexts to token ids.
+
+        Each window has `first`, the place of its first context token, `begin`, the number of that token in the whole
+        context, `null`, its null position, `offsets`, the
+        characters of each context token, and where labelled `target`, the answer's first and last token; the row's
+        first window also has `id`, `context` and `answers`.
+
+        Training rows whose answer lies whole in no window are left out, and counted in `notes`.
+
+        Raises:
+            AdaptError: The tokenizer has no padding token.
+            OptionError: `max_length` leaves no room for the context.
+            DataError: No answer of the training rows lies in a window.
+        """
+        check_padding(self.tokenizer)
+        if not len(rows):
+            return []
+        questions = self._questions(list(rows["question"]), split)
+        contexts = list(rows["context"])
+        tokens = self.tokenizer(
+            questions, contexts, truncation=False, return_offsets_mapping=True, verbose=False
+        )  # fmt: skip
+        labelled = "answer_texts" in rows.column_names
+        texts, starts = (list(rows["answer_texts"]), list(rows["answer_starts"])) if labelled else ([], [])
+        examples: list[Example] = []
+        lost = 0
+        for row, (name, context) in enumerate(zip(rows["id"], contexts, strict=True)):
+            fields = {field: tokens[field][row] for field in TOKEN_FIELDS if field in tokens}
+            sides = tokens.sequence_ids(row)
+            made = self._windows(fields, sides, tokens["offset_mapping"][row])
+            if made[0]["first"] == 0:
+                raise DataError(f"{row_name(row, split)}: the tokenizer makes nothing of the question.")
+            made[0] |= {"id": name, "context": context}
+            if labelled:
+                made[0]["answers"] = list(texts[row])
+                answer = None
+                if texts[row]:
+                    context_offsets = [tokens["offset_mapping"][row][i] for i, s in enumerate(sides) if s == 1]
+                    answer = _tokens_of(context_offsets, starts[row][0], starts[row][0] + len(texts[row][0]))
+                for example in made:
+                    example["target"] = _target(example, answer)
+                if texts[row] and all(e["target"][0] == e["null"] for e in made):
+                    lost += 1
+                    if split == "train":
+                        continue
+            examples += [{**example, "row": row} for example in made]
+        if lost:
+            self.notes.append(f"{lost} answers of {of_split(split)} lie in no window of {self.task.max_length} tokens")
+            if not examples:
+                raise DataError(
+                    f"No answer of {of_split(split)} lies in a window of {self.task.max_length} tokens; "
+                    "raise max_length."
+                )
+        return examples
+
+    def _questions(self, questions: list[str], split: str | None) -> list[str]:
+        """Questions cut to their share of a window, followed by a line break where the tokenizer adds nothing."""
+        most = max(1, min(_QUESTION_TOKENS, self.task.max_length // 3))
+        found = self.tokenizer(
+            questions, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
+        )["offset_mapping"]
+        long = sum(len(offsets) > most for offsets in found)
+        if long:
+            self.notes.append(f"{long} questions of {of_split(split)} were cut to {most} tokens")
+        sides = self.tokenizer("a", "a").sequence_ids(0)
+        apart = "" if None in sides[sides.index(0) : sides.index(1)] else "\n"
+        return [
+            (text[: offsets[most - 1][1]] if len(offsets) > most else text) + apart
+            for text, offsets in zip(questions, found, strict=True)
+        ]
+
+    def _windows(
+        self, fields: Mapping[str, list[int]], sides: list[int | None], offsets: list[tuple[int, int]]
+    ) -> list[Example]:
+        """The windows of a row.
+
+        Args:
+            fields: Token fields of the whole row.
+            sides: For each token 0 (question), 1 (context) or None (special).
+            offsets: Characters of each token in its text.
+        """
+        own = [i for i, side in enumerate(sides) if side == 1]
+        first, end = (own[0], own[-1] + 1) if own else (len(sides), len(sides))
+        size = self.task.max_length - (len(sides) - (end - first))
+        if size < 1:
+            raise OptionError(f"max_length is {self.task.max_length}, which leaves no room for the context; raise it.")
+        head = fields["input_ids"][:first]
+        cls = self.tokenizer.cls_token_id
+        null = head.index(cls) if cls is not None and cls in head else 0
+        return [
+            {
+                **{name: v[:first] + v[first + a : first + b] + v[end:] for name, v in fields.items()},
+                "first": first,
+                "begin": a,
+                "null": null,
+                "offsets": [tuple(pair) for pair in offsets[first + a : first + b]],
+            }
+            for a, b in windows(end - first, size, self.options.stride)
+        ]
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Whether there are training questions without an answer."""
+        self._unanswerable = any(not example["answers"] for example in examples if "answers" in example)
+
+    def state(self) -> dict[str, float]:
+        """Whether no answer may be predicted."""
+        return {"unanswerable": float(self._unanswerable)}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Set whether no answer may be predicted."""
+        self._unanswerable = bool(state["unanswerable"])
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Windows padded on the right: token fields and `choices` (the null position and the context's tokens), each
+        (batch, length); `labels` (batch, 2), the first and last token of the answer."""
+        import torch
+
+        batch = token_tensors(self.tokenizer, examples)
+        choices = []
+        for example in examples:
+            row = [0] * len(example["input_ids"])
+            for i in (example["null"], *range(example["first"], example["first"] + len(example["offsets"]))):
+                row[i] = 1
+            choices.append(row)
+        batch["choices"] = pad(choices, 0).bool()
+        if "target" in examples[0]:
+            batch["labels"] = torch.tensor([example["target"] for example in examples])
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean cross-entropy of start and end, a float32 scalar."""
+        from torch.nn import functional as F
+
+        start, end = self._logits(model, batch)
+        labels = batch["labels"]
+        return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
+
+    @staticmethod
+    def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of start and end, (batch, length) each, minus infinity where no answer can begin or end."""
+        found = model(**model_inputs(batch))
+        outside = ~batch["choices"]
+        return (
+            found.start_logits.float().masked_fill(outside, float("-inf")),
+            found.end_logits.float().masked_fill(outside, float("-inf")),
+        )
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """Logits of start and end at the null position and the context's tokens: float32 tensors (2, 1 + tokens)."""
+        import torch
+
+        logits = torch.stack(self._logits(model, batch), 1).detach()
+        return [row[:, choices].cpu() for row, choices in zip(logits, batch["choices"], strict=True)]
+
+    def _answers(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[_Answer]:
+        """The best answer of each row."""
+        rows = []
+        for parts in by_row(examples):
+            found = [best_span(outputs[i], self.options.max_answer_tokens) for i in parts]
+            null = min(float(outputs[i][:, 0].sum()) for i in parts)
+            value, a, b = max(found, key=lambda span: span[0])
+            if a < 0:
+                rows.append(_Answer(0, 0, value, null))
+                continue
+            offsets = examples[parts[[span[0] for span in found].index(value)]]["offsets"]
+            rows.append(_Answer(offsets[a][0], offsets[b][1], value, null))
+        return rows
+
+    def _texts(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[tuple[str, _Answer]]:
+        """The predicted answer of each row, empty for none."""
+        contexts = [example["context"] for example in examples if "context" in example]
+        rows = []
+        for found, context in zip(self._answers(outputs, examples), contexts, strict=True):
+            text = context[found.start : found.end] if self._answered(found) else ""
+            # byte-level tokens begin with the space before their word
+            rows.append((text.strip(), replace(found, start=found.start + len(text) - len(text.lstrip()))))
+        return rows
+
+    def _answered(self, found: _Answer) -> bool:
+        return not self._unanswerable or found.null - found.score <= self.options.null_threshold
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """All metrics of the problem (`adapt.metrics.METRICS`).
+
+        Raises:
+            Diverged: An output is not finite.
+        """
+        check_finite_tensors(outputs)
+        truth = [example["answers"] for example in examples if "answers" in example]
+        return score(self.task.problem, [text for text, _ in self._texts(outputs, examples)], truth)
+
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
+        """Exact match (0 or 1) and F1."""
+        truth = [example["answers"] for example in examples if "answers" in example]
+        found = [
+            answer_scores(text, references)
+            for (text, _), references in zip(self._texts(outputs, examples), truth, strict=True)
+        ]
+        return [[int(exact), round(f1, 4)] for exact, f1 in found]
+
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """`id`, `answer` (a part of the context; empty for none), `start`, the character of the context where it
+        begins (None for none), and `score`: by how much the best span's logits exceed those of no answer."""
+        names = [example["id"] for example in examples if "id" in example]
+        return [
+            {
+                "id": name,
+                "answer": text,
+                "start": found.start if text else None,
+                "score": found.score - found.null if found.end else None,
+            }
+            for name, (text, found) in zip(names, self._texts(outputs, examples), strict=True)
+        ]
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """The first words of the context."""
+        import torch
+
+        outputs = []
+        for example in examples:
+            scores = torch.zeros(2, 1 + len(example["offsets"]))
+            scores[:, 0] = -1.0  # never no answer
+            if "context" in example and example["offsets"]:
+                words = example["context"].split()[:_BASELINE_WORDS]
+                end = 0
+                for word in words:
+                    end = example["context"].index(word, end) + len(word)
+                last = sum(a < end for a, _ in example["offsets"])
+                scores[0, 1] = scores[1, min(last, self.options.max_answer_tokens)] = 1.0
+            outputs.append(scores)
+        return "first words", outputs
+
+
+def best_span(logits: torch.Tensor, longest: int) -> tuple[float, int, int]:
+    """The best span of a window, found among all.
+
+    Args:
+        logits: Start and end, (2, 1 + tokens), the null position first.
+        longest: Tokens of the longest span.
+
+    Returns:
+        Sum of both logits; first and last token, counted from the first one of the context. Minus infinity and -1
+        where the window holds no context.
+    """
+    from torch.nn import functional as F
+
+    start, end = logits[:, 1:]
+    if not len(start):
+        return float("-inf"), -1, -1
+    longest = min(longest, len(start))
+    ends = F.pad(end, (0, longest - 1), value=float("-inf")).unfold(0, longest, 1)  # (tokens, longest): end - start
+    sums = start[:, None] + ends
+    best = int(sums.argmax())
+    a, more = divmod(best, longest)
+    return float(sums.view(-1)[best]), a, a + more
+
+
+def _tokens_of(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
+    """First and last token that share a character with part [start, end) of the context; None where none does."""
+    inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
+    return (inside[0], inside[-1]) if inside else None
+
+
+def _target(example: Example, answer: tuple[int, int] | None) -> tuple[int, int]:
+    """Place of the answer's first and last token in a window; the null position twice where it does not hold both.
+
+    Args:
+        example: A window.
+        answer: The first and last token, counted from the context's first.
+    """
+    begin, size = example["begin"], len(example["offsets"])
+    if answer is None or answer[0] < begin or answer[1] >= begin + size:
+        return example["null"], example["null"]
+    shift = example["first"] - begin
+    return answer[0] + shift, answer[1] + shift

@@ -1,0 +1,213 @@
+"""A text from a text, by an encoder-decoder: translation, summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapt.fields import fill
+from adapt.metrics.texts import row_chrf
+from adapt.spec import DataError, Task, Unsupported
+from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
+from adapt.tasks.kind import Example
+from adapt.tasks.tokens import (
+    IGNORED,
+    check_at_least,
+    check_metric,
+    check_padding,
+    mean_loss,
+    of_split,
+    pad,
+    row_name,
+    token_losses,
+    token_tensors,
+)
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of seq2seq."""
+
+    max_target_length: int = 64
+    """Tokens a target is cut to, and most tokens written."""
+    beams: int = 1
+    """Beams of the search for a text; 1 is greedy."""
+    prefix: str = ""
+    """Text put before every source, as T5 wants its tasks named."""
+    length_penalty: float = 1.0
+    """Exponent of the length by which a beam's log-probability is divided; above 1 favours longer texts."""
+
+
+class Seq2Seq:
+    """The target token by token after the source (Sutskever et al. 2014), with the true tokens before it in training.
+
+    The epoch is chosen by the loss where the metric judges generated texts, which are written once, at the end.
+    """
+
+    Options: ClassVar[type] = Options
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """
+        Raises:
+            OptionError: The metric does not go with the problem, or an option is out of range.
+        """
+        check_metric(task)
+        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        check_at_least(self.options, max_target_length=1, beams=1)
+        self.task = task
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """The loss for metrics of generated texts."""
+        return "loss" if needs_text(metric) else None
+
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
+        """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
+
+        Raises:
+            AdaptError: The tokenizer has no padding token.
+            DataError: The tokenizer makes nothing of a source or a target.
+        """
+        check_padding(self.tokenizer)
+        if not len(rows):
+            return []
+        sources = list(rows["source"])
+        ids = self._ids(sources, split)
+        examples: list[Example] = [
+            {"input_ids": ids[row], "row": row, "source": source} for row, source in enumerate(sources)
+        ]
+        if "target" in rows.column_names:
+            most = self.options.max_target_length
+            targets, cut = self._cut(list(rows["target"]), most, "text_target")
+            if cut:
+                self.notes.append(f"{cut} targets of {of_split(split)} were cut to {most} tokens")
+            for example, labels, references in zip(examples, targets, rows["references"], strict=True):
+                if not labels:
+                    where = row_name(example["row"], split)
+                    raise DataError(f"{where}: the tokenizer makes nothing of the target; leave the row out.")
+                example |= {"labels": labels, "references": list(references)}
+        return examples
+
+    def _ids(self, sources: list[str], split: str | None) -> list[list[int]]:
+        bare = self.tokenizer(sources, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        for row, tokens in enumerate(bare):
+            if not tokens:
+                raise DataError(
+                    f"{row_name(row, split)}: the tokenizer makes nothing of the source; leave the row out."
+                )
+        found, cut = self._cut([self.options.prefix + source for source in sources], self.task.max_length, "text")
+        if cut:
+            self.notes.append(f"{cut} sources of {of_split(split)} were cut to {self.task.max_length} tokens")
+        return found
+
+    def _cut(self, texts: list[str], most: int, side: str) -> tuple[list[list[int]], int]:
+        """Token ids of texts cut to a length, special tokens kept; and how many were longer."""
+        found = self.tokenizer(**{side: texts}, truncation=False, verbose=False)["input_ids"]
+        long = [i for i, ids in enumerate(found) if len(ids) > most]
+        if long:
+            short = self.tokenizer(**{side: [texts[i] for i in long]}, truncation=True, max_length=most)["input_ids"]
+            for i, ids in zip(long, short, strict=True):
+                found[i] = ids
+        return found, len(long)
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Nothing is taken from the training rows."""
+
+    def state(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Padded on the right: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
+        length), `IGNORED` at padding."""
+        batch = token_tensors(self.tokenizer, examples)
+        if "labels" in examples[0]:
+            batch["labels"] = pad([example["labels"] for example in examples], IGNORED)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean negative log-likelihood of the targets' tokens, a float32 scalar."""
+        return mean_loss(self._logits(model, batch), batch["labels"])
+
+    def _logits(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, target length, vocabulary): what each target token is predicted from stands before it."""
+        labels = batch["labels"]
+        before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
+        before[:, 0] = _start(model)
+        return model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=before,
+            decoder_attention_mask=(labels != IGNORED).long(),
+            use_cache=False,
+        ).logits
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """`nll`, the summed negative log-likelihood of the target in nats, `tokens`, the number of its tokens (both
+        None for rows without target), and `text`, what the model writes (None unless `final`)."""
+        rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
+        if "labels" in batch:
+            labels = batch["labels"]
+            rows = row_losses(token_losses(self._logits(model, batch), labels), (labels != IGNORED).sum(-1))
+        if final:
+            texts = generate(
+                model,
+                self.tokenizer,
+                {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]},
+                new_tokens=self.options.max_target_length,
+                beams=self.options.beams,
+                length_penalty=self.options.length_penalty,
+            )
+            for row, text in zip(rows, texts, strict=True):
+                row["text"] = text
+        return rows
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """Losses where the outputs have them, and metrics of texts where they have texts.
+
+        Raises:
+            Diverged: A negative log-likelihood is not finite.
+        """
+        return score_texts(self.task.problem, outputs, [example["references"] for example in examples])
+
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
+        """Negative log-likelihood a token, and chrF of the text (None without one)."""
+        return [
+            [
+                round(output["nll"] / output["tokens"], 4),
+                None if output["text"] is None else round(row_chrf(output["text"], example["references"]), 4),
+            ]
+            for output, example in zip(outputs, examples, strict=True)
+        ]
+
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """`text`."""
+        return [{"text": output["text"]} for output in outputs]
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """The source as it is."""
+        return "copy", [{"nll": None, "tokens": None, "text": example["source"].strip()} for example in examples]
+
+
+def _start(model: nn.Module) -> int:
+    """The token that a decoder's text begins with.
+
+    Raises:
+        Unsupported: The model does not say.
+    """
+    for config in (model.config, getattr(model, "generation_config", None)):
+        start = getattr(config, "decoder_start_token_id", None)
+        if start is not None:
+            return int(start)
+    raise Unsupported("the backbone's configuration lacks decoder_start_token_id, which a decoder's text begins with")

@@ -1,0 +1,276 @@
+"""A tag for each word of a row: spans in BIO tags (named entities) or any tags (parts of speech)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapt.fields import fill
+from adapt.metrics import score
+from adapt.metrics.spans import counts, spans_of
+from adapt.spec import DataError, OptionError, Task
+from adapt.tasks.kind import Example
+from adapt.tasks.tokens import (
+    IGNORED,
+    TOKEN_FIELDS,
+    by_row,
+    check_at_least,
+    check_fast,
+    check_finite_tensors,
+    check_metric,
+    check_padding,
+    lead,
+    mean_loss,
+    model_inputs,
+    of_split,
+    pad,
+    token_tensors,
+    windows,
+)
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of token classification."""
+
+    stride: int = 32
+    """Tokens that neighbouring windows of a row longer than `max_length` share; never more than half a window."""
+
+
+class TokenClassification:
+    """A tag for each word, read at the word's first token (Devlin et al. 2019).
+
+    A row longer than `max_length` tokens becomes several windows that overlap, in training too. Each word is learnt
+    and predicted in one of them: where it has the most context on its poorer side. A word that the tokenizer makes
+    nothing of gets `O` (spans) or the most frequent tag of the training rows (tags).
+    """
+
+    Options: ClassVar[type] = Options
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """
+        Raises:
+            OptionError: The metric does not go with the problem, or an option is out of range.
+            Unsupported: The tokenizer is not a fast one.
+            DataError: Tags of spans are not BIO tags.
+        """
+        check_metric(task)
+        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        check_at_least(self.options, stride=0)
+        check_fast(tokenizer, "Token classification")
+        self.task = task
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        self._common = 0
+        if task.problem == "spans":
+            for tag in task.labels:
+                if tag != "O" and tag[:2] not in ("B-", "I-"):
+                    raise DataError(f"Tag '{tag}' is not a BIO tag (O, B-TYPE, I-TYPE); use problem 'tags'.")
+            self._common = task.labels.index("O") if "O" in task.labels else 0
+
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """Every metric is cheap: the epoch is chosen by the one that is shown."""
+        return None
+
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
+        """Words to token ids: one or more windows a row.
+
+        Each window has `words`, the words read in it, `positions`, the token of each, and `tags`, the tag of each;
+        the row's first window also has all its words (`row_words`) and tags (`row_tags`).
+
+        Raises:
+            AdaptError: The tokenizer has no padding token.
+            OptionError: `max_length` leaves no room beside the tokenizer's special tokens.
+        """
+        check_padding(self.tokenizer)
+        if not len(rows):
+            return []
+        words, tags = list(rows["tokens"]), list(rows["tags"]) if "tags" in rows.column_names else None
+        space = self._lead()
+        spaced = [[space + word for word in row] for row in words] if space else words
+        tokens = self.tokenizer(spaced, is_split_into_words=True, truncation=False, verbose=False)
+        examples: list[Example] = []
+        long = 0
+        for row in range(len(words)):
+            fields = {name: tokens[name][row] for name in TOKEN_FIELDS if name in tokens}
+            made = self._windows(fields, tokens.word_ids(row))
+            long += len(made) > 1
+            for example in made:
+                example["row"] = row
+                if tags is not None:
+                    example["tags"] = [tags[row][word] for word in example["words"]]
+            made[0]["row_words"] = words[row]
+            if tags is not None:
+                made[0]["row_tags"] = list(tags[row])
+            examples += made
+        if long:
+            self.notes.append(
+                f"{long} rows of {of_split(split)} are longer than {self.task.max_length} tokens and were cut into "
+                "windows that overlap"
+            )
+        return examples
+
+    def _lead(self) -> str:
+        """What each word needs before it; see `lead`."""
+
+        def encode(pair: list[str]) -> list[list[int]]:
+            made = self.tokenizer(pair, is_split_into_words=True, add_special_tokens=False)
+            owners = made.word_ids(0)
+            return [[i for i, word in zip(made["input_ids"], owners, strict=True) if word == n] for n in (0, 1)]
+
+        return lead(encode, self.tokenizer("a a", add_special_tokens=False)["input_ids"])
+
+    def _windows(self, fields: Mapping[str, list[int]], owners: list[int | None]) -> list[Example]:
+        """The windows of a row.
+
+        Args:
+            fields: Token fields of the whole row, special tokens included.
+            owners: The word that each token belongs to; None for special tokens, which stand around every window.
+        """
+        own = [i for i, word in enumerate(owners) if word is not None]
+        first, end = (own[0], own[-1] + 1) if own else (len(owners), len(owners))
+        size = self.task.max_length - (len(owners) - (end - first))
+        if size < 1:
+            raise OptionError(
+                f"max_length is {self.task.max_length}, which the tokenizer's special tokens fill; raise it."
+            )
+        parts = windows(end - first, size, self.options.stride)
+        found: list[list[tuple[int, int]]] = [[] for _ in parts]
+        for i in own:
+            word, place = owners[i], i - first
+            if word is None or (place and owners[i - 1] == word):
+                continue  # not the first token of its word
+            room = [min(place - a, b - 1 - place) for a, b in parts]  # negative: not in that window
+            best = room.index(max(room))
+            found[best].append((word, first + place - parts[best][0]))
+        made: list[Example] = []
+        # a window whose words are all read in its neighbours is not needed
+        for w in [w for w, places in enumerate(found) if places] or [0]:
+            (a, b), places = parts[w], found[w]
+            example: Example = {n: v[:first] + v[first + a : first + b] + v[end:] for n, v in fields.items()}
+            if not example["input_ids"]:  # nothing is left of the row: one token that nobody reads
+                example = {name: [self.tokenizer.pad_token_id if name == "input_ids" else 0] for name in fields}
+            made.append({**example, "words": [word for word, _ in places], "positions": [p for _, p in places]})
+        return made
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """The most frequent tag, for words that the tokenizer makes nothing of."""
+        if self.task.problem == "tags":
+            self._common = _most_frequent(Counter(tag for e in examples for tag in e.get("row_tags", ())))
+
+    def state(self) -> dict[str, float]:
+        """Index of the most frequent tag."""
+        return {"common": float(self._common)}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Set the most frequent tag."""
+        self._common = int(state["common"])
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Windows padded on the right: token fields, `read` (whether a token is a word's first) and `labels` (the
+        word's tag there, `IGNORED` elsewhere), each (batch, length)."""
+        batch = token_tensors(self.tokenizer, examples)
+
+        def spread(values: str | None, fill: int) -> list[list[int]]:
+            rows = []
+            for example in examples:
+                row = [fill] * len(example["input_ids"])
+                for i, position in enumerate(example["positions"]):
+                    row[position] = 1 if values is None else example[values][i]
+                rows.append(row)
+            return rows
+
+        batch["read"] = pad(spread(None, 0), 0).bool()
+        if "tags" in examples[0]:
+            batch["labels"] = pad(spread("tags", IGNORED), IGNORED)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean cross-entropy of the words of a batch, a float32 scalar."""
+        return mean_loss(model(**model_inputs(batch)).logits, batch["labels"])
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """Logits of the words read in each window, float32 tensors (words, tags)."""
+        logits = model(**model_inputs(batch)).logits.detach()
+        return [row[read].float().cpu() for row, read in zip(logits, batch["read"], strict=True)]
+
+    def _decisions(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[list[int]]:
+        """Tag index of each word of each row."""
+        rows = []
+        for parts in by_row(examples):
+            row = [self._common] * len(examples[parts[0]]["row_words"])
+            for i in parts:
+                for word, tag in zip(examples[i]["words"], outputs[i].argmax(-1).tolist(), strict=True):
+                    row[word] = tag
+            rows.append(row)
+        return rows
+
+    def _named(self, rows: Sequence[Sequence[int]]) -> list[list[str]]:
+        return [[self.task.labels[tag] for tag in row] for row in rows]
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """All metrics of the problem (`adapt.metrics.METRICS`).
+
+        Raises:
+            Diverged: An output is not finite.
+        """
+        check_finite_tensors(outputs)
+        truth = self._named(_true_tags(examples))
+        return score(self.task.problem, self._named(self._decisions(outputs, examples)), truth)
+
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
+        """Spans that are right, wrong and missed; or words that are right, and words in all."""
+        pairs = list(zip(self._decisions(outputs, examples), _true_tags(examples), strict=True))
+        if self.task.problem == "spans":
+            return [counts(*self._named(pair)) for pair in pairs]
+        return [[sum(a == b for a, b in zip(*pair, strict=True)), len(pair[1])] for pair in pairs]
+
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """`tags` of the words; for spans also `spans`: type, first word, end (exclusive) and text."""
+        rows = self._named(self._decisions(outputs, examples))
+        if self.task.problem == "tags":
+            return [{"tags": tags} for tags in rows]
+        words = [example["row_words"] for example in examples if "row_words" in example]
+        return [
+            {
+                "tags": tags,
+                "spans": [
+                    {"type": kind, "start": start, "end": end, "text": " ".join(row[start:end])}
+                    for kind, start, end in spans_of(tags)
+                ],
+            }
+            for tags, row in zip(rows, words, strict=True)
+        ]
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """`O` for every word; or each word's most frequent tag in training, for new words that of all words."""
+        import torch
+
+        tags_of: dict[str, Counter[int]] = {}
+        if self.task.problem == "tags":
+            for example in train:
+                for word, tag in zip(example.get("row_words", ()), example.get("row_tags", ()), strict=True):
+                    tags_of.setdefault(word, Counter())[tag] += 1
+        choice = {word: _most_frequent(found) for word, found in tags_of.items()}
+        rows = {e["row"]: e["row_words"] for e in examples if "row_words" in e}
+        scores = torch.eye(len(self.task.labels))
+        return "majority", [
+            scores[[choice.get(rows[e["row"]][word], self._common) for word in e["words"]]] for e in examples
+        ]
+
+
+def _true_tags(examples: Sequence[Example]) -> list[list[int]]:
+    return [example["row_tags"] for example in examples if "row_tags" in example]
+
+
+def _most_frequent(found: Counter[int]) -> int:
+    """The value counted most often, of several the smallest; 0 where nothing was counted."""
+    return min(found, key=lambda value: (-found[value], value), default=0)

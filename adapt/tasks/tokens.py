@@ -1,0 +1,189 @@
+"""What the task kinds share: checks, padding, windows over long rows, negative log-likelihoods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapt.metrics import METRICS
+from adapt.spec import AdaptError, Diverged, OptionError, Task, Unsupported
+from adapt.tasks.kind import Example
+
+if TYPE_CHECKING:
+    import torch
+
+TOKEN_FIELDS = ("input_ids", "token_type_ids")
+"""Fields of an encoded row that the model takes, one value a token; the attention mask follows from their length."""
+IGNORED = -100
+"""Label of a token that takes no part in the loss."""
+
+
+def check_metric(task: Task) -> None:
+    """
+    Raises:
+        OptionError: The metric does not go with the problem.
+    """
+    if task.metric not in METRICS[task.problem]:
+        raise OptionError(
+            f"Metric '{task.metric}' does not go with {task.problem}; choose one of {', '.join(METRICS[task.problem])}."
+        )
+
+
+def check_at_least(options: Any, **least: int) -> None:
+    """
+    Raises:
+        OptionError: A field of the options is below its least value.
+    """
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value < smallest:
+            raise OptionError(f"{name} is {value}; give a whole number of at least {smallest}.")
+
+
+def check_padding(tokenizer: Any) -> None:
+    """
+    Raises:
+        AdaptError: The tokenizer has no padding token.
+    """
+    if tokenizer.pad_token_id is None:
+        raise AdaptError("The tokenizer has no padding token, which batches need; set one and save it.")
+
+
+def check_fast(tokenizer: Any, what: str) -> None:
+    """
+    Raises:
+        Unsupported: The tokenizer does not say which part of the text a token stands for.
+    """
+    if not tokenizer.is_fast:
+        raise Unsupported(
+            f"{what} needs to know which part of the text a token stands for, which only a fast tokenizer tells; "
+            "convert it (a folder with tokenizer.json holds a fast one)"
+        )
+
+
+def row_name(row: int, split: str | None) -> str:
+    """What an error calls a row, counted from 1."""
+    return f"Row {row + 1}" if split is None else f"Row {row + 1} of the {split} split"
+
+
+def of_split(split: str | None) -> str:
+    """What a note calls the rows of a split."""
+    return "new rows" if split is None else f"the {split} split"
+
+
+def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False) -> torch.Tensor:
+    """Rows padded to the longest with `fill`, on the right unless `left`: (rows, length)."""
+    import torch
+
+    length = max(len(row) for row in rows)
+
+    def padded(row: Sequence[int]) -> list[int]:
+        extra = [fill] * (length - len(row))
+        return [*extra, *row] if left else [*row, *extra]
+
+    return torch.tensor([padded(row) for row in rows])
+
+
+def token_tensors(tokenizer: Any, examples: Sequence[Example], *, left: bool = False) -> dict[str, torch.Tensor]:
+    """`TOKEN_FIELDS` of the examples and `attention_mask`, each (batch, length).
+
+    Padding is on the right unless asked otherwise: then positions are counted from a row's first token in every
+    family, and a row's outputs are the same alone and in a batch.
+    """
+    padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    batch = {
+        name: pad([example[name] for example in examples], padding[name], left=left)
+        for name in TOKEN_FIELDS
+        if name in examples[0]
+    }
+    batch["attention_mask"] = pad([[1] * len(example["input_ids"]) for example in examples], 0, left=left)
+    return batch
+
+
+def windows(tokens: int, size: int, stride: int) -> list[tuple[int, int]]:
+    """Start and end (exclusive) of the windows over a row; always one, even over no token.
+
+    Args:
+        tokens: Tokens of the row.
+        size: Most tokens of a window, at least 1.
+        stride: Tokens that neighbours share; at most half of `size` is taken.
+    """
+    stride = min(stride, size // 2)
+    return [
+        (start, min(start + size, tokens)) for start in range(0, max(tokens - stride, 1), size - stride)
+    ]  # fmt: skip
+
+
+def by_row(examples: Sequence[Example]) -> list[list[int]]:
+    """The windows of each row, as indices of examples, in the order of rows."""
+    rows: dict[int, list[int]] = {}
+    for i, example in enumerate(examples):
+        rows.setdefault(example["row"], []).append(i)
+    return list(rows.values())
+
+
+def lead(encode: Callable[[list[str]], list[list[int]]], text: list[int]) -> str:
+    """What a word needs before it to become the tokens that it has within a text: a space, or nothing.
+
+    Byte-level tokenizers (GPT-2, RoBERTa) write the space before a word into the word's first token, so a word that
+    comes without its space would become tokens that pretraining saw within words only.
+
+    Args:
+        encode: Tokens of each of two words.
+        text: Tokens of the text "a a".
+    """
+    plain, spaced = encode(["a", "a"]), encode([" a", " a"])
+    within = text[len(plain[0]) :]
+    return " " if within == spaced[1] and within != plain[1] else ""
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of each label in float32 nats, 0 where the label is `IGNORED`.
+
+    Args:
+        logits: (batch, length, vocabulary), in any precision.
+        labels: (batch, length).
+
+    Returns:
+        (batch, length).
+    """
+    import torch
+    from torch.nn import functional as F
+
+    losses = torch.zeros(labels.shape, dtype=torch.float32, device=logits.device)
+    learnt = labels != IGNORED
+    losses[learnt] = F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="none")
+    return losses
+
+
+def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean of `token_losses` over the labels that count, a float32 scalar; 0 where there are none."""
+    from torch.nn import functional as F
+
+    learnt = labels != IGNORED
+    # a sum over a count, not a mean: a batch may hold nothing to be learnt
+    return F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="sum") / learnt.sum().clamp(min=1)
+
+
+def check_finite(values: Sequence[float]) -> None:
+    """
+    Raises:
+        Diverged: A number that the model gave is not finite.
+    """
+    if not all(math.isfinite(value) for value in values):
+        raise Diverged("the model's outputs are not finite; lower the learning rate")
+
+
+def check_finite_tensors(outputs: Sequence[torch.Tensor]) -> None:
+    """
+    Raises:
+        Diverged: A tensor that the model gave is not finite.
+    """
+    if not all(bool(output.isfinite().all()) for output in outputs):
+        raise Diverged("the model's outputs are not finite; lower the learning rate")
+
+
+def model_inputs(batch: Mapping[str, torch.Tensor], *names: str) -> dict[str, torch.Tensor]:
+    """The tensors of a batch that the model takes: token fields, attention mask, and `names`."""
+    return {name: batch[name] for name in (*TOKEN_FIELDS, "attention_mask", *names) if name in batch}
