@@ -156,7 +156,7 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     Raises:
         AdaptError: The folder is not whole, the backbone is another one, or a tensor is missing, extra or misshapen.
     """
-    from adapt.backbones.memo import release
+    from adapt.backbones.memoise import release
 
     path = Path(folder)
     content = _read_model_file(path)

@@ -81,7 +81,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     """
     import torch
 
-    from adapt.backbones.memo import release
+    from adapt.backbones.memoise import release
     from adapt.training import Trained, predict, train
 
     task, budget = spec.task, spec.budget

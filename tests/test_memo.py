@@ -13,7 +13,8 @@ from torch import nn
 
 from adapt.adapted import assemble, load_model
 from adapt.backbones import Loader
-from adapt.backbones.memo import Memo, MemoBase, memoise, release
+from adapt.backbones.memo import Memo
+from adapt.backbones.memoise import MemoBase, memoise, release
 from adapt.data import Data
 from adapt.run import fit
 from adapt.strategies import Head

@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AlbertConfig,
     AlbertModel,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     DebertaV2Config,
@@ -20,11 +22,19 @@ from transformers import (
     DistilBertModel,
     ElectraConfig,
     ElectraModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     ModernBertConfig,
     ModernBertModel,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     RobertaConfig,
     RobertaForMaskedLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 import adapt.data
@@ -95,6 +105,47 @@ def _modernbert(layers: int) -> Any:
     return ModernBertModel(ModernBertConfig(**{**_SIZES, "num_hidden_layers": layers}, **tokens, **window))
 
 
+KV_HEADS = 2
+"""Heads of keys and values where queries are grouped (Llama, Qwen3)."""
+END = 3
+"""Index of the token that ends a text, in decoders and encoder-decoders."""
+
+
+def _gpt2(layers: int) -> Any:
+    sizes = {"vocab_size": len(VOCABULARY), "n_embd": HIDDEN, "n_inner": INNER, "n_head": HEADS, "n_layer": layers}
+    return GPT2LMHeadModel(
+        GPT2Config(**sizes, n_positions=64, initializer_range=0.15, bos_token_id=END, eos_token_id=END)
+    )
+
+
+def _llama(layers: int) -> Any:
+    sizes = {**_SIZES, "num_hidden_layers": layers, "num_key_value_heads": KV_HEADS, "pad_token_id": None}
+    return LlamaForCausalLM(LlamaConfig(**sizes, bos_token_id=2, eos_token_id=END))
+
+
+def _qwen3(layers: int) -> Any:
+    sizes = {**_SIZES, "num_hidden_layers": layers, "num_key_value_heads": KV_HEADS, "pad_token_id": None}
+    return Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=8, eos_token_id=END, tie_word_embeddings=True))
+
+
+def _t5(layers: int) -> Any:
+    sizes = {"vocab_size": len(VOCABULARY), "d_model": HIDDEN, "d_ff": INNER, "num_heads": HEADS, "d_kv": 8}
+    config = T5Config(**sizes, num_layers=layers, pad_token_id=0, eos_token_id=END, decoder_start_token_id=0)
+    return T5ForConditionalGeneration(config)
+
+
+def _bart(layers: int) -> Any:
+    sizes = {"vocab_size": len(VOCABULARY), "d_model": HIDDEN, "max_position_embeddings": 64, "init_std": 0.15}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_layers": layers, f"{part}_ffn_dim": INNER, f"{part}_attention_heads": HEADS}
+    tokens = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": END, "decoder_start_token_id": END}
+    return BartForConditionalGeneration(BartConfig(**sizes, **tokens, forced_eos_token_id=END))
+
+
+ENCODERS = ("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "modernbert")
+DECODERS = ("gpt2", "llama", "qwen3")
+ENCODER_DECODERS = ("t5", "bart")
+
 ARCHITECTURES: dict[str, Callable[[int], Any]] = {
     "bert": _bert,
     "roberta": _roberta,
@@ -103,24 +154,48 @@ ARCHITECTURES: dict[str, Callable[[int], Any]] = {
     "albert": _albert,
     "deberta-v2": _deberta,
     "modernbert": _modernbert,
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "qwen3": _qwen3,
+    "t5": _t5,
+    "bart": _bart,
 }
 """By `model_type`; each is saved without a classification head."""
 
+KINDS: dict[str, tuple[str, ...]] = {
+    "sequence_classification": tuple(ARCHITECTURES),
+    "token_classification": tuple(a for a in ARCHITECTURES if a != "bart"),
+    "question_answering": tuple(ARCHITECTURES),
+    "seq2seq": ENCODER_DECODERS,
+    "causal_lm": DECODERS,
+}
+"""Task kinds and the architectures that transformers has a head for."""
+
 
 def tokenizer_for(architecture: str) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer that knows `VOCABULARY`; segment ids where the family has them."""
+    """A WordPiece tokenizer that knows `VOCABULARY`; segment ids where the family has them.
+
+    Decoders add no token, know one that ends a text and none that pads; encoder-decoders end each text with it.
+    """
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
     names = ["input_ids", "attention_mask"]
+    if architecture in DECODERS:
+        special = {"unk_token": "[UNK]", "eos_token": "[SEP]"}
+    elif architecture in ENCODER_DECODERS:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A [SEP]", pair="$A $B [SEP]", special_tokens=[("[SEP]", END)]
+        )
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    else:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        special["mask_token"] = "[MASK]"
     if architecture in ("bert", "electra", "albert"):
         names.insert(1, "token_type_ids")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_input_names=names, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special)
 
 
 def save_backbone(folder: Path, architecture: str, layers: int = LAYERS, seed: int = 0) -> Path:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from adapt.spec import Unsupported
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -12,15 +16,28 @@ class Family:
     """Module names inside one transformer layer, as suffixes of the full names."""
 
     query_value: tuple[str, ...]
-    """Query and value projections (one module where they are fused)."""
-    attention_output: str
-    """Projection whose output is added to the residual after attention."""
-    feed_forward_output: str
-    """Projection whose output is added to the residual after the feed-forward block."""
+    """Query and value projections (one module where they are fused), of self- and cross-attention."""
+    attention_outputs: tuple[str, ...]
+    """Projections whose output is added to the residual after attention, self- and cross-attention."""
+    feed_forward_outputs: tuple[str, ...]
+    """Projections whose output is added to the residual after the feed-forward block."""
 
 
-_BERT = Family(("attention.self.query", "attention.self.value"), "attention.output.dense", "output.dense")
-_DEBERTA = Family(("attention.self.query_proj", "attention.self.value_proj"), "attention.output.dense", "output.dense")
+_BERT = Family(("attention.self.query", "attention.self.value"), ("attention.output.dense",), ("output.dense",))
+_DEBERTA = Family(
+    ("attention.self.query_proj", "attention.self.value_proj"), ("attention.output.dense",), ("output.dense",)
+)
+_LLAMA = Family(("self_attn.q_proj", "self_attn.v_proj"), ("self_attn.o_proj",), ("mlp.down_proj",))
+_T5 = Family(
+    ("SelfAttention.q", "SelfAttention.v", "EncDecAttention.q", "EncDecAttention.v"),
+    ("SelfAttention.o", "EncDecAttention.o"),
+    ("DenseReluDense.wo",),
+)
+_BART = Family(
+    ("self_attn.q_proj", "self_attn.v_proj", "encoder_attn.q_proj", "encoder_attn.v_proj"),
+    ("self_attn.out_proj", "encoder_attn.out_proj"),
+    ("fc2",),
+)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
@@ -29,9 +46,18 @@ FAMILIES: dict[str, Family] = {
     "camembert": _BERT,
     "electra": _BERT,
     "deberta-v2": _DEBERTA,
-    "distilbert": Family(("attention.q_lin", "attention.v_lin"), "attention.out_lin", "ffn.lin2"),
-    "albert": Family(("attention.query", "attention.value"), "attention.dense", "ffn_output"),
-    "modernbert": Family(("attn.Wqkv",), "attn.Wo", "mlp.Wo"),
+    "distilbert": Family(("attention.q_lin", "attention.v_lin"), ("attention.out_lin",), ("ffn.lin2",)),
+    "albert": Family(("attention.query", "attention.value"), ("attention.dense",), ("ffn_output",)),
+    "modernbert": Family(("attn.Wqkv",), ("attn.Wo",), ("mlp.Wo",)),
+    "gpt2": Family(("attn.c_attn",), ("attn.c_proj",), ("mlp.c_proj",)),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "t5": _T5,
+    "mt5": _T5,
+    "bart": _BART,
+    "mbart": _BART,
 }
 """By `model_type`."""
 
@@ -47,3 +73,49 @@ def family_of(model_type: str) -> Family:
             f"the layers of architecture '{model_type}' are not known; known are {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[model_type]
+
+
+def is_projection(module: Any) -> bool:
+    """Whether a module is a linear layer: torch's own (quantised too), or GPT-2's, whose weight is transposed."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def residual_projections(base: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of the projections that end the attentions, and of those that end the feed-forward blocks.
+
+    Raises:
+        Unsupported: The family is not known, or there are not as many as the layers have.
+    """
+    config: Any = base.config
+    family = family_of(config.model_type)
+    names = [name for name, module in base.named_modules() if is_projection(module)]
+    attention = [name for name in names if _ends(name, family.attention_outputs)]
+    # "output.dense" also ends "attention.output.dense"
+    feed_forward = [name for name in names if _ends(name, family.feed_forward_outputs) and name not in attention]
+    for what, found, expected in zip(
+        ("attentions", "feed-forward blocks"), (attention, feed_forward), _blocks(base), strict=True
+    ):
+        if len(found) != expected:
+            raise Unsupported(f"the outputs of {len(found)} of {expected} {what} of '{config.model_type}' were found")
+    return attention, feed_forward
+
+
+def _blocks(base: nn.Module) -> tuple[int, int]:
+    """Attentions and feed-forward blocks, by the configuration; layers that share weights count once."""
+    config: Any = base.config
+    groups = getattr(config, "num_hidden_groups", None)
+    if groups is not None:
+        layers = int(groups) * int(getattr(config, "inner_group_num", 1))
+        return layers, layers
+    encoder = int(getattr(config, "encoder_layers", config.num_hidden_layers))
+    if not (hasattr(base, "encoder") and hasattr(base, "decoder")):
+        return encoder, encoder
+    decoder = int(getattr(config, "decoder_layers", getattr(config, "num_decoder_layers", 0)))
+    return encoder + 2 * decoder, encoder + decoder  # the decoder attends to itself and to the encoder
+
+
+def _ends(name: str, endings: tuple[str, ...]) -> bool:
+    return any(name.endswith("." + ending) for ending in endings)

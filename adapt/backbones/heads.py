@@ -8,14 +8,16 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-HEAD_DROPOUT_FIELDS = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "cls_dropout")
-"""What families call the dropout in front of their classification head's last layer."""
+_DROPOUT_FIELDS = (
+    "classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "cls_dropout", "hidden_dropout_prob",
+    "dropout",
+)  # fmt: skip
+"""What families call the dropout in front of their classification head's last layer, and their general one."""
 
 
 def head_dropout(config: Any) -> float:
     """Dropout in front of the head's last layer: the configuration's own for it, else its general one."""
-    names = (*HEAD_DROPOUT_FIELDS, "hidden_dropout_prob", "dropout")
-    return next((float(p) for name in names if (p := getattr(config, name, None)) is not None), 0.0)
+    return next((float(p) for name in _DROPOUT_FIELDS if (p := getattr(config, name, None)) is not None), 0.0)
 
 
 class MeanPooling(nn.Module):
@@ -45,11 +47,11 @@ class MeanPooling(nn.Module):
 class MeanPoolingClassifier(nn.Module):
     """Mean pooling, dropout and one linear layer."""
 
-    def __init__(self, encoder: Any, labels: int) -> None:
+    def __init__(self, encoder: Any, labels: int, dropout: float) -> None:
         super().__init__()
         self.config = encoder.config
         self.features: nn.Module = MeanPooling(encoder)
-        self.dropout = nn.Dropout(head_dropout(self.config))
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.config.hidden_size, labels)
 
     @property

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.source import Backbone
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 _DROPOUT_FIELDS = (
@@ -43,15 +43,19 @@ class Loader:
             quantization_config: As in transformers' `from_pretrained`; modules of the head are never quantised.
 
         Returns:
-            A model whose call returns an object with `logits` (batch, labels), whose `base_model` is the pretrained
-            part, and whose `head_size` counts the head's parameters. Every parameter that the checkpoint does not
-            hold is drawn from the seed.
+            A model of the class that transformers has for the task's kind (or mean pooling's own), whose `base_model`
+            is the pretrained part, or the model itself where its class has none. `head_names` (a frozenset) names the
+            parameters of the head, that are trained under every strategy, and `head_size` counts them; a language
+            model has none, unless its output layer is trained. `task_kind` is the task's kind. Every parameter that
+            the checkpoint does not hold is drawn from the seed.
 
         Raises:
             Unsupported: transformers has no such head for this architecture, or the device cannot quantise.
-            AdaptError: The weights cannot be read.
+            AdaptError: The weights cannot be read, or are not all there.
         """
         import torch
+
+        from adapt.backbones.classes import LANGUAGE_MODELS, head_names, initialise, untie_output_layer
 
         if quantization_config is not None:
             self._check_device(quantization_config)
@@ -66,14 +70,19 @@ class Loader:
             options |= {"quantization_config": quantization_config, "device_map": {"": self.budget.device}}
         with _quiet():
             model, fresh = self._mean(options) if self.task.pooling == "mean" else self._native(options)
-        head = set(fresh) | _outside_base(model)
-        self._initialise(model, set(fresh), head)
-        model.head_size = sum(  # type: ignore[assignment]
-            p.numel() for name, p in model.named_parameters() if name in head
-        )
+        if self.task.kind not in LANGUAGE_MODELS:
+            head = fresh | head_names(model)
+        else:
+            head = untie_output_layer(model) if output_layer and frozen else set()
+        initialise(model, fresh, head, self.seed)
+        parameters = dict(model.named_parameters())
+        model.task_kind = self.task.kind  # type: ignore[assignment]
+        model.head_names = frozenset(head)  # type: ignore[assignment]
+        model.head_size = sum(parameters[name].numel() for name in head)  # type: ignore[assignment]
         if frozen:
-            for name, parameter in model.named_parameters():
+            for name, parameter in parameters.items():
                 parameter.requires_grad_(name in head)
+        self._configure(model)
         return model.to(self.budget.device) if quantization_config is None else model
 
     def _check_device(self, quantization_config: Any) -> None:
@@ -92,137 +101,126 @@ class Loader:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result must be told about how the backbone was loaded."""
-        return []
+        return self._tokenizer[1]
 
     def attention(self) -> str:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
         return "eager" if self.budget.device == "cpu" and self.task.max_length <= 256 else "sdpa"
 
     def tokenizer(self) -> Any:
-        """The backbone's tokenizer.
+        """The backbone's tokenizer, with a padding token: where it has none, one of its own pads.
 
         Raises:
-            AdaptError: It cannot be loaded.
+            AdaptError: It cannot be loaded, or has no token that can pad.
         """
-        from transformers import AutoTokenizer
+        return self._tokenizer[0]
 
-        try:
-            return AutoTokenizer.from_pretrained(self.backbone.path, local_files_only=True, trust_remote_code=False)
-        except Exception as error:
-            raise AdaptError(
-                f"The tokenizer of backbone {self.backbone.reference} cannot be loaded: {error}"
-            ) from error
+    @cached_property
+    def _tokenizer(self) -> tuple[Any, list[str]]:
+        from adapt.backbones.tokenizer import load_tokenizer
 
-    def config(self) -> Any:
-        """The model's configuration with the task's labels and the budget's dropout; the head keeps its own."""
+        return load_tokenizer(self.backbone)
+
+    def config(self, *, dropout: bool = True) -> Any:
+        """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(self.backbone.path, local_files_only=True, trust_remote_code=False)
-        config.num_labels = max(len(self.task.labels), 1)
-        if self.budget.dropout is not None:
-            from adapt.backbones.heads import HEAD_DROPOUT_FIELDS, head_dropout
-
-            head = head_dropout(config)
-            for name in HEAD_DROPOUT_FIELDS:  # also those it lacks: DeBERTa's head would fall back to the backbone's
-                setattr(config, name, head)
+        if self.task.kind in ("sequence_classification", "token_classification"):
+            labels = self.task.labels or ("value",)
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: i for i, label in enumerate(labels)}
+        elif self.task.kind == "question_answering":
+            config.num_labels = 2  # start and end
+        if dropout and self.budget.dropout is not None:
             for name in _DROPOUT_FIELDS:
                 if getattr(config, name, None) is not None:
                     setattr(config, name, self.budget.dropout)
         return config
 
-    def _native(self, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
-        from transformers import AutoModelForSequenceClassification
+    def _configure(self, model: Any) -> None:
+        """Set what a configuration must say after loading: said before, it would change how weights are loaded."""
+        for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+            config.use_cache = False  # generation asks for its cache itself; training must not fill one
+        if getattr(model.config, "pad_token_id", None) is None:
+            # an embedding made with this index would never train it, and it may be a token of the text
+            model.config.pad_token_id = self.tokenizer().pad_token_id
+        generation = getattr(model, "generation_config", None)
+        if generation is not None and generation.pad_token_id is None:
+            generation.pad_token_id = model.config.pad_token_id
+
+    def _native(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
+        from adapt.backbones.classes import keep_head_dropout, model_class
 
         config = self.config()
-        try:
-            cls = AutoModelForSequenceClassification._model_mapping[type(config)]
-        except KeyError as error:
-            raise Unsupported(
-                f"transformers has no sequence classification head for '{self.backbone.model_type}'"
-            ) from error
+        cls = model_class(self.task.kind, config)
         if "quantization_config" in options:
-            options["quantization_config"].llm_int8_skip_modules = self._head_modules(cls, config)
-        return self._from_pretrained(cls, config, options)
+            options["quantization_config"].llm_int8_skip_modules = self._full_precision(cls)
+        model, fresh = self._from_pretrained(cls, config, options)
+        if self.budget.dropout is not None:
+            keep_head_dropout(model, self.config(dropout=False))
+        return model, fresh
 
-    def _head_modules(self, cls: Any, config: Any) -> list[str]:
-        """Full names of the modules of the head, and of the pooler, which many checkpoints lack."""
+    def _full_precision(self, cls: Any) -> list[str]:
+        """Full names of the modules that are not quantised: the head and the pooler, which many checkpoints lack."""
         import torch
 
-        with torch.device("meta"):
-            model = cls(config)
-        head = _outside_base(model) | {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
-        return sorted({name.rpartition(".")[0] for name in head})
+        from adapt.backbones.classes import head_names, output_layer
 
-    def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+        with torch.device("meta"):
+            model = cls(self.config())
+        names = head_names(model) | {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
+        last = output_layer(model)
+        vocabulary = {name for name, module in model.named_modules() if module is last}
+        return sorted({name.rpartition(".")[0] for name in names} | vocabulary)
+
+    def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         from inspect import signature
 
-        from transformers import MODEL_MAPPING
-
-        from adapt.backbones.heads import MeanPoolingClassifier  # imports torch
+        from adapt.backbones.classes import base_class, head_names
+        from adapt.backbones.heads import MeanPoolingClassifier, head_dropout  # imports torch
 
         config = self.config()
         if getattr(config, "is_encoder_decoder", False):
             raise Unsupported("mean pooling is for encoders; use pooling='native' for encoder-decoders")
-        cls = MODEL_MAPPING[type(config)]
-        if isinstance(cls, tuple):
-            cls = cls[0]
+        cls = base_class(config)
         if "add_pooling_layer" in signature(cls.__init__).parameters:
             options = {**options, "add_pooling_layer": False}
         base, fresh = self._from_pretrained(cls, config, options)
-        model = MeanPoolingClassifier(base, max(len(self.task.labels), 1))
+        dropout = head_dropout(self.config(dropout=False))
+        model = MeanPoolingClassifier(base, max(len(self.task.labels), 1), dropout)
         prefix = next(name for name, module in model.named_modules() if module is base)
-        return model, [f"{prefix}.{name}" for name in fresh] + sorted(_outside_base(model))
+        return model, {f"{prefix}.{name}" for name in fresh} | head_names(model)
 
-    def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         """The model and the names of its fresh parameters; a head of another shape than the checkpoint's is fresh."""
         from safetensors import SafetensorError
 
+        from adapt.backbones.classes import LANGUAGE_MODELS, head_names, renaming
+
         kernel = self.attention() if cls._supports_sdpa else "eager"
         options = {**options, "attn_implementation": kernel, "ignore_mismatched_sizes": True}
+        names = renaming(cls, config)
+        if names:
+            options["key_mapping"] = names
         try:
             model, info = cls.from_pretrained(self.backbone.path, config=config, output_loading_info=True, **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {error}") from error
-        outside = _outside_base(model)
-        other = sorted(name for name, *_ in info["mismatched_keys"])
-        if set(other) - outside:
+        fresh = set() if self.task.kind in LANGUAGE_MODELS else head_names(model)
+        other = {name for name, *_ in info["mismatched_keys"]}
+        if other - fresh:
             raise AdaptError(
-                f"Backbone {self.backbone.reference}: weights do not fit the configuration: {', '.join(other[:5])}"
+                f"Backbone {self.backbone.reference}: weights do not fit the configuration: "
+                f"{', '.join(sorted(other - fresh)[:5])}"
             )
-        lost = sorted(n for n in info["missing_keys"] if n not in outside and "pooler" not in n.split("."))
+        lost = sorted(n for n in info["missing_keys"] if n not in fresh and "pooler" not in n.split("."))
         if lost:
             raise AdaptError(
                 f"Backbone {self.backbone.reference}: its weights lack {', '.join(lost[:5])}, which would be random; "
                 "give the folder of a model that is pretrained whole"
             )
-        return model, sorted({*info["missing_keys"], *other})
-
-    def _initialise(self, model: nn.Module, fresh: set[str], head: set[str]) -> None:
-        """Draw fresh parameters from the seed alone, alike under every strategy; the head becomes float32."""
-        import torch
-
-        generator = torch.Generator().manual_seed(self.seed)
-        std = getattr(getattr(model, "config", None), "initializer_range", None) or 0.02
-        for name, parameter in sorted(model.named_parameters()):
-            if name not in head:
-                continue
-            parameter.data = parameter.data.float()
-            if name in fresh:
-                parameter.data.copy_(_fresh(name, parameter, std, generator))
-
-
-def _fresh(name: str, parameter: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
-    import torch
-
-    if parameter.dim() >= 2:
-        return torch.randn(parameter.shape, generator=generator) * std
-    return torch.ones(parameter.shape) if name.endswith("weight") else torch.zeros(parameter.shape)
-
-
-def _outside_base(model: Any) -> set[str]:
-    """Names of the parameters that are not in the pretrained part: the head."""
-    inside = {id(p) for p in model.base_model.parameters()}
-    return {name for name, p in model.named_parameters() if id(p) not in inside}
+        return model, {*info["missing_keys"], *other}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from adapt.strategies.head import Head
 from adapt.strategies.lora import LoRA
 from adapt.strategies.prefix import Prefix
 from adapt.strategies.qlora import QLoRA
+from adapt.strategies.switch import disabled
 from adapt.strategies.untrained import Untrained
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -47,6 +48,7 @@ __all__ = [
     "QLoRA",
     "Strategy",
     "Untrained",
+    "disabled",
     "make",
 ]
 

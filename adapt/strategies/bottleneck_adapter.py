@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from adapt.backbones.families import family_of
-from adapt.spec import Load, OptionError, Task
-
-if TYPE_CHECKING:
-    from torch import nn
+from adapt.spec import Load, OptionError, Task, Unsupported
 
 
 @dataclass(frozen=True)
@@ -34,37 +30,36 @@ class BottleneckAdapter:
 
         Raises:
             OptionError: The reduction factor leaves no bottleneck.
-            Unsupported: The layers of the architecture are not known.
+            Unsupported: The layers of the architecture are not known, or not all of them are found.
         """
-        from torch import nn
-
-        from adapt.strategies.bottleneck_layer import Adapted
+        from adapt.backbones.families import residual_projections
+        from adapt.strategies.bottleneck_layer import Adapted, width_of
 
         model = load(frozen=True)
         base = model.base_model
-        family = family_of(base.config.model_type)
-        endings = [family.feed_forward_output]
-        if self.placement == "houlsby":
-            endings.append(family.attention_output)
-        attention = "." + family.attention_output
-        for name, module in list(base.named_modules()):
-            if not isinstance(module, nn.Linear) or not _ends(name, endings):
-                continue
-            if self.placement == "pfeiffer" and name.endswith(attention):
-                continue  # "output.dense" also ends "attention.output.dense"
+        attention, feed_forward = residual_projections(base)
+        for name in feed_forward if self.placement == "pfeiffer" else [*attention, *feed_forward]:
             parent, _, child = name.rpartition(".")
-            setattr(base.get_submodule(parent), child, Adapted(module, self._size(module), self.non_linearity))
+            module = base.get_submodule(name)
+            adapted = Adapted(module, self._size(width_of(module)), self.non_linearity)
+            setattr(base.get_submodule(parent), child, adapted)
         return model
 
-    def _size(self, projection: nn.Linear) -> int:
-        size = round(projection.out_features / self.reduction_factor) if self.reduction_factor > 0 else 0
+    def _size(self, width: int) -> int:
+        size = round(width / self.reduction_factor) if self.reduction_factor > 0 else 0
         if size < 1:
             raise OptionError(
                 f"{self.name}.reduction_factor is {self.reduction_factor}, which leaves no bottleneck for a hidden "
-                f"size of {projection.out_features}; give a number from 1 to {projection.out_features}."
+                f"size of {width}; give a number from 1 to {width}."
             )
         return size
 
-
-def _ends(name: str, endings: list[str]) -> bool:
-    return any(name.endswith("." + ending) for ending in endings)
+    def merge(self, model: Any, load: Load) -> Any:
+        """
+        Raises:
+            Unsupported: Always.
+        """
+        raise Unsupported(
+            f"'{self.name}' cannot be merged: adapters are layers that the plain architecture lacks; keep the saved "
+            "model, or use LoRA"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -11,9 +13,15 @@ _FUNCTIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh
 class Adapted(nn.Module):
     """A frozen projection followed by a trainable residual bottleneck."""
 
-    def __init__(self, projection: nn.Linear, size: int, non_linearity: str) -> None:
+    def __init__(self, projection: Any, size: int, non_linearity: str) -> None:
+        """
+        Args:
+            projection: A linear layer, torch's or GPT-2's.
+            size: Width of the bottleneck.
+            non_linearity: `relu`, `gelu`, `silu` or `tanh`.
+        """
         super().__init__()
-        width, device = projection.out_features, projection.weight.device
+        width, device = width_of(projection), projection.weight.device
         self.projection = projection
         self.down = nn.Linear(width, size, device=device, dtype=torch.float32)
         self.function = _FUNCTIONS[non_linearity]()
@@ -24,6 +32,11 @@ class Adapted(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The projection's weight, whose dtype T5 casts the input to."""
+        return self.projection.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out), in the projection's dtype."""
         out = self.projection(x)
@@ -31,3 +44,8 @@ class Adapted(nn.Module):
             return out
         dtype = out.dtype if torch.is_autocast_enabled(out.device.type) else self.down.weight.dtype
         return out + self.up(self.function(self.down(out.to(dtype)))).to(out.dtype)
+
+
+def width_of(projection: Any) -> int:
+    """Size of a linear layer's output, torch's or GPT-2's."""
+    return int(projection.out_features if isinstance(projection, nn.Linear) else projection.nf)

@@ -19,3 +19,11 @@ class Full:
     def build(self, load: Load, task: Task) -> Any:
         """Load the model; every parameter is trainable."""
         return load()
+
+    def merge(self, model: Any, load: Load) -> Any:
+        """The model as transformers has it: what was trained, in a fresh copy of the backbone."""
+        from adapt import params
+
+        plain = load()
+        params.fill(plain, params.trainable_state(model), "the trained state")
+        return plain

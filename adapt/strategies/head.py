@@ -20,8 +20,16 @@ class Head:
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen but for its head, and put the backbone behind a memo."""
-        from adapt.backbones.memo import memoise
+        from adapt.backbones.memoise import memoise
 
         model = load(frozen=True, output_layer=True)
         memoise(model, self.memo_bytes)
         return model
+
+    def merge(self, model: Any, load: Load) -> Any:
+        """The model as transformers has it: the trained head on a fresh copy of the backbone."""
+        from adapt import params
+
+        plain = load(frozen=True, output_layer=True)
+        params.fill(plain, params.trainable_state(model), "the trained state")
+        return plain

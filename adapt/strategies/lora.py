@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.backbones.families import family_of
+from adapt.backbones.classes import output_layer
+from adapt.backbones.families import family_of, is_projection
 from adapt.spec import Load, OptionError, Task
 
 if TYPE_CHECKING:
     from torch import nn
 
 Targets = tuple[str, ...] | str
+_TASK_TYPES = {
+    "sequence_classification": "SEQ_CLS",
+    "token_classification": "TOKEN_CLS",
+    "question_answering": "QUESTION_ANS",
+    "seq2seq": "SEQ_2_SEQ_LM",
+    "causal_lm": "CAUSAL_LM",
+}
+"""What PEFT calls the task kinds."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +64,18 @@ class LoRA:
         """Write the adapter in PEFT's format (`adapter_config.json`, `adapter_model.safetensors`).
 
         It loads with `peft.PeftModel.from_pretrained` on what transformers calls the backbone: `AutoModel` under
-        mean pooling, else `AutoModelForSequenceClassification`, whose head, with a pooler that the checkpoint lacked,
-        is then in the file too.
+        mean pooling, else the class for the task kind (`AutoModelForTokenClassification`, ...). The head is then in
+        the file too, with a pooler that the checkpoint lacked; a language model has none that is trained.
         """
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
         base = model.base_model
-        inner = getattr(model, "base_model_prefix", "")
-        prefix = f"base_model.model.{inner}." if inner else "base_model.model."
+        native = hasattr(model, "base_model_prefix")
+        inner = next((f"{name}." for name, module in model.named_children() if native and module is base), "")
         config = base.peft_config["default"]
         state = {
-            prefix + name: value.detach().cpu().contiguous()
+            f"base_model.model.{inner}{name}": value.detach().cpu().contiguous()
             for name, value in get_peft_model_state_dict(base, state_dict=base.state_dict()).items()
         }
         # PEFT shortens the names it targets to suffixes, which may match modules of the head as well
@@ -77,15 +86,35 @@ class LoRA:
             "inference_mode": True,
             "target_modules": targets,
         }
-        if inner:
-            fresh = {n: p for n, p in model.named_parameters() if p.requires_grad and ".lora_" not in n}
+        if native:
+            fresh = {n: p for n, p in model.named_parameters() if n in model.head_names}
             state |= {f"base_model.model.{n}": p.detach().cpu().contiguous() for n, p in fresh.items()}
-            modules = {n.rpartition(".")[0] if n.startswith(f"{inner}.") else n.split(".")[0] for n in fresh}
-            values |= {"task_type": "SEQ_CLS", "modules_to_save": sorted(modules)}
+            modules = {n.rpartition(".")[0] if inner and n.startswith(inner) else n.split(".")[0] for n in fresh}
+            values |= {"task_type": _TASK_TYPES[model.task_kind], "modules_to_save": sorted(modules) or None}
         folder.mkdir(parents=True, exist_ok=True)
         save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         text = json.dumps(values, indent=2, sort_keys=True, default=_plain)
         (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+
+    def merge(self, model: Any, load: Load) -> Any:
+        """A model as transformers has it: W + s·B·A in place of W, on weights that were never quantised.
+
+        Args:
+            model: The trained model.
+            load: Loads in float32.
+        """
+        from adapt import params
+
+        plain = load(frozen=True)
+        self._inject(plain)
+        params.fill(plain, params.trainable_state(model), "the trained state")
+        base = plain.base_model
+        for name, layer in [(n, m) for n, m in base.named_modules() if hasattr(m, "lora_A")]:
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(base.get_submodule(parent), child, layer.get_base_layer())
+        del base.peft_config
+        return plain
 
     def _check(self) -> None:
         if self.rank < 1:
@@ -96,19 +125,23 @@ class LoRA:
     def _inject(self, model: Any) -> None:
         import torch
         from peft import LoraConfig, inject_adapter_in_model
+        from torch import nn
 
         base = model.base_model
         for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):
             if getattr(model, flag, False):
                 setattr(base, flag, True)
         fresh = {id(p) for p in base.parameters() if p.requires_grad}
+        names = target_names(model, self.targets, self.name)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=target_names(base, self.targets, self.name),
+            target_modules=names,
             use_rslora=self.rslora,
             use_dora=self.dora,
+            # GPT-2 keeps its weights transposed, until they are quantised
+            fan_in_fan_out=not any(isinstance(base.get_submodule(name), nn.Linear) for name in names),
         )
         inject_adapter_in_model(config, base)
         for parameter in base.parameters():
@@ -122,21 +155,25 @@ class LoRA:
                     module.cast_input_dtype_enabled = False
 
 
-def target_names(base: Any, targets: Targets, strategy: str) -> list[str]:
-    """Full names of the linear layers of `base` that `targets` means; layers being trained anyway are left out.
+def target_names(model: Any, targets: Targets, strategy: str) -> list[str]:
+    """Names, within the base model, of the linear layers that `targets` means; layers of the head are left out.
 
     Raises:
         OptionError: A name matches no linear layer; the message lists what there is.
+        Unsupported: `attention` is asked for in an architecture whose layers are not known.
     """
-    linear = _linear_layers(base)
+    linear = _linear_layers(model)
     if targets == "all-linear":
         return sorted(linear)
-    if targets == "attention":
-        wanted: tuple[str, ...] = family_of(base.config.model_type).query_value
+    family = targets == "attention"
+    if family:
+        wanted = family_of(model.base_model.config.model_type).query_value
     else:
         wanted = (targets,) if isinstance(targets, str) else tuple(targets)
     found = {w: [n for n in linear if n == w or n.endswith("." + w)] for w in wanted}
     lost = [w for w, names in found.items() if not names]
+    if family and len(lost) < len(wanted):  # T5's encoder alone has no cross-attention
+        lost = []
     if lost:
         kinds = sorted({".".join(part for part in name.split(".") if not part.isdigit()) for name in linear})
         raise OptionError(
@@ -146,13 +183,14 @@ def target_names(base: Any, targets: Targets, strategy: str) -> list[str]:
     return sorted({name for names in found.values() for name in names})
 
 
-def _linear_layers(base: nn.Module) -> Mapping[str, nn.Module]:
-    from torch import nn
-
+def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
+    """Those of the base model, without a pooler and the layers of a head, pretrained (a language model's) or new."""
+    last = output_layer(model)
     return {
         name: module
-        for name, module in base.named_modules()
-        if isinstance(module, nn.Linear)
+        for name, module in model.base_model.named_modules()
+        if is_projection(module)
+        and module is not last
         and "pooler" not in name.split(".")
         and not any(p.requires_grad for p in module.parameters())
     }

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from adapt import params
+from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.memory import PeakMemory
 from adapt.spec import Budget, Diverged
 from adapt.tasks import Example, Kind
@@ -79,7 +80,10 @@ def train(
     Raises:
         Diverged: The loss or its gradient is not finite.
         OptionError: The learning rate is not positive, or nothing is trainable.
+        Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture.
     """
+    if budget.checkpointing:
+        checkpoint_layers(model)
     accelerator = accelerator_for(budget)
     device = accelerator.device
     order = torch.Generator().manual_seed(seed)

@@ -1,0 +1,141 @@
+"""The head of a task kind: which transformers class carries it, which parameters it is, and what it starts from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from adapt.spec import Unsupported
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+AUTO_CLASSES: dict[str, str] = {
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+    "causal_lm": "AutoModelForCausalLM",
+}
+"""By task kind, as transformers names them."""
+LANGUAGE_MODELS = ("seq2seq", "causal_lm")
+"""Kinds whose output layer is pretrained."""
+
+
+def model_class(kind: str, config: Any) -> Any:
+    """The transformers class of an architecture for a task kind.
+
+    Raises:
+        Unsupported: transformers has none, or has one that this architecture was not pretrained for.
+    """
+    import transformers
+
+    title, found = kind.replace("_", " "), config.model_type
+    if kind == "causal_lm" and type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+        other = "seq2seq" if getattr(config, "is_encoder_decoder", False) else "token_classification"
+        raise Unsupported(
+            f"'{found}' was not pretrained to continue a text from the left, which causal LM needs; use a decoder "
+            f"(such as GPT-2, Llama or Qwen3), or the kind {other}"
+        )
+    try:
+        return getattr(transformers, AUTO_CLASSES[kind])._model_mapping[type(config)]
+    except KeyError as error:
+        raise Unsupported(f"transformers has no {title} head for '{found}'") from error
+
+
+def base_class(config: Any) -> Any:
+    """The transformers class of the pretrained part alone."""
+    from transformers import MODEL_MAPPING
+
+    found = MODEL_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def renaming(cls: Any, config: Any) -> dict[str, str]:
+    """Pattern to replacement for the names in a checkpoint, where the class calls its pretrained part otherwise.
+
+    Llama's and Qwen's classes for question answering call it `transformer` and every checkpoint `model`: without this
+    all weights would be taken for missing.
+    """
+    usual = base_class(config).base_model_prefix
+    return {} if cls.base_model_prefix == usual else {rf"^{re.escape(usual)}\.": f"{cls.base_model_prefix}."}
+
+
+def head_names(model: Any) -> set[str]:
+    """Names of the parameters that are not in the pretrained part: the head.
+
+    Some of T5's classes have no inner base model; their head is what the base class has not.
+    """
+    import torch
+
+    base = model.base_model
+    if base is not model:
+        inside = {id(p) for p in base.parameters()}
+        return {name for name, p in model.named_parameters() if id(p) not in inside}
+    with torch.device("meta"):
+        pretrained = base_class(model.config)(model.config)
+    known = {name for name, _ in pretrained.named_parameters(remove_duplicate=False)}
+    return {name for name, _ in model.named_parameters() if name not in known}
+
+
+def output_layer(model: nn.Module) -> nn.Module | None:
+    """The layer from hidden states to the vocabulary, where the model is a language model."""
+    find = getattr(model, "get_output_embeddings", None)
+    found = find() if find is not None else None
+    return found
+
+
+def untie_output_layer(model: Any) -> set[str]:
+    """Names of the parameters of a language model's output layer, which gets a copy of what it shares."""
+    from torch import nn
+
+    last = output_layer(model)
+    assert last is not None
+    prefix = next(name for name, module in model.named_modules() if module is last)
+    shared = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if not name.startswith(f"{prefix}.")}
+    for name, parameter in list(last.named_parameters()):
+        if id(parameter) in shared:
+            setattr(last, name, nn.Parameter(parameter.detach().clone()))
+            model.config.tie_word_embeddings = False
+    return {f"{prefix}.{name}" for name, _ in last.named_parameters()}
+
+
+def keep_head_dropout(model: Any, own: Any) -> None:
+    """Give the dropouts outside the pretrained part the probabilities that the configuration `own` has for them.
+
+    Some heads take the backbone's general dropout, so that no configuration can change the one without the other.
+    """
+    import torch
+    from torch import nn
+
+    inside = {id(module) for module in model.base_model.modules()}
+    head = {n: m for n, m in model.named_modules() if isinstance(m, nn.Dropout) and id(m) not in inside}
+    if not head:
+        return
+    with torch.device("meta"):
+        reference = dict(type(model)(own).named_modules())
+    for name, module in head.items():
+        module.p = reference[name].p
+
+
+def initialise(model: nn.Module, fresh: set[str], head: set[str], seed: int) -> None:
+    """Draw fresh parameters from the seed alone, alike under every strategy; the head becomes float32."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    std = getattr(getattr(model, "config", None), "initializer_range", None) or 0.02
+    for name, parameter in sorted(model.named_parameters()):
+        if name not in head:
+            continue
+        parameter.data = parameter.data.float()
+        if name in fresh:
+            parameter.data.copy_(_fresh(name, parameter, std, generator))
+
+
+def _fresh(name: str, parameter: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+    import torch
+
+    if parameter.dim() >= 2:
+        return torch.randn(parameter.shape, generator=generator) * std
+    return torch.ones(parameter.shape) if name.endswith("weight") else torch.zeros(parameter.shape)

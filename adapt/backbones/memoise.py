@@ -1,0 +1,219 @@
+"""Putting a memo where the frozen part of a model stands, whatever its architecture, and taking it away again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    Seq2SeqModelOutput,
+)
+
+from adapt.backbones.memo import Memo
+from adapt.spec import Unsupported
+
+
+def memoise(model: Any, max_bytes: int) -> None:
+    """Put the frozen pretrained part of `model` behind a memo, in place; the head is left as it is.
+
+    Args:
+        model: What `Loader` gives with `frozen=True`.
+        max_bytes: Bytes the memo may take.
+
+    Raises:
+        Unsupported: The model's class has neither an inner base model nor T5's two stacks.
+    """
+    from adapt.backbones.heads import MeanPoolingClassifier
+
+    if isinstance(model, MeanPoolingClassifier):
+        model.features = Memo(model.features, max_bytes)
+    elif model.base_model is not model:
+        setattr(model, model.base_model_prefix, MemoBase(model.base_model, max_bytes))
+    elif hasattr(model, "encoder") and hasattr(model, "decoder"):
+        model.decoder = MemoDecoder(model, max_bytes)
+    else:
+        raise Unsupported(f"no place is known where the features of {type(model).__name__} could be kept")
+
+
+def release(model: Any) -> None:
+    """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back."""
+    for name, module in list(model.named_children()):
+        if isinstance(module, Memo):
+            setattr(model, name, module.features)
+        elif isinstance(module, _StandIn):
+            setattr(model, name, module.restored())
+
+
+class _StandIn(nn.Module):
+    """Stands where a frozen module stood, which it is in all but its forward pass."""
+
+    memo: Memo
+    inner = "base"
+    """What the module is called among the memo's features."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "memo":
+                raise
+            return getattr(self.replaced, name)
+
+    @property
+    def replaced(self) -> Any:
+        """The module that stood here."""
+        return getattr(self.memo.features, self.inner)
+
+    def restored(self) -> Any:
+        """The module that stood here, as it was."""
+        return self.replaced
+
+
+class MemoBase(_StandIn):
+    """A frozen base model behind a memo, with the base model's pooler, if any, applied to the memo's result."""
+
+    def __init__(self, base: Any, max_bytes: int) -> None:
+        super().__init__()
+        pooler = getattr(base, "pooler", None)
+        self.pooler = pooler if isinstance(pooler, nn.Module) else None
+        self.pooler_activation = getattr(base, "pooler_activation", None)
+        if self.pooler is not None:
+            base.pooler = None
+        self.memo = Memo(_LastHidden(base), max_bytes)
+
+    def forward(
+        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """As the base model's: an output with `last_hidden_state` and, where it has a pooler, `pooler_output`.
+
+        A call that goes on from earlier ones, as in generation, is the base model's own.
+        """
+        if input_ids is None or _goes_on(kwargs):
+            out = self.replaced(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+            if self.pooler is not None:
+                out.pooler_output = self._pool(out[0])
+            return out
+        hidden = self.memo(**_rows(input_ids, attention_mask, kwargs, self.config.pad_token_id))
+        if self.config.is_encoder_decoder:
+            return Seq2SeqModelOutput(last_hidden_state=hidden)
+        return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=hidden, pooler_output=self._pool(hidden))
+
+    def _pool(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        if self.pooler is None:
+            return None
+        if self.pooler_activation is None:
+            return self.pooler(hidden)
+        return self.pooler_activation(self.pooler(hidden[:, 0]))  # ALBERT's pooler is a bare linear layer
+
+    def restored(self) -> Any:
+        """The base model with its pooler."""
+        if self.pooler is not None:
+            self.replaced.pooler = self.pooler
+        return self.replaced
+
+
+class MemoDecoder(_StandIn):
+    """The decoder of a model without an inner base model (T5's), behind a memo of encoder and decoder together.
+
+    Before each call of the model the ids of the source are put where the encoder's states would be, so that the model
+    does not run its encoder and hands them through to here. In generation the encoder is run, and this is the decoder.
+    """
+
+    inner = "decoder"
+
+    def __init__(self, model: Any, max_bytes: int) -> None:
+        super().__init__()
+        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes)
+        self.hook = model.register_forward_pre_hook(_hand_ids_through, with_kwargs=True)
+
+    def forward(self, encoder_hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        """
+        Args:
+            encoder_hidden_states: (batch, length): ids of the source; or (batch, length, hidden), as the decoder's.
+            kwargs: As the decoder's; `input_ids` and `attention_mask` (batch, target length) are those of the target.
+        """
+        if encoder_hidden_states.is_floating_point():
+            return self.replaced(encoder_hidden_states=encoder_hidden_states, **kwargs)
+        target = {"decoder_input_ids": kwargs["input_ids"], "decoder_attention_mask": kwargs["attention_mask"]}
+        mask = kwargs["encoder_attention_mask"]
+        hidden = self.memo(**_rows(encoder_hidden_states, mask, target, self.config.pad_token_id))
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+
+    def restored(self) -> Any:
+        """The decoder."""
+        self.hook.remove()
+        return self.replaced
+
+
+def _hand_ids_through(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if args or kwargs.get("input_ids") is None or _goes_on(kwargs):
+        return None
+    return args, {**kwargs, "encoder_outputs": BaseModelOutput(last_hidden_state=kwargs["input_ids"])}
+
+
+class _LastHidden(nn.Module):
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, **inputs: Any) -> torch.Tensor:
+        return self.base(**inputs)[0]
+
+
+class _Stacks(nn.Module):
+    """T5's encoder and decoder in turn."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        decoder_input_ids: torch.Tensor,
+        decoder_attention_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        return self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=states,
+            encoder_attention_mask=attention_mask,
+        )[0]
+
+
+def _goes_on(kwargs: dict[str, Any]) -> bool:
+    """Whether a call goes on from what earlier ones computed, which a memo does not know."""
+    earlier = any(kwargs.get(name) is not None for name in ("past_key_values", "encoder_outputs", "inputs_embeds"))
+    return earlier or bool(kwargs.get("use_cache"))
+
+
+def _rows(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, kwargs: dict[str, Any], padding: int
+) -> dict[str, torch.Tensor]:
+    """The inputs of a call that have a value for each token, with their masks."""
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    shape = input_ids.shape
+    rows = {n: v for n, v in kwargs.items() if isinstance(v, torch.Tensor) and v.shape == shape and "decoder" not in n}
+    rows |= {"input_ids": input_ids, "attention_mask": mask}
+    target, target_mask = kwargs.get("decoder_input_ids"), kwargs.get("decoder_attention_mask")
+    if target is not None:
+        if target_mask is None:
+            target_mask = _target_mask(target, input_ids, mask, padding)
+        rows |= {"decoder_input_ids": target, "decoder_attention_mask": target_mask}
+    return rows
+
+
+def _target_mask(target: torch.Tensor, source: torch.Tensor, mask: torch.Tensor, padding: int) -> torch.Tensor:
+    """(batch, target length): 1 up to the last token, for none sees a later one; T5 starts with its padding token."""
+    if target.shape == source.shape and bool(mask[:, 0].all()) and torch.equal(target[:, 1:], source[:, :-1]):
+        return mask  # the source again, shifted, as in classification
+    real = target != padding
+    real[:, 0] = True
+    return real.flip(1).cumsum(1).flip(1).clamp(max=1)

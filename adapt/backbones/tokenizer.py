@@ -1,0 +1,41 @@
+"""A backbone's tokenizer, which must be able to pad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapt.backbones.source import Backbone
+from adapt.spec import AdaptError
+
+_PADDING = {"eos_token": "end-of-text", "unk_token": "unknown-word", "bos_token": "start-of-text"}
+"""Tokens that pad where there is no padding token: attribute of the tokenizer to what it is called."""
+
+
+def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
+    """The tokenizer with a padding token, and what a reader of a result must be told about it.
+
+    Where it has none, or one that the backbone has no embedding for, another of its special tokens pads: the mask hides
+    padding in any case, and the embeddings keep their size.
+
+    Raises:
+        AdaptError: It cannot be loaded, or has no token that can pad.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(backbone.path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise AdaptError(f"The tokenizer of backbone {backbone.reference} cannot be loaded: {error}") from error
+    size = backbone.config.get("vocab_size") or len(tokenizer)
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < size:
+        return tokenizer, []
+    for role, words in _PADDING.items():
+        token, index = getattr(tokenizer, role), getattr(tokenizer, f"{role}_id")
+        if token is not None and index is not None and index < size:
+            lacks = "no padding token" if tokenizer.pad_token is None else "a padding token without an embedding"
+            tokenizer.pad_token = token
+            return tokenizer, [f"The tokenizer has {lacks}; its {words} token {token!r} pads instead."]
+    raise AdaptError(
+        f"The tokenizer of backbone {backbone.reference} has no padding token, and no other special token that could "
+        "pad; set its pad_token and save it."
+    )

@@ -1,0 +1,45 @@
+"""Switching an adaptation off for a while, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from adapt.spec import Unsupported
+
+
+@contextmanager
+def disabled(model: Any) -> Iterator[None]:
+    """Within it the model gives what its backbone would give under the same head.
+
+    Every module of an adaptation can be switched: ours by their flag `enabled`, PEFT's by `enable_adapters`.
+
+    Args:
+        model: What a strategy's `build` returned, trained or not.
+
+    Raises:
+        Unsupported: The backbone's own weights were trained, so that they are no longer there.
+    """
+    flags = [m for m in model.modules() if isinstance(getattr(m, "enabled", None), bool) and m.enabled]
+    layers = [m for m in model.modules() if getattr(m, "disable_adapters", None) is False]  # a method in others
+    adapted = {id(p) for module in (*flags, *layers) for p in module.parameters()}
+    trained = [
+        n for n, p in model.named_parameters() if p.requires_grad and id(p) not in adapted and n not in model.head_names
+    ]
+    if trained:
+        raise Unsupported(
+            f"the adaptation cannot be switched off: the backbone's own weights were trained ({trained[0]} and "
+            f"{len(trained) - 1} more); load the backbone beside the model to compare with it"
+        )
+    for module in flags:
+        module.enabled = False
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for module in flags:
+            module.enabled = True
+        for layer in layers:
+            layer.enable_adapters(True)
