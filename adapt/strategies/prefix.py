@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from adapt.spec import Load, OptionError, Task, Unsupported
+from adapt.spec import Load, OptionError, Task
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Prefix:
     """Learn keys and values of virtual tokens in each layer (Li & Liang 2021, section 4; Liu et al. 2022).
 
     They join inside the attention function, after the projections: no position is used up, the mask and the
-    outputs keep their shapes, and no generation cache is involved.
+    outputs keep their shapes, and no generation cache is involved. Encoder, decoder and cross attention each have
+    their own; the depths that share a layer, as in ALBERT, share its prefix.
     """
 
     name: ClassVar[str] = "prefix"
@@ -29,29 +30,12 @@ class Prefix:
 
         Raises:
             OptionError: There is less than one virtual token.
-            Unsupported: Some attention of the model does not go through transformers' attention interface.
+            Unsupported: Some attention of the model cannot carry a prefix.
         """
-        from adapt.strategies import prefix_attention as attention
+        from adapt.strategies.prefix_attention import attach
 
         if self.virtual_tokens < 1:
             raise OptionError(f"{self.name}.virtual_tokens is {self.virtual_tokens}; give at least 1.")
         model = load(frozen=True)
-        base = model.base_model
-        found = attention.discover(base, self.virtual_tokens)
-        expected = _attentions(base.config)
-        if len(found) != expected:
-            raise Unsupported(
-                f"{len(found)} of {expected} attention modules of '{base.config.model_type}' go through transformers' "
-                "attention interface, which carries the prefix"
-            )
-        for module, (keys, values) in found.items():
-            module.add_module("prefix", attention.PrefixKV(keys, values, self.init))
+        attach(model, self.virtual_tokens, self.init)
         return model
-
-
-def _attentions(config: Any) -> int:
-    """Attention modules of an encoder; layers that share weights count once."""
-    groups = getattr(config, "num_hidden_groups", None)
-    if groups is not None:
-        return int(groups) * int(getattr(config, "inner_group_num", 1))
-    return int(config.num_hidden_layers)

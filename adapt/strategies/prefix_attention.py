@@ -1,13 +1,13 @@
 """An attention function that puts learned keys and values in front, registered with transformers.
 
-transformers hands the attention module to whichever function its configuration names. Ours looks the prefix up on
-that module, joins it, widens the mask on the left with visible columns and delegates to eager or sdpa.
+transformers hands the attention module to whichever function its configuration names, after rotary positions and the
+generation cache. Ours looks the prefix up on that module, joins it, widens masks and position biases on the left, and
+delegates to eager or sdpa. No position is used up, nothing enters the cache, and outputs keep their shapes.
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,79 +17,77 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapt.spec import Unsupported
+from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
+from adapt.strategies.prefix_layers import check_coverage, stacks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _NAME = "adapt_prefix_"
 _KERNELS = ("eager", "sdpa")
-KeysValues = tuple[torch.Tensor, torch.Tensor]
-_record: dict[nn.Module, KeysValues] | None = None
 
 
-class PrefixKV(nn.Module):
-    """Learned keys and values of one attention module."""
+def attach(model: Any, tokens: int, init: str = "activations") -> list[PrefixKV]:
+    """Give every attention module of a model, self and cross, encoder and decoder, trainable keys and values.
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, init: str) -> None:
-        """
-        Args:
-            keys: (heads, tokens, key size): keys of real words, or only a shape where `init` is `random`.
-            values: (heads, tokens, value size), likewise.
-            init: `activations` or `random`.
-        """
-        super().__init__()
-        keys, values = keys.float(), values.float()
-        if init == "random":
-            keys, values = torch.randn_like(keys) * 0.02, torch.randn_like(values) * 0.02
-        self.keys = nn.Parameter(keys.clone())
-        self.values = nn.Parameter(values.clone())
-        self.enabled = True
-
-    def join(self, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
-        """(batch, heads, length, size) to (batch, heads, tokens + length, size)."""
-        batch = key.shape[0]
-        keys = self.keys.to(key.dtype).expand(batch, -1, -1, -1)
-        values = self.values.to(value.dtype).expand(batch, -1, -1, -1)
-        return torch.cat([keys, key], 2), torch.cat([values, value], 2)
-
-
-def discover(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
-    """Route the attention of `base` through this module and find its attention modules.
+    Layers that share an attention module, as in ALBERT, share its prefix. The model's configuration is changed in
+    place, so that its attention goes through this file; what is trainable otherwise is left as it is.
 
     Args:
-        base: A transformers model; its configuration is changed in place.
-        tokens: Random words of the vocabulary to run through it.
+        model: A transformers model, with or without a head.
+        tokens: Key-value pairs that each attention module gets.
+        init: `activations`, the keys and values of random words of the vocabulary, or `random`.
 
     Returns:
-        Each attention module with its keys and values, (heads, tokens, size), for those words.
+        The prefixes, in the order of the modules.
 
     Raises:
-        Unsupported: The attention implementation is neither eager nor sdpa.
+        Unsupported: The attention implementation is neither eager nor sdpa, or some attention of the model cannot
+            carry a prefix.
     """
-    for config in {id(m.config): m.config for m in base.modules() if hasattr(m, "config")}.values():
-        kernel = str(config._attn_implementation).removeprefix(_NAME)
+    base = model.base_model
+    _route(model)
+    found = _dry_run(base, tokens)
+    check_coverage(base, found)
+    for module, (keys, values) in found.items():
+        module.add_module("prefix", PrefixKV(keys, values, init))
+    return [module for module in model.modules() if isinstance(module, PrefixKV)]
+
+
+def _route(model: Any) -> None:
+    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}.values()
+    kernels = [str(config._attn_implementation).removeprefix(_NAME) for config in configs]
+    for kernel in kernels:
         if kernel not in _KERNELS:
-            raise Unsupported(f"prefix tuning needs eager or sdpa attention, not '{kernel}'")
+            raise Unsupported(f"prefix tuning needs attn_implementation='eager' or 'sdpa', not '{kernel}'")
+    for config, kernel in zip(configs, kernels, strict=True):
         config._attn_implementation = _NAME + kernel
+    if model.base_model.config.model_type == "deberta-v2":
+        from adapt.strategies import prefix_deberta
+
+        prefix_deberta.route(model)
+
+
+def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
+    """Keys and values, (heads, tokens, size), of random words in each attention module that can carry a prefix."""
     device = next(base.parameters()).device
-    words = torch.randint(0, base.config.vocab_size, (1, tokens), device="cpu").to(device)
+    # as many rows as the backbone's positions ask for; RoBERTa numbers its positions from 2
+    length = min(tokens, (getattr(base.config, "max_position_embeddings", None) or tokens + 2) - 2)
+    shape = (-(-tokens // length), length)
+    words = torch.randint(0, base.config.vocab_size, shape, device="cpu").to(device)
+    inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
+    if len(stacks_of(base)) == 2:
+        inputs["decoder_input_ids"] = words
     training = base.training
     low = base.dtype != torch.float32  # a fresh pooler is float32 even then
-    with _recording() as found, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
-        base.eval()(input_ids=words, attention_mask=torch.ones_like(words))
+    with recording() as found, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+        base.eval()(**inputs)
     base.train(training)
-    return found
 
+    def flat(rows: torch.Tensor) -> torch.Tensor:
+        return rows.transpose(0, 1).flatten(1, 2)[:, :tokens]
 
-@contextmanager
-def _recording() -> Iterator[dict[nn.Module, KeysValues]]:
-    global _record
-    found: dict[nn.Module, KeysValues] = {}
-    _record = found
-    try:
-        yield found
-    finally:
-        _record = None
+    return {module: (flat(keys), flat(values)) for module, (keys, values) in found.items()}
 
 
 def _prefixed(kernel: str) -> Callable[..., Any]:
@@ -101,33 +99,46 @@ def _prefixed(kernel: str) -> Callable[..., Any]:
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        record(module, key, value)
         inner = _kernel(kernel, module)
-        if _record is not None:
-            _record.setdefault(module, (key[0].clone(), value[0].clone()))
-        prefix = getattr(module, "prefix", None)
-        if not isinstance(prefix, PrefixKV) or not prefix.enabled:
+        prefix = prefix_of(module)
+        if prefix is None:
             return inner(module, query, key, value, attention_mask, **kwargs)
-        tokens, length = prefix.keys.shape[1], query.shape[2]
         if kernel == "sdpa":  # its mask-free causal path would hide the wrong columns: say the mask in full
             causal = kwargs.pop("is_causal", None)
             causal = getattr(module, "is_causal", True) if causal is None else causal
-            if attention_mask is None and causal and length > 1:
-                attention_mask = query.new_ones(length, key.shape[2], dtype=torch.bool).tril()[None, None]
+            if attention_mask is None and causal and query.shape[2] > 1:
+                # with more keys than queries the rest is a static cache not yet filled; transformers drops it too
+                attention_mask = query.new_ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()[None, None]
             kwargs["is_causal"] = False
         key, value = prefix.join(key, value)
         if attention_mask is not None:
             visible: float = True if attention_mask.dtype == torch.bool else 0.0
-            attention_mask = F.pad(attention_mask, (tokens, 0), value=visible)
+            attention_mask = F.pad(attention_mask, (prefix.tokens, 0), value=visible)
+        if kwargs.get("position_bias") is not None:  # T5: a prefix is at no distance
+            kwargs["position_bias"] = F.pad(kwargs["position_bias"], (prefix.tokens, 0))
         out, weights = inner(module, query, key, value, attention_mask, **kwargs)
-        return out, None if weights is None else weights[..., tokens:]
+        return out, None if weights is None else weights[..., prefix.tokens :]
 
     return attention
 
 
 def _kernel(name: str, module: nn.Module) -> Callable[..., Any]:
-    if name == "eager":  # each modelling file has its own
-        return sys.modules[type(module).__module__].eager_attention_forward
-    return ALL_ATTENTION_FUNCTIONS[name]
+    if name != "eager":
+        return ALL_ATTENTION_FUNCTIONS[name]
+    if getattr(module, "reorder_and_upcast_attn", False):  # GPT-2 asks for this by the name 'eager', which ours is not
+        return _upcast
+    for cls in type(module).__mro__:  # each modelling file has its own
+        function = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
+        if function is not None:
+            return function
+    raise Unsupported(f"prefix tuning finds no eager attention for {type(module).__name__}; load the model with sdpa")
+
+
+def _upcast(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, **_: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return module._upcast_and_reordered_attn(query, key, value, mask)
 
 
 for _kernel_name in _KERNELS:

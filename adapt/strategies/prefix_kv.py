@@ -1,0 +1,77 @@
+"""The learned keys and values of one attention module, and what a dry run records about it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+_recorded: ContextVar[dict[nn.Module, KeysValues] | None] = ContextVar("adapt_prefix_recorded", default=None)
+
+
+class PrefixKV(nn.Module):
+    """Learned keys and values of one attention module; the depths that share the module share them."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, init: str) -> None:
+        """
+        Args:
+            keys: (key-value heads, tokens, key size): keys of real words, or only a shape where `init` is `random`.
+            values: (key-value heads, tokens, value size), likewise.
+            init: `activations` or `random`.
+        """
+        super().__init__()
+        keys, values = keys.float(), values.float()
+        if init == "random":
+            keys, values = torch.randn_like(keys) * 0.02, torch.randn_like(values) * 0.02
+        self.keys = nn.Parameter(keys.clone())
+        self.values = nn.Parameter(values.clone())
+        self.enabled = True
+
+    @property
+    def tokens(self) -> int:
+        """Key-value pairs of each head."""
+        return self.keys.shape[1]
+
+    def join(self, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
+        """(batch, heads, length, size) to (batch, heads, tokens + length, size)."""
+        return torch.cat([_rows(self.keys, key), key], 2), torch.cat([_rows(self.values, value), value], 2)
+
+
+def _rows(prefix: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    return prefix.to(own.dtype).expand(own.shape[0], -1, -1, -1)
+
+
+def prefix_of(module: nn.Module) -> PrefixKV | None:
+    """The module's prefix where it has one that is switched on."""
+    prefix = getattr(module, "prefix", None)
+    return prefix if isinstance(prefix, PrefixKV) and prefix.enabled else None
+
+
+@contextmanager
+def recording() -> Iterator[dict[nn.Module, KeysValues]]:
+    """Collect the keys and values that each attention module computes first, in this thread alone."""
+    found: dict[nn.Module, KeysValues] = {}
+    token = _recorded.set(found)
+    try:
+        yield found
+    finally:
+        _recorded.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether a dry run is under way."""
+    return _recorded.get() is not None
+
+
+def record(module: nn.Module, key: torch.Tensor, value: torch.Tensor) -> None:
+    """In a dry run, note the module's keys and values, (batch, heads, length, size)."""
+    found = _recorded.get()
+    if found is not None:
+        found.setdefault(module, (key.clone(), value.clone()))
