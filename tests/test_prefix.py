@@ -6,12 +6,14 @@ import copy
 import math
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import transformers
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -34,7 +36,7 @@ _SIZES = {
 _ENDS = {"bos_token_id": 1, "eos_token_id": 2}
 _QWEN = {**_SIZES, **_ENDS, "num_key_value_heads": 2, "head_dim": 12}
 _WINDOW = {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"]}
-_T5 = {"d_model": HIDDEN, "d_kv": SIZE, "d_ff": 48, "num_layers": LAYERS, "num_heads": HEADS, "vocab_size": VOCABULARY}
+_T5 = {"d_model": HIDDEN, "d_kv": SIZE, "d_ff": 48, "num_layers": 3, "num_heads": HEADS, "vocab_size": VOCABULARY}
 _DEBERTA = {
     "relative_attention": True,
     "pos_att_type": ["p2c", "c2p"],
@@ -65,10 +67,10 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "qwen3": lambda: transformers.Qwen3Config(**_QWEN),
     "qwen3-window": lambda: transformers.Qwen3Config(**_QWEN, **_WINDOW),
     "t5": lambda: transformers.T5Config(
-        **_T5, num_decoder_layers=3, decoder_start_token_id=0, pad_token_id=0, eos_token_id=2
+        **_T5, num_decoder_layers=LAYERS, decoder_start_token_id=0, pad_token_id=0, eos_token_id=2
     ),
     "bart": lambda: transformers.BartConfig(
-        vocab_size=VOCABULARY, d_model=HIDDEN, encoder_layers=LAYERS, decoder_layers=3, encoder_attention_heads=HEADS,
+        vocab_size=VOCABULARY, d_model=HIDDEN, encoder_layers=3, decoder_layers=LAYERS, encoder_attention_heads=HEADS,
         decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64, init_std=0.2,
         pad_token_id=0, decoder_start_token_id=2, forced_eos_token_id=None, **_ENDS,
     ),
@@ -82,13 +84,13 @@ NUMBERS = {
     "llama": LAYERS * 2 * 2 * SIZE * TOKENS,
     "qwen3": LAYERS * 2 * 2 * 12 * TOKENS,
     "qwen3-window": LAYERS * 2 * 2 * 12 * TOKENS,
-    "t5": (LAYERS + 2 * 3) * 2 * HEADS * SIZE * TOKENS,
-    "bart": (LAYERS + 2 * 3) * 2 * HIDDEN * TOKENS,  # four heads of 8, two of 16
+    "t5": (3 + 2 * LAYERS) * 2 * HEADS * SIZE * TOKENS,
+    "bart": (3 + 2 * LAYERS) * 2 * HIDDEN * TOKENS,  # four heads of 8, two of 16
 }
 """Trainable numbers in a prefix: modules x 2 x key-value heads x head size x tokens."""
 on_architectures = pytest.mark.parametrize("architecture", CONFIGS)
 on_kernels = pytest.mark.parametrize("kernel", KERNELS)
-on_generators = pytest.mark.parametrize("architecture", (*DECODERS, *PAIRS))
+on_generators = pytest.mark.parametrize("architecture", [*DECODERS, *PAIRS])
 
 
 def make(architecture: str, kernel: str = "eager", cls: Any = None) -> Any:
@@ -99,6 +101,8 @@ def make(architecture: str, kernel: str = "eager", cls: Any = None) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = cls.from_config(CONFIGS[architecture](), attn_implementation=kernel)
+        if hasattr(model, "lm_head") and architecture == "t5":  # tied, a random T5 repeats its last word for ever
+            model.lm_head.weight = nn.Parameter(torch.randn(VOCABULARY, HIDDEN))
     return model.requires_grad_(False).eval()
 
 
@@ -270,10 +274,10 @@ def test_cross_attention_starts_from_the_encoded_words(architecture: str, monkey
     monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: words)
     attach(model, 3)
     if architecture == "t5":
-        cross = model.decoder.block[2].layer[1].EncDecAttention
+        cross = model.decoder.block[1].layer[1].EncDecAttention
         keys, values = cross.k(states), cross.v(states)
     else:
-        cross = model.model.decoder.layers[2].encoder_attn
+        cross = model.model.decoder.layers[1].encoder_attn
         keys, values = cross.k_proj(states), cross.v_proj(states)
     close(cross.prefix.keys.transpose(0, 1).flatten(1), keys[0])
     close(cross.prefix.values.transpose(0, 1).flatten(1), values[0])
@@ -290,7 +294,7 @@ def test_attention_weights_keep_their_shape(architecture: str) -> None:
     model, inputs = prefixed(architecture), batch(architecture)
     with torch.no_grad():
         found = model(**inputs, output_attentions=True)
-    names = [name for name in found if "attentions" in name]
+    names = [name for name in found if "attentions" in name and found[name]]
     assert len(names) == (3 if architecture in PAIRS else 1)
     for name in names:
         rows = 7 if name != "encoder_attentions" and architecture in PAIRS else 9
@@ -350,6 +354,7 @@ def _set(config: Any, **values: Any) -> Any:
 # Against PEFT
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT asks for it
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_logits_are_those_of_peft_where_positions_agree(architecture: str) -> None:
     from peft import PrefixTuningConfig, get_peft_model
@@ -387,6 +392,17 @@ def gradients(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Te
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def recompute(model: Any) -> None:
+    options = {"use_reentrant": False}
+    if isinstance(model, transformers.AlbertModel):  # which transformers does not recompute; its layers are shared
+        for layer in model.encoder.albert_layer_groups[0].albert_layers:
+            layer.forward = partial(checkpoint, layer.forward, **options)
+    elif hasattr(model, "activation_checkpointing_enable"):  # its name in newer versions of transformers
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
 @on_kernels
 @on_architectures
 def test_gradients_reach_all_and_are_the_same_when_recomputed(architecture: str, kernel: str) -> None:
@@ -397,10 +413,10 @@ def test_gradients_reach_all_and_are_the_same_when_recomputed(architecture: str,
     expected = gradients(model, inputs)
     assert expected.keys() == trainable.keys()
     assert all(bool((grad != 0).all()) for grad in expected.values())
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    recompute(model)
     found = gradients(model, inputs)
     for name, grad in found.items():
-        assert torch.equal(grad, expected[name]), name
+        torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-4 * float(expected[name].abs().max()))
 
 
 @on_kernels
@@ -450,11 +466,11 @@ CELLS = [
 
 @pytest.mark.parametrize(("architecture", "kind"), CELLS)
 def test_every_attention_of_every_head_has_a_prefix(architecture: str, kind: str) -> None:
-    expected = {"albert": 1, "t5": LAYERS + 2 * 3, "bart": LAYERS + 2 * 3}.get(architecture, LAYERS)
+    expected = {"albert": 1, "t5": 3 + 2 * LAYERS, "bart": 3 + 2 * LAYERS}.get(architecture, LAYERS)
     if (architecture, kind) == ("t5", "tokens"):  # the encoder alone
-        expected = LAYERS
-    if (architecture, kind) == ("bart", "causal"):  # the decoder alone, looking at nothing
         expected = 3
+    if (architecture, kind) == ("bart", "causal"):  # the decoder alone, looking at nothing
+        expected = LAYERS
     assert len(attach(make(architecture, cls=KINDS[kind]), TOKENS, "random")) == expected
 
 
@@ -472,7 +488,7 @@ def test_layers_shared_by_groups_share_a_prefix() -> None:
     ("module", "cls", "architecture", "message"),
     [
         ("bert", "BertSelfAttention", "bert", r"0 of 2 attention modules of 'bert'.*encoder.layer.0 \(0 of 1\)"),
-        ("t5", "T5LayerCrossAttention", "t5", r"5 of 8 .* 't5'.*decoder.block.0 \(1 of 2\), decoder.block.1"),
+        ("t5", "T5LayerCrossAttention", "t5", r"5 of 7 .* 't5'.*decoder.block.0 \(1 of 2\), decoder.block.1"),
         ("deberta_v2", "DisentangledSelfAttention", "deberta-v2", r"0 of 2 attention modules of 'deberta-v2'"),
     ],
 )
@@ -482,16 +498,15 @@ def test_attention_outside_the_interface_is_named(
     from importlib import import_module
 
     def forward(self: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return hidden_states, None, None
+        return (hidden_states, None, None)[: 3 if architecture == "t5" else 2]
 
     model = make(architecture)
     if architecture == "deberta-v2":  # a class of somebody's own, which would not look for a prefix
         for layer in model.encoder.layer:
             layer.attention.self.__class__ = type("Own", (type(layer.attention.self),), {"forward": forward})
     else:
-        monkeypatch.setattr(
-            getattr(import_module(f"transformers.models.{module}.modeling_{module}"), cls), "forward", forward
-        )
+        file = import_module(f"transformers.models.{module}.modeling_{module}")
+        monkeypatch.setattr(getattr(file, cls), "forward", forward)
     with pytest.raises(Unsupported, match=message):
         attach(model, TOKENS)
 
@@ -527,7 +542,7 @@ def test_a_disentangled_attention_with_another_softmax_is_refused(monkeypatch: p
         return forward(self, hidden_states.softmax(-1), *args, **kwargs)
 
     monkeypatch.setattr(modeling_deberta_v2.DisentangledSelfAttention, "forward", twice)
-    with pytest.raises(Unsupported, match="one softmax and one product after it.*has 2 and"):
+    with pytest.raises(Unsupported, match=r"one softmax and one product after it.*has 2 and"):
         attach(make("deberta-v2"), TOKENS)
 
 

@@ -75,9 +75,11 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     length = min(tokens, (getattr(base.config, "max_position_embeddings", None) or tokens + 2) - 2)
     shape = (-(-tokens // length), length)
     words = torch.randint(0, base.config.vocab_size, shape, device="cpu").to(device)
-    inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
+    inputs: dict[str, Any] = {"input_ids": words, "attention_mask": torch.ones_like(words)}
     if len(stacks_of(base)) == 2:
         inputs["decoder_input_ids"] = words
+    if getattr(base.config, "use_cache", False):  # T5's would have no room where the decoder is the deeper one
+        inputs["use_cache"] = False
     training = base.training
     low = base.dtype != torch.float32  # a fresh pooler is float32 even then
     with recording() as found, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
