@@ -355,20 +355,23 @@ def _set(config: Any, **values: Any) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT asks for it
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_logits_are_those_of_peft_where_positions_agree(architecture: str) -> None:
+@on_kernels
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
+def test_outputs_are_those_of_peft_where_positions_agree(architecture: str, kernel: str) -> None:
+    """PEFT's prefix takes the first positions; ours takes none."""
     from peft import PrefixTuningConfig, get_peft_model
 
     inputs = batch(architecture)
-    ours = prefixed(architecture, "sdpa")
-    theirs = get_peft_model(
-        make(architecture, "sdpa"), PrefixTuningConfig(num_virtual_tokens=TOKENS, task_type="CAUSAL_LM")
-    ).eval()
+    ours = prefixed(architecture, kernel)
+    task = "CAUSAL_LM" if architecture in DECODERS else "FEATURE_EXTRACTION"
+    config = PrefixTuningConfig(num_virtual_tokens=TOKENS, task_type=task)
+    theirs = get_peft_model(make(architecture, kernel), config).eval()
     flat = [part.transpose(0, 1).flatten(1) for own in prefixes(ours) for part in (own.keys, own.values)]
     theirs.prompt_encoder["default"].embedding.weight.data = torch.cat(flat, 1).data  # (tokens, layers * 2 * width)
     real = inputs["attention_mask"].bool()
     expected = outputs(theirs, {name: inputs[name] for name in ("input_ids", "attention_mask")})
-    found = outputs(ours, {**inputs, "position_ids": inputs["position_ids"] + TOKENS})
+    first = TOKENS + (1 if architecture == "roberta" else 0)  # RoBERTa numbers from behind its padding's number
+    found = outputs(ours, {**inputs, "position_ids": torch.arange(9).expand(2, -1) + first})
     close(found[real], expected[real])
 
 

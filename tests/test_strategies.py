@@ -504,7 +504,7 @@ def test_prefix_is_the_same_under_eager_and_sdpa(
     torch.testing.assert_close(logits(models[1], single), found[:1], rtol=1e-4, atol=1e-5)  # where no mask is needed
 
 
-@pytest.mark.parametrize("architecture", [a for a in tiny.ARCHITECTURES if a != "deberta-v2"])
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_a_prefix_switched_off_is_the_base_model(
     build: Build, loader: Callable[..., Loader], batch: dict[str, torch.Tensor], architecture: str
 ) -> None:
@@ -516,7 +516,7 @@ def test_a_prefix_switched_off_is_the_base_model(
     assert torch.equal(logits(model, batch), base)
 
 
-@pytest.mark.parametrize("architecture", [a for a in tiny.ARCHITECTURES if a != "deberta-v2"])
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_every_attention_has_a_prefix(build: Build, architecture: str) -> None:
     model = build(Prefix(virtual_tokens=7), architecture)
     found = prefixes(model)
