@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_attention import attach
 from adapt.strategies.prefix_kv import PrefixKV
+from adapt.strategies.prefix_layers import check_coverage
 
 HIDDEN, HEADS, LAYERS, VOCABULARY, TOKENS, SIZE = 32, 4, 2, 40, 3, 8
 KERNELS = ("eager", "sdpa")
@@ -206,6 +207,29 @@ def test_the_prefix_is_attention_over_joined_keys_and_values(
     close(found[real], expected[real])
     full = {name: value[:1] for name, value in inputs.items()}  # where sdpa needs no mask
     close(outputs(model, full), expected[:1])
+
+
+@on_kernels
+@pytest.mark.parametrize("biased", [False, True])
+def test_masks_may_be_bool_or_additive(kernel: str, biased: bool) -> None:
+    """On one attention module of T5, with and without its position bias."""
+    model = prefixed("t5", kernel)
+    module = model.decoder.block[0].layer[0].SelfAttention
+    own = ALL_ATTENTION_FUNCTIONS[f"adapt_prefix_{kernel}"]
+    query, key, value = torch.randn(3, 2, HEADS, 5, SIZE).unbind(0)
+    seen = (torch.rand(2, 1, 5, 5) < 0.5) | torch.eye(5, dtype=torch.bool)
+    additive = torch.zeros(2, 1, 5, 5).masked_fill(~seen, torch.finfo(torch.float32).min)
+    bias = torch.randn(1, HEADS, 5, 5) if biased else None
+    with torch.no_grad():
+        expected, _ = written_out(module, query, key, value, additive, scaling=1.0, position_bias=bias)
+        for mask in (additive, seen) if kernel == "sdpa" else (additive,):  # eager adds its masks
+            found, _ = own(module, query, key, value, mask, scaling=1.0, position_bias=bias)
+            close(found, expected)
+        if kernel == "sdpa":
+            causal = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), torch.finfo(torch.float32).min)
+            found, _ = own(module, query, key, value, None, scaling=1.0, position_bias=bias)
+            expected, _ = written_out(module, query, key, value, causal, scaling=1.0, position_bias=bias)
+            close(found, expected)
 
 
 @pytest.mark.parametrize("architecture", ["deberta-v2", "deberta-v2-own"])
@@ -518,6 +542,14 @@ def test_cross_attention_that_nothing_feeds_is_named() -> None:
     config = transformers.BertConfig(**_SIZES, is_decoder=True, add_cross_attention=True)
     with pytest.raises(Unsupported, match=r"2 of 4 attention modules of 'bert'.*encoder.layer.1 \(1 of 2\)"):
         attach(transformers.BertModel(config), TOKENS)
+
+
+def test_attention_in_no_layer_is_named() -> None:
+    model = make("bert")
+    attentions = [layer.attention.self for layer in model.encoder.layer]
+    check_coverage(model, attentions)
+    with pytest.raises(Unsupported, match=r"look at pooler \(in no layer\)"):
+        check_coverage(model, [*attentions, model.pooler])
 
 
 def test_layers_that_cannot_be_found_are_named() -> None:

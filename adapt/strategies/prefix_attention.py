@@ -72,7 +72,8 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     """Keys and values, (heads, tokens, size), of random words in each attention module that can carry a prefix."""
     device = next(base.parameters()).device
     # as many rows as the backbone's positions ask for; RoBERTa numbers its positions from 2
-    length = min(tokens, (getattr(base.config, "max_position_embeddings", None) or tokens + 2) - 2)
+    positions = getattr(base.config, "max_position_embeddings", None)
+    length = min(tokens, positions - 2) if positions else tokens
     shape = (-(-tokens // length), length)
     words = torch.randint(0, base.config.vocab_size, shape, device="cpu").to(device)
     inputs: dict[str, Any] = {"input_ids": words, "attention_mask": torch.ones_like(words)}
