@@ -1,0 +1,41 @@
+"""Pretraining of small language models from plain text, on one CPU or GPU.
+
+`read_corpus`, `split_documents`, a tokenizer and `pack` make rows of token ids; an objective (`MaskedLM`, `CausalLM`,
+`SpanCorruption`, `PrefixLM`, or a `Mixture`) says what is asked about them; `pretrain` is the one loop; `export` writes
+the folder. Dropout is left out while pretraining (Geiping & Goldstein 2023, "Cramming"). The recipes
+`recipes/pretrain_tiny_*.py` put the parts together.
+"""
+
+from adapt.pretrain.causal import CausalLM
+from adapt.pretrain.corpus import pack, read_corpus, split_documents
+from adapt.pretrain.counts import warm_start
+from adapt.pretrain.denoising import Mixture, PrefixLM, SpanCorruption
+from adapt.pretrain.folder import export
+from adapt.pretrain.loop import Pretraining, evaluate, pretrain, schedule
+from adapt.pretrain.masked import MaskedLM, mask_tokens, masked_logits
+from adapt.pretrain.objective import Objective
+from adapt.pretrain.vocabulary import for_decoder, for_encoder_decoder, train_byte_tokenizer, train_tokenizer
+
+__all__ = [
+    "CausalLM",
+    "MaskedLM",
+    "Mixture",
+    "Objective",
+    "PrefixLM",
+    "Pretraining",
+    "SpanCorruption",
+    "evaluate",
+    "export",
+    "for_decoder",
+    "for_encoder_decoder",
+    "mask_tokens",
+    "masked_logits",
+    "pack",
+    "pretrain",
+    "read_corpus",
+    "schedule",
+    "split_documents",
+    "train_byte_tokenizer",
+    "train_tokenizer",
+    "warm_start",
+]

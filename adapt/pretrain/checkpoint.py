@@ -1,0 +1,87 @@
+"""The state of a pretraining that was stopped, as one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adapt.spec import OptionError
+
+
+@dataclass
+class Progress:
+    """Where the loop stands."""
+
+    order: Tensor
+    """Indices, int64, of the rows that are left of this pass."""
+    step: int = 0
+    """Optimizer steps made."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Scores so far."""
+
+
+def save(
+    file: str | Path, settings: Any, progress: Progress, model: Any, optimizer: Any, generator: torch.Generator
+) -> None:
+    """Write the state; the file is replaced as a whole. `settings` are plain values that a resumed run must share."""
+    tensors = {
+        "order": progress.order,
+        "generator": generator.get_state(),
+        "dropout": torch.get_rng_state(),
+        **{f"model.{name}": tensor.detach() for name, tensor in _state(model).items()},
+    }
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+    partial = Path(f"{file}.partial")
+    facts = {"settings": settings, "step": progress.step, "history": progress.history}
+    save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, partial, metadata={"state": json.dumps(facts)})
+    partial.replace(file)
+
+
+def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generator: torch.Generator) -> Progress:
+    """Bring model, optimizer and generators to the state that a file holds.
+
+    Raises:
+        OptionError: The file is damaged, or belongs to other settings or to another model.
+    """
+    try:
+        with safe_open(file, "pt") as content:
+            facts = json.loads((content.metadata() or {})["state"])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError) as error:
+        raise OptionError(f"{file} is no checkpoint of a pretraining ({error}): remove it to start anew") from error
+    if facts["settings"] != json.loads(json.dumps(settings)):
+        raise OptionError(f"{file} was written with other settings: remove it or use {facts['settings']}")
+    state = _state(model)
+    found = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    other = sorted(
+        name for name in {*state, *found} if name not in state or name not in found or state[name].shape != found[name].shape
+    )
+    if other:
+        raise OptionError(f"{file} belongs to another model ({other[0]} differs): remove it to start anew")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(found[name])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    generator.set_state(tensors["generator"])
+    torch.set_rng_state(tensors["dropout"])
+    return Progress(tensors["order"], facts["step"], facts["history"])
+
+
+def _state(model: Any) -> dict[str, Tensor]:
+    """Parameters and buffers of the state dict, a tensor that goes by two names once."""
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    kept = model.state_dict().keys()
+    return {name: tensor for name, tensor in own.items() if name in kept}

@@ -1,0 +1,89 @@
+"""From files of plain text to rows of token ids."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapt.spec import DataError
+
+
+def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[str]]:
+    """Documents of all `.txt` and `.txt.gz` files of a folder, in the order of the file names.
+
+    A file holds UTF-8 text, one sentence or paragraph a line, documents separated by empty lines. Returns a list
+    of documents, each the list of its lines. `leave_out` names files that are not read. Raises `DataError` for a
+    missing folder, a folder without text and a file that is damaged or not UTF-8.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"corpus folder {folder} does not exist: give a folder of .txt or .txt.gz files")
+    documents: list[list[str]] = []
+    skip = set(leave_out)
+    paths = [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.gz")) and p.name not in skip]
+    for path in sorted(paths):
+        try:
+            raw = path.read_bytes()
+            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 at byte {error.start}: convert the file to UTF-8") from error
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: cannot be read ({error}): replace the file or leave it out") from error
+        document: list[str] = []
+        for line in [*text.splitlines(), ""]:
+            if line.strip():
+                document.append(line.strip())
+            elif document:
+                documents.append(document)
+                document = []
+    if not documents:
+        raise DataError(f"corpus folder {folder} holds no text in .txt or .txt.gz files")
+    return documents
+
+
+def split_documents(documents: Sequence[list[str]], share: float, seed: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Cut whole documents into training and held-out ones; at least one is held out, drawn with the seed."""
+    if len(documents) < 2:
+        raise DataError("the corpus has one document: separate documents by empty lines, one is held out")
+    held_out = set(random.Random(seed).sample(range(len(documents)), max(1, round(share * len(documents)))))
+    return (
+        [document for i, document in enumerate(documents) if i not in held_out],
+        [document for i, document in enumerate(documents) if i in held_out],
+    )
+
+
+def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) -> Tensor:
+    """Pack text into rows without padding, each with the special tokens that the tokenizer puts round a text.
+
+    That is `[CLS]`, the running text, `[SEP]` for a BERT tokenizer, `<s>` and text for one of a decoder, text and
+    `</s>` for one of an encoder-decoder. Lines follow one another within and across documents, with a line feed
+    between the lines of a document (which WordPiece drops) and a `[SEP]` or `</s>` after each document
+    (FULL-SENTENCES of RoBERTa, Liu et al. 2019, section 4.2); what does not fill the last row is dropped. Returns
+    token ids, int32 (rows, length). Raises `DataError` where the text does not fill a row.
+    """
+    before, after = frame(tokenizer)
+    end = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    stream: list[int] = []
+    for document in documents:
+        stream += tokenizer("\n".join(document), add_special_tokens=False, verbose=False)["input_ids"]
+        stream.append(end)
+    inner = length - len(before) - len(after)
+    count = len(stream) // inner
+    if count == 0:
+        raise DataError(f"the text has {len(stream)} tokens, fewer than the {inner} of one row: add text")
+    text = torch.tensor(stream[: count * inner], dtype=torch.int32).view(count, inner)
+    edges = [torch.tensor(ids, dtype=torch.int32).expand(count, len(ids)) for ids in (before, after)]
+    return torch.cat([edges[0], text, edges[1]], 1)
+
+
+def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids of the special tokens that a tokenizer puts before and after a text."""
+    text, framed = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
+    start = framed.index(text[0])
+    return framed[:start], framed[start + len(text) :]

@@ -1,0 +1,51 @@
+"""A start from counts of the corpus, which brings a small model past its first plateau."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapt.spec import OptionError
+
+
+def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0) -> None:
+    """Start a fresh language model from counts of its corpus instead of from noise alone.
+
+    Word embeddings: the singular vectors, scaled by the roots of the singular values, of the positive pointwise
+    mutual information of each word with the words up to `window` tokens to its left and, apart, to its right
+    (Levy & Goldberg 2014; Levy et al. 2015), brought to the standard deviation of the noise; words that never occur
+    keep their noise. Position embeddings, where the model has some: sinusoids (Vaswani et al. 2017) of periods up to
+    2 pi `period` tokens. Output bias, where it has one: log frequencies. `rows` is (rows, length), from `pack`.
+    Raises `OptionError` where the embeddings are wider than the vocabulary is large.
+    """
+    words = model.get_input_embeddings().weight
+    positions = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    size, width = words.shape
+    if size < width:
+        raise OptionError(f"a vocabulary of {size} cannot fill embeddings of width {width}: use a smaller hidden_size")
+    counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
+    inner = rows[:, 1:-1].long()
+    for distance in range(1, window + 1):
+        left, right = inner[:, :-distance].flatten(), inner[:, distance:].flatten()
+        weight = torch.full(left.shape, 1.0 / distance)
+        counts.index_put_((right, left), weight, accumulate=True)
+        counts.index_put_((left, right + size), weight, accumulate=True)
+    context = counts.sum(0) ** 0.75  # lifts rare contexts
+    expected = counts.sum(1, keepdim=True) * (context / context.sum())
+    information = (counts / expected.clamp(min=1e-9)).clamp(min=1.0).log()
+    squares, vectors = torch.linalg.eigh(information @ information.T)  # ascending
+    vectors = vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25
+    seen = vectors.norm(dim=1) > 1e-3
+    deviation = words.std().item()
+    frequency = torch.bincount(inner.flatten(), minlength=size) + 1.0
+    with torch.no_grad():
+        words[seen] = vectors[seen] * (deviation / vectors[seen].std())
+        if positions is not None:
+            angles = torch.arange(len(positions.weight))[:, None] * period ** -(torch.arange(0, width, 2) / width)
+            positions.weight[:, 0::2] = angles.sin() * 1.4 * deviation
+            positions.weight[:, 1::2] = angles.cos() * 1.4 * deviation
+        if bias is not None:
+            bias.copy_(frequency.log() - frequency.log().mean())

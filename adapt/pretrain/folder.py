@@ -1,0 +1,41 @@
+"""Writing the folder of a pretrained model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
+"""The tokenizer's file is several times larger with white space."""
+
+
+def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None:
+    """Write a model folder that the auto classes of transformers load, weights in bfloat16.
+
+    The folder is replaced as a whole, so that no reader sees half of one; a `README.md` that it held is kept.
+    `facts` go into `config.json` under `pretraining`.
+    """
+    folder = Path(folder)
+    partial, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("partial", "old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    copy = type(model)(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.to(torch.bfloat16).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    vocabulary = partial / "tokenizer.json"
+    vocabulary.write_text(json.dumps(json.loads(vocabulary.read_text(encoding="utf-8")), **COMPACT), encoding="utf-8")
+    config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+    (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n", encoding="utf-8")
+    if (folder / "README.md").exists():
+        shutil.copy(folder / "README.md", partial)
+    for file in partial.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner reads
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

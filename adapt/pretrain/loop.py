@@ -1,0 +1,137 @@
+"""The one pretraining loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from adapt.pretrain.checkpoint import Progress, restore, save
+from adapt.pretrain.objective import Objective
+from adapt.spec import DataError, Diverged
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a language model is pretrained; the defaults suit a model of some two million parameters."""
+
+    steps: int = 10_000
+    """Optimizer steps."""
+    batch_size: int = 32
+    """Rows a step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW (Loshchilov & Hutter 2019), betas 0.9 and 0.98."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises linearly from zero; it then falls linearly to zero."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay on matrices, not on biases and norms."""
+    clip: float = 1.0
+    """Largest global L2 norm of the gradient."""
+    precision: str = "bf16"
+    """`bf16`: matrix products under autocast, weights and optimizer in float32; `fp32`: no autocast."""
+    seed: int = 0
+    """Seed of row order and of the objective. The weights are initialised by whoever builds the model."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints, held-out scores and progress lines."""
+
+
+def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 64, seed: int = 0) -> dict[str, float]:
+    """Held-out `loss` (nats a token asked for) and `accuracy`; the same seed asks the same each time.
+
+    Where the objective asks questions of several sorts, the loss is the sum of theirs, the accuracy the first's.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    sums: list[list[float]] = []  # for each sort of question: loss, right answers, questions
+    with torch.no_grad():
+        for rows_ in rows.split(batch_size):
+            batch = {name: tensor.to(device) for name, tensor in objective.draw(rows_, generator).items()}
+            answers = objective.answers(model, batch)
+            sums = sums or [[0.0, 0.0, 0.0] for _ in answers]
+            for total, (logits, wanted) in zip(sums, answers, strict=True):
+                total[0] += cross_entropy(logits.float(), wanted, reduction="sum").item()
+                total[1] += (logits.argmax(-1) == wanted).sum().item()
+                total[2] += len(wanted)
+    model.train(was_training)
+    return {"loss": sum(loss / count for loss, _, count in sums), "accuracy": sums[0][1] / sums[0][2]}
+
+
+def pretrain(
+    model: Any,
+    objective: Objective,
+    rows: Tensor,
+    held_out: Tensor,
+    settings: Pretraining,
+    checkpoint: str | Path | None = None,
+    report: Callable[[str], None] = print,
+) -> list[dict[str, float]]:
+    """Train a language model in place; returns its history, one entry every `checkpoint_every` steps.
+
+    `rows` and `held_out` are token ids, (rows, length), from `pack`; the model stays on its device. With
+    `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as if
+    it had never stopped. Raises `OptionError` where the file belongs to other settings, `Diverged` where the loss is
+    no longer finite.
+    """
+    if len(rows) < settings.batch_size:
+        raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
+    device = next(model.parameters()).device
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
+    generator = torch.Generator().manual_seed(settings.seed)
+    progress, shared = Progress(torch.empty(0, dtype=torch.int64)), {**asdict(settings), "objective": type(objective).__name__}
+    if checkpoint is not None and Path(checkpoint).exists():
+        progress = restore(checkpoint, shared, model, optimizer, generator)
+
+    model.train()
+    running = torch.zeros(())
+    started, first, last = time.perf_counter(), progress.step, progress.step
+    while progress.step < settings.steps:
+        if len(progress.order) < settings.batch_size:
+            progress.order = torch.randperm(len(rows), generator=generator)
+        chosen = rows[progress.order[: settings.batch_size]]
+        progress.order = progress.order[settings.batch_size :]
+        batch = {key: tensor.to(device) for key, tensor in objective.draw(chosen, generator).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            answers = objective.answers(model, batch)
+        loss = sum((cross_entropy(logits.float(), wanted) for logits, wanted in answers), torch.zeros((), device=device))
+        if not math.isfinite(loss.item()):
+            raise Diverged(f"loss {loss.item()} at step {progress.step + 1}: lower the learning rate")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * schedule(progress.step, settings)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        running += loss.detach().cpu()
+        progress.step += 1
+        if progress.step % settings.checkpoint_every == 0 or progress.step == settings.steps:
+            scores = evaluate(model, objective, held_out)
+            train_loss = running.item() / (progress.step - last)
+            progress.history.append({"step": progress.step, "train_loss": train_loss, **scores})
+            running, last = torch.zeros(()), progress.step
+            pace = (time.perf_counter() - started) / (progress.step - first)
+            report(
+                f"step {progress.step}/{settings.steps}  train loss {train_loss:.3f}  held-out loss "
+                f"{scores['loss']:.3f} accuracy {scores['accuracy']:.3f}  {chosen.numel() / pace:.0f} tokens/s  "
+                f"{pace * (settings.steps - progress.step) / 60:.0f} min left"
+            )
+            if checkpoint is not None:
+                save(checkpoint, shared, progress, model, optimizer, generator)
+    return progress.history
+
+
+def schedule(step: int, settings: Pretraining) -> float:
+    """Factor of the peak learning rate at a step, counted from 0: linear warm-up, then linear decay to zero."""
+    warmup = max(1, round(settings.warmup * settings.steps))
+    return min((step + 1) / warmup, (settings.steps - step) / max(1, settings.steps - warmup))

@@ -1,0 +1,95 @@
+"""Training of tokenizers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Of WordPiece, in the order of their ids."""
+BYTE_SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *(f"<extra_id_{i}>" for i in range(32)))
+"""Of byte-level BPE, in the order of their ids: padding, begin, end, unknown (never used), sentinels for spans."""
+
+
+def train_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4096, max_length: int = 128) -> Any:
+    """Train a lower-casing WordPiece tokenizer; returns a `BertTokenizer` of transformers.
+
+    The vocabulary holds the five special tokens first, `[PAD]` at 0. Characters outside the 128 most frequent
+    become `[UNK]` together with their word. The same text gives the same vocabulary.
+    """
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizer
+
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    lines = [line for document in documents for line in document]
+    counts = Counter(character for line in lines for character in trainer.normalizer.normalize_str(line))
+    del counts[" "]
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:128])
+    trainer.train_from_iterator(
+        lines,
+        vocab_size=vocab_size,
+        min_frequency=2,
+        limit_alphabet=len(alphabet),
+        initial_alphabet=alphabet,
+        # The trainer numbers what it meets in no fixed order and breaks ties by number: number it beforehand.
+        special_tokens=[*SPECIAL_TOKENS, *alphabet, *(f"##{character}" for character in alphabet)],
+        show_progress=False,
+    )
+    return BertTokenizer(vocab=trainer.get_vocab(), do_lower_case=True, model_max_length=max_length)
+
+
+def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4096) -> Any:
+    """Train a cased, lossless byte-pair tokenizer (Sennrich et al. 2016) on bytes (Radford et al. 2019, section 2.2).
+
+    Digits stand alone, so that numbers can be copied. The vocabulary holds `BYTE_SPECIAL_TOKENS` first, then the 256
+    bytes, then merges; lines of a document are learnt from with the line feeds between them. The same text gives the
+    same vocabulary. Returns a `tokenizers.Tokenizer`; `for_decoder` and `for_encoder_decoder` make tokenizers of
+    transformers from it.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(BYTE_SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(("\n".join(document) for document in documents), trainer)
+    return tokenizer
+
+
+def for_decoder(tokenizer: Any, max_length: int = 256) -> Any:
+    """A tokenizer of transformers for a causal model: `<s>` before each text; `</s>` ends one, and is not put there."""
+    return _with_frame(tokenizer, "<s> $A", "<s> $A $B", max_length)
+
+
+def for_encoder_decoder(tokenizer: Any, max_length: int = 256) -> Any:
+    """A tokenizer of transformers for an encoder-decoder: `</s>` after each text."""
+    return _with_frame(tokenizer, "$A </s>", "$A </s> $B </s>", max_length)
+
+
+def _with_frame(tokenizer: Any, single: str, pair: str, max_length: int) -> Any:
+    from tokenizers import Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    own = Tokenizer.from_str(tokenizer.to_str())
+    ids = {token: own.token_to_id(token) for token in ("<s>", "</s>")}
+    own.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=list(ids.items()))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=list(BYTE_SPECIAL_TOKENS[4:]),
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
