@@ -62,7 +62,9 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     state = _state(model)
     found = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     other = sorted(
-        name for name in {*state, *found} if name not in state or name not in found or state[name].shape != found[name].shape
+        name
+        for name in {*state, *found}
+        if name not in state or name not in found or state[name].shape != found[name].shape
     )
     if other:
         raise OptionError(f"{file} belongs to another model ({other[0]} differs): remove it to start anew")

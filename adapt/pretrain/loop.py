@@ -89,7 +89,10 @@ def pretrain(
     ]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     generator = torch.Generator().manual_seed(settings.seed)
-    progress, shared = Progress(torch.empty(0, dtype=torch.int64)), {**asdict(settings), "objective": type(objective).__name__}
+    progress, shared = (
+        Progress(torch.empty(0, dtype=torch.int64)),
+        {**asdict(settings), "objective": type(objective).__name__},
+    )
     if checkpoint is not None and Path(checkpoint).exists():
         progress = restore(checkpoint, shared, model, optimizer, generator)
 
@@ -104,7 +107,9 @@ def pretrain(
         batch = {key: tensor.to(device) for key, tensor in objective.draw(chosen, generator).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             answers = objective.answers(model, batch)
-        loss = sum((cross_entropy(logits.float(), wanted) for logits, wanted in answers), torch.zeros((), device=device))
+        loss = sum(
+            (cross_entropy(logits.float(), wanted) for logits, wanted in answers), torch.zeros((), device=device)
+        )
         if not math.isfinite(loss.item()):
             raise Diverged(f"loss {loss.item()} at step {progress.step + 1}: lower the learning rate")
         loss.backward()

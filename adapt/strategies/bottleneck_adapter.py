@@ -20,7 +20,7 @@ class BottleneckAdapter:
     """Peak learning rate."""
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     """After attention and after feed-forward, or after feed-forward only."""
-    reduction_factor: float = 16.0
+    reduction_factor: float = 8.0
     """Hidden size over bottleneck size."""
     non_linearity: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Function between the two projections."""

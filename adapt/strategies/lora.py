@@ -36,7 +36,7 @@ class LoRA:
     name: ClassVar[str] = "lora"
     learning_rate: float = 2e-3
     """Peak learning rate."""
-    rank: int = 8
+    rank: int = 16
     """Rank r of the update."""
     alpha: float = 16.0
     """The update is scaled by alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
