@@ -100,10 +100,11 @@ def test_everything_public_is_there() -> None:
 OPTIONS = {
     "compare": [
         "--backbone", "--data", "--strategies", "--seeds", "--epochs", "--max-train", "--few-shot", "--device",
-        "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate",
+        "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate", "--kind",
+        "--column", "--repair-tags", "--bad-answers",
     ],
     "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision"],
-    "predict": ["--input", "--output", "--backbone", "--device", "--text", "--text-pair"],
+    "predict": ["--input", "--output", "--backbone", "--device", "--text", "--text-pair", "--column"],
     "table": [],
 }  # fmt: skip
 
@@ -150,6 +151,22 @@ def test_the_defaults_are_those_promised() -> None:
         (["--max-train", "-1"], "max_train is -1; give a whole number of at least 1."),
         (["--metric", "bleu"], "Metric 'bleu' does not go with single_label; choose one of accuracy, macro_f1, mcc."),
         (["--test", "1.5"], "test=1.5: give the share of the rows to cut out, from 0 to below 1"),
+        (
+            ["--kind", "ner"],
+            "words.csv: no tokens column found among 'text', 'label' (line 1 must name the columns); name",
+        ),
+        (
+            ["--kind", "sentiment"],
+            "kind='sentiment' is unknown; choose one of sequence_classification, token_classific",
+        ),
+        (["--column", "tokens"], "--column tokens cannot be read; write role=name, such as tokens=words."),
+        (["--column", "text=a", "--column", "text=b"], "--column text is given twice; give it once."),
+        (
+            ["--column", "text=txet"],
+            "words.csv: no column 'txet' for text; the columns are 'text', 'label'; did you mean",
+        ),
+        (["--repair-tags"], "repair_tags is for token_classification and the data are for sequence_classification"),
+        (["--bad-answers", "drop"], "bad_answers is for question_answering and the data are for sequence_classific"),
         (["--text", "txet"], "words.csv: no column 'txet' for text; the columns are 'text', 'label'; did you mean"),
     ],
 )
@@ -284,6 +301,40 @@ def test_options_of_data_need_data(adapt: Command, tmp_path: Path) -> None:
     assert refused(adapt("compare", "--text-pair", "b", "--out", tmp_path)) == (
         "--text-pair goes with --data, which is not given."
     )
+    message = "--column goes with --data, which is not given."
+    assert refused(adapt("compare", "--column", "tokens=words", "--out", tmp_path)) == message
+    message = "--repair-tags goes with --data, which is not given."
+    assert refused(adapt("compare", "--repair-tags", "--out", tmp_path)) == message
+
+
+def test_options_of_data_reach_the_reading(tmp_path: Path) -> None:
+    file = tmp_path / "words.jsonl"
+    file.write_text('{"w": ["a", "b"], "t": ["I-x", "O"]}\n' * 4)
+    options = {
+        "kind": "ner", "text": None, "text_pair": None, "label": None, "columns": ("tokens=w", "tags=t"),
+        "problem": None, "repair_tags": True, "bad_answers": None, "name": None, "validation": 0.0, "test": 0.0,
+        "split_seed": 0, "epochs": 2, "metric": None,
+    }  # fmt: skip
+    rows, choices = cli._read(str(file), options)
+    assert (rows.kind, rows.labels, list(rows.splits), rows.name) == (
+        "token_classification", ("O", "B-x"), ["train"], "words",
+    )  # fmt: skip
+    assert rows.notes == ("4 I- tags that continued no span were made B-",)
+    assert choices == {"epochs": 2}
+
+
+def test_predict_takes_names_of_columns(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
+    common = ["--backbone", tiny, "--data", data, "--device", "cpu", "--precision", "fp32"]
+    assert adapt("fit", *common, "--strategy", "head", "--max-steps", "1", "--out", tmp_path / "m")[0] == 0
+    (tmp_path / "new.csv").write_text("text,body\n,good word\n,bad word\n")
+    command = ["predict", tmp_path / "m", "--input", tmp_path / "new.csv", "--output", tmp_path / "out.csv"]
+    written = []
+    for option in (["--column", "text=body"], ["--text", "body"]):
+        assert adapt(*command, "--device", "cpu", *option)[0] == 0
+        written.append((tmp_path / "out.csv").read_text())
+    assert written[0] == written[1]
+    assert len(written[0].splitlines()) == 3
+    assert "has no 'tokens'; name columns for text, text_pair" in refused(adapt(*command, "--column", "tokens=body"))
 
 
 def test_fit_takes_settings_of_its_own_strategy_only(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,8 @@ def compared(
 ) -> tuple[adapt.Comparison, list[runner.Event], dict[str, Any]]:
     """Three strategies with two seeds, one run at a time."""
     events: list[runner.Event] = []
-    arguments = {"backbone": backbone("bert"), "data": tiny.classification(), "strategies": STRATEGIES, "seeds": 2}
+    data = dataclasses.replace(tiny.classification(), notes=("2 rows left out",))
+    arguments = {"backbone": backbone("bert"), "data": data, "strategies": STRATEGIES, "seeds": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         done = adapt.compare(
@@ -51,6 +53,7 @@ def test_every_run_is_done_and_tabulated(compared: Any) -> None:
     assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
         (strategy, seed, "ok") for seed in (0, 1) for strategy in ("full", "head", "lora")
     ]
+    assert all(result["notes"][0] == "2 rows left out" for result in done.results)
     assert sum(event.what == "ended" for event in events) == 6
     assert sum(event.what == "step" for event in events) == 6 * 2 * 3
     assert not psutil.Process().children(recursive=True)

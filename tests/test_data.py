@@ -388,20 +388,21 @@ def test_import_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "problem", "classes", "rows", "pair"),
+    ("name", "problem", "classes", "rows", "pair", "digits"),
     [
-        ("sst2", "single_label", 2, (6920, 872, 1821), False),
-        ("banking77", "single_label", 77, (9003, 1000, 3080), False),
-        ("nusax_jav", "single_label", 3, (500, 100, 400), False),
-        ("mrpc", "single_label", 2, (3676, 400, 1725), True),
-        ("stsb", "regression", 0, (5749, 1500, 1379), True),
+        ("sst2", "single_label", 2, (6920, 872, 1821), False, "88bd4e7918ca"),
+        ("banking77", "single_label", 77, (9003, 1000, 3080), False, "19c83926a0d0"),
+        ("nusax_jav", "single_label", 3, (500, 100, 400), False, "33e9a0e4c2df"),
+        ("mrpc", "single_label", 2, (3676, 400, 1725), True, "eba32775be4a"),
+        ("stsb", "regression", 0, (5749, 1500, 1379), True, "f1c2ae947820"),
     ],
 )
 def test_real_data(
-    real_data: Path, name: str, problem: str, classes: int, rows: tuple[int, int, int], pair: bool
+    real_data: Path, name: str, problem: str, classes: int, rows: tuple[int, int, int], pair: bool, digits: str
 ) -> None:
     data = load(real_data / name)
     assert (data.name, data.problem, len(data.labels), data.pair) == (name, problem, classes, pair)
+    assert data.sha256.startswith(digits), "committed results name the rows they were made on by this hash"
     assert tuple(len(data.splits[s]) for s in ("train", "validation", "test")) == rows
     lines = (real_data / name / "test.jsonl").read_text(encoding="utf-8").strip().split("\n")
     expected = [json.loads(line) for line in lines]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -144,6 +145,37 @@ def test_numbers(backbone: Callable[..., Path], tmp_path: Path) -> None:
     assert all(100 < row["value"] < 450 for row in rows)  # in the units of the target, whose mean is 275.5
     write_predictions(loaded, write(tmp_path / "in.csv", TEXTS), tmp_path / "out.tsv")
     assert (tmp_path / "out.tsv").read_text().splitlines() == ["value", *(repr(row["value"]) for row in rows)]
+
+
+def test_predictions_of_every_kind_fit_in_a_cell(tmp_path: Path) -> None:
+    class Predicts:
+        def iterate(self, source: Any, columns: Any) -> Iterator[dict[str, Any]]:
+            yield {
+                "tags": ["B-x", "O"],
+                "spans": [{"type": "x", "text": "é"}],
+                "answer": "a\nb",
+                "score": 0.5,
+                "text": "",
+            }
+            yield {"tags": ["O"], "spans": [], "answer": "", "score": 1.0, "text": "t"}
+
+    for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
+        target = tmp_path / f"out{suffix}"
+        assert write_predictions(Predicts(), "in.csv", target) == 2  # type: ignore[arg-type]
+        with target.open(newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle, delimiter=delimiter))
+        span = '[{"type": "x", "text": "é"}]'
+        assert rows == [
+            {"tags": "B-x O", "spans": span, "answer": "a\nb", "score": "0.5", "text": ""},
+            {"tags": "O", "spans": "[]", "answer": "", "score": "1.0", "text": "t"},
+        ]
+
+
+def test_what_must_be_said_of_the_data_is_in_the_result(backbone: Callable[..., Path]) -> None:
+    data = dataclasses.replace(tiny.classification(24, 8), notes=("2 of 26 train rows left out",))
+    made = adapt.fit(backbone("bert"), data, "head", max_steps=1, **QUICK)
+    assert made.result is not None
+    assert made.result.notes[0] == "2 of 26 train rows left out"
 
 
 def test_pairs(backbone: Callable[..., Path], tmp_path: Path) -> None:

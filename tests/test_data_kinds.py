@@ -1,0 +1,400 @@
+"""Words with tags, questions with contexts, texts made of texts, completions: every form gives canonical rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas
+import pytest
+
+from adapt.data import Data, few_shot, load, read_inputs, subsample
+from adapt.data.kinds import ALIASES
+from adapt.spec import OptionError, Source, Task
+
+NONE: Any = {"validation": 0, "test": 0}
+WORDS = [["Ada", "saw", "New", "York"], ["it", "rained"], ["Bo", "left"]]
+SPANS = [["B-PER", "O", "B-LOC", "I-LOC"], ["O", "O"], ["B-PER", "O"]]
+TAGS = [["NOUN", "VERB", "ADJ", "NOUN"], ["PRON", "VERB"], ["NOUN", "VERB"]]
+CONTEXT = "Ada saw New York. Ada left."
+QA = {
+    "id": ["a", "b", "c"],
+    "question": ["Where?", "When?", "Who left?"],
+    "context": [CONTEXT] * 3,
+    "answers": [
+        {"text": ["New York", "York"], "answer_start": [8, 12]},
+        {"text": [], "answer_start": []},
+        {"text": ["Ada"], "answer_start": [18]},
+    ],
+}
+TURNS = [
+    [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "ho"},
+    ],
+    [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}],
+]
+
+
+def columns(data: Data, split: str = "train") -> dict[str, list[Any]]:
+    return {name: data.splits[split].to_dict()[name] for name in data.splits[split].column_names}
+
+
+def task(kind: str) -> Task:
+    return Task("task", Source("task", "0" * 64), kind=kind)
+
+
+def write_jsonl(path: Path, table: dict[str, list[Any]]) -> Path:
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("tokens", "tags"), "token_classification"),
+        (("id", "Words", "ner_tags"), "token_classification"),
+        (("text", "tokens", "upos"), "token_classification"),
+        (("id", "title", "question", "context", "answers"), "question_answering"),
+        (("question", "passage", "answer"), "question_answering"),
+        (("source", "target"), "seq2seq"),
+        (("document", "summary", "id"), "seq2seq"),
+        (("article", "highlights", "id"), "seq2seq"),
+        (("text", "summary", "title"), "seq2seq"),
+        (("input", "output"), "seq2seq"),
+        (("instruction", "input", "output"), "causal_lm"),
+        (("instruction", "context", "response", "category"), "causal_lm"),
+        (("prompt", "completion"), "causal_lm"),
+        (("question", "answer", "final_answer"), "causal_lm"),
+        (("text", "label"), "sequence_classification"),
+        (("text", "label", "tokens", "tags"), "sequence_classification"),
+        (("question", "answer", "label"), "sequence_classification"),
+        (("question", "context", "label"), "sequence_classification"),
+        (("document", "target"), "sequence_classification"),
+        (("title", "content", "category"), "sequence_classification"),
+    ],
+)
+def test_the_columns_tell_the_kind(names: tuple[str, ...], kind: str) -> None:
+    values = {"id": ["1", "2"], "passage": ["yes x", "no x"], "context": ["yes x", "no x"], "answer": ["yes", "no"]}
+    values |= {"answers": [{"text": ["yes"], "answer_start": [0]}, {"text": ["no"], "answer_start": [0]}]}
+    lists = {"tokens", "tags", "words", "ner_tags", "upos"}
+    table = {n: [["a"], ["b"]] if n.lower() in lists else values.get(n, [f"{n} 1", f"{n} 2"]) for n in names}
+    assert load(table, **NONE).kind == kind
+
+
+def test_every_short_name() -> None:
+    tables: dict[str, Any] = {
+        "sequence_classification": {"text": ["a", "b"], "label": [1, 2]},
+        "token_classification": {"tokens": WORDS, "tags": SPANS},
+        "question_answering": QA,
+        "seq2seq": {"source": ["a"], "target": ["b"]},
+        "causal_lm": {"prompt": ["a"], "completion": ["b"]},
+    }
+    for name, (kind, problem) in ALIASES.items():
+        data = load(tables[kind], kind=name, **NONE)
+        assert data.kind == kind
+        assert problem in (None, data.problem)
+    for kind, table in tables.items():
+        assert load(table, kind=kind, **NONE).sha256 == load(table, **NONE).sha256
+    assert load(tables["sequence_classification"], kind="regression", **NONE).problem == "regression"
+
+
+def test_an_unusual_column_is_named(tmp_path: Path) -> None:
+    named = load({"w": WORDS, "g": SPANS}, columns={"tokens": "w", "tags": "G"}, **NONE)
+    assert named.sha256 == load({"tokens": WORDS, "tags": SPANS}, **NONE).sha256
+    assert load({"article": ["a"], "head": ["b"]}, columns={"target": "head"}, **NONE).kind == "seq2seq"
+    both = load({"text": ["a", "b"], "y": [0, 1]}, columns={"label": "y"}, **NONE)
+    assert (both.kind, columns(both)["label"]) == ("sequence_classification", [0, 1])
+
+
+def test_spans_from_every_source(tmp_path: Path) -> None:
+    table = {"tokens": WORDS, "tags": SPANS}
+    names = ["B-PER", "O", "I-LOC", "B-LOC", "I-PER"]
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "tags": datasets.List(datasets.ClassLabel(names=names))}
+    )
+    indexed = {"tokens": WORDS, "tags": [[names.index(tag) for tag in row] for row in SPANS]}
+    made = datasets.Dataset.from_dict(indexed, features=features)
+    made.to_parquet(tmp_path / "x.parquet")
+    (tmp_path / "x.conll").write_text(
+        "-DOCSTART- -X- O\n\nAda NNP B-PER\nsaw VBD O\nNew NNP B-LOC\nYork NNP I-LOC\n\n\r\nit PRP O\nrained VBD O\n"
+        "\nBo\tB-PER\nleft\tO"
+    )
+    sources = [
+        table,
+        write_jsonl(tmp_path / "x.jsonl", table),
+        pandas.DataFrame(table),
+        made,
+        tmp_path / "x.parquet",
+        tmp_path / "x.conll",
+    ]
+    loaded = [load(source, **NONE) for source in sources]
+    assert columns(loaded[0]) == {"tokens": WORDS, "tags": [[2, 0, 1, 3], [0, 0], [2, 0]]}
+    assert (loaded[0].problem, loaded[0].labels) == ("spans", ("O", "B-LOC", "B-PER", "I-LOC"))
+    assert [data.sha256 for data in loaded] == [loaded[0].sha256] * len(sources)
+    pandas.DataFrame(table).to_parquet(tmp_path / "y.parquet")
+    assert load(pandas.read_parquet(tmp_path / "y.parquet"), **NONE).sha256 == loaded[0].sha256, "arrays of words"
+
+
+def test_tags() -> None:
+    data = load({"tokens": WORDS, "tags": TAGS}, **NONE)
+    assert (data.problem, data.labels) == ("tags", ("ADJ", "NOUN", "PRON", "VERB"))
+    assert columns(data)["tags"] == [[1, 3, 0, 1], [2, 3], [1, 3]]
+    numbers = load({"tokens": [["a", "b", "c"]], "tags": [[10, 2, 0]]}, **NONE)
+    assert (numbers.labels, columns(numbers)["tags"]) == (("0", "2", "10"), [[2, 1, 0]])
+    assert load({"tokens": WORDS, "tags": SPANS}, problem="tags", **NONE).labels == ("B-LOC", "B-PER", "I-LOC", "O")
+    names = ["X", "VERB", "NOUN"]
+    feature = datasets.List(datasets.ClassLabel(names=names))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "tags": feature})
+    made = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[2, 1]]}, features=features)
+    assert load(made, **NONE).labels == tuple(names), "declared names keep their order"
+    other = load({"tokens": [["a", "b", "c"]], "tags": [["B-x", "E-x", "O"]]}, **NONE)
+    assert other.problem == "tags"
+    assert other.notes == (
+        "tags look like spans in another scheme than BIO and are scored as tags; convert them to BIO",
+    )
+
+
+def test_short_names_choose_among_columns_of_tags() -> None:
+    table = {"tokens": WORDS, "pos_tags": TAGS, "ner_tags": SPANS}
+    assert load(table, **NONE).problem == "spans"
+    assert load(table, kind="ner", **NONE).problem == "spans"
+    assert load(table, kind="pos", **NONE).labels == ("ADJ", "NOUN", "PRON", "VERB")
+    assert load(table, kind="pos", columns={"tags": "ner_tags"}, **NONE).labels == ("B-LOC", "B-PER", "I-LOC", "O")
+
+
+def test_tags_that_break_bio_are_mended_and_said() -> None:
+    table = {"tokens": [["a", "b", "c", "d", "e"]], "tags": [["I-x", "I-x", "I-y", "O", "I-y"]]}
+    data = load({"train": table, "test": table}, repair_tags=True, validation=0)
+    assert data.labels == ("O", "B-x", "B-y", "I-x")
+    assert columns(data)["tags"] == [[1, 3, 2, 0, 2]]
+    assert data.notes == ("6 I- tags that continued no span were made B-",)
+    mended = {"tokens": table["tokens"], "tags": [["B-x", "I-x", "B-y", "O", "B-y"]]}
+    assert load({"train": mended, "test": mended}, validation=0).sha256 == data.sha256, "notes are not part of it"
+
+
+def test_a_continued_span_of_a_type_that_train_has() -> None:
+    test = {"tokens": [["a", "b"]], "tags": [["B-PER", "I-PER"]]}
+    data = load({"train": {"tokens": WORDS, "tags": SPANS}, "test": test}, validation=0)
+    assert data.labels == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
+    assert columns(data, "test")["tags"] == [[2, 4]]
+    assert data.notes == ("tag 'I-PER' (1 words) is not in train, where 'B-PER' is",)
+
+
+def test_answers_in_every_form(tmp_path: Path) -> None:
+    two = [{"text": "New York", "answer_start": 8}, {"text": "York", "answer_start": 12}]
+    singles = [[{"text": "New York", "start": 8}, two[1]], [], {"text": ["Ada"], "start": [18]}]
+    paragraph = {
+        "context": CONTEXT,
+        "qas": [
+            {"id": "a", "question": "Where?", "answers": two},
+            {"id": "b", "question": "When?", "is_impossible": True, "answers": [{"text": "x", "answer_start": 99}]},
+            {"id": "c", "question": "Who left?", "answers": [{"text": "Ada", "answer_start": 18}]},
+        ],
+    }  # fmt: skip
+    for indent in (None, 2):
+        document = {"version": "2.0", "data": [{"title": "t", "paragraphs": [paragraph]}]}
+        (tmp_path / f"nested{indent}.json").write_text(json.dumps(document, indent=indent))
+    sources = [
+        QA,
+        {**QA, "answers": singles},
+        write_jsonl(tmp_path / "x.jsonl", QA),
+        datasets.Dataset.from_dict(QA),
+        tmp_path / "nestedNone.json",
+        tmp_path / "nested2.json",
+    ]
+    loaded = [load(source, **NONE) for source in sources]
+    assert (loaded[0].problem, loaded[0].labels) == ("answers", ())
+    assert columns(loaded[0]) == {
+        **{name: QA[name] for name in ("id", "question", "context")},
+        "answer_texts": [["New York", "York"], [], ["Ada"]],
+        "answer_starts": [[8, 12], [], [18]],
+    }
+    assert [data.sha256 for data in loaded] == [loaded[0].sha256] * len(sources)
+
+
+def test_answers_as_texts(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"question,context,answer\nWhere?,{CONTEXT},New York\n")
+    (tmp_path / "y.csv").write_text(f"question,context,answer,answer_start\nWho?,{CONTEXT},Ada,18\n")
+    first, second = load(tmp_path / "x.csv", **NONE), load(tmp_path / "y.csv", **NONE)
+    assert (columns(first)["answer_starts"], columns(second)["answer_starts"]) == ([[8]], [[18]])
+    assert columns(first)["id"] == ["train-1"], "rows without ids are numbered"
+    frame = pandas.DataFrame({"question": ["?"], "context": [CONTEXT], "answers": ["left"], "answer_start": [22.0]})
+    assert columns(load(frame, **NONE))["answer_starts"] == [[22]]
+
+
+def test_bad_answers_are_dropped_and_counted() -> None:
+    table = {**QA, "answers": [QA["answers"][0], {"text": ["Rome"], "answer_start": [0]}, QA["answers"][2]]}
+    data = load({"train": table, "test": QA}, bad_answers="drop", validation=0)
+    assert columns(data)["id"] == ["a", "c"]
+    assert data.notes == ("1 of 3 train rows left out: their answers are not in their contexts",)
+
+
+def test_sources_targets_and_references() -> None:
+    test = {"source": ["c", "d"], "target": ["z", "w"], "references": [["y", "z"], "v"]}
+    data = load({"train": {"source": ["a"], "target": ["b"]}, "test": test}, validation=0)
+    assert (data.problem, data.labels) == ("text", ())
+    assert columns(data) == {"source": ["a"], "target": ["b"], "references": [["b"]]}
+    assert columns(data, "test") == {**test, "references": [["y", "z"], ["w", "v"]]}, "the target is among them"
+    renamed = {"train": {"source": ["a"], "target": ["b"]}, "test": {**test, "refs2": [["q"], None]}}
+    named = load(renamed, columns={"references": "Refs2"}, validation=0)
+    assert columns(named, "test")["references"] == [["z", "q"], ["w"]]
+
+
+def test_languages_of_a_translation_are_named() -> None:
+    table = {"id": [0, 1], "translation": [{"de": "Haus", "en": "house"}, {"de": "Hund", "en": "dog"}]}
+    data = load(table, columns={"source": "en", "target": "DE"}, **NONE)
+    assert columns(data) == {"source": ["house", "dog"], "target": ["Haus", "Hund"], "references": [["Haus"], ["Hund"]]}
+    assert (
+        load(datasets.Dataset.from_dict(table), columns={"source": "en", "target": "de"}, **NONE).sha256 == data.sha256
+    )
+    with pytest.raises(OptionError, match=r"'translation' holds the languages 'de', 'en'; say .*'source': 'de'"):
+        load(table, **NONE)
+    rows = read_inputs(table, task("seq2seq"), {"source": "de"})
+    assert list(rows["source"]) == ["Haus", "Hund"]
+
+
+def test_prompts_and_completions(tmp_path: Path) -> None:
+    data = load({"prompt": ["a", None, ""], "completion": [" b", "c", "d"]}, **NONE)
+    assert (data.problem, columns(data)) == ("completion", {"prompt": ["a", "", ""], "completion": [" b", "c", "d"]})
+    table = {"instruction": ["Add.", "Sing."], "input": ["1 and 2", ""], "output": ["3", "la"]}
+    assert columns(load(table, **NONE)) == {"prompt": ["Add.\n\n1 and 2", "Sing."], "completion": ["3", "la"]}
+    (tmp_path / "x.csv").write_text("question,answer\nwhy?,so\n")
+    assert columns(load(tmp_path / "x.csv", **NONE)) == {"prompt": ["why?"], "completion": ["so"]}
+    asked = load({"question": ["Who?"], "context": ["Ada left."], "answer": ["Ada did"]}, kind="causal_lm", **NONE)
+    assert columns(asked)["prompt"] == ["Who?\n\nAda left."], "with what the question is about"
+    for options in ({"kind": "causal_lm"}, {"kind": "causal_lm", "text": "text"}):
+        lone = load({"text": ["once", "upon"]}, **options, **NONE)
+        assert columns(lone) == {"prompt": ["", ""], "completion": ["once", "upon"]}
+
+
+def test_conversations() -> None:
+    sharegpt = [
+        [{"from": "system", "value": "be brief"}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}],
+        [{"from": "human", "value": "one"}, {"from": "gpt", "value": "two"}],
+    ]
+    data = load({"messages": TURNS, "prompt": ["hi", "one"]}, **NONE)
+    assert (data.kind, data.problem, columns(data)) == ("causal_lm", "completion", {"messages": TURNS})
+    assert load({"conversations": sharegpt}, **NONE).sha256 == data.sha256
+    assert load(datasets.Dataset.from_dict({"messages": TURNS}), **NONE).sha256 == data.sha256
+
+
+def test_a_missing_split_is_cut_for_every_kind() -> None:
+    n = 40
+    tables: dict[str, dict[str, list[Any]]] = {
+        "tokens": {"tokens": [[f"w{i}", "x"] for i in range(n)], "tags": [["A", "B"]] * (n - 1) + [["rare", "B"]]},
+        "id": {**{c: [f"{c} {i}" for i in range(n)] for c in ("id", "question")},
+               "context": [f"c {i // 4}" for i in range(n)], "answers": [{"text": ["c"], "answer_start": [0]}] * n},
+        "source": {"source": [f"s {i // 4}" for i in range(n)], "target": [f"t {i}" for i in range(n)]},
+        "completion": {"prompt": [""] * n, "completion": [f"c {i}" for i in range(n)]},
+    }  # fmt: skip
+    for column, table in tables.items():
+        data = load(table, test=0.2)
+        assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 28, "validation": 4, "test": 8}
+        order = [str(value) for value in table[column]]
+        parts = {split: [str(value) for value in rows[column]] for split, rows in data.splits.items()}
+        assert all(part == sorted(part, key=order.index) for part in parts.values())
+        assert sorted(value for part in parts.values() for value in part) == sorted(order)
+        assert load(table, test=0.2).sha256 == data.sha256 != load(table, test=0.2, seed=1).sha256
+        together = {"id": "context", "source": "source"}.get(column)
+        if together:
+            values = [set(rows[together]) for rows in data.splits.values()]
+            assert sum(map(len, values)) == len(set.union(*values)) == 10, "one context, one split"
+        if column == "tokens":
+            assert "rare" in {data.labels[tag] for row in data.splits["train"]["tags"] for tag in row}
+
+
+def test_samples_of_training_rows() -> None:
+    data = load({"prompt": [""] * 20, "completion": [f"c {i}" for i in range(20)]}, **NONE)
+    train = data.splits["train"]
+    sample = list(subsample(train, data.problem, 7, seed=1)["completion"])
+    assert sample == sorted(sample, key=list(train["completion"]).index)
+    assert len(set(sample)) == 7
+    assert sample == list(subsample(train, data.problem, 7, seed=1)["completion"])
+    assert sample != list(subsample(train, data.problem, 7, seed=2)["completion"])
+    for problem in ("spans", "tags", "answers", "text", "completion"):
+        with pytest.raises(OptionError, match=f"rows of each class and {problem} has none; use max_train instead"):
+            few_shot(train, problem, 2, seed=0)
+
+
+def test_inputs_of_each_kind_need_no_labels(tmp_path: Path) -> None:
+    words = task("token_classification")
+    conll = tmp_path / "x.bio"
+    conll.write_text("Ada\nsaw\nNew\nYork\n\nit\nrained\n\nBo\nleft\n")
+    for source in (
+        WORDS,
+        {"words": WORDS},
+        conll,
+        [{"tokens": row, "tags": "?"} for row in WORDS],
+        pandas.Series(WORDS),
+    ):
+        assert read_inputs(source, words).to_dict() == {"tokens": WORDS}
+    assert read_inputs({"w": WORDS}, words, {"tokens": "w"}).to_dict() == {"tokens": WORDS}
+
+    asked = task("question_answering")
+    both = {"question": ["Who?"], "context": [CONTEXT]}
+    assert read_inputs([("Who?", CONTEXT)], asked).to_dict() == {"id": ["1"], **both}
+    assert read_inputs([{"id": 7, "question": "Who?", "context": CONTEXT, "answers": None}], asked)["id"][0] == "7"
+    assert read_inputs({"q": ["Who?"], "passage": [CONTEXT]}, asked, {"question": "q"}).to_dict() == {
+        "id": ["1"],
+        **both,
+    }
+
+    (tmp_path / "x.csv").write_text("document\na\nb\n")
+    for source in (["a", "b"], tmp_path / "x.csv", {"source": ["a", "b"], "target": [None, ""]}):
+        assert read_inputs(source, task("seq2seq")).to_dict() == {"source": ["a", "b"]}
+
+    for source in (["a", "b"], {"question": ["a", "b"], "answer": ["", ""]}, {"text": ["a", "b"]}):
+        assert read_inputs(source, task("causal_lm")).to_dict() == {"prompt": ["a", "b"]}
+    asking = [turns[:-1] for turns in TURNS]
+    for source in (asking, TURNS, {"messages": TURNS}):
+        assert read_inputs(source, task("causal_lm")).to_dict() == {"messages": asking}, "without the turn to be made"
+    table = {"instruction": ["Add."], "input": ["1 and 2"]}
+    assert read_inputs(table, task("causal_lm")).to_dict() == {"prompt": ["Add.\n\n1 and 2"]}
+
+
+def test_the_hash_of_a_classification_is_that_of_committed_results() -> None:
+    data = load({"text": ["a", "b"], "label": ["x", "y"]}, **NONE)
+    assert data.sha256 == "9b088f73274f36590c8b832a0dcbc004ff01c3381a91fea7116b251f54f1f811"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "problem", "labels", "rows", "canonical"),
+    [
+        ("wnut17", "token_classification", "spans", 13, (3394, 1009, 1287), ["tokens", "tags"]),
+        ("masakhaner_swa", "token_classification", "spans", 9, (2109, 300, 604), ["tokens", "tags"]),
+        ("ud_ewt_pos", "token_classification", "tags", 17, (7000, 2001, 2077), ["tokens", "tags"]),
+        ("squad_v11_subset", "question_answering", "answers", 0, (4370, 1000, 838),
+         ["id", "question", "context", "answer_texts", "answer_starts"]),
+        ("e2e_nlg", "seq2seq", "text", 0, (4162, 60, 630), ["source", "target", "references"]),
+        ("multi30k_en_de", "seq2seq", "text", 0, (8000, 1014, 1000), ["source", "target", "references"]),
+        ("gsm8k", "causal_lm", "completion", 0, (2500, 400, 1319), ["prompt", "completion"]),
+    ],
+)  # fmt: skip
+def test_real_data(
+    real_data: Path, name: str, kind: str, problem: str, labels: int, rows: tuple[int, ...], canonical: list[str]
+) -> None:
+    data = load(real_data / name)
+    assert (data.kind, data.problem, len(data.labels), data.notes) == (kind, problem, labels, ())
+    assert tuple(len(data.splits[split]) for split in ("train", "validation", "test")) == rows
+    lines = (real_data / name / "test.jsonl").read_text(encoding="utf-8").strip().split("\n")
+    expected = [json.loads(line) for line in lines]
+    got = columns(data, "test")
+    assert list(got) == canonical
+    if kind == "token_classification":
+        assert got["tokens"] == [row["tokens"] for row in expected]
+        assert [[data.labels[tag] for tag in tags] for tags in got["tags"]] == [row["tags"] for row in expected]
+    elif kind == "question_answering":
+        assert got["answer_texts"] == [row["answers"]["text"] for row in expected]
+        assert got["answer_starts"] == [row["answers"]["answer_start"] for row in expected]
+    elif kind == "seq2seq":
+        assert got["references"] == [row.get("references", [row["target"]]) for row in expected]
+        assert (got["source"], got["target"]) == tuple([row[c] for row in expected] for c in ("source", "target"))
+    else:
+        assert list(zip(got["prompt"], got["completion"], strict=True)) == [
+            (r["question"], r["answer"]) for r in expected
+        ]
