@@ -18,7 +18,7 @@ from adapt.backbones.source import EMBEDDED, MINILM
 from adapt.data import Data, load, read_inputs
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
-from adapt.spec import SCHEMA, AdaptError, OptionError, Result, Run, Strategy
+from adapt.spec import SCHEMA, AdaptError, OptionError, Result, Run, Strategy, Unsupported
 from adapt.strategies import make
 from adapt.tasks import KINDS
 
@@ -90,6 +90,39 @@ class Adapted:
             "spec": self.run.spec(),
         }
         write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        return path
+
+    def merge(self, folder: str | Path) -> Path:
+        """Write a plain transformers model, float32, with the adaptation merged into the weights, and the tokenizer.
+
+        The class for the task kind (`AutoModelForSequenceClassification`, ...) loads it with the same outputs, without
+        this package. For regression its output is the target in standard deviations from its mean over the training
+        rows.
+
+        Raises:
+            Unsupported: The strategy adds to the model what no weight can hold, or transformers has no class for its
+                head (mean pooling).
+            OptionError: The folder cannot be written.
+        """
+        from adapt.backbones.plain import save_plain
+
+        strategy = self.run.strategy
+        merge = getattr(strategy, "merge", None)
+        if merge is None:
+            raise Unsupported(
+                f"'{strategy.name}' cannot be merged: it adds to the model what its weights cannot hold; keep the "
+                "saved model, or use LoRA"
+            )
+        if self.run.task.pooling == "mean":
+            raise Unsupported(
+                "a model with mean pooling cannot be merged: transformers has no class for it; keep the saved model, "
+                "or fit with pooling='native'"
+            )
+        budget = dataclasses.replace(self.run.budget, precision="fp32", dropout=None, device="cpu")
+        loader = dataclasses.replace(self.fitted.loader, budget=budget)
+        plain = merge(self.fitted.model, loader)
+        path = writable_folder(folder)
+        save_plain(plain, loader, path)
         return path
 
     def _reference(self) -> str:

@@ -38,8 +38,9 @@ from transformers import (
 )
 
 import adapt.data
+from adapt.backbones import Loader, resolve
 from adapt.data import Data
-from adapt.spec import Strategy
+from adapt.spec import Budget, Source, Strategy, Task
 from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
 
 HIDDEN, INNER, EMBEDDING, LAYERS, HEADS, BUCKETS, VIRTUAL, RANK, REDUCTION = 32, 48, 24, 2, 4, 16, 5, 4, 8.0
@@ -209,6 +210,62 @@ def save_backbone(folder: Path, architecture: str, layers: int = LAYERS, seed: i
     model.save_pretrained(folder)
     tokenizer_for(architecture).save_pretrained(folder)
     return folder
+
+
+_PROBLEMS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "sequence_classification": ("single_label", ("a", "b", "c")),
+    "token_classification": ("spans", ("O", "B-x", "I-x")),
+    "question_answering": ("answers", ()),
+    "seq2seq": ("text", ()),
+    "causal_lm": ("completion", ()),
+}
+TASK_CELLS = [(kind, architecture) for kind, every in KINDS.items() for architecture in every]
+"""Every kind on every architecture that has a head for it."""
+
+
+def loader_for(folder: Path, kind: str, seed: int = 0, **budget: Any) -> Loader:
+    """Loads a backbone for a task kind, without data."""
+    problem, labels = _PROBLEMS[kind]
+    task = Task("tiny", Source("tiny", "0" * 64), kind=kind, problem=problem, labels=labels, max_length=32)
+    return Loader(resolve(folder), task, Budget(**budget), seed)
+
+
+def inputs_for(architecture: str, kind: str) -> dict[str, torch.Tensor]:
+    """Rows of different lengths, padded, as a kind would collate them; (3, length) each."""
+    tokenizer = tokenizer_for(architecture)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    texts = ["sunny word1 word2 warm", "rotten", "cold word5 kind word7 word8 word9"]
+    inputs = dict(tokenizer(texts, padding=True, return_tensors="pt"))
+    inputs.pop("token_type_ids", None)
+    if kind == "seq2seq":
+        targets = tokenizer(["warm word3", "cold", "word3 word4 word9 kind"], padding=True, return_tensors="pt")
+        start = torch.full((3, 1), 0 if architecture == "t5" else END)
+        inputs["decoder_input_ids"] = torch.cat([start, targets["input_ids"][:, :-1]], 1)
+    return inputs
+
+
+def outputs_of(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits (of start and end, where answers are looked for), zero at padding."""
+    out = model(**inputs)
+    start = getattr(out, "start_logits", None)
+    logits: torch.Tensor = out.logits if start is None else torch.stack([start, out.end_logits], -1)
+    if logits.dim() == 2:
+        return logits
+    mask = inputs["attention_mask"]
+    if "decoder_input_ids" in inputs:
+        mask = (inputs["decoder_input_ids"] != 0).flip(1).cumsum(1).flip(1).clamp(max=1)
+        mask[:, 0] = 1
+    return logits * mask[..., None]
+
+
+def moved(model: Any, std: float = 0.1) -> Any:
+    """The model with everything trainable moved, as training would, so that no branch is zero."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data + torch.randn(parameter.shape, generator=generator) * std
+    return model
 
 
 def without_dropout(model: torch.nn.Module) -> Any:

@@ -97,7 +97,8 @@ def untie_output_layer(model: Any) -> set[str]:
     for name, parameter in list(last.named_parameters()):
         if id(parameter) in shared:
             setattr(last, name, nn.Parameter(parameter.detach().clone()))
-            model.config.tie_word_embeddings = False
+            if not model.config.is_encoder_decoder:  # there it ties the embeddings of encoder and decoder, too
+                model.config.tie_word_embeddings = False
     return {f"{prefix}.{name}" for name, _ in last.named_parameters()}
 
 

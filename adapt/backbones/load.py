@@ -68,7 +68,7 @@ class Loader:
         }
         if quantization_config is not None:
             options |= {"quantization_config": quantization_config, "device_map": {"": self.budget.device}}
-        with _quiet():
+        with quiet():
             model, fresh = self._mean(options) if self.task.pooling == "mean" else self._native(options)
         if self.task.kind not in LANGUAGE_MODELS:
             head = fresh | head_names(model)
@@ -141,13 +141,16 @@ class Loader:
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""
         for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
-            config.use_cache = False  # generation asks for its cache itself; training must not fill one
-        if getattr(model.config, "pad_token_id", None) is None:
-            # an embedding made with this index would never train it, and it may be a token of the text
-            model.config.pad_token_id = self.tokenizer().pad_token_id
+            if getattr(config, "use_cache", None):
+                config.use_cache = False  # generation asks for its cache itself; training must not fill one
+        padding = self.tokenizer().pad_token_id
         generation = getattr(model, "generation_config", None)
         if generation is not None and generation.pad_token_id is None:
-            generation.pad_token_id = model.config.pad_token_id
+            generation.pad_token_id = padding
+        # an embedding made with this index would never be trained there, and it may be that of a token of the text;
+        # in a causal LM nothing reads it but a warning, for generation drops masks that hide nothing
+        if getattr(model.config, "pad_token_id", None) is None and self.task.kind != "causal_lm":
+            model.config.pad_token_id = padding
 
     def _native(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         from adapt.backbones.classes import keep_head_dropout, model_class
@@ -207,6 +210,8 @@ class Loader:
             model, info = cls.from_pretrained(self.backbone.path, config=config, output_loading_info=True, **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {error}") from error
+        if names and hasattr(model, "_weight_conversions"):
+            del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
         fresh = set() if self.task.kind in LANGUAGE_MODELS else head_names(model)
         other = {name for name, *_ in info["mismatched_keys"]}
         if other - fresh:
@@ -224,7 +229,7 @@ class Loader:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and its report on a missing head, which is meant to be missing."""
     from transformers.utils import logging
 

@@ -78,13 +78,13 @@ class Memo(nn.Module):
 
     def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
         index = torch.tensor(rows, device=batch["input_ids"].device)
-        masks = {name: batch[name][index] for name in ("attention_mask", "decoder_attention_mask") if name in batch}
+        masks = {name: value[index] for name, value in batch.items() if name == _mask_of(name)}
         columns = {name: mask.any(0) for name, mask in masks.items()}
         picked = {name: value[index][:, columns[_mask_of(name)]] for name, value in batch.items()}
         features = self.features(**picked)
         self._pooled = features.dim() == 2
         self.encoded_rows += len(rows)
-        token = picked[list(masks)[-1]].bool()
+        token = picked.get("decoder_attention_mask", picked["attention_mask"]).bool()
         return [feature[None] if self._pooled else feature[token[j]] for j, feature in enumerate(features)]
 
     def _keep(self, key: bytes, feature: torch.Tensor) -> bool:
