@@ -11,8 +11,11 @@ import pandas
 import pytest
 
 from adapt.data import Data, few_shot, load, read_inputs, subsample
+from adapt.data.forms import FORMS
 from adapt.data.kinds import ALIASES
+from adapt.metrics import METRICS
 from adapt.spec import OptionError, Source, Task
+from adapt.tasks import KINDS
 
 NONE: Any = {"validation": 0, "test": 0}
 WORDS = [["Ada", "saw", "New", "York"], ["it", "rained"], ["Bo", "left"]]
@@ -72,6 +75,8 @@ def write_jsonl(path: Path, table: dict[str, list[Any]]) -> Path:
         (("question", "answer", "final_answer"), "causal_lm"),
         (("text", "label"), "sequence_classification"),
         (("text", "label", "tokens", "tags"), "sequence_classification"),
+        (("Text", "Summary", "Score"), "sequence_classification"),
+        (("source", "target", "text"), "seq2seq"),
         (("question", "answer", "label"), "sequence_classification"),
         (("question", "context", "label"), "sequence_classification"),
         (("document", "target"), "sequence_classification"),
@@ -84,6 +89,11 @@ def test_the_columns_tell_the_kind(names: tuple[str, ...], kind: str) -> None:
     lists = {"tokens", "tags", "words", "ner_tags", "upos"}
     table = {n: [["a"], ["b"]] if n.lower() in lists else values.get(n, [f"{n} 1", f"{n} 2"]) for n in names}
     assert load(table, **NONE).kind == kind
+
+
+def test_every_kind_has_a_form_and_every_problem_its_metrics() -> None:
+    assert set(KINDS) <= set(FORMS)
+    assert set(METRICS) == {problem for form in FORMS.values() for problem in form.problems}
 
 
 def test_every_short_name() -> None:
@@ -146,7 +156,8 @@ def test_tags() -> None:
     assert columns(data)["tags"] == [[1, 3, 0, 1], [2, 3], [1, 3]]
     numbers = load({"tokens": [["a", "b", "c"]], "tags": [[10, 2, 0]]}, **NONE)
     assert (numbers.labels, columns(numbers)["tags"]) == (("0", "2", "10"), [[2, 1, 0]])
-    assert load({"tokens": WORDS, "tags": SPANS}, problem="tags", **NONE).labels == ("B-LOC", "B-PER", "I-LOC", "O")
+    asked = load({"tokens": WORDS, "tags": SPANS}, problem="tags", **NONE)
+    assert (asked.labels, asked.notes) == (("B-LOC", "B-PER", "I-LOC", "O"), ())
     names = ["X", "VERB", "NOUN"]
     feature = datasets.List(datasets.ClassLabel(names=names))
     features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "tags": feature})
@@ -154,9 +165,7 @@ def test_tags() -> None:
     assert load(made, **NONE).labels == tuple(names), "declared names keep their order"
     other = load({"tokens": [["a", "b", "c"]], "tags": [["B-x", "E-x", "O"]]}, **NONE)
     assert other.problem == "tags"
-    assert other.notes == (
-        "tags look like spans in another scheme than BIO and are scored as tags; convert them to BIO",
-    )
+    assert [note.split(",")[0] for note in other.notes] == ["tags look like spans"]
 
 
 def test_short_names_choose_among_columns_of_tags() -> None:
@@ -182,7 +191,7 @@ def test_a_continued_span_of_a_type_that_train_has() -> None:
     data = load({"train": {"tokens": WORDS, "tags": SPANS}, "test": test}, validation=0)
     assert data.labels == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
     assert columns(data, "test")["tags"] == [[2, 4]]
-    assert data.notes == ("tag 'I-PER' (1 words) is not in train, where 'B-PER' is",)
+    assert data.notes == ("tag 'I-PER' is not in train, where 'B-PER' is (words: 1)",)
 
 
 def test_answers_in_every_form(tmp_path: Path) -> None:

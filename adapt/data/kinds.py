@@ -98,8 +98,8 @@ def check_roles(kind: str, given: Mapping[str, str]) -> None:
 def detect(table: Table, given: Mapping[str, str]) -> str:
     """The kind that the columns tell.
 
-    A text with a label under one of its plain names is a classification whatever else is there. After that the forms
-    are tried in order, and what fits none of them is a classification too.
+    A column `text` with any label, or any text with a label under one of its plain names, is a classification whatever
+    else is there. After that the forms are tried in order, and what fits none of them is a classification too.
 
     Args:
         table: The training rows.
@@ -127,6 +127,8 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
 
 
 def _plainly_labelled(table: Table) -> bool:
+    if first(table, ("text",)) and first(table, NAMES["label"], ["target"] if "source" in table.names else []):
+        return True
     one_of = (*NAMES["text"], *(name for both in PAIRS for name in both))
     label = first(table, PLAIN_LABELS)
     return label is not None and first(table, one_of, [label]) is not None

@@ -73,7 +73,7 @@ def _by_language(table: Table, given: Mapping[str, str]) -> Table:
     Raises:
         OptionError: It is not said which language is the source.
     """
-    column = first(table, ("translation",))
+    column = None if given.get("source") in table.names else first(table, ("translation",))
     values = table.column(column) if column else []
     if not values or not all(isinstance(value, Mapping) for value in values):
         return table

@@ -27,6 +27,10 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Usual names of a column, the likeliest first."""
 _BIO = re.compile(r"O|[BI]-.+")
 _OTHER_SCHEMES = re.compile(r"O|[BIESLUM]-.+")
+_SCHEME = (
+    "tags look like spans, not all of them in BIO, and are scored as tags; convert them to BIO for scores of spans"
+)
+_Splits = dict[str, list[list[str]]]
 
 
 def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
@@ -50,33 +54,18 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     tokens = {split: _tokens(table, columns[split]["tokens"]) for split, table in tables.items()}
     tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
     train = {tag for row in tags["train"] for tag in row}
-    bio = all(map(_BIO.fullmatch, train)) and train != {"O"}
-    problem = wishes.problem or ("spans" if bio else "tags")
-    notes = []
+    problem = wishes.problem or ("spans" if _is_bio(train) else "tags")
     if problem == "spans":
-        if not bio:
-            odd = sorted(tag for tag in train if not _BIO.fullmatch(tag))
-            raise OptionError(
-                f"{tables['train'].where}: problem='spans' needs the tags O, B-x and I-x, and there are "
-                f"{listing(odd, 5) or 'none but O'}; convert them, or pass problem='tags'"
-            )
-        mended = sum(_check_bio(table, tokens[s], tags[s], wishes.repair_tags) for s, table in tables.items())
-        if mended:
-            notes.append(f"{mended} I- tags that continued no span were made B-")
-        train = {tag for row in tags["train"] for tag in row}
-        extra = _only_continued(tags, train)
-        notes += [f"tag {tag!r} ({n} words) is not in train, where {'B' + tag[1:]!r} is" for tag, n in extra.items()]
-        names: Sequence[str] = ["O", *sorted({*train, *extra} - {"O"})]
+        names, notes = _spans(tables, tokens, tags, wishes.repair_tags)
+        known = set(names)
     else:
-        if not bio and all(map(_OTHER_SCHEMES.fullmatch, train)) and "O" in train and len(train) > 1:
-            notes.append("tags look like spans in another scheme than BIO and are scored as tags; convert them to BIO")
-        names = _in_order(train, tables["train"].classes.get(columns["train"]["tags"]))
+        names, known = _in_order(train, tables["train"].classes.get(columns["train"]["tags"])), train
+        notes = [_SCHEME] if _is_other_scheme(train) else []
     if len(names) < 2:
         raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
-    index = {name: i for i, name in enumerate(names)}
-    known = index.keys() if problem == "spans" else train
     for split, table in tables.items():
         _refuse_unseen(table, split, tokens[split], tags[split], known)
+    index = {name: i for i, name in enumerate(names)}
     encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
     rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
     return Read(problem, tuple(names), rows, tuple(notes))
@@ -142,6 +131,36 @@ def _tag(table: Table, row: int, words: Sequence[str], position: int, tag: Any, 
     return tag.strip()
 
 
+def _is_bio(tags: set[str]) -> bool:
+    return all(map(_BIO.fullmatch, tags)) and tags != {"O"}
+
+
+def _is_other_scheme(tags: set[str]) -> bool:
+    return not _is_bio(tags) and "O" in tags and len(tags) > 1 and all(map(_OTHER_SCHEMES.fullmatch, tags))
+
+
+def _spans(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> tuple[list[str], list[str]]:
+    """Names of the tags and what must be said of them; tags that break BIO are mended where that is asked for.
+
+    An I- tag that train lacks is a name too if train has its B- tag: the type is known, and that train happens to have
+    only spans of one word of it says nothing of other rows.
+    """
+    train = {tag for row in tags["train"] for tag in row}
+    if not _is_bio(train):
+        odd = sorted(tag for tag in train if not _BIO.fullmatch(tag))
+        raise OptionError(
+            f"{tables['train'].where}: problem='spans' needs the tags O, B-x and I-x, and there are "
+            f"{listing(odd, 5) or 'none but O'}; convert them, or pass problem='tags'"
+        )
+    mended = sum(_check_bio(table, tokens[split], tags[split], repair) for split, table in tables.items())
+    train = {tag for row in tags["train"] for tag in row}
+    counts = Counter(tag for rows in tags.values() for row in rows for tag in row)
+    extra = sorted(tag for tag in counts.keys() - train if tag[0] == "I" and f"B{tag[1:]}" in train)
+    notes = [f"{mended} I- tags that continued no span were made B-"] if mended else []
+    notes += [f"tag {tag!r} is not in train, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in extra]
+    return ["O", *sorted({*train, *extra} - {"O"})], notes
+
+
 def _check_bio(table: Table, tokens: list[list[str]], tags: list[list[str]], repair: bool) -> int:
     """Find every I- tag that continues no span of its type; mend it where that is asked for, and say how many."""
     bad = [
@@ -164,24 +183,13 @@ def _check_bio(table: Table, tokens: list[list[str]], tags: list[list[str]], rep
     return len(bad)
 
 
-def _only_continued(tags: Mapping[str, list[list[str]]], train: set[str]) -> dict[str, int]:
-    """I- tags, with their number, that only other splits have, of types whose B- tag train has.
-
-    A type of which train happens to have only spans of one word is known to a model that scores span by span.
-    """
-    others = Counter(tag for split, rows in tags.items() if split != "train" for row in rows for tag in row)
-    return {
-        tag: n for tag, n in sorted(others.items()) if tag not in train and tag[0] == "I" and f"B{tag[1:]}" in train
-    }
-
-
-def _in_order(tags: set[str], declared: Sequence[str] | None) -> Sequence[str]:
+def _in_order(tags: set[str], declared: Sequence[str] | None) -> list[str]:
     if declared is not None and tags <= set(declared):
-        return declared
+        return list(declared)
     return sorted(tags, key=lambda tag: (not tag.isdigit(), int(tag) if tag.isdigit() else 0, tag))
 
 
-def _refuse_unseen(table: Table, split: str, tokens: list[list[str]], tags: list[list[str]], known: Any) -> None:
+def _refuse_unseen(table: Table, split: str, tokens: list[list[str]], tags: list[list[str]], known: set[str]) -> None:
     for row, names in enumerate(tags):
         for position, tag in enumerate(names):
             if tag not in known:
