@@ -14,7 +14,10 @@ import click
 
 from adapt.spec import AdaptError, OptionError
 
-BACKBONE_HELP = "tiny-encoder (shipped), minilm (optional package), a local folder, or a hub name."
+BACKBONE_HELP = (
+    "tiny-encoder, tiny-decoder or tiny-encoder-decoder (shipped), minilm (optional package), a local folder, or a hub "
+    "name."
+)
 DATA_HELP = (
     "CSV, TSV, JSON-lines, Parquet or CoNLL file, a folder with train, validation and test files, or a hub name."
 )
@@ -74,6 +77,7 @@ _training_options = _options(
     click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
                  help="Encoder head: mean over tokens, or the family's own.  [default: auto]"),
     click.option("--class-weights", type=click.Choice(["none", "balanced"]), help="[default: none]"),
+    click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
 )  # fmt: skip
@@ -83,13 +87,13 @@ _set_option = click.option(
     "settings",
     multiple=True,
     metavar="STRATEGY.FIELD=VALUE",
-    help="Set a strategy's field; repeatable.",
+    help="Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4); repeatable.",
 )
 
 
 @cli.command()
-@click.option("--backbone", default="tiny-encoder", show_default=True, help=BACKBONE_HELP)
-@click.option("--data", help=DATA_HELP + " Without it, the embedded task.")
+@click.option("--backbone", help=BACKBONE_HELP + "  [default: the shipped one for the kind of task]")
+@click.option("--data", help=DATA_HELP + " Without it, the embedded task of the kind.")
 @click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
 @click.option(
@@ -100,7 +104,7 @@ _set_option = click.option(
 @_data_options
 @_training_options
 def compare(
-    backbone: str, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None,
+    backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None,
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
@@ -113,8 +117,10 @@ def compare(
     from adapt.comparison.progress import Progress
 
     given = _settings(settings)
+    own = given.pop("task", {})
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
     rows, choices = _read(data, rest)
+    choices |= own
     with Progress(sys.stderr) as progress:
         done = run_comparison(
             backbone, rows, strategies, seeds=seeds, settings=given, out=out, jobs=jobs, on_event=progress, **choices
@@ -142,11 +148,13 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     from adapt.strategies import make
 
     given = _settings(settings)
+    own = given.pop("task", {})
     chosen = make(strategy, given.pop(strategy, {}))
     if given:
         raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
     writable_folder(out)
     rows, choices = _read(data, rest)
+    choices |= own
     with StepBar(sys.stderr, f"{strategy}") as bar:
         model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
@@ -228,10 +236,11 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
     }
     given = {name: value for name, value in options.items() if value is not None}
     if data is None:
+        kind = own.pop("kind", None)
         if own:
             option = next(iter(own)).replace("columns", "column").replace("_", "-")
             raise OptionError(f"--{option} goes with --data, which is not given.")
-        return None, given
+        return None, given | ({"kind": kind} if kind else {})
     from adapt.data import load
 
     if "columns" in own:

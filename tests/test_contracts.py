@@ -1,7 +1,8 @@
-"""The contracts of every strategy on every architecture: one matrix.
+"""The contracts of every strategy on every kind of task and architecture: one matrix.
 
-A cell is a strategy, an architecture, a pooling and a problem. Each is trained once on a tiny task; the tests look at
-what came out. Cells that cannot be had are listed in `UNSUPPORTED`, with the words of their reason.
+`matrix.py` lists the cells. Each is trained once on a tiny task; the tests look at what came out. Their numbers are
+those of the contracts: frozen bits, the fresh head, no-op start, gradients, save and load, seeds, padding, disabling,
+merging, plain PEFT, closed-form counts, checkpointing and bf16.
 """
 
 from __future__ import annotations
@@ -10,43 +11,70 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import closed_forms
+import matrix
 import pytest
 import tiny
+import tiny_tasks
 import torch
+import transformers
+from matrix import CELLS, SUPPORTED, UNSUPPORTED, Cell
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from adapt import params
 from adapt.adapted import MODEL_FILE, Adapted, assemble, load_model
 from adapt.backbones import Loader
+from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.run import Fitted, fit, run
 from adapt.spec import AdaptError, Run, Unsupported
+from adapt.strategies import disabled
 from adapt.tasks import KINDS
 from adapt.training.loop import predict
 
-Cell = tuple[str, str, str, str]
-"""Strategy, architecture, pooling, problem."""
-
-CELLS: list[Cell] = [
-    *((s, a, "native", "single_label") for a in tiny.ARCHITECTURES for s in tiny.STRATEGIES),
-    *((s, a, "mean", "single_label") for a in ("bert", "electra", "modernbert") for s in tiny.STRATEGIES),
-    *((s, "bert", "native", p) for p in ("pairs", "multi_label", "regression") for s in tiny.STRATEGIES),
-]
-UNSUPPORTED: dict[tuple[str, str], str] = {}
-SUPPORTED = [cell for cell in CELLS if cell[:2] not in UNSUPPORTED]
-FROZEN = [cell for cell in SUPPORTED if cell[0] != "full"]
-ON_PEFT = [cell for cell in SUPPORTED if cell[0] in ("lora", "qlora")]
+FROZEN = [cell for cell in SUPPORTED if cell.strategy != "full"]
+ON_PEFT = [cell for cell in SUPPORTED if cell.strategy in ("lora", "qlora")]
+MERGEABLE = ("full", "head", "lora", "qlora")
+HEADS = {
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+    "causal_lm": "AutoModelForCausalLM",
+}
+LANGUAGE = ("seq2seq", "causal_lm")
+"""Kinds whose output layer is pretrained: nothing is fresh."""
 
 
 def named(cells: list[Cell]) -> Any:
-    return pytest.mark.parametrize("cell", cells, ids=["-".join(cell) for cell in cells])
+    """Parametrised over cells; all tests of a cell are done by one process, which trains it once."""
+    marked = [pytest.param(cell, id=str(cell), marks=pytest.mark.xdist_group(str(cell[1:]))) for cell in cells]
+    return pytest.mark.parametrize("cell", marked)
+
+
+def flat(outputs: Any) -> torch.Tensor:
+    """All numbers of a kind's outputs, one after the other."""
+
+    def numbers(value: Any) -> Iterator[torch.Tensor]:
+        if isinstance(value, torch.Tensor):
+            yield value.detach().float().flatten()
+        elif isinstance(value, (bool, int, float)):
+            yield torch.tensor([float(value)])
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from numbers([getattr(value, f.name) for f in dataclasses.fields(value)])
+        elif isinstance(value, dict):
+            yield from numbers(list(value.values()))
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                yield from numbers(part)
+
+    return torch.cat(list(numbers(outputs)))
 
 
 class Made:
@@ -54,10 +82,10 @@ class Made:
 
     def __init__(self, cell: Cell, folder: Path, data: Any, out: Path) -> None:
         self.cell, self.folder, self.data, self.out = cell, folder, data, out
-        self.strategy, self.architecture, self.pooling, self.problem = cell
+        self.strategy, self.architecture, self.task, self.pooling = cell
 
     def run_of(self, seed: int = 0, **choices: Any) -> Run:
-        budget = {"epochs": 3, "batch_size": 16, "precision": "fp32", "device": "cpu", **choices}
+        budget = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "max_length": 48, **choices}
         return assemble(
             self.folder, self.data, tiny.STRATEGIES[self.strategy], seed=seed, pooling=self.pooling, **budget
         )[0]
@@ -76,6 +104,11 @@ class Made:
         torch.manual_seed(run.seed)
         return run.strategy.build(self.loader(run), run.task)
 
+    def base(self) -> nn.Module:
+        """The model as it is without the strategy."""
+        quantised = {"quantization_config": self.run.strategy._quantization()} if self.strategy == "qlora" else {}
+        return self.loader()(frozen=self.strategy != "full", output_layer=self.strategy == "head", **quantised)
+
     def fit(self, **choices: Any) -> Adapted:
         run = self.run_of(**choices)
         loader = self.loader(run)
@@ -93,42 +126,88 @@ class Made:
     @cached_property
     def kind(self) -> Any:
         kind = KINDS[self.run.task.kind](self.run.task, self.loader().tokenizer())
-        kind.fit(kind.encode(self.data.splits["train"]))
+        kind.fit(kind.encode(self.data.splits["train"], split="train"))
         return kind
 
     @cached_property
     def train_batch(self) -> dict[str, torch.Tensor]:
-        return self.kind.collate(self.kind.encode(self.data.splits["train"]))
+        return self.kind.collate(self.kind.encode(self.data.splits["train"], split="train"))
 
-    def logits(self, model: nn.Module, **batch: torch.Tensor) -> torch.Tensor:
-        inputs = {name: value for name, value in (batch or self.train_batch).items() if name != "labels"}
+    def outputs(self, model: nn.Module, batch: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        """The kind's outputs for a labelled batch, without generation."""
         with torch.no_grad():
-            return model.eval()(**inputs).logits.float()
+            return flat(self.kind.outputs(model.eval(), self.train_batch if batch is None else batch, final=False))
+
+    @cached_property
+    def auto(self) -> Any:
+        return getattr(transformers, HEADS[self.cell.kind])
+
+    @cached_property
+    def config(self) -> Any:
+        config = transformers.AutoConfig.from_pretrained(self.folder)
+        if self.cell.kind in ("sequence_classification", "token_classification"):
+            config.num_labels = max(len(self.run.task.labels), 1)
+        if config.pad_token_id is None:
+            config.pad_token_id = self.loader().tokenizer().pad_token_id
+        return config
+
+    @cached_property
+    def plain(self) -> Any:
+        """What transformers makes of the configuration, without weights."""
+        with torch.device("meta"):
+            if self.pooling == "mean":
+                return transformers.AutoModel.from_config(self.config, **self.without_pooler)
+            return self.auto.from_config(self.config)
+
+    @property
+    def without_pooler(self) -> dict[str, bool]:
+        return {"add_pooling_layer": False} if self.architecture == "bert" else {}
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer is the input embeddings."""
+        return bool(self.config.tie_word_embeddings)
+
+    @cached_property
+    def whole(self) -> int:
+        """Parameters of the model without the strategy, shared ones once."""
+        pooled = closed_forms.dense(tiny.HIDDEN, len(self.run.task.labels)) if self.pooling == "mean" else 0
+        own = dict(self.plain.named_parameters())
+        if self.cell.kind in LANGUAGE and self.tied:  # not yet tied on meta
+            own = {n: p for n, p in own.items() if n not in (self.plain.all_tied_weights_keys or {})}
+        return sum(p.numel() for p in own.values()) + pooled
+
+    @cached_property
+    def head(self) -> int:
+        """Parameters that are trained whatever the strategy; of a language model, its output layer under head only."""
+        if self.cell.kind in LANGUAGE:
+            return len(tiny.VOCABULARY) * tiny.HIDDEN if self.strategy == "head" else 0
+        if self.pooling == "mean":
+            return closed_forms.dense(tiny.HIDDEN, len(self.run.task.labels))
+        return sum(p.numel() for n, p in self.plain.named_parameters() if n in self.fresh)
 
     @cached_property
     def fresh(self) -> set[str]:
         """Names of the parameters that the checkpoint lacks, found from the files alone."""
-        with safe_open(self.folder / "model.safetensors", "pt") as file:
-            held = set(file.keys())
-        config = AutoConfig.from_pretrained(self.folder)
-        config.num_labels = max(len(self.run.task.labels), 1)
-        with torch.device("meta"):
-            whole = AutoModelForSequenceClassification.from_config(config)
-        prefix = whole.base_model_prefix + "."
         if self.pooling == "mean":
             return {"classifier.weight", "classifier.bias"}
-        return {n for n, _ in whole.named_parameters() if n not in held and n.removeprefix(prefix) not in held}
+        with safe_open(self.folder / "model.safetensors", "pt") as file:
+            held = set(file.keys())
+        prefix = self.plain.base_model_prefix + "."
+        held |= {name.removeprefix(prefix) for name in held}
+        names = {n for n, _ in self.plain.named_parameters()} - set(self.plain.all_tied_weights_keys or {})
+        return {n for n in names if n not in held and n.removeprefix(prefix) not in held}
 
 
 @pytest.fixture(scope="session")
-def cells(
-    backbone: Callable[..., Path], task_data: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Cell], Made]:
-    root, made = tmp_path_factory.mktemp("cells"), {}
+def cells(backbone: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Cell], Made]:
+    root, made, data = tmp_path_factory.mktemp("cells"), dict[Cell, Made](), dict[str, Any]()
 
     def make(cell: Cell) -> Made:
+        if cell.task not in data:
+            data[cell.task] = tiny_tasks.TASKS[cell.task]()
         if cell not in made:
-            made[cell] = Made(cell, backbone(cell[1]), task_data(cell[3]), root / "-".join(cell))
+            made[cell] = Made(cell, backbone(cell.architecture), data[cell.task], root / str(cell))
         return made[cell]
 
     return make
@@ -139,32 +218,45 @@ def made(cells: Callable[[Cell], Made], cell: Cell) -> Made:
     return cells(cell)
 
 
-@named([cell for cell in CELLS if cell[:2] in UNSUPPORTED])
-def test_an_unsupported_cell_says_why(made: Made) -> None:
-    with pytest.raises(Unsupported, match=UNSUPPORTED[made.cell[:2]]):
+@pytest.mark.parametrize(("architecture", "task"), matrix.NO_HEAD)
+def test_a_head_that_transformers_lacks_is_unsupported(
+    cells: Callable[[Cell], Made], architecture: str, task: str
+) -> None:
+    made = cells(Cell("full", architecture, task))
+    with pytest.raises(Unsupported, match=rf"no .* head for '{architecture}'"):
         made.build()
     result = run(made.run, made.data, made.loader().backbone)
     assert result.status == "unsupported"
-    assert UNSUPPORTED[made.cell[:2]] in str(result.reason)
+    assert architecture in str(result.reason)
+
+
+def test_what_is_listed_as_unsupported_says_why(cells: Callable[[Cell], Made]) -> None:
+    for cell in CELLS:
+        if cell[:2] in UNSUPPORTED:
+            with pytest.raises(Unsupported, match=UNSUPPORTED[cell[:2]]):
+                cells(cell).build()
+    assert not [s for s, _ in UNSUPPORTED if s != "prefix"]
 
 
 @named(FROZEN)
 def test_1_frozen_weights_keep_their_bits(made: Made) -> None:
     before = {n: p.detach().clone() for n, p in made.build().named_parameters() if not p.requires_grad}
     after = dict(made.fitted.fitted.model.named_parameters())
+    frozen = {n: p for n, p in after.items() if not p.requires_grad}
     assert before
-    names = {_without_memo(name): name for name in before}
-    for name in after.keys() - {n for n, p in after.items() if p.requires_grad}:
-        assert torch.equal(before[names[name]], after[name]), name
-        assert after[name].grad is None, name
-    assert len(names) == sum(not p.requires_grad for p in after.values())
+    assert len(before) == len(frozen)
+    for name, parameter in frozen.items():
+        found = before[name] if name in before else next(v for n, v in before.items() if n.endswith(_tail(name)))
+        assert torch.equal(found, parameter), name
+        assert parameter.grad is None, name
 
 
-def _without_memo(name: str) -> str:
-    return name.replace("features.features.", "features.").replace("memo.features.base.", "")
+def _tail(name: str) -> str:
+    """A name without the part that a memo, undone after training, puts in front."""
+    return "." + ".".join(name.split(".")[1:])
 
 
-@named([cell for cell in FROZEN if cell[0] != "qlora"])
+@named([cell for cell in FROZEN if cell.strategy != "qlora"])
 def test_1_the_checkpoint_is_what_is_frozen(made: Made) -> None:
     weights = load_file(made.folder / "model.safetensors").values()
     held = {(tuple(value.shape), value.double().sum().item()) for value in weights}
@@ -175,8 +267,9 @@ def test_1_the_checkpoint_is_what_is_frozen(made: Made) -> None:
 
 @named(SUPPORTED)
 def test_2_every_new_parameter_is_trained_and_saved(made: Made) -> None:
-    assert made.fresh
-    before = {n: p.detach().clone() for n, p in made.build().named_parameters() if n in made.fresh}
+    assert bool(made.fresh) == (made.cell.kind not in LANGUAGE)
+    model = made.build()
+    before = {n: p.detach().clone() for n, p in model.named_parameters() if n in made.fresh}
     after = {n: p for n, p in made.fitted.fitted.model.named_parameters() if p.requires_grad}
     with safe_open(made.saved / params.STATE_FILE, "pt") as file:
         saved = set(file.keys())
@@ -190,22 +283,17 @@ def test_2_every_new_parameter_is_trained_and_saved(made: Made) -> None:
 
 @named(SUPPORTED)
 def test_2_the_head_starts_from_the_same_bits_under_every_strategy(made: Made, cells: Callable[[Cell], Made]) -> None:
-    reference = dict(cells(("full", *made.cell[1:])).build().named_parameters())
-    model = made.build()
-    for name, parameter in model.named_parameters():
+    reference = dict(cells(made.cell._replace(strategy="full")).build().named_parameters())
+    for name, parameter in made.build().named_parameters():
         if name in made.fresh:
             assert torch.equal(parameter, reference[name]), name
             if parameter.dim() > 1:
                 assert parameter.std() > 0
-    assert model.head_size >= sum(reference[name].numel() for name in made.fresh)
-    assert model.head_size == cells(("full", *made.cell[1:])).build().head_size
 
 
-@named([cell for cell in SUPPORTED if cell[0] != "prefix"])
+@named([cell for cell in SUPPORTED if cell.strategy != "prefix"])
 def test_3_a_strategy_starts_as_a_no_op(made: Made) -> None:
-    quantised = {"quantization_config": made.run.strategy._quantization()} if made.strategy == "qlora" else {}
-    base = made.loader()(frozen=made.strategy != "full", **quantised)
-    assert torch.equal(made.logits(base), made.logits(made.build()))
+    assert torch.equal(made.outputs(made.base()), made.outputs(made.build()))
 
 
 @named(SUPPORTED)
@@ -216,7 +304,7 @@ def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps_and_the_lo
     moved: set[str] = set()
     with torch.no_grad():
         before = made.kind.loss(model.eval(), made.train_batch)
-    for step in range(8):
+    for step in range(6):
         optimizer.zero_grad()
         made.kind.loss(model.train(), made.train_batch).backward()
         if step < 2:
@@ -224,73 +312,87 @@ def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps_and_the_lo
         optimizer.step()
     with torch.no_grad():
         after = made.kind.loss(model.eval(), made.train_batch)
-    assert trainable.keys() - moved == set()
+    assert trainable.keys() - moved - _unused(made) == set()
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
     assert after < before
 
 
+def _unused(made: Made) -> set[str]:
+    """Pretrained parameters that no output of this kind depends on, which full fine-tuning leaves as they are."""
+    if made.strategy != "full":
+        return set()
+    names = {name for name, _ in made.build().named_parameters()}
+    return {name for name in names for part in matrix.UNUSED.get(made.cell[1:3], ()) if part in name}
+
+
+COLUMNS = ("text", "text_pair", "tokens", "id", "question", "context", "source", "prompt", "messages")
+"""Canonical columns that are not labels."""
+
+SHARED = '''
+def outputs_of(model, rows):
+    """Raw outputs of rows without labels, on which bits are compared."""
+    from adapt.data import read_inputs
+    from adapt.training import predict
+
+    examples = model.fitted.kind.encode(read_inputs(rows, model.run.task))
+    return predict(model.fitted.model, model.fitted.kind, examples, model.run.budget)
+'''
 FRESH_PROCESS = """
 import json, sys
 import torch
 torch.set_num_threads(1)
 from adapt.adapted import load_model
-from adapt.training import predict
-for folder, texts in json.load(open(sys.argv[1])):
+for folder, rows in json.load(open(sys.argv[1])):
     model = load_model(folder, device="cpu")
-    rows = [tuple(text) if isinstance(text, list) else text for text in texts]
-    torch.save((predictions := model.predict(rows), logits_of(model, rows)), folder + "/fresh.pt")
+    torch.save((model.predict(rows), outputs_of(model, rows)), folder + "/fresh.pt")
 """
-
-LOGITS_OF = '''
-def logits_of(model, texts):
-    """Raw outputs, on which bits are compared."""
-    from adapt.data import read_inputs
-    from adapt.training import predict
-
-    examples = model.fitted.kind.encode(read_inputs(texts, model.run.task))
-    return torch.stack(predict(model.fitted.model, model.fitted.kind, examples, model.run.budget))
-'''
-exec(LOGITS_OF)
+exec(SHARED)
 
 
-def texts_of(made: Made) -> list[Any]:
-    """Rows seen in training, and others."""
-    rows = [*made.data.splits["train"].select(range(20)), *made.data.splits["test"]]
-    return [(row["text"], row["text_pair"]) if made.data.pair else row["text"] for row in rows]
+def rows_of(made: Made) -> list[Any]:
+    """Rows without labels, some seen in training."""
+    rows = [*made.data.splits["train"].select(range(6)), *made.data.splits["test"]]
+    rows = [{name: value for name, value in row.items() if name in COLUMNS} for row in rows]
+    return [{"messages": row["messages"][:-1]} if "messages" in row else row for row in rows]
 
 
-def test_5_a_saved_model_gives_the_same_bits_in_a_fresh_process(cells: Callable[[Cell], Made], tmp_path: Path) -> None:
-    all_made = [cells(cell) for cell in SUPPORTED]
-    jobs = [(str(made.saved), texts_of(made)) for made in all_made]
+@pytest.mark.parametrize("strategy", matrix.STRATEGIES)
+def test_5_a_saved_model_gives_the_same_bits_in_a_fresh_process(
+    cells: Callable[[Cell], Made], strategy: str, tmp_path: Path
+) -> None:
+    all_made = [cells(cell) for cell in SUPPORTED if cell.strategy == strategy]
+    jobs = [(str(made.saved), rows_of(made)) for made in all_made]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    script = "import torch\n" + LOGITS_OF + FRESH_PROCESS
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "jobs.json")], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-W", "error", "-c", "import torch\n" + SHARED + FRESH_PROCESS, str(tmp_path / "jobs.json")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # nothing that would disturb a user either
     different = []
     for made in all_made:
-        predictions, logits = torch.load(made.saved / "fresh.pt", weights_only=False)
-        same = torch.equal(logits, logits_of(made.fitted, texts_of(made)))  # type: ignore[name-defined]  # noqa: F821
-        if not same or predictions != made.fitted.predict(texts_of(made)):
-            different.append("-".join(made.cell))
+        predictions, outputs = torch.load(made.saved / "fresh.pt", weights_only=False)
+        expected = outputs_of(made.fitted, rows_of(made))  # type: ignore[name-defined]  # noqa: F821
+        if not torch.equal(flat(outputs), flat(expected)) or predictions != made.fitted.predict(rows_of(made)):
+            different.append(str(made.cell))
     assert not different
 
 
 @named(SUPPORTED)
 def test_5_what_is_saved_holds_nothing_of_the_backbone(made: Made) -> None:
     size = (made.saved / params.STATE_FILE).stat().st_size
-    assert made.fitted.result is not None
-    assert made.fitted.result.saved_bytes is not None
-    assert abs(made.fitted.result.saved_bytes - size) < 200  # the header may name less
-    assert 4 * (made.fitted.result.trainable or 0) <= size <= 4 * (made.fitted.result.trainable or 0) + 20_000
+    result = made.fitted.result
+    assert result is not None
+    assert result.saved_bytes is not None
+    assert result.trainable is not None
+    assert abs(result.saved_bytes - size) < 400  # the header may name less
+    assert 4 * result.trainable <= size <= 4 * result.trainable + 20_000
 
 
 @pytest.fixture
 def folder(cells: Callable[[Cell], Made], tmp_path: Path) -> Path:
     """A model folder of its own, to be damaged."""
-    return cells(("lora", "bert", "native", "single_label")).fitted.save(tmp_path / "model")
+    return cells(Cell("lora", "bert", "single_label")).fitted.save(tmp_path / "model")
 
 
 def _tamper(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -376,12 +478,68 @@ def test_6_another_seed_gives_other_bits(made: Made) -> None:
 @named(SUPPORTED)
 def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
     model, kind = made.fitted.fitted.model, made.fitted.fitted.kind
-    examples = kind.encode(made.data.splits["test"].remove_columns("label"))
+    examples = kind.encode(made.data.splits["test"], split="test")
     assert len({len(example["input_ids"]) for example in examples}) > 3
-    together = made.logits(model, **kind.collate(examples))
-    alone = torch.cat([made.logits(model, **kind.collate([example])) for example in examples])
+    together = made.outputs(model, kind.collate(examples))
+    alone = torch.cat([made.outputs(model, kind.collate([example])) for example in examples])
     # 8-bit products round each activation to one of 255 steps, which a last bit before it can tip over
-    torch.testing.assert_close(alone, together, rtol=1e-4, atol=2e-2 if made.strategy == "qlora" else 2e-5)
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=2e-2 if made.strategy == "qlora" else 3e-5)
+
+
+@named([cell for cell in SUPPORTED if cell.kind in LANGUAGE and cell.strategy != "qlora"])
+def test_7_generation_is_the_same_alone_in_a_batch_and_without_a_cache(made: Made) -> None:
+    model, kind = made.fitted.fitted.model, made.fitted.fitted.kind
+    examples = kind.encode(made.data.splits["test"], split="test")[:5]
+    texts = [row["text"] for row in _decoded(model, kind, examples, range(5))]
+    assert texts == [_decoded(model, kind, examples, [i])[0]["text"] for i in range(5)]
+    with pytest.MonkeyPatch.context() as patch:
+        generate = type(model).generate
+        patch.setattr(type(model), "generate", lambda self, *a, **k: generate(self, *a, **{**k, "use_cache": False}))
+        assert texts == [row["text"] for row in _decoded(model, kind, examples, range(5))]
+
+
+def _decoded(model: nn.Module, kind: Any, examples: Any, chosen: Any) -> list[dict[str, Any]]:
+    picked = [examples[i] for i in chosen]
+    with torch.no_grad():
+        return kind.decode(kind.outputs(model.eval(), kind.collate(picked), final=True), picked)
+
+
+@named(FROZEN)
+def test_8_disabled_the_model_is_its_base_with_the_trained_head(made: Made) -> None:
+    base, model = made.base(), made.fitted.fitted.model
+    state = load_file(made.saved / params.STATE_FILE)
+    with torch.no_grad():
+        for name in base.head_names & state.keys():
+            base.get_parameter(name).copy_(state[name])
+    adapted = made.outputs(model)
+    with disabled(model):
+        assert torch.equal(made.outputs(model), made.outputs(base))
+    assert torch.equal(made.outputs(model), adapted)
+    if made.strategy != "head":
+        assert not torch.equal(adapted, made.outputs(base))
+
+
+def test_8_full_fine_tuning_cannot_be_disabled_and_says_so(cells: Callable[[Cell], Made]) -> None:
+    made = cells(Cell("full", "bert", "single_label"))
+    with pytest.raises(Unsupported, match="cannot be switched off"), disabled(made.fitted.fitted.model):
+        pass
+
+
+@named([cell for cell in SUPPORTED if cell.strategy in MERGEABLE and cell.pooling == "native"])
+def test_9_a_merged_model_is_a_plain_one_with_the_same_outputs(made: Made, tmp_path: Path) -> None:
+    made.fitted.merge(tmp_path / "plain")
+    plain = made.auto.from_pretrained(tmp_path / "plain", attn_implementation="eager")
+    assert not [n for n, _ in plain.named_parameters() if "lora" in n or "memo" in n]
+    expected, found = made.outputs(made.fitted.fitted.model), made.outputs(plain)
+    # 8-bit weights are merged into the unquantised ones, from which they differ by their rounding
+    atol, rtol = (0.25, 0.25) if made.strategy == "qlora" else (2e-5, 1e-4)
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+
+
+@named([cell for cell in SUPPORTED if cell.strategy not in MERGEABLE and cell.task == "single_label"])
+def test_9_what_cannot_be_merged_says_so(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="cannot be merged"):
+        made.fitted.merge(tmp_path / "plain")
 
 
 @named(ON_PEFT)
@@ -389,130 +547,95 @@ def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
 def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
     from peft import PeftModel
 
-    ours = made.fitted
-    config = AutoConfig.from_pretrained(made.folder)
-    config.num_labels = max(len(made.run.task.labels), 1)
-    options: dict[str, Any] = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
+    options: dict[str, Any] = {"config": made.config, "attn_implementation": "eager", "dtype": torch.float32}
     if made.strategy == "qlora":  # the same base: quantised but for the head
         quantization = made.run.strategy._quantization()
-        skip = {name.rpartition(".")[0] for name in made.fresh} | {"pooler.dense", "albert.pooler"}
-        quantization.llm_int8_skip_modules = sorted(skip)
+        skipped = {name.rpartition(".")[0] for name in made.base().head_names} | {"lm_head"}
+        quantization.llm_int8_skip_modules = sorted(skipped)
         options |= {"quantization_config": quantization, "device_map": "cpu"}
     native = made.pooling == "native"
-    base = (AutoModelForSequenceClassification if native else AutoModel).from_pretrained(made.folder, **options)
+    base = (made.auto if native else transformers.AutoModel).from_pretrained(made.folder, **options)
     theirs = PeftModel.from_pretrained(base, str(made.saved / "peft")).eval()
-    batch = {n: v for n, v in made.train_batch.items() if n != "labels"}
-    with torch.no_grad():
-        expected = ours.fitted.model.eval()(**batch).logits
-        out = theirs(**batch)
-        if native:
-            logits = out.logits
-        else:
+    ours = made.fitted.fitted.model
+    if not native:
+        theirs = _pooled(theirs, ours)
+    atol = 1e-5 if made.strategy == "lora" else 1e-3
+    torch.testing.assert_close(made.outputs(theirs), made.outputs(ours), rtol=1e-5, atol=atol)
+
+
+def _pooled(encoder: nn.Module, ours: Any) -> nn.Module:
+    """A plain encoder with our mean pooling and trained head on top."""
+
+    class Pooled(nn.Module):
+        def forward(self, **batch: torch.Tensor) -> Any:
             mask = batch["attention_mask"][..., None]
-            mean = (out.last_hidden_state * mask).sum(1) / mask.sum(1)
-            logits = ours.fitted.model.classifier(mean)
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6 if made.strategy == "lora" else 1e-3)
+            mean = (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+            return transformers.modeling_outputs.SequenceClassifierOutput(logits=ours.classifier(mean))
+
+    return Pooled()
 
 
-H, INNER, E, C, L = tiny.HIDDEN, tiny.INNER, tiny.EMBEDDING, 2, tiny.LAYERS
-V, P = len(tiny.VOCABULARY), 64
-
-
-def dense(n: int, m: int) -> int:
-    return n * m + m
-
-
-LAYER = 4 * dense(H, H) + dense(H, INNER) + dense(INNER, H) + 2 * 2 * H  # attention, feed-forward, two norms
-TOTAL = {  # backbone without pooler
-    "bert": V * H + P * H + 2 * H + 2 * H + L * LAYER,
-    "roberta": V * H + P * H + H + 2 * H + L * LAYER,
-    "distilbert": V * H + P * H + 2 * H + L * LAYER,
-    "electra": V * E + P * E + 2 * E + 2 * E + dense(E, H) + L * LAYER,
-    "albert": V * E + P * E + 2 * E + 2 * E + dense(E, H) + LAYER + dense(H, H),  # layers shared; it has a pooler
-    "deberta-v2": V * H + 2 * H + L * LAYER + 2 * tiny.BUCKETS * H + 2 * H,  # relative positions and their norm
-    # no biases; norms of one vector: embeddings, two a layer but for the first's attention, and the last
-    "modernbert": V * H + H + L * (H * 3 * H + H * H + H * 2 * INNER + INNER * H) + (2 * L - 1) * H + H,
-}
-HEAD = {  # native pooling: the head, and the pooler where the checkpoint lacks it
-    "bert": dense(H, H) + dense(H, C),
-    "roberta": dense(H, H) + dense(H, C),
-    "distilbert": dense(H, H) + dense(H, C),
-    "electra": dense(H, H) + dense(H, C),
-    "albert": dense(H, C),
-    "deberta-v2": dense(H, H) + dense(H, C),
-    "modernbert": H * H + H + dense(H, C),
-}
-_BERT_LINEAR = L * (4 * (H + H) + 2 * (H + INNER))
-LINEAR = {  # inputs plus outputs of each linear layer
-    "bert": _BERT_LINEAR,
-    "roberta": _BERT_LINEAR,
-    "distilbert": _BERT_LINEAR,
-    "electra": _BERT_LINEAR + E + H,
-    "albert": _BERT_LINEAR // L + E + H,
-    "deberta-v2": _BERT_LINEAR,
-    "modernbert": L * ((H + 3 * H) + (H + H) + (H + 2 * INNER) + (INNER + H)),
-}
-
-
-@named([cell for cell in SUPPORTED if cell[3] == "single_label"])
+@named([cell for cell in SUPPORTED if cell.task not in ("pairs", "multi_label", "regression", "tags", "messages")])
 def test_11_the_trainable_count_is_the_closed_form(made: Made) -> None:
-    a = made.architecture
-    head = HEAD[a] if made.pooling == "native" else dense(H, C)
-    layers = 1 if a == "albert" else L  # ALBERT's layers share one set of weights
-    small = round(H / tiny.REDUCTION)
-    added = {
-        "full": TOTAL[a],
-        "head": 0,
-        "lora": tiny.RANK * LINEAR[a],
-        "bottleneck": layers * 2 * (dense(H, small) + dense(small, H)),
-        "prefix": layers * 2 * tiny.VIRTUAL * H,
-        "qlora": tiny.RANK * LINEAR[a],
-    }[made.strategy]
-    model, result = made.fitted.fitted.model, made.fitted.result
+    added = closed_forms.added(made.strategy, made.architecture, decoder=made.task != "spans")
+    whole, head = made.whole, made.head
+    trainable = {"full": whole, "head": head}.get(made.strategy, added + head)
+    total = whole + added + (head if made.strategy == "head" and made.cell.kind in LANGUAGE and made.tied else 0)
+    result = made.fitted.result
     assert result is not None
-    assert result.trainable == added + head
-    assert result.total == TOTAL[a] + head + (0 if made.strategy == "full" else added)
-    assert params.count(model) == (result.trainable, result.total)
-    assert result.head == head
+    assert (result.trainable, result.total) == (trainable, total)
+    assert params.count(made.fitted.fitted.model) == (trainable, total)
 
 
 @named(SUPPORTED)
 def test_12_bf16_changes_no_result_beyond_rounding(made: Made) -> None:
     """The parameters trained in float32, run in bf16; and one training step's loss in either."""
-    run = made.run_of(precision="bf16")
-    model = made.build(run)
+    low = made.run_of(precision="bf16")
+    model = made.build(low)
     params.load(model, made.saved)
     fitted = made.fitted.fitted
-    examples = fitted.kind.encode(made.data.splits["test"])
-    expected = torch.stack(predict(fitted.model, fitted.kind, examples, made.run.budget))
-    found = torch.stack(predict(model, fitted.kind, examples, run.budget))
-    unit = fitted.kind.state()["std"]  # of a logit: 1, or the standard deviation of the target
-    assert found.dtype == torch.float32
+    examples = fitted.kind.encode(made.data.splits["test"], split="test")
+    expected = flat(predict(fitted.model, fitted.kind, examples, made.run.budget, final=False))
+    found = flat(predict(model, fitted.kind, examples, low.budget, final=False))
+    unit = fitted.kind.state().get("std", 1.0)  # of a logit: 1, or the standard deviation of the target
+    size = max(1.0, float(expected.abs().max()) / 10) if made.cell.kind in LANGUAGE else 1.0
     assert not torch.equal(found, expected)  # it did run in bf16
-    assert (found - expected).abs().max().item() < 0.05 * unit
+    assert (found - expected).abs().max().item() < 0.1 * unit * size
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
-    assert {p.dtype for p in frozen} <= {torch.bfloat16}
+    assert {p.dtype for p in frozen} <= {torch.bfloat16, *matrix.KEPT_WIDE.get(made.architecture, ())}
 
 
-@named([cell for cell in SUPPORTED if cell[2:] == ("native", "single_label")])
-def test_12_training_in_bf16_follows_training_in_fp32(made: Made) -> None:
-    low = made.fit(precision="bf16", epochs=1)
-    assert low.result is not None
-    assert made.fitted.result is not None
-    assert low.result.curve[0]["loss"] == pytest.approx(made.fit(epochs=1).result.curve[0]["loss"], rel=0.03)  # type: ignore[union-attr]
+@named(SUPPORTED)
+def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient(made: Made) -> None:
+    found = []
+    for checkpointing in (False, True):
+        run = made.run_of(dropout=0.0, checkpointing=checkpointing)
+        model = tiny.without_dropout(made.build(run))
+        if checkpointing:
+            checkpoint_layers(model)
+        loss = made.kind.loss(model.train(), made.train_batch)
+        loss.backward()
+        found.append((loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (plain, gradients), (checkpointed, others) = found
+    assert checkpointed == pytest.approx(plain, rel=1e-5)
+    assert gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_the_matrix_names_every_strategy_and_family() -> None:
+def test_the_matrix_names_every_strategy_kind_and_family() -> None:
     from adapt.backbones.families import FAMILIES
     from adapt.strategies import STRATEGIES
 
-    assert {cell[0] for cell in CELLS} == STRATEGIES.keys()
-    assert FAMILIES.keys() - {cell[1] for cell in CELLS} == {"xlm-roberta", "camembert"}  # RoBERTa by other names
+    assert {cell.strategy for cell in CELLS} == STRATEGIES.keys()
+    assert {cell.kind for cell in CELLS} == KINDS.keys()
+    assert {cell.architecture for cell in CELLS} <= FAMILIES.keys()
+    assert set(matrix.TASKS_OF) == set(tiny.ARCHITECTURES)
 
 
 def test_a_fitted_model_is_what_the_run_describes(cells: Callable[[Cell], Made]) -> None:
-    made = cells(("lora", "bert", "native", "single_label"))
+    made = cells(Cell("lora", "bert", "single_label"))
     assert isinstance(made.fitted.fitted, Fitted)
     loaded = load_model(made.saved, device="cpu")
     assert loaded.run == made.run

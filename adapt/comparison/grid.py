@@ -13,16 +13,33 @@ from adapt.backbones.source import EMBEDDED
 from adapt.comparison.runner import Event, OnEvent, cores, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
-from adapt.data import Data
+from adapt.data import Data, load
+from adapt.data.kinds import kind_named as resolve_kind
 from adapt.options import check_strategy
 from adapt.spec import OptionError, Run, Strategy
-from adapt.strategies import EMBEDDED_SETTINGS, STRATEGIES, make
+from adapt.strategies import EMBEDDED_SETTINGS, FLOORS, STRATEGIES, make
+from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20
 """Weights below which one core serves a run as well as several, so that runs are done side by side."""
 
-EMBEDDED_BUDGET: dict[str, Any] = {"epochs": 5, "max_length": 32, "pooling": "mean"}
-"""What `compare` takes for the embedded task on the shipped encoder where nothing else is given."""
+EMBEDDED_BACKBONES = {
+    "sequence_classification": EMBEDDED,
+    "token_classification": EMBEDDED,
+    "question_answering": EMBEDDED,
+    "seq2seq": "tiny-encoder-decoder",
+    "causal_lm": "tiny-decoder",
+}
+"""Task kind to the shipped backbone that does it."""
+
+EMBEDDED_BUDGETS: dict[str, dict[str, Any]] = {
+    "sequence_classification": {"epochs": 5, "max_length": 32, "pooling": "mean"},
+    "token_classification": {"epochs": 5, "max_length": 48},
+    "question_answering": {"epochs": 5, "max_length": 96},
+    "seq2seq": {"epochs": 5, "max_length": 64},
+    "causal_lm": {"epochs": 5, "max_length": 96},
+}
+"""What `compare` takes for the embedded task of a kind on its shipped backbone where nothing else is given."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +55,11 @@ class Comparison:
 
 
 def compare(
-    backbone: str | Path = EMBEDDED,
+    backbone: str | Path | None = None,
     data: Any = None,
     strategies: str | Sequence[str | Strategy] = "all",
     *,
+    kind: str | None = None,
     seeds: int | Sequence[int] = 3,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     out: str | Path = "adapt-results",
@@ -54,9 +72,12 @@ def compare(
     A run whose result lies in `out` is not run again, so a comparison that was stopped goes on where it was.
 
     Args:
-        backbone: Shipped name, local folder or hub name.
-        data: `Data`, or anything that `adapt.data.load` reads; None takes the embedded task.
-        strategies: `all`, names with commas between them, or a list of names and strategies.
+        backbone: Shipped name, local folder or hub name; None takes the shipped one for the kind of task.
+        data: `Data`, or anything that `adapt.data.load` reads; None takes the embedded task of the kind.
+        strategies: `all`, names with commas between them, or a list of names and strategies. With `all`, a language
+            model is also scored once without training.
+        kind: Task kind, or a short name such as `ner` (`adapt.data.load`); None: what the data tells, or
+            classification.
         seeds: How many (0, 1, ...) or which.
         settings: Strategy name to field to value, for strategies given by name.
         out: Folder of the results.
@@ -67,19 +88,27 @@ def compare(
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
     """
-    embedded = data is None
-    presets = EMBEDDED_SETTINGS if embedded and str(backbone) == EMBEDDED else {}
-    chosen = strategies_of(strategies, settings or {}, presets)
     numbers = seeds_of(seeds)
+    presets: Mapping[str, Mapping[str, Any]] = {}
+    if data is None:
+        data = embedded_data(kind)
+        if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
+            presets, choices = EMBEDDED_SETTINGS[data.kind], {**EMBEDDED_BUDGETS[data.kind], **choices}
+    elif not isinstance(data, Data):
+        data = load(data, kind=kind)
+    elif kind is not None and resolve_kind(kind) != data.kind:
+        raise OptionError(f"kind is '{kind}', but the data are for {data.kind}; leave kind out.")
+    backbone = backbone or EMBEDDED_BACKBONES[data.kind]
+    chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
     store = Store(out)
-    if embedded:
-        data, choices = _embedded(backbone, choices)
     first, rows, source = assemble(backbone, data, chosen[0], seed=numbers[0], **choices)
     for strategy in chosen:
         check_strategy(strategy)
     runs = [Run(first.backbone, first.task, strategy, first.budget, seed) for seed in numbers for strategy in chosen]
+    if strategies == "all" and KINDS[rows.kind].pretrained_output:
+        runs += [Run(first.backbone, first.task, floor(), first.budget, numbers[0]) for floor in FLOORS.values()]
     if jobs is None:
         size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
@@ -98,11 +127,15 @@ def compare(
     return Comparison(table_of(results), results, store.folder)
 
 
-def _embedded(backbone: str | Path, choices: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
+def embedded_data(kind: str | None) -> Data:
+    """The embedded task of a kind; None: sequence classification.
+
+    Raises:
+        OptionError: There is no such kind.
+    """
     from adapt.data.embedded import embedded
 
-    defaults = EMBEDDED_BUDGET if str(backbone) == EMBEDDED else {}
-    return embedded(), {**defaults, **choices}
+    return embedded(resolve_kind(kind or "sequence_classification"))
 
 
 def strategies_of(

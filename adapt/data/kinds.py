@@ -34,6 +34,15 @@ PREFERRED: dict[str, tuple[str, tuple[str, ...]]] = {
 """Short name to a role and to the columns that it means, where a table holds several that would do."""
 
 
+def kind_named(kind: str) -> str:
+    """The kind that a name, short or full, means.
+
+    Raises:
+        OptionError: There is no such kind; the nearest is named.
+    """
+    return str(resolve(kind, None)[0])
+
+
 def resolve(kind: str | None, problem: Problem | None) -> tuple[str | None, Problem | None]:
     """Kind and problem from what the caller gave; the kind is None where the columns must tell it.
 

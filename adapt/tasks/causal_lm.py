@@ -60,6 +60,7 @@ class CausalLM:
     """
 
     Options: ClassVar[type] = Options
+    pretrained_output: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

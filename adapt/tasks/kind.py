@@ -23,6 +23,9 @@ class Kind(Protocol):
     Options: ClassVar[type]
     """Frozen dataclass of the kind's own options, whose fields are `Task.options`."""
 
+    pretrained_output: ClassVar[bool]
+    """Whether a pretrained model does the task before any training (language models), rather than with a fresh head."""
+
     notes: list[str]
     """What a reader of the result must be told; filled by `encode`."""
 

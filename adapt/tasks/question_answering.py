@@ -70,6 +70,7 @@ class QuestionAnswering:
     """
 
     Options: ClassVar[type] = Options
+    pretrained_output: ClassVar[bool] = False
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -51,6 +51,7 @@ class Seq2Seq:
     """
 
     Options: ClassVar[type] = Options
+    pretrained_output: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -38,6 +38,7 @@ class SequenceClassification:
     """
 
     Options: ClassVar[type] = Options
+    pretrained_output: ClassVar[bool] = False
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -53,6 +53,7 @@ class TokenClassification:
     """
 
     Options: ClassVar[type] = Options
+    pretrained_output: ClassVar[bool] = False
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

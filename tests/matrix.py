@@ -1,0 +1,76 @@
+"""What the matrix of contracts spans; read by the tests, and by what makes the README's table of support.
+
+A cell is a strategy, an architecture, a task and a pooling. `tests/test_contracts.py` holds each cell to the contracts;
+the few that cannot be had are in `UNSUPPORTED` with the words of their reason.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+STRATEGIES = ("full", "head", "lora", "bottleneck", "prefix", "qlora")
+ENCODERS = ("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "modernbert")
+DECODERS = ("gpt2", "llama", "qwen3")
+TASKS = {
+    "single_label": "sequence_classification",
+    "pairs": "sequence_classification",
+    "multi_label": "sequence_classification",
+    "regression": "sequence_classification",
+    "spans": "token_classification",
+    "tags": "token_classification",
+    "answers": "question_answering",
+    "text": "seq2seq",
+    "completion": "causal_lm",
+    "messages": "causal_lm",
+}
+"""Tiny task (`tests/tiny_tasks.py`) to its kind."""
+
+_BASIC = ("single_label", "spans", "answers")
+TASKS_OF = {
+    **dict.fromkeys(ENCODERS, _BASIC),
+    **dict.fromkeys(DECODERS, (*_BASIC, "completion")),
+    "t5": (*_BASIC, "text"),
+    "bart": ("single_label", "answers", "text"),
+}
+"""Architecture to one task of each kind for which transformers has a head."""
+
+MORE = {"bert": ("pairs", "multi_label", "regression", "tags"), "llama": ("messages",)}
+"""Further tasks of some architectures."""
+MEAN_POOLED = ("bert", "electra", "modernbert")
+
+
+class Cell(NamedTuple):
+    """One place of the matrix."""
+
+    strategy: str
+    architecture: str
+    task: str
+    pooling: str = "native"
+
+    @property
+    def kind(self) -> str:
+        """The task's kind."""
+        return TASKS[self.task]
+
+    def __str__(self) -> str:
+        return "-".join(self)
+
+
+CELLS = [
+    *(Cell(s, a, t) for a, tasks in TASKS_OF.items() for t in (*tasks, *MORE.get(a, ())) for s in STRATEGIES),
+    *(Cell(s, a, "single_label", "mean") for a in MEAN_POOLED for s in STRATEGIES),
+]
+UNSUPPORTED: dict[tuple[str, str], str] = {}
+"""Strategy and architecture to the words of the reason."""
+UNUSED: dict[tuple[str, str], tuple[str, ...]] = {}
+"""Architecture and task to parts of the names of pretrained parameters that no output of that kind depends on."""
+KEPT_WIDE: dict[str, tuple[object, ...]] = {}
+"""Architecture to further dtypes of frozen weights that transformers keeps in its checkpoint's precision."""
+SUPPORTED = [cell for cell in CELLS if cell[:2] not in UNSUPPORTED]
+NO_HEAD = [
+    *((a, t) for a in ENCODERS for t in ("text",)),
+    *((a, "text") for a in DECODERS),
+    *((a, "completion") for a in ("t5",)),
+    ("bart", "spans"),
+]
+"""Architecture and task for which transformers has no head."""
