@@ -200,6 +200,9 @@ def _versions() -> dict[str, str | None]:
         "accelerate",
         "datasets",
         "evaluate",
+        "seqeval",
+        "sacrebleu",
+        "rouge-score",
     ):
         try:
             found[name] = version(name)

@@ -3,27 +3,17 @@
     python recipes/low_resource_sentiment.py --data ../shared/data/nusax_jav --jobs 2
 
 Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 4 minutes of training.
-Expected test score: macro f1, %: full 68.4, head 61.1, lora 69.2, bottleneck 64.8, prefix 62.9, qlora 68.5.
+Expected test score: macro f1, %: full 68.4, head 61.1, lora(rank=8) 69.2, bottleneck(reduction_factor=16.0) 64.8, prefix 62.9, qlora(rank=8) 68.5.
 """
 
-import sys
-
-from _arguments import arguments
-
-import adapt
-from adapt.comparison.progress import Progress
-
-
-def main() -> None:
-    options = arguments(__doc__, data="indonlp/NusaX-senti", config="jav", revision="refs/convert/parquet")
-    data = adapt.data.load(options.data, name="nusax_jav", config=options.config, revision=options.revision)
-    with Progress(sys.stderr) as progress:
-        done = adapt.compare(
-            options.backbone, data, options.strategies, seeds=options.seeds, out=options.out, jobs=options.jobs,
-            on_event=progress, max_steps=options.max_steps, dropout=0.0, epochs=4, metric="macro_f1",
-        )  # fmt: skip
-    print(done.table)
-
+from _recipe import recipe
 
 if __name__ == "__main__":
-    main()
+    recipe(
+        __doc__,
+        "nusax_jav",
+        hub="indonlp/NusaX-senti",
+        on_hub={"config": "jav", "revision": "refs/convert/parquet"},
+        dropout=0.0,
+        epochs=4,
+    )

@@ -3,12 +3,13 @@
     python results/update.py [--check]
 
 In the README, between marks: `<!-- table: embedded -->` is the table of `adapt compare` without arguments
-(`results/embedded`), `real` has a column for each data set of `results/runs`, and `strategies` lists the strategies and
-their fields. In each recipe: run time and expected score. With --check nothing is written; the exit code tells whether
-all is up to date.
+(`results/embedded`), `real` has a row for each data set of `results/runs`, `strategies` lists the strategies and their
+fields, and `support` is what the matrix of contracts (`tests/matrix.py`) holds. In each recipe: run time and expected
+score. With --check nothing is written; the exit code tells whether all is up to date.
 """
 
 import dataclasses
+import importlib
 import inspect
 import re
 import sys
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from adapt.comparison import Store, Table, table_of
-from adapt.strategies import STRATEGIES, make
+from adapt.comparison.table import Row
+from adapt.metrics import LOWER_IS_BETTER
+from adapt.strategies import FLOORS, STRATEGIES, make
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -25,24 +28,59 @@ RECIPES = RESULTS.parent / "recipes"
 
 
 def overview(table: Table) -> str:
-    """Strategies by data sets: mean test score with its interval, in points of a hundred, and what is trained."""
+    """Data sets by strategies: mean test score with its interval, and the floor without a model.
+
+    In points of a hundred, but for metrics that are lower where they are better, which are in their own unit.
+    """
     rows = {(row.task, row.strategy): row for row in table.rows}
-    tasks = [section.task for section in table.sections]
-    metrics = {row.task: row.metric.replace("_", " ") for row in table.rows}
-    head = ["strategy", *(f"{task} ({metrics[task]})" for task in tasks), "trainable share"]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    for strategy in dict.fromkeys(row.strategy for row in table.rows):
+    known = [name for name in {**STRATEGIES, **FLOORS} if any(row.strategy == name for row in table.rows)]
+    lines = ["| data set (metric) | " + " | ".join(known) + " | without a model |"]
+    lines.append("| --- |" + " ---: |" * (len(known) + 1))
+    for section in table.sections:
+        metric = section.rows[0].metric
+        cells = [_cell(rows.get((section.task, name)), metric) for name in known]
+        floor = next((row for row in section.rows if row.trainable is None and row.strategy not in known), None)
+        cells.append(f"{_cell(floor, metric)} ({floor.strategy})" if floor else "")
+        lines.append(f"| {section.task} ({metric.replace('_', ' ')}) | " + " | ".join(cells) + " |")
+    shares = [
+        max((row.trainable_share for row in table.rows if row.strategy == name and row.trainable_share), default=None)
+        for name in known
+    ]
+    lines.append(
+        "| trainable share, at most | " + " | ".join("" if s is None else f"{100 * s:.2f} %" for s in shares) + " | |"
+    )
+    return "\n".join(lines)
+
+
+def _cell(row: Row | None, metric: str) -> str:
+    if row is None or row.score is None:
+        return ""
+    text, scale = _mean(row, metric), 1 if metric in LOWER_IS_BETTER else 100
+    if row.score.low is None or row.score.high is None or row.score.low == row.score.high:
+        return text
+    return f"{text} ± {scale * (row.score.high - row.score.low) / 2:.1f}"
+
+
+def _mean(row: Row, metric: str) -> str:
+    assert row.score is not None
+    return f"{(1 if metric in LOWER_IS_BETTER else 100) * row.score.mean:.1f}"
+
+
+def support() -> str:
+    """Architectures by kinds of task: which strategies the matrix of contracts holds to its twelve contracts."""
+    sys.path.insert(0, str(RESULTS.parent / "tests"))
+    matrix: Any = importlib.import_module("matrix")
+
+    kinds = list(dict.fromkeys(matrix.TASKS.values()))
+    lines = ["| architecture | " + " | ".join(kind.replace("_", " ") for kind in kinds) + " |"]
+    lines.append("| --- |" + " --- |" * len(kinds))
+    for architecture in matrix.TASKS_OF:
         cells = []
-        for task in tasks:
-            row = rows.get((task, strategy))
-            if row is None or row.score is None:
-                cells.append("")
-            elif row.score.low is None or row.score.high is None:
-                cells.append(f"{100 * row.score.mean:.1f}")
-            else:
-                cells.append(f"{100 * row.score.mean:.1f} ± {50 * (row.score.high - row.score.low):.1f}")
-        shares = [row.trainable_share for row in table.rows if row.strategy == strategy and row.trainable_share]
-        lines.append(f"| {strategy} | " + " | ".join(cells) + f" | {100 * max(shares, default=0):.2f} % |")
+        for kind in kinds:
+            there = {c.strategy for c in matrix.SUPPORTED if c.architecture == architecture and c.kind == kind}
+            lacking = [name for name in STRATEGIES if name not in there]
+            cells.append("no such head" if not there else f"all but {', '.join(lacking)}" if lacking else "all")
+        lines.append(f"| {architecture} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -61,6 +99,7 @@ def strategies() -> str:
 def readme(text: str, real: Table, embedded: Table) -> str:
     """The README with its tables made anew."""
     tables = {"embedded": embedded.markdown().strip(), "real": overview(real), "strategies": strategies()}
+    tables["support"] = support()
     for name, table in tables.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, partial(_filled, table=table), text, count=1, flags=re.DOTALL)
@@ -77,12 +116,18 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
     if not rows:
         return text
     seconds = sum(r["time"]["train_seconds"] or 0 for r in results if r["task"] == task)
-    scores = ", ".join(f"{row.strategy} {100 * row.score.mean:.1f}" for row in rows if row.score is not None)
-    metric = rows[0].metric.replace("_", " ")
+    metric = rows[0].metric
+    scores = ", ".join(f"{row.strategy} {_mean(row, metric)}" for row in rows)
+    unit = "" if metric in LOWER_IS_BETTER else ", %"
     text = re.sub(
         r"Run time: .*\.\n", f"Run time: {max(1, round(seconds / 120))} minutes of training.\n", text, count=1
     )
-    return re.sub(r"Expected test score: .*\.\n", f"Expected test score: {metric}, %: {scores}.\n", text, count=1)
+    return re.sub(
+        r"Expected test score: .*\.\n",
+        f"Expected test score: {metric.replace('_', ' ')}{unit}: {scores}.\n",
+        text,
+        count=1,
+    )
 
 
 def _filled(match: re.Match[str], table: str) -> str:

@@ -66,8 +66,8 @@ def test_the_key_does_not_depend_on_the_order_of_a_mapping() -> None:
 
 
 def test_a_whole_number_is_the_float_that_it_stands_for() -> None:
-    assert BottleneckAdapter(reduction_factor=16) == BottleneckAdapter()
-    for given, default in [(LoRA(alpha=16), LoRA()), (BottleneckAdapter(reduction_factor=16), BottleneckAdapter())]:
+    assert BottleneckAdapter(reduction_factor=8) == BottleneckAdapter()
+    for given, default in [(LoRA(alpha=16), LoRA()), (BottleneckAdapter(reduction_factor=8), BottleneckAdapter())]:
         run = dataclasses.replace(run_of(), strategy=given)
         assert run.key() == dataclasses.replace(run, strategy=default).key()
     assert run_of(budget={"clip": 1}).key() == run_of().key()

@@ -1,0 +1,44 @@
+"""What every recipe does: read its options, load its data, compare the strategies, print the table."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import adapt
+from adapt.comparison.progress import Progress
+
+
+def recipe(
+    doc: str | None, name: str, *, hub: str, on_hub: Mapping[str, Any] | None = None, backbone: str = "minilm",
+    kind: str | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None, **choices: Any,
+) -> None:  # fmt: skip
+    """Run a recipe from the command line.
+
+    Args:
+        doc: The recipe's docstring, shown by --help.
+        name: Name of the task in tables and file names.
+        hub: Hub name of its data set, the default of --data.
+        on_hub: How to load that data set on the hub: options of `adapt.data.load`.
+        backbone: The default of --backbone.
+        kind: Task kind, where the columns do not tell it.
+        settings: Strategy name to fields that differ from the defaults.
+        choices: Budget and options of the task, as for `adapt.compare`.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=hub, help="hub name, file, or folder with train, validation and test files")
+    parser.add_argument("--backbone", default=backbone, help="shipped name, minilm, a folder, or a hub name")
+    parser.add_argument("--strategies", default="all", help="names with commas between them, or all")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--out", default="results", help="folder of results; a comparison goes on there")
+    parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
+    parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
+    options = parser.parse_args()
+    data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
+    own = None if options.strategies != "all" else settings
+    with Progress(sys.stderr) as progress:
+        done = adapt.compare(
+            options.backbone, data, options.strategies, settings=own, seeds=options.seeds, out=options.out,
+            jobs=options.jobs, on_event=progress, max_steps=options.max_steps, **choices,
+        )  # fmt: skip
+    print(done.table)

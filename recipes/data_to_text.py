@@ -1,0 +1,23 @@
+"""Sentences about restaurants from attributes (E2E, Novikova et al. 2017): six strategies, a tiny encoder-decoder.
+
+    python recipes/data_to_text.py --data ../shared/data/e2e_nlg --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "e2e_nlg",
+        hub="tuetschek/e2e_nlg",
+        on_hub={
+            "revision": "refs/convert/parquet",
+            "columns": {"source": "meaning_representation", "target": "human_reference"},
+        },
+        backbone="tiny-encoder-decoder",
+        kind="data_to_text",
+        epochs=3,
+    )

@@ -1,0 +1,21 @@
+"""Names in Swahili news (MasakhaNER, Adelani et al. 2021): six strategies on 1,000 training rows.
+
+    python recipes/low_resource_entities.py --data ../shared/data/masakhaner_swa --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "masakhaner_swa",
+        hub="masakhane/masakhaner",
+        on_hub={"config": "swa", "revision": "refs/convert/parquet"},
+        kind="ner",
+        dropout=0.0,
+        epochs=4,
+        max_train=1000,
+    )

@@ -1,0 +1,21 @@
+"""Emerging names in noisy text (WNUT-17, Derczynski et al. 2017): six strategies on 1,500 training rows.
+
+    python recipes/named_entities.py --data ../shared/data/wnut17 --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "wnut17",
+        hub="leondz/wnut_17",
+        on_hub={"revision": "refs/convert/parquet"},
+        kind="ner",
+        dropout=0.0,
+        epochs=3,
+        max_train=1500,
+    )

@@ -1,0 +1,21 @@
+"""Parts of speech of English web text (UD EWT, Silveira et al. 2014): six strategies on 1,500 training rows.
+
+    python recipes/part_of_speech.py --data ../shared/data/ud_ewt_pos --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "ud_ewt_pos",
+        hub="universal-dependencies/universal_dependencies",
+        on_hub={"config": "en_ewt", "revision": "refs/convert/parquet"},
+        kind="pos",
+        dropout=0.0,
+        epochs=3,
+        max_train=1500,
+    )

@@ -1,0 +1,21 @@
+"""Answers that are parts of a paragraph (SQuAD 1.1, Rajpurkar et al. 2016): six strategies on 800 training rows.
+
+    python recipes/question_answering.py --data ../shared/data/squad_v11_subset --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "squad_v11_subset",
+        hub="rajpurkar/squad",
+        kind="qa",
+        dropout=0.0,
+        epochs=3,
+        max_train=800,
+        max_length=256,
+    )

@@ -1,0 +1,20 @@
+"""Captions from English to German (Multi30k, Elliott et al. 2016): six strategies, a tiny encoder-decoder.
+
+    python recipes/translation.py --data ../shared/data/multi30k_en_de --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "multi30k_en_de",
+        hub="bentrevett/multi30k",
+        on_hub={"columns": {"source": "en", "target": "de"}},
+        backbone="tiny-encoder-decoder",
+        kind="translation",
+        epochs=3,
+    )
