@@ -12,7 +12,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from adapt.metrics import LOWER_IS_BETTER, METRICS, metric, score
+from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, metric, score
+from adapt.metrics.texts import answer_scores, row_chrf
 from adapt.spec import OptionError
 
 
@@ -102,10 +103,98 @@ def test_they_are_modules_of_evaluate() -> None:
 
 
 def test_an_unknown_metric_lists_what_there_is() -> None:
-    with pytest.raises(OptionError, match=r"no metric 'bleu'; choose one of accuracy, macro_f1"):
-        metric("bleu")
+    with pytest.raises(OptionError, match=r"no metric 'meteor'; choose one of accuracy, macro_f1"):
+        metric("meteor")
 
 
 def test_only_errors_and_losses_are_better_when_lower() -> None:
     names = {name for names in METRICS.values() for name in names}
-    assert names & LOWER_IS_BETTER == {"mse"}
+    assert names & LOWER_IS_BETTER == {"mse", "loss", "perplexity"}
+
+
+def test_span_scores_by_hand() -> None:
+    truth = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "O"], ["B-PER", "B-PER"]]
+    guess = [["B-PER", "O", "O", "B-LOC"], ["O", "I-LOC"], ["B-PER", "B-LOC"]]
+    # right: LOC in the first row, PER in the third; the lone I-LOC is no span
+    assert score("spans", guess, truth) == {
+        "span_f1": pytest.approx(0.5),
+        "span_precision": 0.5,
+        "span_recall": 0.5,
+        "token_accuracy": pytest.approx(5 / 8),
+    }
+
+
+def test_without_any_span_the_scores_are_zero_without_a_warning() -> None:
+    for guess in ("O", "B-X"):
+        for truth in ("O", "B-X"):
+            found = score("spans", [[guess, "O"]], [[truth, "O"]])
+            assert found["span_f1"] == found["span_recall"] == float(guess == truth == "B-X")
+
+
+def test_tag_scores_are_those_of_scikit_learn() -> None:
+    rng = random.Random(0)
+    rows = [[[rng.choice("NVAX") for _ in range(n)] for n in (1, 5, 3)] for _ in range(2)]
+    guess, truth = ([tag for row in side for tag in row] for side in rows)
+    assert score("tags", *rows) == {
+        "token_accuracy": pytest.approx(sklearn.metrics.accuracy_score(truth, guess)),
+        "macro_f1": pytest.approx(sklearn.metrics.f1_score(truth, guess, average="macro", zero_division=0.0)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "exact", "f1"),
+    [
+        ("The  Cat!", ["cat"], 1, 1),
+        ("cat", ["a dog", "the cat."], 1, 1),
+        ("the big cat", ["cat"], 0, 2 / 3),
+        ("cat cat", ["cat sat cat on"], 0, 2 / 3),  # a word counts as often as it is on both sides
+        ("theatre", ["the atre"], 0, 0),  # articles are whole words
+        ("U.S.", ["US"], 1, 1),
+        ("", ["cat"], 0, 0),
+        ("cat", [], 0, 0),
+        ("", [], 1, 1),
+        ("the", [], 1, 1),  # nothing is left of it
+        ("", ["the", "cat"], 0, 0),  # nor of that reference, which is left out where there is another
+        ("", ["the"], 1, 1),
+        ("naïve", ["Naïve"], 1, 1),
+    ],
+)
+def test_answers_are_normalised_as_in_squad(answer: str, references: list[str], exact: float, f1: float) -> None:
+    assert answer_scores(answer, references) == (exact, pytest.approx(f1))
+    found = score("answers", [answer, ""], [references, []])
+    assert found == {"answer_exact_match": (exact + 1) / 2, "answer_f1": pytest.approx((f1 + 1) / 2)}
+
+
+def test_text_scores_are_those_of_sacrebleu_and_rouge_score() -> None:
+    import sacrebleu
+    from rouge_score.rouge_scorer import RougeScorer
+
+    texts = ["the cat sat on the mat today", "a dog runs .", "", "The U.S. has 50 states"]
+    references = [["the cat sat on a mat", "a cat sat on the mat"], ["a dog ran ."], ["something"], ["the US has 50"]]
+    streams = [[r[0] for r in references], [r[-1] if len(r) > 1 else None for r in references]]
+    scorer = RougeScorer(["rougeL"])
+    found = score("text", texts, references, ["chrf", "bleu", "rouge_l", "text_exact_match"])
+    assert found == {
+        "chrf": pytest.approx(sacrebleu.corpus_chrf(texts, streams).score / 100),
+        "bleu": pytest.approx(sacrebleu.corpus_bleu(texts, streams).score / 100),
+        "rouge_l": pytest.approx(
+            sum(scorer.score_multi(r, t)["rougeL"].fmeasure for t, r in zip(texts, references, strict=True)) / 4
+        ),
+        "text_exact_match": 0.0,
+    }
+    assert 0 < found["bleu"] < found["chrf"] < 1
+    assert row_chrf(texts[1], references[1]) == pytest.approx(
+        sacrebleu.sentence_chrf(texts[1], references[1]).score / 100
+    )
+
+
+def test_a_perfect_text_has_score_one_and_no_more() -> None:
+    texts = ["kucing itu duduk di atas tikar", "Ёлка и снег лежат здесь"]
+    found = score("text", texts, [[text, "x"] for text in texts], ["chrf", "bleu", "rouge_l", "text_exact_match"])
+    assert found == {"chrf": 1.0, "bleu": 1.0, "rouge_l": 1.0, "text_exact_match": 1.0}
+
+
+def test_loss_and_perplexity_are_over_all_tokens_together() -> None:
+    found = score("completion", [6.0, 1.0], [2, 5], LOSSES)
+    assert found == {"loss": 1.0, "perplexity": pytest.approx(math.e)}
+    assert score("text", [1e6], [1], ["perplexity"])["perplexity"] == pytest.approx(math.exp(700))

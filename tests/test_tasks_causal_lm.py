@@ -1,0 +1,278 @@
+"""Causal LM: what is learnt of a row, loss against transformers', generation against a plain loop."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from task_helpers import SENTENCE, byte_level, greedy, kind, model, one_by_one, outputs, wordpiece
+
+from adapt.spec import AdaptError, DataError, Diverged, OptionError
+from adapt.tasks.prompts import plain
+
+MODELS = ["GPT2", "Llama"]
+PROMPTS = ["who saw the cat ?", "the big red cat sat there while anna saw the tree . who ?", "where"]
+COMPLETIONS = ["anna saw it", "bob", "in paris on monday"]
+CHAT = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
+
+
+def bound(metric: str = "perplexity", tokenizer: Any = None, length: int = 64, **options: Any) -> Any:
+    return kind("causal_lm", tokenizer or byte_level(), "completion", metric, length=length, **options)
+
+
+def table(prompts: list[str] = PROMPTS, completions: list[str] | None = COMPLETIONS) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(
+        {"prompt": prompts} | ({} if completions is None else {"completion": completions})
+    )
+
+
+def chats(*rows: list[tuple[str, str]]) -> datasets.Dataset:
+    return datasets.Dataset.from_list([{"messages": [{"role": r, "content": c} for r, c in row]} for row in rows])
+
+
+def parts(made: Any, example: dict[str, Any]) -> tuple[str, str]:
+    """What is read and what is learnt of a row."""
+    learnt = [i for i, label in enumerate(example["labels"]) if label != -100]
+    ids = example["input_ids"]
+    assert learnt == list(range(learnt[0], len(ids)))
+    assert [example["labels"][i] for i in learnt] == ids[learnt[0] :]
+    return made.tokenizer.decode(ids[: learnt[0]]), made.tokenizer.decode(ids[learnt[0] :])
+
+
+def test_the_prompt_is_read_and_the_completion_learnt() -> None:
+    made = bound(template="Q: {prompt} {x}", separator=" A:")
+    examples = made.encode(table(), split="train")
+    assert parts(made, examples[0]) == ("Q: who saw the cat ? {x} A:", "anna saw it<end>")
+    assert "prompt_ids" not in examples[0]
+    made = bound()
+    assert parts(made, made.encode(table(), split="train")[2]) == ("where\n", "in paris on monday<end>")
+    made = bound(separator=" ")
+    (example,) = made.encode(table(["who saw"], ["the cat"]), split="train")
+    assert example["input_ids"][:-1] == made.tokenizer("who saw the cat")["input_ids"]  # the space is the word's
+    assert parts(made, example) == ("who saw", " the cat<end>")
+
+
+def test_a_text_without_prompt_follows_a_token_that_begins_one() -> None:
+    made = bound()
+    assert parts(made, made.encode(table([""], ["the cat"]), split="train")[0]) == ("<end>", "the cat<end>")
+    own = wordpiece(cls=False, single="[BOS] $A [SEP]")
+    made = bound(tokenizer=own)
+    examples = made.encode(table(["", "who"], ["the cat", "anna"]), split="train")
+    assert [own.convert_ids_to_tokens(e["input_ids"]) for e in examples] == [
+        ["[BOS]", "the", "cat", "[SEP]"], ["[BOS]", "who", "anna", "[SEP]"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_is_that_of_transformers(name: str) -> None:
+    made = bound()
+    net = net_of(name, made.tokenizer)
+    examples = made.encode(table(), split="train")
+    batch = made.collate(examples)
+    with torch.no_grad():
+        theirs = net(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+        ours = made.loss(net, batch)
+    assert ours.dtype == torch.float32
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    found = made.score(outputs(made, net, examples), examples)
+    assert found == {
+        "loss": pytest.approx(float(theirs), rel=1e-5),
+        "perplexity": pytest.approx(math.exp(theirs), rel=1e-4),
+    }
+
+
+def _gpt2(tokens: Any) -> Any:
+    import transformers
+
+    torch.manual_seed(3)
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, n_positions=96, vocab_size=len(tokens), initializer_range=0.3,
+        eos_token_id=tokens.eos_token_id, bos_token_id=tokens.bos_token_id, pad_token_id=tokens.pad_token_id,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+def net_of(name: str, tokens: Any) -> Any:
+    return _gpt2(tokens) if name == "GPT2" else model(name, "CausalLM", tokens)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_alone_and_together_and_texts_by_a_plain_loop(name: str, side: str) -> None:
+    made = bound("chrf", byte_level(side=side), max_new_tokens=8)
+    net = net_of(name, made.tokenizer)
+    examples = made.encode(table(), split="test")
+    together, alone = outputs(made, net, examples), one_by_one(made, net, examples)
+    for a, b, example in zip(together, alone, examples, strict=True):
+        assert a["text"] == b["text"]
+        assert a["tokens"] == b["tokens"] == sum(label != -100 for label in example["labels"])
+        assert a["nll"] == pytest.approx(b["nll"], rel=1e-4)
+        ids = greedy(net, example["prompt_ids"], 8, made.tokenizer.eos_token_id)
+        assert a["text"] == made.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert len({row["text"] for row in together}) > 1
+    assert {"chrf", "rouge_l", "text_exact_match", "loss", "perplexity"} == set(made.score(together, examples))
+
+
+def test_texts_are_written_only_where_a_metric_or_a_new_row_needs_them() -> None:
+    made = bound()
+    net = net_of("GPT2", made.tokenizer)
+    labelled = made.encode(table(), split="test")
+    assert [row["text"] for row in outputs(made, net, labelled)] == [None] * 3
+    new = made.encode(table(completions=None))
+    found = outputs(made, net, new)
+    assert [row["nll"] for row in found] == [None] * 3
+    assert made.decode(found, new) == [{"text": row["text"]} for row in found]
+    assert any(row["text"] for row in found)
+    judged = bound("text_exact_match")
+    assert "prompt_ids" not in judged.encode(table(), split="train")[0]
+    validation = judged.encode(table(), split="validation")
+    assert [row["text"] for row in outputs(judged, net, validation, final=False)] == [None] * 3
+    assert judged.selection("text_exact_match") == judged.selection("chrf") == "loss"
+    assert judged.selection("perplexity") is None
+
+
+def test_a_long_prompt_loses_its_beginning() -> None:
+    tokens = wordpiece(cls=False, single="[BOS] $A")
+    made = bound("chrf", tokens, length=8, max_new_tokens=3, separator="")
+    examples = made.encode(table([SENTENCE, "who saw"], ["anna saw", "bob"]), split="test")
+    words = [tokens.convert_ids_to_tokens(e["input_ids"]) for e in examples]
+    assert words[0] == ["[BOS]", "the", "cat", "sat", "there", "anna", "saw", "[SEP]"]
+    assert words[1] == ["[BOS]", "who", "saw", "bob", "[SEP]"]
+    assert tokens.convert_ids_to_tokens(examples[0]["prompt_ids"]) == ["[BOS]", "the", "cat", "sat", "there"]
+    assert made.notes == ["1 prompts of the test split lost their beginning to fit 8 tokens"]
+    made.notes.clear()
+    (new,) = made.encode(table([SENTENCE], None))
+    assert new["input_ids"] == new["prompt_ids"] == examples[0]["prompt_ids"]
+    assert made.notes == ["1 prompts of new rows lost their beginning to fit 8 tokens"]
+
+
+def test_an_answer_that_fills_everything() -> None:
+    made = bound(tokenizer=wordpiece(cls=False), length=8)
+    answer = " ".join(SENTENCE.split()[:6])  # six words, the end, and one token of the prompt
+    made.encode(table(["who saw"], [answer]), split="train")
+    with pytest.raises(
+        DataError, match=r"Row 2 of the train split: the prompt leaves no room for the answer.*of 8 tokens"
+    ):
+        made.encode(table(["who", "who"], ["anna", answer + " x"]), split="train")
+
+
+def test_a_long_text_becomes_blocks() -> None:
+    tokens = wordpiece(cls=False)
+    made = bound(tokenizer=tokens, length=5)
+    examples = made.encode(table(["", ""], [SENTENCE, "cat"]), split="train")
+    assert [e["row"] for e in examples] == [0, 0, 0, 0, 1]
+    assert all(tokens.convert_ids_to_tokens(e["input_ids"])[0] == "[BOS]" for e in examples)
+    assert tokens.decode([t for e in examples[:4] for t in e["labels"] if t != -100]) == SENTENCE + " [SEP]"
+    assert made.notes == ["1 texts of the train split were cut into blocks of 5 tokens"]
+    net = net_of("Llama", tokens)
+    made_outputs = outputs(made, net, examples)
+    assert made.outcomes(made_outputs, examples) == [
+        [round(sum(o["nll"] for o in made_outputs[:4]), 4), 13], [round(made_outputs[4]["nll"], 4), 2],
+    ]  # fmt: skip
+    total = sum(o["nll"] for o in made_outputs)
+    assert made.score(made_outputs, examples)["loss"] == pytest.approx(total / 15)
+
+
+def test_of_messages_the_last_is_learnt() -> None:
+    talk = [("user", "who saw ?"), ("assistant", "bob"), ("user", "and ?"), ("assistant", "the cat")]
+    made = bound()
+    (example,) = made.encode(chats(talk), split="train")
+    assert parts(made, example) == ("user: who saw ?\nassistant: bob\nuser: and ?\nassistant:", " the cat<end>")
+    assert example["references"] == ["the cat"]
+    templated = byte_level()
+    templated.chat_template = CHAT
+    made = bound(tokenizer=templated, length=200)
+    (example,) = made.encode(chats(talk), split="train")
+    read = "<s>user: who saw ?</s><s>assistant: bob</s><s>user: and ?</s><s>assistant:"
+    assert parts(made, example) == (read, " the cat<end>")
+    (new,) = made.encode(chats(talk[:3]))
+    assert made.tokenizer.decode(new["prompt_ids"]) == read
+    assert "labels" not in new
+    assert parts(made, made.encode(chats([("assistant", "the cat")]), split="train")[0]) == ("<end>", "the cat<end>")
+    assert plain([]) == ""
+
+
+def test_messages_that_cannot_be_used() -> None:
+    templated = byte_level()
+    templated.chat_template = CHAT
+    made = bound(tokenizer=templated)
+    talk = [("system", "x"), ("user", "x"), ("assistant", "x")]
+    with pytest.raises(
+        DataError, match=r"Row 2 of the test split: the tokenizer's chat template refuses.*no system role"
+    ):
+        made.encode(chats(talk[1:], talk), split="test")
+    with pytest.raises(DataError, match="Row 2 of the train split: the last message is not the assistant's"):
+        made.encode(chats(talk[1:], talk[1:2]), split="train")
+
+
+def test_a_chat_template_that_writes_the_first_token_keeps_it_when_cut() -> None:
+    templated = wordpiece(cls=False, single="[BOS] $A")
+    templated.chat_template = "[BOS] {% for m in messages %}{{ m.content }} {% endfor %}"
+    made = bound(tokenizer=templated, length=6)
+    (example,) = made.encode(chats([("user", SENTENCE), ("assistant", "bob")]), split="train")
+    assert templated.convert_ids_to_tokens(example["input_ids"]) == ["[BOS]", "cat", "sat", "there", "bob", "[SEP]"]
+
+
+def test_stop_and_answer_marker() -> None:
+    made = bound("text_exact_match", answer_marker="####", stop="\nQ:")
+    examples = made.encode(table(["a", "b", "c"], ["x #### 4", "#### 5", "6"]), split="test")
+    texts = ["y y ####  4 ", "5", "z #### 6"]
+    found = made.score([{"nll": 1.0, "tokens": 1, "text": text} for text in texts], examples)
+    assert found["text_exact_match"] == pytest.approx(2 / 3)
+    net = net_of("GPT2", made.tokenizer)
+    free = bound("chrf").encode(table(), split="test")
+    whole = [row["text"] for row in outputs(bound("chrf"), net, free)]
+    stop = whole[0][3:5]
+    cut = [row["text"] for row in outputs(bound("chrf", stop=stop), net, free)]
+    assert cut == [text.partition(stop)[0].strip() for text in whole]
+    assert cut[0] != whole[0]
+
+
+def test_the_baseline_counts_tokens() -> None:
+    tokens = wordpiece(cls=False)
+    made = bound(tokenizer=tokens)
+    train = made.encode(table(["who", "who"], ["the cat", "the tree"]), split="train")
+    test = made.encode(table(["what"], ["the house"]), split="test")
+    name, found = made.baseline(train, test)
+    counts, size = Counter(["the", "the", "cat", "tree", "[SEP]", "[SEP]"]), 6 + len(tokens)
+    nll = -sum(math.log((counts[word] + 1) / size) for word in ("the", "house", "[SEP]"))
+    assert name == "unigram"
+    assert found == [{"nll": pytest.approx(nll), "tokens": 3, "text": None}]
+    assert made.score(found, test)["perplexity"] == pytest.approx(math.exp(nll / 3))
+    every = [
+        math.exp(-row["nll"]) for row in (made.baseline(train, [{"labels": [i]}])[1][0] for i in range(len(tokens)))
+    ]
+    assert sum(every) == pytest.approx(1)
+
+
+def test_what_cannot_be_used() -> None:
+    for options, message in (
+        ({"template": "Q: "}, r"template is 'Q: '; it must hold \{prompt\}"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; give a whole number of at least 1"),
+        ({"beams": 0}, "beams is 0"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            bound(**options)
+    with pytest.raises(OptionError, match="max_length is 3; a language model needs at least 4 tokens"):
+        bound(length=3)
+    with pytest.raises(OptionError, match="Metric 'bleu' does not go with completion"):
+        bound("bleu")
+    endless = wordpiece(cls=False)
+    endless.eos_token = None
+    with pytest.raises(AdaptError, match="no token that ends a text; set eos_token"):
+        bound(tokenizer=endless)
+    unpadded = byte_level()
+    unpadded.pad_token = None
+    with pytest.raises(AdaptError, match="no padding token"):
+        bound(tokenizer=unpadded).encode(table())
+    made = bound()
+    with pytest.raises(Diverged):
+        made.score([{"nll": math.inf, "tokens": 1, "text": None}], made.encode(table(["a"], ["b"])))
+    assert made.encode(table().select([])) == []

@@ -1,0 +1,212 @@
+"""Seq2seq: loss against transformers', generation against a plain loop, scores."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import datasets
+import pytest
+import sacrebleu
+import torch
+from task_helpers import greedy, kind, model, one_by_one, outputs, wordpiece
+
+from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
+
+MODELS = ["T5", "Bart"]
+SOURCES = ["anna saw bob", "the big red cat sat there while anna walked in paris", "who ?", "a tree house on monday"]
+TARGETS = ["bob saw anna", "there sat the cat", "anna and bob and the cat in the house .", "where"]
+
+
+def tokenizer(side: str = "right") -> Any:
+    made = wordpiece(single="$A [SEP]", cls=False, side=side)
+    assert made.eos_token == "[SEP]"
+    return made
+
+
+def bound(metric: str = "chrf", side: str = "right", length: int = 64, **options: Any) -> Any:
+    return kind("seq2seq", tokenizer(side), "text", metric, length=length, **options)
+
+
+def table(sources: list[str] = SOURCES, targets: list[str] | None = TARGETS) -> datasets.Dataset:
+    rows: dict[str, Any] = {"source": sources}
+    if targets is not None:
+        rows |= {"target": targets, "references": [[target] for target in targets]}
+    return datasets.Dataset.from_dict(rows)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_is_that_of_transformers(name: str) -> None:
+    made = bound()
+    net = model(name, "ConditionalGeneration", made.tokenizer)
+    examples = made.encode(table(), split="train")
+    batch = made.collate(examples)
+    with torch.no_grad():
+        theirs = net(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+        ours = made.loss(net, batch)
+    assert ours.dtype == torch.float32
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    found = made.score(outputs(made, net, examples, final=False), examples)
+    assert found == {
+        "loss": pytest.approx(float(theirs), rel=1e-5),
+        "perplexity": pytest.approx(math.exp(theirs), rel=1e-4),
+    }
+
+
+def _t5(tokens: Any) -> Any:
+    return model("T5", "ConditionalGeneration", tokens)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_alone_and_together_and_texts_by_a_plain_loop(name: str, side: str) -> None:
+    made = bound(side=side, max_target_length=9)
+    net = model(name, "ConditionalGeneration", made.tokenizer)
+    examples = made.encode(table(), split="test")
+    together, alone = outputs(made, net, examples), one_by_one(made, net, examples)
+    end, begin = made.tokenizer.eos_token_id, net.config.decoder_start_token_id
+    for a, b, example in zip(together, alone, examples, strict=True):
+        assert a["text"] == b["text"]
+        assert a["tokens"] == b["tokens"] == len(example["labels"])
+        assert a["nll"] == pytest.approx(b["nll"], rel=1e-4)
+        limit = 8 if name == "Bart" else 9  # BART's configuration forces the end at the longest length
+        ids = greedy(net, example["input_ids"], limit, end, [begin])
+        assert a["text"] == made.tokenizer.decode(ids, skip_special_tokens=True)
+    assert len({row["text"] for row in together}) > 1
+    assert any(row["text"] for row in together)
+
+
+def test_a_checkpoints_own_way_of_generating_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
+    made = bound(max_target_length=9)
+    net = _t5(made.tokenizer)
+    examples = made.encode(table(), split="test")
+    expected = [row["text"] for row in outputs(made, net, examples)]
+    net.generation_config.update(
+        do_sample=True, temperature=3.0, top_k=3, top_p=0.4, no_repeat_ngram_size=1, repetition_penalty=9.0,
+        min_length=8, num_beams=3, max_length=4, early_stopping=True, length_penalty=3.0,
+    )  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        assert [row["text"] for row in outputs(made, net, examples)] == expected
+    assert caplog.records == []
+
+
+def test_beams_are_those_of_transformers() -> None:
+    made = bound(max_target_length=7, beams=3, length_penalty=2.0)
+    net = _t5(made.tokenizer)
+    examples = made.encode(table(), split="test")
+    found = [row["text"] for row in outputs(made, net, examples)]
+    for text, example in zip(found, examples, strict=True):
+        ids = net.generate(
+            input_ids=torch.tensor([example["input_ids"]]), num_beams=3, length_penalty=2.0, max_new_tokens=7
+        )
+        assert text == made.tokenizer.decode(ids[0], skip_special_tokens=True)
+    assert found != [row["text"] for row in outputs(bound(max_target_length=7), net, examples)]
+
+
+def test_what_is_cut_is_counted() -> None:
+    made = bound(length=5, max_target_length=3, prefix="what : ")
+    examples = made.encode(table(), split="train")
+    tokens = [made.tokenizer.convert_ids_to_tokens(e["input_ids"]) for e in examples]
+    assert tokens[0] == ["what", ":", "anna", "saw", "[SEP]"]
+    assert tokens[2] == ["what", ":", "who", "?", "[SEP]"]
+    assert [made.tokenizer.convert_ids_to_tokens(e["labels"]) for e in examples][2:] == [
+        ["anna", "and", "[SEP]"], ["where", "[SEP]"],
+    ]  # fmt: skip
+    assert made.notes == [
+        "3 sources of the train split were cut to 5 tokens", "3 targets of the train split were cut to 3 tokens",
+    ]  # fmt: skip
+    assert [e["source"] for e in examples] == SOURCES
+    whole = bound()
+    whole.encode(table(), split="train")
+    assert whole.notes == []
+
+
+def test_padding_takes_no_part() -> None:
+    made = bound()
+    batch = made.collate(made.encode(table(), split="train"))
+    labels = batch["labels"]
+    assert labels.shape == (4, 11)
+    assert [(row != -100).sum().item() for row in labels] == [4, 5, 11, 2]
+    assert batch["attention_mask"].sum(1).tolist() == [4, 13, 3, 6]
+
+
+def test_scores_are_those_of_sacrebleu() -> None:
+    made = bound()
+    rows = table()
+    rows = rows.remove_columns("references").add_column(
+        "references", [[t, "the cat sat in the house ."] for t in TARGETS]
+    )
+    examples = made.encode(rows, split="test")
+    texts = ["bob saw anna", "the cat sat there", "the cat sat in the house", ""]
+    made_outputs = [{"nll": 2.0 * n, "tokens": n, "text": text} for n, text in enumerate(texts, start=1)]
+    found = made.score(made_outputs, examples)
+    streams = [TARGETS, ["the cat sat in the house ."] * 4]
+    assert found == {
+        "loss": 2.0,
+        "perplexity": pytest.approx(math.exp(2)),
+        "chrf": pytest.approx(sacrebleu.corpus_chrf(texts, streams).score / 100),
+        "bleu": pytest.approx(sacrebleu.corpus_bleu(texts, streams).score / 100),
+        # the second: "the cat sat there" and "the cat sat in the house": 3 of 4 and of 6; the third: 6 of 6 and of 6
+        "rouge_l": pytest.approx((1 + 0.6 + 1 + 0) / 4),
+        "text_exact_match": 0.25,
+    }
+    outcomes = made.outcomes(made_outputs, examples)
+    assert [row[0] for row in outcomes] == [2.0] * 4
+    assert outcomes[1][1] == round(sacrebleu.sentence_chrf(texts[1], [s[1] for s in streams]).score / 100, 4)
+    assert made.outcomes([{"nll": 1.0, "tokens": 3, "text": None}], examples[:1]) == [[0.3333, None]]
+    with pytest.raises(Diverged):
+        made.score([{"nll": math.nan, "tokens": 1, "text": None}], examples[:1])
+
+
+def test_the_baseline_copies_the_source() -> None:
+    made = bound(prefix="what : ")
+    examples = made.encode(table(SOURCES, [*SOURCES[:3], "who"]), split="test")
+    name, copied = made.baseline(examples, examples)
+    assert name == "copy"
+    found = made.score(copied, examples)
+    assert found["text_exact_match"] == 0.75
+    assert "loss" not in found
+
+
+def test_generation_is_for_the_end_only() -> None:
+    made = bound()
+    assert made.selection("chrf") == made.selection("text_exact_match") == "loss"
+    assert made.selection("loss") is None
+    assert made.selection("perplexity") is None
+    net = _t5(made.tokenizer)
+    net.generate = None
+    examples = made.encode(table(), split="validation")
+    assert [row["text"] for row in outputs(made, net, examples, final=False)] == [None] * 4
+
+
+def test_new_rows_need_no_targets() -> None:
+    made = bound(max_target_length=4)
+    examples = made.encode(table(targets=None))
+    found = made.decode(outputs(made, _t5(made.tokenizer), examples), examples)
+    assert [list(row) for row in found] == [["text"]] * 4
+    assert all(len(row["text"].split()) <= 4 for row in found)
+
+
+def test_what_cannot_be_used() -> None:
+    with pytest.raises(DataError, match="Row 2 of the train split: the tokenizer makes nothing of the source"):
+        bound(prefix="what : ").encode(table(["anna", "\x00"], ["a", "a"]), split="train")
+    with pytest.raises(OptionError, match="beams is 0; give a whole number of at least 1"):
+        bound(beams=0)
+    with pytest.raises(OptionError, match="max_target_length is 0"):
+        bound(max_target_length=0)
+    with pytest.raises(OptionError, match="Metric 'accuracy' does not go with text"):
+        bound("accuracy")
+    made = kind("seq2seq", wordpiece(cls=False), "text", "chrf")
+    with pytest.raises(DataError, match="Row 1: the tokenizer makes nothing of the target"):
+        made.encode(table(["anna"], ["\x00"]))
+    unpadded = tokenizer()
+    unpadded.pad_token = None
+    with pytest.raises(AdaptError, match="no padding token"):
+        kind("seq2seq", unpadded, "text", "chrf").encode(table())
+    made = bound()
+    net = _t5(made.tokenizer)
+    net.config.decoder_start_token_id = net.generation_config.decoder_start_token_id = None
+    with pytest.raises(Unsupported, match="lacks decoder_start_token_id"):
+        made.loss(net, made.collate(made.encode(table())))
+    assert made.encode(table().select([])) == []

@@ -1,0 +1,110 @@
+"""What the task kinds share: windows, padding, losses, spaces before words."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from task_helpers import byte_level, wordpiece
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from adapt.spec import AdaptError, Diverged
+from adapt.tasks import tokens
+
+
+def test_windows_cover_every_token_and_share_their_stride() -> None:
+    for n in range(40):
+        for size in range(1, 14):
+            for stride in range(9):
+                found = tokens.windows(n, size, stride)
+                assert {i for a, b in found for i in range(a, b)} == set(range(n))
+                assert all(b - a <= size for a, b in found)
+                shared = {found[i][1] - found[i + 1][0] for i in range(len(found) - 1)}
+                assert shared <= {min(stride, size // 2)}
+                assert found[-1][1] == n
+                assert len(found) == 1 or found[-2][1] < n  # no window too many
+
+
+def test_padding_on_either_side() -> None:
+    rows = [[1, 2, 3], [4]]
+    assert tokens.pad(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert tokens.pad(rows, 9, left=True).tolist() == [[1, 2, 3], [9, 9, 4]]
+
+
+def test_losses_of_tokens_against_a_loop() -> None:
+    logits = torch.randn(3, 4, 7, dtype=torch.bfloat16)
+    labels = torch.tensor([[1, -100, 2, 6], [-100, -100, -100, -100], [0, 0, 5, -100]])
+    found = tokens.token_losses(logits, labels)
+    assert found.dtype == torch.float32
+    kept = []
+    for i in range(3):
+        for j in range(4):
+            if labels[i, j] == -100:
+                assert found[i, j] == 0
+                continue
+            kept.append(-float(logits[i, j].float().log_softmax(-1)[labels[i, j]]))
+            assert float(found[i, j]) == pytest.approx(kept[-1], rel=1e-6)
+    assert float(tokens.mean_loss(logits, labels)) == pytest.approx(sum(kept) / len(kept), rel=1e-6)
+
+
+def test_a_batch_with_nothing_to_learn_has_loss_zero_and_no_gradient() -> None:
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    loss = tokens.mean_loss(logits, torch.full((2, 3), -100))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def _byte_words(add_prefix_space: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(pre_tokenizers.ByteLevel.alphabet())}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    return tokenizer
+
+
+@pytest.mark.parametrize(("spaced", "expected"), [(False, " "), (True, "")])
+def test_words_get_a_space_only_where_the_tokenizer_does_not_add_it(spaced: bool, expected: str) -> None:
+    tokenizer = _byte_words(spaced)
+
+    def encode(pair: list[str]) -> list[list[int]]:
+        return [tokenizer.encode(word).ids for word in pair]
+
+    assert tokens.lead(encode, tokenizer.encode("a a").ids) == expected
+
+
+def test_a_tokenizer_without_padding_token_is_refused() -> None:
+    class Bare:
+        pad_token_id = None
+
+    with pytest.raises(AdaptError, match="has no padding token"):
+        tokens.check_padding(Bare())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(bad: float) -> None:
+    tokens.check_finite([1.0, 2.0])
+    tokens.check_finite_tensors([torch.zeros(2), torch.zeros(0)])
+    with pytest.raises(Diverged, match="not finite; lower the learning rate"):
+        tokens.check_finite([1.0, bad])
+    with pytest.raises(Diverged, match="not finite; lower the learning rate"):
+        tokens.check_finite_tensors([torch.zeros(2), torch.tensor([0.0, bad])])
+
+
+def test_windows_of_a_row_are_found_again() -> None:
+    rows = [0, 0, 1, 3, 3, 3]
+    assert tokens.by_row([{"row": row} for row in rows]) == [[0, 1], [2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("make", [wordpiece, byte_level])
+def test_the_mask_follows_the_padding(make: Any, side: str) -> None:
+    rng = random.Random(0)
+    examples = [{"input_ids": [rng.randrange(5, 20) for _ in range(n)], "row": n} for n in (3, 7, 1)]
+    for left in (False, True):
+        batch = tokens.token_tensors(make(side=side), examples, left=left)
+        assert set(batch) == {"input_ids", "attention_mask"}
+        for i, example in enumerate(examples):
+            assert batch["input_ids"][i][batch["attention_mask"][i].bool()].tolist() == example["input_ids"]
+            assert bool(batch["attention_mask"][i, -1 if left else 0])
