@@ -251,3 +251,18 @@ def test_what_cannot_be_used() -> None:
     with pytest.raises(Diverged):
         bound.score([torch.full((2, 3), float("nan"))], examples)
     assert bound.encode(table(("who", "the cat", ["cat"])).select([])) == []
+
+
+def test_segment_ids_are_cut_with_their_tokens() -> None:
+    import tiny
+
+    tokens = tiny.tokenizer_for("bert")
+    context = " ".join(tiny.FILL)
+    examples = qa(tokens, 16, stride=4).encode(table(("sunny warm", context, ["word20"])), split="train")
+    assert len(examples) > 2
+    for example in examples:
+        assert example["token_type_ids"] == [0] * 4 + [1] * (len(example["input_ids"]) - 4)
+        assert tokens.convert_ids_to_tokens(example["input_ids"])[:4] == ["[CLS]", "sunny", "warm", "[SEP]"]
+    assert set(qa(tokens, 16).collate(examples)) == {
+        "input_ids", "token_type_ids", "attention_mask", "choices", "labels",
+    }  # fmt: skip
