@@ -114,7 +114,7 @@ def test_a_result_has_the_documented_layout() -> None:
     assert (content["strategy"], content["seed"], content["status"]) == ("lora", 1, "ok")
     assert content["backbone"] == "tiny"
     assert content["task"] == "words"
-    assert content["settings"]["rank"] == 8
+    assert content["settings"]["rank"] == 16
     assert "name" not in content["settings"]
     assert content["scores"]["test"] == {"accuracy": 0.75}
 
