@@ -135,23 +135,197 @@ def logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return model.eval()(**batch).logits
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_a_native_head_is_that_of_transformers(
-    loader: LoaderOf, backbone: Callable[..., Path], batch: dict[str, torch.Tensor], architecture: str
-) -> None:
-    model = loader(architecture)()
-    reference = AutoModelForSequenceClassification.from_pretrained(backbone(architecture), attn_implementation="eager")
-    assert type(model) is type(reference)
-    head = dict(model.named_parameters())
+HEADS = {
+    "sequence_classification": {
+        "distilbert": {"pre_classifier", "classifier"},
+        "deberta-v2": {"pooler.dense", "classifier"},
+        "modernbert": {"head.dense", "head.norm", "classifier"},
+        "bert": {"bert.pooler.dense", "classifier"},  # the checkpoint has no pooler
+        "albert": {"classifier"},
+        **{key: {"classifier.dense", "classifier.out_proj"} for key in ("roberta", "electra")},
+        **{key: {"score"} for key in tiny.DECODERS},
+        **{key: {"classification_head.dense", "classification_head.out_proj"} for key in tiny.ENCODER_DECODERS},
+    },
+    "token_classification": {
+        **{key: {"classifier"} for key in tiny.ARCHITECTURES},
+        "modernbert": {"head.dense", "head.norm", "classifier"},
+        **{key: {"score"} for key in ("llama", "qwen3")},
+    },
+    "question_answering": {
+        **{key: {"qa_outputs"} for key in tiny.ARCHITECTURES},
+        "modernbert": {"head.dense", "head.norm", "classifier"},
+    },
+}
+"""Modules of the head."""
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_a_native_head_is_that_of_transformers(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    """Its class, its modules, and the outputs of the plain class on the same backbone under the same head."""
+    model: Any = tiny.loader_for(backbone(architecture), kind)()
+    cls = type(model)
+    assert cls.__module__.startswith("transformers.models.")
+    assert {name.rpartition(".")[0] for name in model.head_names} == HEADS.get(kind, {}).get(architecture, set())
+    parameters = dict(model.named_parameters())
+    assert model.head_size == sum(parameters[name].numel() for name in model.head_names)
+    names = {} if model.base_model_prefix == "model" else {r"^model\.": f"{model.base_model_prefix}."}
+    config = tiny.loader_for(backbone(architecture), kind).config()
+    config.pad_token_id = model.config.pad_token_id
+    reference = cls.from_pretrained(
+        backbone(architecture), config=config, attn_implementation="eager", key_mapping=names
+    ).eval()
     with torch.no_grad():
         for name, parameter in reference.named_parameters():
-            if not torch.equal(parameter, head[name]):  # only what the checkpoint lacks may differ
-                assert name.split(".")[0] != reference.base_model_prefix or "pooler" in name
-                parameter.copy_(head[name])
-    assert torch.equal(logits(model, batch), logits(reference, batch))
+            if name in model.head_names:
+                parameter.copy_(parameters[name])
+            assert torch.equal(parameter, parameters[name]), name
+        inputs = tiny.inputs_for(architecture, kind)
+        assert torch.equal(tiny.outputs_of(model.eval(), inputs), tiny.outputs_of(reference, inputs))
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] in HEADS])
+def test_a_row_is_the_same_alone_and_padded(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    """A decoder looks for the last token that is not padding, which it must be told."""
+    model: Any = tiny.loader_for(backbone(architecture), kind)().eval()
+    inputs = tiny.inputs_for(architecture, kind)
+    with torch.no_grad():
+        padded = tiny.outputs_of(model, inputs)
+        for i, length in enumerate(inputs["attention_mask"].sum(1)):
+            alone = tiny.outputs_of(model, {name: value[i : i + 1, :length] for name, value in inputs.items()})
+            expected = padded[i : i + 1] if padded.dim() == 2 else padded[i : i + 1, :length]
+            torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] in HEADS])
+def test_a_head_is_drawn_alike_whatever_is_frozen(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    torch.manual_seed(1)
+    whole, frozen = load(), load(frozen=True, output_layer=True)
+    low = tiny.loader_for(backbone(architecture), kind, precision="bf16")(frozen=True)
+    weights = dict(whole.named_parameters())
+    other = dict(tiny.loader_for(backbone(architecture), kind, seed=1)().named_parameters())
+    for model in (frozen, low):
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        assert trained.keys() == model.head_names == whole.head_names
+        for name, parameter in trained.items():
+            assert parameter.dtype == torch.float32
+            assert torch.equal(parameter, weights[name]), name
+    assert any(not torch.equal(other[name], weights[name]) for name in whole.head_names)
+    assert {p.dtype for p in low.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] not in HEADS])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_output_layer_of_a_language_model_is_trained_on_request(
+    backbone: Callable[..., Path], kind: str, architecture: str, precision: str
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind, precision=precision)
+    plain = load(frozen=True)
+    assert plain.head_size == 0
+    assert not any(p.requires_grad for p in plain.parameters())
+    assert all(p.requires_grad for p in load().parameters())
+    model: Any = load(frozen=True, output_layer=True)
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["lm_head.weight"]
+    assert model.head_names == {"lm_head.weight"}
+    assert model.head_size == len(tiny.VOCABULARY) * tiny.HIDDEN
+    assert model.lm_head.weight.dtype == torch.float32
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings.dtype == (torch.float32 if precision == "fp32" else torch.bfloat16)
+    assert embeddings.data_ptr() != model.lm_head.weight.data_ptr()
+    assert torch.equal(model.lm_head.weight, plain.get_output_embeddings().weight.float())
+    inputs = tiny.inputs_for(architecture, kind)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        assert torch.equal(tiny.outputs_of(model.eval(), inputs), tiny.outputs_of(plain.eval(), inputs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "message"),
+    [
+        ("seq2seq", "bert", "no seq2seq head for 'bert'"),
+        ("seq2seq", "llama", "no seq2seq head for 'llama'"),
+        ("token_classification", "bart", "no token classification head for 'bart'"),
+        ("causal_lm", "bert", "'bert' was not pretrained to continue a text .* use a decoder"),
+        ("causal_lm", "roberta", "'roberta' was not pretrained"),
+        ("causal_lm", "bart", "'bart' was not pretrained .* or the kind seq2seq"),
+        ("causal_lm", "t5", "'t5'"),
+        ("causal_lm", "deberta-v2", "'deberta-v2' was not pretrained"),
+    ],
+)
+def test_a_kind_without_a_head_is_unsupported(
+    backbone: Callable[..., Path], kind: str, architecture: str, message: str
+) -> None:
+    with pytest.raises(Unsupported, match=message):
+        tiny.loader_for(backbone(architecture), kind)()
+
+
+def test_a_language_model_without_its_output_layer_is_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("llama"), tmp_path / "headless"))
+    state = load_file(folder / "model.safetensors")
+    del state["lm_head.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert tiny.loader_for(folder, "sequence_classification")()
+    with pytest.raises(AdaptError, match=r"headless: its weights lack lm_head\.weight"):
+        tiny.loader_for(folder, "causal_lm")()
+
+
+def test_mean_pooling_of_an_encoder_decoder_is_unsupported(backbone: Callable[..., Path]) -> None:
+    load = tiny.loader_for(backbone("t5"), "sequence_classification")
+    load = dataclasses.replace(load, task=dataclasses.replace(load.task, pooling="mean"))
+    with pytest.raises(Unsupported, match="mean pooling is for encoders"):
+        load()
+
+
+# The token that pads
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_a_decoder_pads_with_the_token_that_ends_a_text(backbone: Callable[..., Path], architecture: str) -> None:
+    load = tiny.loader_for(backbone(architecture), "sequence_classification")
+    tokenizer = load.tokenizer()
+    assert tokenizer.pad_token_id == (tiny.END if architecture in tiny.DECODERS else 0)
+    note = ["The tokenizer has no padding token; its end-of-text token '[SEP]' pads instead."]
+    assert load.notes == (note if architecture in tiny.DECODERS else [])
+    model = load()
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert model.get_input_embeddings().num_embeddings == len(tiny.VOCABULARY)
+    assert model.get_input_embeddings().padding_idx != tiny.END  # its embedding is trained like any other
+
+
+def test_a_causal_lm_is_generated_from_with_its_padding(
+    backbone: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for architecture in tiny.DECODERS:
+        model: Any = tiny.loader_for(backbone(architecture), "causal_lm")().eval()
+        capfd.readouterr()  # a backbone being made
+        ids = torch.tensor([[7, tiny.END]])
+        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=3, do_sample=False)
+        assert model.generation_config.pad_token_id == tiny.END
+        assert capfd.readouterr().err == ""
+
+
+def test_a_padding_token_without_an_embedding_is_not_used(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("llama"), tmp_path / "added"))
+    tokenizer = tiny.tokenizer_for("llama")
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    load = tiny.loader_for(folder, "sequence_classification")
+    assert load.tokenizer().pad_token_id == tiny.END
+    assert load.notes == [
+        "The tokenizer has a padding token without an embedding; its end-of-text token '[SEP]' pads instead."
+    ]
+
+
+def test_a_tokenizer_without_any_token_that_pads_is_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    folder = Path(shutil.copytree(backbone("llama"), tmp_path / "bare"))
+    (folder / "tokenizer_config.json").unlink()
+    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer_for("llama").backend_tokenizer).save_pretrained(folder)
+    with pytest.raises(AdaptError, match=r"bare has no padding token.*set its pad_token"):
+        tiny.loader_for(folder, "causal_lm").tokenizer()
+
+
+@pytest.mark.parametrize("architecture", [*tiny.ENCODERS, *tiny.DECODERS])
 def test_mean_pooling_is_the_mean_over_tokens(
     loader: LoaderOf, backbone: Callable[..., Path], batch: dict[str, torch.Tensor], architecture: str
 ) -> None:
@@ -257,7 +431,16 @@ def test_what_is_frozen_is_held_in_the_budgets_precision(
     assert {p.dtype for p in loader("bert", pooling, precision=precision)().parameters()} == {torch.float32}
 
 
-HEAD_DROPOUT = {"distilbert": 0.2, "modernbert": 0.0}
+def states(base: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the pretrained part gives; T5's must be told what to decode."""
+    if hasattr(base, "decoder") and "decoder_input_ids" not in batch:
+        batch = {**batch, "decoder_input_ids": batch["input_ids"]}
+    with torch.no_grad():
+        return next(iter(base(**batch).values()))
+
+
+HEAD_DROPOUT = {"distilbert": 0.2, **dict.fromkeys(("modernbert", "t5", "bart"), 0.0), **dict.fromkeys(tiny.DECODERS)}
+"""Where it is not 0.1; None where there is none."""
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
@@ -265,17 +448,35 @@ HEAD_DROPOUT = {"distilbert": 0.2, "modernbert": 0.0}
 def test_the_budgets_dropout_is_that_of_the_backbone_alone(
     loader: LoaderOf, batch: dict[str, torch.Tensor], architecture: str, pooling: str
 ) -> None:
+    if pooling == "mean" and architecture not in tiny.ENCODERS:
+        return
     model: Any = loader(architecture, pooling, dropout=0.0)().train()
     base = model.base_model
-    with torch.no_grad():
-        assert torch.equal(base(**batch)[0], base(**batch)[0])
+    assert torch.equal(states(base, batch), states(base, batch))
     inside = {id(module) for module in base.modules()}
     dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
     assert {m.p for m in dropouts if id(m) in inside} <= {0.0}
     head = [m.p for m in dropouts if id(m) not in inside]
-    assert head[-1] == HEAD_DROPOUT.get(architecture, 0.1)
-    own = [m.p for m in loader(architecture, pooling)().modules() if isinstance(m, nn.Dropout)]
-    assert own[-1] == head[-1]  # with or without the budget's
+    expected = HEAD_DROPOUT.get(architecture, 0.1)
+    assert head[-1:] == ([] if expected is None else [expected])
+    own: Any = loader(architecture, pooling)()
+    inside = {id(module) for module in own.base_model.modules()}
+    assert [m.p for m in own.modules() if isinstance(m, nn.Dropout) and id(m) not in inside] == head
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_no_kind_loses_the_dropout_of_its_head(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    """Some heads take the backbone's general dropout, or one of their own that no configuration names."""
+
+    def outside(model: Any) -> list[float]:
+        inside = {id(module) for module in model.base_model.modules()}
+        return [m.p for m in model.modules() if isinstance(m, nn.Dropout) and id(m) not in inside]
+
+    own = tiny.loader_for(backbone(architecture), kind)()
+    without = tiny.loader_for(backbone(architecture), kind, dropout=0.0)()
+    assert outside(without) == outside(own)
+    inputs = tiny.inputs_for(architecture, kind)
+    assert torch.equal(states(without.base_model.train(), inputs), states(without.base_model, inputs))
 
 
 def test_a_dropout_given_replaces_the_backbones_own(loader: LoaderOf) -> None:

@@ -14,9 +14,10 @@ from torch import nn
 from adapt.adapted import assemble, load_model
 from adapt.backbones import Loader
 from adapt.backbones.memo import Memo
-from adapt.backbones.memoise import MemoBase, memoise, release
+from adapt.backbones.memoise import MemoBase, MemoDecoder, memoise, release
 from adapt.data import Data
 from adapt.run import fit
+from adapt.spec import Unsupported
 from adapt.strategies import Head
 from adapt.tasks import SequenceClassification
 from adapt.training import train
@@ -200,7 +201,7 @@ def test_a_fitted_model_has_no_memo(backbone: Callable[..., Path], doubled: Data
             assert not any(isinstance(module, (Memo, MemoBase)) for module in model.modules())
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", tiny.ENCODERS)
 @pytest.mark.parametrize("pooling", ["mean", "native"])
 def test_release_undoes_memoise(backbone: Callable[..., Path], doubled: Data, architecture: str, pooling: Any) -> None:
     run, _, source = assemble(backbone(architecture), doubled, Head(), pooling=pooling, device="cpu", precision="fp32")
@@ -216,3 +217,128 @@ def test_release_undoes_memoise(backbone: Callable[..., Path], doubled: Data, ar
         release(model)
         assert torch.equal(model.eval()(**batch).logits, expected)
     assert sorted(name for name, _ in model.named_parameters()) == sorted(names)
+
+
+# Every kind on every architecture
+
+
+def memo_of(model: Any) -> Memo:
+    return next(module for module in model.modules() if isinstance(module, Memo))
+
+
+def parts(inputs: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
+    """Some rows, padded to their own longest."""
+    picked = {name: value[rows] for name, value in inputs.items()}
+    length = int(picked["attention_mask"].sum(1).max())
+    return {n: v if n.startswith("decoder_") else v[:, :length] for n, v in picked.items()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_the_body_runs_once_a_row_and_gets_no_gradient(
+    backbone: Callable[..., Path], kind: str, architecture: str, precision: str
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind, precision=precision)
+    plain = tiny.without_dropout(load(frozen=True, output_layer=True)).eval()
+    model = tiny.without_dropout(Head().build(load, load.task)).train()
+    inputs = tiny.inputs_for(architecture, kind)
+    # what is computed for the body is counted beyond the memo's own count
+    body = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == len(tiny.VOCABULARY)]
+    seen: list[int] = []
+    for module in {id(m): m for m in body}.values():
+        module.register_forward_hook(lambda m, args, out: seen.append(len(out)))
+    batches = [[0, 1, 2], [2, 1], [1], [0, 2], [2, 1, 0]]
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    close = {"rtol": 1e-4, "atol": 1e-5} if precision == "fp32" else {"rtol": 0.05, "atol": 0.1}
+    for rows in batches:
+        batch = parts(inputs, rows)
+        with autocast:
+            found = tiny.outputs_of(model, batch)
+            with torch.no_grad():
+                expected = tiny.outputs_of(plain, batch)
+        torch.testing.assert_close(found.float(), expected.float(), **close)
+        found.float().pow(2).sum().backward()
+        assert memo_of(model).encoded_rows == 3
+    assert sum(seen) == 3 * (2 if "decoder_input_ids" in inputs or both_sides(architecture, kind) else 1)
+    gradients = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients == model.head_names == {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def both_sides(architecture: str, kind: str) -> bool:
+    """Whether encoder and decoder embed the same text, each on its own."""
+    return architecture in tiny.ENCODER_DECODERS and kind != "token_classification"
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("architecture", tiny.ENCODER_DECODERS)
+def test_rows_of_an_encoder_decoder_are_told_apart_by_both_sides(
+    backbone: Callable[..., Path], architecture: str, given: bool
+) -> None:
+    load = tiny.loader_for(backbone(architecture), "seq2seq")
+    model, plain = Head().build(load, load.task).eval(), load(frozen=True, output_layer=True).eval()
+    inputs = tiny.inputs_for(architecture, "seq2seq")
+    ids = inputs["input_ids"]
+    turned = {**inputs, "decoder_input_ids": inputs["decoder_input_ids"].roll(1, 0)}
+    source = {**inputs, "decoder_input_ids": torch.cat([inputs["decoder_input_ids"][:, :1], ids[:, :-1]], 1)}
+    for batch, count in ((inputs, 3), (turned, 6), (inputs, 6), (source, 9), (turned, 9)):
+        if given:
+            mask = (batch["decoder_input_ids"] != 0).long()
+            mask[:, 0] = 1
+            batch = {**batch, "decoder_attention_mask": mask}
+        with torch.no_grad():
+            found, expected = tiny.outputs_of(model, batch), tiny.outputs_of(plain, batch)
+            if batch is source:
+                found, expected = (x * batch["attention_mask"][..., None] for x in (found, expected))
+        assert memo_of(model).encoded_rows == count
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] in ("seq2seq", "causal_lm")])
+@pytest.mark.parametrize("choices", [{}, {"num_beams": 3}, {"use_cache": False}], ids=str)
+def test_generation_goes_past_the_memo(
+    backbone: Callable[..., Path], kind: str, architecture: str, choices: dict[str, Any]
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    model: Any = tiny.moved(Head().build(load, load.task)).eval()
+    plain: Any = tiny.moved(load(frozen=True, output_layer=True)).eval()
+    inputs = tiny.inputs_for(architecture, kind)
+    prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    if kind == "causal_lm":
+        prompt = {name: value.flip(1) for name, value in prompt.items()}  # padded on the left
+    with torch.no_grad():
+        before = tiny.outputs_of(model, inputs)
+    options = {"max_new_tokens": 6, "do_sample": False, **choices}
+    expected = plain.generate(**prompt, **options)
+    assert torch.equal(model.generate(**prompt, **options), expected)
+    with torch.no_grad():
+        assert torch.equal(tiny.outputs_of(model, inputs), before)
+    release(model)
+    assert torch.equal(model.generate(**prompt, **options), expected)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_release_undoes_memoise_on_every_kind(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    model: Any = load(frozen=True, output_layer=True).eval()
+    inputs = tiny.inputs_for(architecture, kind)
+    names = sorted(name for name, _ in model.named_parameters())
+    with torch.no_grad():
+        expected = tiny.outputs_of(model, inputs)
+        memoise(model, 2**20)
+        assert any(isinstance(module, Memo) for module in model.modules())
+        torch.testing.assert_close(tiny.outputs_of(model, inputs), expected, rtol=1e-5, atol=1e-6)
+        release(model)
+        assert not any(isinstance(module, (Memo, MemoBase, MemoDecoder)) for module in model.modules())
+        assert torch.equal(tiny.outputs_of(model, inputs), expected)
+    assert sorted(name for name, _ in model.named_parameters()) == names
+    assert not model._forward_pre_hooks
+
+
+def test_a_model_without_a_known_place_for_a_memo_is_unsupported() -> None:
+    class Whole(nn.Module):
+        @property
+        def base_model(self) -> nn.Module:
+            return self
+
+    with pytest.raises(Unsupported, match="features of Whole"):
+        memoise(Whole(), 0)

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
+from transformers.pytorch_utils import Conv1D
 
 from adapt import params
 from adapt.adapted import assemble, fit_model, load_model
 from adapt.backbones import Loader
-from adapt.backbones.families import FAMILIES, family_of
+from adapt.backbones.families import FAMILIES, family_of, residual_projections
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, make
 from adapt.strategies.bottleneck_layer import Adapted
@@ -84,6 +85,7 @@ def randomise(model: nn.Module, std: float = 0.3) -> nn.Module:
 
 # Bottleneck adapters
 
+SHARED = "encoder.albert_layer_groups.0.albert_layers.0."
 SITES = {
     "bert": ("encoder.layer.{}.attention.output.dense", "encoder.layer.{}.output.dense"),
     "roberta": ("encoder.layer.{}.attention.output.dense", "encoder.layer.{}.output.dense"),
@@ -91,20 +93,58 @@ SITES = {
     "deberta-v2": ("encoder.layer.{}.attention.output.dense", "encoder.layer.{}.output.dense"),
     "distilbert": ("transformer.layer.{}.attention.out_lin", "transformer.layer.{}.ffn.lin2"),
     "modernbert": ("layers.{}.attn.Wo", "layers.{}.mlp.Wo"),
+    "albert": (f"{SHARED}attention.dense", f"{SHARED}ffn_output"),
+    "gpt2": ("h.{}.attn.c_proj", "h.{}.mlp.c_proj"),
+    "llama": ("layers.{}.self_attn.o_proj", "layers.{}.mlp.down_proj"),
+    "qwen3": ("layers.{}.self_attn.o_proj", "layers.{}.mlp.down_proj"),
 }
-SHARED = "encoder.albert_layer_groups.0.albert_layers.0."
+"""Ends of the attention and of the feed-forward block in each layer."""
+BOTH_SIDES = {
+    "t5": (
+        ("encoder.block.{}.layer.0.SelfAttention.o", "decoder.block.{}.layer.0.SelfAttention.o",
+         "decoder.block.{}.layer.1.EncDecAttention.o"),
+        ("encoder.block.{}.layer.1.DenseReluDense.wo", "decoder.block.{}.layer.2.DenseReluDense.wo"),
+    ),
+    "bart": (
+        ("encoder.layers.{}.self_attn.out_proj", "decoder.layers.{}.self_attn.out_proj",
+         "decoder.layers.{}.encoder_attn.out_proj"),
+        ("encoder.layers.{}.fc2", "decoder.layers.{}.fc2"),
+    ),
+}  # fmt: skip
+"""The same in encoder-decoders."""
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def sites(architecture: str, kind: str) -> tuple[set[str], set[str]]:
+    attention, output = BOTH_SIDES.get(architecture) or tuple((site,) for site in SITES[architecture])
+    parts = tuple({s.format(i) for s in each for i in range(tiny.LAYERS)} for each in (attention, output))
+    if architecture == "t5" and kind == "token_classification":  # of its encoder alone
+        parts = tuple({name for name in each if name.startswith("encoder.")} for each in parts)
+    return parts[0], parts[1]
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
 @pytest.mark.parametrize("placement", ["houlsby", "pfeiffer"])
-def test_adapters_are_at_the_right_modules(build: Build, architecture: str, placement: Any) -> None:
-    model = build(BottleneckAdapter(placement=placement, reduction_factor=8), architecture)
+def test_adapters_are_at_the_right_modules(
+    backbone: Callable[..., Path], kind: str, architecture: str, placement: Any
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    model = BottleneckAdapter(placement=placement, reduction_factor=8).build(load, load.task)
     found = {name for name, module in model.base_model.named_modules() if isinstance(module, Adapted)}
-    if architecture == "albert":
-        attention, output = {SHARED + "attention.dense"}, {SHARED + "ffn_output"}
-    else:
-        attention, output = ({site.format(i) for i in range(tiny.LAYERS)} for site in SITES[architecture])
+    attention, output = sites(architecture, kind)
     assert found == (output | attention if placement == "houlsby" else output)
+
+
+def test_adapters_in_some_layers_only_are_refused(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = tiny.loader_for(backbone("t5"), "seq2seq")
+    family = FAMILIES["t5"]
+    monkeypatch.setitem(FAMILIES, "t5", dataclasses.replace(family, attention_outputs=("SelfAttention.o",)))
+    with pytest.raises(Unsupported, match=r"the outputs of 4 of 6 attentions of 't5' were found"):
+        BottleneckAdapter().build(load, load.task)
+    monkeypatch.setitem(FAMILIES, "t5", dataclasses.replace(family, feed_forward_outputs=("nowhere",)))
+    with pytest.raises(Unsupported, match=r"the outputs of 0 of 4 feed-forward blocks of 't5' were found"):
+        BottleneckAdapter().build(load, load.task)
 
 
 def test_an_adapter_enters_before_the_residual_sum(build: Build, batch: dict[str, torch.Tensor]) -> None:
@@ -159,7 +199,7 @@ def test_a_factor_that_leaves_no_bottleneck_is_refused(build: Build, factor: flo
 
 
 def test_an_unknown_family_is_unsupported() -> None:
-    with pytest.raises(Unsupported, match=r"architecture 'mamba' are not known; known are albert, bert"):
+    with pytest.raises(Unsupported, match=r"architecture 'mamba' are not known; known are albert, bart, bert"):
         family_of("mamba")
 
 
@@ -168,10 +208,23 @@ def test_the_names_of_a_family_are_those_of_the_model(backbone: Callable[..., Pa
     config = AutoConfig.from_pretrained(backbone(architecture))
     with torch.device("meta"):
         model = AutoModel.from_config(config)
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     family = FAMILIES[architecture]
-    for ending in (*family.query_value, family.attention_output, family.feed_forward_output):
+    for ending in (*family.query_value, *family.attention_outputs, *family.feed_forward_outputs):
         assert any(name.endswith("." + ending) for name in linear), ending
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES.keys() - tiny.ARCHITECTURES.keys()))
+def test_the_names_of_other_members_of_a_family(architecture: str) -> None:
+    config = AutoConfig.for_model(architecture)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    attention, feed_forward = residual_projections(model)
+    both = architecture in ("mt5", "mbart")
+    assert len(feed_forward) == config.num_hidden_layers * (2 if both else 1)
+    assert len(attention) == config.num_hidden_layers * (3 if both else 1)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    assert all(any(n.endswith("." + ending) for n in linear) for ending in FAMILIES[architecture].query_value)
 
 
 # LoRA
@@ -265,9 +318,36 @@ def test_targets_are_what_they_say(build: Build, targets: Any, pooling: str) -> 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_attention_targets_are_query_and_value_of_each_layer(build: Build, architecture: str) -> None:
-    found = lora_layers(build(LoRA(rank=2, targets="attention"), architecture))
-    layers = 1 if architecture == "albert" else tiny.LAYERS
-    assert len(found) == layers * (1 if architecture == "modernbert" else 2)
+    found = lora_layers(build(LoRA(rank=2, targets="attention"), architecture, pooling="native"))
+    layers = {"albert": 1, "t5": 3 * tiny.LAYERS, "bart": 3 * tiny.LAYERS}.get(architecture, tiny.LAYERS)
+    assert len(found) == layers * (1 if architecture in ("modernbert", "gpt2") else 2)
+
+
+def test_attention_targets_of_an_encoder_alone(backbone: Callable[..., Path]) -> None:
+    load = tiny.loader_for(backbone("t5"), "token_classification")
+    found = lora_layers(LoRA(rank=2, targets="attention").build(load, load.task))
+    assert {name.split("SelfAttention.")[1] for name in found} == {"q", "v"}
+    assert len(found) == 2 * tiny.LAYERS
+
+
+@pytest.mark.parametrize("strategy", [LoRA(rank=2), QLoRA(rank=2), QLoRA(rank=2, bits=4)], ids=["lora", "8", "4"])
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_every_linear_layer_is_adapted_and_no_head_is(
+    backbone: Callable[..., Path], kind: str, architecture: str, strategy: Any
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    model = strategy.build(load, load.task)
+    plain = load(frozen=True)
+    head = {name.rpartition(".")[0] for name in model.head_names} | {"lm_head"}
+    last = [n for n, m in plain.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    expected = {name for name in last if name not in head and "pooler" not in name.split(".")}
+    assert {name for name, module in model.named_modules() if hasattr(module, "lora_A")} == expected
+    for name, module in model.named_modules():
+        if name in head:
+            assert type(module) is type(plain.get_submodule(name))
+    out = tiny.outputs_of(model.train(), tiny.inputs_for(architecture, kind))
+    out.pow(2).mean().backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if ".lora_" in n)
 
 
 def test_a_misnamed_target_lists_what_there_is(build: Build) -> None:
@@ -489,7 +569,7 @@ def test_prefix_is_attention_over_joined_keys_and_values(
     assert (logits(model, batch) - expected).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("architecture", [a for a in tiny.ARCHITECTURES if a != "deberta-v2"])
+@pytest.mark.parametrize("architecture", [a for a in tiny.ENCODERS if a != "deberta-v2"])
 def test_prefix_is_the_same_under_eager_and_sdpa(
     build: Build, batch: dict[str, torch.Tensor], architecture: str
 ) -> None:
@@ -504,7 +584,7 @@ def test_prefix_is_the_same_under_eager_and_sdpa(
     torch.testing.assert_close(logits(models[1], single), found[:1], rtol=1e-4, atol=1e-5)  # where no mask is needed
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", tiny.ENCODERS)
 def test_a_prefix_switched_off_is_the_base_model(
     build: Build, loader: Callable[..., Loader], batch: dict[str, torch.Tensor], architecture: str
 ) -> None:
@@ -516,7 +596,7 @@ def test_a_prefix_switched_off_is_the_base_model(
     assert torch.equal(logits(model, batch), base)
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", tiny.ENCODERS)
 def test_every_attention_has_a_prefix(build: Build, architecture: str) -> None:
     model = build(Prefix(virtual_tokens=7), architecture)
     found = prefixes(model)

@@ -27,6 +27,6 @@ def checkpoint_layers(model: nn.Module) -> None:
     body: Any = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     if not body.supports_gradient_checkpointing:
         raise Unsupported(f"transformers has no gradient checkpointing for '{body.config.model_type}'")
-    # the name that transformers gives it since 5.20 or so, and the one it had before
+    # its name in recent releases of transformers 5, and in earlier ones
     enable = getattr(body, "activation_checkpointing_enable", None) or body.gradient_checkpointing_enable
     enable({"use_reentrant": False})  # the other kind needs an input with a gradient, which frozen embeddings lack

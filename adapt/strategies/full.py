@@ -13,7 +13,7 @@ class Full:
     """Train the whole backbone and the head (Devlin et al. 2019, section 3.2)."""
 
     name: ClassVar[str] = "full"
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     """Peak learning rate."""
 
     def build(self, load: Load, task: Task) -> Any:

@@ -20,7 +20,7 @@ class Prefix:
     name: ClassVar[str] = "prefix"
     learning_rate: float = 1e-2
     """Peak learning rate."""
-    virtual_tokens: int = 20
+    virtual_tokens: int = 60
     """Key-value pairs added to each attention."""
     init: Literal["activations", "random"] = "activations"
     """Start from the keys and values of random words of the vocabulary (Li & Liang, section 7.4), or from noise."""

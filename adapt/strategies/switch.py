@@ -21,8 +21,8 @@ def disabled(model: Any) -> Iterator[None]:
     Raises:
         Unsupported: The backbone's own weights were trained, so that they are no longer there.
     """
-    flags = [m for m in model.modules() if isinstance(getattr(m, "enabled", None), bool) and m.enabled]
-    layers = [m for m in model.modules() if getattr(m, "disable_adapters", None) is False]  # a method in others
+    flags = [m for m in model.modules() if isinstance(getattr(m, "enabled", None), bool)]
+    layers = [m for m in model.modules() if isinstance(getattr(m, "disable_adapters", None), bool)]  # else a method
     adapted = {id(p) for module in (*flags, *layers) for p in module.parameters()}
     trained = [
         n for n, p in model.named_parameters() if p.requires_grad and id(p) not in adapted and n not in model.head_names
@@ -32,14 +32,16 @@ def disabled(model: Any) -> Iterator[None]:
             f"the adaptation cannot be switched off: the backbone's own weights were trained ({trained[0]} and "
             f"{len(trained) - 1} more); load the backbone beside the model to compare with it"
         )
-    for module in flags:
-        module.enabled = False
-    for layer in layers:
-        layer.enable_adapters(False)
+    on = [module for module in flags if module.enabled], [layer for layer in layers if not layer.disable_adapters]
+
+    def switch(to: bool) -> None:
+        for module in on[0]:
+            module.enabled = to
+        for layer in on[1]:
+            layer.enable_adapters(to)
+
+    switch(False)
     try:
         yield
     finally:
-        for module in flags:
-            module.enabled = True
-        for layer in layers:
-            layer.enable_adapters(True)
+        switch(True)

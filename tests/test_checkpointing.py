@@ -1,0 +1,88 @@
+"""Gradient checkpointing changes what is kept, not what is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from adapt.adapted import fit_model
+from adapt.backbones.checkpointing import checkpoint_layers
+from adapt.spec import Unsupported
+
+CELLS = [
+    *(("lora", kind, architecture) for kind, architecture in tiny.TASK_CELLS if architecture != "albert"),
+    *(
+        (strategy, kind, architecture)
+        for strategy in ("full", "bottleneck", "qlora", "head")
+        for kind, architecture in (
+            ("sequence_classification", "modernbert"), ("causal_lm", "gpt2"), ("seq2seq", "t5"), ("seq2seq", "bart"),
+        )
+    ),
+]  # fmt: skip
+
+
+def backward(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[int, dict[str, torch.Tensor]]:
+    """Bytes kept for the backward pass, and the gradients."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = tiny.outputs_of(model.train(), inputs).pow(2).mean()
+    loss.backward()
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return sum(n for pointer, n in kept.items() if pointer not in own), gradients
+
+
+@pytest.mark.parametrize(("strategy", "kind", "architecture"), CELLS)
+def test_the_gradients_are_the_same_and_less_is_kept(
+    backbone: Callable[..., Path], capfd: pytest.CaptureFixture[str], strategy: str, kind: str, architecture: str
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind, dropout=0.0)
+    inputs, found = tiny.inputs_for(architecture, kind), []
+    capfd.readouterr()  # a backbone being made
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = tiny.without_dropout(tiny.moved(tiny.STRATEGIES[strategy].build(load, load.task)))
+        if checkpointing:
+            checkpoint_layers(model)
+        found.append(backward(model, inputs))
+    (kept, plain), (fewer, checkpointed) = found
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-4, atol=1e-6)
+    if strategy != "head":
+        assert fewer < kept
+    assert capfd.readouterr().err == ""  # nor is a cache complained of
+
+
+def test_an_architecture_without_it_is_unsupported(backbone: Callable[..., Path]) -> None:
+    load = tiny.loader_for(backbone("albert"), "sequence_classification")
+    with pytest.raises(Unsupported, match="no gradient checkpointing for 'albert'"):
+        checkpoint_layers(load())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "native"])
+@pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck"])
+def test_training_with_it_is_training_without(
+    backbone: Callable[..., Path], task_data: Callable[[str], Any], pooling: str, strategy: str
+) -> None:
+    def losses(checkpointing: bool) -> list[float]:
+        model = fit_model(
+            backbone("bert"), task_data("single_label"), tiny.STRATEGIES[strategy], epochs=2, batch_size=16,
+            device="cpu", precision="fp32", pooling=pooling, checkpointing=checkpointing,
+        )  # fmt: skip
+        assert model.result is not None
+        on = [m for m in model.fitted.model.modules() if getattr(m, "gradient_checkpointing", False)]
+        assert bool(on) is (checkpointing and strategy != "head")
+        return [point["loss"] for point in model.result.curve]
+
+    assert losses(True) == pytest.approx(losses(False), abs=1e-5)

@@ -1,0 +1,242 @@
+"""Taking an adaptation off, merging it into the weights, and handing it to PEFT: on every architecture and kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import transformers
+
+from adapt import params
+from adapt.adapted import fit_model
+from adapt.backbones.classes import AUTO_CLASSES
+from adapt.backbones.plain import save_plain
+from adapt.spec import OptionError, Unsupported
+from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, disabled
+
+Folder = Callable[..., Path]
+
+
+def outputs(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return tiny.outputs_of(model.eval(), inputs).float()
+
+
+# Taking it off
+
+
+@pytest.mark.parametrize("strategy", ["lora", "bottleneck", "qlora", "head"])
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_with_the_adaptation_off_it_is_the_backbone_under_the_same_head(
+    backbone: Folder, kind: str, architecture: str, strategy: str
+) -> None:
+    load, chosen = tiny.loader_for(backbone(architecture), kind), tiny.STRATEGIES[strategy]
+    model = tiny.moved(chosen.build(load, load.task))
+    quantised = {"quantization_config": chosen._quantization()} if strategy == "qlora" else {}  # type: ignore[attr-defined]
+    base = load(frozen=True, output_layer=strategy == "head", **quantised)
+    own, trained = dict(base.named_parameters()), params.trainable_state(model)
+    for name in model.head_names:
+        own[name].data.copy_(trained[name])
+    inputs = tiny.inputs_for(architecture, kind)
+    before = outputs(model, inputs)
+    with disabled(model):
+        off = outputs(model, inputs)
+    assert torch.equal(off, outputs(base, inputs))
+    assert torch.equal(outputs(model, inputs), before)
+    assert params.trainable_state(model).keys() == trained.keys()
+    if strategy != "head":
+        assert (before - off).abs().max() > 1e-4
+
+
+def test_it_is_on_again_after_an_error(backbone: Folder) -> None:
+    load = tiny.loader_for(backbone("bert"), "sequence_classification")
+    inputs = tiny.inputs_for("bert", "sequence_classification")
+    for name in ("lora", "bottleneck"):
+        model = tiny.moved(tiny.STRATEGIES[name].build(load, load.task))
+        before = outputs(model, inputs)
+        with pytest.raises(KeyError), disabled(model), disabled(model):
+            raise KeyError
+        assert torch.equal(outputs(model, inputs), before)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [("sequence_classification", "bert"), ("causal_lm", "gpt2")])
+def test_full_fine_tuning_cannot_be_taken_off(backbone: Folder, kind: str, architecture: str) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    with pytest.raises(Unsupported, match="own weights were trained"), disabled(Full().build(load, load.task)):
+        pass
+
+
+# Saving
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "qlora"])
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_what_is_trained_is_saved_and_loaded_to_the_bit(
+    backbone: Folder, tmp_path: Path, kind: str, architecture: str, strategy: str
+) -> None:
+    load, chosen = tiny.loader_for(backbone(architecture), kind), tiny.STRATEGIES[strategy]
+    model, inputs = tiny.moved(chosen.build(load, load.task)), tiny.inputs_for(architecture, kind)
+    params.save(model, tmp_path)
+    again = chosen.build(load, load.task)
+    assert not torch.equal(outputs(again, inputs), outputs(model, inputs))
+    params.load(again, tmp_path)
+    assert torch.equal(outputs(again, inputs), outputs(model, inputs))
+
+
+# Merging
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("strategy", ["full", "head", "lora"])
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_a_merged_model_is_a_plain_one_with_the_same_outputs(
+    backbone: Folder, tmp_path: Path, kind: str, architecture: str, strategy: str
+) -> None:
+    load, chosen = tiny.loader_for(backbone(architecture), kind), tiny.STRATEGIES[strategy]
+    model = tiny.moved(chosen.build(load, load.task))
+    expected = outputs(model, tiny.inputs_for(architecture, kind))
+    plain = chosen.merge(model, load)  # type: ignore[attr-defined]
+    save_plain(plain, load, tmp_path)
+    cls = getattr(transformers, AUTO_CLASSES[kind])
+    loaded, info = cls.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert type(loaded) is type(model)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    found = outputs(loaded, tiny.inputs_for(architecture, kind))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 if strategy == "lora" else 1e-6)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path).pad_token is not None
+    assert torch.equal(outputs(model, tiny.inputs_for(architecture, kind)), expected)  # which merging leaves alone
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5", "bart"])
+def test_qlora_merges_into_weights_that_were_never_quantised(backbone: Folder, architecture: str, bits: Any) -> None:
+    load = tiny.loader_for(backbone(architecture), "sequence_classification")
+    strategy = QLoRA(rank=4, bits=bits)
+    model = tiny.moved(strategy.build(load, load.task))
+    exact = LoRA(rank=4).build(load, load.task)
+    params.fill(exact, params.trainable_state(model), "here")
+    inputs = tiny.inputs_for(architecture, "sequence_classification")
+    found = outputs(strategy.merge(model, load), inputs)
+    torch.testing.assert_close(found, outputs(exact, inputs), rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found, outputs(model, inputs))
+
+
+@pytest.mark.parametrize("settings", [{"rslora": True}, {"dora": True}, {"targets": "attention"}], ids=str)
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "t5"])
+def test_every_switch_of_lora_merges(backbone: Folder, architecture: str, settings: dict[str, Any]) -> None:
+    load = tiny.loader_for(backbone(architecture), "sequence_classification")
+    strategy = LoRA(rank=4, **settings)
+    model = tiny.moved(strategy.build(load, load.task))
+    inputs = tiny.inputs_for(architecture, "sequence_classification")
+    plain = strategy.merge(model, load)
+    assert not any("lora" in name for name in plain.state_dict())
+    torch.testing.assert_close(outputs(plain, inputs), outputs(model, inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fitted_model_is_merged_by_name_of_its_labels(
+    backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path
+) -> None:
+    data = task_data("single_label")
+    model = fit_model(
+        backbone("gpt2"), data, LoRA(rank=2, learning_rate=1e-2), epochs=1, batch_size=16, device="cpu",
+        precision="fp32", dropout=0.0,
+    )  # fmt: skip
+    folder = model.merge(tmp_path / "merged")
+    texts = list(data.splits["test"]["text"])[:8]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        logits = plain(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    for row, prediction in zip(logits, model.predict(texts), strict=True):
+        assert plain.config.id2label[int(row.argmax())] == prediction["label"]
+        found = dict(zip(data.labels, row.softmax(-1).tolist(), strict=True))
+        assert found == pytest.approx(prediction["probabilities"], abs=1e-5)
+    own = json.loads((backbone("gpt2") / "config.json").read_text())
+    merged = json.loads((folder / "config.json").read_text())
+    for name in ("attn_pdrop", "resid_pdrop", "use_cache"):  # as they were, whatever training set
+        assert merged[name] == own[name]
+
+
+def test_what_cannot_be_merged_says_why(backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path) -> None:
+    def fit(strategy: Any, pooling: str = "native") -> Any:
+        return fit_model(
+            backbone("bert"), task_data("single_label"), strategy, epochs=1, max_steps=1, device="cpu",
+            precision="fp32", pooling=pooling,
+        )  # fmt: skip
+
+    for strategy in (BottleneckAdapter(reduction_factor=8), Prefix(virtual_tokens=2)):
+        with pytest.raises(Unsupported, match=f"'{strategy.name}' cannot be merged: .*use LoRA"):
+            fit(strategy).merge(tmp_path / "out")
+    with pytest.raises(Unsupported, match=r"mean pooling cannot be merged: .*pooling='native'"):
+        fit(Head(), "mean").merge(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError):
+        fit(Head()).merge(tmp_path / "file")
+
+
+def test_a_t5_with_an_output_layer_of_its_own_stays_so(backbone: Folder, tmp_path: Path) -> None:
+    """T5 1.1: embeddings and output layer differ, and the decoder's outputs are not scaled."""
+    reference: Any = transformers.T5ForConditionalGeneration.from_pretrained(backbone("t5"))
+    reference.lm_head.weight = torch.nn.Parameter(torch.randn_like(reference.lm_head.weight))
+    reference.save_pretrained(tmp_path / "untied")
+    config = json.loads((tmp_path / "untied" / "config.json").read_text())
+    config.pop("scale_decoder_outputs", None)
+    (tmp_path / "untied" / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    tiny.tokenizer_for("t5").save_pretrained(tmp_path / "untied")
+    inputs = tiny.inputs_for("t5", "seq2seq")
+    load = tiny.loader_for(tmp_path / "untied", "seq2seq")
+    with torch.no_grad():
+        scaled = reference.eval()(**inputs).logits
+    model: Any = load()
+    expected = outputs(model, inputs)
+    mask = expected.abs().sum(-1) > 0
+    torch.testing.assert_close(expected[mask], (scaled * tiny.HIDDEN**0.5)[mask], rtol=1e-4, atol=1e-5)
+    for strategy in (Full(), Head(), LoRA(rank=2)):
+        adapted = tiny.moved(strategy.build(load, load.task))
+        save_plain(strategy.merge(adapted, load), load, tmp_path / strategy.name)
+        again = tiny.loader_for(tmp_path / strategy.name, "seq2seq")()
+        torch.testing.assert_close(outputs(again, inputs), outputs(adapted, inputs), rtol=1e-4, atol=1e-5)
+
+
+# PEFT
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_the_exported_adapter_loads_in_plain_peft(
+    backbone: Folder, tmp_path: Path, kind: str, architecture: str
+) -> None:
+    from peft import PeftModel
+
+    load = tiny.loader_for(backbone(architecture), kind)
+    strategy = LoRA(rank=2)
+    model = tiny.moved(strategy.build(load, load.task))
+    strategy.export(model, tmp_path, str(backbone(architecture)))
+    config = transformers.AutoConfig.from_pretrained(backbone(architecture))
+    config.num_labels = len(load.task.labels) or 2
+    config.pad_token_id = model.config.pad_token_id
+    options: dict[str, Any] = {"config": config, "attn_implementation": "eager"}
+    if model.base_model_prefix == "transformer" and architecture in ("llama", "qwen3"):
+        options["key_mapping"] = {r"^model\.": "transformer."}  # their plain class does not find its weights
+    base = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(backbone(architecture), **options)
+    theirs = PeftModel.from_pretrained(base, str(tmp_path)).eval()
+    inputs = tiny.inputs_for(architecture, kind)
+    torch.testing.assert_close(outputs(theirs, inputs), outputs(model, inputs), rtol=1e-4, atol=1e-5)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    if kind in ("seq2seq", "causal_lm"):
+        assert saved["modules_to_save"] is None
+    else:
+        held = {name for name in model.head_names if any(name.startswith(f"{m}.") for m in saved["modules_to_save"])}
+        assert held == model.head_names
+    assert dataclasses.asdict(theirs.peft_config["default"])["task_type"] == saved["task_type"]
+    layers = [name for name, module in theirs.named_modules() if hasattr(module, "lora_A")]
+    assert len(layers) == len([m for m in model.modules() if hasattr(m, "lora_A")])
