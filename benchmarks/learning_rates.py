@@ -3,10 +3,10 @@
     python benchmarks/learning_rates.py --data ../shared/data --jobs 2
 
 Made for two CPU cores with AVX512-BF16 or AMX; half an hour.
-Reads Banking77 (folder `banking77` below --data); its test split is not loaded. A default is the lowest rate whose score
+Reads Banking77 (folder `banking77` below --data); its test split is not used. A default is the lowest rate whose score
 is within one standard error of the best one's (the one-standard-error rule, Breiman et al. 1984, section 3.4.3): a rate
-that few rows and many classes make look best by less than chance should not be handed on to other data. QLoRA takes
-LoRA's. Writes result files, `table.md` and `table.csv` to results/learning_rates and prints the choice.
+that looks best by less than chance should not be handed on to other data. QLoRA takes LoRA's. Writes result files,
+`table.md` and `table.csv` to results/learning_rates and prints the choice.
 """
 
 import argparse

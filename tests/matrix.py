@@ -66,6 +66,8 @@ UNUSED: dict[tuple[str, str], tuple[str, ...]] = {}
 """Architecture and task to parts of the names of pretrained parameters that no output of that kind depends on."""
 KEPT_WIDE: dict[str, tuple[object, ...]] = {}
 """Architecture to further dtypes of frozen weights that transformers keeps in its checkpoint's precision."""
+NOT_CHECKPOINTED = ("albert",)
+"""Architectures for which transformers has no gradient checkpointing."""
 SUPPORTED = [cell for cell in CELLS if cell[:2] not in UNSUPPORTED]
 NO_HEAD = [
     *((a, t) for a in ENCODERS for t in ("text",)),

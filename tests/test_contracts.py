@@ -606,7 +606,13 @@ def test_12_bf16_changes_no_result_beyond_rounding(made: Made) -> None:
     assert {p.dtype for p in frozen} <= {torch.bfloat16, *matrix.KEPT_WIDE.get(made.architecture, ())}
 
 
-@named(SUPPORTED)
+@named([Cell(s, a, "single_label") for a in matrix.NOT_CHECKPOINTED for s in ("full", "lora", "bottleneck", "prefix")])
+def test_12_gradient_checkpointing_that_transformers_lacks_is_unsupported(made: Made) -> None:
+    with pytest.raises(Unsupported, match="gradient checkpointing"):
+        made.fit(checkpointing=True)
+
+
+@named([cell for cell in SUPPORTED if cell.architecture not in matrix.NOT_CHECKPOINTED])
 def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient(made: Made) -> None:
     found = []
     for checkpointing in (False, True):
