@@ -11,8 +11,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,17 @@ import tiny
 import tiny_tasks
 import torch
 import transformers
+from made import LANGUAGE, Made, flat
 from matrix import CELLS, SUPPORTED, UNSUPPORTED, Cell
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adapt import params
-from adapt.adapted import MODEL_FILE, Adapted, assemble, load_model
-from adapt.backbones import Loader
+from adapt.adapted import MODEL_FILE, load_model
 from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.run import Fitted, fit, run
-from adapt.spec import AdaptError, Run, Unsupported
+from adapt.run import Fitted, run
+from adapt.spec import AdaptError, Unsupported
 from adapt.strategies import disabled
 from adapt.tasks import KINDS
 from adapt.training.loop import predict
@@ -41,162 +40,12 @@ from adapt.training.loop import predict
 FROZEN = [cell for cell in SUPPORTED if cell.strategy != "full"]
 ON_PEFT = [cell for cell in SUPPORTED if cell.strategy in ("lora", "qlora")]
 MERGEABLE = ("full", "head", "lora", "qlora")
-HEADS = {
-    "sequence_classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "question_answering": "AutoModelForQuestionAnswering",
-    "seq2seq": "AutoModelForSeq2SeqLM",
-    "causal_lm": "AutoModelForCausalLM",
-}
-LANGUAGE = ("seq2seq", "causal_lm")
-"""Kinds whose output layer is pretrained: nothing is fresh."""
 
 
 def named(cells: list[Cell]) -> Any:
     """Parametrised over cells; all tests of a cell are done by one process, which trains it once."""
     marked = [pytest.param(cell, id=str(cell), marks=pytest.mark.xdist_group(str(cell[1:]))) for cell in cells]
     return pytest.mark.parametrize("cell", marked)
-
-
-def flat(outputs: Any) -> torch.Tensor:
-    """All numbers of a kind's outputs, one after the other."""
-
-    def numbers(value: Any) -> Iterator[torch.Tensor]:
-        if isinstance(value, torch.Tensor):
-            yield value.detach().float().flatten()
-        elif isinstance(value, (bool, int, float)):
-            yield torch.tensor([float(value)])
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield from numbers([getattr(value, f.name) for f in dataclasses.fields(value)])
-        elif isinstance(value, dict):
-            yield from numbers(list(value.values()))
-        elif isinstance(value, (list, tuple)):
-            for part in value:
-                yield from numbers(part)
-
-    return torch.cat(list(numbers(outputs)))
-
-
-class Made:
-    """What the tests need of one cell; each part is computed once, when it is first asked for."""
-
-    def __init__(self, cell: Cell, folder: Path, data: Any, out: Path) -> None:
-        self.cell, self.folder, self.data, self.out = cell, folder, data, out
-        self.strategy, self.architecture, self.task, self.pooling = cell
-
-    def run_of(self, seed: int = 0, **choices: Any) -> Run:
-        budget = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "max_length": 48, **choices}
-        return assemble(
-            self.folder, self.data, tiny.STRATEGIES[self.strategy], seed=seed, pooling=self.pooling, **budget
-        )[0]
-
-    @cached_property
-    def run(self) -> Run:
-        return self.run_of()
-
-    def loader(self, run: Run | None = None) -> Loader:
-        run = run or self.run
-        backbone = assemble(self.folder, self.data, run.strategy, device="cpu")[2]
-        return Loader(backbone, run.task, run.budget, run.seed)
-
-    def build(self, run: Run | None = None) -> nn.Module:
-        run = run or self.run
-        torch.manual_seed(run.seed)
-        return run.strategy.build(self.loader(run), run.task)
-
-    def base(self) -> nn.Module:
-        """The model as it is without the strategy."""
-        quantised = {"quantization_config": self.run.strategy._quantization()} if self.strategy == "qlora" else {}
-        return self.loader()(frozen=self.strategy != "full", output_layer=self.strategy == "head", **quantised)
-
-    def fit(self, **choices: Any) -> Adapted:
-        run = self.run_of(**choices)
-        loader = self.loader(run)
-        result, fitted = fit(run, self.data, loader.backbone)
-        return Adapted(fitted, run, loader.backbone, result)
-
-    @cached_property
-    def fitted(self) -> Adapted:
-        return self.fit()
-
-    @cached_property
-    def saved(self) -> Path:
-        return self.fitted.save(self.out)
-
-    @cached_property
-    def kind(self) -> Any:
-        kind = KINDS[self.run.task.kind](self.run.task, self.loader().tokenizer())
-        kind.fit(kind.encode(self.data.splits["train"], split="train"))
-        return kind
-
-    @cached_property
-    def train_batch(self) -> dict[str, torch.Tensor]:
-        return self.kind.collate(self.kind.encode(self.data.splits["train"], split="train"))
-
-    def outputs(self, model: nn.Module, batch: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
-        """The kind's outputs for a labelled batch, without generation."""
-        with torch.no_grad():
-            return flat(self.kind.outputs(model.eval(), self.train_batch if batch is None else batch, final=False))
-
-    @cached_property
-    def auto(self) -> Any:
-        return getattr(transformers, HEADS[self.cell.kind])
-
-    @cached_property
-    def config(self) -> Any:
-        config = transformers.AutoConfig.from_pretrained(self.folder)
-        if self.cell.kind in ("sequence_classification", "token_classification"):
-            config.num_labels = max(len(self.run.task.labels), 1)
-        if config.pad_token_id is None:
-            config.pad_token_id = self.loader().tokenizer().pad_token_id
-        return config
-
-    @cached_property
-    def plain(self) -> Any:
-        """What transformers makes of the configuration, without weights."""
-        with torch.device("meta"):
-            if self.pooling == "mean":
-                return transformers.AutoModel.from_config(self.config, **self.without_pooler)
-            return self.auto.from_config(self.config)
-
-    @property
-    def without_pooler(self) -> dict[str, bool]:
-        return {"add_pooling_layer": False} if self.architecture == "bert" else {}
-
-    @property
-    def tied(self) -> bool:
-        """Whether the output layer is the input embeddings."""
-        return bool(self.config.tie_word_embeddings)
-
-    @cached_property
-    def whole(self) -> int:
-        """Parameters of the model without the strategy, shared ones once."""
-        pooled = closed_forms.dense(tiny.HIDDEN, len(self.run.task.labels)) if self.pooling == "mean" else 0
-        own = dict(self.plain.named_parameters())
-        if self.cell.kind in LANGUAGE and self.tied:  # not yet tied on meta
-            own = {n: p for n, p in own.items() if n not in (self.plain.all_tied_weights_keys or {})}
-        return sum(p.numel() for p in own.values()) + pooled
-
-    @cached_property
-    def head(self) -> int:
-        """Parameters that are trained whatever the strategy; of a language model, its output layer under head only."""
-        if self.cell.kind in LANGUAGE:
-            return len(tiny.VOCABULARY) * tiny.HIDDEN if self.strategy == "head" else 0
-        if self.pooling == "mean":
-            return closed_forms.dense(tiny.HIDDEN, len(self.run.task.labels))
-        return sum(p.numel() for n, p in self.plain.named_parameters() if n in self.fresh)
-
-    @cached_property
-    def fresh(self) -> set[str]:
-        """Names of the parameters that the checkpoint lacks, found from the files alone."""
-        if self.pooling == "mean":
-            return {"classifier.weight", "classifier.bias"}
-        with safe_open(self.folder / "model.safetensors", "pt") as file:
-            held = set(file.keys())
-        prefix = self.plain.base_model_prefix + "."
-        held |= {name.removeprefix(prefix) for name in held}
-        names = {n for n, _ in self.plain.named_parameters()} - set(self.plain.all_tied_weights_keys or {})
-        return {n for n in names if n not in held and n.removeprefix(prefix) not in held}
 
 
 @pytest.fixture(scope="session")
