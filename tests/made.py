@@ -169,6 +169,7 @@ class Made:
         with safe_open(self.folder / "model.safetensors", "pt") as file:
             held = set(file.keys())
         prefix = self.plain.base_model_prefix + "."
-        held |= {name.removeprefix(prefix) for name in held}
+        # Llama's question answering calls "transformer" what checkpoints call "model"
+        held |= {name.removeprefix(prefix) for name in held} | {name.removeprefix("model.") for name in held}
         names = {n for n, _ in self.plain.named_parameters()} - set(self.plain.all_tied_weights_keys or {})
         return {n for n in names if n not in held and n.removeprefix(prefix) not in held}
