@@ -184,11 +184,11 @@ def outputs_of(model, rows):
     return predict(model.fitted.model, model.fitted.kind, examples, model.run.budget)
 '''
 FRESH_PROCESS = """
-import json, sys
+import json, pathlib, sys
 import torch
 torch.set_num_threads(1)
 from adapt.adapted import load_model
-for folder, rows in json.load(open(sys.argv[1])):
+for folder, rows in json.loads(pathlib.Path(sys.argv[1]).read_text()):
     model = load_model(folder, device="cpu")
     torch.save((model.predict(rows), outputs_of(model, rows)), folder + "/fresh.pt")
 """
