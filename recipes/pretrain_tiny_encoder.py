@@ -66,8 +66,10 @@ def main() -> None:
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     history = []
     for length, settings in ((SHORT, SHORT_ROWS), (LONG, LONG_ROWS)):
-        checkpoint = f"{options.checkpoint}-{length}.pt"
-        history = mlm.pretrain(model, tokenizer, rows[length], held_out[length], settings, checkpoint, report)
+        checkpoint = f"{options.checkpoint}-{length}.safetensors"
+        history = mlm.pretrain(
+            model, mlm.MaskedLM(tokenizer), rows[length], held_out[length], settings, checkpoint, report
+        )
     facts = {"short_rows": vars(SHORT_ROWS), "long_rows": vars(LONG_ROWS), "held_out": history[-1]}
     mlm.export(model, tokenizer, options.out, **facts)
 

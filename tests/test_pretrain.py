@@ -1,4 +1,4 @@
-"""Masked-language-model pretraining: the corpus, the masking, the objective and the loop."""
+"""Pretraining: the corpus, the masking, the start from counts and the loop, on a masked language model."""
 
 import gzip
 import random
@@ -14,6 +14,8 @@ from transformers import (
 )
 
 from adapt.pretrain import (
+    CausalLM,
+    MaskedLM,
     Pretraining,
     evaluate,
     export,
@@ -229,9 +231,9 @@ def test_warm_start_puts_words_of_like_contexts_together(tokenizer, rows):
 
 def test_warm_start_knows_the_frequencies(tokenizer, rows):
     model = tiny(tokenizer)
-    before = evaluate(model, tokenizer, rows)["loss"]
+    before = evaluate(model, MaskedLM(tokenizer), rows)["loss"]
     warm_start(model, rows)
-    assert evaluate(model, tokenizer, rows)["loss"] < before - 0.3
+    assert evaluate(model, MaskedLM(tokenizer), rows)["loss"] < before - 0.3
 
 
 def test_warm_start_needs_a_vocabulary_as_large_as_the_width(tokenizer, rows):
@@ -264,13 +266,13 @@ def test_schedule_rises_then_falls_to_zero():
 def test_loss_falls_well_below_what_frequencies_give(tokenizer, rows, precision):
     model = tiny(tokenizer)
     warm_start(model, rows[:-20])
-    before = evaluate(model, tokenizer, rows[-20:])
+    before = evaluate(model, MaskedLM(tokenizer), rows[-20:])
     settings = Pretraining(steps=200, batch_size=16, learning_rate=5e-3, precision=precision, checkpoint_every=80)
     lines: list[str] = []
-    history = pretrain(model, tokenizer, rows[:-20], rows[-20:], settings, report=lines.append)
+    history = pretrain(model, MaskedLM(tokenizer), rows[:-20], rows[-20:], settings, report=lines.append)
     assert [entry["step"] for entry in history] == [80, 160, 200]
     assert lines[-1].startswith("step 200/200")
-    assert history[-1]["loss"] == pytest.approx(evaluate(model, tokenizer, rows[-20:])["loss"])
+    assert history[-1]["loss"] == pytest.approx(evaluate(model, MaskedLM(tokenizer), rows[-20:])["loss"])
     frequency = torch.bincount(rows[:-20, 1:-1].flatten()) / rows[:-20, 1:-1].numel()
     unigram = -(frequency * frequency.clamp(min=1e-9).log()).sum().item()  # loss of the best guess without context
     assert history[-1]["loss"] < unigram - 0.5
@@ -281,20 +283,22 @@ def test_loss_falls_well_below_what_frequencies_give(tokenizer, rows, precision)
 
 def test_resumed_training_ends_with_the_same_bits(tokenizer, rows, tmp_path):
     whole = tiny(tokenizer, dropout=0.1)
-    history = pretrain(whole, tokenizer, rows, rows[:8], SETTINGS, report=quiet)
+    history = pretrain(whole, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, report=quiet)
 
     def stop_at_80(line: str) -> None:
         if line.startswith("step 120"):
             raise KeyboardInterrupt
 
-    file = tmp_path / "state.pt"
+    file = tmp_path / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        pretrain(tiny(tokenizer, dropout=0.1), tokenizer, rows, rows[:8], SETTINGS, file, stop_at_80)
+        pretrain(tiny(tokenizer, dropout=0.1), MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, stop_at_80)
     resumed = tiny(tokenizer, dropout=0.1, seed=7)
-    assert pretrain(resumed, tokenizer, rows, rows[:8], SETTINGS, file, quiet) == history
+    assert pretrain(resumed, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
-    assert pretrain(resumed, tokenizer, rows, rows[:8], SETTINGS, file, quiet) == history  # nothing left to do
+    assert (
+        pretrain(resumed, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history
+    )  # nothing left to do
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -302,7 +306,7 @@ def test_another_seed_gives_other_weights(tokenizer, rows):
     short = {**vars(SETTINGS), "steps": 3}
     models = [tiny(tokenizer) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
-        pretrain(model, tokenizer, rows, rows[:8], Pretraining(**{**short, "seed": seed}), report=quiet)
+        pretrain(model, MaskedLM(tokenizer), rows, rows[:8], Pretraining(**{**short, "seed": seed}), report=quiet)
     first, same, other = (model.bert.embeddings.word_embeddings.weight for model in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -310,15 +314,28 @@ def test_another_seed_gives_other_weights(tokenizer, rows):
 
 def test_loop_errors(tokenizer, rows, tmp_path):
     with pytest.raises(DataError, match="do not fill a batch of 16"):
-        pretrain(tiny(tokenizer), tokenizer, rows[:5], rows, SETTINGS)
-    file = tmp_path / "state.pt"
-    pretrain(tiny(tokenizer), tokenizer, rows, rows[:8], Pretraining(**{**vars(SETTINGS), "steps": 1}), file, quiet)
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows[:5], rows, SETTINGS)
+    file = tmp_path / "state.safetensors"
+    pretrain(
+        tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], Pretraining(**{**vars(SETTINGS), "steps": 1}), file, quiet
+    )
     with pytest.raises(OptionError, match="written with other settings"):
-        pretrain(tiny(tokenizer), tokenizer, rows, rows[:8], SETTINGS, file, quiet)
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet)
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 1})
+    with pytest.raises(OptionError, match="written with other settings"):
+        pretrain(tiny(tokenizer), CausalLM(), rows, rows[:8], settings, file, quiet)
+    other = tiny(tokenizer)
+    other.bert.encoder.layer[0].intermediate.dense = torch.nn.Linear(32, 65)
+    with pytest.raises(OptionError, match=r"another model \(bert.encoder.layer.0.intermediate.dense.bias differs"):
+        pretrain(other, MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    for damaged in (file.read_bytes()[:-50], b"nonsense"):
+        file.write_bytes(damaged)
+        with pytest.raises(OptionError, match=r"state\.safetensors is no checkpoint"):
+            pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
     broken = tiny(tokenizer)
     broken.bert.embeddings.LayerNorm.weight.data.fill_(float("nan"))
     with pytest.raises(Diverged, match="step 1"):
-        pretrain(broken, tokenizer, rows, rows[:8], SETTINGS, report=quiet)
+        pretrain(broken, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, report=quiet)
 
 
 def test_export_is_loaded_by_transformers(tokenizer, rows, tmp_path):

