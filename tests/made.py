@@ -49,7 +49,7 @@ def flat(outputs: Any) -> torch.Tensor:
             for part in value:
                 yield from numbers(part)
 
-    return torch.cat(list(numbers(outputs)))
+    return torch.cat([torch.empty(0), *numbers(outputs)])  # texts alone have none
 
 
 class Made:
