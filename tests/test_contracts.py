@@ -44,8 +44,8 @@ MERGEABLE = ("full", "head", "lora", "qlora")
 
 
 def named(cells: list[Cell]) -> Any:
-    """Parametrised over cells; all tests of a cell are done by one process, which trains it once."""
-    marked = [pytest.param(cell, id=str(cell), marks=pytest.mark.xdist_group(str(cell[1:]))) for cell in cells]
+    """Parametrised over cells; all tests of a strategy are done by one process, which trains each cell once."""
+    marked = [pytest.param(cell, id=str(cell), marks=pytest.mark.xdist_group(cell.strategy)) for cell in cells]
     return pytest.mark.parametrize("cell", marked)
 
 
@@ -202,7 +202,9 @@ def rows_of(made: Made) -> list[Any]:
     return [{"messages": row["messages"][:-1]} if "messages" in row else row for row in rows]
 
 
-@pytest.mark.parametrize("strategy", matrix.STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(s, marks=pytest.mark.xdist_group(s), id=s) for s in matrix.STRATEGIES]
+)
 def test_5_a_saved_model_gives_the_same_bits_in_a_fresh_process(
     cells: Callable[[Cell], Made], strategy: str, tmp_path: Path
 ) -> None:
