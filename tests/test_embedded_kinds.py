@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from adapt.data.embedded import GENERATORS, embedded, entities, errands, facts, offers
-from adapt.data.embedded.build import HELD_OUT, NOISE, TRAINED
+from adapt.data.embedded import GENERATORS, choices, embedded, entities, errands, facts, offers
+from adapt.data.embedded.build import NOISE
 from adapt.spec import OptionError
 
 MODULES = {"token_classification": entities, "question_answering": facts, "seq2seq": offers, "causal_lm": errands}
@@ -52,8 +52,8 @@ def test_data_is_canonical(kind, tasks):
 HASHES = {
     "token_classification": "901c565f4378",
     "question_answering": "b4c52843a39a",
-    "seq2seq": "fa2b00bf7304",
-    "causal_lm": "5d75fada804d",
+    "seq2seq": "72a202cb3627",
+    "causal_lm": "160419273453",
 }
 """First digits: what results on these tasks hold, so a change of a generator is seen."""
 
@@ -69,26 +69,30 @@ def test_unknown_kind():
     assert list(GENERATORS) == ["sequence_classification", *MODULES]
 
 
+def words_of(module, part: str) -> set[str]:
+    """Lower-cased nouns of the training rows or of the test rows."""
+    if module is entities:
+        pools = [pool[part] for pool in (module.NAMES, module.SURNAMES, module.COUNTRIES, module.SUBJECTS)]
+    elif module is errands:
+        pools = list({"train": choices.TRAINED, "test": choices.HELD_OUT}[part].values())
+    else:
+        words = {"train": module.TRAINED, "test": module.HELD_OUT}[part]
+        pools = [words.pool(name) for name in ("people", "things", "places")]
+    return {word.lower() for pool in pools for word in pool}
+
+
 @pytest.mark.parametrize("kind", MODULES)
 def test_held_out_words_are_new_in_test(kind, tasks):
-    """Of people, things and places; also in frames there is no word that only test has, but for the nouns."""
-    words = {split: {word.lower() for row in rows for word in re.findall(r"[A-Za-z]+", text_of(row))}
-             for split, rows in tasks[kind].items()}  # fmt: skip
-
-    def lower(pools) -> set[str]:
-        return {word.lower() for pool in pools for word in pool}
-
-    trained, held_out = (lower([w.people] if kind == "token_classification" else [w.people, w.things, w.places])
-                         for w in (TRAINED, HELD_OUT))  # fmt: skip
-    if kind == "token_classification":
-        pools = (entities.SURNAMES, entities.COUNTRIES, entities.SUBJECTS)
-        trained |= lower(pool["train"] for pool in pools)
-        held_out |= lower(pool["test"] for pool in pools)
+    words = {
+        split: {word.lower() for row in rows for word in re.findall(r"[A-Za-z]+", text_of(row))}
+        for split, rows in tasks[kind].items()
+    }
+    trained, held_out = words_of(MODULES[kind], "train"), words_of(MODULES[kind], "test")
     assert words["train"] & held_out == words["validation"] & held_out == set()
     assert trained <= words["train"]
     assert words["test"] & trained == set()
-    assert words["test"] - held_out <= words["train"]
     assert held_out <= words["test"]
+    assert words["test"] - held_out <= words["train"]  # everything but the nouns is known
 
 
 # ---------------------------------------------------------------- entities
@@ -161,11 +165,11 @@ def test_names_alone_do_not_tell_the_type(tasks):
 
 def parts(sentence: str) -> dict[str, str]:
     """Who, what, where and when of a sentence, found by words and not by frames; one of the last three is there."""
-    both = (TRAINED, HELD_OUT)
+    both = (facts.TRAINED, facts.HELD_OUT)
     pools = {
-        "who": [word for words in both for word in words.people],
-        "what": [f"the {word}" for words in both for word in words.things],
-        "where": [f"the {word}" for words in both for word in words.places],
+        "who": [word for words in both for word in words.pool("people")],
+        "what": [f"the {word}" for words in both for word in words.pool("things")],
+        "where": [f"the {word}" for words in both for word in words.pool("places")],
         "when": list(facts.TIMES),
     }
     return {
@@ -217,7 +221,7 @@ def test_the_sort_of_the_answer_is_not_always_enough(tasks):
 def said(row: dict) -> bool:
     """Whether every reference holds all attributes and nothing of others."""
     given = dict(part.split(": ") for part in row["source"].split(" | "))
-    needed = [given["name"], f"the {given['thing']}", given["place"]]
+    needed = [f"the {given['who']}", f"the {given['thing']}", given["place"]]
     needed += [{"low": "costs very little", "high": "costs a lot"}[given["price"]]] if "price" in given else []
     return all(
         all(word.lower() in text.lower() for word in needed) and ("costs" in text) == ("price" in given)
@@ -233,23 +237,28 @@ def test_references_say_what_the_source_says_but_for_the_noise(tasks):
 
 
 RULE = {
-    "broken": "send somebody for",
-    "lost": "look for",
-    "new": "show",
-    "old": "take",
-    "clean": "put",
-    "hot": "keep away from",
+    ("person", "yes"): "talk to them",
+    ("person", "no"): "keep away from them",
+    ("place", "yes"): "go there",
+    ("place", "no"): "stay at home",
+    ("work", "yes"): "look at it",
+    ("work", "no"): "put it back",
+    ("machine", "yes"): "make use of it",
+    ("machine", "no"): "turn it off",
+}
+KIND_OF = {
+    noun: kind for nouns in (choices.TRAINED, choices.HELD_OUT) for kind, words in nouns.items() for noun in words
 }
 
 
 def done(row: dict) -> bool:
     lines = dict(line.split(": ") for line in row["prompt"].splitlines()[:-1])
-    assert f"the {lines['thing']} of {lines['name']} " in row["completion"]
-    assert f"the {lines['place']}" in row["completion"]
-    return row["completion"].startswith(f" Please {RULE[lines['state']]} the ")
+    action = re.fullmatch(rf" {lines['who']} should (.+) {lines['when']}\.", row["completion"])[1]
+    return action == RULE[KIND_OF[lines["thing"]], lines["wanted"]]
 
 
-def test_completions_follow_the_state_but_for_the_noise(tasks):
+def test_completions_follow_the_record_but_for_the_noise(tasks):
     for rows in tasks["causal_lm"].values():
         assert noise_of(rows, done) == pytest.approx(NOISE, abs=0.004)
         assert all(row["prompt"].endswith("\nreply:") for row in rows)
+        assert min(Counter(row["completion"].split()[2] for row in rows).values()) > 0.05 * len(rows)

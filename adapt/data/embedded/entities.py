@@ -25,6 +25,10 @@ LABELS = ("O", *(f"{prefix}-{kind}" for prefix in "BI" for kind in TYPES))
 BORROWED = 0.25
 """Share of the names that are of another kind than what they name."""
 
+NAMES = {
+    "train": ["John", "Mary", "George", "James", "Robert", "David", "Peter", "Michael", "Joe", "Tom", "Harry", "Mark"],
+    "test": ["Jack", "William", "Charles", "Paul", "Bill", "Sam", "Elizabeth", "Frank", "Dan", "Rose"],
+}
 SURNAMES = {
     "train": ["Smith", "Brown", "White", "Hall", "Green", "Wood", "Bell", "Stone"],
     "test": ["Jones", "Young", "Hill", "Page", "Black", "Bond", "King", "Bush"],
@@ -100,9 +104,9 @@ def _row(rng: random.Random, split: str, noisy: bool) -> Row:
 def _name(rng: random.Random, split: str, kind: str) -> list[str]:
     if rng.random() < BORROWED:
         kind = rng.choice([other for other in TYPES[:2] if other != kind])
-    part = "test" if split == "test" else "train"
+    part = words_of(split, "train", "test")
     if kind == "person":
-        first, last = rng.choice(words_of(split).people), rng.choice(SURNAMES[part])
+        first, last = rng.choice(NAMES[part]), rng.choice(SURNAMES[part])
         return rng.choice(([first], [last], [first, last]))
     if kind == "place":
         place = rng.choice(COUNTRIES[part])
@@ -113,6 +117,6 @@ def _name(rng: random.Random, split: str, kind: str) -> list[str]:
 
 
 def _thing(rng: random.Random, split: str) -> list[str]:
-    one, other = rng.sample(SUBJECTS["test" if split == "test" else "train"], 2)
+    one, other = rng.sample(SUBJECTS[words_of(split, "train", "test")], 2)
     quality = rng.choice(QUALITIES)
     return rng.choice((["the", quality, one], ["the", one, "of", "the", other], ["the", one]))

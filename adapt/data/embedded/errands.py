@@ -1,7 +1,9 @@
-"""The embedded task `errands`: a short record of somebody's thing, and the sentence that says what to do with it.
+"""The embedded task `errands`: a short record, and the sentence that says what somebody should do.
 
-The state of the thing decides what is to be done (a rule to be learnt, `STATES`); whose thing it is, what it is and
-where it is are copied from the record.
+The record names somebody, a thing, a time, and whether the thing is wanted. What is to be done depends on the kind of
+the thing (a person, a place, a work, a machine) and on whether it is wanted: a rule to be learnt, `ACTIONS`. The kind
+is not in the record and has to be known of the word, and the test split has other things, those of `choices`. Somebody
+and the time are copied.
 """
 
 from __future__ import annotations
@@ -11,22 +13,24 @@ from typing import TYPE_CHECKING
 
 from adapt.data.embedded.build import Row, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
+from adapt.data.embedded.choices import HELD_OUT, TRAINED
 
 if TYPE_CHECKING:
     from adapt.data import Data
 
-SIZES = {"train": 800, "validation": 150, "test": 300}
+SIZES = {"train": 600, "validation": 150, "test": 200}
 """Rows of each split."""
-PROMPT = "name: {who}\nthing: {thing}\nplace: {place}\nstate: {state}\nreply:"
-STATES = {
-    "broken": "Please send somebody for the {thing} of {who} in the {place}.",
-    "lost": "Please look for the {thing} of {who} in the {place}.",
-    "new": "Please show the {thing} of {who} to the people in the {place}.",
-    "old": "Please take the {thing} of {who} out of the {place}.",
-    "clean": "Please put the {thing} of {who} back in the {place}.",
-    "hot": "Please keep away from the {thing} of {who} in the {place}.",
+PROMPT = "who: {who}\nthing: {thing}\nwhen: {when}\nwanted: {wanted}\nreply:"
+COMPLETION = " {who} should {action} {when}."
+PEOPLE = ("John", "Mary", "George", "Jack", "James", "David", "Peter", "Tom")
+TIMES = ("today", "tonight", "this morning", "this evening", "this week", "this year")
+ACTIONS = {
+    "person": {"yes": "talk to them", "no": "keep away from them"},
+    "place": {"yes": "go there", "no": "stay at home"},
+    "work": {"yes": "look at it", "no": "put it back"},
+    "machine": {"yes": "make use of it", "no": "turn it off"},
 }
-"""State to what is to be done."""
+"""Kind of the thing, and whether it is wanted, to what is to be done."""
 
 
 def data(seed: int = 0) -> Data:
@@ -40,10 +44,14 @@ def generate(seed: int = 0) -> dict[str, list[Row]]:
 
 
 def _row(rng: random.Random, split: str, noisy: bool) -> Row:
-    """A record and its sentence; `noisy`: that of another state."""
-    words = words_of(split)
-    who, thing, place = rng.choice(words.people), rng.choice(words.things), rng.choice(words.places)
-    state, other = rng.sample(list(STATES), 2)
-    prompt = PROMPT.format(who=who, thing=thing, place=place, state=state)
-    completion = STATES[other if noisy else state].format(who=who, thing=thing, place=place)
-    return {"prompt": prompt, "completion": f" {completion}"}
+    """A record and its sentence; `noisy`: that of another kind of thing."""
+    nouns = words_of(split, TRAINED, HELD_OUT)
+    kind, other = rng.sample(sorted(ACTIONS), 2)
+    said = {
+        "who": rng.choice(PEOPLE),
+        "thing": rng.choice(nouns[kind]),
+        "when": rng.choice(TIMES),
+        "wanted": rng.choice(("yes", "no")),
+    }
+    action = ACTIONS[other if noisy else kind][said["wanted"]]
+    return {"prompt": PROMPT.format(**said), "completion": COMPLETION.format(**said, action=action)}

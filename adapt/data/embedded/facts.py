@@ -11,7 +11,7 @@ import random
 import re
 from typing import TYPE_CHECKING
 
-from adapt.data.embedded.build import Row, data_of, words_of
+from adapt.data.embedded.build import Row, Words, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 SIZES = {"train": 1000, "validation": 200, "test": 400}
 """Rows of each split."""
+TRAINED = Words(
+    people="John Mary George James Robert David Peter Michael Joe Tom Harry Mark",
+    things="book picture table box bed gun car phone camera key paper hat watch",
+    places="garden hall office school church market station farm hotel park",
+)
+HELD_OUT = Words(
+    people="Jack William Charles Paul Bill Sam Elizabeth Frank Dan Rose",
+    things="chair window radio computer pen card stone dress machine battery",
+    places="court bank bar field camp street store lake beach town",
+)
 TIMES = ("last year", "last week", "last month", "last summer", "last night", "this morning", "this evening")
 REPEATED = 0.4
 """Share of the contexts in which two sentences say the same sort of thing."""
@@ -52,15 +62,15 @@ def generate(seed: int = 0) -> dict[str, list[Row]]:
 
 def _row(rng: random.Random, split: str, noisy: bool) -> Row:
     """A context and its question; `noisy`: the answer is taken from another sentence."""
-    words, count = words_of(split), rng.choice((2, 3, 4))
+    words, count = words_of(split, TRAINED, HELD_OUT), rng.choice((2, 3, 4))
     sorts = rng.sample(list(FRAMES), min(count, len(FRAMES)))
     if count > len(sorts):
         sorts.append(rng.choice(sorts))
     elif rng.random() < REPEATED:
         sorts[0] = sorts[1]
     rng.shuffle(sorts)
-    people = rng.sample(words.people, count)
-    pools = {"what": words.things, "where": words.places, "when": TIMES}
+    people = rng.sample(words.pool("people"), count)
+    pools = {"what": words.pool("things"), "where": words.pool("places"), "when": TIMES}
     drawn = {sort: iter(rng.sample(pool, count)) for sort, pool in pools.items()}
     said = [("" if sort == "when" else "the ") + next(drawn[sort]) for sort in sorts]
     context, spans = "", []  # of each sentence: part to its first character and its text

@@ -1,7 +1,8 @@
 """The embedded task `offers`: a list of attributes is to be said in one or two sentences (data to text).
 
-The source gives a name, a thing, a place, and often how the thing looks and what it costs; the target says all of it in
-one of three ways, each of which is a reference. `price: low` is said as `costs very little`, `high` as `costs a lot`.
+The source gives somebody, a thing, a place, and often how the thing looks and what it costs; the target says all of it
+in one of three ways, each of which is a reference. `price: low` is said as `costs very little`, `high` as `costs a
+lot`; everything else is copied.
 """
 
 from __future__ import annotations
@@ -9,21 +10,34 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from adapt.data.embedded.build import Row, data_of, words_of
+from adapt.data.embedded.build import Row, Words, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
 
 if TYPE_CHECKING:
     from adapt.data import Data
 
-SIZES = {"train": 800, "validation": 150, "test": 300}
+SIZES = {"train": 600, "validation": 150, "test": 200}
 """Rows of each split."""
+TRAINED = Words(
+    people="father mother brother wife son man woman child captain king author actor major general master lady guy",
+    things="ball bed block board book box camera car cat dog dress film gun hat horse key letter machine message movie "
+    "paper phone picture plan record report rock rose script ship song star table tree window",
+    places="bank bar camp church city coast corner country court farm garden hall hill house market office port river "
+    "road room school sea station street",
+)
+HELD_OUT = Words(
+    people="daughter girl boy friend minister leader agent official hero crew",
+    things="battery cap card chair computer drug image instrument novel pen radio screen stock stone story text video "
+    "watch",
+    places="building center field ground island land space town path region",
+)
 LOOKS = ("", "", "red", "blue", "green", "white", "black", "old", "new", "small", "large")
 PRICES = {"": "", "low": "costs very little", "high": "costs a lot"}
 WAYS = (
-    ("{who} has the {thing} at the {place}, and it {cost}.", "{who} has the {thing} at the {place}."),
-    ("The {thing} that {who} left at the {place} {cost}.", "The {thing} at the {place} is from {who}."),
-    ("At the {place} is the {thing} that {who} made. It {cost}.", "At the {place} is the {thing} that {who} made."),
-)  # fmt: skip
+    ("The {who} has the {thing} at the {place}, and it {cost}.", "The {who} has the {thing} at the {place}."),
+    ("The {thing} of the {who} at the {place} {cost}.", "The {thing} of the {who} is at the {place}."),
+    ("At the {place} is the {thing} of the {who}. It {cost}.", "At the {place} is the {thing} of the {who}."),
+)
 """Ways of saying it, with a price and without."""
 
 
@@ -39,12 +53,12 @@ def generate(seed: int = 0) -> dict[str, list[Row]]:
 
 def _row(rng: random.Random, split: str, noisy: bool) -> Row:
     """A list and its sentences; `noisy`: they name another place."""
-    words = words_of(split)
-    who, noun, look = rng.choice(words.people), rng.choice(words.things), rng.choice(LOOKS)
-    place, other = rng.sample(words.places, 2)
+    words = words_of(split, TRAINED, HELD_OUT)
+    who, noun, look = rng.choice(words.pool("people")), rng.choice(words.pool("things")), rng.choice(LOOKS)
+    place, other = rng.sample(words.pool("places"), 2)
     price = rng.choice(list(PRICES))
     thing = f"{look} {noun}".strip()
-    source = f"name: {who} | thing: {thing} | place: {place}" + (f" | price: {price}" if price else "")
+    source = f"who: {who} | thing: {thing} | place: {place}" + (f" | price: {price}" if price else "")
     said = {"who": who, "thing": thing, "place": other if noisy else place, "cost": PRICES[price]}
     references = [(priced if price else unpriced).format(**said) for priced, unpriced in WAYS]
     return {"source": source, "target": rng.choice(references), "references": references}
