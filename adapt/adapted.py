@@ -14,7 +14,7 @@ from typing import Any
 
 from adapt import options, params
 from adapt.backbones import Backbone, Loader, resolve
-from adapt.backbones.source import EMBEDDED, MINILM
+from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import Data, load, read_inputs
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
@@ -128,7 +128,7 @@ class Adapted:
     def _reference(self) -> str:
         """Where the backbone is found from any working folder."""
         reference = self.backbone.reference
-        local = reference not in (EMBEDDED, MINILM) and Path(reference).expanduser().is_dir()
+        local = reference not in {*SHIPPED, MINILM} and Path(reference).expanduser().is_dir()
         return str(self.backbone.path.resolve()) if local else reference
 
 

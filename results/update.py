@@ -32,8 +32,8 @@ def overview(table: Table) -> str:
 
     In points of a hundred, but for metrics that are lower where they are better, which are in their own unit.
     """
-    rows = {(row.task, row.strategy): row for row in table.rows}
-    known = [name for name in {**STRATEGIES, **FLOORS} if any(row.strategy == name for row in table.rows)]
+    rows = {(row.task, _name(row)): row for row in table.rows}
+    known = [name for name in {**STRATEGIES, **FLOORS} if any(_name(row) == name for row in table.rows)]
     lines = ["| data set (metric) | " + " | ".join(known) + " | without a model |"]
     lines.append("| --- |" + " ---: |" * (len(known) + 1))
     for section in table.sections:
@@ -43,13 +43,18 @@ def overview(table: Table) -> str:
         cells.append(f"{_cell(floor, metric)} ({floor.strategy})" if floor else "")
         lines.append(f"| {section.task} ({metric.replace('_', ' ')}) | " + " | ".join(cells) + " |")
     shares = [
-        max((row.trainable_share for row in table.rows if row.strategy == name and row.trainable_share), default=None)
+        max((row.trainable_share for row in table.rows if _name(row) == name and row.trainable_share), default=None)
         for name in known
     ]
     lines.append(
         "| trainable share, at most | " + " | ".join("" if s is None else f"{100 * s:.2f} %" for s in shares) + " | |"
     )
     return "\n".join(lines)
+
+
+def _name(row: Row) -> str:
+    """The strategy without its settings."""
+    return row.strategy.partition("(")[0]
 
 
 def _cell(row: Row | None, metric: str) -> str:
@@ -117,7 +122,7 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
         return text
     seconds = sum(r["time"]["train_seconds"] or 0 for r in results if r["task"] == task)
     metric = rows[0].metric
-    scores = ", ".join(f"{row.strategy} {_mean(row, metric)}" for row in rows)
+    scores = ", ".join(f"{_name(row)} {_mean(row, metric)}" for row in rows)
     unit = "" if metric in LOWER_IS_BETTER else ", %"
     text = re.sub(
         r"Run time: .*\.\n", f"Run time: {max(1, round(seconds / 120))} minutes of training.\n", text, count=1

@@ -18,6 +18,7 @@ from adapt.adapted import assemble
 from adapt.comparison import Store, runner
 from adapt.comparison.table import COLUMNS, table_of
 from adapt.spec import OptionError
+from adapt.strategies import STRATEGIES as REGISTERED
 
 STRATEGIES = [adapt.Full(learning_rate=2e-3), adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
 CHOICES: dict[str, Any] = {"epochs": 2, "device": "cpu", "precision": "fp32", "batch_size": 16}
@@ -63,6 +64,8 @@ def test_every_run_is_done_and_tabulated(compared: Any) -> None:
     with (done.folder / "table.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert list(rows[0]) == list(COLUMNS)
+    majority = rows.pop()
+    assert (majority["strategy"], majority["trainable"], float(majority["mean"])) == ("majority", "", 0.5)
     for row in rows:
         results = [r for r in done.results if r["strategy"] == row["strategy"].split("(")[0]]
         scores = [r["scores"]["test"]["accuracy"] for r in results]
@@ -96,8 +99,8 @@ def test_done_runs_are_not_done_again(compared: Any, monkeypatch: pytest.MonkeyP
     assert {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()} == before
     fewer = adapt.compare(**{**arguments, "strategies": STRATEGIES[1:2], "seeds": [1]}, **CHOICES, out=done.folder)
     assert [(r["strategy"], r["seed"]) for r in fewer.results] == [("head", 1)]
-    assert len(fewer.table.rows) == 1
-    assert len(table_of(Store(done.folder).all()).rows) == 3
+    assert [row.strategy for row in fewer.table.rows] == ["head", "majority"]
+    assert len(table_of(Store(done.folder).all()).rows) == 4
 
 
 def test_side_by_side_gives_the_same_bits(compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +160,35 @@ def test_the_spec_of_a_comparison_is_that_of_a_fit(backbone: Callable[..., Path]
     assert (run.backbone.name, run.task.name) == (backbone("bert").name, "words")
     assert run.backbone == source.source
     assert run.task.data.sha256 == rows.sha256
+
+
+def test_data_of_another_kind_than_asked_for_are_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="kind is 'ner', but the data are for sequence_classification"):
+        adapt.compare(backbone("bert"), tiny.classification(), ["head"], kind="ner", out=tmp_path)
+    with pytest.raises(OptionError, match="kind='nir' is unknown; did you mean 'ner'"):
+        adapt.compare(kind="nir", out=tmp_path)
+
+
+def test_a_language_model_is_also_scored_without_training(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    """Six strategies and the floor under them, and the prediction that needs no model."""
+    import tiny_tasks
+
+    done = adapt.compare(
+        backbone("llama"), tiny_tasks.TASKS["completion"](), seeds=1, epochs=1, device="cpu", precision="fp32",
+        max_length=48, out=tmp_path,
+    )  # fmt: skip
+    assert [r["strategy"] for r in done.results] == [
+        "full",
+        "head",
+        "lora",
+        "bottleneck",
+        "prefix",
+        "qlora",
+        "untrained",
+    ]
+    assert {r["status"] for r in done.results} == {"ok"}
+    rows = {row.strategy: row for row in done.table.rows}
+    assert rows["untrained"].trainable == 0
+    assert rows["untrained"].train_seconds is None
+    assert rows["full"].score.mean < rows["untrained"].score.mean  # perplexity
+    assert "unigram" in rows

@@ -37,7 +37,7 @@ EMBEDDED_BUDGETS: dict[str, dict[str, Any]] = {
     "token_classification": {"epochs": 5, "max_length": 48},
     "question_answering": {"epochs": 5, "max_length": 96},
     "seq2seq": {"epochs": 5, "max_length": 64},
-    "causal_lm": {"epochs": 5, "max_length": 96},
+    "causal_lm": {"epochs": 5, "max_length": 96, "separator": ""},
 }
 """What `compare` takes for the embedded task of a kind on its shipped backbone where nothing else is given."""
 
@@ -93,7 +93,7 @@ def compare(
     if data is None:
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
-            presets, choices = EMBEDDED_SETTINGS[data.kind], {**EMBEDDED_BUDGETS[data.kind], **choices}
+            presets, choices = EMBEDDED_SETTINGS, {**EMBEDDED_BUDGETS[data.kind], **choices}
     elif not isinstance(data, Data):
         data = load(data, kind=kind)
     elif kind is not None and resolve_kind(kind) != data.kind:

@@ -29,18 +29,12 @@ STRATEGIES: dict[str, type[Strategy]] = {
 FLOORS: dict[str, type[Strategy]] = {"untrained": Untrained}
 """What is run beside them, not among `all`, to show where they start from."""
 
-EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "sequence_classification": {
-        "full": {"learning_rate": 5e-4},
-        "bottleneck": {"learning_rate": 5e-3},
-        "prefix": {"learning_rate": 3e-2},
-    },
-    "token_classification": {},
-    "question_answering": {},
-    "seq2seq": {},
-    "causal_lm": {},
+EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "full": {"learning_rate": 5e-4},
+    "bottleneck": {"learning_rate": 5e-3},
+    "prefix": {"learning_rate": 3e-2},
 }
-"""Task kind to fields that suit its shipped backbone, which is a tenth of what the defaults were found with."""
+"""Fields that suit the shipped backbones, which have a tenth of the parameters that the defaults were found with."""
 
 __all__ = [
     "EMBEDDED_SETTINGS",
