@@ -177,15 +177,7 @@ def test_a_language_model_is_also_scored_without_training(backbone: Callable[...
         backbone("llama"), tiny_tasks.TASKS["completion"](), seeds=1, epochs=1, device="cpu", precision="fp32",
         max_length=48, out=tmp_path,
     )  # fmt: skip
-    assert [r["strategy"] for r in done.results] == [
-        "full",
-        "head",
-        "lora",
-        "bottleneck",
-        "prefix",
-        "qlora",
-        "untrained",
-    ]
+    assert [r["strategy"] for r in done.results] == [*REGISTERED, "untrained"]
     assert {r["status"] for r in done.results} == {"ok"}
     rows = {row.strategy: row for row in done.table.rows}
     assert rows["untrained"].trainable == 0
