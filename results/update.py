@@ -122,7 +122,7 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
         return text
     seconds = sum(r["time"]["train_seconds"] or 0 for r in results if r["task"] == task)
     metric = rows[0].metric
-    scores = ", ".join(f"{_name(row)} {_mean(row, metric)}" for row in rows)
+    scores = ", ".join(f"{_name(row)} {_mean(row, metric)}" for row in rows if row.trainable)
     unit = "" if metric in LOWER_IS_BETTER else ", %"
     text = re.sub(
         r"Run time: .*\.\n", f"Run time: {max(1, round(seconds / 120))} minutes of training.\n", text, count=1
