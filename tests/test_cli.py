@@ -16,8 +16,11 @@ from click.testing import CliRunner
 from comparison_helpers import behave, result_of, run_of
 
 from adapt import cli
+from adapt.backbones import resolve
 from adapt.comparison import Store
+from adapt.comparison.grid import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
 from adapt.comparison.table import write_table
+from adapt.tasks import KINDS
 
 Command = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "transformers", "peft", "datasets", "pandas", "numpy", "scipy", "accelerate", "evaluate", "sklearn")
@@ -121,7 +124,10 @@ def test_every_promised_option_is_there(command: str) -> None:
 
 def test_the_defaults_are_those_promised() -> None:
     options: dict[str, Any] = {p.name or "": p for p in cli.cli.commands["compare"].params}
-    assert options["backbone"].default == "tiny-encoder"
+    assert not options["backbone"].required
+    assert EMBEDDED_BACKBONES["sequence_classification"] == "tiny-encoder"
+    assert set(EMBEDDED_BACKBONES) == set(EMBEDDED_BUDGETS) == set(KINDS)
+    assert all(resolve(name).source.name == name for name in EMBEDDED_BACKBONES.values())
     assert options["strategies"].default == "all"
     assert options["seeds"].default == 3
     assert options["device"].type.choices == ("auto", "cpu", "cuda")

@@ -218,6 +218,11 @@ def command(tmp_path: Path, backbone: Callable[..., Path]) -> list[str]:
     ]  # fmt: skip
 
 
+def heed_interrupts() -> None:
+    """A shell starts background jobs, and so perhaps these tests, with interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def stop(process: subprocess.Popen[str], number: int) -> str:
     """Send a signal, again every few seconds as a person would, until the process has ended; its standard error."""
     for _ in range(12):
@@ -238,7 +243,9 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
     assert whole.returncode == 0, whole.stderr
     for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         out = tmp_path / f"stopped by {number}"
-        process = subprocess.Popen([*command, str(out)], env=environment, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*command, str(out)], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        )
         end = time.monotonic() + 60
         offspring: list[int] = []  # the worker and a run, the third
         while (len(list(out.glob("runs/*.json"))) < 2 or len(offspring) < 2) and time.monotonic() < end:
@@ -272,6 +279,8 @@ def test_an_interrupt_that_python_drops_stops_the_comparison_nevertheless(
 ) -> None:
     """A finaliser of a progress bar may be running when the signal comes; what it raises there is lost."""
     behave(monkeypatch)
+    before = signal.getsignal(signal.SIGINT)
+    heed_interrupts()
     told: list[runner.Event] = []
 
     def on_event(event: runner.Event) -> None:
@@ -281,7 +290,10 @@ def test_an_interrupt_that_python_drops_stops_the_comparison_nevertheless(
                 signal.raise_signal(signal.SIGINT)
 
     runs = [run_of("full", seed) for seed in range(3)]
-    with pytest.raises(KeyboardInterrupt):
-        execute(runs, tmp_path, on_event=on_event)
-    assert sum(event.what == "ended" for event in told) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute(runs, tmp_path, on_event=on_event)
+        assert sum(event.what == "ended" for event in told) == 1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
