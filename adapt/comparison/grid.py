@@ -37,7 +37,7 @@ EMBEDDED_BUDGETS: dict[str, dict[str, Any]] = {
     "token_classification": {"epochs": 5, "max_length": 48},
     "question_answering": {"epochs": 5, "max_length": 96},
     "seq2seq": {"epochs": 5, "max_length": 64},
-    "causal_lm": {"epochs": 5, "max_length": 96, "separator": ""},
+    "causal_lm": {"epochs": 3, "max_length": 96, "separator": ""},
 }
 """What `compare` takes for the embedded task of a kind on its shipped backbone where nothing else is given."""
 
