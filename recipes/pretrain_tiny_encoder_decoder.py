@@ -17,8 +17,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from adapt import pretrain as lm
 
 SHORT, LONG = 64, 128
-SHORT_ROWS = lm.Pretraining(steps=3_500, batch_size=16, learning_rate=3e-3, checkpoint_every=500)
-LONG_ROWS = lm.Pretraining(steps=250, batch_size=8, learning_rate=1e-3, checkpoint_every=125)
+SHORT_ROWS = lm.Pretraining(steps=12_000, batch_size=16, learning_rate=3e-3, checkpoint_every=1_000)
+LONG_ROWS = lm.Pretraining(steps=1_000, batch_size=8, learning_rate=1e-3, checkpoint_every=250)
 LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md of the result lists the rest
 
 

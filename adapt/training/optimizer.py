@@ -13,19 +13,28 @@ from adapt.spec import Budget, OptionError
 def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; matrices decay, vectors (biases, norms) do not.
 
+    Parameters that `model.head_names` names are trained at `model.head_factor` times the learning rate, where a
+    strategy has set it.
+
     Raises:
         OptionError: Nothing is trainable, or the learning rate is not a positive finite number.
     """
     if not math.isfinite(learning_rate) or learning_rate <= 0:
         raise OptionError(f"The learning rate is {learning_rate}; give a finite number above zero, such as 1e-4.")
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
+    head, factor = getattr(model, "head_names", frozenset()), getattr(model, "head_factor", 1.0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = learning_rate * factor if name in head else learning_rate
+            decay = budget.weight_decay if parameter.dim() >= 2 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    if not groups:
         raise OptionError("Nothing is trainable: the strategy left every parameter frozen.")
-    groups = [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": budget.weight_decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+    return torch.optim.AdamW(
+        [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
+        lr=learning_rate,
+        fused=True,
+    )
 
 
 def schedule_for(optimizer: torch.optim.Optimizer, budget: Budget, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
