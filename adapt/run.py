@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from adapt import params
 from adapt.backbones import Backbone, Loader
 from adapt.data import Data, few_shot, subsample
-from adapt.memory import PeakMemory
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import AdaptError, Budget, Diverged, Result, Run, Source, Task, Unsupported
 from adapt.strategies import make
 from adapt.tasks import KINDS, Kind
+from adapt.training.peak import PeakMemory
 
 if TYPE_CHECKING:
     from torch import nn

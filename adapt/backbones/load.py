@@ -83,7 +83,10 @@ class Loader:
             for name, parameter in parameters.items():
                 parameter.requires_grad_(name in head)
         self._configure(model)
-        return model.to(self.budget.device) if quantization_config is None else model
+        return self._place(model) if quantization_config is None else model
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        return model.to(self.budget.device)
 
     def _check_device(self, quantization_config: Any) -> None:
         import torch
@@ -107,6 +110,10 @@ class Loader:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
         return "eager" if self.budget.device == "cpu" and self.task.max_length <= 256 else "sdpa"
 
+    def attention_of(self, cls: Any) -> str:
+        """The same for a class, which may have no choice."""
+        return self.attention() if cls._supports_sdpa else "eager"
+
     def tokenizer(self) -> Any:
         """The backbone's tokenizer, with a padding token: where it has none, one of its own pads.
 
@@ -123,9 +130,7 @@ class Loader:
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(self.backbone.path, local_files_only=True, trust_remote_code=False)
+        config = self._pretrained_config()
         if self.task.kind in ("sequence_classification", "token_classification"):
             labels = self.task.labels or ("value",)
             config.id2label = dict(enumerate(labels))
@@ -137,6 +142,11 @@ class Loader:
                 if getattr(config, name, None) is not None:
                     setattr(config, name, self.budget.dropout)
         return config
+
+    def _pretrained_config(self) -> Any:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.backbone.path, local_files_only=True, trust_remote_code=False)
 
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""
@@ -201,8 +211,7 @@ class Loader:
 
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, renaming
 
-        kernel = self.attention() if cls._supports_sdpa else "eager"
-        options = {**options, "attn_implementation": kernel, "ignore_mismatched_sizes": True}
+        options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
         names = renaming(cls, config)
         if names:
             options["key_mapping"] = names

@@ -47,6 +47,17 @@ class Memo(nn.Module):
         """Bytes held by the buffer."""
         return 0 if self._buffer is None else self._buffer.nbytes
 
+    keys = staticmethod(lambda batch: _keys(batch))
+    """Batch to one key a row."""
+
+    def forget(self) -> None:
+        """Encode every row anew from now on; the buffer stays, to be written again."""
+        self._rows, self._used = {}, 0
+
+    def held(self) -> list[torch.Tensor]:
+        """The buffer, where there is one."""
+        return [] if self._buffer is None else [self._buffer]
+
     @torch.no_grad()
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any) -> torch.Tensor:
         """
@@ -62,7 +73,7 @@ class Memo(nn.Module):
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         out_mask = batch.get("decoder_attention_mask", attention_mask)
-        keys = _keys(batch)
+        keys = self.keys(batch)
         missing = {key: i for i, key in enumerate(keys) if key not in self._rows}  # equal rows once
         overflow: dict[bytes, torch.Tensor] = {}
         if missing:

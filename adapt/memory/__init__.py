@@ -1,5 +1,6 @@
-"""Memory of training. A first measure: the peak of the process (CPU) or of the allocator (CUDA)."""
+"""Memory of training: measured on a step, and planned before anything is loaded."""
 
-from adapt.memory.peak import PeakMemory
+from adapt.memory.measure import Step, measure
+from adapt.memory.types import CATEGORIES, Memory
 
-__all__ = ["PeakMemory"]
+__all__ = ["CATEGORIES", "Memory", "Step", "measure"]

@@ -8,6 +8,7 @@ delegates to eager or sdpa. No position is used up, nothing enters the cache, an
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, 
 from adapt.strategies.prefix_layers import check_coverage, stacks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _NAME = "adapt_prefix_"
 _KERNELS = ("eager", "sdpa")
@@ -82,8 +83,10 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     if getattr(base.config, "use_cache", False):  # T5's would have no room where the decoder is the deeper one
         inputs["use_cache"] = False
     training = base.training
-    low = base.dtype != torch.float32  # a fresh pooler is float32 even then
-    with recording() as found, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+    meta = device.type == "meta"  # planning: there are no weights
+    low = base.dtype != torch.float32 and not meta
+    autocast = torch.autocast("cpu" if meta else device.type, torch.bfloat16, enabled=low)
+    with recording() as found, torch.no_grad(), _without_pooler(base), autocast:
         base.eval()(**inputs)
     base.train(training)
 
@@ -91,6 +94,19 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
         return rows.transpose(0, 1).flatten(1, 2)[:, :tokens]
 
     return {module: (flat(keys), flat(values)) for module, (keys, values) in found.items()}
+
+
+@contextmanager
+def _without_pooler(base: Any) -> Iterator[None]:
+    """A pooler has no attention, and a fresh one is float32 where the rest is not."""
+    pooler = base._modules.get("pooler")
+    if pooler is not None:
+        base.pooler = None
+    try:
+        yield
+    finally:
+        if pooler is not None:
+            base.pooler = pooler
 
 
 def _prefixed(kernel: str) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from adapt.tasks.tokens import (
     check_at_least,
     check_metric,
     check_padding,
+    distinct_rows,
     mean_loss,
     of_split,
     pad,
@@ -143,6 +144,10 @@ class CausalLM:
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Nothing."""
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up rows of `length` tokens, all to be learnt, for planning."""
+        return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` and `labels`, padded on the right, and for texts to be written `prompt_ids`

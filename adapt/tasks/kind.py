@@ -54,6 +54,9 @@ class Kind(Protocol):
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave."""
 
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up encoded rows of `length` tokens each, labelled, for planning: no tokenizer is asked."""
+
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Pad to the longest row: the model's inputs, each (batch, length), and `labels`."""
 

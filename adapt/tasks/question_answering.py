@@ -19,6 +19,7 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
+    distinct_rows,
     model_inputs,
     of_split,
     pad,
@@ -204,6 +205,13 @@ class QuestionAnswering:
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set whether no answer may be predicted."""
         self._unanswerable = bool(state["unanswerable"])
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up windows of `length` tokens, for planning."""
+        return [
+            {"input_ids": row, "null": 0, "first": 0, "offsets": [(0, 0)] * length, "target": (0, 0)}
+            for row in distinct_rows(rows, length)
+        ]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Windows padded on the right: token fields and `choices` (the null position and the context's tokens), each

@@ -16,6 +16,7 @@ from adapt.tasks.tokens import (
     check_at_least,
     check_metric,
     check_padding,
+    distinct_rows,
     mean_loss,
     of_split,
     pad,
@@ -128,6 +129,10 @@ class Seq2Seq:
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Nothing."""
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up rows of `length` tokens of source and of target, for planning."""
+        return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Padded on the right: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target

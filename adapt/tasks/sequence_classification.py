@@ -14,6 +14,7 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
+    distinct_rows,
     model_inputs,
     token_tensors,
 )
@@ -103,6 +104,15 @@ class SequenceClassification:
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set mean and standard deviation of the target."""
         self._mean, self._std = float(state["mean"]), float(state["std"])
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up rows of `length` tokens, for planning."""
+        label: Any = 0
+        if self.task.problem == "multi_label":
+            label = [0.0] * len(self.task.labels)
+        elif self.task.problem == "regression":
+            label = 0.0
+        return [{"input_ids": row, "label": label} for row in distinct_rows(rows, length)]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Rows padded on the tokenizer's side to the longest: (batch, length) each; `labels` (batch, ...)."""

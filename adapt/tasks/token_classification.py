@@ -21,6 +21,7 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
+    distinct_rows,
     lead,
     mean_loss,
     model_inputs,
@@ -174,6 +175,13 @@ class TokenClassification:
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set the most frequent tag."""
         self._common = int(state["common"])
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up windows of `length` tokens, each of them a word, for planning."""
+        return [
+            {"input_ids": row, "positions": list(range(length)), "tags": [0] * length}
+            for row in distinct_rows(rows, length)
+        ]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Windows padded on the right: token fields, `read` (whether a token is a word's first) and `labels` (the

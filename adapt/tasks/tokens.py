@@ -62,6 +62,11 @@ def check_fast(tokenizer: Any, what: str) -> None:
         )
 
 
+def distinct_rows(rows: int, length: int) -> list[list[int]]:
+    """Rows of the token ids 0 and 1, no two the same where their length allows: their numbers in binary."""
+    return [[row >> i & 1 for i in range(length)] for row in range(rows)]
+
+
 def row_name(row: int, split: str | None) -> str:
     """What an error calls a row, counted from 1."""
     return f"Row {row + 1}" if split is None else f"Row {row + 1} of the {split} split"

@@ -13,11 +13,11 @@ from torch import nn
 
 from adapt import params
 from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.memory import PeakMemory
 from adapt.spec import Budget, Diverged
 from adapt.tasks import Example, Kind
 from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.optimizer import optimizer_for, schedule_for
+from adapt.training.peak import PeakMemory
 
 Batch = Mapping[str, torch.Tensor]
 

@@ -1,0 +1,186 @@
+"""A model without weights: built from its configuration on torch's `meta` device, then given fake tensors.
+
+A fake tensor has a shape, a type and a storage of known size, and nothing in it; operations on fake tensors give fake
+tensors. The strategies build on this loader as they do on the one that reads weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adapt.backbones.load import Loader
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What task kinds ask of a tokenizer when no text is read."""
+
+    pad_token_id: int
+    eos_token_id: int
+    pad_token_type_id: int = 0
+    sep_token_id: int | None = None
+    padding_side: str = "right"
+    is_fast: bool = True
+
+
+@dataclass(frozen=True)
+class Blueprint(Loader):
+    """Loads a model as `Loader` does, but for its weights: from a configuration alone, on the `meta` device."""
+
+    model_config: Any = None
+    """The backbone's configuration (transformers)."""
+    lacks_pooler: bool = False
+    """Whether the backbone's weights have no pooler, so that one is newly made and trained with the head."""
+
+    def _pretrained_config(self) -> Any:
+        return copy.deepcopy(self.model_config)
+
+    def tokenizer(self) -> Any:
+        """A stand-in."""
+        padding = getattr(self.model_config, "pad_token_id", None)
+        end = getattr(self.model_config, "eos_token_id", None)
+        end = end[0] if isinstance(end, list) else end
+        return Tokenizer(0 if padding is None else padding, 1 if end is None else end)
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
+        from adapt.backbones.classes import LANGUAGE_MODELS, head_names
+
+        config._attn_implementation = self.attention_of(cls)
+        extra = {} if options.get("add_pooling_layer", True) else {"add_pooling_layer": False}
+        quantization = options.get("quantization_config")
+        config.dtype, before = options["dtype"], torch.get_default_dtype()
+        torch.set_default_dtype(options["dtype"])
+        try:
+            with torch.device("meta"):
+                model = cls(config, **extra)
+                if quantization is not None:
+                    _quantise(model, quantization)
+        finally:
+            torch.set_default_dtype(before)
+        model.eval()
+        model.tie_weights()
+        fresh = set() if self.task.kind in LANGUAGE_MODELS else head_names(model)
+        if self.lacks_pooler:
+            fresh |= {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
+        return model, fresh
+
+
+def _quantise(model: Any, config: Any) -> None:
+    """Put bitsandbytes' layers where transformers does when it loads."""
+    from transformers.integrations import replace_with_bnb_linear
+
+    kept = [*(config.llm_int8_skip_modules or []), *(model._keep_in_fp32_modules or [])]
+    replace_with_bnb_linear(model, modules_to_not_convert=kept, quantization_config=config, pre_quantized=False)
+    model.is_loaded_in_8bit, model.is_loaded_in_4bit = config.load_in_8bit, config.load_in_4bit
+    model.is_quantized = True
+
+
+def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Give a model on the `meta` device fake tensors on the CPU, in place; what is shared stays shared."""
+    made: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor, module: nn.Module) -> torch.Tensor:
+        if id(tensor) not in made:
+            quantised = type(tensor).__name__ in ("Int8Params", "Params4bit")
+            made[id(tensor)] = _quantised(tensor, module) if quantised else _plain(tensor)
+        return made[id(tensor)]
+
+    with mode:
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        tensors[name] = fake(tensor, module)  # type: ignore[assignment]
+            for name, value in list(vars(module).items()):  # kept beside the buffers, as rotary frequencies are
+                if isinstance(value, torch.Tensor):
+                    object.__setattr__(module, name, fake(value, module))
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _quantised(weight: Any, module: Any) -> torch.Tensor:
+    """A parameter of the stored size, with what bitsandbytes' forward passes read from it."""
+    outputs, inputs = module.out_features, module.in_features
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="cpu")
+
+    if type(weight).__name__ == "Int8Params":
+        made: Any = nn.Parameter(empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
+        made.CB, made.SCB, made.has_fp16_weights = made.data, empty(outputs), False
+        module.state.threshold = 0.0  # which rows hold outliers is in the data: none are assumed
+        return made  # type: ignore[no-any-return]
+    from bitsandbytes.functional import QuantState
+
+    made = nn.Parameter(empty((outputs * inputs + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
+    blocks = -(-outputs * inputs // weight.blocksize)
+    shared = {
+        "code": empty(16), "blocksize": weight.blocksize, "quant_type": weight.quant_type,
+        "shape": torch.Size((outputs, inputs)), "dtype": module.compute_dtype or torch.float32,
+    }  # fmt: skip
+    if weight.compress_statistics:
+        second = QuantState(absmax=empty(-(-blocks // 256)), code=empty(256), blocksize=256, dtype=torch.float32)
+        absmax = empty(blocks, dtype=torch.uint8)
+        made.quant_state = QuantState(absmax=absmax, offset=empty(), state2=second, **shared)
+    else:
+        made.quant_state = QuantState(absmax=empty(blocks), **shared)
+    made.bnb_quantized, module.quant_state = True, made.quant_state
+    return made  # type: ignore[no-any-return]
+
+
+class _NoPadding(TorchDispatchMode):
+    """Answers what a model asks of its inputs, where there is nothing in them: that no token is padding."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        aten = torch.ops.aten
+        if func is aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+            return True
+        if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+            args = (args[0], _all_of(args[1]), *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+def _all_of(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """Masks among indices, which are true throughout, as the positions that they choose."""
+    found: list[torch.Tensor | None] = []
+    for index in indices:
+        if index is not None and index.dtype == torch.bool:
+            found += [torch.empty(index.numel(), dtype=torch.long, device=index.device) for _ in range(index.dim())]
+        else:
+            found.append(index)
+    return found
+
+
+@contextmanager
+def without_padding() -> Iterator[None]:
+    """Have models of fake or `meta` tensors do without masks where real ones do: where all rows are equally long.
+
+    transformers makes a mask of every input that it cannot look at, because it believes that it is being traced for
+    all inputs to come.
+    """
+    from transformers import masking_utils
+
+    asked = masking_utils.is_tracing
+    masking_utils.is_tracing = lambda tensor=None: False
+    try:
+        with _NoPadding():
+            yield
+    finally:
+        masking_utils.is_tracing = asked

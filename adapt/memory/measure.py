@@ -1,0 +1,96 @@
+"""Measures a training step."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt.backbones.memo import Memo
+from adapt.memory.tracker import Tracker
+from adapt.memory.types import Memory
+from adapt.tasks import Kind
+from adapt.training.step import Batch, backpropagate, update
+
+CUDA_BLOCK = 512
+"""Bytes that torch's CUDA allocator rounds sizes up to."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step that can be done again and again: what `measure` runs."""
+
+    model: nn.Module
+    kind: Kind
+    optimizer: torch.optim.Optimizer
+    accelerator: Any
+    batches: Sequence[Batch]
+    """One for each forward pass, on the model's device."""
+    clip: float = 1.0
+
+    def __call__(self) -> None:
+        """Gradients, clipping, update."""
+        backpropagate(self.model, self.kind, self.accelerator, self.batches, self.clip)
+        update(self.optimizer)
+
+
+def measure(step: Step, *, block: int | None = None) -> Memory:
+    """The peak of a training step once the optimizer has its state, by category, in bytes.
+
+    The step is run twice: the first makes the optimizer's state. Where features are kept by a memo, the second encodes
+    its rows again, as the first epoch does: the peak is that of a row's first time, with the memo as large as it is.
+    It changes the model as any step does, but computes the same bits as an unmeasured one. On CUDA the figures of
+    torch's allocator stand beside the count.
+
+    Args:
+        step: Its model is put into training mode.
+        block: Bytes that sizes are rounded up to; None: what the device's allocator does.
+    """
+    device = next(step.model.parameters()).device
+    cuda = device.type == "cuda"
+    step.model.train()
+    prepare(step)
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    found = track(step, block=block or (CUDA_BLOCK if cuda else 1))
+    if not cuda:
+        return found
+    return dataclasses.replace(
+        found, allocated=torch.cuda.max_memory_allocated(), reserved=torch.cuda.max_memory_reserved()
+    )
+
+
+def prepare(step: Step) -> None:
+    """Run the step once, and have its rows encoded again."""
+    step()
+    for module in step.model.modules():
+        if isinstance(module, Memo):
+            module.forget()
+
+
+def track(step: Step, *, block: int = 1, device: str | None = None) -> Memory:
+    """The peak of a step that finds the optimizer's state made."""
+    with _no_garbage(), Tracker(step.model, step.optimizer, step.batches, block=block, device=device) as tracker:
+        tracker.restart()
+        step()
+    return tracker.result()
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Without what reference cycles hold from before, and without collections that come when they like."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
