@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from adapt.backbones.source import Backbone
 from adapt.data import Data
-from adapt.fields import fill
+from adapt.fields import fill, nearest
 from adapt.metrics import METRICS
 from adapt.spec import Budget, OptionError, Source, Strategy, Task, fields_of
 from adapt.tasks import KINDS
@@ -73,6 +73,7 @@ def budget_of(**values: Any) -> Budget:
     decays = get_args(get_type_hints(Budget)["decay"])
     if budget.decay not in decays:
         raise OptionError(f"decay is '{budget.decay}'; choose one of {', '.join(decays)}.")
+    _check_optimizer(budget)
     for name in ("epochs", "batch_size", "accumulation"):
         _check_count(name, getattr(budget, name))
     for name in ("max_steps", "patience"):
@@ -89,6 +90,18 @@ def budget_of(**values: Any) -> Budget:
     if budget.learning_rate is not None:
         check_learning_rate(budget.learning_rate, "learning_rate")
     return budget
+
+
+def _check_optimizer(budget: Budget) -> None:
+    known = get_args(get_type_hints(Budget)["optimizer"])
+    if budget.optimizer not in known:
+        hint = nearest(str(budget.optimizer), known)
+        raise OptionError(f"optimizer '{budget.optimizer}' is not known{hint}; choose one of {', '.join(known)}.")
+    if budget.optimizer == "paged_adamw_8bit" and budget.device != "cuda":
+        raise OptionError(
+            f"optimizer 'paged_adamw_8bit' pages between a GPU and its host, and the device is '{budget.device}'; "
+            "use adamw_8bit, or --device cuda."
+        )
 
 
 def _finite(value: Any) -> bool:

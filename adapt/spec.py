@@ -123,6 +123,11 @@ class Budget:
     """Where it runs."""
     checkpointing: bool = field(default=False, metadata={"neutral": False})
     """Gradient checkpointing (Chen et al. 2016): activations are computed again in the backward pass."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = field(
+        default="adamw", metadata={"neutral": "adamw"}
+    )
+    """AdamW with its two moments in float32, or in 8 bits by bitsandbytes (Dettmers et al. 2022), or those in memory
+    that CUDA pages out to the host when it runs short (Dettmers et al. 2023)."""
 
 
 class Load(Protocol):

@@ -312,6 +312,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     if budget.get("checkpointing"):
         dropout += ", gradient checkpointing"
+    if "optimizer" in budget:
+        dropout += f", {_escape(budget['optimizer'])}"
     return [
         f"- Data: {_escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
         f"texts cut to {task['max_length']} tokens; scored on {scored}, "

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
-from adapt.spec import Budget, OptionError
+from adapt.spec import Budget, OptionError, Unsupported
 
 
-def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; matrices decay, vectors (biases, norms) do not.
+def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> torch.optim.Optimizer:
+    """The budget's AdamW over the trainable parameters; matrices decay, vectors (biases, norms) do not.
 
     Parameters that `model.head_names` names are trained at `model.head_factor` times the learning rate, where a
     strategy has set it.
 
     Raises:
         OptionError: Nothing is trainable, or the learning rate is not a positive finite number.
+        Unsupported: The optimizer is that of bitsandbytes, which is not installed.
     """
     if not math.isfinite(learning_rate) or learning_rate <= 0:
         raise OptionError(f"The learning rate is {learning_rate}; give a finite number above zero, such as 1e-4.")
-    head, factor = getattr(model, "head_names", frozenset()), getattr(model, "head_factor", 1.0)
+    head: frozenset[str] = getattr(model, "head_names", frozenset())
+    factor = getattr(model, "head_factor", 1.0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -30,11 +34,23 @@ def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> tor
             groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
         raise OptionError("Nothing is trainable: the strategy left every parameter frozen.")
-    return torch.optim.AdamW(
-        [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
-        lr=learning_rate,
-        fused=True,
-    )
+    settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+    if budget.optimizer == "adamw":
+        return torch.optim.AdamW(settings, lr=learning_rate, fused=True)
+    return _eight_bit(budget.optimizer)(settings, lr=learning_rate)
+
+
+def _eight_bit(name: str) -> Any:
+    """The class in bitsandbytes: moments in 8 bits by blocks of 256, those of tensors below 4096 elements in float32.
+
+    Raises:
+        Unsupported: bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise Unsupported(f"optimizer '{name}' needs the package bitsandbytes: pip install bitsandbytes")
+    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+
+    return AdamW8bit if name == "adamw_8bit" else PagedAdamW8bit
 
 
 def schedule_for(optimizer: torch.optim.Optimizer, budget: Budget, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
