@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from adapt.adapted import fit_model
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.spec import Unsupported
+from adapt.strategies import Prefix, QLoRA
 
 CELLS = [
     *(("lora", kind, architecture) for kind, architecture in tiny.TASK_CELLS if architecture != "albert"),
@@ -86,3 +88,59 @@ def test_training_with_it_is_training_without(
         return [point["loss"] for point in model.result.curve]
 
     assert losses(True) == pytest.approx(losses(False), abs=1e-5)
+
+
+def held_after_forward(model: Any, inputs: dict[str, torch.Tensor]) -> int:
+    """Bytes of the tensors that live only for the backward pass, those kept outside of autograd's sight included."""
+    before = {id(tensor) for tensor in _tensors()}
+    loss = tiny.outputs_of(model.train(), inputs).pow(2).mean()
+    gc.collect()
+    storages = [t.untyped_storage() for t in _tensors() if id(t) not in before]
+    loss.backward()
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _tensors() -> list[torch.Tensor]:
+    return [found for found in gc.get_objects() if type(found) is torch.Tensor]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5", "bert"])
+def test_layers_in_8_bits_let_go_of_what_they_keep_by_themselves(
+    backbone: Callable[..., Path], architecture: str
+) -> None:
+    """bitsandbytes keeps the input of each product in an attribute, which only the reentrant kind gives back."""
+    kind = "seq2seq" if architecture == "t5" else "sequence_classification"
+    load = tiny.loader_for(backbone(architecture, 4), kind, dropout=0.0)
+    inputs = {name: value.repeat(8, 1) for name, value in tiny.inputs_for(architecture, kind).items()}
+    held = {}
+    for name in ("none", "non-reentrant", "ours"):
+        model = tiny.STRATEGIES["qlora"].build(load, load.task)
+        if name == "ours":
+            checkpoint_layers(model)
+        elif name == "non-reentrant":
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        held_after_forward(model, inputs)  # bitsandbytes keeps further tensors from the first product on
+        held[name] = held_after_forward(model, inputs)
+    assert held["ours"] < 0.5 * held["non-reentrant"]
+    assert held["ours"] < 0.5 * held["none"]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "t5", "bart"])
+def test_a_prefix_beside_weights_in_8_bits_gets_its_gradients(backbone: Callable[..., Path], architecture: str) -> None:
+    """No strategy of ours asks for both; the kind of checkpointing must not cut the prefix off."""
+    kind = "seq2seq" if architecture in ("t5", "bart") else "sequence_classification"
+    load = tiny.loader_for(backbone(architecture), kind, dropout=0.0)
+    inputs, found = tiny.inputs_for(architecture, kind), []
+
+    def quantised(**options: Any) -> Any:
+        return load(**options, quantization_config=QLoRA()._quantization())
+
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = tiny.without_dropout(Prefix().build(quantised, load.task))
+        if checkpointing:
+            checkpoint_layers(model)
+        found.append(backward(model, inputs)[1])
+        assert found[-1].keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-6)

@@ -15,6 +15,11 @@ def checkpoint_layers(model: nn.Module) -> None:
 
     It applies in training mode alone. Layers behind a memo are never trained, and stay as they are.
 
+    Of torch's two kinds the non-reentrant one is taken, but for layers with weights in 8 bits: these keep their inputs
+    where no hook of torch's sees them (bitsandbytes' MatMul8bitLt), so that only running them without gradients, as
+    the reentrant kind does, lets go of them. That kind needs an input that has a gradient, which the output of the
+    frozen embeddings is then given.
+
     Raises:
         Unsupported: transformers does not have it for this architecture.
     """
@@ -27,6 +32,14 @@ def checkpoint_layers(model: nn.Module) -> None:
     body: Any = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     if not body.supports_gradient_checkpointing:
         raise Unsupported(f"transformers has no gradient checkpointing for '{body.config.model_type}'")
+    reentrant = has_8_bit_weights(model)
+    if reentrant:
+        body.enable_input_require_grads()
     # its name in recent releases of transformers 5, and in earlier ones
     enable = getattr(body, "activation_checkpointing_enable", None) or body.gradient_checkpointing_enable
-    enable({"use_reentrant": False})  # the other kind needs an input with a gradient, which frozen embeddings lack
+    enable({"use_reentrant": reentrant})
+
+
+def has_8_bit_weights(model: nn.Module) -> bool:
+    """Whether a parameter is held in 8 bits by bitsandbytes."""
+    return any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters())
