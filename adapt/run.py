@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from adapt import params
 from adapt.backbones import Backbone, Loader
+from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import AdaptError, Budget, Diverged, Result, Run, Source, Task, Unsupported
+from adapt.spec import AdaptError, Budget, Diverged, OutOfMemory, Result, Run, Source, Task, Unsupported
 from adapt.strategies import make
 from adapt.tasks import KINDS, Kind
 from adapt.training.peak import PeakMemory
@@ -50,7 +51,6 @@ def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     Raises:
         AdaptError: Bad input, which no other run of the comparison would survive either.
     """
-    import torch
 
     def ended(status: Any, error: Exception) -> Result:
         return Result(run=spec, status=status, reason=str(error), environment=environment(spec))
@@ -61,14 +61,12 @@ def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         return ended("unsupported", error)
     except Diverged as error:
         return ended("diverged", error)
-    except torch.OutOfMemoryError as error:
+    except OutOfMemory as error:
         return ended("out_of_memory", error)
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (RuntimeError, OSError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        return ended("out_of_memory", error)
-    except MemoryError as error:
-        return ended("out_of_memory", error)
+        return ended("out_of_memory", OutOfMemory(f"memory ran out{asked_for(error)}; use a smaller backbone"))
 
 
 def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None) -> tuple[Result, Fitted]:
@@ -77,6 +75,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     Raises:
         Unsupported: The combination cannot be had.
         Diverged: The loss is not finite.
+        OutOfMemory: The model, or one row of training or scoring, does not fit.
         AdaptError: Bad input.
     """
     import torch
@@ -100,7 +99,10 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
 
     before = PeakMemory(budget.device).now()
     torch.manual_seed(spec.seed)
-    model = spec.strategy.build(loader, task)
+    with explained(
+        "while the model was loaded", "use a smaller backbone, precision bf16 or a backbone in 8 or 4 bits (qlora)"
+    ):
+        model = spec.strategy.build(loader, task)
     check(model)
     trainable, total = params.count(model)
     learning_rate = spec.strategy.learning_rate
@@ -146,15 +148,26 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         baseline_bytes=before,
         train_seconds=trained.seconds,
         examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
+        micro_batch=trained.micro_batch,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
         test_outcomes=outcomes if last == "test" else [],
         baseline=baseline,
-        notes=[*data.notes, *loader.notes, *kind.notes],
+        notes=[*data.notes, *loader.notes, *kind.notes, *came_down(spec, trained.micro_batch)],
         environment={**environment(spec), "train_rows": len(encoded["train"])},
     )
     release(model)
     return result, Fitted(model, kind, tokenizer, loader)
+
+
+def came_down(spec: Run, micro_batch: int | None) -> list[str]:
+    """What a reader is told where memory ran out in training; in a table it stands beside other strategies' notes."""
+    if micro_batch is None:
+        return []
+    return [
+        f"{spec.strategy.name} ran out of memory with {spec.budget.batch_size} rows at a time and went on with "
+        f"{micro_batch}, with the same rows in each optimizer step"
+    ]
 
 
 def check(model: nn.Module) -> None:

@@ -45,6 +45,10 @@ class Diverged(AdaptError):
     """The loss is no longer finite."""
 
 
+class OutOfMemory(AdaptError):
+    """Memory ran out, and nothing is left to be made smaller."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where something came from: its name and the hash of its content, never a path of this machine."""
@@ -240,6 +244,9 @@ class Result:
     """Wall-clock seconds of the training steps, without validation and test."""
     examples_per_second: float | None = None
     """Training rows gone through a second of `train_seconds`."""
+    micro_batch: int | None = None
+    """Rows of a forward pass that training came down to because memory ran out; None: it never did, and they are the
+    budget's `batch_size`. The rows of an optimizer step are the same in either case."""
     best_epoch: int | None = None
     """Epoch (from 1) that the validation metric chose."""
     curve: Sequence[Mapping[str, Any]] = ()
@@ -278,6 +285,7 @@ class Result:
             "memory": {"peak_bytes": self.peak_bytes, "baseline_bytes": self.baseline_bytes},
             "time": {"train_seconds": self.train_seconds},
             "throughput": {"examples_per_second": self.examples_per_second},
+            "micro_batch": self.micro_batch,
             "best_epoch": self.best_epoch,
             "curve": [dict(point) for point in self.curve],
             "test_outcomes": list(self.test_outcomes),

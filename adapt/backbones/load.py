@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.source import Backbone
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
@@ -218,6 +219,8 @@ class Loader:
         try:
             model, info = cls.from_pretrained(self.backbone.path, config=config, output_loading_info=True, **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if is_out_of_memory(error):
+                raise
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {error}") from error
         if names and hasattr(model, "_weight_conversions"):
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again

@@ -20,6 +20,7 @@ from adapt.tasks.tokens import (
     check_metric,
     check_padding,
     distinct_rows,
+    learnt_labels,
     mean_loss,
     of_split,
     pad,
@@ -170,6 +171,10 @@ class CausalLM:
         """(batch, length - 1, vocabulary): the prediction of each token but the first."""
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         return model(**inputs, use_cache=False).logits[:, :-1]
+
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Tokens of the completions; the first of a text is predicted from nothing."""
+        return learnt_labels(examples, first=1)
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """`nll`, the summed negative log-likelihood of the completion in nats, `tokens`, the number of its tokens

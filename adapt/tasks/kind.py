@@ -63,6 +63,9 @@ class Kind(Protocol):
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean loss of a batch, a float32 scalar."""
 
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Terms that the mean of `loss` is over (rows, or tokens that are learnt), so that parts of a batch add up."""
+
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """One output an example, on the CPU.
 

@@ -248,6 +248,10 @@ class QuestionAnswering:
             found.end_logits.float().masked_fill(outside, float("-inf")),
         )
 
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Windows."""
+        return len(examples)
+
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of start and end at the null position and the context's tokens: float32 tensors (2, 1 + tokens)."""
         import torch

@@ -17,6 +17,7 @@ from adapt.tasks.tokens import (
     check_metric,
     check_padding,
     distinct_rows,
+    learnt_labels,
     mean_loss,
     of_split,
     pad,
@@ -158,6 +159,10 @@ class Seq2Seq:
             decoder_attention_mask=(labels != IGNORED).long(),
             use_cache=False,
         ).logits
+
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Tokens of the targets."""
+        return learnt_labels(examples)
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """`nll`, the summed negative log-likelihood of the target in nats, `tokens`, the number of its tokens (both

@@ -137,6 +137,10 @@ class SequenceClassification:
             return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
         return F.mse_loss(logits[:, 0], (labels - self._mean) / self._std)
 
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Rows."""
+        return len(examples)
+
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of each row, a list of (labels,) tensors; for regression (1,) in the target's units."""
         logits = self._logits(model, batch).detach()

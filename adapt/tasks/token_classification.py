@@ -206,6 +206,10 @@ class TokenClassification:
         """Mean cross-entropy of the words of a batch, a float32 scalar."""
         return mean_loss(model(**model_inputs(batch)).logits, batch["labels"])
 
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Words that are read and have a tag."""
+        return sum(tag != IGNORED for example in examples for tag in example["tags"])
+
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of the words read in each window, float32 tensors (words, tags)."""
         logits = model(**model_inputs(batch)).logits.detach()

@@ -171,6 +171,11 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="sum") / learnt.sum().clamp(min=1)
 
 
+def learnt_labels(examples: Sequence[Example], first: int = 0) -> int:
+    """Labels that take part in the loss, from the label `first` of each row on."""
+    return sum(label != IGNORED for example in examples for label in example["labels"][first:])
+
+
 def check_finite(values: Sequence[float]) -> None:
     """
     Raises:

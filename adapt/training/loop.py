@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from torch import nn
 
 from adapt import params
 from adapt.backbones.checkpointing import checkpoint_layers
+from adapt.backbones.exhausted import explained
 from adapt.spec import Budget, Diverged
 from adapt.tasks import Example, Kind
 from adapt.training.batching import by_length, length_bucketed, lengths_of
+from adapt.training.halving import halving, parts
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
 
@@ -36,6 +39,8 @@ class Trained:
     """Training rows gone through."""
     peak_bytes: int | None
     """Peak memory of the training steps."""
+    micro_batch: int | None = None
+    """Rows of a forward pass that training came down to because memory ran out; None: it never did."""
 
 
 def accelerator_for(budget: Budget) -> Any:
@@ -65,6 +70,9 @@ def train(
 ) -> Trained:
     """Train what is trainable, keep the epoch that the validation metric prefers.
 
+    When memory runs out within a step, it is done again from its start with half as many rows in a forward pass and
+    twice as many passes, over the same rows in the same order; so are the steps after it.
+
     Args:
         model: Its trainable parameters are updated in place.
         kind: Collates, computes the loss, scores.
@@ -80,12 +88,12 @@ def train(
     Raises:
         Diverged: The loss or its gradient is not finite.
         OptionError: The learning rate is not positive, or nothing is trainable.
+        OutOfMemory: A step does not fit with one row at a time, or the optimizer's state does not.
         Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture.
     """
     if budget.checkpointing:
         checkpoint_layers(model)
     accelerator = accelerator_for(budget)
-    device = accelerator.device
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     lengths = lengths_of(examples)
@@ -99,6 +107,7 @@ def train(
     curve: list[dict[str, Any]] = []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     step = rows = 0
+    micro = budget.batch_size
     seconds = 0.0
 
     for epoch in range(1, budget.epochs + 1):
@@ -112,14 +121,15 @@ def train(
                     break
                 group = batches[first : first + budget.accumulation]
                 group_rows = sum(len(batch) for batch in group)
-                total = torch.zeros((), device=device)
-                for indices in group:
-                    batch = _to(kind.collate([examples[i] for i in indices]), device)
-                    with accelerator.autocast():
-                        loss = kind.loss(model, batch)
-                    share = loss * (len(indices) / group_rows)
-                    accelerator.backward(share)
-                    total += share.detach()
+                most = min(micro, max(len(batch) for batch in group))
+                total, fitting = halving(
+                    partial(_gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator),
+                    most,
+                    budget.device,
+                    advice=_advice(budget),
+                    reset=partial(_restart, optimizer, _random_state(budget.device)),
+                )
+                micro = fitting if fitting < most else micro
                 value = float(total)
                 if not math.isfinite(value):
                     raise Diverged(f"the loss is {value} at step {step + 1} of {steps}; lower the learning rate")
@@ -128,7 +138,11 @@ def train(
                     raise Diverged(
                         f"the gradient's norm is {norm} at step {step + 1} of {steps}; lower the learning rate"
                     )
-                optimizer.step()
+                with explained(
+                    "while the optimizer made its state",
+                    "use optimizer adamw_8bit, or a strategy that trains fewer parameters",
+                ):
+                    optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 schedule.step()
                 step, rows = step + 1, rows + group_rows
@@ -157,7 +171,52 @@ def train(
                 break
     if best is not None and best[1] != curve[-1]["epoch"]:
         params.fill(model, best[2], "the best epoch's state")
-    return Trained(curve, best[1] if best else None, seconds, rows, memory.peak_bytes)
+    came_down = micro if micro < budget.batch_size else None
+    return Trained(curve, best[1] if best else None, seconds, rows, memory.peak_bytes, came_down)
+
+
+def _gradients(
+    model: nn.Module, kind: Kind, group: Sequence[Sequence[Example]], accelerator: Any, rows: int
+) -> torch.Tensor:
+    """The mean loss of a group of batches, whose gradient is added to the model's.
+
+    Batches are averaged by their rows. One of more than `rows` rows is gone through in parts, which are averaged by
+    the terms of their losses, so that together they are the batch.
+    """
+    group_rows = sum(len(batch) for batch in group)
+    total = torch.zeros((), device=accelerator.device)
+    for members in group:
+        for part in parts(members, rows):
+            batch = _to(kind.collate(part), accelerator.device)
+            with accelerator.autocast():
+                loss = kind.loss(model, batch)
+            weight = len(members) / group_rows
+            if len(part) < len(members):
+                weight *= kind.terms(part) / max(1, kind.terms(members))
+            share = loss * weight
+            accelerator.backward(share)
+            total += share.detach()
+    return total
+
+
+def _random_state(device: str) -> list[torch.Tensor]:
+    """What decides the random numbers drawn next: dropout, skipped layers."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
+
+
+def _restart(optimizer: torch.optim.Optimizer, random_state: Sequence[torch.Tensor]) -> None:
+    """Forget the gradients made so far, and draw the same random numbers again."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.set_rng_state(random_state[0])
+    if len(random_state) > 1:
+        torch.cuda.set_rng_state(random_state[1])
+
+
+def _advice(budget: Budget) -> str:
+    """What makes a step of one row smaller and is not done yet."""
+    ways = [] if budget.checkpointing else ["gradient checkpointing (checkpointing)"]
+    ways += ["shorter texts (max_length)", "a backbone in 8 or 4 bits (qlora)"]
+    return f"use {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 @torch.no_grad()
@@ -166,21 +225,38 @@ def predict(
 ) -> list[Any]:
     """Outputs of each row in the order given, computed in batches of similar length.
 
+    When memory runs out, batches are halved from there on.
+
     Args:
         model: Put into eval mode.
         kind: Collates and reads the outputs.
         examples: Encoded rows; labels are not needed.
         budget: Batch size (twice that of training is used), precision and device.
         final: As in `Kind.outputs`.
+
+    Raises:
+        OutOfMemory: One row does not fit.
     """
     model.eval()
     results: list[Any] = [None] * len(examples)
     device = torch.device(budget.device)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=budget.precision == "bf16")
-    for indices in by_length(lengths_of(examples), 2 * budget.batch_size):
-        batch = _to(kind.collate([examples[i] for i in indices]), device)
-        with autocast:
-            outputs = kind.outputs(model, batch, final=final)
+
+    def outputs_of(members: Sequence[Example], rows: int) -> list[Any]:
+        outputs: list[Any] = []
+        for part in parts(members, rows):
+            batch = _to(kind.collate(part), device)
+            with autocast:
+                outputs += kind.outputs(model, batch, final=final)
+        return outputs
+
+    rows = 2 * budget.batch_size
+    for indices in by_length(lengths_of(examples), rows):
+        work, most = partial(outputs_of, [examples[i] for i in indices]), min(rows, len(indices))
+        outputs, fitting = halving(
+            work, most, budget.device, advice="cut texts shorter (max_length), or have shorter texts written"
+        )
+        rows = fitting if fitting < most else rows
         for index, output in zip(indices, outputs, strict=True):
             results[index] = output
     return results

@@ -1,0 +1,51 @@
+"""Going on with fewer rows at a time when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from adapt.backbones.exhausted import asked_for, give_back, is_out_of_memory
+from adapt.spec import OutOfMemory
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def halving(
+    work: Callable[[int], R], rows: int, device: str, *, advice: str, reset: Callable[[], None] | None = None
+) -> tuple[R, int]:
+    """Do some work with at most `rows` rows at a time, and from its start with half as many when memory runs out.
+
+    Args:
+        work: Takes the most rows of a forward pass.
+        rows: How many it is first tried with.
+        device: Whose cache is emptied before the next try.
+        advice: What to do where not even one row fits, in the imperative.
+        reset: Undoes what an unfinished try has left.
+
+    Returns:
+        What the work gave, and with how many rows at a time.
+
+    Raises:
+        OutOfMemory: One row does not fit.
+    """
+    while True:
+        try:
+            return work(rows), rows
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            asked = asked_for(error)
+        # here the error is gone, and with its traceback the activations of the try
+        if reset is not None:
+            reset()
+        give_back(device)
+        if rows == 1:
+            raise OutOfMemory(f"memory ran out with one row at a time{asked}; {advice}")
+        rows = (rows + 1) // 2
+
+
+def parts(members: Sequence[T], rows: int) -> list[Sequence[T]]:
+    """The members in order, `rows` at a time; the last part may be smaller."""
+    return [members[start : start + rows] for start in range(0, len(members), rows)]
