@@ -168,6 +168,7 @@ def assemble(
     chosen = options.check_strategy(make(strategy) if isinstance(strategy, str) else strategy)
     budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
     rows = data if isinstance(data, Data) else load(data)
+    options.check_budget(budget, rows.kind)
     own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
     known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
     for name in own.keys() - set(known):

@@ -78,6 +78,8 @@ _training_options = _options(
                  help="Encoder head: mean over tokens, or the family's own.  [default: auto]"),
     click.option("--class-weights", type=click.Choice(["none", "balanced"]), help="[default: none]"),
     click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing."),
+    click.option("--loss-chunk", type=int, metavar="TOKENS",
+                 help="Tokens of a language model whose logits are held at a time.  [default: all]"),
     click.option("--optimizer", metavar="NAME",
                  help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),

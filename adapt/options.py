@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
+from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.source import Backbone
 from adapt.data import Data
 from adapt.fields import fill, nearest
@@ -76,7 +77,7 @@ def budget_of(**values: Any) -> Budget:
     _check_optimizer(budget)
     for name in ("epochs", "batch_size", "accumulation"):
         _check_count(name, getattr(budget, name))
-    for name in ("max_steps", "patience"):
+    for name in ("max_steps", "patience", "loss_chunk"):
         if getattr(budget, name) is not None:
             _check_count(name, getattr(budget, name))
     if not (_finite(budget.warmup) and 0 <= budget.warmup < 1):
@@ -90,6 +91,18 @@ def budget_of(**values: Any) -> Budget:
     if budget.learning_rate is not None:
         check_learning_rate(budget.learning_rate, "learning_rate")
     return budget
+
+
+def check_budget(budget: Budget, kind: str) -> None:
+    """
+    Raises:
+        OptionError: An option of the budget does not go with the task kind.
+    """
+    if budget.loss_chunk is not None and kind not in LANGUAGE_MODELS:
+        raise OptionError(
+            f"loss_chunk is for {' and '.join(LANGUAGE_MODELS)}, whose logits are as many as the vocabulary has "
+            f"entries; leave it out for {kind}."
+        )
 
 
 def _check_optimizer(budget: Budget) -> None:

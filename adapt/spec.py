@@ -127,6 +127,9 @@ class Budget:
     """Where it runs."""
     checkpointing: bool = field(default=False, metadata={"neutral": False})
     """Gradient checkpointing (Chen et al. 2016): activations are computed again in the backward pass."""
+    loss_chunk: int | None = field(default=None, metadata={"neutral": None})
+    """Tokens whose logits over the vocabulary are held at a time, and made again in the backward pass; None: those of
+    the whole batch, once. For language models."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = field(
         default="adamw", metadata={"neutral": "adamw"}
     )

@@ -25,7 +25,7 @@ from adapt.backbones.exhausted import asked_for, is_out_of_memory
 from adapt.comparison.table import table_of
 from adapt.run import fit, run
 from adapt.spec import AdaptError, Budget, OutOfMemory
-from adapt.tasks import KINDS, SequenceClassification
+from adapt.tasks import KINDS, CausalLM, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.halving import halving
 from adapt.training.loop import _gradients, accelerator_for
@@ -346,6 +346,16 @@ def test_what_is_done_already_is_not_advised(
     narrowed(monkeypatch, 0)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES, checkpointing=True)
     assert "checkpointing" not in str(run(spec, data, source).reason)
+
+
+@pytest.mark.parametrize("tokens", [None, 8])
+def test_a_language_model_is_advised_to_hold_fewer_logits(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tokens: int | None
+) -> None:
+    monkeypatch.setattr(CausalLM, "loss", partial(_fail, ERRORS[0]))
+    choices = {**CHOICES, "max_length": 16, "loss_chunk": tokens}
+    spec, data, source = assemble(backbone("llama"), _rows_of("causal_lm"), "lora", **choices)
+    assert ("(loss_chunk)" in str(run(spec, data, source).reason)) is (tokens is None)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -312,6 +312,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     if budget.get("checkpointing"):
         dropout += ", gradient checkpointing"
+    if "loss_chunk" in budget:
+        dropout += f", logits of {budget['loss_chunk']} tokens at a time"
     if "optimizer" in budget:
         dropout += f", {_escape(budget['optimizer'])}"
     return [

@@ -12,6 +12,7 @@ from adapt.fields import fill
 from adapt.spec import DataError, OptionError, Task
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
 from adapt.tasks.kind import Example
+from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.prompts import Prompts
 from adapt.tasks.tokens import (
     IGNORED,
@@ -21,11 +22,9 @@ from adapt.tasks.tokens import (
     check_padding,
     distinct_rows,
     learnt_labels,
-    mean_loss,
     of_split,
     pad,
     row_name,
-    token_losses,
     token_tensors,
 )
 
@@ -164,13 +163,11 @@ class CausalLM:
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean negative log-likelihood of the completions' tokens, a float32 scalar."""
-        return mean_loss(self._logits(model, batch), batch["labels"][:, 1:])
+        return mean_language_loss(model, self._inputs(batch), batch["labels"][:, 1:])
 
     @staticmethod
-    def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, length - 1, vocabulary): the prediction of each token but the first."""
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        return model(**inputs, use_cache=False).logits[:, :-1]
+    def _inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Tokens of the completions; the first of a text is predicted from nothing."""
@@ -182,7 +179,7 @@ class CausalLM:
         rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
         if "labels" in batch:
             labels = batch["labels"][:, 1:]
-            rows = row_losses(token_losses(self._logits(model, batch), labels), (labels != IGNORED).sum(-1))
+            rows = row_losses(language_losses(model, self._inputs(batch), labels), (labels != IGNORED).sum(-1))
         if final and "prompt_ids" in batch:
             texts = generate(
                 model,

@@ -11,6 +11,7 @@ from adapt.metrics.texts import row_chrf
 from adapt.spec import DataError, Task, Unsupported
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
 from adapt.tasks.kind import Example
+from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.tokens import (
     IGNORED,
     check_at_least,
@@ -18,11 +19,9 @@ from adapt.tasks.tokens import (
     check_padding,
     distinct_rows,
     learnt_labels,
-    mean_loss,
     of_split,
     pad,
     row_name,
-    token_losses,
     token_tensors,
 )
 
@@ -145,20 +144,20 @@ class Seq2Seq:
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean negative log-likelihood of the targets' tokens, a float32 scalar."""
-        return mean_loss(self._logits(model, batch), batch["labels"])
+        return mean_language_loss(model, self._inputs(model, batch), batch["labels"])
 
-    def _logits(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, target length, vocabulary): what each target token is predicted from stands before it."""
+    def _inputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Source and target; what each target token is predicted from stands before it."""
         labels = batch["labels"]
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
         before[:, 0] = _start(model)
-        return model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            decoder_input_ids=before,
-            decoder_attention_mask=(labels != IGNORED).long(),
-            use_cache=False,
-        ).logits
+        return {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "decoder_input_ids": before,
+            "decoder_attention_mask": (labels != IGNORED).long(),
+            "use_cache": False,
+        }
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Tokens of the targets."""
@@ -170,7 +169,7 @@ class Seq2Seq:
         rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
         if "labels" in batch:
             labels = batch["labels"]
-            rows = row_losses(token_losses(self._logits(model, batch), labels), (labels != IGNORED).sum(-1))
+            rows = row_losses(language_losses(model, self._inputs(model, batch), labels), (labels != IGNORED).sum(-1))
         if final:
             texts = generate(
                 model,

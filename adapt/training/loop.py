@@ -14,6 +14,8 @@ from torch import nn
 
 from adapt import params
 from adapt.backbones.checkpointing import checkpoint_layers
+from adapt.backbones.chunked import chunk_logits
+from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
 from adapt.spec import Budget, Diverged
 from adapt.tasks import Example, Kind
@@ -89,10 +91,13 @@ def train(
         Diverged: The loss or its gradient is not finite.
         OptionError: The learning rate is not positive, or nothing is trainable.
         OutOfMemory: A step does not fit with one row at a time, or the optimizer's state does not.
-        Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture.
+        Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture; or a
+            loss in chunks, and the model does with its logits what is not known.
     """
     if budget.checkpointing:
         checkpoint_layers(model)
+    if budget.loss_chunk is not None:
+        chunk_logits(model, budget.loss_chunk)
     accelerator = accelerator_for(budget)
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -126,7 +131,7 @@ def train(
                     partial(_gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator),
                     most,
                     budget.device,
-                    advice=_advice(budget),
+                    advice=_advice(budget, getattr(model, "task_kind", None) in LANGUAGE_MODELS),
                     reset=partial(_restart, optimizer, _random_state(budget.device)),
                 )
                 micro = fitting if fitting < most else micro
@@ -212,9 +217,10 @@ def _restart(optimizer: torch.optim.Optimizer, random_state: Sequence[torch.Tens
         torch.cuda.set_rng_state(random_state[1])
 
 
-def _advice(budget: Budget) -> str:
+def _advice(budget: Budget, language_model: bool) -> str:
     """What makes a step of one row smaller and is not done yet."""
     ways = [] if budget.checkpointing else ["gradient checkpointing (checkpointing)"]
+    ways += ["logits of fewer tokens at a time (loss_chunk)"] if language_model and budget.loss_chunk is None else []
     ways += ["shorter texts (max_length)", "a backbone in 8 or 4 bits (qlora)"]
     return f"use {', '.join(ways[:-1])} or {ways[-1]}"
 

@@ -1,0 +1,216 @@
+"""A loss from the logits of a few tokens at a time is the loss, and so is its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import transformers
+from tiny_tasks import TASKS
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from adapt.adapted import assemble, fit_model
+from adapt.backbones import Loader
+from adapt.backbones.checkpointing import checkpoint_layers
+from adapt.backbones.chunked import chunk_logits
+from adapt.backbones.classes import output_layer
+from adapt.run import run
+from adapt.spec import OptionError, Unsupported
+from adapt.tasks import KINDS
+from adapt.training import predict
+
+ARCHITECTURES = {"gpt2": "completion", "llama": "completion", "qwen3": "completion", "t5": "text", "bart": "text"}
+CELLS = [(s, a) for a in ARCHITECTURES for s in ("full", "lora", "head", "qlora", "prefix")]
+
+
+class Made:
+    """A model, its kind, and rows with prompts (or targets) of different lengths."""
+
+    def __init__(self, folder: Path, strategy: str, architecture: str, **budget: Any) -> None:
+        options = {"precision": "fp32", "device": "cpu", "dropout": 0.0, "max_length": 32, **budget}
+        data = TASKS[ARCHITECTURES[architecture]]()
+        spec, _, backbone = assemble(folder, data, tiny.STRATEGIES[strategy], **options)
+        loader = Loader(backbone, spec.task, spec.budget, 0)
+        torch.manual_seed(0)
+        self.budget = spec.budget
+        self.kind: Any = KINDS[spec.task.kind](spec.task, loader.tokenizer())
+        self.model: Any = tiny.without_dropout(tiny.moved(spec.strategy.build(loader, spec.task), 0.02))
+        if hasattr(self.model, "final_logits_bias"):  # BART's, zero in checkpoints
+            self.model.final_logits_bias.normal_(generator=torch.Generator().manual_seed(1))
+        self.examples = self.kind.encode(data.splits["train"], split="train")[:6]
+        self.batch = self.kind.collate(self.examples)
+
+    def backward(self, tokens: int | None) -> tuple[float, dict[str, torch.Tensor]]:
+        """Loss and gradients."""
+        self.model.zero_grad()
+        self.model.loss_chunk = tokens
+        loss = self.kind.loss(self.model.train(), self.batch)
+        loss.backward()
+        assert (loss.dtype, loss.shape) == (torch.float32, ())
+        return loss.item(), {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+
+    def agrees(self, tokens: int, rtol: float = 1e-4) -> None:
+        (loss, gradients), (other, others) = self.backward(None), self.backward(tokens)
+        assert other == pytest.approx(loss, rel=1e-5)
+        assert gradients
+        assert others.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(others[name], gradient, rtol=rtol, atol=1e-6)
+
+
+@pytest.mark.parametrize(("strategy", "architecture"), CELLS)
+def test_loss_and_gradients_are_those_of_all_logits(
+    backbone: Callable[..., Path], strategy: str, architecture: str
+) -> None:
+    made = Made(backbone(architecture), strategy, architecture)
+    for tokens in (1, 5, 10_000):
+        made.agrees(tokens)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5", "bart"])
+def test_it_goes_with_gradient_checkpointing_and_bf16(backbone: Callable[..., Path], architecture: str) -> None:
+    made = Made(backbone(architecture), "lora", architecture)
+    checkpoint_layers(made.model)
+    made.agrees(5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made.agrees(5, rtol=0.1)
+
+
+def test_an_output_layer_with_a_low_rank_update_or_in_8_bits(backbone: Callable[..., Path]) -> None:
+    from bitsandbytes.nn import Linear8bitLt
+    from peft import LoraConfig, inject_adapter_in_model
+
+    made = Made(backbone("llama"), "lora", "llama")
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False), made.model, "other")
+    made.agrees(5)
+    assert any("lm_head" in name for name in made.backward(5)[1])
+    made = Made(backbone("llama"), "lora", "llama")
+    weight = made.model.lm_head.weight.data
+    made.model.lm_head = Linear8bitLt(weight.shape[1], weight.shape[0], bias=False, has_fp16_weights=False)
+    made.model.lm_head.load_state_dict({"weight": weight})
+    made.model.lm_head.to("cpu").requires_grad_(False)
+    made.agrees(5)
+
+
+def test_a_batch_that_holds_nothing_to_be_learnt_has_no_loss(backbone: Callable[..., Path]) -> None:
+    made = Made(backbone("llama"), "full", "llama")
+    made.batch["labels"].fill_(-100)
+    loss, gradients = made.backward(5)
+    assert loss == 0.0
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
+class Logits(TorchDispatchMode):
+    """The most rows over the vocabulary in any tensor made, the output layer's own weight aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in (leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.dim() > 1):
+            if tensor.shape[-1] == len(tiny.VOCABULARY) and tensor.shape[0] != tiny.HIDDEN:
+                self.rows = max(self.rows, tensor.numel() // tensor.shape[-1])
+        return out
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5", "bart"])
+def test_no_more_logits_are_ever_held(backbone: Callable[..., Path], architecture: str) -> None:
+    made = Made(backbone(architecture), "full", architecture)
+    with Logits() as whole:
+        made.backward(None)
+    with Logits() as parts:
+        made.backward(3)
+    assert whole.rows >= made.batch["labels"].numel() - len(made.batch["labels"])
+    assert parts.rows == 3
+    with Logits() as scored, torch.no_grad():
+        made.kind.outputs(made.model.eval(), made.batch, final=False)
+    assert scored.rows == 3
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5", "bart"])
+def test_no_logits_are_kept_for_the_backward_pass(backbone: Callable[..., Path], architecture: str) -> None:
+    made, kept = Made(backbone(architecture), "lora", architecture), []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    def logits_kept(tokens: int | None) -> bool:
+        kept.clear()
+        made.model.loss_chunk = tokens
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            made.kind.loss(made.model.train(), made.batch)
+        return any(s[-1:] == (len(tiny.VOCABULARY),) and s[0] != tiny.HIDDEN for s in kept)
+
+    assert logits_kept(None)
+    assert not logits_kept(3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_scores_are_the_same(backbone: Callable[..., Path], architecture: str) -> None:
+    made, found = Made(backbone(architecture), "full", architecture), []
+    for tokens in (None, 4):
+        made.model.loss_chunk = tokens
+        found.append(predict(made.model, made.kind, made.examples, made.budget, final=False))
+    for one, other in zip(*found, strict=True):
+        assert other["nll"] == pytest.approx(one["nll"], rel=1e-5)
+        assert other["tokens"] == one["tokens"]
+
+
+@pytest.mark.parametrize(("architecture", "task"), [("gpt2", "completion"), ("t5", "text")])
+def test_training_with_it_is_training_without(backbone: Callable[..., Path], architecture: str, task: str) -> None:
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "fp32", "max_length": 32}
+    found = []
+    for tokens in (None, 4):
+        model = fit_model(backbone(architecture), TASKS[task](), tiny.STRATEGIES["lora"], loss_chunk=tokens, **options)
+        assert model.result is not None
+        assert getattr(model.fitted.model, "loss_chunk", None) == tokens
+        found.append(model.result)
+    losses, others = ([point["loss"] for point in result.curve] for result in found)
+    assert others == pytest.approx(losses, rel=1e-3)
+    assert found[0].run.key() != found[1].run.key()
+
+
+# What it does not go with
+
+
+def test_a_task_without_a_vocabulary_is_named(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> None:
+    with pytest.raises(OptionError, match=r"loss_chunk is for seq2seq and causal_lm, .* for sequence_classification"):
+        fit_model(backbone("bert"), task_data("single_label"), loss_chunk=8, device="cpu")
+    with pytest.raises(Unsupported, match="Linear has no output layer over a vocabulary; leave loss_chunk out"):
+        chunk_logits(nn.Linear(2, 2), 8)
+
+
+def test_a_model_that_does_more_with_its_logits_is_unsupported(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Gemma 2 caps and Granite scales them: then chunks would give another loss."""
+    forward = transformers.LlamaForCausalLM.forward
+
+    def capped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return SimpleNamespace(logits=30 * torch.tanh(forward(self, *args, **kwargs).logits / 30))
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", capped)
+    spec, data, source = assemble(
+        backbone("llama"), TASKS["completion"](), "lora", loss_chunk=8, device="cpu", precision="fp32", max_length=32
+    )
+    result = run(spec, data, source)
+    assert result.status == "unsupported"
+    assert result.reason == "LlamaForCausalLM changes its logits after the output layer; leave loss_chunk out"
+
+
+def test_no_hook_is_left_behind(backbone: Callable[..., Path]) -> None:
+    made = Made(backbone("llama"), "lora", "llama")
+    made.backward(4)
+    layer = output_layer(made.model)
+    assert layer is not None
+    assert not layer._forward_pre_hooks
