@@ -205,7 +205,7 @@ def task_of(
         labels=data.labels,
         pair=data.pair,
         metric=metric or known[0],
-        max_length=min(max_length, _positions(backbone)),
+        max_length=min(max_length, positions_of(backbone.config)),
         pooling=pooling,
         class_weights=class_weights,
         max_train=max_train,
@@ -216,13 +216,12 @@ def task_of(
     )
 
 
-def _positions(backbone: Backbone) -> int:
-    """Tokens the backbone has positions for."""
-    config = backbone.config
+def positions_of(config: Mapping[str, Any]) -> int:
+    """Tokens that a backbone has positions for, by the values of its configuration."""
     positions = config.get("max_position_embeddings", config.get("n_positions"))
     if not isinstance(positions, int) or positions < 1 or "relative_attention_num_buckets" in config:
         return 10**9  # relative positions (T5), or nothing said
-    return positions - (2 if backbone.model_type in _POSITIONS_FROM_2 else 0)
+    return positions - (2 if config.get("model_type") in _POSITIONS_FROM_2 else 0)
 
 
 BUDGET_FIELDS = tuple(field.name for field in dataclasses.fields(Budget))

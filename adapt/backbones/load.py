@@ -20,6 +20,8 @@ _DROPOUT_FIELDS = (
     "activation_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",
     "attn_pdrop", "dropout_rate",
 )  # fmt: skip
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
+"""What families call the dropout of attention weights."""
 
 
 @dataclass(frozen=True)

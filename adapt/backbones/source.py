@@ -64,12 +64,13 @@ def resolve(reference: str | Path, *, revision: str | None = None) -> Backbone:
         OptionError: The name or folder does not exist, or a package is not installed.
         AdaptError: The folder lacks a configuration, safetensors weights or a tokenizer.
     """
-    name, path = _locate(str(reference), revision)
+    name, path = locate(str(reference), revision)
     _check(path, str(reference))
     return Backbone(Source(name, _hash(path)), str(reference), path)
 
 
-def _locate(reference: str, revision: str | None) -> tuple[str, Path]:
+def locate(reference: str, revision: str | None) -> tuple[str, Path]:
+    """Name and local folder of a backbone."""
     if reference in SHIPPED:
         return reference, _RESOURCES / reference
     if reference == MINILM:

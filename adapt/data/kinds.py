@@ -43,6 +43,18 @@ def kind_named(kind: str) -> str:
     return str(resolve(kind, None)[0])
 
 
+def problem_of(kind: str) -> Problem:
+    """The problem that a name, short or full, means, or the first that its kind has.
+
+    Raises:
+        OptionError: There is no such kind; the nearest is named.
+    """
+    found, problem = resolve(kind, None)
+    if problem == "spans" or (problem is None and found == "token_classification"):
+        return "tags"
+    return problem or FORMS[str(found)].problems[0]
+
+
 def resolve(kind: str | None, problem: Problem | None) -> tuple[str | None, Problem | None]:
     """Kind and problem from what the caller gave; the kind is None where the columns must tell it.
 

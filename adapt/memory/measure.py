@@ -15,8 +15,8 @@ from torch import nn
 from adapt.backbones.memo import Memo
 from adapt.memory.tracker import Tracker
 from adapt.memory.types import Memory
-from adapt.tasks import Kind
-from adapt.training.step import Batch, backpropagate, update
+from adapt.tasks import Example, Kind
+from adapt.training.step import gradients
 
 CUDA_BLOCK = 512
 """Bytes that torch's CUDA allocator rounds sizes up to."""
@@ -24,20 +24,25 @@ CUDA_BLOCK = 512
 
 @dataclass(frozen=True)
 class Step:
-    """A training step that can be done again and again: what `measure` runs."""
+    """A training step that can be done again and again: what `measure` runs. It is the loop's own."""
 
     model: nn.Module
     kind: Kind
     optimizer: torch.optim.Optimizer
     accelerator: Any
-    batches: Sequence[Batch]
-    """One for each forward pass, on the model's device."""
+    group: Sequence[Sequence[Example]]
+    """The encoded rows of each of its batches."""
+    rows: int
+    """Most rows of a forward pass."""
     clip: float = 1.0
+    """Largest global L2 norm of the gradient."""
 
     def __call__(self) -> None:
         """Gradients, clipping, update."""
-        backpropagate(self.model, self.kind, self.accelerator, self.batches, self.clip)
-        update(self.optimizer)
+        gradients(self.model, self.kind, self.group, self.accelerator, self.rows)
+        self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 def measure(step: Step, *, block: int | None = None) -> Memory:
@@ -59,7 +64,7 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    found = track(step, block=block or (CUDA_BLOCK if cuda else 1))
+    found = max(track(step, block=block or (CUDA_BLOCK if cuda else 1)).values(), key=lambda memory: memory.peak)
     if not cuda:
         return found
     return dataclasses.replace(
@@ -75,12 +80,12 @@ def prepare(step: Step) -> None:
             module.forget()
 
 
-def track(step: Step, *, block: int = 1, device: str | None = None) -> Memory:
-    """The peak of a step that finds the optimizer's state made."""
-    with _no_garbage(), Tracker(step.model, step.optimizer, step.batches, block=block, device=device) as tracker:
+def track(step: Step, *, block: int = 1, device: str | None = None) -> dict[str, Memory]:
+    """The peak of each segment of a step (`Tracker`) that finds the optimizer's state made."""
+    with _no_garbage(), Tracker(step.model, step.optimizer, block=block, device=device) as tracker:
         tracker.restart()
         step()
-    return tracker.result()
+    return tracker.segments()
 
 
 @contextmanager

@@ -2,58 +2,334 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from adapt.data.kinds import kind_named, problem_of
+from adapt.memory.budget import Verdict, allowance, verdict
+from adapt.memory.shapes import Shape, shape_of
+from adapt.memory.trace import trace
+from adapt.memory.types import CATEGORIES, Memory
+from adapt.metrics import METRICS
+from adapt.options import budget_of, check_strategy, positions_of, precision_of
+from adapt.spec import Budget, OptionError, Source, Strategy, Task, Unsupported
+from adapt.strategies import SMALLER, make
 
-from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.backbones.memo import Memo
-from adapt.memory.blueprint import Blueprint, to_fake, without_padding
-from adapt.memory.measure import CUDA_BLOCK, Step, prepare, track
-from adapt.memory.types import Memory
-from adapt.spec import Strategy
-from adapt.tasks import KINDS
-from adapt.training.loop import accelerator_for
-from adapt.training.optimizer import optimizer_for
+_SHALLOW = (4, 5, 6)
+"""Numbers of layers that are traced in place of many: memory is affine in the depth, which three of them prove."""
 
 
-def trace(loader: Blueprint, strategy: Strategy, rows: int, length: int) -> Memory:
-    """Run a training step of a model of fake tensors and count what they would hold.
+@dataclass(frozen=True)
+class Setting:
+    """All that decides a plan, but for the size of the batch."""
+
+    shape: Shape
+    strategy: Strategy
+    task: Task
+    budget: Budget
+
+
+def plan(
+    backbone: str | Path,
+    strategy: str | Strategy,
+    *,
+    kind: str = "sequence_classification",
+    batch: tuple[int, int] = (32, 128),
+    precision: str = "auto",
+    device: str = "cuda",
+    labels: int = 2,
+    pooling: str = "auto",
+    **choices: Any,
+) -> Memory:
+    """What a training step will hold in memory at its peak, by category, in bytes; no weights are read.
+
+    The step that would train is run on tensors without contents, whose sizes are counted as those of real ones are.
+    All rows are taken to be equally long, and in seq2seq targets as long as sources. A model of many equal layers is
+    traced with two, three and four, and carried on to its own number, to the byte.
 
     Args:
-        loader: Its configuration, task and budget.
-        strategy: Builds the model.
-        rows: Rows of a forward pass.
-        length: Tokens of each row; of source and of target where there are both.
+        backbone: As for `adapt.fit`, or `shape:llama-1b`, `shape:llama-8b`, `shape:bert-base`, `shape:bert-large`; of a
+            folder or a hub name only `config.json` is needed.
+        strategy: A strategy, or its name.
+        kind: A task kind, by a short name or its full one.
+        batch: Rows of a forward pass, and tokens of each row.
+        precision: `bf16`, `fp32`, or `auto`: bf16 for CUDA, and for the CPU what this one does.
+        device: `cuda` or `cpu`; it need not be there. Attention is fused on CUDA, and on the CPU what the loop takes.
+        labels: Classes, where the kind has some.
+        pooling: As for `adapt.fit`.
+        choices: Further fields of `adapt.Budget`: `checkpointing`, `loss_chunk`, `optimizer`, `dropout`, ...
+
+    Raises:
+        OptionError: An option cannot be used, or the text is longer than the model has positions.
+        Unsupported: The strategy or the kind does not go with the architecture.
     """
-    budget = loader.budget
-    kind = KINDS[loader.task.kind](loader.task, loader.tokenizer())
-    with torch.random.fork_rng(devices=[]), without_padding():
-        model = strategy.build(loader, loader.task)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    to_fake(model, mode)
-    with torch.random.fork_rng(devices=[]), mode, without_padding():
-        model.train()
-        if budget.checkpointing:
-            checkpoint_layers(model)
-        batch = {name: torch.empty_like(value) for name, value in kind.collate(kind.examples(rows, length)).items()}
-        memos = [module for module in model.modules() if isinstance(module, Memo)]
-        optimizer = optimizer_for(model, budget, 1.0)
-        for parameter in model.parameters():  # the optimizer's state, without a step of the model
-            if parameter.requires_grad:
-                parameter.grad = torch.empty_like(parameter)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step = Step(model, kind, optimizer, accelerator_for(budget), [batch], budget.clip)
-        for memo in memos:
-            memo.keys = _numbered
-        if memos:
-            prepare(step)
-        cuda = budget.device == "cuda"
-        return track(step, block=CUDA_BLOCK if cuda else 1, device=budget.device)
+    setting = setting_of(
+        backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling, **choices
+    )
+    return Planner(setting).memory(*batch)
 
 
-def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:
-    """Keys of rows of which no two are equal."""
-    return [str(row).encode() for row in range(len(batch["input_ids"]))]
+def setting_of(
+    backbone: str | Path, strategy: str | Strategy, *, kind: str, precision: str, device: str, labels: int,
+    pooling: str, **choices: Any,
+) -> Setting:  # fmt: skip
+    """The checked options of `plan`, as values."""
+    if device not in ("cpu", "cuda"):
+        raise OptionError(f"Device '{device}' is not known; a plan is for cpu or cuda.")
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else precision_of("auto", "cpu")
+    shape = shape_of(backbone)
+    full = kind_named(kind)
+    problem = problem_of(kind)
+    known = {field.name for field in dataclasses.fields(Budget)}
+    for name in choices:
+        if name not in known:
+            raise OptionError(f"plan has no option '{name}'; fields of adapt.Budget are {', '.join(sorted(known))}.")
+    budget = dataclasses.replace(budget_of(precision=precision, device="cpu", **choices), device=device)
+    if pooling not in ("auto", "mean", "native"):
+        raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
+    if full != "sequence_classification" or (pooling == "auto" and not shape.is_sentence_encoder):
+        pooling = "native"
+    elif pooling == "auto":
+        pooling = "mean"
+    if not isinstance(labels, int) or labels < 2:
+        raise OptionError(f"labels is {labels}; give a whole number of at least 2.")
+    names = () if problem in ("regression", "answers", "text", "completion") else tuple(map(str, range(labels)))
+    task = Task(
+        name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],
+        pooling=pooling,
+    )  # type: ignore[arg-type]  # fmt: skip
+    return Setting(shape, check_strategy(make(strategy) if isinstance(strategy, str) else strategy), task, budget)
+
+
+class Planner:
+    """Plans of one setting for any size of batch; what was traced once is not traced again."""
+
+    def __init__(self, setting: Setting) -> None:
+        """
+        Args:
+            setting: From `setting_of`.
+        """
+        self.setting = setting
+        self._known: dict[tuple[int, int], Memory] = {}
+        self._affine = False
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens that the backbone has positions for."""
+        return positions_of(self.setting.shape.config.to_dict())
+
+    def memory(self, rows: int, length: int) -> Memory:
+        """The plan for `rows` rows of `length` tokens.
+
+        Raises:
+            OptionError: One of them is below 1, or there are more tokens than positions.
+        """
+        for name, value in (("rows", rows), ("tokens", length)):
+            if not isinstance(value, int) or value < 1:
+                raise OptionError(f"batch has {value} {name}; give a whole number of at least 1, as in 4x2048.")
+        if length > self.longest:
+            raise OptionError(
+                f"batch has texts of {length} tokens, and {self.setting.shape.name} has positions for {self.longest}; "
+                "give shorter ones."
+            )
+        if (rows, length) not in self._known:
+            self._known[rows, length] = self._plan(rows, length)
+        return self._known[rows, length]
+
+    def _plan(self, rows: int, length: int) -> Memory:
+        shape = self.setting.shape.config
+        depth = _depth(shape)
+        segments = None
+        if depth is not None and depth > _SHALLOW[-1] + 1:
+            depths = _SHALLOW[1:] if self._affine else _SHALLOW
+            with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up
+                found = [trace(self.setting, _at_depth(shape, d), rows, length) for d in depths]
+                segments = _carried_on(found, depth - depths[-1])
+        self._affine = segments is not None
+        if segments is None:
+            segments = trace(self.setting, shape, rows, length)
+        return max(segments.values(), key=lambda memory: memory.peak)
+
+
+def _carried_on(found: Sequence[Mapping[str, Memory]], more: int) -> dict[str, Memory] | None:
+    """The peak of each segment with `more` layers above the last of the traces; None where they do not rise evenly."""
+    if any(trace.keys() != found[0].keys() for trace in found):
+        return None
+    carried = {}
+    for segment, last in found[-1].items():
+        parts = [[getattr(trace[segment], name) for name in CATEGORIES] for trace in found]
+        steps = [[b - a for a, b in zip(low, high, strict=True)] for low, high in itertools.pairwise(parts)]
+        if any(step != steps[0] for step in steps):
+            return None
+        values = {name: getattr(last, name) + more * step for name, step in zip(CATEGORIES, steps[-1], strict=True)}
+        carried[segment] = dataclasses.replace(last, **values)
+    return carried
+
+
+_DEPTHS = (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers"))
+"""What encoder-decoders call the numbers of layers of their two stacks."""
+
+
+def _depth_names(config: Any) -> tuple[str, ...]:
+    values = config.to_dict()
+    for names in _DEPTHS:
+        if all(isinstance(values.get(name), int) for name in names):
+            return names
+    return (config.attribute_map.get("num_hidden_layers", "num_hidden_layers"),)
+
+
+def _depth(config: Any) -> int | None:
+    """The number of equal layers; None where they are not equal, or not known to be."""
+    depths = {getattr(config, name, None) for name in _depth_names(config)}
+    kinds = getattr(config, "layer_types", None)
+    if len(depths) != 1 or (kinds is not None and len(set(kinds)) > 1):
+        return None
+    return next(iter(depths))
+
+
+def _at_depth(config: Any, depth: int) -> Any:
+    values = config.to_dict()
+    if values.get("layer_types"):
+        values["layer_types"] = values["layer_types"][:depth]
+    return type(config).from_dict({**values, **dict.fromkeys(_depth_names(config), depth)})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A strategy's plan for a batch, and how it stands to a budget."""
+
+    strategy: str
+    """Name, with the fields that differ from the defaults."""
+    memory: Memory
+    allowance: int
+    """Bytes beside the peak: context or libraries, and fragmentation (`adapt.memory.budget`)."""
+    verdict: Verdict | None = None
+    """`fits`, `tight` (above nine tenths of the budget) or `no`; None without a budget."""
+    largest_batch: int | None = None
+    """Most rows of this length that fit; 0 where not one does; None without a budget."""
+    longest_text: int | None = None
+    """Most tokens that a row may have where there are so many rows; 0 where none fit; None without a budget."""
+    at_limit: bool = False
+    """Whether the longest text is the longest that the model has positions for."""
+    advice: str | None = None
+    """What would make it fit, where it does not."""
+
+    @property
+    def required(self) -> int:
+        """Bytes needed in all."""
+        return self.memory.peak + self.allowance
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, bytes: what `adapt plan --json` prints."""
+        parts = {name: getattr(self.memory, name) for name in CATEGORIES}
+        return {
+            "strategy": self.strategy, **parts, "peak": self.memory.peak, "allowance": self.allowance,
+            "required": self.required, "verdict": self.verdict, "largest_batch": self.largest_batch,
+            "longest_text": self.longest_text, "advice": self.advice,
+        }  # fmt: skip
+
+
+def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: int | None) -> Plan:
+    """A plan with its verdict, with what is the most that fits, and with what would make it fit.
+
+    Args:
+        setting: From `setting_of`.
+        label: What the strategy is called in tables.
+        batch: Rows and tokens.
+        budget: Bytes of the device; None: no verdict.
+    """
+    planner, device = Planner(setting), setting.budget.device
+    rows, length = batch
+    found = planner.memory(rows, length)
+    beside = allowance(found.peak, device)
+    if budget is None:
+        return Plan(label, found, beside)
+
+    def fits(rows: int, length: int) -> int:
+        peak = planner.memory(rows, length).peak
+        return budget - peak - allowance(peak, device)
+
+    judged = verdict(found.peak + beside, budget)
+    largest = most(lambda n: fits(n, length), rows)
+    longest = most(lambda n: fits(rows, n), length, planner.longest)
+    advice = None if judged != "no" else advise(setting, batch, budget, largest)
+    return Plan(label, found, beside, judged, largest, longest, longest == planner.longest, advice)
+
+
+def most(room: Callable[[int], int], start: int, limit: int | None = None) -> int:
+    """The largest whole number for which there is room, by secants; 0 where there is none for 1.
+
+    Args:
+        room: Falls as its argument rises; there is room while it is not negative.
+        start: A first guess.
+        limit: The largest number allowed.
+    """
+    if room(1) < 0:
+        return 0
+    low, high = 1, None
+    guess = start
+    while low != limit and (high is None or high - low > 1):
+        top = high - 1 if high is not None else limit
+        guess = max(low + 1, guess if top is None else min(guess, top))
+        left = room(guess)
+        before = (low, room(low)) if left >= 0 else (high or guess, left)
+        low, high = (guess, high) if left >= 0 else (low, guess)
+        other = (high, room(high)) if high is not None else before
+        a, b = (low, room(low)), other if other[0] != low else before
+        guess = 2 * low if a[0] == b[0] or a[1] == b[1] else a[0] + a[1] * (b[0] - a[0]) // (a[1] - b[1])
+    return low
+
+
+def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) -> str:
+    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer bits a weight."""
+    rows, length = batch
+    language_model = setting.task.kind in ("causal_lm", "seq2seq")
+    remedies: list[tuple[str, dict[str, Any]]] = []
+    if not setting.budget.checkpointing:
+        remedies.append(("checkpointing", {"checkpointing": True}))
+    if language_model and setting.budget.loss_chunk is None:
+        remedies.append(("loss_chunk 1024", {"loss_chunk": 1024}))
+    together = {name: value for _, changes in remedies for name, value in changes.items()}
+    tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
+
+    def largest_with(setting: Setting, rows: int) -> int:
+        planner = Planner(setting)
+
+        def room(n: int) -> int:
+            peak = planner.memory(n, length).peak
+            return budget - peak - allowance(peak, setting.budget.device)
+
+        return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
+
+    for name, changes in tries:
+        if (
+            largest_with(dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **changes)), rows)
+            == rows
+        ):
+            return name
+    if largest:
+        return f"batch {largest} with accumulation {-(-rows // largest)}"
+    saved = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **together))
+    start = f"{tries[-1][0]}, " if tries else ""
+    count = largest_with(saved, rows)
+    if count:
+        return f"{start}batch {count} with accumulation {-(-rows // count)}"
+    for name, fields in SMALLER:
+        count = largest_with(dataclasses.replace(saved, strategy=make(name, fields)), rows)
+        if count:
+            how = ", ".join(f"{field} {value}" for field, value in fields.items())
+            smaller = "" if count == rows else f", batch {count} with accumulation {-(-rows // count)}"
+            return f"{start}{name}{f' with {how}' if how else ''}{smaller}"
+    return "shorter texts, or a smaller backbone"
+
+
+def plans(settings: Sequence[tuple[str, Setting]], batch: tuple[int, int], budget: int | None) -> list[Plan]:
+    """`plan_within` of several strategies, by their labels."""
+    return [plan_within(setting, label, batch, budget) for label, setting in settings]

@@ -5,11 +5,15 @@ freed. What a storage is for is found out as the step goes on: a result is tempo
 forward pass ends with it alive (an activation), until it turns out to be a parameter's gradient, or until the optimizer
 keeps it. Running totals are kept by category, and those of the peak are copied when something is freed after it, for
 until then the peak still stands and its parts may yet be told apart.
+
+A step is divided into segments, in each of which memory rises or falls by the same amount a layer; their peaks are kept
+apart, for each of them is affine in the number of layers, of which the highest is not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -32,6 +36,15 @@ class _Storage:
         self.ref, self.nbytes, self.category, self.late = ref, 0, category, late
 
 
+class _Peak:
+    """The highest total within a segment, and its parts once they are known."""
+
+    __slots__ = ("parts", "phase", "total")
+
+    def __init__(self, phase: Phase) -> None:
+        self.total, self.parts, self.phase = 0, dict.fromkeys(CATEGORIES, 0), phase
+
+
 class Tracker(TorchDispatchMode):
     """Context in which the storages of tensors are counted by category.
 
@@ -43,7 +56,6 @@ class Tracker(TorchDispatchMode):
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
-        batch: Any = (),
         *,
         block: int = 1,
         device: str | None = None,
@@ -52,39 +64,48 @@ class Tracker(TorchDispatchMode):
         Args:
             model: Its parameters, buffers and what it holds besides are the weights.
             optimizer: Its state is found after each of its steps.
-            batch: The inputs: tensors in any nesting.
             block: Bytes that sizes are rounded up to, as the device's allocator does (CUDA: 512).
             device: `cpu` or `cuda`: whose kernels' scratch is counted; None: the model's.
         """
         super().__init__()
-        self._model, self._optimizer, self._batch, self._block = model, optimizer, batch, block
+        self._model, self._optimizer, self._block = model, optimizer, block
         self._device = next(model.parameters()).device.type
         self._kernels = device or self._device
         self._live: dict[int, _Storage] = {}
         self._now = dict.fromkeys(CATEGORIES, 0)
-        self._total = self._peak = 0
-        self._at_peak, self._dirty, self._phase_at_peak = dict(self._now), False, "forward"
+        self._total = 0
         self._phase: Phase = "forward"
+        self._peaks: dict[str, _Peak] = {}
+        self._segment, self._dirty = "forward", False
         self._head = self._backward = False
+        self._done: dict[int, int] = {}
         self._sizes: set[int] = set()
         self._exit = contextlib.ExitStack()
 
     def restart(self) -> None:
-        """Forget the peak so far: the next one is sought from here on."""
-        self._peak, self._dirty, self._phase_at_peak = self._total, True, self._phase
+        """Forget the peaks so far: they are sought from here on."""
+        self._peaks.clear()
+        self._dirty = False
+        self._turn_to("forward")
 
     def result(self) -> Memory:
         """The peak since the start, or since `restart`."""
+        return max(self.segments().values(), key=lambda memory: memory.peak)
+
+    def segments(self) -> dict[str, Memory]:
+        """The peak of each segment of the step."""
         self._settle()
-        parts = dict(self._at_peak)
-        parts["temporary"] += self._peak - sum(parts.values())  # a kernel's scratch
-        return Memory(**parts, at=self._phase_at_peak)  # type: ignore[arg-type]
+        found = {}
+        for name, peak in self._peaks.items():
+            parts = dict(peak.parts)
+            parts["temporary"] += peak.total - sum(parts.values())  # a kernel's scratch
+            found[name] = Memory(**parts, at=peak.phase)  # type: ignore[arg-type]
+        return found
 
     def __enter__(self) -> Tracker:
         """Register what is there already, and start to look."""
         self._see_all(_held(self._model), "weights")
         self._see_all(_features(self._model), "activations")
-        self._see_all(tree_leaves(self._batch), "activations")
         for parameter in self._model.parameters():
             if parameter.requires_grad:
                 if parameter.grad is not None:
@@ -98,6 +119,11 @@ class Tracker(TorchDispatchMode):
         self._sizes = {p.nbytes for module in heads for p in module.parameters() if p.requires_grad}
         for module in heads:
             self._exit.callback(module.register_forward_pre_hook(self._reached_head).remove)
+        for number, stack in enumerate(_stacks(self._model)):
+            for layer in stack:
+                hook = functools.partial(self._reached_layer, number)
+                self._exit.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        self._exit.callback(self._model.register_forward_pre_hook(self._started).remove)
         self._exit.enter_context(_saved_tensors(self._saved))
         self._exit.enter_context(_generator_states(self._see_state))
         return super().__enter__()  # type: ignore[no-any-return]
@@ -125,15 +151,28 @@ class Tracker(TorchDispatchMode):
     def _turn(self, backward: bool) -> None:
         self._backward = backward
         if not backward:
-            self._head, self._phase = False, "forward"
+            self._head = False
+            self._turn_to("update")
             return
-        self._phase = "backward"
         for storage in list(self._live.values()):  # what outlived the forward pass was kept for this one
             if storage.category == "temporary":
                 self._move(storage, "activations")
+        self._done.clear()
+        self._turn_to("backward", "logits" if self._head else "backward")
+
+    def _turn_to(self, phase: Phase, segment: str | None = None) -> None:
+        self._settle()
+        self._phase, self._segment = phase, segment or phase
+        self._reach(self._total)
+
+    def _started(self, *_: Any) -> None:
+        if not self._backward:
+            self._turn_to("forward")
 
     def _reached_head(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self._head = True
+        if not self._head:
+            self._head = True
+            self._turn_to(self._phase, "logits")
         inputs = next((a for a in args if isinstance(a, torch.Tensor)), None)
         if inputs is not None and inputs.requires_grad:
             inputs.register_hook(self._left_head)
@@ -144,6 +183,18 @@ class Tracker(TorchDispatchMode):
             for storage in self._live.values():  # the head's gradients that wait for more (tied embeddings)
                 if storage.category == "logits" and storage.late and storage.nbytes in self._sizes:
                     self._move(storage, "gradients")
+            self._turn_to("backward", "backward")
+
+    def _reached_layer(self, stack: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), None)
+        if inputs is not None and inputs.requires_grad:
+            inputs.register_hook(functools.partial(self._left_layer, stack))
+
+    def _left_layer(self, stack: int, gradient: torch.Tensor) -> None:
+        """Memory rises or falls evenly from layer to layer: only the first and the last can be the highest."""
+        self._done[stack] = self._done.get(stack, 0) + 1
+        if self._backward and not self._head:
+            self._turn_to("backward", f"backward {stack} {'first' if self._done[stack] < 2 else 'rest'}")
 
     def _saved(self, tensor: torch.Tensor) -> None:
         self._see(tensor, "activations", over=("temporary",))
@@ -156,7 +207,8 @@ class Tracker(TorchDispatchMode):
             self._see(parameter.grad, "gradients", over=("temporary", "activations", "logits"))
 
     def _updating(self, *_: Any) -> None:
-        self._phase, self._head = "update", False
+        self._head = False
+        self._turn_to("update")
 
     def _updated(self, *_: Any) -> None:
         assert self._optimizer is not None
@@ -164,7 +216,6 @@ class Tracker(TorchDispatchMode):
             for value in tree_leaves(state):
                 if isinstance(value, torch.Tensor):
                     self._see(value, "optimizer", over=("temporary", "activations", "logits"))
-        self._phase = "forward"
 
     def _see_all(self, values: Iterable[Any], category: str) -> None:
         for value in values:
@@ -206,11 +257,14 @@ class Tracker(TorchDispatchMode):
 
     def _settle(self) -> None:
         if self._dirty:  # what is alive is still what was alive at the peak
-            self._at_peak, self._dirty = dict(self._now), False
+            self._peaks[self._segment].parts, self._dirty = dict(self._now), False
 
     def _reach(self, total: int) -> None:
-        if total > self._peak:
-            self._peak, self._dirty, self._phase_at_peak = total, True, self._phase
+        peak = self._peaks.get(self._segment)
+        if peak is None:
+            peak = self._peaks[self._segment] = _Peak(self._phase)
+        if total > peak.total:
+            peak.total, peak.phase, self._dirty = total, self._phase, True
 
     def _move(self, storage: _Storage, category: str) -> None:
         self._now[storage.category] -= storage.nbytes
@@ -266,6 +320,15 @@ def _head_modules(model: Any) -> list[nn.Module]:
     modules = [model.get_submodule(name) for name in sorted(names)]
     last = output_layer(model)
     return modules if last is None or any(last is module for module in modules) else [*modules, last]
+
+
+def _stacks(model: nn.Module) -> list[nn.ModuleList]:
+    """The stacks of layers: the outermost lists of modules."""
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
+    return list(found.values())
 
 
 @contextlib.contextmanager

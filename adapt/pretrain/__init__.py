@@ -1,15 +1,15 @@
 """Pretraining of small language models from plain text, on one CPU or GPU.
 
 `read_corpus`, `split_documents`, a tokenizer and `pack` make rows of token ids; an objective (`MaskedLM`, `CausalLM`,
-`SpanCorruption`, `PrefixLM`, or a `Mixture`) says what is asked about them; `pretrain` is the one loop; `export` writes
-the folder. Dropout is left out while pretraining (Geiping & Goldstein 2023, "Cramming"). The recipes
+`SpanCorruption`, `PrefixLM`, `Copying`, or a `Mixture`) says what is asked about them; `pretrain` is the one loop;
+`export` writes the folder. Dropout is left out while pretraining (Geiping & Goldstein 2023, "Cramming"). The recipes
 `recipes/pretrain_tiny_*.py` put the parts together.
 """
 
 from adapt.pretrain.causal import CausalLM
 from adapt.pretrain.corpus import pack, read_corpus, split_documents
 from adapt.pretrain.counts import warm_start
-from adapt.pretrain.denoising import Mixture, PrefixLM, SpanCorruption
+from adapt.pretrain.denoising import Copying, Mixture, PrefixLM, SpanCorruption
 from adapt.pretrain.folder import export
 from adapt.pretrain.loop import Pretraining, evaluate, pretrain, schedule
 from adapt.pretrain.masked import MaskedLM, mask_tokens, masked_logits
@@ -18,6 +18,7 @@ from adapt.pretrain.vocabulary import for_decoder, for_encoder_decoder, train_by
 
 __all__ = [
     "CausalLM",
+    "Copying",
     "MaskedLM",
     "Mixture",
     "Objective",

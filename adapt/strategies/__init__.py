@@ -29,6 +29,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
 FLOORS: dict[str, type[Strategy]] = {"untrained": Untrained}
 """What is run beside them, not among `all`, to show where they start from."""
 
+SMALLER: tuple[tuple[str, Mapping[str, Any]], ...] = (("qlora", {}), ("qlora", {"bits": 4}))
+"""Strategies that hold the backbone in ever fewer bits: name and fields, for advice where memory is short."""
+
 EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "full": {"learning_rate": 5e-4},
     "bottleneck": {"learning_rate": 5e-3},
@@ -39,6 +42,7 @@ EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
 __all__ = [
     "EMBEDDED_SETTINGS",
     "FLOORS",
+    "SMALLER",
     "STRATEGIES",
     "BottleneckAdapter",
     "Full",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,8 +23,7 @@ from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.halving import halving, parts
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
-
-Batch = Mapping[str, torch.Tensor]
+from adapt.training.step import gradients, on
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def train(
                 group_rows = sum(len(batch) for batch in group)
                 most = min(micro, max(len(batch) for batch in group))
                 total, fitting = halving(
-                    partial(_gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator),
+                    partial(gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator),
                     most,
                     budget.device,
                     advice=_advice(budget, getattr(model, "task_kind", None) in LANGUAGE_MODELS),
@@ -180,30 +179,6 @@ def train(
     return Trained(curve, best[1] if best else None, seconds, rows, memory.peak_bytes, came_down)
 
 
-def _gradients(
-    model: nn.Module, kind: Kind, group: Sequence[Sequence[Example]], accelerator: Any, rows: int
-) -> torch.Tensor:
-    """The mean loss of a group of batches, whose gradient is added to the model's.
-
-    Batches are averaged by their rows. One of more than `rows` rows is gone through in parts, which are averaged by
-    the terms of their losses, so that together they are the batch.
-    """
-    group_rows = sum(len(batch) for batch in group)
-    total = torch.zeros((), device=accelerator.device)
-    for members in group:
-        for part in parts(members, rows):
-            batch = _to(kind.collate(part), accelerator.device)
-            with accelerator.autocast():
-                loss = kind.loss(model, batch)
-            weight = len(members) / group_rows
-            if len(part) < len(members):
-                weight *= kind.terms(part) / max(1, kind.terms(members))
-            share = loss * weight
-            accelerator.backward(share)
-            total += share.detach()
-    return total
-
-
 def _random_state(device: str) -> list[torch.Tensor]:
     """What decides the random numbers drawn next: dropout, skipped layers."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
@@ -251,7 +226,7 @@ def predict(
     def outputs_of(members: Sequence[Example], rows: int) -> list[Any]:
         outputs: list[Any] = []
         for part in parts(members, rows):
-            batch = _to(kind.collate(part), device)
+            batch = on(kind.collate(part), device)
             with autocast:
                 outputs += kind.outputs(model, batch, final=final)
         return outputs
@@ -266,7 +241,3 @@ def predict(
         for index, output in zip(indices, outputs, strict=True):
             results[index] = output
     return results
-
-
-def _to(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,4 +1,4 @@
-"""One optimizer step, in the two halves between which the loop looks at what it got."""
+"""The first half of an optimizer step: gradients."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapt.tasks import Kind
+from adapt.tasks import Example, Kind
+from adapt.training.halving import parts
 
 Batch = Mapping[str, torch.Tensor]
 
 
-def backpropagate(
-    model: nn.Module, kind: Kind, accelerator: Any, batches: Sequence[Batch], clip: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add the gradient of the mean loss over the rows of some batches to the trainable parameters', and clip it.
+def gradients(
+    model: nn.Module, kind: Kind, group: Sequence[Sequence[Example]], accelerator: Any, rows: int
+) -> torch.Tensor:
+    """The mean loss of a group of batches, whose gradient is added to the model's.
+
+    Batches are averaged by their rows. One of more than `rows` rows is gone through in parts, which are averaged by
+    the terms of their losses, so that together they are the batch.
 
     Args:
         model: In training mode.
-        kind: Computes the loss.
-        accelerator: Knows precision and clipping.
-        batches: On the model's device; each is one forward and backward pass.
-        clip: Largest global L2 norm of the gradient.
-
-    Returns:
-        The loss and the gradient's norm before clipping, float32 scalars.
+        kind: Collates and computes the loss.
+        group: The encoded rows of each batch.
+        accelerator: Knows device and precision.
+        rows: Most rows of a forward pass.
     """
-    rows = sum(_rows(batch) for batch in batches)
+    group_rows = sum(len(batch) for batch in group)
     total = torch.zeros((), device=accelerator.device)
-    for batch in batches:
-        with accelerator.autocast():
-            loss = kind.loss(model, batch)
-        share = loss * (_rows(batch) / rows)
-        accelerator.backward(share)
-        total += share.detach()
-    norm = accelerator.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip)
-    return total, norm
+    for members in group:
+        for part in parts(members, rows):
+            batch = on(kind.collate(part), accelerator.device)
+            with accelerator.autocast():
+                loss = kind.loss(model, batch)
+            weight = len(members) / group_rows
+            if len(part) < len(members):
+                weight *= kind.terms(part) / max(1, kind.terms(members))
+            share = loss * weight
+            accelerator.backward(share)
+            total += share.detach()
+    return total
 
 
-def update(optimizer: torch.optim.Optimizer) -> None:
-    """Apply the gradients, and let go of them."""
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def _rows(batch: Batch) -> int:
-    return len(batch["input_ids"])
+def on(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """The batch on a device."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

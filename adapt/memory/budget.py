@@ -1,0 +1,65 @@
+"""What a plan needs besides its peak, and whether that fits a budget."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+from adapt.spec import OptionError
+
+Verdict = Literal["fits", "tight", "no"]
+
+_UNITS = {
+    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+CUDA_CONTEXT = 600 * 2**20
+"""What the CUDA context, cuBLAS and cuDNN take on a GPU before the first tensor: 0.4 to 0.6 GiB on recent ones."""
+CPU_LIBRARIES = 600 * 2**20
+"""What a Python process has resident with torch, transformers and PEFT loaded."""
+FRAGMENTATION = 0.05
+"""Share of the peak that the allocator loses between blocks."""
+ROOM = 0.9
+"""Above this share of the budget a plan is tight."""
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes from text such as `12GiB`, `24 GB`, `800MiB` or a plain number.
+
+    Raises:
+        OptionError: It cannot be read, or is not above zero.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)\s*", str(text).lower())
+    unit = _UNITS.get(found[2]) if found else None
+    if found is None or unit is None:
+        raise OptionError(f"The memory budget '{text}' cannot be read; write it as 12GiB, 24GB or 800MiB.")
+    value = int(float(found[1]) * unit)
+    if value < 1:
+        raise OptionError(f"The memory budget is '{text}'; give one above zero, such as 12GiB.")
+    return value
+
+
+def allowance(peak: int, device: str) -> int:
+    """Bytes that are needed beside what tensors hold: the device's context or the libraries, and fragmentation.
+
+    Args:
+        peak: Bytes that tensors hold at the peak.
+        device: `cpu` or `cuda`.
+    """
+    fixed = CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
+    return fixed + math.ceil(FRAGMENTATION * peak)
+
+
+def verdict(required: int, budget: int) -> Verdict:
+    """Whether it fits: with room, barely, or not."""
+    return "no" if required > budget else "tight" if required > ROOM * budget else "fits"
+
+
+def shown(size: float) -> str:
+    """Bytes for people: `1.4 GiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,118 @@
+"""Where a plan's configuration comes from: a folder, a shipped model, the hub, or a well-known shape."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate
+from adapt.fields import nearest
+from adapt.spec import AdaptError, OptionError
+
+PREFIX = "shape:"
+SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "bert-base": {"model_type": "bert"},  # transformers' defaults
+    "bert-large": {
+        "model_type": "bert", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+    "llama-1b": {
+        "model_type": "llama", "vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+        "max_position_embeddings": 131_072, "rope_theta": 500_000.0, "tie_word_embeddings": True,
+    },
+    "llama-8b": {
+        "model_type": "llama", "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072, "rope_theta": 500_000.0,
+    },
+}  # fmt: skip
+"""Published dimensions: BERT (Devlin et al. 2019, section 3), Llama 3.2 1B and Llama 3.1 8B (their model cards and
+Grattafiori et al. 2024, table 3)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A backbone of which nothing but the configuration is known."""
+
+    name: str
+    config: Any
+    """transformers' configuration."""
+    lacks_pooler: bool = False
+    """Whether there are weights, and none of a pooler among them."""
+    is_sentence_encoder: bool = False
+    """Whether its folder says that it pools by the mean over tokens."""
+
+
+def shape_of(reference: str | Path, *, revision: str | None = None) -> Shape:
+    """The configuration of a backbone; its weights are not read, nor downloaded.
+
+    Args:
+        reference: `shape:` and a name in `SHAPES`, a shipped model, `minilm`, a folder with `config.json`, or a hub
+            name.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        OptionError: There is no such shape, folder or model, or transformers does not know the configuration's type.
+        AdaptError: The folder has no configuration.
+    """
+    text = str(reference)
+    if text.startswith(PREFIX):
+        return Shape(text, _known(text.removeprefix(PREFIX)))
+    local = text in SHIPPED or text == MINILM or Path(text).expanduser().is_dir()
+    name, path = locate(text, revision) if local else (text, _download(text, revision))
+    if not (path / "config.json").is_file():
+        raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")
+    backbone = Backbone(None, text, path)  # type: ignore[arg-type]
+    return Shape(name, _read(path, text), _lacks_pooler(path), backbone.is_sentence_encoder)
+
+
+def _known(name: str) -> Any:
+    from transformers import AutoConfig
+
+    if name not in SHAPES:
+        raise OptionError(f"There is no shape '{name}'{nearest(name, SHAPES)}; choose from {', '.join(SHAPES)}.")
+    values = dict(SHAPES[name])
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def _read(path: Path, reference: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        found = str(error).splitlines()[0]
+        raise OptionError(
+            f"Backbone {reference}: its config.json cannot be used ({found}). Its model_type must be one that "
+            "transformers knows."
+        ) from error
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, "config.json", revision=revision)).parent
+    except Exception as error:  # as in `adapt.backbones.source`
+        raise OptionError(
+            f"Backbone '{name}' is neither a local folder nor could its configuration be fetched from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
+            f"{', '.join(f'{PREFIX}{shape}' for shape in SHAPES)}, {', '.join(sorted(SHIPPED))} or {MINILM}."
+        ) from error
+
+
+def _lacks_pooler(path: Path) -> bool:
+    """By the headers of the weights, where there are some."""
+    files = list(path.glob("*.safetensors"))
+    return bool(files) and not any("pooler" in name for file in files for name in _names(file))
+
+
+def _names(file: Path) -> list[str]:
+    with file.open("rb") as handle:
+        (size,) = struct.unpack("<Q", handle.read(8))
+        return list(json.loads(handle.read(size)))
