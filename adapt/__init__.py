@@ -9,11 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapt import data
+    from adapt import data, memory
     from adapt.adapted import Adapted
     from adapt.adapted import fit_model as fit
     from adapt.adapted import load_model as load
     from adapt.comparison import Comparison, compare
+    from adapt.memory import plan
     from adapt.spec import (
         AdaptError,
         Budget,
@@ -49,11 +50,14 @@ _PUBLIC = {
     "data": ("adapt.data", None),
     "fit": ("adapt.adapted", "fit_model"),
     "load": ("adapt.adapted", "load_model"),
+    "memory": ("adapt.memory", None),
+    "plan": ("adapt.memory", "plan"),
 }
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
     "LoRA", "OptionError", "Prefix", "QLoRA", "Result", "Run", "Task", "Unsupported", "compare", "data", "fit", "load",
+    "memory", "plan",
 ]  # fmt: skip
 
 

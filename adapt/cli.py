@@ -188,6 +188,47 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 
 
 @cli.command()
+@click.option(
+    "--backbone",
+    required=True,
+    help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, or as for compare; of a folder or "
+    "hub name only config.json is read.",
+)
+@click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
+@click.option("--kind", default="classification", show_default=True, help="Task kind, as for compare.")
+@click.option("--batch", default="32x128", show_default=True, metavar="ROWSxTOKENS", help="Of a forward pass.")
+@click.option("--budget", metavar="BYTES", help="Memory of the device, such as 12GiB: what fits, and what would help.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True, help="It need not be there."
+)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing.")
+@click.option("--loss-chunk", type=int, metavar="TOKENS", help="Tokens whose logits are held at a time.")
+@click.option("--optimizer", help="adamw, adamw_8bit or paged_adamw_8bit.")
+@click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]")
+@click.option("--labels", type=int, default=2, show_default=True, help="Classes, where the kind has some.")
+@click.option("--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
+@_set_option
+def plan(
+    backbone: str, strategies: str, kind: str, batch: str, budget: str | None, as_json: bool,
+    settings: tuple[str, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Predict the memory that training will take, strategy by strategy; no weights are read."""
+    from adapt.comparison.grid import strategies_of
+    from adapt.memory.budget import parse_batch, parse_bytes
+    from adapt.memory.report import json_text, markdown
+    from adapt.memory.within import plans
+
+    size = parse_batch(batch)
+    room = None if budget is None else parse_bytes(budget)
+    chosen = strategies_of(strategies, _settings(settings))
+    options = {name: value for name, value in rest.items() if value is not None}
+    found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **options)
+    click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, **options))
+
+
+@cli.command()
 @click.argument("folder")
 def table(folder: str) -> None:
     """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,6 @@ from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import AdaptError, Budget, Diverged, OutOfMemory, Result, Run, Source, Task, Unsupported
 from adapt.strategies import make
 from adapt.tasks import KINDS, Kind
-from adapt.training.peak import PeakMemory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,11 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     import torch
 
     from adapt.backbones.memoise import release
+    from adapt.memory.foresee import foresee
+    from adapt.memory.observe import observe
     from adapt.training import Trained, predict, train
+    from adapt.training.batching import lengths_of
+    from adapt.training.peak import PeakMemory
 
     task, budget = spec.task, spec.budget
     if budget.device == "cuda" and not torch.cuda.is_available():
@@ -97,6 +101,9 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     encoded = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
     kind.fit(encoded["train"])
 
+    foreseen = foresee(spec, backbone, max(lengths_of(encoded["train"])))
+    if foreseen is not None:
+        warnings.warn(foreseen, stacklevel=2)
     before = PeakMemory(budget.device).now()
     torch.manual_seed(spec.seed)
     with explained(
@@ -109,7 +116,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     if learning_rate is not None and budget.learning_rate is not None:
         learning_rate = budget.learning_rate
     selection = task.selection or task.metric
-    trained = Trained([], None, None, 0, None)
+    trained, memory = Trained([], None, None, 0, None), {}
     if learning_rate is not None:  # else the strategy says that nothing is trained
         trained = train(
             model,
@@ -123,6 +130,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
             seed=spec.seed,
             on_step=on_step,
         )
+        memory = observe(model, kind, encoded["train"], budget, trained.micro_batch or budget.batch_size)
     scores: dict[str, dict[str, float]] = {}
     if trained.best_epoch is not None:
         scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
@@ -135,6 +143,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         outcomes = kind.outcomes(outputs, encoded[last])
     if encoded.get(last) and (simple := kind.baseline(encoded["train"], encoded[last])) is not None:
         baseline = {"name": simple[0], "scores": kind.score(simple[1], encoded[last])}
+    notes = [*([foreseen] if foreseen else []), *came_down(spec, trained.micro_batch)]
     result = Result(
         run=spec,
         status="ok",
@@ -144,7 +153,8 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         total=total,
         head=getattr(model, "head_size", None),
         saved_bytes=params.saved_bytes(model),
-        peak_bytes=trained.peak_bytes,
+        memory=memory,
+        process_bytes=trained.process_bytes,
         baseline_bytes=before,
         train_seconds=trained.seconds,
         examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
@@ -153,7 +163,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         curve=trained.curve,
         test_outcomes=outcomes if last == "test" else [],
         baseline=baseline,
-        notes=[*data.notes, *loader.notes, *kind.notes, *came_down(spec, trained.micro_batch)],
+        notes=[*data.notes, *loader.notes, *kind.notes, *notes],
         environment={**environment(spec), "train_rows": len(encoded["train"])},
     )
     release(model)

@@ -239,8 +239,10 @@ class Result:
     """Parameters of the task's head, which every strategy trains."""
     saved_bytes: int | None = None
     """Size of the safetensors file that holds every trainable tensor."""
-    peak_bytes: int | None = None
-    """Peak memory of training: resident set of the process on the CPU, allocated bytes on CUDA."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """What tensors held at the peak of a training step over the longest rows: `adapt.memory.Memory` as plain values."""
+    process_bytes: int | None = None
+    """Peak of the process during training: its resident set on the CPU, torch's allocated bytes on CUDA."""
     baseline_bytes: int | None = None
     """The same measure just before the backbone was loaded: interpreter, libraries and data."""
     train_seconds: float | None = None
@@ -285,7 +287,12 @@ class Result:
                 "head": self.head,
                 "saved_bytes": self.saved_bytes,
             },
-            "memory": {"peak_bytes": self.peak_bytes, "baseline_bytes": self.baseline_bytes},
+            "memory": {
+                "peak_bytes": self.memory.get("peak"),
+                "breakdown": {name: value for name, value in self.memory.items() if name != "peak"},
+                "process_bytes": self.process_bytes,
+                "baseline_bytes": self.baseline_bytes,
+            },
             "time": {"train_seconds": self.train_seconds},
             "throughput": {"examples_per_second": self.examples_per_second},
             "micro_batch": self.micro_batch,

@@ -29,12 +29,19 @@ def run_of(strategy: str = "full", seed: int = 0, *, settings: Any = None, budge
     return Run(Source("tiny", "b" * 64), Task(**fields), make(strategy, settings or {}), Budget(**(budget or {})), seed)
 
 
+MEMORY = {
+    "weights": 2**21, "gradients": 2**18, "optimizer": 2**19, "activations": 2**17, "logits": 2**16, "temporary": 2**16,
+    "at": "backward", "peak": 3 * 2**20,
+}  # fmt: skip
+"""As of a measured step: its parts add up."""
+
+
 def result_of(run: Run, value: float = 0.75, **changes: Any) -> Result:
     """A result that ended well, with some fields changed."""
     fields: dict[str, Any] = {
         "status": "ok", "scores": {"validation": {run.task.metric: 0.5}, "test": {run.task.metric: value}},
         "learning_rate": run.strategy.learning_rate, "trainable": 1_000, "total": 20_000, "head": 66,
-        "saved_bytes": 4_096, "peak_bytes": 3 * 2**20, "baseline_bytes": 2**20, "train_seconds": 2.0,
+        "saved_bytes": 4_096, "memory": MEMORY, "process_bytes": 2**29, "baseline_bytes": 2**28, "train_seconds": 2.0,
         "examples_per_second": 60.0, "best_epoch": 2, "curve": [{"epoch": 1, "step": 3, "loss": 0.5}],
         "test_outcomes": [0, 1], "environment": {"versions": {"torch": "2"}, "device": "cpu", "threads": 1}, **changes,
     }  # fmt: skip

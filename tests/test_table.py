@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 import scipy.stats
-from comparison_helpers import contents, result_of, run_of
+from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
 from adapt.comparison.table import COLUMNS, Table, table_of, write_table
@@ -84,13 +84,22 @@ def test_the_columns_are_those_promised_and_the_numbers_parse() -> None:
 
 def test_costs_are_those_of_the_runs_that_ended_well() -> None:
     good = [
-        result_of(run_of("lora", seed), train_seconds=seconds, peak_bytes=peak, examples_per_second=None)
+        result_of(
+            run_of("lora", seed), train_seconds=seconds, memory={**MEMORY, "peak": peak}, examples_per_second=None
+        )
         for seed, seconds, peak in ((0, 1.0, 100), (1, 4.0, 300))
     ]
     failed = result_of(run_of("lora", 2), status="failed", reason="killed", scores={}, train_seconds=99.0)
     (row,) = rows_of(table(*good, failed).csv())
     assert (row["seeds"], row["train_seconds"], row["peak_bytes"]) == ("2", "2.5", "300")
     assert row["examples_per_second"] == ""
+
+
+def test_a_peak_that_was_not_counted_by_category_is_not_shown_beside_those_that_were() -> None:
+    older = contents([result_of(run_of("lora", 0), memory={})])
+    older[0]["memory"]["peak_bytes"] = 2**30  # the resident set of its process, as it was once
+    (row,) = rows_of(table_of(older).csv())
+    assert row["peak_bytes"] == ""
 
 
 def test_a_difference_is_paired_by_seed() -> None:

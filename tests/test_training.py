@@ -22,6 +22,7 @@ from adapt import params
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.data import Data
+from adapt.memory import CATEGORIES
 from adapt.run import fit, run
 from adapt.spec import Budget, Diverged, OptionError, Source, Task
 from adapt.tasks import SequenceClassification
@@ -540,9 +541,10 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     assert [point["rows"] for point in result.curve] == [48, 48]
     assert result.train_seconds == pytest.approx(sum(point["seconds"] for point in result.curve))
     assert result.examples_per_second == pytest.approx(96 / (result.train_seconds or 0))
-    assert result.peak_bytes is not None
+    assert result.process_bytes is not None
     assert result.baseline_bytes is not None
-    assert result.peak_bytes > result.baseline_bytes > 50_000_000  # torch alone is more
+    assert result.process_bytes > result.baseline_bytes > 50_000_000  # torch alone is more
+    assert result.memory["peak"] == sum(result.memory[name] for name in CATEGORIES)
     text = result.to_json()
     assert text["params"]["trainable"] == result.trainable
-    assert text["memory"]["peak_bytes"] == result.peak_bytes
+    assert text["memory"]["peak_bytes"] == result.memory["peak"]

@@ -20,6 +20,8 @@ _DROPOUT_FIELDS = (
     "activation_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",
     "attn_pdrop", "dropout_rate",
 )  # fmt: skip
+SHORT = 256
+"""Tokens up to which eager attention is the faster on CPUs."""
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 """What families call the dropout of attention weights."""
 
@@ -111,7 +113,7 @@ class Loader:
 
     def attention(self) -> str:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
-        return "eager" if self.budget.device == "cpu" and self.task.max_length <= 256 else "sdpa"
+        return "eager" if self.budget.device == "cpu" and self.task.max_length <= SHORT else "sdpa"
 
     def attention_of(self, cls: Any) -> str:
         """The same for a class, which may have no choice."""

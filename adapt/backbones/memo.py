@@ -54,6 +54,11 @@ class Memo(nn.Module):
         """Encode every row anew from now on; the buffer stays, to be written again."""
         self._rows, self._used = {}, 0
 
+    def clear(self) -> None:
+        """Forget every row, and let go of the buffer."""
+        self.forget()
+        self._buffer = None
+
     def held(self) -> list[torch.Tensor]:
         """The buffer, where there is one."""
         return [] if self._buffer is None else [self._buffer]

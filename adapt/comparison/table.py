@@ -182,7 +182,7 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
         trainable=trainable,
         trainable_share=trainable / total if trainable is not None and total else None,
         saved_bytes=_one(good, "params", "saved_bytes"),
-        peak_bytes=_one(good, "memory", "peak_bytes"),
+        peak_bytes=_one([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
         train_seconds=_mean(good, "time", "train_seconds"),
         examples_per_second=_mean(good, "throughput", "examples_per_second"),
     )
@@ -325,8 +325,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
         "strategy; intervals are Student's t over seeds, differences paired by seed.",
-        "- Memory: peak of the training process, libraries included (CPU), or of torch's allocator (CUDA); time: "
-        "training steps without scoring.",
+        "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
+        "without scoring.",
         f"- Hardware: {_escape(str(environment.get('hardware', 'unknown')))}, {environment.get('device')}, "
         f"{environment.get('threads')} threads; {named}.",
         *(f"- Note: {_escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 _IMPORTS = (
     "accelerate", "datasets", "evaluate", "peft", "scipy.stats", "sklearn.metrics", "torch", "transformers",
-    "adapt.backbones.heads", "adapt.run", "adapt.training",
+    "adapt.backbones.heads", "adapt.memory.observe", "adapt.run", "adapt.training",
 )  # fmt: skip
 """What a run imports sooner or later, and takes long."""
 _POLL_SECONDS = 0.02

@@ -127,7 +127,7 @@ def _quantised(weight: Any, module: Any) -> torch.Tensor:
         made: Any = nn.Parameter(empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
         made.CB, made.SCB, made.has_fp16_weights = made.data, empty(outputs), False
         module.state.threshold = 0.0  # which rows hold outliers is in the data: none are assumed
-        return made  # type: ignore[no-any-return]
+        return made
     from bitsandbytes.functional import QuantState
 
     made = nn.Parameter(empty((outputs * inputs + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
@@ -143,7 +143,7 @@ def _quantised(weight: Any, module: Any) -> torch.Tensor:
     else:
         made.quant_state = QuantState(absmax=empty(blocks), **shared)
     made.bnb_quantized, module.quant_state = True, made.quant_state
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 class _NoPadding(TorchDispatchMode):

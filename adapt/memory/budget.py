@@ -40,6 +40,21 @@ def parse_bytes(text: str | int) -> int:
     return value
 
 
+def parse_batch(text: str) -> tuple[int, int]:
+    """Rows and tokens from text such as `4x2048`.
+
+    Raises:
+        OptionError: It cannot be read, or one of them is zero.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", str(text))
+    if found is None:
+        raise OptionError(f"The batch '{text}' cannot be read; write rows x tokens, such as 4x2048.")
+    rows, tokens = int(found[1]), int(found[2])
+    if not rows or not tokens:
+        raise OptionError(f"The batch is '{text}'; give at least one row of at least one token, such as 4x2048.")
+    return rows, tokens
+
+
 def allowance(peak: int, device: str) -> int:
     """Bytes that are needed beside what tensors hold: the device's context or the libraries, and fragmentation.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate
 from adapt.fields import nearest
-from adapt.spec import AdaptError, OptionError
+from adapt.spec import AdaptError, OptionError, Source
 
 PREFIX = "shape:"
 SHAPES: Mapping[str, Mapping[str, Any]] = {
@@ -67,8 +67,17 @@ def shape_of(reference: str | Path, *, revision: str | None = None) -> Shape:
     name, path = locate(text, revision) if local else (text, _download(text, revision))
     if not (path / "config.json").is_file():
         raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")
-    backbone = Backbone(None, text, path)  # type: ignore[arg-type]
-    return Shape(name, _read(path, text), _lacks_pooler(path), backbone.is_sentence_encoder)
+    return shape_at(path, name)
+
+
+def shape_at(path: Path, name: str) -> Shape:
+    """The shape of the model in a folder.
+
+    Raises:
+        OptionError: transformers does not know its type.
+    """
+    backbone = Backbone(Source(name, ""), name, path)
+    return Shape(name, _read(path, name), _lacks_pooler(path), backbone.is_sentence_encoder)
 
 
 def _known(name: str) -> Any:

@@ -14,59 +14,73 @@ from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.load import ATTENTION_DROPOUTS
 from adapt.backbones.memo import Memo
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
-from adapt.memory.measure import CUDA_BLOCK, Step, prepare, track
+from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
 from adapt.tasks import KINDS
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for
 
 if TYPE_CHECKING:
-    from adapt.memory.plan import Setting
+    from adapt.memory.planner import Setting
 
 
-def trace(setting: Setting, config: Any, rows: int, length: int) -> dict[str, Memory]:
-    """Run a training step of a model of fake tensors and count what they would hold.
+class Trace:
+    """A model of fake tensors with its optimizer, whose training step is run for batches of any size."""
 
-    Args:
-        setting: Strategy, task and budget.
-        config: The backbone's configuration (transformers), its depth perhaps another than the shape's.
-        rows: Rows of a forward pass.
-        length: Tokens of each row; of source and of target where there are both.
-
-    Returns:
-        The peak of each segment of the step (`adapt.memory.tracker`).
-    """
-    budget = setting.budget
-    cuda = budget.device == "cuda"
-    if cuda:  # fused attention keeps no mask of its dropout, which the CPU's kernels would make
-        config = type(config).from_dict(_without_attention_dropout(config.to_dict()))
-    task = dataclasses.replace(setting.task, max_length=length)
-    loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
-    kind = KINDS[task.kind](task, loader.tokenizer())
-    with torch.random.fork_rng(devices=[]), without_padding():
-        model = setting.strategy.build(loader, task)
-        if budget.checkpointing:
-            checkpoint_layers(model)
-        if budget.loss_chunk is not None:
-            chunk_logits(model, budget.loss_chunk)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    to_fake(model, mode)
-    with torch.random.fork_rng(devices=[]), mode, without_padding():
-        model.train()
-        optimizer = optimizer_for(model, dataclasses.replace(budget, device="cpu"), 1.0)
-        for parameter in model.parameters():  # the optimizer's state, without a step of the model
-            if parameter.requires_grad:
-                parameter.grad = torch.empty_like(parameter)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        accelerator = accelerator_for(dataclasses.replace(budget, device="cpu"))
-        step = Step(model, kind, optimizer, accelerator, [kind.examples(rows, length)], rows, budget.clip)
-        memos = [module for module in model.modules() if isinstance(module, Memo)]
-        for memo in memos:
+    def __init__(self, setting: Setting, config: Any, length: int) -> None:
+        """
+        Args:
+            setting: Strategy, task and budget.
+            config: The backbone's configuration (transformers), its depth perhaps another than the shape's.
+            length: Most tokens of a row, which decides the attention kernel on CPUs.
+        """
+        budget = setting.budget
+        self._cuda = budget.device == "cuda"
+        if self._cuda:  # fused attention keeps no mask of its dropout, which the CPU's kernels would make
+            config = type(config).from_dict(_without_attention_dropout(config.to_dict()))
+        task = dataclasses.replace(setting.task, max_length=length)
+        loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
+        self._budget = dataclasses.replace(budget, device="cpu")
+        self._kind = KINDS[task.kind](task, loader.tokenizer())
+        with torch.random.fork_rng(devices=[]), without_padding():
+            self._model = setting.strategy.build(loader, task)
+            if budget.checkpointing:
+                checkpoint_layers(self._model)
+            if budget.loss_chunk is not None:
+                chunk_logits(self._model, budget.loss_chunk)
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        to_fake(self._model, self._mode)
+        self._model.train()
+        self._memos = [module for module in self._model.modules() if isinstance(module, Memo)]
+        for memo in self._memos:
             memo.keys = _numbered
-        if memos:
-            prepare(step)
-        return track(step, block=CUDA_BLOCK if cuda else 1, device=budget.device)
+        self._optimizer = optimizer_for(self._model, self._budget, 1.0)
+        with self._mode:
+            for parameter in self._model.parameters():  # the optimizer's state, without a step of the model
+                if parameter.requires_grad:
+                    parameter.grad = torch.empty_like(parameter)
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def run(self, rows: int, length: int) -> dict[str, Memory]:
+        """Count what a step holds.
+
+        Args:
+            rows: Rows of a forward pass.
+            length: Tokens of each row; of source and of target where there are both.
+
+        Returns:
+            The peak of each segment of the step (`adapt.memory.tracker`).
+        """
+        batches = [self._kind.examples(rows, length)]
+        with torch.random.fork_rng(devices=[]), self._mode, without_padding():
+            accelerator = accelerator_for(self._budget)
+            step = Step(self._model, self._kind, self._optimizer, accelerator, batches, rows, self._budget.clip)
+            for memo in self._memos:
+                memo.clear()
+            if self._memos:
+                prepare(step)
+            return track(step, block=CUDA_BLOCK if self._cuda else 1, device="cuda" if self._cuda else "cpu")
 
 
 def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:

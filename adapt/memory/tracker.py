@@ -99,13 +99,13 @@ class Tracker(TorchDispatchMode):
         for name, peak in self._peaks.items():
             parts = dict(peak.parts)
             parts["temporary"] += peak.total - sum(parts.values())  # a kernel's scratch
-            found[name] = Memory(**parts, at=peak.phase)  # type: ignore[arg-type]
+            found[name] = Memory(**parts, at=peak.phase)
         return found
 
     def __enter__(self) -> Tracker:
         """Register what is there already, and start to look."""
-        self._see_all(_held(self._model), "weights")
         self._see_all(_features(self._model), "activations")
+        self._see_all(_held(self._model), "weights")
         for parameter in self._model.parameters():
             if parameter.requires_grad:
                 if parameter.grad is not None:
@@ -126,7 +126,7 @@ class Tracker(TorchDispatchMode):
         self._exit.callback(self._model.register_forward_pre_hook(self._started).remove)
         self._exit.enter_context(_saved_tensors(self._saved))
         self._exit.enter_context(_generator_states(self._see_state))
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         """Stop looking; hooks are taken away."""

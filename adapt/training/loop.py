@@ -38,7 +38,7 @@ class Trained:
     """Wall-clock seconds of the training steps; None where nothing was trained."""
     rows: int
     """Training rows gone through."""
-    peak_bytes: int | None
+    process_bytes: int | None
     """Peak memory of the training steps."""
     micro_batch: int | None = None
     """Rows of a forward pass that training came down to because memory ran out; None: it never did."""

@@ -61,6 +61,7 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
     cuda = device.type == "cuda"
     step.model.train()
     prepare(step)
+    gc.collect()  # what cycles of references hold from before is not the step's
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -82,16 +83,15 @@ def prepare(step: Step) -> None:
 
 def track(step: Step, *, block: int = 1, device: str | None = None) -> dict[str, Memory]:
     """The peak of each segment of a step (`Tracker`) that finds the optimizer's state made."""
-    with _no_garbage(), Tracker(step.model, step.optimizer, block=block, device=device) as tracker:
+    with _no_collection(), Tracker(step.model, step.optimizer, block=block, device=device) as tracker:
         tracker.restart()
         step()
     return tracker.segments()
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Without what reference cycles hold from before, and without collections that come when they like."""
-    gc.collect()
+def _no_collection() -> Iterator[None]:
+    """Without collections of garbage, which come when they like."""
     enabled = gc.isenabled()
     gc.disable()
     try:

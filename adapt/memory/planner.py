@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
+from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
-from adapt.memory.budget import Verdict, allowance, verdict
 from adapt.memory.shapes import Shape, shape_of
-from adapt.memory.trace import trace
+from adapt.memory.trace import Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
 from adapt.options import budget_of, check_strategy, positions_of, precision_of
 from adapt.spec import Budget, OptionError, Source, Strategy, Task, Unsupported
-from adapt.strategies import SMALLER, make
+from adapt.strategies import make
 
 _SHALLOW = (4, 5, 6)
-"""Numbers of layers that are traced in place of many: memory is affine in the depth, which three of them prove."""
+"""Numbers of layers that are traced in place of many: each segment's peak is affine in the depth, as three show."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def plan(
 
     The step that would train is run on tensors without contents, whose sizes are counted as those of real ones are.
     All rows are taken to be equally long, and in seq2seq targets as long as sources. A model of many equal layers is
-    traced with two, three and four, and carried on to its own number, to the byte.
+    traced with four, five and six, and carried on to its own number.
 
     Args:
         backbone: As for `adapt.fit`, or `shape:llama-1b`, `shape:llama-8b`, `shape:bert-base`, `shape:bert-large`; of a
@@ -76,9 +76,16 @@ def plan(
 
 
 def setting_of(
-    backbone: str | Path, strategy: str | Strategy, *, kind: str, precision: str, device: str, labels: int,
-    pooling: str, **choices: Any,
-) -> Setting:  # fmt: skip
+    backbone: str | Path,
+    strategy: str | Strategy,
+    *,
+    kind: str = "sequence_classification",
+    precision: str = "auto",
+    device: str = "cuda",
+    labels: int = 2,
+    pooling: str = "auto",
+    **choices: Any,
+) -> Setting:
     """The checked options of `plan`, as values."""
     if device not in ("cpu", "cuda"):
         raise OptionError(f"Device '{device}' is not known; a plan is for cpu or cuda.")
@@ -91,7 +98,9 @@ def setting_of(
     for name in choices:
         if name not in known:
             raise OptionError(f"plan has no option '{name}'; fields of adapt.Budget are {', '.join(sorted(known))}.")
-    budget = dataclasses.replace(budget_of(precision=precision, device="cpu", **choices), device=device)
+    budget = dataclasses.replace(
+        budget_of(precision=precision, device="cpu", **choices), device=cast(Literal["cpu", "cuda"], device)
+    )
     if pooling not in ("auto", "mean", "native"):
         raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
     if full != "sequence_classification" or (pooling == "auto" and not shape.is_sentence_encoder):
@@ -103,8 +112,8 @@ def setting_of(
     names = () if problem in ("regression", "answers", "text", "completion") else tuple(map(str, range(labels)))
     task = Task(
         name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],
-        pooling=pooling,
-    )  # type: ignore[arg-type]  # fmt: skip
+        pooling=cast(Literal["mean", "native"], pooling),
+    )  # fmt: skip
     return Setting(shape, check_strategy(make(strategy) if isinstance(strategy, str) else strategy), task, budget)
 
 
@@ -118,6 +127,7 @@ class Planner:
         """
         self.setting = setting
         self._known: dict[tuple[int, int], Memory] = {}
+        self._traces: dict[tuple[int | None, bool], Trace] = {}
         self._affine = False
 
     @cached_property
@@ -150,12 +160,21 @@ class Planner:
         if depth is not None and depth > _SHALLOW[-1] + 1:
             depths = _SHALLOW[1:] if self._affine else _SHALLOW
             with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up
-                found = [trace(self.setting, _at_depth(shape, d), rows, length) for d in depths]
+                found = [self._trace(d, rows, length) for d in depths]
                 segments = _carried_on(found, depth - depths[-1])
         self._affine = segments is not None
         if segments is None:
-            segments = trace(self.setting, shape, rows, length)
+            segments = self._trace(None, rows, length)
         return max(segments.values(), key=lambda memory: memory.peak)
+
+    def _trace(self, depth: int | None, rows: int, length: int) -> dict[str, Memory]:
+        """The segments of a model with so many layers, or with its own number."""
+        key = depth, length > SHORT
+        if key not in self._traces:
+            shape = self.setting.shape.config
+            config = shape if depth is None else _at_depth(shape, depth)
+            self._traces[key] = Trace(self.setting, config, length)
+        return self._traces[key].run(rows, length)
 
 
 def _carried_on(found: Sequence[Mapping[str, Memory]], more: int) -> dict[str, Memory] | None:
@@ -199,137 +218,3 @@ def _at_depth(config: Any, depth: int) -> Any:
     if values.get("layer_types"):
         values["layer_types"] = values["layer_types"][:depth]
     return type(config).from_dict({**values, **dict.fromkeys(_depth_names(config), depth)})
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A strategy's plan for a batch, and how it stands to a budget."""
-
-    strategy: str
-    """Name, with the fields that differ from the defaults."""
-    memory: Memory
-    allowance: int
-    """Bytes beside the peak: context or libraries, and fragmentation (`adapt.memory.budget`)."""
-    verdict: Verdict | None = None
-    """`fits`, `tight` (above nine tenths of the budget) or `no`; None without a budget."""
-    largest_batch: int | None = None
-    """Most rows of this length that fit; 0 where not one does; None without a budget."""
-    longest_text: int | None = None
-    """Most tokens that a row may have where there are so many rows; 0 where none fit; None without a budget."""
-    at_limit: bool = False
-    """Whether the longest text is the longest that the model has positions for."""
-    advice: str | None = None
-    """What would make it fit, where it does not."""
-
-    @property
-    def required(self) -> int:
-        """Bytes needed in all."""
-        return self.memory.peak + self.allowance
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, bytes: what `adapt plan --json` prints."""
-        parts = {name: getattr(self.memory, name) for name in CATEGORIES}
-        return {
-            "strategy": self.strategy, **parts, "peak": self.memory.peak, "allowance": self.allowance,
-            "required": self.required, "verdict": self.verdict, "largest_batch": self.largest_batch,
-            "longest_text": self.longest_text, "advice": self.advice,
-        }  # fmt: skip
-
-
-def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: int | None) -> Plan:
-    """A plan with its verdict, with what is the most that fits, and with what would make it fit.
-
-    Args:
-        setting: From `setting_of`.
-        label: What the strategy is called in tables.
-        batch: Rows and tokens.
-        budget: Bytes of the device; None: no verdict.
-    """
-    planner, device = Planner(setting), setting.budget.device
-    rows, length = batch
-    found = planner.memory(rows, length)
-    beside = allowance(found.peak, device)
-    if budget is None:
-        return Plan(label, found, beside)
-
-    def fits(rows: int, length: int) -> int:
-        peak = planner.memory(rows, length).peak
-        return budget - peak - allowance(peak, device)
-
-    judged = verdict(found.peak + beside, budget)
-    largest = most(lambda n: fits(n, length), rows)
-    longest = most(lambda n: fits(rows, n), length, planner.longest)
-    advice = None if judged != "no" else advise(setting, batch, budget, largest)
-    return Plan(label, found, beside, judged, largest, longest, longest == planner.longest, advice)
-
-
-def most(room: Callable[[int], int], start: int, limit: int | None = None) -> int:
-    """The largest whole number for which there is room, by secants; 0 where there is none for 1.
-
-    Args:
-        room: Falls as its argument rises; there is room while it is not negative.
-        start: A first guess.
-        limit: The largest number allowed.
-    """
-    if room(1) < 0:
-        return 0
-    low, high = 1, None
-    guess = start
-    while low != limit and (high is None or high - low > 1):
-        top = high - 1 if high is not None else limit
-        guess = max(low + 1, guess if top is None else min(guess, top))
-        left = room(guess)
-        before = (low, room(low)) if left >= 0 else (high or guess, left)
-        low, high = (guess, high) if left >= 0 else (low, guess)
-        other = (high, room(high)) if high is not None else before
-        a, b = (low, room(low)), other if other[0] != low else before
-        guess = 2 * low if a[0] == b[0] or a[1] == b[1] else a[0] + a[1] * (b[0] - a[0]) // (a[1] - b[1])
-    return low
-
-
-def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) -> str:
-    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer bits a weight."""
-    rows, length = batch
-    language_model = setting.task.kind in ("causal_lm", "seq2seq")
-    remedies: list[tuple[str, dict[str, Any]]] = []
-    if not setting.budget.checkpointing:
-        remedies.append(("checkpointing", {"checkpointing": True}))
-    if language_model and setting.budget.loss_chunk is None:
-        remedies.append(("loss_chunk 1024", {"loss_chunk": 1024}))
-    together = {name: value for _, changes in remedies for name, value in changes.items()}
-    tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
-
-    def largest_with(setting: Setting, rows: int) -> int:
-        planner = Planner(setting)
-
-        def room(n: int) -> int:
-            peak = planner.memory(n, length).peak
-            return budget - peak - allowance(peak, setting.budget.device)
-
-        return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
-
-    for name, changes in tries:
-        if (
-            largest_with(dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **changes)), rows)
-            == rows
-        ):
-            return name
-    if largest:
-        return f"batch {largest} with accumulation {-(-rows // largest)}"
-    saved = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **together))
-    start = f"{tries[-1][0]}, " if tries else ""
-    count = largest_with(saved, rows)
-    if count:
-        return f"{start}batch {count} with accumulation {-(-rows // count)}"
-    for name, fields in SMALLER:
-        count = largest_with(dataclasses.replace(saved, strategy=make(name, fields)), rows)
-        if count:
-            how = ", ".join(f"{field} {value}" for field, value in fields.items())
-            smaller = "" if count == rows else f", batch {count} with accumulation {-(-rows // count)}"
-            return f"{start}{name}{f' with {how}' if how else ''}{smaller}"
-    return "shorter texts, or a smaller backbone"
-
-
-def plans(settings: Sequence[tuple[str, Setting]], batch: tuple[int, int], budget: int | None) -> list[Plan]:
-    """`plan_within` of several strategies, by their labels."""
-    return [plan_within(setting, label, batch, budget) for label, setting in settings]

