@@ -2,9 +2,8 @@
 
 python recipes/pretrain_tiny_encoder_decoder.py --corpus ../shared/data/corpus
 
-Hardware: one CPU thread with AVX512-BF16 or AMX, 2 GB of memory. Run time: about 12 minutes of CPU time.
-Expected: held-out losses in rows of 128 tokens, nats a token: spans 5.06, whole texts 4.94, prefixes 4.91. It is far
-from converged: more steps of short rows make it better.
+Hardware: one CPU thread with AVX512-BF16 or AMX, 2 GB of memory. Run time: about 30 minutes of CPU time.
+Expected: held-out losses in rows of 128 tokens, nats a token: spans 4.24, whole texts 2.08, prefixes 4.82.
 Stopped and started again with the same command, it goes on from its last checkpoint.
 """
 
@@ -77,7 +76,7 @@ def main() -> None:
     for objective, length, settings in stages:
         checkpoint = f"{options.checkpoint}-{length}.safetensors"
         lm.pretrain(model, objective, rows[length], held_out[length], settings, checkpoint, report)
-    parts: dict[str, lm.Objective] = {"copying": copying, "spans": spans, "whole": whole, "prefix": prefix}
+    parts: dict[str, lm.Objective] = {"spans": spans, "whole": whole, "prefix": prefix}
     scores = {name: lm.evaluate(model, part, held_out[LONG]) for name, part in parts.items()}
     print(scores)
     facts = {

@@ -98,8 +98,12 @@ def setting_of(
     for name in choices:
         if name not in known:
             raise OptionError(f"plan has no option '{name}'; fields of adapt.Budget are {', '.join(sorted(known))}.")
+    paged = device == "cuda" and choices.get("optimizer") == "paged_adamw_8bit"  # which only that device has
+    budget = budget_of(precision=precision, device="cpu", **{**choices, **({"optimizer": "adamw"} if paged else {})})
     budget = dataclasses.replace(
-        budget_of(precision=precision, device="cpu", **choices), device=cast(Literal["cpu", "cuda"], device)
+        budget,
+        device=cast(Literal["cpu", "cuda"], device),
+        optimizer="paged_adamw_8bit" if paged else budget.optimizer,
     )
     if pooling not in ("auto", "mean", "native"):
         raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")

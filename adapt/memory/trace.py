@@ -40,7 +40,8 @@ class Trace:
             config = type(config).from_dict(_without_attention_dropout(config.to_dict()))
         task = dataclasses.replace(setting.task, max_length=length)
         loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
-        self._budget = dataclasses.replace(budget, device="cpu")
+        paged = budget.optimizer == "paged_adamw_8bit"  # its states may leave the GPU, but are counted
+        self._budget = dataclasses.replace(budget, device="cpu", optimizer="adamw_8bit" if paged else budget.optimizer)
         self._kind = KINDS[task.kind](task, loader.tokenizer())
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)

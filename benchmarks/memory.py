@@ -1,0 +1,162 @@
+"""Plans against what a GPU's allocator had: random weights of well-known shapes, every strategy.
+
+    python benchmarks/memory.py --out results/benchmarks
+
+Needs a CUDA GPU; with 80 GiB all cases run, with less those that are planned not to fit are left out. Each case runs in
+a process of its own and is written as it ends; a case that is there is not run again. Without a GPU the script writes
+the plans alone (`--plans`): what an 8B model needs and the longest text that fits 8, 12 and 24 GiB.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from adapt.files import write_atomically
+
+CASES: tuple[tuple[str, str, tuple[int, int], dict[str, Any]], ...] = (
+    ("shape:bert-large", "sequence_classification", (32, 128), {}),
+    ("shape:llama-1b", "causal_lm", (4, 1024), {"checkpointing": True}),
+    ("shape:llama-8b", "causal_lm", (1, 2048), {"checkpointing": True, "loss_chunk": 512}),
+)
+STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("full", {}), ("head", {}), ("lora", {}), ("bottleneck", {}), ("prefix", {}), ("qlora", {}), ("qlora", {"bits": 4}),
+)  # fmt: skip
+SAVED: dict[str, Any] = {"checkpointing": True, "loss_chunk": 512, "optimizer": "paged_adamw_8bit"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="results/benchmarks", help="folder of memory.json and memory_plans.json")
+    parser.add_argument("--plans", action="store_true", help="only plan, without a GPU")
+    parser.add_argument("--case", help="used by the script itself: one case, as JSON")
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measured(**json.loads(options.case))))
+        return
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if options.plans:
+        write_atomically(out / "memory_plans.json", json.dumps(longest(), indent=1) + "\n")
+        return
+    file = out / "memory.json"
+    found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    for shape, kind, batch, choices in CASES:
+        for strategy, fields in STRATEGIES:
+            case = {"shape": shape, "kind": kind, "batch": batch, "choices": choices, "strategy": strategy,
+                    "fields": fields}  # fmt: skip
+            if any(all(row[name] == json.loads(json.dumps(value)) for name, value in case.items()) for row in found):
+                continue
+            command = [sys.executable, __file__, "--case", json.dumps(case)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"{shape} {strategy}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                continue
+            found.append(case | json.loads(done.stdout.splitlines()[-1]))
+            write_atomically(file, json.dumps(found, indent=1) + "\n")
+            print(
+                shape, strategy, fields, f"{found[-1]['difference']:+.2%}" if "difference" in found[-1] else "left out"
+            )
+
+
+def measured(
+    shape: str, kind: str, batch: tuple[int, int], choices: dict[str, Any], strategy: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """Plan and measurement of one case on this GPU."""
+    import dataclasses
+
+    import torch
+
+    from adapt.backbones.checkpointing import checkpoint_layers
+    from adapt.backbones.chunked import chunk_logits
+    from adapt.memory import Step, measure
+    from adapt.memory.planner import Planner, setting_of
+    from adapt.strategies import make
+    from adapt.tasks import KINDS
+    from adapt.training.loop import accelerator_for
+    from adapt.training.optimizer import optimizer_for
+
+    rows, length = batch
+    setting = setting_of(shape, make(strategy, fields), kind=kind, device="cuda", **choices)
+    planned = Planner(setting).memory(rows, length)
+    free, total = torch.cuda.mem_get_info()
+    gpu = {"gpu": torch.cuda.get_device_name(), "total": total, "planned": planned.as_dict()}
+    if planned.peak > 0.92 * free:
+        return gpu | {"left_out": "planned not to fit"}
+    task = dataclasses.replace(setting.task, max_length=length)
+    load = random_weights(task, setting)
+    made = KINDS[task.kind](task, load.tokenizer())
+    model = setting.strategy.build(load, task)
+    if setting.budget.checkpointing:
+        checkpoint_layers(model)
+    if setting.budget.loss_chunk is not None:
+        chunk_logits(model, setting.budget.loss_chunk)
+    optimizer = optimizer_for(model, setting.budget, 1e-4)
+    group = [made.examples(rows, length)]
+    found = measure(Step(model, made, optimizer, accelerator_for(setting.budget), group, rows))
+    assert found.allocated is not None
+    return gpu | {"measured": found.as_dict(), "difference": planned.peak / found.allocated - 1}
+
+
+def random_weights(task: Any, setting: Any) -> Any:
+    """A loader of models with random weights on the budget's device, quantised there where that is asked for."""
+    import torch
+    from torch import nn
+
+    from adapt.memory.blueprint import Blueprint
+
+    class Random(Blueprint):
+        def _place(self, model: nn.Module) -> nn.Module:
+            return model.to(self.budget.device)
+
+        def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
+            meta, fresh = super()._from_pretrained(cls, config, options)
+            device, before = self.budget.device, torch.get_default_dtype()
+            torch.set_default_dtype(options["dtype"])
+            try:
+                with torch.device(device):
+                    extra = {} if options.get("add_pooling_layer", True) else {"add_pooling_layer": False}
+                    model = cls(config, **extra)
+            finally:
+                torch.set_default_dtype(before)
+            for name, layer in list(meta.named_modules()):
+                if type(layer).__name__ in ("Linear8bitLt", "Linear4bit"):
+                    old = model.get_submodule(name)
+                    kind, kept = type(layer.weight), dict(layer.weight.__dict__)
+                    transposed = type(old).__name__ == "Conv1D"
+                    values = (old.weight.data.t() if transposed else old.weight.data).contiguous().cpu()
+                    names = ("blocksize", "compress_statistics", "quant_type", "quant_storage", "has_fp16_weights")
+                    layer.weight = kind(values, requires_grad=False, **{n: kept[n] for n in names if n in kept})
+                    if layer.bias is not None:
+                        layer.bias = nn.Parameter(old.bias.data, requires_grad=False)
+                    model.set_submodule(name, layer.to(device))
+            for name in ("is_loaded_in_8bit", "is_loaded_in_4bit", "is_quantized"):
+                if hasattr(meta, name):
+                    setattr(model, name, getattr(meta, name))
+            model.tie_weights()
+            return model.eval(), fresh
+
+    return Random(None, task, setting.budget, 0, setting.shape.config)  # type: ignore[arg-type]
+
+
+def longest() -> list[dict[str, Any]]:
+    """The longest texts, a row at a time, of the 8B shape in three sizes of GPU, with every saver on."""
+    from adapt.memory.budget import parse_bytes
+    from adapt.memory.planner import setting_of
+    from adapt.memory.within import plan_within
+    from adapt.strategies import make
+
+    rows = []
+    for bits in (4, 8):
+        setting = setting_of("shape:llama-8b", make("qlora", {"bits": bits}), kind="causal_lm", **SAVED)
+        for size in ("8GiB", "12GiB", "24GiB"):
+            plan = plan_within(setting, f"qlora(bits={bits})", (1, 2048), parse_bytes(size))
+            rows.append({"shape": "shape:llama-8b", "budget": size, "choices": SAVED, **plan.as_dict()})
+            print(size, plan.strategy, plan.longest_text)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
