@@ -110,6 +110,7 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         "while the model was loaded", "use a smaller backbone, precision bf16 or a backbone in 8 or 4 bits (qlora)"
     ):
         model = spec.strategy.build(loader, task)
+        kind.start(model)
     check(model)
     trainable, total = params.count(model)
     learning_rate = spec.strategy.learning_rate

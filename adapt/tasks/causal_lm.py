@@ -138,6 +138,9 @@ class CausalLM:
     def fit(self, examples: Sequence[Example]) -> None:
         """Nothing is taken from the training rows."""
 
+    def start(self, model: nn.Module) -> None:
+        """The model starts as it is."""
+
     def state(self) -> dict[str, float]:
         """Nothing."""
         return {}

@@ -48,6 +48,9 @@ class Kind(Protocol):
     def fit(self, examples: Sequence[Example]) -> None:
         """Take from the training rows what the loss needs (class weights, scale of the target)."""
 
+    def start(self, model: nn.Module) -> None:
+        """Set what the fresh head starts from, by what `fit` found; the model is just built and not yet trained."""
+
     def state(self) -> dict[str, float]:
         """What `fit` found and prediction needs; plain values, saved with the model."""
 

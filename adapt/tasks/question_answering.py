@@ -198,6 +198,9 @@ class QuestionAnswering:
         """Whether there are training questions without an answer."""
         self._unanswerable = any(not example["answers"] for example in examples if "answers" in example)
 
+    def start(self, model: nn.Module) -> None:
+        """The model starts as it is."""
+
     def state(self) -> dict[str, float]:
         """Whether no answer may be predicted."""
         return {"unanswerable": float(self._unanswerable)}

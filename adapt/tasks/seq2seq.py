@@ -123,6 +123,9 @@ class Seq2Seq:
     def fit(self, examples: Sequence[Example]) -> None:
         """Nothing is taken from the training rows."""
 
+    def start(self, model: nn.Module) -> None:
+        """The model starts as it is."""
+
     def state(self) -> dict[str, float]:
         """Nothing."""
         return {}

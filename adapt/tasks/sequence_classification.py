@@ -97,6 +97,9 @@ class SequenceClassification:
                 positive = labels.sum(0).clamp(min=1)
                 self._weights = ((n - positive).clamp(min=1) / positive).float()
 
+    def start(self, model: nn.Module) -> None:
+        """The model starts as it is."""
+
     def state(self) -> dict[str, float]:
         """Mean and standard deviation of the target."""
         return {"mean": self._mean, "std": self._std}
