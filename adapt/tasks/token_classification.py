@@ -180,7 +180,8 @@ class TokenClassification:
         import torch
         from torch import nn
 
-        names, tags = getattr(model, "head_names", frozenset()), len(self.task.labels)
+        names: frozenset[str] = getattr(model, "head_names", frozenset())
+        tags = len(self.task.labels)
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear) and module.out_features == tags and f"{name}.bias" in names:
                 counts = torch.tensor([self._counts[tag] + 1.0 for tag in range(tags)])
