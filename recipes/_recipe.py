@@ -33,9 +33,14 @@ def recipe(
     parser.add_argument("--out", default="results", help="folder of results; a comparison goes on there")
     parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
+    parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
-    own = None if options.strategies != "all" else settings
+    own = {name: dict(fields) for name, fields in (settings or {}).items() if options.strategies == "all"}
+    for item in options.set:
+        strategy, _, value = item.partition(".")
+        field, _, value = value.partition("=")
+        own.setdefault(strategy, {})[field] = value
     with Progress(sys.stderr) as progress:
         done = adapt.compare(
             options.backbone, data, options.strategies, settings=own, seeds=options.seeds, out=options.out,

@@ -1,4 +1,4 @@
-"""Sentiment of Chinese hotel reviews (ChnSentiCorp, Tan & Zhang 2008): six strategies on 600 training rows.
+"""Sentiment of Chinese hotel reviews (ChnSentiCorp, Tan & Zhang 2008): six strategies on 300 training rows.
 
     python recipes/chinese_sentiment.py --data ../shared/data/chnsenticorp_htl --jobs 2
 
@@ -9,4 +9,6 @@ Expected test score: not measured.
 from _recipe import recipe
 
 if __name__ == "__main__":
-    recipe(__doc__, "chnsenticorp_htl", hub="lansinuote/ChnSentiCorp", dropout=0.0, epochs=3, max_train=600)
+    recipe(
+        __doc__, "chnsenticorp_htl", hub="lansinuote/ChnSentiCorp", dropout=0.0, epochs=3, max_train=300, max_length=96
+    )

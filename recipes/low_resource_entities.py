@@ -1,4 +1,4 @@
-"""Names in Swahili news (MasakhaNER, Adelani et al. 2021): six strategies on 1,000 training rows.
+"""Names in Swahili news (MasakhaNER, Adelani et al. 2021): six strategies on 600 training rows.
 
     python recipes/low_resource_entities.py --data ../shared/data/masakhaner_swa --jobs 2
 
@@ -17,5 +17,5 @@ if __name__ == "__main__":
         kind="ner",
         dropout=0.0,
         epochs=4,
-        max_train=1000,
+        max_train=600,
     )

@@ -17,6 +17,7 @@ if __name__ == "__main__":
         backbone="tiny-decoder",
         kind="instructions",
         epochs=3,
-        max_train=1000,
-        max_length=512,
+        max_train=500,
+        max_length=256,
+        max_new_tokens=8,
     )

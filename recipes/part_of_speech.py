@@ -1,4 +1,4 @@
-"""Parts of speech of English web text (UD EWT, Silveira et al. 2014): six strategies on 1,500 training rows.
+"""Parts of speech of English web text (UD EWT, Silveira et al. 2014): six strategies on 1,000 training rows.
 
     python recipes/part_of_speech.py --data ../shared/data/ud_ewt_pos --jobs 2
 
@@ -17,5 +17,5 @@ if __name__ == "__main__":
         kind="pos",
         dropout=0.0,
         epochs=3,
-        max_train=1500,
+        max_train=1000,
     )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from adapt.adapted import assemble
-from adapt.backbones.source import EMBEDDED
+from adapt.backbones.source import EMBEDDED, SHIPPED
 from adapt.comparison.runner import Event, OnEvent, cores, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
@@ -17,7 +17,7 @@ from adapt.data import Data, load
 from adapt.data.kinds import kind_named as resolve_kind
 from adapt.options import check_strategy
 from adapt.spec import OptionError, Run, Strategy
-from adapt.strategies import EMBEDDED_SETTINGS, FLOORS, STRATEGIES, make
+from adapt.strategies import FLOORS, SHIPPED_SETTINGS, STRATEGIES, make
 from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20
@@ -36,7 +36,7 @@ EMBEDDED_BUDGETS: dict[str, dict[str, Any]] = {
     "sequence_classification": {"epochs": 5, "max_length": 32, "pooling": "mean"},
     "token_classification": {"epochs": 5, "max_length": 48},
     "question_answering": {"epochs": 5, "max_length": 96},
-    "seq2seq": {"epochs": 5, "max_length": 64},
+    "seq2seq": {"epochs": 3, "max_length": 64},
     "causal_lm": {"epochs": 3, "max_length": 96, "separator": ""},
 }
 """What `compare` takes for the embedded task of a kind on its shipped backbone where nothing else is given."""
@@ -79,7 +79,8 @@ def compare(
         kind: Task kind, or a short name such as `ner` (`adapt.data.load`); None: what the data tells, or
             classification.
         seeds: How many (0, 1, ...) or which.
-        settings: Strategy name to field to value, for strategies given by name.
+        settings: Strategy name to field to value, for strategies given by name. On shipped backbones, which are tiny,
+            those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
         out: Folder of the results.
         jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
         on_event: Told when a run is found done, starts, makes a step, and ends.
@@ -89,16 +90,16 @@ def compare(
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
     """
     numbers = seeds_of(seeds)
-    presets: Mapping[str, Mapping[str, Any]] = {}
     if data is None:
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
-            presets, choices = EMBEDDED_SETTINGS, {**EMBEDDED_BUDGETS[data.kind], **choices}
+            choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
     elif not isinstance(data, Data):
         data = load(data, kind=kind)
     elif kind is not None and resolve_kind(kind) != data.kind:
         raise OptionError(f"kind is '{kind}', but the data are for {data.kind}; leave kind out.")
     backbone = backbone or EMBEDDED_BACKBONES[data.kind]
+    presets = SHIPPED_SETTINGS.get(data.kind, {}) if backbone in SHIPPED else {}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")

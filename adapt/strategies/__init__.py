@@ -32,16 +32,30 @@ FLOORS: dict[str, type[Strategy]] = {"untrained": Untrained}
 SMALLER: tuple[tuple[str, Mapping[str, Any]], ...] = (("qlora", {}), ("qlora", {"bits": 4}))
 """Strategies that hold the backbone in ever fewer bits: name and fields, for advice where memory is short."""
 
-EMBEDDED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+_TINY: Mapping[str, Mapping[str, Any]] = {
     "full": {"learning_rate": 5e-4},
     "bottleneck": {"learning_rate": 5e-3},
     "prefix": {"learning_rate": 3e-2},
 }
-"""Fields that suit the shipped backbones, which have a tenth of the parameters that the defaults were found with."""
+SHIPPED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "sequence_classification": _TINY,
+    "token_classification": _TINY,
+    "question_answering": _TINY,
+    "causal_lm": _TINY,
+    "seq2seq": {
+        "full": {"learning_rate": 1e-3},
+        "lora": {"learning_rate": 5e-3},
+        "bottleneck": {"learning_rate": 1e-2},
+        "prefix": {"learning_rate": 3e-2},
+        "qlora": {"learning_rate": 5e-3},
+    },
+}
+"""Task kind to strategy to fields that suit the shipped backbones, which have a tenth of the parameters that the defaults
+were found with; found on the embedded tasks."""
 
 __all__ = [
-    "EMBEDDED_SETTINGS",
     "FLOORS",
+    "SHIPPED_SETTINGS",
     "SMALLER",
     "STRATEGIES",
     "BottleneckAdapter",
