@@ -17,6 +17,7 @@ from transformers import (
 
 from adapt.pretrain import (
     CausalLM,
+    Copying,
     Mixture,
     PrefixLM,
     Pretraining,
@@ -223,6 +224,16 @@ def test_prefix_and_rest_make_the_text(text_rows):
     assert min(cuts) >= 8
     assert max(cuts) <= 24
     assert len(cuts) > 8
+
+
+def test_copying_asks_for_the_same_tokens_in_an_order_that_no_language_has(text_rows):
+    first, again, other = (Copying().draw(text_rows[:4], torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first["input_ids"], first["labels"])
+    assert torch.equal(first["input_ids"], again["input_ids"])
+    assert not torch.equal(first["input_ids"], other["input_ids"])
+    assert torch.equal(first["input_ids"].sort(1).values, text_rows[:4].long().sort(1).values)
+    assert torch.equal(first["input_ids"][:, -1], text_rows[:4, -1].long())
+    assert not torch.equal(first["input_ids"], text_rows[:4].long())
 
 
 def test_mixture_draws_every_part(bpe, text_rows):

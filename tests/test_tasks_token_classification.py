@@ -10,6 +10,7 @@ import pytest
 import torch
 from task_helpers import WORDS, byte_level, kind, model, one_by_one, outputs, wordpiece
 
+from adapt.backbones.classes import head_names
 from adapt.metrics.spans import spans_of
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
 
@@ -208,6 +209,20 @@ def test_tags_by_hand() -> None:
     found = bound.score(made, test)
     assert found["token_accuracy"] == pytest.approx(2 / 3)
     assert found["macro_f1"] == pytest.approx((0 + 2 / 3 + 1) / 3)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_head_starts_from_the_frequencies_of_the_tags(name: str) -> None:
+    bound = tags()
+    made = model(name, "TokenClassification", bound.tokenizer, len(TAGS))
+    made.head_names = frozenset(head_names(made))
+    before = {n: p.clone() for n, p in made.named_parameters()}
+    bound.fit(bound.encode(table([["the", "cat", "sings"], ["cat", "cat"]], [[0, 1, 2], [1, 1]]), split="train"))
+    bound.start(made)
+    changed = [n for n, p in made.named_parameters() if not torch.equal(p, before[n])]
+    assert len(changed) == 1
+    bias = dict(made.named_parameters())[changed[0]]
+    assert bias.exp().tolist() == pytest.approx([2 / 8, 4 / 8, 2 / 8])  # one more than each was seen
 
 
 def test_what_cannot_be_used() -> None:

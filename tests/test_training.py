@@ -25,6 +25,7 @@ from adapt.data import Data
 from adapt.memory import CATEGORIES
 from adapt.run import fit, run
 from adapt.spec import Budget, Diverged, OptionError, Source, Task
+from adapt.strategies import make
 from adapt.tasks import SequenceClassification
 from adapt.training import predict, train
 from adapt.training.batching import by_length, length_bucketed
@@ -321,6 +322,20 @@ def test_frozen_parameters_get_no_gradient_and_no_optimizer_state() -> None:
     assert held == {id(p) for p in model[1].parameters()}
     groups = optimizer_for(model, Budget(weight_decay=0.3), 1.0).param_groups
     assert {p.dim(): group["weight_decay"] for group in groups for p in group["params"]} == {2: 0.3, 1: 0.0}
+
+
+def test_what_is_new_goes_as_many_times_as_fast_as_the_strategy_says(backbone: Any, task_data: Any) -> None:
+    data = task_data("single_label")
+    made = assemble(backbone("bert"), data, make("full", {"learning_rate": 1e-4, "head_factor": 10.0}))
+    spec, _, source = made
+    model = spec.strategy.build(Loader(source, spec.task, spec.budget, 0), spec.task)
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in optimizer_for(model, BUDGET, 1e-4).param_groups:
+        for parameter in group["params"]:
+            head = names[id(parameter)] in model.head_names
+            assert group["lr"] == pytest.approx(1e-3 if head else 1e-4)
+    frozen = make("lora").build(Loader(source, spec.task, spec.budget, 0), spec.task)
+    assert {group["lr"] for group in optimizer_for(frozen, BUDGET, 1e-4).param_groups} == {1e-4}
 
 
 # Batches

@@ -50,8 +50,8 @@ SHIPPED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "qlora": {"learning_rate": 5e-3},
     },
 }
-"""Task kind to strategy to fields that suit the shipped backbones, which have a tenth of the parameters that the defaults
-were found with; found on the embedded tasks."""
+"""Task kind to strategy to fields that suit the shipped backbones, which have a tenth of the parameters of the one that
+the defaults were found with; these were found on the embedded tasks."""
 
 __all__ = [
     "FLOORS",
