@@ -39,7 +39,10 @@ def main() -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     if options.plans:
-        write_atomically(out / "memory_plans.json", json.dumps(longest(), indent=1) + "\n")
+        plans = out / "memory_plans.json"
+        rows = json.loads(plans.read_text()) if plans.exists() else longest()
+        write_atomically(plans, json.dumps(rows, indent=1) + "\n")
+        write_atomically(out / "memory_plans.md", page(rows))
         return
     file = out / "memory.json"
     found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
@@ -156,6 +159,31 @@ def longest() -> list[dict[str, Any]]:
             rows.append({"shape": "shape:llama-8b", "budget": size, "choices": SAVED, **plan.as_dict()})
             print(size, plan.strategy, plan.longest_text)
     return rows
+
+
+UNSLOTH = {"8GiB": 2_972, "24GiB": 78_475}
+"""Longest texts that unsloth publishes for an 8B model and QLoRA in GPUs of 8 and 24 GB (its documentation, 2025)."""
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The longest texts as a table."""
+    from adapt.memory.budget import shown
+
+    savers = ", ".join(f"{name} {value}" for name, value in SAVED.items())
+    lines = [
+        "# Longest text of an 8B model, planned",
+        "",
+        f"`python benchmarks/memory.py --plans`: one row of text, {savers}; context and fragmentation allowed for.",
+        "The text is the longest whose required memory is within the budget. These are plans: no GPU was measured.",
+        "",
+        "| GPU | strategy | longest text, tokens | unsloth's published figure | required for 2,048 tokens |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        other = f"{UNSLOTH[row['budget']]:,}" if row["budget"] in UNSLOTH and "bits=4" in row["strategy"] else ""
+        found = f"{row['longest_text']:,}"
+        lines.append(f"| {row['budget']} | {row['strategy']} | {found} | {other} | {shown(row['required'])} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
