@@ -28,7 +28,8 @@ from adapt.spec import AdaptError, Budget, OutOfMemory
 from adapt.tasks import KINDS, CausalLM, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.halving import halving
-from adapt.training.loop import _gradients, accelerator_for
+from adapt.training.loop import accelerator_for
+from adapt.training.step import gradients
 
 BUDGET = Budget(epochs=2, batch_size=8, warmup=0.0, weight_decay=0.0, decay="constant")
 ERRORS = [
@@ -259,7 +260,7 @@ def test_the_gradient_of_parts_is_that_of_the_batch(
     accelerator, found = accelerator_for(spec.budget), []
     for most in (len(examples), 3, 1):
         model.zero_grad()
-        loss = _gradients(model, kind, [examples], accelerator, most)
+        loss = gradients(model, kind, [examples], accelerator, most)
         found.append((loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
     for loss_of_parts, gradients in found[1:]:
         assert loss_of_parts == pytest.approx(found[0][0], rel=1e-5)

@@ -47,6 +47,7 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        give_back(budget.device)
         return {}
     finally:
         for parameter in model.parameters():
@@ -56,4 +57,3 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
         torch.set_rng_state(state[0])
         if state[1] is not None:
             torch.cuda.set_rng_state(state[1])
-        give_back(budget.device)

@@ -61,8 +61,8 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
     cuda = device.type == "cuda"
     step.model.train()
     prepare(step)
-    gc.collect()  # what cycles of references hold from before is not the step's
     if cuda:
+        gc.collect()  # what cycles of references hold from before is not the step's; the tracker does not see it
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     found = max(track(step, block=block or (CUDA_BLOCK if cuda else 1)).values(), key=lambda memory: memory.peak)
