@@ -262,10 +262,10 @@ def test_the_gradient_of_parts_is_that_of_the_batch(
         model.zero_grad()
         loss = gradients(model, kind, [examples], accelerator, most)
         found.append((loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
-    for loss_of_parts, gradients in found[1:]:
+    for loss_of_parts, slopes in found[1:]:
         assert loss_of_parts == pytest.approx(found[0][0], rel=1e-5)
         for name, gradient in found[0][1].items():
-            torch.testing.assert_close(gradients[name], gradient, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(slopes[name], gradient, rtol=1e-3, atol=1e-6)
 
 
 # Scoring goes on
