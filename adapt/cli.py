@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from adapt.fields import settings_from
 from adapt.spec import AdaptError, OptionError
 
 BACKBONE_HELP = (
@@ -120,7 +121,7 @@ def compare(
     from adapt.comparison.grid import strategies_of
     from adapt.comparison.progress import Progress
 
-    given = _settings(settings)
+    given = settings_from(settings)
     own = given.pop("task", {})
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
     rows, choices = _read(data, rest)
@@ -151,7 +152,7 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     from adapt.files import writable_folder
     from adapt.strategies import make
 
-    given = _settings(settings)
+    given = settings_from(settings)
     own = given.pop("task", {})
     chosen = make(strategy, given.pop(strategy, {}))
     if given:
@@ -222,7 +223,7 @@ def plan(
 
     size = parse_batch(batch)
     room = None if budget is None else parse_bytes(budget)
-    chosen = strategies_of(strategies, _settings(settings))
+    chosen = strategies_of(strategies, settings_from(settings))
     options = {name: value for name, value in rest.items() if value is not None}
     found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **options)
     click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, **options))
@@ -243,18 +244,6 @@ def table(folder: str) -> None:
     if not store.all():
         raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
     click.echo(write_table(store).markdown())
-
-
-def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """`strategy.field=value` items by strategy and field."""
-    found: dict[str, dict[str, str]] = {}
-    for pair in pairs:
-        target, equals, value = pair.partition("=")
-        strategy, dot, field = target.partition(".")
-        if not (equals and dot and strategy and field):
-            raise OptionError(f"--set {pair} cannot be read; write strategy.field=value, such as lora.rank=16.")
-        found.setdefault(strategy.strip(), {})[field.strip()] = value.strip()
-    return found
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, str]:

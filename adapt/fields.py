@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapt.spec import OptionError
@@ -33,6 +33,22 @@ def fill(cls: Any, settings: Mapping[str, Any], what: str, where: str) -> Any:
             raise OptionError(f"{what} has no field '{field}'{nearest(field, fields)}; {known}.")
         values[field] = _read(value, hints[field], f"{where}{field}")
     return cls(**values)
+
+
+def settings_from(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`strategy.field=value` items, as the command line has them, by strategy and field.
+
+    Raises:
+        OptionError: An item cannot be read.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        target, equals, value = pair.partition("=")
+        strategy, dot, field = target.partition(".")
+        if not (equals and dot and strategy and field):
+            raise OptionError(f"--set {pair} cannot be read; write strategy.field=value, such as lora.rank=16.")
+        found.setdefault(strategy.strip(), {})[field.strip()] = value.strip()
+    return found
 
 
 def nearest(word: str, known: Any) -> str:

@@ -72,14 +72,9 @@ def measured(
 
     import torch
 
-    from adapt.backbones.checkpointing import checkpoint_layers
-    from adapt.backbones.chunked import chunk_logits
-    from adapt.memory import Step, measure
     from adapt.memory.planner import Planner, setting_of
+    from adapt.memory.step import made_up, measure
     from adapt.strategies import make
-    from adapt.tasks import KINDS
-    from adapt.training.loop import accelerator_for
-    from adapt.training.optimizer import optimizer_for
 
     rows, length = batch
     setting = setting_of(shape, make(strategy, fields), kind=kind, device="cuda", **choices)
@@ -89,16 +84,7 @@ def measured(
     if planned.peak > 0.92 * free:
         return gpu | {"left_out": "planned not to fit"}
     task = dataclasses.replace(setting.task, max_length=length)
-    load = random_weights(task, setting)
-    made = KINDS[task.kind](task, load.tokenizer())
-    model = setting.strategy.build(load, task)
-    if setting.budget.checkpointing:
-        checkpoint_layers(model)
-    if setting.budget.loss_chunk is not None:
-        chunk_logits(model, setting.budget.loss_chunk)
-    optimizer = optimizer_for(model, setting.budget, 1e-4)
-    group = [made.examples(rows, length)]
-    found = measure(Step(model, made, optimizer, accelerator_for(setting.budget), group, rows))
+    found = measure(made_up(random_weights(task, setting), setting.strategy, rows, length))
     assert found.allocated is not None
     return gpu | {"measured": found.as_dict(), "difference": planned.peak / found.allocated - 1}
 

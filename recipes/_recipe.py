@@ -7,6 +7,7 @@ from typing import Any
 
 import adapt
 from adapt.comparison.progress import Progress
+from adapt.fields import settings_from
 
 
 def recipe(
@@ -37,10 +38,8 @@ def recipe(
     options = parser.parse_args()
     data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
     own = {name: dict(fields) for name, fields in (settings or {}).items() if options.strategies == "all"}
-    for item in options.set:
-        strategy, _, value = item.partition(".")
-        field, _, value = value.partition("=")
-        own.setdefault(strategy, {})[field] = value
+    for name, fields in settings_from(options.set).items():
+        own.setdefault(name, {}).update(fields)
     with Progress(sys.stderr) as progress:
         done = adapt.compare(
             options.backbone, data, options.strategies, settings=own, seeds=options.seeds, out=options.out,

@@ -404,7 +404,7 @@ def test_a_stop_is_one_line(adapt: Command, monkeypatch: pytest.MonkeyPatch) -> 
     def stop(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_settings", stop)
+    monkeypatch.setattr(cli, "settings_from", stop)
     assert adapt("fit", "--backbone", "b", "--data", "d", "--out", "o") == (130, "", "\nadapt: stopped.\n")
 
 

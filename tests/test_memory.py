@@ -15,21 +15,17 @@ from torch.profiler import ProfilerActivity, profile
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
-from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.backbones.chunked import chunk_logits
 from adapt.cli import cli
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
 from adapt.memory.planner import Planner, setting_of
-from adapt.memory.step import track
+from adapt.memory.step import made_up, track
 from adapt.memory.trace import Trace
 from adapt.memory.within import most, plan_within
 from adapt.options import budget_of
-from adapt.spec import OptionError, Source, Task
+from adapt.spec import AdaptError, OptionError, Source, Task, Unsupported
 from adapt.strategies import STRATEGIES, make
 from adapt.tasks import KINDS
-from adapt.training.loop import accelerator_for
-from adapt.training.optimizer import optimizer_for
 
 BACKBONES = {
     "sequence_classification": "tiny-encoder",
@@ -48,15 +44,7 @@ def real_step(
     setting = setting_of(backbone, strategy, kind=kind, device="cpu", **choices)
     task: Task = setting.task.__class__(**{**vars(setting.task), "max_length": length})
     load = Loader(resolve(backbone), task, setting.budget, 0)
-    made = KINDS[task.kind](task, load.tokenizer())
-    model = setting.strategy.build(load, task)
-    if setting.budget.checkpointing:
-        checkpoint_layers(model)
-    if setting.budget.loss_chunk is not None:
-        chunk_logits(model, setting.budget.loss_chunk)
-    optimizer = optimizer_for(model, setting.budget, 1e-3)
-    step = Step(model, made, optimizer, accelerator_for(setting.budget), [made.examples(rows, length)], rows)
-    return step, setting
+    return made_up(load, setting.strategy, rows, length), setting
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
@@ -275,6 +263,9 @@ def test_verdicts() -> None:
         (lambda: plan("tiny-encoder", "lora", epoch=3), "plan has no option 'epoch'"),
         (lambda: plan("tiny-encoder", "lorra"), "did you mean 'lora'"),
         (lambda: plan("tiny-encoder", "lora", labels=1), "labels is 1"),
+        (lambda: plan("tiny-encoder", "lora", pooling="max"), "Pooling 'max' is not known"),
+        (lambda: plan("no-one/no-model", "lora"), "'no-one/no-model' is neither a local folder nor could"),
+        (lambda: plan("tiny-encoder", make("full", {"head_factor": 0})), "full.head_factor is 0"),
     ],
 )
 def test_bad_input_is_one_clear_error(call: Any, message: str) -> None:
@@ -286,6 +277,33 @@ def test_a_configuration_of_an_unknown_type_is_an_error_that_names_its_folder(tm
     (tmp_path / "config.json").write_text('{"model_type": "perceptron-9"}')
     with pytest.raises(OptionError, match=f"Backbone {tmp_path.name}: its config.json cannot be used"):
         plan(tmp_path, "lora")
+
+
+def test_a_folder_without_a_configuration_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AdaptError, match="has no config"):
+        plan(tmp_path, "lora")
+
+
+def test_a_model_that_looks_at_its_tensors_has_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = KINDS["causal_lm"].loss
+
+    def looks(self: Any, model: Any, batch: Any) -> torch.Tensor:
+        found = loss(self, model, batch)
+        return found * found.item()
+
+    monkeypatch.setattr(KINDS["causal_lm"], "loss", looks)
+    with pytest.raises(Unsupported, match="no plan for LlamaForCausalLM, whose step depends on what its tensors hold"):
+        plan("tiny-decoder", "full", kind="causal_lm", batch=(2, 8))
+
+
+def test_fewer_bits_are_advised_where_nothing_else_serves() -> None:
+    saved = {"checkpointing": True, "loss_chunk": 1024, "kind": "causal_lm", "device": "cpu"}
+    peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 64).peak
+    full = setting_of("tiny-decoder", "full", **saved)
+    found = plan_within(full, "full", (1, 64), peak + allowance(peak, "cpu"))
+    assert found.verdict == "no"
+    assert found.advice is not None
+    assert found.advice.endswith("qlora with bits 4")
 
 
 def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
@@ -305,7 +323,7 @@ def command(*arguments: str) -> str:
 def test_the_command_prints_a_table_or_json() -> None:
     common = ("--backbone", "tiny-encoder", "--batch", "4x32", "--device", "cpu", "--strategies", "full,lora")
     text = command(*common, "--budget", "12GiB")
-    assert all(part in text for part in ("| full |", "| fits |", "Allowance: 600 MiB for libraries"))
+    assert all(part in text for part in ("| full |", "| fits |", "Allowance: 600.0 MiB for libraries"))
     rows = json.loads(command(*common, "--json"))
     assert [row["strategy"] for row in rows] == ["full", "lora"]
     for row in rows:

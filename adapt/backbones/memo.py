@@ -47,8 +47,11 @@ class Memo(nn.Module):
         """Bytes held by the buffer."""
         return 0 if self._buffer is None else self._buffer.nbytes
 
-    keys = staticmethod(lambda batch: _keys(batch))
-    """Batch to one key a row."""
+    def keys(self, batch: dict[str, torch.Tensor]) -> list[bytes]:
+        """One key a row: its token ids and further ids without padding."""
+        arrays = {name: batch[name].cpu().numpy() for name in sorted(batch)}
+        ids = [(value, arrays[_mask_of(name)] != 0) for name, value in arrays.items() if name != _mask_of(name)]
+        return [b"|".join(value[i][mask[i]].tobytes() for value, mask in ids) for i in range(len(batch["input_ids"]))]
 
     def forget(self) -> None:
         """Encode every row anew from now on; the buffer stays, to be written again."""
@@ -136,10 +139,3 @@ class Memo(nn.Module):
 
 def _mask_of(name: str) -> str:
     return "decoder_attention_mask" if name.startswith("decoder_") else "attention_mask"
-
-
-def _keys(batch: dict[str, torch.Tensor]) -> list[bytes]:
-    """One key a row: its token ids and further ids without padding."""
-    arrays = {name: batch[name].cpu().numpy() for name in sorted(batch)}
-    ids = [(value, arrays[_mask_of(name)] != 0) for name, value in arrays.items() if name != _mask_of(name)]
-    return [b"|".join(value[i][mask[i]].tobytes() for value, mask in ids) for i in range(len(batch["input_ids"]))]

@@ -11,6 +11,7 @@ from typing import Any
 
 from adapt.comparison.store import Store
 from adapt.files import write_atomically
+from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
 from adapt.stats import Interval, mean_interval, paired_difference
@@ -277,8 +278,8 @@ def _section(section: Section) -> str:
             _interval(row.difference, bool(unit), signed=True) if row.difference else "",
             "" if row.trainable is None else f"{row.trainable:,}",
             "" if row.trainable_share is None else f"{100 * row.trainable_share:.2f} %",
-            _size(row.saved_bytes),
-            _size(row.peak_bytes),
+            "" if row.saved_bytes is None else shown(row.saved_bytes),
+            "" if row.peak_bytes is None else shown(row.peak_bytes),
             "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
             "" if row.examples_per_second is None else f"{row.examples_per_second:.0f}",
         ]))  # fmt: skip
@@ -351,15 +352,6 @@ def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:
     if interval.low is None or interval.high is None:
         return text(interval.mean)
     return f"{text(interval.mean)} [{text(interval.low)}, {text(interval.high)}]"
-
-
-def _size(value: int | None) -> str:
-    if value is None:
-        return ""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= factor:
-            return f"{value / factor:.1f} {unit}"
-    return f"{value} B"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ def kind_named(kind: str) -> str:
 
 
 def problem_of(kind: str) -> Problem:
-    """The problem that a name, short or full, means, or the first that its kind has.
+    """The problem that a name, short or full, means, where there are no data to tell it; of tags that of plain ones.
 
     Raises:
         OptionError: There is no such kind; the nearest is named.

@@ -71,10 +71,9 @@ def verdict(required: int, budget: int) -> Verdict:
     return "no" if required > budget else "tight" if required > ROOM * budget else "fits"
 
 
-def shown(size: float) -> str:
+def shown(size: int) -> str:
     """Bytes for people: `1.4 GiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"

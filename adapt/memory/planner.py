@@ -75,6 +75,13 @@ def plan(
     return Planner(setting).memory(*batch)
 
 
+def planned_precision(precision: str, device: str) -> str:
+    """What `auto` is: bf16 for CUDA, and for the CPU what this one does."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device == "cuda" else precision_of("auto", "cpu")
+
+
 def setting_of(
     backbone: str | Path,
     strategy: str | Strategy,
@@ -89,8 +96,7 @@ def setting_of(
     """The checked options of `plan`, as values."""
     if device not in ("cpu", "cuda"):
         raise OptionError(f"Device '{device}' is not known; a plan is for cpu or cuda.")
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" else precision_of("auto", "cpu")
+    precision = planned_precision(precision, device)
     shape = shape_of(backbone)
     full = kind_named(kind)
     problem = problem_of(kind)

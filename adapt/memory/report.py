@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.memory.budget import CPU_LIBRARIES, CUDA_CONTEXT, FRAGMENTATION, ROOM, shown
+from adapt.memory.planner import planned_precision
 from adapt.memory.types import CATEGORIES
 from adapt.memory.within import Plan
 
@@ -43,11 +44,13 @@ def markdown(
     lines += [f"- {plan.strategy} is not supported: {plan.reason}." for plan in plans if plan.reason]
     device = options.get("device", "cuda")
     fixed = CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
-    given = {name: value for name, value in options.items() if name not in ("device", "precision")}
+    precision = planned_precision(options.get("precision", "auto"), device)
+    unsaid = ("device", "kind", "labels", "pooling", "precision")
+    given = {name: value for name, value in options.items() if name not in unsaid}
     said = "".join(f", {name} {value}" for name, value in given.items())
     attention = "fused, no mask kept" if device == "cuda" else "as the loop chooses it"
     lines += [
-        f"- Assumed: {device}, precision {options.get('precision', 'auto')}{said}; rows of equal length; attention "
+        f"- Assumed: {device}, {precision}{said}; rows of equal length; attention "
         f"{attention}; no outliers in 8-bit layers.",
         f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "
         f"{100 * FRAGMENTATION:g} % of the peak for fragmentation.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,11 +115,11 @@ def _download(name: str, revision: str | None) -> Path:
 
 def _lacks_pooler(path: Path) -> bool:
     """By the headers of the weights, where there are some."""
+    from safetensors import safe_open
+
     files = list(path.glob("*.safetensors"))
-    return bool(files) and not any("pooler" in name for file in files for name in _names(file))
-
-
-def _names(file: Path) -> list[str]:
-    with file.open("rb") as handle:
-        (size,) = struct.unpack("<Q", handle.read(8))
-        return list(json.loads(handle.read(size)))
+    names: list[str] = []
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            names += weights.keys()
+    return bool(files) and not any("pooler" in name for name in names)

@@ -12,10 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.load import Loader
 from adapt.backbones.memo import Memo
 from adapt.memory.tracker import Tracker
 from adapt.memory.types import Memory
-from adapt.tasks import Example, Kind
+from adapt.spec import Strategy
+from adapt.tasks import KINDS, Example, Kind
+from adapt.training.loop import accelerator_for
+from adapt.training.optimizer import optimizer_for
+from adapt.training.savers import save_memory
 from adapt.training.step import gradients
 
 CUDA_BLOCK = 512
@@ -43,6 +48,22 @@ class Step:
         self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
+    """A step over one batch of made-up rows, with its savers, as training has it.
+
+    Args:
+        load: Its task and budget.
+        strategy: Builds the model.
+        rows: Rows of the batch.
+        length: Tokens of each row.
+    """
+    kind = KINDS[load.task.kind](load.task, load.tokenizer())
+    model = strategy.build(load, load.task)
+    save_memory(model, load.budget)
+    optimizer = optimizer_for(model, load.budget, 1e-4)
+    return Step(model, kind, optimizer, accelerator_for(load.budget), [kind.examples(rows, length)], rows)
 
 
 def measure(step: Step, *, block: int | None = None) -> Memory:

@@ -7,21 +7,29 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 
-from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.load import ATTENTION_DROPOUTS
 from adapt.backbones.memo import Memo
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
+from adapt.spec import Unsupported
 from adapt.tasks import KINDS
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for
+from adapt.training.savers import save_memory
 
 if TYPE_CHECKING:
     from adapt.memory.planner import Setting
+
+
+_NOT_FAKED = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 
 
 class Trace:
@@ -45,16 +53,13 @@ class Trace:
         self._kind = KINDS[task.kind](task, loader.tokenizer())
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
-            if budget.checkpointing:
-                checkpoint_layers(self._model)
-            if budget.loss_chunk is not None:
-                chunk_logits(self._model, budget.loss_chunk)
+            save_memory(self._model, budget)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         to_fake(self._model, self._mode)
         self._model.train()
         self._memos = [module for module in self._model.modules() if isinstance(module, Memo)]
         for memo in self._memos:
-            memo.keys = _numbered
+            memo.keys = _numbered  # type: ignore[method-assign]
         self._optimizer = optimizer_for(self._model, self._budget, 1.0)
         with self._mode:
             for parameter in self._model.parameters():  # the optimizer's state, without a step of the model
@@ -72,6 +77,9 @@ class Trace:
 
         Returns:
             The peak of each segment of the step (`adapt.memory.tracker`).
+
+        Raises:
+            Unsupported: The model's step depends on what its tensors hold.
         """
         batches = [self._kind.examples(rows, length)]
         with torch.random.fork_rng(devices=[]), self._mode, without_padding():
@@ -79,9 +87,15 @@ class Trace:
             step = Step(self._model, self._kind, self._optimizer, accelerator, batches, rows, self._budget.clip)
             for memo in self._memos:
                 memo.clear()
-            if self._memos:
-                prepare(step)
-            return track(step, block=CUDA_BLOCK if self._cuda else 1, device="cuda" if self._cuda else "cpu")
+            try:
+                if self._memos:
+                    prepare(step)
+                return track(step, block=CUDA_BLOCK if self._cuda else 1, device="cuda" if self._cuda else "cpu")
+            except _NOT_FAKED as error:
+                raise Unsupported(
+                    f"no plan for {type(self._model).__name__}, whose step depends on what its tensors hold "
+                    f"({type(error).__name__})"
+                ) from error
 
 
 def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:

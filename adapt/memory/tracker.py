@@ -88,10 +88,6 @@ class Tracker(TorchDispatchMode):
         self._dirty = False
         self._turn_to("forward")
 
-    def result(self) -> Memory:
-        """The peak since the start, or since `restart`."""
-        return max(self.segments().values(), key=lambda memory: memory.peak)
-
     def segments(self) -> dict[str, Memory]:
         """The peak of each segment of the step."""
         self._settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapt.spec import Load, Task
+from adapt.spec import Load, OptionError, Task
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,13 @@ class Full:
     (discriminative fine-tuning, Howard & Ruder 2018, section 3.1). Language models have no new head."""
 
     def build(self, load: Load, task: Task) -> Any:
-        """Load the model; every parameter is trainable."""
+        """Load the model; every parameter is trainable.
+
+        Raises:
+            OptionError: The head's factor is not above zero.
+        """
+        if self.head_factor <= 0:
+            raise OptionError(f"{self.name}.head_factor is {self.head_factor}; give a number above zero.")
         model = load()
         model.head_factor = self.head_factor
         return model

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 
 from adapt import params
-from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
 from adapt.spec import Budget, Diverged
@@ -23,6 +21,7 @@ from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.halving import halving, parts
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
+from adapt.training.savers import save_memory
 from adapt.training.step import gradients, on
 
 
@@ -93,10 +92,7 @@ def train(
         Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture; or a
             loss in chunks, and the model does with its logits what is not known.
     """
-    if budget.checkpointing:
-        checkpoint_layers(model)
-    if budget.loss_chunk is not None:
-        chunk_logits(model, budget.loss_chunk)
+    save_memory(model, budget)
     accelerator = accelerator_for(budget)
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
