@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from adapt import params
@@ -16,6 +15,7 @@ from adapt.tasks import Example, Kind
 from adapt.training.batching import lengths_of
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for
+from adapt.training.step import random_state, set_random_state
 
 
 def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, rows: int) -> dict[str, Any]:
@@ -39,8 +39,7 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     longest = sorted(range(len(examples)), key=lambda i: -lengths[i])[: budget.batch_size]
     group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
     kept = params.trainable_state(model)
-    state = torch.get_rng_state(), torch.cuda.get_rng_state() if budget.device == "cuda" else None
-    training = model.training
+    state, training = random_state(budget.device), model.training
     try:
         step = Step(model, kind, optimizer_for(model, budget, 1e-9), accelerator_for(budget), group, rows, budget.clip)
         return measure(step).as_dict()
@@ -54,6 +53,4 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
             parameter.grad = None
         params.fill(model, kept, "the trained state")
         model.train(training)
-        torch.set_rng_state(state[0])
-        if state[1] is not None:
-            torch.cuda.set_rng_state(state[1])
+        set_random_state(state)

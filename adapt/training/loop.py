@@ -22,7 +22,7 @@ from adapt.training.halving import halving, parts
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
 from adapt.training.savers import save_memory
-from adapt.training.step import gradients, on
+from adapt.training.step import gradients, on, random_state, set_random_state
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def train(
                     most,
                     budget.device,
                     advice=_advice(budget, getattr(model, "task_kind", None) in LANGUAGE_MODELS),
-                    reset=partial(_restart, optimizer, _random_state(budget.device)),
+                    reset=partial(_restart, optimizer, random_state(budget.device)),
                 )
                 micro = fitting if fitting < most else micro
                 value = float(total)
@@ -175,17 +175,10 @@ def train(
     return Trained(curve, best[1] if best else None, seconds, rows, memory.peak_bytes, came_down)
 
 
-def _random_state(device: str) -> list[torch.Tensor]:
-    """What decides the random numbers drawn next: dropout, skipped layers."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
-
-
 def _restart(optimizer: torch.optim.Optimizer, random_state: Sequence[torch.Tensor]) -> None:
     """Forget the gradients made so far, and draw the same random numbers again."""
     optimizer.zero_grad(set_to_none=True)
-    torch.set_rng_state(random_state[0])
-    if len(random_state) > 1:
-        torch.cuda.set_rng_state(random_state[1])
+    set_random_state(random_state)
 
 
 def _advice(budget: Budget, language_model: bool) -> str:

@@ -1,4 +1,4 @@
-"""The first half of an optimizer step: gradients."""
+"""The first half of an optimizer step: gradients; and what it draws its random numbers from."""
 
 from __future__ import annotations
 
@@ -48,3 +48,15 @@ def gradients(
 def on(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
     """The batch on a device."""
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+def random_state(device: str) -> list[torch.Tensor]:
+    """What decides the random numbers drawn next: dropout, skipped layers."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
+
+
+def set_random_state(state: Sequence[torch.Tensor]) -> None:
+    """Draw the same random numbers again as after `random_state`."""
+    torch.set_rng_state(state[0])
+    if len(state) > 1:
+        torch.cuda.set_rng_state(state[1])
