@@ -1,4 +1,4 @@
-"""Answers that are parts of a paragraph (SQuAD 1.1, Rajpurkar et al. 2016): six strategies on 800 training rows.
+"""Answers that are parts of a paragraph (SQuAD 1.1, Rajpurkar et al. 2016): six strategies on 400 training rows.
 
     python recipes/question_answering.py --data ../shared/data/squad_v11_subset --jobs 2
 
@@ -16,6 +16,6 @@ if __name__ == "__main__":
         kind="qa",
         dropout=0.0,
         epochs=3,
-        max_train=800,
+        max_train=400,
         max_length=256,
     )
