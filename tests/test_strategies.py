@@ -25,6 +25,7 @@ from adapt.backbones.families import FAMILIES, family_of, residual_projections
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, make
 from adapt.strategies.bottleneck_layer import Adapted
+from adapt.strategies.lora_layer import LoRALinear
 from adapt.strategies.prefix_attention import PrefixKV
 
 Build = Callable[..., nn.Module]
@@ -293,6 +294,15 @@ TARGETS = {
     "key": {"key"},
     ("encoder.layer.1.attention.self.key", "value"): {"key", "value"},
 }
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_lora_layers_are_fused_where_weights_are_not_quantised(build: Build, architecture: str) -> None:
+    fused = [layer for layer in build(LoRA(), architecture).modules() if hasattr(layer, "lora_A")]
+    assert fused
+    assert all(type(layer) is LoRALinear for layer in fused)
+    for other in (QLoRA(), LoRA(dora=True)):
+        assert not any(isinstance(layer, LoRALinear) for layer in build(other, architecture).modules())
 
 
 def lora_layers(model: Any) -> set[str]:

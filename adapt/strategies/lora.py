@@ -126,11 +126,15 @@ class LoRA:
         import torch
         from peft import LoraConfig, inject_adapter_in_model
         from torch import nn
+        from transformers.pytorch_utils import Conv1D
+
+        from adapt.strategies.lora_layer import LoRALinear
 
         base = model.base_model
-        for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):
-            if getattr(model, flag, False):
-                setattr(base, flag, True)
+        flags = ("is_loaded_in_8bit", "is_loaded_in_4bit")
+        quantised = [flag for flag in flags if getattr(model, flag, False) or getattr(base, flag, False)]
+        for flag in quantised:
+            setattr(base, flag, True)
         fresh = {id(p) for p in base.parameters() if p.requires_grad}
         names = target_names(model, self.targets, self.name)
         config = LoraConfig(
@@ -143,6 +147,8 @@ class LoRA:
             # GPT-2 keeps its weights transposed, until they are quantised
             fan_in_fan_out=not any(isinstance(base.get_submodule(name), nn.Linear) for name in names),
         )
+        if not quantised and not self.dora:
+            config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
         inject_adapter_in_model(config, base)
         for parameter in base.parameters():
             if id(parameter) in fresh:  # PEFT froze what was fresh inside the base

@@ -1,0 +1,104 @@
+"""A linear layer with a low-rank update that costs next to nothing: W + s·B·A is formed, and one product made with it.
+
+PEFT's layer makes three products forward, scales one and adds two; on small models that is slower than full fine-tuning
+(its issues 925, 1514, 2063). With V = W + s·B·A and y = x·Vᵀ, forward is one product, and so is the gradient of the
+input, g·V; the gradients of the factors, s·gᵀ·(x·Aᵀ) and s·(g·B)ᵀ·x, are thin ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear
+from torch import nn
+from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
+
+
+class _Updated(torch.autograd.Function):
+    """y = x·(W + s·B·A)ᵀ + b with gradients of x, A and B; W and b are frozen.
+
+    V is formed again for the gradient of the input rather than kept: that costs rank / rows of a product, and keeping
+    it would take as much memory as the frozen weights.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """
+        Args:
+            ctx: Of autograd.
+            x: (rows, in).
+            weight: (out, in).
+            bias: (out), or None.
+            a: (rank, in).
+            b: (out, rank).
+            scale: s.
+        """
+        ctx.save_for_backward(x, weight, a, b)
+        ctx.scale = scale
+        return nn.functional.linear(x, torch.addmm(weight, b, a, alpha=scale), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, a, b = ctx.saved_tensors
+        into_x, _, _, into_a, into_b, _ = ctx.needs_input_grad
+        of_a = (g @ b).mul_(ctx.scale).t() @ x if into_a else None
+        of_b = ((x @ a.t()).mul_(ctx.scale).t() @ g).t() if into_b else None
+        of_x = g @ torch.addmm(weight, b, a, alpha=ctx.scale) if into_x else None
+        return of_x, None, None, of_a, of_b, None
+
+
+class LoRALinear(Linear):
+    """PEFT's layer for a frozen `nn.Linear` or `Conv1D`, with its names and its file format, computed as above.
+
+    What that does not hold for is left to PEFT: dropout on the branch while training, DoRA, several adapters, merged or
+    disabled ones.
+    """
+
+    def __init__(self, base_layer: nn.Module, *args: Any, **kwargs: Any) -> None:
+        super().__init__(base_layer, *args, is_target_conv_1d_layer=isinstance(base_layer, Conv1D), **kwargs)
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """
+        Args:
+            x: (..., in).
+            args: Left to PEFT.
+            kwargs: Left to PEFT.
+
+        Returns:
+            (..., out).
+        """
+        name = None if args or kwargs else self._alone()
+        if name is None:
+            return super().forward(x, *args, **kwargs)
+        base = self.get_base_layer()
+        values = [x, base.weight, self.lora_A[name].weight, self.lora_B[name].weight]
+        bias = base.bias
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            values = [value.to(dtype) for value in values]
+            bias = None if bias is None else bias.to(dtype)
+        x, weight, a, b = values
+        if self.fan_in_fan_out:
+            weight = weight.t()
+        y = _Updated.apply(x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name])
+        return y.view(*x.shape[:-1], -1)
+
+    def _alone(self) -> str | None:
+        """Name of the only active adapter, where nothing forbids to fuse it."""
+        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+            return None
+        (name,) = self.active_adapters
+        if name not in self.lora_A or name in self.lora_variant:
+            return None
+        return None if self.training and not isinstance(self.lora_dropout[name], nn.Identity) else str(name)

@@ -1,0 +1,135 @@
+"""The fused LoRA layer against PEFT's own: the same numbers, fewer products."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora.layer import Linear
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.pytorch_utils import Conv1D
+
+from adapt.strategies.lora_layer import LoRALinear
+
+ROWS, IN, OUT, RANK = (3, 5), 24, 40, 4
+
+
+def layers(kind: str = "linear", *, bias: bool = True, **options: Any) -> tuple[nn.Module, nn.Module]:
+    """PEFT's layer and ours with the same weights, B not zero."""
+    torch.manual_seed(0)
+    base: nn.Module = nn.Linear(IN, OUT, bias=bias) if kind == "linear" else Conv1D(OUT, IN)
+    base.requires_grad_(False)
+    made = []
+    for ours in (False, True):
+        config = LoraConfig(
+            r=RANK, lora_alpha=2 * RANK + 1, target_modules=["0"], fan_in_fan_out=kind != "linear", **options
+        )
+        if ours:
+            config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
+        made.append(inject_adapter_in_model(config, nn.Sequential(copy.deepcopy(base)))[0])
+    peft, ours = made
+    nn.init.normal_(peft.lora_B["default"].weight, std=0.1)
+    ours.load_state_dict(peft.state_dict())
+    assert type(peft) is Linear
+    assert type(ours) is LoRALinear
+    return peft, ours
+
+
+def outcome(layer: nn.Module, x: torch.Tensor, *, autocast: bool = False) -> dict[str, torch.Tensor]:
+    """The output, and the gradients of a sum of its weighted elements."""
+    x = x.clone().requires_grad_()
+    layer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        y = layer(x)
+    (y.float() * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+    grads = {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}
+    assert x.grad is not None
+    return {"y": y.detach(), "x": x.grad, **grads}
+
+
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["plain", "rslora"])
+@pytest.mark.parametrize(("kind", "bias"), [("linear", True), ("linear", False), ("conv1d", True)])
+def test_outputs_and_gradients_are_those_of_peft(kind: str, bias: bool, options: dict[str, Any]) -> None:
+    peft, ours = layers(kind, bias=bias, **options)
+    x = torch.randn(*ROWS, IN)
+    expected, found = outcome(peft, x), outcome(ours, x)
+    assert found.keys() == expected.keys() >= {"lora_A.default.weight", "lora_B.default.weight"}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_in_bf16_it_is_as_near_to_float32_as_pefts_is() -> None:
+    peft, ours = layers()
+    x = torch.randn(64, 7, IN)
+    exact = outcome(peft, x)
+    errors = []
+    for layer in (peft, ours):
+        layer.get_base_layer().bfloat16()
+        found = outcome(layer, x, autocast=True)
+        errors.append({n: float((found[n].float() - v).norm() / v.norm()) for n, v in exact.items()})
+        assert found["y"].dtype == torch.bfloat16
+        assert found["lora_A.default.weight"].dtype == torch.float32
+    for name, error in errors[1].items():
+        assert error < max(1.5 * errors[0][name], 2**-9), name
+
+
+def flops(layer: nn.Module, x: torch.Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        layer(x).sum().backward()
+    return counter.get_total_flops()
+
+
+def test_a_step_costs_two_products_and_two_thin_ones() -> None:
+    peft, ours = layers()
+    rows = 100
+    whole, thin = 2 * rows * IN * OUT, 2 * rows * RANK * (IN + OUT)
+    formed = 2 * IN * OUT * RANK
+    x = torch.randn(rows, IN, requires_grad=True)
+    assert flops(ours, x) == 2 * whole + 2 * thin + 2 * formed
+    assert flops(peft, x) == 2 * whole + 3 * thin
+
+
+def test_nothing_but_the_input_and_the_weights_is_kept_for_the_backward_pass() -> None:
+    _, ours = layers()
+    kept: list[int] = []
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        kept.append(value.untyped_storage().data_ptr())
+        return value
+
+    x = torch.randn(6, IN, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        ours(x)
+    own = {value.untyped_storage().data_ptr() for value in (x, *ours.parameters())}
+    assert set(kept) <= own
+
+
+@pytest.mark.parametrize("why", ["dropout", "dora", "disabled", "merged", "two"])
+def test_what_cannot_be_fused_is_left_to_peft(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"dropout": {"lora_dropout": 0.5}, "dora": {"use_dora": True}}.get(why, {})
+    peft, ours = layers(**options)
+    for layer in (peft, ours):
+        if why == "disabled":
+            layer.enable_adapters(False)
+        elif why == "merged":
+            layer.merge()
+        elif why == "two":
+            layer.update_layer("other", RANK, lora_alpha=1, config=LoraConfig(r=RANK))
+            layer.set_adapter(["default", "other"])
+    x = torch.randn(*ROWS, IN)
+    calls: list[str] = []
+    forward = Linear.forward
+    monkeypatch.setattr(Linear, "forward", lambda self, *a, **k: (calls.append(why), forward(self, *a, **k))[1])
+    torch.manual_seed(1)
+    found = ours(x)
+    assert calls == [why]
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, peft(x), rtol=0, atol=0)
+    if why == "dropout":  # there is none in evaluation
+        calls.clear()
+        torch.testing.assert_close(ours.eval()(x), peft.eval()(x))
+        assert calls == [why]  # that of PEFT's layer alone
