@@ -98,6 +98,8 @@ def recipe_row(name: str, split: str, i: int) -> dict[str, object]:
         return {"id": f"{split} {i}", "question": "which one ?", "context": text, "answers": answers}
     if name in {"data_to_text", "translation"}:
         return {"source": text, "target": f"{i} {split}"}
+    if name == "stories":
+        return {"text": text}
     if name == "maths":
         return {"question": text, "answer": f"#### {i}"}
     return {"text": text, "label": i % 2}
@@ -110,7 +112,8 @@ def recipe_data(name: str, folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-TINY = {"data_to_text": "tiny-encoder-decoder", "translation": "tiny-encoder-decoder", "maths": "tiny-decoder"}
+TINY = {"data_to_text": "tiny-encoder-decoder", "translation": "tiny-encoder-decoder", "maths": "tiny-decoder",
+        "stories": "tiny-decoder"}  # fmt: skip
 """Recipe to the shipped backbone it is tried with; the others take the encoder."""
 
 

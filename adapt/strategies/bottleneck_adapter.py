@@ -16,7 +16,7 @@ class BottleneckAdapter:
     """
 
     name: ClassVar[str] = "bottleneck"
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Peak learning rate."""
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     """After attention and after feed-forward, or after feed-forward only."""
