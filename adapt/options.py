@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 from adapt.backbones.classes import LANGUAGE_MODELS
+from adapt.backbones.families import positions_of
 from adapt.backbones.source import Backbone
 from adapt.data import Data
 from adapt.fields import fill, nearest
@@ -17,12 +18,6 @@ from adapt.spec import Budget, OptionError, Source, Strategy, Task, fields_of
 from adapt.tasks import KINDS
 
 Pooling = Literal["auto", "mean", "native"]
-
-_POSITIONS_FROM_2 = frozenset({
-    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert",
-    "longformer", "luke", "mpnet", "xmod",
-})  # fmt: skip
-"""Families that number tokens from the padding index + 1, so that the first two positions are never a token's."""
 
 
 def device_of(device: str) -> Literal["cpu", "cuda"]:
@@ -214,14 +209,6 @@ def task_of(
         selection=kind.selection(metric or known[0]),
         options=fields_of(fill(kind.Options, own, f"Task kind {data.kind}", "")),
     )
-
-
-def positions_of(config: Mapping[str, Any]) -> int:
-    """Tokens that a backbone has positions for, by the values of its configuration."""
-    positions = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(positions, int) or positions < 1 or "relative_attention_num_buckets" in config:
-        return 10**9  # relative positions (T5), or nothing said
-    return positions - (2 if config.get("model_type") in _POSITIONS_FROM_2 else 0)
 
 
 BUDGET_FIELDS = tuple(field.name for field in dataclasses.fields(Budget))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapt import params
@@ -36,7 +37,9 @@ class Fitted:
     loader: Loader
 
 
-def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None) -> Result:
+def run(
+    spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None, features: Path | None = None
+) -> Result:
     """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
 
     Args:
@@ -44,6 +47,7 @@ def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         data: The rows of `spec.task`, before sampling.
         backbone: The folder of `spec.backbone`.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
+        features: Folder where runs share what a frozen backbone gives for their rows.
 
     Returns:
         A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
@@ -56,7 +60,7 @@ def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         return Result(run=spec, status=status, reason=str(error), environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step)[0]
+        return fit(spec, data, backbone, on_step, features)[0]
     except Unsupported as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -69,8 +73,10 @@ def run(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         return ended("out_of_memory", OutOfMemory(f"memory ran out{asked_for(error)}; use a smaller backbone"))
 
 
-def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None) -> tuple[Result, Fitted]:
-    """Train and score, and keep the model.
+def fit(
+    spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None, features: Path | None = None
+) -> tuple[Result, Fitted]:
+    """Train and score, and keep the model; see `run` for the arguments.
 
     Raises:
         Unsupported: The combination cannot be had.
@@ -80,7 +86,8 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     """
     import torch
 
-    from adapt.backbones.memoise import release
+    from adapt.backbones.memoise import hand_on, release, share
+    from adapt.backbones.shelf import name_of
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
     from adapt.training import Trained, predict, train
@@ -112,6 +119,12 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
         model = spec.strategy.build(loader, task)
         kind.start(model)
     check(model)
+    shelf = None
+    # elsewhere the last bits of a row's features depend on the batch it comes in
+    if features is not None and budget.device == "cpu" and budget.precision == "bf16":
+        decides = [backbone.source.sha256, task.kind, task.pooling, loader.attention(), torch.get_num_threads()]
+        shelf = features / name_of(decides)
+        share(model, shelf)
     trainable, total = params.count(model)
     learning_rate = spec.strategy.learning_rate
     if learning_rate is not None and budget.learning_rate is not None:
@@ -131,7 +144,10 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
             seed=spec.seed,
             on_step=on_step,
         )
+        hand_on(model)
         memory = observe(model, kind, encoded["train"], budget, trained.micro_batch or budget.batch_size)
+        if shelf is not None:  # a memo is empty after a look at it
+            share(model, shelf)
     scores: dict[str, dict[str, float]] = {}
     if trained.best_epoch is not None:
         scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
@@ -145,6 +161,8 @@ def fit(spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None
     if encoded.get(last) and (simple := kind.baseline(encoded["train"], encoded[last])) is not None:
         baseline = {"name": simple[0], "scores": kind.score(simple[1], encoded[last])}
     notes = [*([foreseen] if foreseen else []), *came_down(spec, trained.micro_batch)]
+    if hand_on(model):
+        notes.append(f"{spec.strategy.name} found the features of rows where an earlier run had left them")
     result = Result(
         run=spec,
         status="ok",
@@ -254,7 +272,6 @@ def environment(spec: Run) -> dict[str, Any]:
 def _commit() -> str | None:
     """Commit of the checkout this package is imported from, marked where it has changes; None outside one."""
     import subprocess
-    from pathlib import Path
 
     package = Path(__file__).parent
     if not (package.parent / ".git").exists():
@@ -271,7 +288,6 @@ def _commit() -> str | None:
 
 @cache
 def _processor() -> str:
-    from pathlib import Path
 
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

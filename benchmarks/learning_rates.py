@@ -30,7 +30,7 @@ RATES = {
     "bottleneck": (5e-4, 1e-3, 2e-3, 4e-3),
     "prefix": (5e-3, 1e-2, 2e-2),
 }
-"""Rates of each strategy, bottleneck's one more since the highest of three was its best; QLoRA takes LoRA's, whose updates it shares."""
+"""Rates of each strategy: three, and one more of bottleneck's, whose highest was the best; QLoRA takes LoRA's."""
 SETS = {"banking77": 4000, "ag_news": 1000}
 """Folder to training rows: many classes and many rows, few classes and few rows."""
 

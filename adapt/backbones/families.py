@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,13 @@ from adapt.spec import Unsupported
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_POSITIONS_FROM_2 = frozenset({
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert",
+    "longformer", "luke", "mpnet", "xmod",
+})  # fmt: skip
+"""Families that number tokens from the padding index + 1, so that the first two positions are never a token's."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +127,11 @@ def _blocks(base: nn.Module) -> tuple[int, int]:
 
 def _ends(name: str, endings: tuple[str, ...]) -> bool:
     return any(name.endswith("." + ending) for ending in endings)
+
+
+def positions_of(config: Mapping[str, Any]) -> int:
+    """Tokens that a backbone has positions for, by the values of its configuration."""
+    positions = config.get("max_position_embeddings", config.get("n_positions"))
+    if not isinstance(positions, int) or positions < 1 or "relative_attention_num_buckets" in config:
+        return 10**9  # relative positions (T5), or nothing said
+    return positions - (2 if config.get("model_type") in _POSITIONS_FROM_2 else 0)

@@ -7,10 +7,16 @@ both sides); the training loop does not know.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
 from torch import nn
+
+from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
+
+_MULTIPLE = 8
+"""Rows are encoded in lengths that are multiples of this, with others of the same padded length."""
 
 
 class Memo(nn.Module):
@@ -18,23 +24,53 @@ class Memo(nn.Module):
 
     Rows are encoded in eval mode without gradients. Features of a row are a vector (pooled) or one vector a token;
     they lie in one growing buffer, so that a batch of hits is one indexed read.
+
+    How much padding a row has would show in the last bits of its features, so it is decided by the row alone, not by
+    the batch it came in: features are the same to the bit whoever asks first, and can be shared between runs.
     """
 
-    def __init__(self, features: nn.Module, max_bytes: int) -> None:
+    def __init__(self, features: nn.Module, max_bytes: int, longest: int = 10**9) -> None:
         """
         Args:
             features: Maps `input_ids`, `attention_mask` (batch, length) to (batch, hidden) or
                 (batch, length, hidden).
             max_bytes: Bytes the buffer may take; rows beyond it are encoded anew each time.
+            longest: Tokens that the encoder has positions for.
         """
         super().__init__()
         self.features = features.eval().requires_grad_(False)
         self.max_bytes = max_bytes
+        self.longest = longest
         self.encoded_rows = 0
         """Rows that went through the encoder so far."""
         self._rows: dict[bytes, tuple[int, int]] = {}
         self._buffer: torch.Tensor | None = None
         self._used = 0
+        self._pooled: bool | None = None
+        self._shelf: Shelf | None = None
+        self._new: list[bytes] = []
+        self.shared_rows = 0
+        """Rows that were asked for and had been encoded by another run."""
+        self._shared: set[bytes] = set()
+
+    def share(self, shelf: Shelf) -> None:
+        """Take over the features that lie on the shelf, as far as there is room."""
+        self._shelf = shelf
+        for found in shelf.read():
+            start, self._pooled = 0, found.pooled
+            for key, n in zip(found.keys, found.lengths, strict=True):
+                if key not in self._rows and self._keep(key, found.values[start : start + n]):
+                    self._shared.add(key)
+                start += n
+
+    def hand_on(self) -> None:
+        """Put what was encoded here on the shelf, where there is one."""
+        if self._shelf is None or not self._new:
+            return
+        places = [self._rows[key] for key in self._new]
+        values = torch.cat([self._read(key) for key in self._new]).cpu()
+        self._shelf.write(Features(self._new, [n for _, n in places], values, bool(self._pooled)))
+        self._new = []
 
     def train(self, mode: bool = True) -> Memo:
         """The encoder stays in eval mode: its features must not depend on dropout."""
@@ -48,14 +84,15 @@ class Memo(nn.Module):
         return 0 if self._buffer is None else self._buffer.nbytes
 
     def keys(self, batch: dict[str, torch.Tensor]) -> list[bytes]:
-        """One key a row: its token ids and further ids without padding."""
+        """One key a row, of its token ids and further ids without padding."""
         arrays = {name: batch[name].cpu().numpy() for name in sorted(batch)}
         ids = [(value, arrays[_mask_of(name)] != 0) for name, value in arrays.items() if name != _mask_of(name)]
-        return [b"|".join(value[i][mask[i]].tobytes() for value, mask in ids) for i in range(len(batch["input_ids"]))]
+        texts = (b"|".join(value[i][mask[i]].tobytes() for value, mask in ids) for i in range(len(batch["input_ids"])))
+        return [hashlib.blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
 
     def forget(self) -> None:
         """Encode every row anew from now on; the buffer stays, to be written again."""
-        self._rows, self._used = {}, 0
+        self._rows, self._used, self._new, self._shared = {}, 0, [], set()
 
     def clear(self) -> None:
         """Forget every row, and let go of the buffer."""
@@ -87,24 +124,38 @@ class Memo(nn.Module):
         if missing:
             encoded = self._encode(batch, list(missing.values()))
             overflow = {key: f for key, f in zip(missing, encoded, strict=True) if not self._keep(key, f)}
-        if not overflow and self._buffer is not None and self._buffer.dim() == 2 and self._pooled:
+            self._new += [key for key in missing if key not in overflow]
+        if self._shared:
+            asked = self._shared.intersection(keys)
+            self.shared_rows += len(asked)
+            self._shared -= asked
+        if not overflow and self._buffer is not None and self._pooled:
             index = torch.tensor([self._rows[key][0] for key in keys], device=self._buffer.device)
             return self._buffer[index].to(input_ids.device)
         rows = [overflow[key] if key in overflow else self._read(key) for key in keys]
         return self._assemble(rows, out_mask)
 
-    _pooled = False
-
     def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
-        index = torch.tensor(rows, device=batch["input_ids"].device)
-        masks = {name: value[index] for name, value in batch.items() if name == _mask_of(name)}
-        columns = {name: mask.any(0) for name, mask in masks.items()}
-        picked = {name: value[index][:, columns[_mask_of(name)]] for name, value in batch.items()}
-        features = self.features(**picked)
-        self._pooled = features.dim() == 2
+        """Features of some rows of the batch, those of equal padded length together."""
+        lengths = {name: mask.sum(1).tolist() for name, mask in batch.items() if name == _mask_of(name)}
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i in rows:
+            padded = tuple(self._padded(int(of_rows[i])) for of_rows in lengths.values())
+            alike.setdefault(padded, []).append(i)
+        found: dict[int, torch.Tensor] = {}
+        for padded, members in alike.items():
+            width = dict(zip(lengths, padded, strict=True))
+            picked = {name: _repadded(batch, name, members, width[_mask_of(name)]) for name in batch}
+            features = self.features(**picked)
+            self._pooled = features.dim() == 2
+            token = picked.get("decoder_attention_mask", picked["attention_mask"]).bool()
+            for j, (i, feature) in enumerate(zip(members, features, strict=True)):
+                found[i] = feature[None] if self._pooled else feature[token[j]]
         self.encoded_rows += len(rows)
-        token = picked.get("decoder_attention_mask", picked["attention_mask"]).bool()
-        return [feature[None] if self._pooled else feature[token[j]] for j, feature in enumerate(features)]
+        return [found[i] for i in rows]
+
+    def _padded(self, length: int) -> int:
+        return max(length, min(-(-length // _MULTIPLE) * _MULTIPLE, self.longest))
 
     def _keep(self, key: bytes, feature: torch.Tensor) -> bool:
         """Whether there was room."""
@@ -135,6 +186,16 @@ class Memo(nn.Module):
         out = rows[0].new_zeros(*mask.shape, rows[0].shape[-1])
         out[mask.bool()] = torch.cat(rows)
         return out
+
+
+def _repadded(batch: dict[str, torch.Tensor], name: str, rows: list[int], width: int) -> torch.Tensor:
+    """(rows, width): what stands in the rows where their mask is set, padded on the right with zeros."""
+    value, mask = batch[name], batch[_mask_of(name)]
+    out = value.new_zeros(len(rows), width)
+    for j, i in enumerate(rows):
+        real = value[i][mask[i].bool()]
+        out[j, : len(real)] = real
+    return out
 
 
 def _mask_of(name: str) -> str:

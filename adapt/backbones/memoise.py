@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from transformers.modeling_outputs import (
     Seq2SeqModelOutput,
 )
 
+from adapt.backbones.families import positions_of
 from adapt.backbones.memo import Memo
+from adapt.backbones.shelf import Shelf
 from adapt.spec import Unsupported
 
 
@@ -30,13 +33,40 @@ def memoise(model: Any, max_bytes: int) -> None:
     from adapt.backbones.heads import MeanPoolingClassifier
 
     if isinstance(model, MeanPoolingClassifier):
-        model.features = Memo(model.features, max_bytes)
+        model.features = Memo(model.features, max_bytes, _longest(model.base_model))
     elif model.base_model is not model:
         setattr(model, model.base_model_prefix, MemoBase(model.base_model, max_bytes))
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
         model.decoder = MemoDecoder(model, max_bytes)
     else:
         raise Unsupported(f"no place is known where the features of {type(model).__name__} could be kept")
+
+
+def share(model: Any, folder: Path) -> None:
+    """Take features from a folder that runs share, and put there those that the model is the first to compute.
+
+    Args:
+        model: Any; one without a memo is left as it is.
+        folder: For runs with the same frozen weights, computed in the same way (`adapt.backbones.shelf.name_of`).
+    """
+    for memo in _memos(model):
+        memo.share(Shelf(folder, memo.max_bytes))
+
+
+def hand_on(model: Any) -> int:
+    """Write what `share` asks for. Returns how many rows other runs had encoded."""
+    memos = _memos(model)
+    for memo in memos:
+        memo.hand_on()
+    return sum(memo.shared_rows for memo in memos)
+
+
+def _memos(model: Any) -> list[Memo]:
+    return [module for module in model.modules() if isinstance(module, Memo)]
+
+
+def _longest(base: Any) -> int:
+    return positions_of(base.config.to_dict())
 
 
 def release(model: Any) -> None:
@@ -83,7 +113,7 @@ class MemoBase(_StandIn):
         self.pooler_activation = getattr(base, "pooler_activation", None)
         if self.pooler is not None:
             base.pooler = None
-        self.memo = Memo(_LastHidden(base), max_bytes)
+        self.memo = Memo(_LastHidden(base), max_bytes, _longest(base))
 
     def forward(
         self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -127,7 +157,7 @@ class MemoDecoder(_StandIn):
 
     def __init__(self, model: Any, max_bytes: int) -> None:
         super().__init__()
-        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes)
+        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, _longest(model))
         self.hook = model.register_forward_pre_hook(_hand_ids_through, with_kwargs=True)
 
     def forward(self, encoder_hidden_states: torch.Tensor, **kwargs: Any) -> Any:

@@ -124,7 +124,7 @@ def work(file: Path, on_step: Callable[[int, int, float], None]) -> None:
         Source(**job["backbone"]["source"]), job["backbone"]["reference"], Path(job["backbone"]["path"])
     )
     try:
-        Store(job["store"]).write(run(spec, data, backbone, on_step))
+        Store(job["store"]).write(run(spec, data, backbone, on_step, file.parent / "features"))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 

@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from adapt.backbones.families import positions_of
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
 from adapt.memory.shapes import Shape, shape_of
 from adapt.memory.trace import Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
-from adapt.options import budget_of, check_strategy, positions_of, precision_of
+from adapt.options import budget_of, check_strategy, precision_of
 from adapt.spec import Budget, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
 

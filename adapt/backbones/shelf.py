@@ -1,0 +1,81 @@
+"""Features of a frozen encoder on disk, for the runs of a comparison to share.
+
+A shelf is a folder of safetensors files, each written whole by one run, with the features of the rows that it was the
+first to encode. Which runs share one is decided by its folder's name: see `name_of`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+KEY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of rows, one after the other."""
+
+    keys: list[bytes]
+    """What tells a row from all others, `KEY_BYTES` bytes each."""
+    lengths: list[int]
+    """Vectors of each row: its tokens, or one."""
+    values: torch.Tensor
+    """(sum of lengths, hidden)."""
+    pooled: bool
+    """A row's features are one vector, whatever its length."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of features, of at most so many bytes."""
+
+    folder: Path
+    max_bytes: int
+
+    def read(self) -> list[Features]:
+        """What runs have written so far; a file that cannot be read is left out, for its rows can be encoded again."""
+        found = []
+        for file in sorted(self.folder.glob("*.safetensors")):
+            try:
+                tensors = load_file(file)
+                raw = tensors["keys"].numpy().tobytes()
+                keys = [raw[i : i + KEY_BYTES] for i in range(0, len(raw), KEY_BYTES)]
+                pooled = bool(tensors["pooled"])
+                found.append(Features(keys, tensors["lengths"].tolist(), tensors["values"], pooled))
+            except (OSError, SafetensorError, KeyError):
+                continue
+        return found
+
+    def write(self, features: Features) -> bool:
+        """Add a file. Returns whether there was room for it."""
+        tensors = {
+            "keys": torch.frombuffer(bytearray(b"".join(features.keys)), dtype=torch.uint8),
+            "lengths": torch.tensor(features.lengths),
+            "values": features.values.contiguous(),
+            "pooled": torch.tensor(features.pooled),
+        }
+        held = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+        if held + sum(value.nbytes for value in tensors.values()) > self.max_bytes:
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f"{os.getpid()}.part"
+        save_file(tensors, part)
+        digest = hashlib.blake2b(b"".join(features.keys), digest_size=KEY_BYTES).hexdigest()
+        part.replace(self.folder / f"{digest}.safetensors")
+        return True
+
+
+def name_of(decides: Sequence[Any]) -> str:
+    """The folder's name of a shelf, from everything besides a row's ids that decides its features."""
+    text = json.dumps(decides)
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
