@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def fit(
     if learning_rate is not None and budget.learning_rate is not None:
         learning_rate = budget.learning_rate
     selection = task.selection or task.metric
-    trained, memory = Trained([], None, None, 0, None), {}
+    trained, memory = Trained([], None, None, 0.0, 0, None), {}
     if learning_rate is not None:  # else the strategy says that nothing is trained
         trained = train(
             model,
@@ -149,14 +150,17 @@ def fit(
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     scores: dict[str, dict[str, float]] = {}
+    evaluating = trained.evaluate_seconds
     if trained.best_epoch is not None:
         scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
     outcomes: list[Any] = []
     baseline: dict[str, Any] = {}
     last = "test" if encoded.get("test") else "validation"
     if last == "test" or (encoded.get(last) and task.metric not in scores.get(last, {})):
+        started = time.perf_counter()
         outputs = predict(model, kind, encoded[last], budget)
         scores[last] = scores.get(last, {}) | kind.score(outputs, encoded[last])
+        evaluating += time.perf_counter() - started
         outcomes = kind.outcomes(outputs, encoded[last])
     if encoded.get(last) and (simple := kind.baseline(encoded["train"], encoded[last])) is not None:
         baseline = {"name": simple[0], "scores": kind.score(simple[1], encoded[last])}
@@ -176,6 +180,7 @@ def fit(
         process_bytes=trained.process_bytes,
         baseline_bytes=before,
         train_seconds=trained.seconds,
+        evaluate_seconds=evaluating,
         examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
         micro_batch=trained.micro_batch,
         best_epoch=trained.best_epoch,

@@ -245,6 +245,8 @@ class Result:
     """Peak of the process during training: its resident set on the CPU, torch's allocated bytes on CUDA."""
     baseline_bytes: int | None = None
     """The same measure just before the backbone was loaded: interpreter, libraries and data."""
+    evaluate_seconds: float | None = None
+    """Wall-clock seconds of predicting and scoring: validation after each epoch, and the last split."""
     train_seconds: float | None = None
     """Wall-clock seconds of the training steps, without validation and test."""
     examples_per_second: float | None = None
@@ -293,7 +295,7 @@ class Result:
                 "process_bytes": self.process_bytes,
                 "baseline_bytes": self.baseline_bytes,
             },
-            "time": {"train_seconds": self.train_seconds},
+            "time": {"train_seconds": self.train_seconds, "evaluate_seconds": self.evaluate_seconds},
             "throughput": {"examples_per_second": self.examples_per_second},
             "micro_batch": self.micro_batch,
             "best_epoch": self.best_epoch,

@@ -106,6 +106,7 @@ def test_a_result_has_the_documented_layout() -> None:
     for name in (
         "status", "reason", "backbone", "task", "strategy", "settings", "seed", "scores.validation", "scores.test",
         "params.trainable", "params.total", "params.saved_bytes", "memory.peak_bytes", "time.train_seconds",
+        "time.evaluate_seconds",
         "throughput.examples_per_second", "environment", "spec.backbone.name", "spec.backbone.sha256",
         "spec.task.data.name", "spec.task.data.sha256", "spec.budget", "spec.seed",
     ):  # fmt: skip

@@ -555,6 +555,7 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     assert (result.trainable, result.total) == params.count(model.fitted.model)
     assert [point["rows"] for point in result.curve] == [48, 48]
     assert result.train_seconds == pytest.approx(sum(point["seconds"] for point in result.curve))
+    assert (result.evaluate_seconds or 0) > 0
     assert result.examples_per_second == pytest.approx(96 / (result.train_seconds or 0))
     assert result.process_bytes is not None
     assert result.baseline_bytes is not None

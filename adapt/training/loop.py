@@ -35,6 +35,8 @@ class Trained:
     """Epoch (from 1) with the best validation score, whose parameters the model holds now."""
     seconds: float | None
     """Wall-clock seconds of the training steps; None where nothing was trained."""
+    evaluate_seconds: float
+    """Wall-clock seconds of scoring after epochs."""
     rows: int
     """Training rows gone through."""
     process_bytes: int | None
@@ -108,7 +110,7 @@ def train(
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     step = rows = 0
     micro = budget.batch_size
-    seconds = 0.0
+    seconds = evaluating = 0.0
 
     for epoch in range(1, budget.epochs + 1):
         batches = length_bucketed(lengths, budget.batch_size, order)
@@ -162,7 +164,9 @@ def train(
         }
         curve.append(point)
         if validation:
+            started = time.perf_counter()
             scores = kind.score(predict(model, kind, validation, budget, final=False), validation)
+            evaluating += time.perf_counter() - started
             point["validation"] = scores
             value = scores[metric] if higher_is_better else -scores[metric]
             if best is None or value > best[0]:
@@ -172,7 +176,7 @@ def train(
     if best is not None and best[1] != curve[-1]["epoch"]:
         params.fill(model, best[2], "the best epoch's state")
     came_down = micro if micro < budget.batch_size else None
-    return Trained(curve, best[1] if best else None, seconds, rows, memory.peak_bytes, came_down)
+    return Trained(curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down)
 
 
 def _restart(optimizer: torch.optim.Optimizer, random_state: Sequence[torch.Tensor]) -> None:
