@@ -134,7 +134,8 @@ def page(content: dict[str, Any]) -> str:
     whole = content["default_comparison"]
     lines += [
         "",
-        f"`adapt compare` ({whole['runs']} runs, {content['cores']} cores): {whole['training']:.1%} of the time training,",
+        f"`adapt compare` ({whole['runs']} runs, {content['cores']} cores): {whole['training']:.1%} of the time in "
+        f"training,",
         f"{whole['scoring']:.1%} scoring, {whole['neither']:.1%} neither (starting, loading, tokenising, waiting).",
     ]
     return "\n".join(lines) + "\n"
