@@ -90,6 +90,10 @@ class Memo(nn.Module):
         texts = (b"|".join(value[i][mask[i]].tobytes() for value, mask in ids) for i in range(len(batch["input_ids"])))
         return [hashlib.blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
 
+    def lengths(self, batch: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+        """Tokens of each row, by the name of their mask."""
+        return {name: mask.sum(1).tolist() for name, mask in batch.items() if name == _mask_of(name)}
+
     def forget(self) -> None:
         """Encode every row anew from now on; the buffer stays, to be written again."""
         self._rows, self._used, self._new, self._shared = {}, 0, [], set()
@@ -137,15 +141,19 @@ class Memo(nn.Module):
 
     def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
         """Features of some rows of the batch, those of equal padded length together."""
-        lengths = {name: mask.sum(1).tolist() for name, mask in batch.items() if name == _mask_of(name)}
+        lengths = self.lengths(batch)
         alike: dict[tuple[int, ...], list[int]] = {}
         for i in rows:
-            padded = tuple(self._padded(int(of_rows[i])) for of_rows in lengths.values())
+            padded = tuple(self._padded(of_rows[i]) for of_rows in lengths.values())
             alike.setdefault(padded, []).append(i)
         found: dict[int, torch.Tensor] = {}
         for padded, members in alike.items():
             width = dict(zip(lengths, padded, strict=True))
-            picked = {name: _repadded(batch, name, members, width[_mask_of(name)]) for name in batch}
+            index = torch.tensor(members, device=batch["input_ids"].device)
+            picked = {
+                name: _repadded(value[index], batch[_mask_of(name)][index], width[_mask_of(name)])
+                for name, value in batch.items()
+            }
             features = self.features(**picked)
             self._pooled = features.dim() == 2
             token = picked.get("decoder_attention_mask", picked["attention_mask"]).bool()
@@ -188,13 +196,14 @@ class Memo(nn.Module):
         return out
 
 
-def _repadded(batch: dict[str, torch.Tensor], name: str, rows: list[int], width: int) -> torch.Tensor:
-    """(rows, width): what stands in the rows where their mask is set, padded on the right with zeros."""
-    value, mask = batch[name], batch[_mask_of(name)]
-    out = value.new_zeros(len(rows), width)
-    for j, i in enumerate(rows):
-        real = value[i][mask[i].bool()]
-        out[j, : len(real)] = real
+def _repadded(value: torch.Tensor, mask: torch.Tensor, width: int) -> torch.Tensor:
+    """(rows, width): what stands in the rows where their mask is set, padded on the right."""
+    if bool(mask[:, 0].all()):  # as it is already
+        kept = value[:, :width]
+        return nn.functional.pad(kept, (0, width - kept.shape[1]))
+    out = value.new_zeros(len(value), width)
+    for j, (row, real) in enumerate(zip(value, mask.bool(), strict=True)):
+        out[j, : int(real.sum())] = row[real]
     return out
 
 

@@ -60,6 +60,7 @@ class Trace:
         self._memos = [module for module in self._model.modules() if isinstance(module, Memo)]
         for memo in self._memos:
             memo.keys = _numbered  # type: ignore[method-assign]
+            memo.lengths = _whole  # type: ignore[method-assign]
         self._optimizer = optimizer_for(self._model, self._budget, 1.0)
         with self._mode:
             for parameter in self._model.parameters():  # the optimizer's state, without a step of the model
@@ -101,6 +102,11 @@ class Trace:
 def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:
     """Keys of rows of which no two are equal."""
     return [str(row).encode() for row in range(len(batch["input_ids"]))]
+
+
+def _whole(batch: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
+    """Lengths of rows without padding."""
+    return {name: [mask.shape[1]] * len(mask) for name, mask in batch.items() if name.endswith("attention_mask")}
 
 
 def _without_attention_dropout(values: dict[str, Any]) -> dict[str, Any]:
