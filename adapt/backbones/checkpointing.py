@@ -25,9 +25,11 @@ def checkpoint_layers(model: nn.Module) -> None:
     """
     from transformers import PreTrainedModel
 
+    from adapt.backbones.lower import Lower
     from adapt.backbones.memo import Memo
 
-    if any(isinstance(module, Memo) for module in model.modules()):
+    found = {type(module) for module in model.modules()}
+    if Memo in found and Lower not in found:
         return
     body: Any = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     if not body.supports_gradient_checkpointing:

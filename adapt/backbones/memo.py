@@ -29,18 +29,20 @@ class Memo(nn.Module):
     the batch it came in: features are the same to the bit whoever asks first, and can be shared between runs.
     """
 
-    def __init__(self, features: nn.Module, max_bytes: int, longest: int = 10**9) -> None:
+    def __init__(self, features: nn.Module, max_bytes: int, longest: int = 10**9, name: str = "whole") -> None:
         """
         Args:
             features: Maps `input_ids`, `attention_mask` (batch, length) to (batch, hidden) or
                 (batch, length, hidden).
             max_bytes: Bytes the buffer may take; rows beyond it are encoded anew each time.
             longest: Tokens that the encoder has positions for.
+            name: What is computed, for memos that share features.
         """
         super().__init__()
         self.features = features.eval().requires_grad_(False)
         self.max_bytes = max_bytes
         self.longest = longest
+        self.name = name
         self.encoded_rows = 0
         """Rows that went through the encoder so far."""
         self._rows: dict[bytes, tuple[int, int]] = {}

@@ -50,7 +50,7 @@ def share(model: Any, folder: Path) -> None:
         folder: For runs with the same frozen weights, computed in the same way (`adapt.backbones.shelf.name_of`).
     """
     for memo in _memos(model):
-        memo.share(Shelf(folder, memo.max_bytes))
+        memo.share(Shelf(folder / memo.name, memo.max_bytes))
 
 
 def hand_on(model: Any) -> int:
@@ -71,6 +71,9 @@ def _longest(base: Any) -> int:
 
 def release(model: Any) -> None:
     """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back."""
+    from adapt.backbones.lower import restore_lower
+
+    restore_lower(model)
     for name, module in list(model.named_children()):
         if isinstance(module, Memo):
             setattr(model, name, module.features)
@@ -122,12 +125,12 @@ class MemoBase(_StandIn):
 
         A call that goes on from earlier ones, as in generation, is the base model's own.
         """
-        if input_ids is None or _goes_on(kwargs):
+        if input_ids is None or goes_on(kwargs):
             out = self.replaced(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
             if self.pooler is not None:
                 out.pooler_output = self._pool(out[0])
             return out
-        hidden = self.memo(**_rows(input_ids, attention_mask, kwargs, self.config.pad_token_id))
+        hidden = self.memo(**rows_of(input_ids, attention_mask, kwargs, self.config.pad_token_id))
         if self.config.is_encoder_decoder:
             return Seq2SeqModelOutput(last_hidden_state=hidden)
         return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=hidden, pooler_output=self._pool(hidden))
@@ -170,7 +173,7 @@ class MemoDecoder(_StandIn):
             return self.replaced(encoder_hidden_states=encoder_hidden_states, **kwargs)
         target = {"decoder_input_ids": kwargs["input_ids"], "decoder_attention_mask": kwargs["attention_mask"]}
         mask = kwargs["encoder_attention_mask"]
-        hidden = self.memo(**_rows(encoder_hidden_states, mask, target, self.config.pad_token_id))
+        hidden = self.memo(**rows_of(encoder_hidden_states, mask, target, self.config.pad_token_id))
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
 
     def restored(self) -> Any:
@@ -180,7 +183,7 @@ class MemoDecoder(_StandIn):
 
 
 def _hand_ids_through(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if args or kwargs.get("input_ids") is None or _goes_on(kwargs):
+    if args or kwargs.get("input_ids") is None or goes_on(kwargs):
         return None
     return args, {**kwargs, "encoder_outputs": BaseModelOutput(last_hidden_state=kwargs["input_ids"])}
 
@@ -218,13 +221,13 @@ class _Stacks(nn.Module):
         )[0]
 
 
-def _goes_on(kwargs: dict[str, Any]) -> bool:
+def goes_on(kwargs: dict[str, Any]) -> bool:
     """Whether a call goes on from what earlier ones computed, which a memo does not know."""
     earlier = any(kwargs.get(name) is not None for name in ("past_key_values", "encoder_outputs", "inputs_embeds"))
     return earlier or bool(kwargs.get("use_cache"))
 
 
-def _rows(
+def rows_of(
     input_ids: torch.Tensor, attention_mask: torch.Tensor | None, kwargs: dict[str, Any], padding: int
 ) -> dict[str, torch.Tensor]:
     """The inputs of a call that have a value for each token, with their masks."""

@@ -168,8 +168,9 @@ class Planner:
         shape = self.setting.shape.config
         depth = _depth(shape)
         segments = None
-        if depth is not None and depth > _SHALLOW[-1] + 1:
-            depths = _SHALLOW[1:] if self._affine else _SHALLOW
+        shallow = [n + self._adapted_layers for n in _SHALLOW]
+        if depth is not None and depth > shallow[-1] + 1:
+            depths = shallow[1:] if self._affine else shallow
             with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up
                 found = [self._trace(d, rows, length) for d in depths]
                 segments = _carried_on(found, depth - depths[-1])
@@ -177,6 +178,12 @@ class Planner:
         if segments is None:
             segments = self._trace(None, rows, length)
         return max(segments.values(), key=lambda memory: memory.peak)
+
+    @property
+    def _adapted_layers(self) -> int:
+        """Uppermost layers that alone are adapted; 0: all are. Fewer layers than these do not show how a peak grows."""
+        last = str(getattr(self.setting.strategy, "layers", "all")).rpartition(":")[2]
+        return int(last) if last.isdigit() else 0
 
     def _trace(self, depth: int | None, rows: int, length: int) -> dict[str, Memory]:
         """The segments of a model with so many layers, or with its own number."""

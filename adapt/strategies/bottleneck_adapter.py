@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from adapt.spec import Load, OptionError, Task, Unsupported
@@ -24,6 +24,8 @@ class BottleneckAdapter:
     """Hidden size over bottleneck size."""
     non_linearity: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     """Function between the two projections."""
+    layers: str = field(default="all", metadata={"neutral": "all"})
+    """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable adapters, which start as the identity.
@@ -33,16 +35,21 @@ class BottleneckAdapter:
             Unsupported: The layers of the architecture are not known, or not all of them are found.
         """
         from adapt.backbones.families import residual_projections
+        from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.bottleneck_layer import Adapted, width_of
 
         model = load(frozen=True)
         base = model.base_model
         attention, feed_forward = residual_projections(base)
+        upper = upper_layers(model, self.layers, self.name)
         for name in feed_forward if self.placement == "pfeiffer" else [*attention, *feed_forward]:
+            if upper is not None and name not in upper:
+                continue
             parent, _, child = name.rpartition(".")
             module = base.get_submodule(name)
             adapted = Adapted(module, self._size(width_of(module)), self.non_linearity)
             setattr(base.get_submodule(parent), child, adapted)
+        memoise_lower(model, upper)
         return model
 
     def _size(self, width: int) -> int:

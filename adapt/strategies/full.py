@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from adapt.spec import Load, OptionError, Task
@@ -19,22 +19,35 @@ class Full:
     """The head's learning rate as a multiple of the backbone's: what is new has further to go than what is pretrained
     (discriminative fine-tuning, Howard & Ruder 2018, section 3.1). Language models have no new head."""
 
+    layers: str = field(default="all", metadata={"neutral": "all"})
+    """`all`, or `last:N`: only the N uppermost layers and what follows them are trained; what lies below them is frozen
+    and computed once a row."""
+
     def build(self, load: Load, task: Task) -> Any:
-        """Load the model; every parameter is trainable.
+        """Load the model; every parameter is trainable, or those of the uppermost layers.
 
         Raises:
-            OptionError: The head's factor is not above zero.
+            OptionError: The head's factor is not above zero, or layers cannot be read.
+            Unsupported: Some layers are asked for in a model where they cannot be told apart.
         """
+        from adapt.backbones.lower import freeze_below, memoise_lower, upper_layers
+
         if self.head_factor <= 0:
             raise OptionError(f"{self.name}.head_factor is {self.head_factor}; give a number above zero.")
         model = load()
         model.head_factor = self.head_factor
+        upper = upper_layers(model, self.layers, self.name)
+        if upper is not None:
+            freeze_below(model, upper)
+        memoise_lower(model, upper)
         return model
 
     def merge(self, model: Any, load: Load) -> Any:
         """The model as transformers has it: what was trained, in a fresh copy of the backbone."""
         from adapt import params
 
-        plain = load()
-        params.fill(plain, params.trainable_state(model), "the trained state")
+        plain, trained = load(), params.trainable_state(model)
+        for name, parameter in plain.named_parameters():
+            parameter.requires_grad_(name in trained)
+        params.fill(plain, trained, "the trained state")
         return plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,8 @@ from adapt.spec import Load, OptionError, Task
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from adapt.backbones.lower import UpperLayers
 
 Targets = tuple[str, ...] | str
 _TASK_TYPES = {
@@ -48,6 +50,8 @@ class LoRA:
     """Scale by alpha / sqrt(rank)."""
     dora: bool = False
     """Learn the magnitude of each weight's columns apart from their direction."""
+    layers: str = field(default="all", metadata={"neutral": "all"})
+    """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable low-rank branches to the backbone's linear layers.
@@ -56,8 +60,10 @@ class LoRA:
             OptionError: A field is out of range, or a target name matches no linear layer.
         """
         self._check()
+        from adapt.backbones.lower import memoise_lower
+
         model = load(frozen=True)
-        self._inject(model)
+        memoise_lower(model, self._inject(model))
         return model
 
     def export(self, model: Any, folder: Path, reference: str) -> None:
@@ -122,12 +128,13 @@ class LoRA:
         if not 0.0 <= self.dropout < 1.0:
             raise OptionError(f"{self.name}.dropout is {self.dropout}; give a number from 0 to below 1.")
 
-    def _inject(self, model: Any) -> None:
+    def _inject(self, model: Any) -> UpperLayers | None:
         import torch
         from peft import LoraConfig, inject_adapter_in_model
         from torch import nn
         from transformers.pytorch_utils import Conv1D
 
+        from adapt.backbones.lower import upper_layers
         from adapt.strategies.lora_layer import LoRALinear
 
         base = model.base_model
@@ -136,7 +143,8 @@ class LoRA:
         for flag in quantised:
             setattr(base, flag, True)
         fresh = {id(p) for p in base.parameters() if p.requires_grad}
-        names = target_names(model, self.targets, self.name)
+        upper = upper_layers(model, self.layers, self.name)
+        names = [n for n in target_names(model, self.targets, self.name) if upper is None or n in upper]
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -159,6 +167,7 @@ class LoRA:
             for module in base.modules():
                 if hasattr(module, "cast_input_dtype_enabled"):
                     module.cast_input_dtype_enabled = False
+        return upper
 
 
 def target_names(model: Any, targets: Targets, strategy: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from adapt.spec import Load, OptionError, Task
@@ -24,6 +24,8 @@ class Prefix:
     """Key-value pairs added to each attention."""
     init: Literal["activations", "random"] = "activations"
     """Start from the keys and values of random words of the vocabulary (Li & Liang, section 7.4), or from noise."""
+    layers: str = field(default="all", metadata={"neutral": "all"})
+    """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and give every attention module trainable keys and values.
@@ -32,10 +34,13 @@ class Prefix:
             OptionError: There is less than one virtual token.
             Unsupported: Some attention of the model cannot carry a prefix.
         """
+        from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.prefix_attention import attach
 
         if self.virtual_tokens < 1:
             raise OptionError(f"{self.name}.virtual_tokens is {self.virtual_tokens}; give at least 1.")
         model = load(frozen=True)
-        attach(model, self.virtual_tokens, self.init)
+        upper = upper_layers(model, self.layers, self.name)
+        attach(model, self.virtual_tokens, self.init, upper)
+        memoise_lower(model, upper)
         return model

@@ -22,13 +22,13 @@ from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, 
 from adapt.strategies.prefix_layers import check_coverage, stacks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
 _NAME = "adapt_prefix_"
 _KERNELS = ("eager", "sdpa")
 
 
-def attach(model: Any, tokens: int, init: str = "activations") -> list[PrefixKV]:
+def attach(model: Any, tokens: int, init: str = "activations", among: Container[str] | None = None) -> list[PrefixKV]:
     """Give every attention module of a model, self and cross, encoder and decoder, trainable keys and values.
 
     Layers that share an attention module, as in ALBERT, share its prefix. The model's configuration is changed in
@@ -38,6 +38,7 @@ def attach(model: Any, tokens: int, init: str = "activations") -> list[PrefixKV]
         model: A transformers model, with or without a head.
         tokens: Key-value pairs that each attention module gets.
         init: `activations`, the keys and values of random words of the vocabulary, or `random`.
+        among: Names within the base model of the modules that get a prefix; None: all.
 
     Returns:
         The prefixes, in the order of the modules.
@@ -50,8 +51,10 @@ def attach(model: Any, tokens: int, init: str = "activations") -> list[PrefixKV]
     _route(model)
     found = _dry_run(base, tokens)
     check_coverage(base, found)
+    names = {module: name for name, module in base.named_modules()}
     for module, (keys, values) in found.items():
-        module.add_module("prefix", PrefixKV(keys, values, init))
+        if among is None or names[module] in among:
+            module.add_module("prefix", PrefixKV(keys, values, init))
     return [module for module in model.modules() if isinstance(module, PrefixKV)]
 
 

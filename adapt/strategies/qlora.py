@@ -41,6 +41,8 @@ class QLoRA(LoRA):
             Unsupported: bitsandbytes is not installed or cannot quantise here; DoRA is asked for with 8 bits.
             OptionError: As for LoRA.
         """
+        from adapt.backbones.lower import memoise_lower
+
         self._check()
         if self.dora and self.bits == 8:
             raise Unsupported(
@@ -49,7 +51,7 @@ class QLoRA(LoRA):
             )
         model = load(frozen=True, quantization_config=self._quantization())
         _keep_layout(model)
-        self._inject(model)
+        memoise_lower(model, self._inject(model))
         return model
 
     def _quantization(self) -> Any:

@@ -1,0 +1,218 @@
+"""Frozen lower layers, computed once for each row where only the layers above them are trained.
+
+`upper_layers` says which layers a strategy may touch; `memoise_lower` puts the others behind a memo. The base model's
+own forward pass stays in charge: the frozen layers hand on the memo's features instead of computing anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt.backbones.families import positions_of
+from adapt.backbones.memo import Memo
+from adapt.backbones.memoise import goes_on, rows_of
+from adapt.spec import OptionError, Unsupported
+
+LOWER_BYTES = 2**30
+"""Memory that the features of lower layers may take; rows beyond it are computed each time."""
+
+
+@dataclass(frozen=True)
+class UpperLayers:
+    """The layers of a base model that are adapted."""
+
+    path: str
+    """Name of the list of layers within the base model."""
+    first: int
+    """Index of the lowest layer among them."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a name within the base model is in one of the layers."""
+        found = re.match(re.escape(self.path) + r"\.(\d+)\.", str(name))
+        return found is not None and int(found[1]) >= self.first
+
+
+def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
+    """What `layers` means for a model; None where it means all.
+
+    Args:
+        model: As `Loader` gives it.
+        layers: `all`, or `last:N`; N may be more than there are.
+        strategy: Name for the message.
+
+    Raises:
+        OptionError: It is neither.
+        Unsupported: The model has two stacks, or layers that cannot be told apart.
+    """
+    if layers == "all":
+        return None
+    found = re.fullmatch(r"last:([1-9]\d*)", layers)
+    if found is None:
+        raise OptionError(f"{strategy}.layers is '{layers}'; write all, or last:N for the N uppermost layers.")
+    base = model.base_model
+    config = base.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise Unsupported("layers='last:N' is for models of one stack, and this one has an encoder and a decoder")
+    depth = config.num_hidden_layers
+    lists = [name for name, m in base.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if getattr(config, "num_hidden_groups", None) is not None or not lists:
+        raise Unsupported(f"the layers of '{config.model_type}' share their weights, or are not known one by one")
+    path = min(lists, key=len)
+    if getattr(base.get_submodule(path.rpartition(".")[0]), "conv", None) is not None:
+        raise Unsupported(f"'{config.model_type}' joins what its first layer got to what it gave (conv_kernel_size)")
+    return UpperLayers(path, max(0, depth - int(found[1])))
+
+
+def freeze_below(model: Any, upper: UpperLayers) -> None:
+    """Leave the upper layers and what comes after them trainable: a last norm, a pooler, the head.
+
+    Args:
+        model: Every parameter is trainable.
+        upper: The layers.
+    """
+    base = model.base_model
+    after = False
+    for name, parameter in base.named_parameters():
+        inside = name.startswith(upper.path + ".")
+        after = after or inside
+        # the layers of DeBERTa share what stands beside them: relative positions and their norm
+        beside = "." in upper.path and name.startswith(upper.path.rpartition(".")[0] + ".")
+        parameter.requires_grad_(name in upper if inside else after and not beside)
+
+
+def memoise_lower(model: Any, upper: UpperLayers | None, max_bytes: int = LOWER_BYTES) -> None:
+    """Compute what lies below the upper layers once for each row, in evaluation mode: without dropout.
+
+    Args:
+        model: Nothing below the upper layers is trainable.
+        upper: None, or what begins at the lowest layer: nothing is done.
+        max_bytes: Memory the features may take.
+    """
+    if upper is None or upper.first == 0:
+        return
+    base = model.base_model
+    layers = base.get_submodule(upper.path)
+    state = _State(base, layers[upper.first])
+    dtypes = sorted(
+        {str(p.dtype).removeprefix("torch.") for layer in layers[: upper.first] for p in layer.parameters()}
+    )
+    memo = Memo(
+        _UpTo(state), max_bytes, positions_of(base.config.to_dict()), name="-".join([f"below-{upper.first}", *dtypes])
+    )
+    for i in range(upper.first):
+        layers[i] = Lower(layers[i], state, last=i == upper.first - 1)
+    layers[0].memo = memo
+    parameters = list(signature(base.forward).parameters)
+
+    def look_up(base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if state.encoding:
+            return
+        state.features = None
+        named = {**dict(zip(parameters, args, strict=False)), **kwargs}
+        ids, mask = named.pop("input_ids", None), named.pop("attention_mask", None)
+        if ids is not None and not goes_on(named):
+            state.features = memo(**rows_of(ids, mask, named, base.config.pad_token_id))
+
+    def forget(*_: Any) -> None:
+        state.features = None
+
+    state.hooks = [
+        base.register_forward_pre_hook(look_up, with_kwargs=True),
+        base.register_forward_hook(forget, always_call=True),
+    ]
+
+
+def restore_lower(model: Any) -> None:
+    """Undo `memoise_lower`, where it was done."""
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.ModuleList) and len(parent) and isinstance(parent[0], Lower):
+            for hook in parent[0].state.hooks:
+                hook.remove()
+            for i, layer in enumerate(parent):
+                if isinstance(layer, Lower):
+                    parent[i] = layer.layer
+
+
+class _State:
+    """What the layers of a base model share while it runs."""
+
+    def __init__(self, base: Any, above: Any) -> None:
+        self.base = base
+        self.above = above
+        """The lowest of the upper layers."""
+        self.features: torch.Tensor | None = None
+        self.encoding = False
+        self.hooks: list[Any] = []
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the last of the lower layers."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.hidden = hidden
+
+
+class Lower(nn.Module):
+    """A frozen layer, which hands the memo's features on where there are any."""
+
+    def __init__(self, layer: nn.Module, state: _State, last: bool) -> None:
+        super().__init__()
+        self.layer = layer.eval()
+        self.state = state
+        self.last = last
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "layer":
+                raise
+            return getattr(self.layer, name)
+
+    def train(self, mode: bool = True) -> Lower:
+        """The layer stays in evaluation mode: its features must not depend on dropout."""
+        super().train(mode)
+        self.layer.eval()
+        return self
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's."""
+        features = self.state.features
+        if features is None or self.state.encoding:
+            out = self.layer(hidden_states, *args, **kwargs)
+            if self.last and self.state.encoding:
+                raise _Reached(out[0] if isinstance(out, tuple) else out)
+            return out
+        if getattr(self.state.above, "gradient_checkpointing", False) and torch.is_grad_enabled():
+            features = features.detach().requires_grad_()  # the reentrant kind asks for an input with a gradient
+        # DeBERTa's layers give their attention weights, too, or None in their place
+        return (features, None) if self.state.base.config.model_type.startswith("deberta") else features
+
+
+class _UpTo(nn.Module):
+    """The base model up to its last lower layer. The base model is no submodule: it holds this one."""
+
+    def __init__(self, state: _State) -> None:
+        super().__init__()
+        self._state = state
+
+    def forward(self, **inputs: Any) -> torch.Tensor:
+        state = self._state
+        training = state.base.training
+        state.encoding = True
+        state.base.eval()
+        try:
+            state.base(**inputs)
+        except _Reached as reached:
+            return reached.hidden
+        finally:
+            state.base.train(training)
+            state.encoding = False
+        raise AssertionError("a base model has as many layers as its configuration says")

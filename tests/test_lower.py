@@ -1,0 +1,203 @@
+"""Layers below those that are adapted: frozen, computed once a row, and nothing else changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from adapt.adapted import Adapted, assemble, fit_model, load_model
+from adapt.backbones import Loader
+from adapt.backbones.lower import Lower
+from adapt.backbones.memoise import release
+from adapt.data import Data
+from adapt.run import fit
+from adapt.spec import OptionError, Unsupported, fields_of
+from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
+from adapt.tasks import KINDS
+from adapt.training import train
+
+ONE_STACK = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert", "gpt2", "llama", "qwen3")
+STRATEGIES = (Full(layers="last:1"), LoRA(layers="last:1"), BottleneckAdapter(layers="last:1"), Prefix(layers="last:1"))
+
+
+def trained(
+    folder: Path, data: Data, strategy: Any, *, memo: bool = True, **choices: Any
+) -> tuple[Any, Any, list[int]]:
+    """Model, curve, and rows that the lowest layer saw, of two epochs."""
+    budget = {"epochs": 2, "device": "cpu", "precision": "fp32", "dropout": 0.0, **choices}
+    run, data, source = assemble(folder, data, strategy, **budget)
+    loader = Loader(source, run.task, run.budget, 0)
+    kind = KINDS[run.task.kind](run.task, loader.tokenizer())
+    parts = {name: kind.encode(rows, split=name) for name, rows in data.splits.items()}
+    torch.manual_seed(0)
+    model: Any = strategy.build(loader, run.task)
+    (lowest,) = [m.layer for m in model.modules() if isinstance(m, Lower) and hasattr(m, "memo")]
+    if not memo:
+        release(model)
+    seen: list[int] = []
+    lowest.register_forward_hook(lambda module, args, kwargs, out: seen.append(
+        len(out[0] if isinstance(out, tuple) else out)), with_kwargs=True)  # fmt: skip
+    done = train(
+        model, kind, parts["train"], parts["validation"], run.budget, learning_rate=1e-3, metric=run.task.metric,
+        higher_is_better=True, seed=0,
+    )  # fmt: skip
+    return model, done, seen
+
+
+@pytest.mark.parametrize("architecture", ONE_STACK)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
+def test_training_is_the_same_with_the_lower_layers_run_once_a_row(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str, strategy: Any
+) -> None:
+    data = task_data("single_label")
+    plain, expected, every = trained(backbone(architecture), data, strategy, memo=False)
+    model, found, seen = trained(backbone(architecture), data, strategy)
+    assert [p["loss"] for p in found.curve] == pytest.approx([p["loss"] for p in expected.curve], abs=2e-5)
+    rows = len(data.splits["train"]) + len(data.splits["validation"])
+    assert sum(every) == 2 * rows
+    assert sum(seen) <= rows  # equal rows once
+    release(model)
+    assert not any(isinstance(module, Lower) for module in model.modules())
+    ours = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    theirs = {name: p for name, p in plain.named_parameters() if p.requires_grad}
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        if name.endswith(("key.bias", "k_lin.bias", "c_attn.bias")):
+            continue  # no gradient but rounding, which AdamW blows up: softmax does not see what all keys share
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ONE_STACK)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
+def test_what_is_trainable_is_in_the_uppermost_layers_or_after_them(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str, strategy: Any
+) -> None:
+    run, _, source = assemble(backbone(architecture), task_data("single_label"), strategy, device="cpu")
+    model: Any = strategy.build(Loader(source, run.task, run.budget, 0), run.task)
+    release(model)
+    names = [name for name, p in model.named_parameters() if p.requires_grad and name not in model.head_names]
+    layers = [name for name in names if any(part.isdigit() for part in name.split("."))]
+    assert layers
+    assert all(next(part for part in name.split(".") if part.isdigit()) == "1" for name in layers)
+    others = {name for name in names if name not in layers}
+    assert all("norm" in name or "ln_f" in name or "pooler" in name or "head" in name for name in others), others
+    everything = dataclasses.replace(strategy, layers="all").build(Loader(source, run.task, run.budget, 0), run.task)
+    assert len(names) < sum(p.requires_grad for p in everything.parameters())
+
+
+@pytest.mark.parametrize("kind", ["tags", "causal_lm"])
+@pytest.mark.parametrize("strategy", [LoRA(layers="last:1"), QLoRA(layers="last:1")], ids=lambda s: s.name)
+def test_other_kinds_and_quantised_layers(kind: str, strategy: Any, tmp_path: Path) -> None:
+    from adapt.comparison.grid import embedded_data
+
+    data = embedded_data({"tags": "ner"}.get(kind, kind))
+    backbone = {"tags": "tiny-encoder", "causal_lm": "tiny-decoder"}[kind]
+    choices = {
+        "max_train": 64,
+        "epochs": 1,
+        "max_length": 64,
+        "device": "cpu",
+        "checkpointing": strategy.name == "qlora",
+    }
+    run, rows, source = assemble(backbone, data, strategy, **choices)
+    result, fitted = fit(run, rows, source)
+    assert result.status == "ok"
+    model = Adapted(fitted, run, source, result)
+    some = rows.splits["test"].select(range(4)).to_pandas()
+    loaded = load_model(model.save(tmp_path / "model"), device="cpu")
+    assert [str(x) for x in loaded.predict(some)] == [str(x) for x in model.predict(some)]
+
+
+def test_gradients_flow_under_reentrant_checkpointing(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data]
+) -> None:
+    data = task_data("single_label")
+    curves = [
+        trained(backbone("bert"), data, QLoRA(layers="last:1"), checkpointing=checkpointing)[1].curve
+        for checkpointing in (False, True)
+    ]
+    assert [p["loss"] for p in curves[1]] == pytest.approx([p["loss"] for p in curves[0]], abs=1e-4)
+    assert curves[0][1]["loss"] != curves[0][0]["loss"]
+
+
+def test_merging_gives_a_plain_model(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path
+) -> None:
+    data = task_data("single_label")
+    for strategy in (Full(layers="last:1"), LoRA(layers="last:1")):
+        model = fit_model(backbone("bert"), data, strategy, epochs=1, device="cpu", precision="fp32", pooling="native")
+        folder = model.merge(tmp_path / strategy.name)
+        from transformers import AutoModelForSequenceClassification
+
+        plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        kind = model.fitted.kind
+        batch = kind.collate(kind.encode(data.splits["test"].remove_columns("label")))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                plain(**batch).logits, model.fitted.model.eval()(**batch).logits, atol=1e-4, rtol=1e-4
+            )
+
+
+def test_runs_share_the_features_of_what_lies_below(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path
+) -> None:
+    data = task_data("single_label")
+
+    def run_once(strategy: Any, seed: int, shelf: Path | None) -> tuple[Any, bool]:
+        run, rows, source = assemble(
+            backbone("bert"), data, strategy, seed=seed, epochs=1, device="cpu", precision="bf16", pooling="mean"
+        )
+        result, _ = fit(run, rows, source, None, shelf)
+        return result, any("an earlier run had left them" in note for note in result.notes)
+
+    alone, _ = run_once(LoRA(layers="last:1"), 1, None)
+    for strategy in (Head(), LoRA(layers="last:1"), QLoRA(layers="last:1")):  # features of three kinds
+        assert not run_once(strategy, 0, tmp_path)[1], strategy
+    second, shared = run_once(LoRA(layers="last:1"), 1, tmp_path)
+    assert shared
+    assert second.scores == alone.scores
+    assert [p["loss"] for p in second.curve] == [p["loss"] for p in alone.curve]
+    _, shared = run_once(Full(layers="last:1"), 0, tmp_path)
+    assert not shared  # made from weights in float32
+
+
+def build(folder: Path, data: Data, strategy: Any) -> nn.Module:
+    run, _, source = assemble(folder, data, strategy, device="cpu")
+    return strategy.build(Loader(source, run.task, run.budget, 0), run.task)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("layers", ["last", "last:0", "last:-1", "first:2", "2", "last:2.5"])
+def test_what_cannot_be_read_is_refused(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], layers: str
+) -> None:
+    with pytest.raises(OptionError, match=rf"lora\.layers is '{layers}'; write all, or last:N"):
+        build(backbone("bert"), task_data("single_label"), LoRA(layers=layers))
+
+
+def test_more_layers_than_there_are_is_all_of_them(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data]
+) -> None:
+    model = build(backbone("bert"), task_data("single_label"), LoRA(layers="last:9"))
+    assert not any(isinstance(module, Lower) for module in model.modules())
+    assert sum(hasattr(module, "lora_A") for module in model.modules()) == 2 * 6
+
+
+@pytest.mark.parametrize(("architecture", "why"), [
+    ("t5", "an encoder and a decoder"), ("bart", "an encoder and a decoder"), ("albert", "share their weights"),
+])  # fmt: skip
+def test_where_layers_cannot_be_told_apart_it_says_so(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str, why: str
+) -> None:
+    with pytest.raises(Unsupported, match=why):
+        build(backbone(architecture), task_data("single_label"), LoRA(layers="last:1"))
+
+
+def test_the_field_is_no_part_of_a_run_that_adapts_every_layer() -> None:
+    assert "layers" not in fields_of(LoRA())
+    assert fields_of(LoRA(layers="last:2"))["layers"] == "last:2"
