@@ -84,6 +84,15 @@ def test_a_plan_knows_4_bit_weights() -> None:
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
+@pytest.mark.parametrize("strategy", ["full", "lora", "bottleneck", "prefix"])
+def test_a_plan_knows_layers_that_are_computed_once(strategy: str) -> None:
+    upper = make(strategy, {"layers": "last:1"})
+    step, setting = real_step("tiny-encoder", upper, "sequence_classification")  # type: ignore[arg-type]
+    found = measure(step)
+    assert Planner(setting).memory(ROWS, LENGTH) == found
+    assert found.peak < measure(real_step("tiny-encoder", strategy, "sequence_classification")[0]).peak
+
+
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 
