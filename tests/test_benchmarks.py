@@ -1,0 +1,92 @@
+"""The benchmarks' arithmetic, and that their committed pages are made from their committed numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "benchmarks"
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found  # where dataclasses look up their annotations
+    spec.loader.exec_module(found)
+    return found
+
+
+def run(side: str, seconds: float, repeat: int = 0, strategy: str = "lora", **other: Any) -> dict[str, Any]:
+    settings = None if side == "ours" else "default"
+    return {
+        "workload": "sst2", "strategy": strategy, "side": side, "settings": settings, "attention": None,
+        "repeat": repeat, "seconds": seconds, "rows": 64, "updates": 2, "peak": 2**20, "accuracy": 0.75,
+        "precision": "bf16", "attention_used": "eager", **other,
+    }  # fmt: skip
+
+
+def test_a_ratio_is_that_of_the_same_repeat() -> None:
+    speed = module("speed")
+    runs = [run("ours", s, i) for i, s in enumerate((1.0, 2.0, 4.0))]
+    runs += [run("trainer", s, i) for i, s in enumerate((3.0, 4.0, 20.0))]
+    runs += [run("ours", s, i, strategy="full") for i, s in enumerate((1.5, 3.0, 8.0))]
+    rows = {row["peer"]: row for row in speed.ratios(runs)}
+    assert rows.keys() == {"HF Trainer + PEFT", "adapt, full"}
+    peer = rows["HF Trainer + PEFT"]
+    assert (peer["ratio_min"], peer["ratio_median"], peer["ratio_max"], peer["repeats"]) == (2.0, 3.0, 5.0, 3)
+    assert peer["accuracy_ours"] == [0.75] * 3
+    assert rows["adapt, full"]["ratio_median"] == 1.5
+
+
+def test_the_peers_best_is_with_its_faster_kernel() -> None:
+    speed = module("speed")
+    best = [run("trainer", s, 0, settings="best", attention=a) for s, a in ((3.0, "eager"), (2.0, "sdpa"))]
+    best.append(run("trainer", 4.0, 1, settings="best", attention="sdpa"))
+    (row,) = speed.ratios([run("ours", 1.0), run("ours", 1.0, 1), *best])
+    assert row["attention_peer"] == "sdpa"
+    assert (row["ratio_min"], row["ratio_max"]) == (2.0, 4.0)
+
+
+def test_sides_that_did_not_do_the_same_are_not_compared() -> None:
+    speed = module("speed")
+    with pytest.raises(SystemExit, match="did not do the same work"):
+        speed.ratios([run("ours", 1.0), run("trainer", 2.0, updates=3)])
+
+
+def test_pages_escape_what_they_show() -> None:
+    speed = module("speed")
+    rows = speed.ratios([run("ours", 1.0), run("trainer", 2.0)])
+    rows[0]["workload"] = "<b>&"
+    assert "<b>" not in speed.plot(rows)
+    assert "&lt;b&gt;&amp;" in speed.plot(rows)
+    assert "| 2.00 [2.00, 2.00] |" in speed.page(rows)
+
+
+def test_growth_of_a_line_is_linear() -> None:
+    scaling = module("scaling")
+    found = scaling.growth((1, 2, 4, 8), [3.0, 5.0, 9.0, 17.0])  # 1 + 2 x
+    assert found["r_squared"] == 1.0
+    assert found["start_of_the_first"] == pytest.approx(1 / 3, abs=1e-3)
+    assert found["slope_of_the_first"] == pytest.approx(2 / 3, abs=1e-3)
+    square = scaling.growth((1, 2, 4, 8), [1.0, 4.0, 16.0, 64.0])
+    assert square["exponent"] == 2.0
+    assert square["r_squared"] < 0.99
+
+
+@pytest.mark.parametrize("name", ["speed", "scaling"])
+def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
+    content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    benchmark = module(name)
+    assert (RESULTS / f"{name}.md").read_text(encoding="utf-8") == benchmark.page(content)
+    if name == "speed":
+        assert (RESULTS / "speed.svg").read_text(encoding="utf-8") == benchmark.plot(content)
+        assert all(row["repeats"] >= 3 for row in content)
