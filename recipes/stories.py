@@ -2,8 +2,8 @@
 
     python recipes/stories.py --data ../shared/data/ag_news --backbone ../shared/models/stories260K --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
-Expected test score: not measured.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 5 minutes of training.
+Expected test score: perplexity: full 16.8, head 27.7, lora 21.0, bottleneck 38.0, prefix 57.2, qlora 21.0.
 """
 
 from _recipe import recipe
