@@ -16,7 +16,7 @@ from torch import nn
 from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
 
 _MULTIPLE = 8
-"""Rows are encoded in lengths that are multiples of this, with others of the same padded length."""
+"""Under autocast rows are encoded in lengths that are multiples of this, with others of the same padded length."""
 
 
 class Memo(nn.Module):
@@ -25,8 +25,9 @@ class Memo(nn.Module):
     Rows are encoded in eval mode without gradients. Features of a row are a vector (pooled) or one vector a token;
     they lie in one growing buffer, so that a batch of hits is one indexed read.
 
-    How much padding a row has would show in the last bits of its features, so it is decided by the row alone, not by
-    the batch it came in: features are the same to the bit whoever asks first, and can be shared between runs.
+    How much padding a row has would show in the last bits of its features. Under autocast it is decided by the row
+    alone, not by the batch it came in: features are the same to the bit whoever asks first, and can be shared between
+    runs. In float32 this would not suffice, for products depend on the number of rows, and rows stay in their batch.
     """
 
     def __init__(self, features: nn.Module, max_bytes: int, longest: int = 10**9, name: str = "whole") -> None:
@@ -142,11 +143,13 @@ class Memo(nn.Module):
         return self._assemble(rows, out_mask)
 
     def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
-        """Features of some rows of the batch, those of equal padded length together."""
+        """Features of some rows of the batch, in low precision those of equal padded length together."""
         lengths = self.lengths(batch)
         alike: dict[tuple[int, ...], list[int]] = {}
+        longest = tuple(max(of_rows[i] for i in rows) for of_rows in lengths.values())
+        by_row = torch.is_autocast_enabled(batch["input_ids"].device.type)
         for i in rows:
-            padded = tuple(self._padded(of_rows[i]) for of_rows in lengths.values())
+            padded = tuple(self._padded(of_rows[i]) for of_rows in lengths.values()) if by_row else longest
             alike.setdefault(padded, []).append(i)
         found: dict[int, torch.Tensor] = {}
         for padded, members in alike.items():
