@@ -293,7 +293,6 @@ def _commit() -> str | None:
 
 @cache
 def _processor() -> str:
-
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

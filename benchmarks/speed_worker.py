@@ -59,7 +59,7 @@ def import_ours() -> None:
 
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
-    """Train by adapt, or (`dump`) write the rows for every side."""
+    """Train by adapt, or (`make`) write the rows for every side."""
     import torch
 
     from adapt.adapted import assemble
