@@ -93,6 +93,13 @@ def test_a_plan_knows_layers_that_are_computed_once(strategy: str) -> None:
     assert found.peak < measure(real_step("tiny-encoder", strategy, "sequence_classification")[0]).peak
 
 
+@pytest.mark.parametrize("strategy", ["lora", "bottleneck", "prefix"])
+def test_a_plan_knows_word_embeddings_that_are_updated(strategy: str) -> None:
+    updated = make(strategy, {"embedding_rank": 4})
+    step, setting = real_step("tiny-encoder", updated, "sequence_classification")  # type: ignore[arg-type]
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 

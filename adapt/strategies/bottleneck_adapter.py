@@ -26,18 +26,23 @@ class BottleneckAdapter:
     """Function between the two projections."""
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
+    embedding_rank: int = field(default=0, metadata={"neutral": 0})
+    """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable adapters, which start as the identity.
 
         Raises:
-            OptionError: The reduction factor leaves no bottleneck.
-            Unsupported: The layers of the architecture are not known, or not all of them are found.
+            OptionError: The reduction factor leaves no bottleneck, or the rank for word embeddings is out of range.
+            Unsupported: The layers of the architecture are not known, or not all of them are found; or word embeddings
+                are to be updated, which more than one module looks up.
         """
         from adapt.backbones.families import residual_projections
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.bottleneck_layer import Adapted, width_of
+        from adapt.strategies.word_embeddings import check_rank, update_word_embeddings
 
+        check_rank(self.embedding_rank, self.layers, self.name)
         model = load(frozen=True)
         base = model.base_model
         attention, feed_forward = residual_projections(base)
@@ -49,6 +54,7 @@ class BottleneckAdapter:
             module = base.get_submodule(name)
             adapted = Adapted(module, self._size(width_of(module)), self.non_linearity)
             setattr(base.get_submodule(parent), child, adapted)
+        update_word_embeddings(model, self.embedding_rank)
         memoise_lower(model, upper)
         return model
 

@@ -52,12 +52,15 @@ class LoRA:
     """Learn the magnitude of each weight's columns apart from their direction."""
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
+    embedding_rank: int = field(default=0, metadata={"neutral": 0})
+    """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable low-rank branches to the backbone's linear layers.
 
         Raises:
             OptionError: A field is out of range, or a target name matches no linear layer.
+            Unsupported: Word embeddings are to be updated, which more than one module looks up.
         """
         self._check()
         from adapt.backbones.lower import memoise_lower
@@ -76,6 +79,8 @@ class LoRA:
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
+        from adapt.strategies.word_embeddings import updated_embedding
+
         base = model.base_model
         native = hasattr(model, "base_model_prefix")
         inner = next((f"{name}." for name, module in model.named_children() if native and module is base), "")
@@ -84,6 +89,19 @@ class LoRA:
             f"base_model.model.{inner}{name}": value.detach().cpu().contiguous()
             for name, value in get_peft_model_state_dict(base, state_dict=base.state_dict()).items()
         }
+        words = updated_embedding(base)
+        patterns: dict[str, Any] = {}
+        if words is not None:
+            name, table = words
+            state |= {
+                f"base_model.model.{inner}{name}.lora_embedding_A": table.coefficients.detach().t().cpu().contiguous(),
+                f"base_model.model.{inner}{name}.lora_embedding_B": table.directions.detach().t().cpu().contiguous(),
+            }
+            rank = table.directions.shape[0]
+            patterns = {
+                "rank_pattern": {inner + name: rank},
+                "alpha_pattern": {inner + name: rank**0.5 if self.rslora else rank},  # a scale of one
+            }
         # PEFT shortens the names it targets to suffixes, which may match modules of the head as well
         targets = sorted({name.removeprefix("base_model.model.").split(".lora_")[0] for name in state})
         values = {
@@ -91,6 +109,7 @@ class LoRA:
             "base_model_name_or_path": reference,
             "inference_mode": True,
             "target_modules": targets,
+            **patterns,
         }
         if native:
             fresh = {n: p for n, p in model.named_parameters() if n in model.head_names}
@@ -105,11 +124,14 @@ class LoRA:
     def merge(self, model: Any, load: Load) -> Any:
         """A model as transformers has it: W + s·B·A in place of W, on weights that were never quantised.
 
+        Word embeddings that were updated are no longer those of an output layer that shared them.
+
         Args:
             model: The trained model.
             load: Loads in float32.
         """
         from adapt import params
+        from adapt.strategies.word_embeddings import merge_word_embeddings
 
         plain = load(frozen=True)
         self._inject(plain)
@@ -120,13 +142,22 @@ class LoRA:
             parent, _, child = name.rpartition(".")
             setattr(base.get_submodule(parent), child, layer.get_base_layer())
         del base.peft_config
+        merge_word_embeddings(plain)
         return plain
 
     def _check(self) -> None:
+        from adapt.strategies.word_embeddings import check_rank
+
         if self.rank < 1:
             raise OptionError(f"{self.name}.rank is {self.rank}; give at least 1.")
         if not 0.0 <= self.dropout < 1.0:
             raise OptionError(f"{self.name}.dropout is {self.dropout}; give a number from 0 to below 1.")
+        check_rank(self.embedding_rank, self.layers, self.name)
+        if self.dora and self.embedding_rank:
+            raise OptionError(
+                f"{self.name}.dora splits each weight into size and direction, which {self.name}.embedding_rank does "
+                "not; set one of them."
+            )
 
     def _inject(self, model: Any) -> UpperLayers | None:
         import torch
@@ -136,6 +167,7 @@ class LoRA:
 
         from adapt.backbones.lower import upper_layers
         from adapt.strategies.lora_layer import LoRALinear
+        from adapt.strategies.word_embeddings import update_word_embeddings
 
         base = model.base_model
         flags = ("is_loaded_in_8bit", "is_loaded_in_4bit")
@@ -167,6 +199,7 @@ class LoRA:
             for module in base.modules():
                 if hasattr(module, "cast_input_dtype_enabled"):
                     module.cast_input_dtype_enabled = False
+        update_word_embeddings(model, self.embedding_rank)
         return upper
 
 

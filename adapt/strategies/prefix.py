@@ -26,21 +26,27 @@ class Prefix:
     """Start from the keys and values of random words of the vocabulary (Li & Liang, section 7.4), or from noise."""
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
+    embedding_rank: int = field(default=0, metadata={"neutral": 0})
+    """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and give every attention module trainable keys and values.
 
         Raises:
-            OptionError: There is less than one virtual token.
-            Unsupported: Some attention of the model cannot carry a prefix.
+            OptionError: There is less than one virtual token, or the rank for word embeddings is out of range.
+            Unsupported: Some attention of the model cannot carry a prefix, or word embeddings are to be updated, which
+                more than one module looks up.
         """
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.prefix_attention import attach
+        from adapt.strategies.word_embeddings import check_rank, update_word_embeddings
 
         if self.virtual_tokens < 1:
             raise OptionError(f"{self.name}.virtual_tokens is {self.virtual_tokens}; give at least 1.")
+        check_rank(self.embedding_rank, self.layers, self.name)
         model = load(frozen=True)
         upper = upper_layers(model, self.layers, self.name)
         attach(model, self.virtual_tokens, self.init, upper)
+        update_word_embeddings(model, self.embedding_rank)
         memoise_lower(model, upper)
         return model

@@ -1,0 +1,115 @@
+"""A low-rank update of a frozen table of word embeddings, which strategies that leave the table alone may add.
+
+Full fine-tuning moves the embedding of each word it sees; strategies that work inside the layers cannot tell words
+apart better than the frozen table does. E + A·B, with a row of A for each word, gives that back for few parameters: it
+is LoRA (Hu et al. 2021, section 4.1) on the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt.backbones.classes import output_layer, untie_output_layer
+from adapt.spec import OptionError, Unsupported
+
+
+class UpdatedEmbedding(nn.Module):
+    """E + A·B, looked up; E is frozen, A begins at zero."""
+
+    def __init__(self, table: nn.Embedding, rank: int) -> None:
+        """
+        Args:
+            table: (words, hidden); its weights may be shared with an output layer, which the update leaves alone.
+            rank: Columns of A.
+        """
+        super().__init__()
+        words, hidden = table.weight.shape
+        device = table.weight.device
+        self.table = table
+        self.enabled = True
+        self.coefficients = nn.Parameter(torch.zeros(words, rank, device=device))
+        """A: (words, rank)."""
+        self.directions = nn.Parameter(torch.empty(rank, hidden, device=device))
+        """B: (rank, hidden)."""
+        nn.init.kaiming_uniform_(self.directions, a=5**0.5)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen table's weight: what transformers looks at for shape and dtype."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(...) to (..., hidden), in the table's dtype."""
+        found = self.table(ids)
+        if not self.enabled:
+            return found
+        update = nn.functional.embedding(ids, self.coefficients) @ self.directions
+        return found + update.to(found.dtype)
+
+    def merged(self) -> torch.Tensor:
+        """(words, hidden): E + A·B in float32."""
+        return torch.addmm(self.table.weight.detach().float(), self.coefficients.detach(), self.directions.detach())
+
+
+def check_rank(rank: int, layers: str, strategy: str) -> None:
+    """
+    Raises:
+        OptionError: The rank is negative, or some layers are to be computed once a row, which trained words forbid.
+    """
+    if rank < 0:
+        raise OptionError(f"{strategy}.embedding_rank is {rank}; give 0 for frozen word embeddings, or more.")
+    if rank and layers != "all":
+        raise OptionError(
+            f"{strategy}.embedding_rank={rank} trains what lies below every layer, and {strategy}.layers='{layers}' "
+            "computes that once a row; set embedding_rank=0, or layers='all'."
+        )
+
+
+def update_word_embeddings(model: Any, rank: int) -> None:
+    """Give the word embeddings of a frozen model a trainable update, in place.
+
+    Args:
+        model: As `Loader` gives it with `frozen=True`.
+        rank: 0: nothing is done.
+
+    Raises:
+        Unsupported: More than one module of the model looks words up.
+    """
+    if not rank:
+        return
+    base = model.base_model
+    table = base.get_input_embeddings()
+    places = [
+        name
+        for name, module in base.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.Embedding) and module.weight is table.weight
+    ]
+    if len(places) != 1:
+        raise Unsupported(
+            f"embedding_rank is for models with one table of words, and '{base.config.model_type}' looks them up in "
+            f"{len(places)} places ({', '.join(places)}); set embedding_rank=0"
+        )
+    parent, _, child = places[0].rpartition(".")
+    setattr(base.get_submodule(parent), child, UpdatedEmbedding(table, rank))
+
+
+def updated_embedding(base: Any) -> tuple[str, UpdatedEmbedding] | None:
+    """Name within the base model and module of its updated word embeddings, if they are."""
+    return next(((name, m) for name, m in base.named_modules() if isinstance(m, UpdatedEmbedding)), None)
+
+
+def merge_word_embeddings(model: Any) -> None:
+    """Put E + A·B in place of updated word embeddings, if they are; an output layer that shared E keeps E."""
+    found = updated_embedding(model.base_model)
+    if found is None:
+        return
+    name, words = found
+    last = output_layer(model)
+    if last is not None and any(parameter is words.weight for parameter in last.parameters()):
+        untie_output_layer(model)
+    words.table.weight = nn.Parameter(words.merged(), requires_grad=False)
+    parent, _, child = name.rpartition(".")
+    setattr(model.base_model.get_submodule(parent), child, words.table)
