@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from torch import nn
 
@@ -196,6 +197,19 @@ def test_where_layers_cannot_be_told_apart_it_says_so(
 ) -> None:
     with pytest.raises(Unsupported, match=why):
         build(backbone(architecture), task_data("single_label"), LoRA(layers="last:1"))
+
+
+def test_deberta_with_a_convolution_is_refused_for_it_reads_what_its_first_layer_got(
+    tmp_path: Path, task_data: Callable[[str], Data]
+) -> None:
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    config = DebertaV2Config.from_pretrained(tiny.save_backbone(tmp_path, "deberta-v2"))
+    config.conv_kernel_size = 3
+    DebertaV2Model(config).save_pretrained(tmp_path)
+    with pytest.raises(Unsupported, match="conv_kernel_size"):
+        build(tmp_path, task_data("single_label"), LoRA(layers="last:1"))
+    assert build(tmp_path, task_data("single_label"), LoRA()) is not None
 
 
 def test_the_field_is_no_part_of_a_run_that_adapts_every_layer() -> None:
