@@ -20,11 +20,12 @@ from adapt.backbones.plain import save_plain
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import disabled
 from adapt.strategies.word_embeddings import UpdatedEmbedding
+from adapt.training.optimizer import optimizer_for
 
 Folder = Callable[..., Path]
 RANK = 3
 STRATEGIES = {
-    name: dataclasses.replace(tiny.STRATEGIES[name], embedding_rank=RANK)  # type: ignore[type-var]
+    name: dataclasses.replace(tiny.STRATEGIES[name], embedding_rank=RANK, embedding_rate=1e-2)  # type: ignore[type-var]
     for name in ("lora", "bottleneck", "prefix", "qlora")
 }
 ONE_TABLE = [a for a in tiny.ARCHITECTURES if a not in tiny.ENCODER_DECODERS]
@@ -84,6 +85,18 @@ def test_it_is_trained_counted_saved_and_taken_off(
     again = chosen.build(source, source.task)
     params.load(again, tmp_path)
     assert torch.equal(outputs(again, inputs), outputs(model, inputs))
+
+
+@ON
+def test_it_has_a_learning_rate_of_its_own(backbone: Folder, strategy: str) -> None:
+    source = tiny.loader_for(backbone("bert"), "sequence_classification")
+    model = STRATEGIES[strategy].build(source, source.task)
+    optimizer = optimizer_for(model, source.budget, 0.25)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    names = {n: rates[id(p)] for n, p in model.named_parameters() if p.requires_grad}
+    own = {n for n, rate in names.items() if rate == 1e-2}
+    assert own == {n for n in names if n.endswith((".coefficients", ".directions"))}
+    assert {rate for n, rate in names.items() if n not in own} == {0.25}
 
 
 @pytest.mark.filterwarnings("error")
@@ -156,6 +169,8 @@ def test_bad_settings(backbone: Folder, strategy: str) -> None:
 
     with pytest.raises(OptionError, match=rf"{strategy}.embedding_rank is -1; give 0"):
         build(embedding_rank=-1)
+    with pytest.raises(OptionError, match=rf"{strategy}.embedding_rate is nan; give a finite number"):
+        build(embedding_rate=float("nan"))
     with pytest.raises(OptionError, match=rf"{strategy}.layers='last:1' computes that once a row; set embedding_rank"):
         build(layers="last:1")
     for architecture in tiny.ENCODER_DECODERS:

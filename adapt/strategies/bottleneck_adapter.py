@@ -28,21 +28,23 @@ class BottleneckAdapter:
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
+    embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4})
+    """Peak learning rate of that update, whatever that of the rest is."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable adapters, which start as the identity.
 
         Raises:
-            OptionError: The reduction factor leaves no bottleneck, or the rank for word embeddings is out of range.
+            OptionError: The reduction factor leaves no bottleneck, or what is asked of word embeddings is out of range.
             Unsupported: The layers of the architecture are not known, or not all of them are found; or word embeddings
                 are to be updated, which more than one module looks up.
         """
         from adapt.backbones.families import residual_projections
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.bottleneck_layer import Adapted, width_of
-        from adapt.strategies.word_embeddings import check_rank, update_word_embeddings
+        from adapt.strategies.word_embeddings import check_words, update_word_embeddings
 
-        check_rank(self.embedding_rank, self.layers, self.name)
+        check_words(self)
         model = load(frozen=True)
         base = model.base_model
         attention, feed_forward = residual_projections(base)
@@ -54,7 +56,7 @@ class BottleneckAdapter:
             module = base.get_submodule(name)
             adapted = Adapted(module, self._size(width_of(module)), self.non_linearity)
             setattr(base.get_submodule(parent), child, adapted)
-        update_word_embeddings(model, self.embedding_rank)
+        update_word_embeddings(model, self.embedding_rank, self.embedding_rate)
         memoise_lower(model, upper)
         return model
 

@@ -54,6 +54,8 @@ class LoRA:
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
+    embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4})
+    """Peak learning rate of that update, whatever that of the rest is."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable low-rank branches to the backbone's linear layers.
@@ -146,13 +148,13 @@ class LoRA:
         return plain
 
     def _check(self) -> None:
-        from adapt.strategies.word_embeddings import check_rank
+        from adapt.strategies.word_embeddings import check_words
 
         if self.rank < 1:
             raise OptionError(f"{self.name}.rank is {self.rank}; give at least 1.")
         if not 0.0 <= self.dropout < 1.0:
             raise OptionError(f"{self.name}.dropout is {self.dropout}; give a number from 0 to below 1.")
-        check_rank(self.embedding_rank, self.layers, self.name)
+        check_words(self)
         if self.dora and self.embedding_rank:
             raise OptionError(
                 f"{self.name}.dora splits each weight into size and direction, which {self.name}.embedding_rank does "
@@ -199,7 +201,7 @@ class LoRA:
             for module in base.modules():
                 if hasattr(module, "cast_input_dtype_enabled"):
                     module.cast_input_dtype_enabled = False
-        update_word_embeddings(model, self.embedding_rank)
+        update_word_embeddings(model, self.embedding_rank, self.embedding_rate)
         return upper
 
 

@@ -28,25 +28,27 @@ class Prefix:
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
+    embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4})
+    """Peak learning rate of that update, whatever that of the rest is."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and give every attention module trainable keys and values.
 
         Raises:
-            OptionError: There is less than one virtual token, or the rank for word embeddings is out of range.
+            OptionError: There is less than one virtual token, or what is asked of word embeddings is out of range.
             Unsupported: Some attention of the model cannot carry a prefix, or word embeddings are to be updated, which
                 more than one module looks up.
         """
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.prefix_attention import attach
-        from adapt.strategies.word_embeddings import check_rank, update_word_embeddings
+        from adapt.strategies.word_embeddings import check_words, update_word_embeddings
 
         if self.virtual_tokens < 1:
             raise OptionError(f"{self.name}.virtual_tokens is {self.virtual_tokens}; give at least 1.")
-        check_rank(self.embedding_rank, self.layers, self.name)
+        check_words(self)
         model = load(frozen=True)
         upper = upper_layers(model, self.layers, self.name)
         attach(model, self.virtual_tokens, self.init, upper)
-        update_word_embeddings(model, self.embedding_rank)
+        update_word_embeddings(model, self.embedding_rank, self.embedding_rate)
         memoise_lower(model, upper)
         return model

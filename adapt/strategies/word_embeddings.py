@@ -7,6 +7,7 @@ is LoRA (Hu et al. 2021, section 4.1) on the table.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -54,26 +55,34 @@ class UpdatedEmbedding(nn.Module):
         return torch.addmm(self.table.weight.detach().float(), self.coefficients.detach(), self.directions.detach())
 
 
-def check_rank(rank: int, layers: str, strategy: str) -> None:
+def check_words(strategy: Any) -> None:
     """
+    Args:
+        strategy: With `name`, `layers`, `embedding_rank` and `embedding_rate`.
+
     Raises:
-        OptionError: The rank is negative, or some layers are to be computed once a row, which trained words forbid.
+        OptionError: Rank or rate is out of range, or some layers are to be computed once a row, which trained words
+            forbid.
     """
+    name, rank, rate = strategy.name, strategy.embedding_rank, strategy.embedding_rate
     if rank < 0:
-        raise OptionError(f"{strategy}.embedding_rank is {rank}; give 0 for frozen word embeddings, or more.")
-    if rank and layers != "all":
+        raise OptionError(f"{name}.embedding_rank is {rank}; give 0 for frozen word embeddings, or more.")
+    if not math.isfinite(rate) or rate <= 0:
+        raise OptionError(f"{name}.embedding_rate is {rate}; give a finite number above zero, such as 5e-4.")
+    if rank and strategy.layers != "all":
         raise OptionError(
-            f"{strategy}.embedding_rank={rank} trains what lies below every layer, and {strategy}.layers='{layers}' "
+            f"{name}.embedding_rank={rank} trains what lies below every layer, and {name}.layers='{strategy.layers}' "
             "computes that once a row; set embedding_rank=0, or layers='all'."
         )
 
 
-def update_word_embeddings(model: Any, rank: int) -> None:
+def update_word_embeddings(model: Any, rank: int, rate: float) -> None:
     """Give the word embeddings of a frozen model a trainable update, in place.
 
     Args:
         model: As `Loader` gives it with `frozen=True`.
         rank: 0: nothing is done.
+        rate: Peak learning rate of the update.
 
     Raises:
         Unsupported: More than one module of the model looks words up.
@@ -93,7 +102,10 @@ def update_word_embeddings(model: Any, rank: int) -> None:
             f"{len(places)} places ({', '.join(places)}); set embedding_rank=0"
         )
     parent, _, child = places[0].rpartition(".")
-    setattr(base.get_submodule(parent), child, UpdatedEmbedding(table, rank))
+    words = UpdatedEmbedding(table, rank)
+    setattr(base.get_submodule(parent), child, words)
+    own = {id(words.coefficients), id(words.directions)}
+    model.own_rates = {name: rate for name, parameter in model.named_parameters() if id(parameter) in own}
 
 
 def updated_embedding(base: Any) -> tuple[str, UpdatedEmbedding] | None:

@@ -15,8 +15,8 @@ from adapt.spec import Budget, OptionError, Unsupported
 def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> torch.optim.Optimizer:
     """The budget's AdamW over the trainable parameters; matrices decay, vectors (biases, norms) do not.
 
-    Parameters that `model.head_names` names are trained at `model.head_factor` times the learning rate, where a
-    strategy has set it.
+    Parameters that `model.head_names` names are trained at `model.head_factor` times the learning rate, and those in
+    `model.own_rates` at the rate it gives them, where a strategy has set these.
 
     Raises:
         OptionError: Nothing is trainable, or the learning rate is not a positive finite number.
@@ -26,10 +26,11 @@ def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> tor
         raise OptionError(f"The learning rate is {learning_rate}; give a finite number above zero, such as 1e-4.")
     head: frozenset[str] = getattr(model, "head_names", frozenset())
     factor = getattr(model, "head_factor", 1.0)
+    own: dict[str, float] = getattr(model, "own_rates", {})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = learning_rate * factor if name in head else learning_rate
+            rate = own.get(name, learning_rate * factor if name in head else learning_rate)
             decay = budget.weight_decay if parameter.dim() >= 2 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
