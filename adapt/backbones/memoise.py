@@ -70,10 +70,16 @@ def _longest(base: Any) -> int:
 
 
 def release(model: Any) -> None:
-    """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back."""
+    """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back.
+
+    So does a head that was trained on standardised features become one for the features as they are.
+    """
+    from adapt.backbones.heads import MeanPoolingClassifier
     from adapt.backbones.lower import restore_lower
 
     restore_lower(model)
+    if isinstance(model, MeanPoolingClassifier):
+        model.fold()
     for name, module in list(model.named_children()):
         if isinstance(module, Memo):
             setattr(model, name, module.features)

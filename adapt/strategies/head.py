@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from adapt.spec import Load, Task
+from adapt.spec import Load, Task, Unsupported
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,26 @@ class Head:
     """Peak learning rate."""
     memo_bytes: int = 2**30
     """Memory the features may take; rows beyond it are encoded in every epoch."""
+    standardise: bool = field(default=False, metadata={"neutral": False})
+    """Train on features of mean 0 and deviation 1, at a rate of about 1e-3; for mean pooling only."""
 
     def build(self, load: Load, task: Task) -> Any:
-        """Load the model frozen but for its head, and put the backbone behind a memo."""
+        """Load the model frozen but for its head, and put the backbone behind a memo.
+
+        Raises:
+            Unsupported: Features are to be standardised, and the head is not one layer on the mean of a text's states.
+        """
+        from adapt.backbones.heads import MeanPoolingClassifier
         from adapt.backbones.memoise import memoise
 
         model = load(frozen=True, output_layer=True)
+        if self.standardise:
+            if not isinstance(model, MeanPoolingClassifier):
+                raise Unsupported(
+                    f"{self.name}.standardise is for heads that are one layer on the mean of a text's states; use "
+                    "pooling='mean', or standardise=False"
+                )
+            model.standardise()
         memoise(model, self.memo_bytes)
         return model
 
