@@ -37,7 +37,8 @@ def recipe(
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
-    own = {name: dict(fields) for name, fields in (settings or {}).items() if options.strategies == "all"}
+    wanted = options.strategies.split(",")
+    own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
     for name, fields in settings_from(options.set).items():
         own.setdefault(name, {}).update(fields)
     with Progress(sys.stderr) as progress:
