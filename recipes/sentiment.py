@@ -8,13 +8,12 @@ Expected test score: accuracy, %: full 89.5, head 80.6, lora 88.1, bottleneck 87
 
 from _recipe import recipe
 
-WORDS = {"embedding_rank": 4}
-SETTINGS = {
+SETTINGS: dict[str, dict[str, object]] = {
     "head": {"standardise": True, "learning_rate": 1e-3},
-    "lora": WORDS,
+    "lora": {"embedding_rank": 4},
     "bottleneck": {"embedding_rank": 8, "learning_rate": 1e-3},
     "prefix": {"embedding_rank": 8},
-    "qlora": WORDS,
+    "qlora": {"embedding_rank": 4},
 }
 """Sentiment hangs on single words, whose embeddings full fine-tuning moves. Rates chosen on the validation split."""
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from adapt.adapted import fit_model, load_model
-from adapt.backbones.heads import Standardised
+from adapt.backbones.memoise import release
+from adapt.backbones.standardised import Standardised
 from adapt.data import Data
 from adapt.spec import Unsupported, fields_of
 from adapt.strategies import Head
@@ -21,9 +22,9 @@ from adapt.strategies import make as strategy_named
 
 
 def seen(parts: list[torch.Tensor]) -> Standardised:
-    module = Standardised(parts[0].shape[1], torch.device("cpu"))
+    module = Standardised(parts[0].shape[-1], torch.device("cpu"))
     for part in parts:
-        module(part)
+        module(part, torch.ones(part.shape[:2]))
     return module
 
 
@@ -33,37 +34,77 @@ def test_mean_and_deviation_are_those_of_all_rows_so_far() -> None:
     module = seen(list(rows.split([7, 1, 30, 12])))
     torch.testing.assert_close(module.mean, rows.mean(0))
     torch.testing.assert_close(module.deviation, rows.std(0, correction=0), rtol=1e-4, atol=1e-4)
-    found = module.eval()(rows)
+    found = module.eval()(rows, torch.ones(50, 4))
     assert found.mean(0).abs().max() < 1e-3
     torch.testing.assert_close(found[:, 1:].std(0, correction=0), torch.ones(5), rtol=1e-4, atol=1e-4)
 
 
+def test_padding_does_not_count_and_stays_zero() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(3, 5, 4) + 7
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
+    module = Standardised(4, torch.device("cpu"))
+    found = module(rows * mask[..., None], mask)
+    assert module.seen == 10
+    torch.testing.assert_close(module.mean, rows[mask.bool()].mean(0))
+    assert not found[~mask.bool()].any()
+
+
 def test_evaluation_changes_nothing_and_ends_the_counting() -> None:
     torch.manual_seed(0)
-    module = seen([torch.randn(8, 3)])
+    module, mask = seen([torch.randn(8, 3)]), torch.ones(8, 2)
     before = module.mean.clone(), module.deviation
-    module.eval()(torch.randn(8, 3) + 5)
-    module.train()(torch.randn(8, 3) + 5)
+    module.eval()(torch.randn(8, 3) + 5, mask)
+    module.train()(torch.randn(8, 3) + 5, mask)
     assert torch.equal(module.mean, before[0])
     assert torch.equal(module.deviation, before[1])
 
 
 def test_before_any_row_it_is_the_identity() -> None:
-    x = torch.randn(4, 3)
+    x, mask = torch.randn(4, 3), torch.ones(4, 2)
     module = Standardised(3, torch.device("cpu")).eval()
-    assert torch.equal(module(x), x)
-    module.train()(x)
+    assert torch.equal(module(x, mask), x)
+    module.train()(x, mask)
     assert not module.fixed
 
 
 def test_folding_keeps_the_outputs() -> None:
     torch.manual_seed(0)
-    layer, x = nn.Linear(5, 2), torch.randn(20, 5) * 3 + 2
+    layer, x, mask = nn.Linear(5, 2), torch.randn(20, 5) * 3 + 2, torch.ones(20, 2)
     module = seen([x]).eval()
-    expected = layer(module(x)).detach()
+    expected = layer(module(x, mask)).detach()
     module.fold_into(layer)
-    torch.testing.assert_close(layer(module(x)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer(module(x, mask)), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+ALL = [("sequence_classification", a, "mean") for a in (*tiny.ENCODERS, *tiny.DECODERS)]
+ALL += [(kind, a, "native") for kind, a in tiny.TASK_CELLS]
+
+
+@pytest.mark.parametrize(("kind", "architecture", "pooling"), ALL)
+def test_released_it_gives_what_it_gave_or_the_head_is_refused(
+    backbone: Callable[..., Path], kind: str, architecture: str, pooling: str
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    load = dataclasses.replace(load, task=dataclasses.replace(load.task, pooling=pooling))
+    shapes = [p.shape for n, p in Head().build(load, load.task).named_parameters() if p.requires_grad]
+    try:
+        model: Any = Head(standardise=True).build(load, load.task)
+    except Unsupported:
+        # GPT-2's, Llama's and Qwen's classifiers have no bias, and what a pooler gives is no feature of the backbone
+        pooled = kind == "sequence_classification" and pooling == "native"
+        assert len(shapes) != 2 or pooled or kind in ("seq2seq", "causal_lm")
+        return
+    inputs = tiny.inputs_for(architecture, kind)
+    before = tiny.outputs_of(model.eval(), inputs).detach()
+    tiny.outputs_of(model.train(), inputs)
+    tiny.moved(model)
+    expected = tiny.outputs_of(model.eval(), inputs).detach()
+    assert not torch.allclose(before, expected)
+    release(model)
+    assert not any(isinstance(module, Standardised) for module in model.modules())
+    torch.testing.assert_close(tiny.outputs_of(model, inputs).detach(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_trained_so_is_saved_as_a_plain_one(
@@ -73,7 +114,6 @@ def test_a_model_trained_so_is_saved_as_a_plain_one(
     choices: dict[str, Any] = {"epochs": 3, "device": "cpu", "precision": "fp32", "pooling": "mean", "batch_size": 8}
     model = fit_model(backbone("bert"), words, Head(learning_rate=1e-2, standardise=True), **choices)
     inner: Any = model.fitted.model
-    assert not inner.scaling.mean.any()
     loaded: Any = load_model(model.save(tmp_path)).fitted.model
     rows = tiny.inputs_for("bert", "sequence_classification")
     with torch.no_grad():
@@ -106,7 +146,7 @@ def test_the_scale_of_the_features_does_not_matter_to_training(backbone: Callabl
 
 def test_where_the_head_is_no_single_layer_it_says_so(backbone: Callable[..., Path]) -> None:
     load = tiny.loader_for(backbone("roberta"), "sequence_classification")
-    with pytest.raises(Unsupported, match=r"head\.standardise is for heads that are one layer on the mean"):
+    with pytest.raises(Unsupported, match=r"head\.standardise is for heads that are one linear layer"):
         Head(standardise=True).build(load, load.task)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
+from adapt.backbones.standardised import Standardised
 
 _MULTIPLE = 8
 """Under autocast rows are encoded in lengths that are multiples of this, with others of the same padded length."""
@@ -55,6 +56,8 @@ class Memo(nn.Module):
         self.shared_rows = 0
         """Rows that were asked for and had been encoded by another run."""
         self._shared: set[bytes] = set()
+        self.scaling: Standardised | None = None
+        """Applied to what is looked up, where the head is trained on standardised features."""
 
     def share(self, shelf: Shelf) -> None:
         """Take over the features that lie on the shelf, as far as there is room."""
@@ -121,10 +124,14 @@ class Memo(nn.Module):
 
         Returns:
             What the feature function returns, token features (of the decoder's tokens, where there are any) zero at
-            padding.
+            padding; standardised, where that is asked for.
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         out_mask = batch.get("decoder_attention_mask", attention_mask)
+        found = self._look_up(batch, out_mask)
+        return found if self.scaling is None else self.scaling(found, out_mask)
+
+    def _look_up(self, batch: dict[str, torch.Tensor], out_mask: torch.Tensor) -> torch.Tensor:
         keys = self.keys(batch)
         missing = {key: i for i, key in enumerate(keys) if key not in self._rows}  # equal rows once
         overflow: dict[bytes, torch.Tensor] = {}
@@ -138,7 +145,7 @@ class Memo(nn.Module):
             self._shared -= asked
         if not overflow and self._buffer is not None and self._pooled:
             index = torch.tensor([self._rows[key][0] for key in keys], device=self._buffer.device)
-            return self._buffer[index].to(input_ids.device)
+            return self._buffer[index].to(out_mask.device)
         rows = [overflow[key] if key in overflow else self._read(key) for key in keys]
         return self._assemble(rows, out_mask)
 

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import (
 from adapt.backbones.families import positions_of
 from adapt.backbones.memo import Memo
 from adapt.backbones.shelf import Shelf
+from adapt.backbones.standardised import Standardised, linear_head
 from adapt.spec import Unsupported
 
 
@@ -40,6 +41,17 @@ def memoise(model: Any, max_bytes: int) -> None:
         model.decoder = MemoDecoder(model, max_bytes)
     else:
         raise Unsupported(f"no place is known where the features of {type(model).__name__} could be kept")
+
+
+def standardise(model: Any) -> None:
+    """Let the head of a model behind a memo train on standardised features; `release` folds them into it.
+
+    Raises:
+        Unsupported: The head is not one linear layer.
+    """
+    layer = linear_head(model)
+    (memo,) = _memos(model)
+    memo.scaling = Standardised(layer.in_features, layer.weight.device)
 
 
 def share(model: Any, folder: Path) -> None:
@@ -72,14 +84,15 @@ def _longest(base: Any) -> int:
 def release(model: Any) -> None:
     """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back.
 
-    So does a head that was trained on standardised features become one for the features as they are.
+    A head that was trained on standardised features becomes one for the features as they are.
     """
-    from adapt.backbones.heads import MeanPoolingClassifier
     from adapt.backbones.lower import restore_lower
 
+    for memo in _memos(model):
+        if memo.scaling is not None:
+            memo.scaling.fold_into(linear_head(model))
+            memo.scaling = None
     restore_lower(model)
-    if isinstance(model, MeanPoolingClassifier):
-        model.fold()
     for name, module in list(model.named_children()):
         if isinstance(module, Memo):
             setattr(model, name, module.features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from adapt.spec import Load, Task, Unsupported
+from adapt.spec import Load, Task
 
 
 @dataclass(frozen=True)
@@ -18,26 +18,20 @@ class Head:
     memo_bytes: int = 2**30
     """Memory the features may take; rows beyond it are encoded in every epoch."""
     standardise: bool = field(default=False, metadata={"neutral": False})
-    """Train on features of mean 0 and deviation 1, at a rate of about 1e-3; for mean pooling only."""
+    """Train on features of mean 0 and deviation 1, at a rate of about 1e-3; for heads that are one linear layer."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen but for its head, and put the backbone behind a memo.
 
         Raises:
-            Unsupported: Features are to be standardised, and the head is not one layer on the mean of a text's states.
+            Unsupported: Features are to be standardised, and the head is more than one linear layer.
         """
-        from adapt.backbones.heads import MeanPoolingClassifier
-        from adapt.backbones.memoise import memoise
+        from adapt.backbones.memoise import memoise, standardise
 
         model = load(frozen=True, output_layer=True)
-        if self.standardise:
-            if not isinstance(model, MeanPoolingClassifier):
-                raise Unsupported(
-                    f"{self.name}.standardise is for heads that are one layer on the mean of a text's states; use "
-                    "pooling='mean', or standardise=False"
-                )
-            model.standardise()
         memoise(model, self.memo_bytes)
+        if self.standardise:
+            standardise(model)
         return model
 
     def merge(self, model: Any, load: Load) -> Any:
