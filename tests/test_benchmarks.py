@@ -71,6 +71,26 @@ def test_pages_escape_what_they_show() -> None:
     assert "| 2.00 [2.00, 2.00] |" in speed.page(rows)
 
 
+def test_on_a_gpu_ratios_are_of_equal_repeats_and_full_counts_its_weights_gradients() -> None:
+    gpu = module("gpu_speed")
+    base = {"shape": "s", "updates": 4, "tokens": 1000, "weights": 10**6, "gpu": "g", "torch": "2", "repeat": 0}
+    runs = [
+        {**base, "side": "ours", "strategy": "lora", "seconds": 2.0, "peak": 50},
+        {**base, "side": "trainer", "strategy": "lora", "seconds": 5.0, "peak": 100},
+        {**base, "side": "ours", "strategy": "full", "seconds": 3.0, "peak": 200},
+        {**base, "side": "trainer", "strategy": "lora", "seconds": 9.0, "peak": 100, "repeat": 1},
+    ]
+    rows = {row["peer"]: row for row in gpu.ratios(runs, 0.004)}
+    assert rows.keys() == {"HF Trainer + PEFT", "adapt, full"}
+    peer = rows["HF Trainer + PEFT"]
+    assert (peer["ratio_median"], peer["peak_ratio"], peer["repeats"]) == (2.5, 0.5, 1)
+    assert peer["share_of_peak_flops"] == 0.5  # 4 * 10^6 * 1000 / 2 s of 4 * 10^9 a second
+    assert rows["adapt, full"]["ratio_median"] == 1.5
+    assert gpu.flops_of(runs[2]) == 1.5 * gpu.flops_of(runs[0])
+    with pytest.raises(SystemExit, match="did not do the same work"):
+        gpu.ratios([runs[0], {**runs[1], "updates": 5}], None)
+
+
 def test_growth_of_a_line_is_linear() -> None:
     scaling = module("scaling")
     found = scaling.growth((1, 2, 4, 8), [3.0, 5.0, 9.0, 17.0])  # 1 + 2 x

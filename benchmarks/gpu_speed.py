@@ -1,0 +1,328 @@
+"""Training speed on one GPU, beside Hugging Face's Trainer with PEFT at its best: random weights of well-known shapes.
+
+    python benchmarks/gpu_speed.py --work gpu-work --peak-tflops 989
+
+Both sides train the same made-up rows in batches of the same size for the same number of updates, in bf16, with LoRA of
+rank 16 on every linear layer; the Trainer groups rows by length, holds frozen weights in bf16 as well, and takes the
+fused AdamW and the sdpa kernel. Classification has rows of 8 to 128 tokens, of which most are short; texts are of one
+length. `full`, `bottleneck` and `prefix` run on our side alone, for the ratio to our own full fine-tuning. Timed are
+the training steps of a second epoch, after one that warms up; memory is `max_memory_allocated` of both.
+
+Each run is a process of its own; times stay in --work (`gpu.jsonl`: what is there is not run again), and ratios go to
+--out as `gpu_speed.json` and `gpu_speed.md`. With an H100 about ten minutes. `--device cpu --shape tiny-encoder` tries
+the script without a GPU.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapt.files import write_atomically
+
+RANK = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shape, and the rows it is trained on."""
+
+    shape: str
+    kind: str
+    rows: int
+    batch: int
+    shortest: int
+    longest: int
+    ours: tuple[str, ...] = ("lora", "full")
+    choices: dict[str, Any] = field(default_factory=dict)
+
+
+LARGE = {"checkpointing": True, "loss_chunk": 512}
+CASES = (
+    Case("shape:bert-base", "sequence_classification", 2048, 32, 8, 128, ("lora", "full", "bottleneck", "prefix")),
+    Case("shape:bert-large", "sequence_classification", 1024, 32, 8, 128),
+    Case("shape:llama-1b", "causal_lm", 64, 8, 2048, 2048, choices=LARGE),
+    Case("shape:llama-8b", "causal_lm", 24, 8, 2048, 2048, ("lora",), choices=LARGE),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", default="gpu-work", help="folder of the times")
+    parser.add_argument("--out", default="results/benchmarks", help="folder of gpu_speed.json and gpu_speed.md")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--shape", help="one backbone or shape, trained on 64 rows, in place of all cases")
+    parser.add_argument("--kind", default="sequence_classification", help="of --shape")
+    parser.add_argument("--peak-tflops", type=float, help="what the GPU's maker says of dense bf16 products")
+    parser.add_argument("--run", help="used by the script itself: one run, as JSON")
+    options = parser.parse_args()
+    if options.run:
+        job = json.loads(options.run)
+        print(json.dumps(side(job["side"])(Case(**job["case"]), job["strategy"], job["device"], job["seed"])))
+        return
+    work, out = Path(options.work), Path(options.out)
+    work.mkdir(parents=True, exist_ok=True)
+    tried = Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32)
+    cases = (tried,) if options.shape else CASES
+    runs = finished(work / "gpu.jsonl")
+    for seed in range(options.repeats):
+        for case in cases:
+            for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
+                key = {"shape": case.shape, "side": name, "strategy": strategy, "repeat": seed}
+                if any(all(run[n] == v for n, v in key.items()) for run in runs):
+                    continue
+                job = {"side": name, "case": asdict(case), "strategy": strategy, "device": options.device, "seed": seed}
+                done = subprocess.run(
+                    [sys.executable, __file__, "--run", json.dumps(job)], capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    print(key, done.stderr.strip().splitlines()[-1], file=sys.stderr)
+                    continue
+                runs.append(key | json.loads(done.stdout.splitlines()[-1]))
+                with (work / "gpu.jsonl").open("a") as file:
+                    file.write(json.dumps(runs[-1]) + "\n")
+                print(*key.values(), f"{runs[-1]['tokens'] / runs[-1]['seconds']:.0f} tokens/s", flush=True)
+    rows = ratios(runs, options.peak_tflops)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "gpu_speed.json", json.dumps(rows, indent=1) + "\n")
+    write_atomically(out / "gpu_speed.md", page(rows))
+
+
+def finished(file: Path) -> list[dict[str, Any]]:
+    """Runs of earlier calls."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def side(name: str) -> Any:
+    """What trains."""
+    return {"ours": ours, "trainer": trainer}[name]
+
+
+def token_ids(case: Case, seed: int, words: int = 1000) -> list[list[int]]:
+    """Made-up rows; lengths spread evenly on a logarithmic scale."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(case.rows):
+        length = round(case.shortest * (case.longest / case.shortest) ** rng.random())
+        rows.append([rng.randrange(5, words) for _ in range(length)])
+    return rows
+
+
+# the sides -------------------------------------------------------------------------------------------------------
+
+
+def setting(case: Case, strategy: str, device: str) -> Any:
+    """What the planner would plan for, which names task, budget and configuration."""
+    from adapt.memory.planner import setting_of
+    from adapt.strategies import make
+
+    fields = {"rank": RANK} if strategy == "lora" else {}
+    return setting_of(
+        case.shape, make(strategy, fields), kind=case.kind, device=device, precision="bf16", pooling="native",
+        batch_size=case.batch, epochs=2, **case.choices,
+    )  # fmt: skip
+
+
+def ours(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]:
+    """Two epochs of adapt's loop; the second is timed."""
+    import dataclasses
+
+    import torch
+    from _random_weights import random_weights
+
+    from adapt.tasks import KINDS
+    from adapt.training import train
+
+    found = setting(case, strategy, device)
+    task = dataclasses.replace(found.task, max_length=case.longest)
+    torch.manual_seed(seed)
+    load = random_weights(task, found)
+    kind = KINDS[task.kind](task, load.tokenizer())
+    model = found.strategy.build(load, task)
+    ids = token_ids(case, seed)
+    if case.kind == "causal_lm":
+        rows: list[Any] = [{"input_ids": row, "labels": row} for row in ids]
+    else:
+        rows = [{"input_ids": row, "label": i % 2} for i, row in enumerate(ids)]
+    start(device)
+    trained = train(
+        model, kind, rows, [], found.budget, learning_rate=1e-4, metric=task.metric, higher_is_better=True, seed=seed
+    )
+    return {
+        "seconds": trained.curve[1]["seconds"], "updates": trained.curve[1]["step"] - trained.curve[0]["step"],
+        **outcome(model, ids, device),
+    }  # fmt: skip
+
+
+def trainer(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]:
+    """Two epochs of Hugging Face's Trainer; the second is timed."""
+    import tempfile
+
+    import peft
+    import torch
+    import transformers
+
+    assert strategy == "lora"
+    transformers.logging.set_verbosity_error()
+    transformers.set_seed(seed)
+    config = setting(case, strategy, device).shape.config
+    decoder = case.kind == "causal_lm"
+    cls = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForSequenceClassification
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device(device):
+        model = cls.from_config(config, attn_implementation="sdpa")
+    torch.set_default_dtype(torch.float32)
+    model = peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            task_type="CAUSAL_LM" if decoder else "SEQ_CLS", r=RANK, lora_alpha=RANK, target_modules="all-linear",
+            exclude_modules=".*pooler.*",
+        ),
+    )  # fmt: skip
+    ids = token_ids(case, seed)
+    rows = [{"input_ids": row, "labels": row if decoder else i % 2} for i, row in enumerate(ids)]
+    times: list[float] = []
+
+    class Clock(transformers.TrainerCallback):
+        def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+            synchronise(device)
+            times.append(time.perf_counter())
+
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            synchronise(device)
+            times.append(time.perf_counter())
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        width = max(len(row["input_ids"]) for row in batch)
+        padded = [row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in batch]
+        mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in batch]
+        labels = padded if decoder else [row["labels"] for row in batch]  # texts of one length have no padding
+        made = {"input_ids": padded, "attention_mask": mask, "labels": labels}
+        return {name: torch.tensor(value) for name, value in made.items()}
+
+    start(device)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder, per_device_train_batch_size=case.batch, num_train_epochs=2, learning_rate=1e-4,
+            seed=seed, report_to=[], save_strategy="no", disable_tqdm=True, bf16=True, optim="adamw_torch_fused",
+            use_cpu=device == "cpu", train_sampling_strategy="group_by_length", dataloader_pin_memory=device == "cuda",
+            gradient_checkpointing=bool(case.choices.get("checkpointing")), remove_unused_columns=False,
+            logging_strategy="no",
+        )  # fmt: skip
+        done = transformers.Trainer(
+            model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Clock()]
+        )
+        done.train()
+    return {
+        "seconds": times[2] - times[1],
+        "updates": done.state.global_step // 2,
+        **outcome(model, ids, device),
+    }
+
+
+def synchronise(device: str) -> None:
+    """Wait for the GPU."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def start(device: str) -> None:
+    """Count the GPU's peak from here: making the model is no part of it."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def outcome(model: Any, ids: list[list[int]], device: str) -> dict[str, Any]:
+    """What either side says of a run besides its time."""
+    import torch
+
+    cuda = device == "cuda"
+    weights = sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n)
+    return {
+        "tokens": sum(map(len, ids)),
+        "peak": torch.cuda.max_memory_allocated() if cuda else None,
+        "weights": weights,
+        "gpu": torch.cuda.get_device_name() if cuda else "none",
+        "torch": torch.__version__,
+    }
+
+
+# ratios ----------------------------------------------------------------------------------------------------------
+
+
+def flops_of(run: dict[str, Any]) -> float:
+    """Floating-point operations of the model's matrix products that an update cannot do without.
+
+    Two a weight and token forward and two for the gradient of the input; two more for that of each weight under full
+    fine-tuning. Attention's own products, and what checkpointing computes again, are left out.
+    """
+    return (6.0 if run["strategy"] == "full" else 4.0) * run["weights"] * run["tokens"]
+
+
+def ratios(runs: list[dict[str, Any]], peak_tflops: float | None) -> list[dict[str, Any]]:
+    """Of each case our LoRA to the Trainer's, and our strategies to our full fine-tuning; of equal repeats."""
+    found: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+    for run in runs:
+        found.setdefault((run["shape"], run["side"], run["strategy"]), {})[run["repeat"]] = run
+    rows = []
+    for (shape, name, strategy), mine in found.items():
+        if name != "ours":
+            continue
+        for peer, key in (("HF Trainer + PEFT", "trainer"), ("adapt, full", "ours")):
+            other = found.get((shape, key, strategy if key == "trainer" else "full"), {})
+            both = sorted(mine.keys() & other.keys())
+            if not both or (key == "ours" and strategy == "full"):
+                continue
+            if any(mine[i]["updates"] != other[i]["updates"] or mine[i]["tokens"] != other[i]["tokens"] for i in both):
+                raise SystemExit(f"{shape} {strategy}: the sides did not do the same work")
+            speed = [other[i]["seconds"] / mine[i]["seconds"] for i in both]
+            memory = [mine[i]["peak"] / other[i]["peak"] for i in both if mine[i]["peak"] and other[i]["peak"]]
+            achieved = statistics.median(flops_of(mine[i]) / mine[i]["seconds"] for i in both)
+            rows.append(
+                {
+                    "shape": shape, "strategy": strategy, "peer": peer, "repeats": len(both),
+                    "ratio_median": round(statistics.median(speed), 3), "ratio_min": round(min(speed), 3),
+                    "ratio_max": round(max(speed), 3),
+                    "peak_ratio": round(statistics.median(memory), 3) if memory else None,
+                    "share_of_peak_flops": round(achieved / (peak_tflops * 1e12), 3) if peak_tflops else None,
+                    "gpu": mine[both[0]]["gpu"], "torch": mine[both[0]]["torch"],
+                }
+            )  # fmt: skip
+    return rows
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The ratios as a table."""
+    lines = [
+        "# Training speed on a GPU",
+        "",
+        "`python benchmarks/gpu_speed.py`: how many times as fast as the peer adapt trains, median [least, most] of",
+        "the repeats; peak of allocated memory over the peer's; floating-point operations a second of the products",
+        "that an update cannot do without, over what the maker says of the GPU.",
+        "",
+        "| shape | strategy | peer | speed | peak memory | share of peak FLOP/s | GPU |",
+        "| --- | --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        speed = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
+        peak = "" if row["peak_ratio"] is None else f"{row['peak_ratio']:.2f}"
+        share = "" if row["share_of_peak_flops"] is None else f"{row['share_of_peak_flops']:.1%}"
+        cells = (row["shape"], row["strategy"], row["peer"], speed, peak, share, row["gpu"])
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
