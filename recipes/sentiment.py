@@ -10,10 +10,10 @@ from _recipe import recipe
 
 SETTINGS: dict[str, dict[str, object]] = {
     "head": {"standardise": True, "learning_rate": 1e-3},
-    "lora": {"embedding_rank": 4},
+    "lora": {"embedding_rank": 4, "learning_rate": 1e-3},
     "bottleneck": {"embedding_rank": 8, "learning_rate": 1e-3},
     "prefix": {"embedding_rank": 8},
-    "qlora": {"embedding_rank": 4},
+    "qlora": {"embedding_rank": 4, "learning_rate": 1e-3},
 }
 """Sentiment hangs on single words, whose embeddings full fine-tuning moves. Rates chosen on the validation split."""
 
