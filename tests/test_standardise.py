@@ -125,6 +125,30 @@ def test_a_model_trained_so_is_saved_as_a_plain_one(
     assert not torch.allclose(other.classifier.weight, inner.classifier.weight)
 
 
+def test_without_validation_mean_and_deviation_are_those_of_the_first_epoch(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing later counts: not the second epoch, not the step that memory is measured in."""
+    found: list[tuple[int, torch.Tensor]] = []
+    fold_into = Standardised.fold_into
+
+    def look(self: Standardised, layer: nn.Linear) -> None:
+        found.append((self.seen, self.mean.clone()))
+        fold_into(self, layer)
+
+    monkeypatch.setattr(Standardised, "fold_into", look)
+    data = task_data("single_label")
+    rows = {name: split for name, split in data.splits.items() if name != "validation"}
+    for epochs in (1, 3):
+        fit_model(
+            backbone("bert"), dataclasses.replace(data, splits=rows), Head(learning_rate=1e-2, standardise=True),
+            epochs=epochs, device="cpu", precision="fp32", pooling="mean",
+        )  # fmt: skip
+    (once, mean), (thrice, same) = found
+    assert once == thrice == len(rows["train"])
+    assert torch.equal(mean, same)
+
+
 def test_the_scale_of_the_features_does_not_matter_to_training(backbone: Callable[..., Path]) -> None:
     load = tiny.loader_for(backbone("bert"), "sequence_classification")
     load = dataclasses.replace(load, task=dataclasses.replace(load.task, pooling="mean"))

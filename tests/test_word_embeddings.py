@@ -19,7 +19,7 @@ from adapt.backbones.classes import AUTO_CLASSES
 from adapt.backbones.plain import save_plain
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import disabled
-from adapt.strategies.word_embeddings import UpdatedEmbedding
+from adapt.strategies.word_embeddings import UpdatedEmbedding, update_word_embeddings
 from adapt.training.optimizer import optimizer_for
 
 Folder = Callable[..., Path]
@@ -160,6 +160,13 @@ def test_it_tells_apart_words_that_the_table_does_not(tmp_path: Path, strategy: 
         scores[rank] = result.scores["test"]["accuracy"]
     assert scores[0] < 0.7
     assert scores[RANK] > 0.85
+
+
+def test_a_table_that_scales_what_it_finds_is_refused() -> None:
+    sizes = {"vocab_size": 12, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 4}
+    config = transformers.Gemma3TextConfig(**sizes, num_attention_heads=2, num_key_value_heads=1)
+    with pytest.raises(Unsupported, match=r"'gemma3_text' \(Gemma3TextScaledWordEmbedding\) does something"):
+        update_word_embeddings(transformers.Gemma3ForCausalLM(config), 2, 1e-3)
 
 
 @ON

@@ -17,7 +17,7 @@ class Standardised(nn.Module):
 
     He et al. 2022 (masked autoencoders, section A.1) put a batch normalisation without affine part in front of a linear
     probe for the same reason. Here mean and variance are those of all tokens (or pooled texts) seen so far (Chan et al.
-    1979), and stay as they are from the first evaluation on, when every row has been seen.
+    1979), and stay as they are from the first time in evaluation mode on: the end of the first epoch.
     """
 
     mean: torch.Tensor

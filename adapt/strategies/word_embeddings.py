@@ -85,7 +85,8 @@ def update_word_embeddings(model: Any, rank: int, rate: float) -> None:
         rate: Peak learning rate of the update.
 
     Raises:
-        Unsupported: More than one module of the model looks words up.
+        Unsupported: More than one module of the model looks words up, or one that does more than that: Gemma's scales
+            what it finds.
     """
     if not rank:
         return
@@ -100,6 +101,11 @@ def update_word_embeddings(model: Any, rank: int, rate: float) -> None:
         raise Unsupported(
             f"embedding_rank is for models with one table of words, and '{base.config.model_type}' looks them up in "
             f"{len(places)} places ({', '.join(places)}); set embedding_rank=0"
+        )
+    if type(table) is not nn.Embedding or table.max_norm is not None:
+        raise Unsupported(
+            f"embedding_rank is for plain tables of words, and that of '{base.config.model_type}' "
+            f"({type(table).__name__}) does something with what it finds; set embedding_rank=0"
         )
     parent, _, child = places[0].rpartition(".")
     words = UpdatedEmbedding(table, rank)

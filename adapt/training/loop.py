@@ -152,6 +152,7 @@ def train(
                 if on_step is not None:
                     on_step(step, steps, value)
         elapsed = time.perf_counter() - started
+        model.eval()
         if not losses:
             break
         seconds += elapsed
