@@ -249,7 +249,7 @@ def test_below_the_table_stands_what_a_reader_must_know() -> None:
     for fact in (
         "words (content dddddddddddd)", "40 train, 10 validation, 10 test", "8 a class", "loss weighted by class",
         "cut to 64 tokens", "tiny (content bbbbbbbbbbbb), mean pooling", "3 epochs, batch 32 × 1, fp32",
-        "own learning rate, not tuned on this task", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 threads; torch 2",
+        "own learning rate (", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 threads; torch 2",
     ):  # fmt: skip
         assert fact in text
     same = table(result_of(run_of(budget={"learning_rate": 1e-3, "patience": 2, "max_steps": 50}))).markdown()

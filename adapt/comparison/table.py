@@ -302,7 +302,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     tuned = (
         f"learning rate {budget['learning_rate']:g} for all"
         if budget["learning_rate"] is not None
-        else "each strategy's own learning rate, not tuned on this task"
+        else "each strategy's own learning rate"
     )
     labels = _labels(results)
     rates = {labels[canonical(r["spec"]["strategy"])]: r["settings"]["learning_rate"] for r in results}
