@@ -150,7 +150,7 @@ def test_it_tells_apart_words_that_the_table_does_not(tmp_path: Path, strategy: 
     alike = [tiny.VOCABULARY.index(word) for word in (*tiny.GOOD, *tiny.BAD)]
     state[name][alike] = state[name][alike[0]].clone()
     save_file(state, file, metadata={"format": "pt"})
-    data = tiny.classification(rows=96)
+    data = tiny.classification(rows=96, held_out=64)
     scores = {}
     for rank in (0, RANK):
         chosen = dataclasses.replace(STRATEGIES[strategy], embedding_rank=rank)  # type: ignore[type-var]
@@ -158,7 +158,7 @@ def test_it_tells_apart_words_that_the_table_does_not(tmp_path: Path, strategy: 
         result = model.result
         assert result is not None
         scores[rank] = result.scores["test"]["accuracy"]
-    assert scores[0] < 0.7
+    assert scores[0] < 0.65
     assert scores[RANK] > 0.85
 
 
