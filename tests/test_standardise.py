@@ -74,7 +74,6 @@ def test_folding_keeps_the_outputs() -> None:
     module = seen([x]).eval()
     expected = layer(module(x, mask)).detach()
     module.fold_into(layer)
-    torch.testing.assert_close(layer(module(x, mask)), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -170,7 +169,7 @@ def test_the_scale_of_the_features_does_not_matter_to_training(backbone: Callabl
 
 def test_where_the_head_is_no_single_layer_it_says_so(backbone: Callable[..., Path]) -> None:
     load = tiny.loader_for(backbone("roberta"), "sequence_classification")
-    with pytest.raises(Unsupported, match=r"head\.standardise is for heads that are one linear layer"):
+    with pytest.raises(Unsupported, match="for heads that are one linear layer on them; set standardise=False"):
         Head(standardise=True).build(load, load.task)
 
 

@@ -68,12 +68,9 @@ class Standardised(nn.Module):
 
     @torch.no_grad()
     def fold_into(self, layer: nn.Linear) -> None:
-        """Let the layer that reads the output read the input instead, and forget mean and deviation."""
+        """Let the layer that reads the output read the input instead."""
         layer.weight.div_(self.deviation)
         layer.bias.sub_(layer.weight @ self.mean)
-        self.mean.zero_()
-        self.squares.zero_()
-        self.seen, self.fixed = 0, True
 
 
 def linear_head(model: Any) -> nn.Linear:
@@ -88,7 +85,7 @@ def linear_head(model: Any) -> nn.Linear:
     pooled = not mean and isinstance(getattr(model.base_model, "pooler", None), nn.Module)
     if pooled or model.task_kind in LANGUAGE_MODELS or not isinstance(layer, nn.Linear) or layer.bias is None:
         raise Unsupported(
-            "head.standardise is for heads that are one linear layer on the backbone's features; set it to False, or "
-            "for classification pooling='mean'"
+            "features can be standardised for heads that are one linear layer on them; set standardise=False, or for "
+            "classification pooling='mean'"
         )
     return layer

@@ -102,7 +102,7 @@ def update_word_embeddings(model: Any, rank: int, rate: float) -> None:
             f"embedding_rank is for models with one table of words, and '{base.config.model_type}' looks them up in "
             f"{len(places)} places ({', '.join(places)}); set embedding_rank=0"
         )
-    if type(table) is not nn.Embedding or table.max_norm is not None:
+    if type(table) is not nn.Embedding:
         raise Unsupported(
             f"embedding_rank is for plain tables of words, and that of '{base.config.model_type}' "
             f"({type(table).__name__}) does something with what it finds; set embedding_rank=0"
@@ -125,8 +125,7 @@ def merge_word_embeddings(model: Any) -> None:
     if found is None:
         return
     name, words = found
-    last = output_layer(model)
-    if last is not None and any(parameter is words.weight for parameter in last.parameters()):
+    if output_layer(model) is not None:
         untie_output_layer(model)
     words.table.weight = nn.Parameter(words.merged(), requires_grad=False)
     parent, _, child = name.rpartition(".")

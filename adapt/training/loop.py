@@ -152,7 +152,7 @@ def train(
                 if on_step is not None:
                     on_step(step, steps, value)
         elapsed = time.perf_counter() - started
-        model.eval()
+        model.eval()  # also where nothing is scored: what the first epoch counts ends with it
         if not losses:
             break
         seconds += elapsed
