@@ -83,6 +83,8 @@ _training_options = _options(
                  help="Tokens of a language model whose logits are held at a time.  [default: all]"),
     click.option("--optimizer", metavar="NAME",
                  help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
+    click.option("--graphs", type=click.Choice(["auto", "off"]),
+                 help="CUDA graphs for small models.  [default: auto]"),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
 )  # fmt: skip

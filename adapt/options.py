@@ -66,9 +66,10 @@ def budget_of(**values: Any) -> Budget:
     device = device_of(values.pop("device", "auto"))
     precision = precision_of(values.pop("precision", "auto"), device)
     budget = Budget(device=device, precision=precision, **values)
-    decays = get_args(get_type_hints(Budget)["decay"])
-    if budget.decay not in decays:
-        raise OptionError(f"decay is '{budget.decay}'; choose one of {', '.join(decays)}.")
+    for name in ("decay", "graphs"):
+        known = get_args(get_type_hints(Budget)[name])
+        if getattr(budget, name) not in known:
+            raise OptionError(f"{name} is '{getattr(budget, name)}'; choose one of {', '.join(known)}.")
     _check_optimizer(budget)
     for name in ("epochs", "batch_size", "accumulation"):
         _check_count(name, getattr(budget, name))

@@ -135,6 +135,8 @@ class Budget:
     )
     """AdamW with its two moments in float32, or in 8 bits by bitsandbytes (Dettmers et al. 2022), or those in memory
     that CUDA pages out to the host when it runs short (Dettmers et al. 2023)."""
+    graphs: Literal["auto", "off"] = field(default="auto", metadata={"neutral": "auto"})
+    """CUDA graphs: `auto` takes them where a step is bound by the launching of its kernels, as small models' are."""
 
 
 class Load(Protocol):

@@ -8,11 +8,12 @@ def random_weights(task: Any, setting: Any) -> Any:
     import torch
     from torch import nn
 
+    from adapt.backbones.load import Loader
     from adapt.memory.blueprint import Blueprint
 
     class Random(Blueprint):
-        def _place(self, model: nn.Module) -> nn.Module:
-            return model.to(self.budget.device)
+        def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
+            return Loader._place(self, model, quantised)
 
         def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
             meta, fresh = super()._from_pretrained(cls, config, options)

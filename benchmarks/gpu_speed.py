@@ -6,30 +6,34 @@ Both sides train the same made-up rows in batches of the same size for the same 
 rank 16 on every linear layer; the Trainer groups rows by length, holds frozen weights in bf16 as well, and takes the
 fused AdamW and the sdpa kernel. Classification has rows of 8 to 128 tokens, of which most are short; texts are of one
 length. `full`, `bottleneck` and `prefix` run on our side alone, for the ratio to our own full fine-tuning. Timed are
-the training steps of a second epoch, after one that warms up; memory is `max_memory_allocated` of both.
+the training steps of each epoch after the first, which warms up (in ours CUDA graphs are captured in it; `ratio_first`
+is its ratio): a repeat is an epoch of both. Memory is `max_memory_allocated` of both.
 
 The Llama shapes have checkpointing on both sides, and on ours the loss in chunks of 512 tokens, which the Trainer has
 not without another library: most of what the memory there differs by.
 
 Each run is a process of its own; times stay in --work (`gpu.jsonl`: what is there is not run again), and ratios go to
 --out as `gpu_speed.json` and `gpu_speed.md`. `--device cpu --shape tiny-encoder` tries the script without a GPU, and
-writes nothing.
+writes nothing; `--cases` takes some of the shapes.
 """
 
 import argparse
+import itertools
 import json
 import random
 import statistics
-import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from _forked import Forked, warm
 
 from adapt.files import write_atomically
 
 RANK = 16
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ LARGE = {"checkpointing": True, "loss_chunk": 512}
 CASES = (
     Case("shape:bert-base", "sequence_classification", 2048, 32, 8, 128, ("lora", "full", "bottleneck", "prefix")),
     Case("shape:bert-large", "sequence_classification", 1024, 32, 8, 128),
-    Case("shape:llama-1b", "causal_lm", 64, 8, 2048, 2048, choices=LARGE),
-    Case("shape:llama-8b", "causal_lm", 24, 8, 2048, 2048, ("lora",), choices=LARGE),
+    Case("shape:llama-1b", "causal_lm", 32, 8, 2048, 2048, choices=LARGE),
+    Case("shape:llama-8b", "causal_lm", 16, 8, 2048, 2048, ("lora",), choices=LARGE),
 )
 
 
@@ -59,42 +63,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="gpu-work", help="folder of the times")
     parser.add_argument("--out", default="results/benchmarks", help="folder of gpu_speed.json and gpu_speed.md")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="epochs that are timed")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--shape", help="one backbone or shape, trained on 64 rows, in place of all cases")
     parser.add_argument("--kind", default="sequence_classification", help="of --shape")
     parser.add_argument("--peak-tflops", type=float, help="what the GPU's maker says of dense bf16 products")
-    parser.add_argument("--run", help="used by the script itself: one run, as JSON")
+    parser.add_argument("--cases", help="names of shapes with commas between them; all otherwise")
     options = parser.parse_args()
-    if options.run:
-        job = json.loads(options.run)
-        print(json.dumps(side(job["side"])(Case(**job["case"]), job["strategy"], job["device"], job["seed"])))
-        return
-    gpu = name_of(options.device)
+    warm()
+    gpu = Forked(name_of, options.device).result()
     work, out = Path(options.work), Path(options.out)
     work.mkdir(parents=True, exist_ok=True)
-    tried = Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32)
-    cases = (tried,) if options.shape else CASES
+    wanted = options.cases.split(",") if options.cases else [case.shape for case in CASES]
+    cases = tuple(case for case in CASES if case.shape in wanted)
+    if options.shape:
+        cases = (Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32),)
     runs, failed = finished(work / "gpu.jsonl"), list[str]()
-    for seed in range(options.repeats):
-        for case in cases:
-            for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
-                key = {"shape": case.shape, "side": name, "strategy": strategy, "repeat": seed, "gpu": gpu}
-                if any(all(run[n] == v for n, v in key.items()) for run in runs):
-                    continue
-                job = {"side": name, "case": asdict(case), "strategy": strategy, "device": options.device, "seed": seed}
-                done = subprocess.run(
-                    [sys.executable, __file__, "--run", json.dumps(job)], capture_output=True, text=True, check=False
-                )
-                if done.returncode:
-                    why = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
-                    failed.append(f"{' '.join(map(str, key.values()))}: {why[-1]}")
-                    print(failed[-1], file=sys.stderr)
-                    continue
-                runs.append(key | json.loads(done.stdout.splitlines()[-1]))
-                with (work / "gpu.jsonl").open("a") as file:
-                    file.write(json.dumps(runs[-1]) + "\n")
-                print(*key.values(), f"{runs[-1]['tokens'] / runs[-1]['seconds']:.0f} tokens/s", flush=True)
+    for case in cases:
+        for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
+            key = {"shape": case.shape, "side": name, "strategy": strategy, "gpu": gpu}
+            if any(all(run[n] == v for n, v in key.items()) for run in runs):
+                continue
+            try:
+                run = Forked(side(name), case, strategy, options.device, 1 + options.repeats).result()
+            except RuntimeError as error:
+                failed.append(f"{' '.join(key.values())}: {error}")
+                print(failed[-1], file=sys.stderr, flush=True)
+                continue
+            runs.append(key | run)
+            with (work / "gpu.jsonl").open("a") as file:
+                file.write(json.dumps(runs[-1]) + "\n")
+            shown = " ".join(f"{run['tokens'] / seconds:.0f}" for seconds in run["epochs"])
+            print(*key.values(), f"{shown} tokens/s, {run['graphs']} graphs", flush=True)
     rows = ratios([run for run in runs if run["gpu"] == gpu], options.peak_tflops)
     if options.device == "cuda":
         out.mkdir(parents=True, exist_ok=True)
@@ -106,11 +106,10 @@ def main() -> None:
 
 
 def name_of(device: str) -> str:
-    """The GPU's, asked of a process of its own: this one stays off the device."""
-    if device == "cpu":
-        return "none"
-    command = [sys.executable, "-c", "import torch; print(torch.cuda.get_device_name())"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    """The GPU's."""
+    import torch
+
+    return "none" if device == "cpu" else torch.cuda.get_device_name()
 
 
 def finished(file: Path) -> list[dict[str, Any]]:
@@ -123,9 +122,9 @@ def side(name: str) -> Any:
     return {"ours": ours, "trainer": trainer}[name]
 
 
-def token_ids(case: Case, seed: int, words: int = 1000) -> list[list[int]]:
+def token_ids(case: Case, words: int = 1000) -> list[list[int]]:
     """Made-up rows; lengths spread evenly on a logarithmic scale."""
-    rng = random.Random(seed)
+    rng = random.Random(SEED)
     rows = []
     for _ in range(case.rows):
         length = round(case.shortest * (case.longest / case.shortest) ** rng.random())
@@ -136,7 +135,7 @@ def token_ids(case: Case, seed: int, words: int = 1000) -> list[list[int]]:
 # the sides -------------------------------------------------------------------------------------------------------
 
 
-def setting(case: Case, strategy: str, device: str) -> Any:
+def setting(case: Case, strategy: str, device: str, epochs: int = 1) -> Any:
     """What the planner would plan for, which names task, budget and configuration."""
     from adapt.memory.planner import setting_of
     from adapt.strategies import make
@@ -144,12 +143,12 @@ def setting(case: Case, strategy: str, device: str) -> Any:
     fields = {"rank": RANK} if strategy == "lora" else {}
     return setting_of(
         case.shape, make(strategy, fields), kind=case.kind, device=device, precision="bf16", pooling="native",
-        batch_size=case.batch, epochs=2, **case.choices,
+        batch_size=case.batch, epochs=epochs, **case.choices,
     )  # fmt: skip
 
 
-def ours(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]:
-    """Two epochs of adapt's loop; the second is timed."""
+def ours(case: Case, strategy: str, device: str, epochs: int) -> dict[str, Any]:
+    """Epochs of adapt's loop."""
     import dataclasses
 
     import torch
@@ -158,29 +157,30 @@ def ours(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]:
     from adapt.tasks import KINDS
     from adapt.training import train
 
-    found = setting(case, strategy, device)
+    found = setting(case, strategy, device, epochs)
     task = dataclasses.replace(found.task, max_length=case.longest)
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED)
     load = random_weights(task, found)
     kind = KINDS[task.kind](task, load.tokenizer())
     model = found.strategy.build(load, task)
-    ids = token_ids(case, seed)
+    ids = token_ids(case)
     if case.kind == "causal_lm":
         rows: list[Any] = [{"input_ids": row, "labels": row} for row in ids]
     else:
         rows = [{"input_ids": row, "label": i % 2} for i, row in enumerate(ids)]
     start(device)
     trained = train(
-        model, kind, rows, [], found.budget, learning_rate=1e-4, metric=task.metric, higher_is_better=True, seed=seed
+        model, kind, rows, [], found.budget, learning_rate=1e-4, metric=task.metric, higher_is_better=True, seed=SEED
     )
     return {
-        "seconds": trained.curve[1]["seconds"], "updates": trained.curve[1]["step"] - trained.curve[0]["step"],
+        "epochs": [epoch["seconds"] for epoch in trained.curve], "updates": trained.curve[0]["step"],
+        "graphs": trained.graphs,
         **outcome(model, ids, device),
     }  # fmt: skip
 
 
-def trainer(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]:
-    """Two epochs of Hugging Face's Trainer; the second is timed."""
+def trainer(case: Case, strategy: str, device: str, epochs: int) -> dict[str, Any]:
+    """Epochs of Hugging Face's Trainer."""
     import tempfile
 
     import peft
@@ -189,7 +189,7 @@ def trainer(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]
 
     assert strategy == "lora"
     transformers.logging.set_verbosity_error()
-    transformers.set_seed(seed)
+    transformers.set_seed(SEED)
     config = setting(case, strategy, device).shape.config
     decoder = case.kind == "causal_lm"
     cls = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForSequenceClassification
@@ -204,7 +204,7 @@ def trainer(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]
             exclude_modules=".*pooler.*",
         ),
     )  # fmt: skip
-    ids = token_ids(case, seed)
+    ids = token_ids(case)
     rows = [{"input_ids": row, "labels": row if decoder else i % 2} for i, row in enumerate(ids)]
     times: list[float] = []
 
@@ -228,8 +228,8 @@ def trainer(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]
     start(device)
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
-            output_dir=folder, per_device_train_batch_size=case.batch, num_train_epochs=2, learning_rate=1e-4,
-            seed=seed, report_to=[], save_strategy="no", disable_tqdm=True, bf16=True, optim="adamw_torch_fused",
+            output_dir=folder, per_device_train_batch_size=case.batch, num_train_epochs=epochs, learning_rate=1e-4,
+            seed=SEED, report_to=[], save_strategy="no", disable_tqdm=True, bf16=True, optim="adamw_torch_fused",
             use_cpu=device == "cpu", train_sampling_strategy="group_by_length", dataloader_pin_memory=device == "cuda",
             gradient_checkpointing=bool(case.choices.get("checkpointing")), remove_unused_columns=False,
             logging_strategy="no",
@@ -239,8 +239,9 @@ def trainer(case: Case, strategy: str, device: str, seed: int) -> dict[str, Any]
         )
         done.train()
     return {
-        "seconds": times[2] - times[1],
-        "updates": done.state.global_step // 2,
+        "epochs": [end - begin for begin, end in itertools.pairwise(times)],
+        "updates": done.state.global_step // epochs,
+        "graphs": 0,
         **outcome(model, ids, device),
     }
 
@@ -293,32 +294,29 @@ def flops_of(run: dict[str, Any]) -> float:
 
 
 def ratios(runs: list[dict[str, Any]], peak_tflops: float | None) -> list[dict[str, Any]]:
-    """Of each case our LoRA to the Trainer's, and our strategies to our full fine-tuning; of equal repeats."""
-    found: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
-    for run in runs:
-        found.setdefault((run["shape"], run["side"], run["strategy"]), {})[run["repeat"]] = run
+    """Of each case our LoRA to the Trainer's, and our strategies to our full fine-tuning; of equal epochs."""
+    found = {(run["shape"], run["side"], run["strategy"]): run for run in runs}
     rows = []
     for (shape, name, strategy), mine in found.items():
         if name != "ours":
             continue
         for peer, key in (("HF Trainer + PEFT", "trainer"), ("adapt, full", "ours")):
-            other = found.get((shape, key, strategy if key == "trainer" else "full"), {})
-            both = sorted(mine.keys() & other.keys())
-            if not both or (key == "ours" and strategy == "full"):
+            other = found.get((shape, key, strategy if key == "trainer" else "full"))
+            if other is None or other is mine:
                 continue
-            if any(mine[i]["updates"] != other[i]["updates"] or mine[i]["tokens"] != other[i]["tokens"] for i in both):
+            if mine["updates"] != other["updates"] or mine["tokens"] != other["tokens"]:
                 raise SystemExit(f"{shape} {strategy}: the sides did not do the same work")
-            speed = [other[i]["seconds"] / mine[i]["seconds"] for i in both]
-            memory = [mine[i]["peak"] / other[i]["peak"] for i in both if mine[i]["peak"] and other[i]["peak"]]
-            achieved = statistics.median(flops_of(mine[i]) / mine[i]["seconds"] for i in both)
+            first, *speed = [b / a for a, b in zip(mine["epochs"], other["epochs"], strict=True)]
+            achieved = flops_of(mine) / statistics.median(mine["epochs"][1:])
+            memory = mine["peak"] / other["peak"] if mine["peak"] else None
             rows.append(
                 {
-                    "shape": shape, "strategy": strategy, "peer": peer, "repeats": len(both),
+                    "shape": shape, "strategy": strategy, "peer": peer, "repeats": len(speed),
                     "ratio_median": round(statistics.median(speed), 3), "ratio_min": round(min(speed), 3),
-                    "ratio_max": round(max(speed), 3),
-                    "peak_ratio": round(statistics.median(memory), 3) if memory else None,
+                    "ratio_max": round(max(speed), 3), "ratio_first": round(first, 3), "graphs": mine["graphs"],
+                    "peak_ratio": None if memory is None else round(memory, 3),
                     "share_of_peak_flops": round(achieved / (peak_tflops * 1e12), 3) if peak_tflops else None,
-                    "gpu": mine[both[0]]["gpu"], "torch": mine[both[0]]["torch"],
+                    "gpu": mine["gpu"], "torch": mine["torch"],
                 }
             )  # fmt: skip
     return rows
@@ -330,18 +328,19 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# Training speed on a GPU",
         "",
         "`python benchmarks/gpu_speed.py`: how many times as fast as the peer adapt trains, median [least, most] of",
-        "the repeats; peak of allocated memory over the peer's; floating-point operations a second of the products",
-        "that an update cannot do without, over what the maker says of the GPU. The Llama shapes have checkpointing on",
-        "both sides, and the loss in chunks on ours.",
+        "the repeats, in an epoch after the first, and in the first, which warms up; peak of allocated memory over the",
+        "peer's; floating-point operations a second of the products that an update cannot do without, over what the",
+        "maker says of the GPU. The Llama shapes have checkpointing on both sides, and the loss in chunks on ours.",
         "",
-        "| shape | strategy | peer | speed | peak memory | share of peak FLOP/s | GPU |",
-        "| --- | --- | --- | ---: | ---: | ---: | --- |",
+        "| shape | strategy | peer | speed | in the first epoch | peak memory | share of peak FLOP/s | GPU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in rows:
         speed = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
         peak = "" if row["peak_ratio"] is None else f"{row['peak_ratio']:.2f}"
         share = "" if row["share_of_peak_flops"] is None else f"{row['share_of_peak_flops']:.1%}"
-        cells = (row["shape"], row["strategy"], row["peer"], speed, peak, share, row["gpu"])
+        first = f"{row['ratio_first']:.2f}"
+        cells = (row["shape"], row["strategy"], row["peer"], speed, first, peak, share, row["gpu"])
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -62,7 +62,7 @@ WORKLOADS = {
         strategies=("full", "lora", "bottleneck", "prefix"), adapters=("bottleneck",),
     ),
     "squad_v11_subset": Workload("squad_v11_subset", "question_answering", 64, 256, batch=16),
-    "causal-lm-20m": Workload("gsm8k", "causal_lm", 64, 256, batch=8, backbone="decoder-20m"),
+    "causal-lm-20m": Workload("gsm8k", "causal_lm", 64, 512, batch=8, backbone="decoder-20m"),
 }  # fmt: skip
 EPOCHS = {"head": 5}
 """Epochs of a strategy where they are not one."""

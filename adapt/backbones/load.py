@@ -61,6 +61,7 @@ class Loader:
         import torch
 
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, initialise, untie_output_layer
+        from adapt.backbones.norms import keep_precision
 
         if quantization_config is not None:
             self._check_device(quantization_config)
@@ -88,10 +89,12 @@ class Loader:
             for name, parameter in parameters.items():
                 parameter.requires_grad_(name in head)
         self._configure(model)
-        return self._place(model) if quantization_config is None else model
+        if frozen and self.budget.device == "cuda" and self.budget.precision == "bf16":
+            keep_precision(model)
+        return self._place(model, quantization_config is not None)
 
-    def _place(self, model: nn.Module) -> nn.Module:
-        return model.to(self.budget.device)
+    def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
+        return place_rest(model, self.budget.device) if quantised else model.to(self.budget.device)
 
     def _check_device(self, quantization_config: Any) -> None:
         import torch
@@ -242,6 +245,18 @@ class Loader:
                 "give the folder of a model that is pretrained whole"
             )
         return model, {*info["missing_keys"], *other}
+
+
+def place_rest(model: nn.Module, device: str) -> nn.Module:
+    """Move what is not on the device yet, such as a head: quantised weights were made there, and stay as they are."""
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.device.type != device:
+                parameter.data = parameter.data.to(device)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.device.type != device:
+                module._buffers[name] = buffer.to(device)
+    return model
 
 
 @contextmanager

@@ -231,7 +231,11 @@ def _threads(jobs: int) -> int:
 
 def _environment(threads: int) -> dict[str, str]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
+    own = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # to see whether there is a GPU must not take hold of it before a fork
+    }
+    return {**os.environ, **dict.fromkeys(names, str(threads)), **own}
 
 
 @contextlib.contextmanager

@@ -13,13 +13,17 @@ run; `JOB.reason`, the exception that ended the run; `JOB.log`, everything that 
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
 import json
 import os
 import select
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 _IMPORTS = (
@@ -41,14 +45,58 @@ def main() -> None:
 
 
 def warm() -> None:
-    """Import what every run needs, and run nothing."""
-    for name in _IMPORTS:
-        importlib.import_module(name)
+    """Import what every run needs, and run nothing; a GPU is left to the forks."""
+    import_all(_IMPORTS)
     import datasets
     import torch
 
     datasets.disable_progress_bars()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def import_all(names: Sequence[str]) -> None:
+    """Import modules without taking hold of a GPU, which forks could then not use.
+
+    bitsandbytes does, and peft imports it where it is installed; it is left to the forks.
+
+    Raises:
+        RuntimeError: A GPU is in use nevertheless.
+    """
+    import torch
+
+    with _postponed("bitsandbytes") if torch.version.cuda or torch.version.hip else nullcontext():
+        for name in names:
+            importlib.import_module(name)
+    if torch.cuda.is_initialized():
+        raise RuntimeError("an import has taken hold of the GPU, which the runs could then not use")
+
+
+class _Later(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a package, and refuses to import it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        found = importlib.machinery.PathFinder.find_spec(name) if name == self._name else None
+        return None if found is None else importlib.machinery.ModuleSpec(name, self, origin=found.origin)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        raise ImportError(f"{spec.name} is imported later")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Never called: there is no module."""
+
+
+@contextmanager
+def _postponed(name: str) -> Iterator[None]:
+    """Let imports of a package fail, where it has not been imported; whoever asks is told that it is installed."""
+    finder = _Later(name)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def serve(channel: int) -> None:

@@ -54,7 +54,7 @@ class Blueprint(Loader):
     def _check_device(self, quantization_config: Any) -> None:
         """The device need not be there."""
 
-    def _place(self, model: nn.Module) -> nn.Module:
+    def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
         return model
 
     def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch._subclasses.fake_tensor import (
 from adapt.backbones.load import ATTENTION_DROPOUTS
 from adapt.backbones.memo import Memo
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
+from adapt.memory.like_cuda import in_layers, like_cuda
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
 from adapt.spec import Unsupported
@@ -54,6 +56,8 @@ class Trace:
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
             save_memory(self._model, budget)
+        if self._cuda and budget.checkpointing:
+            in_layers(self._model)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         to_fake(self._model, self._mode)
         self._model.train()
@@ -83,7 +87,8 @@ class Trace:
             Unsupported: The model's step depends on what its tensors hold.
         """
         batches = [self._kind.examples(rows, length)]
-        with torch.random.fork_rng(devices=[]), self._mode, without_padding():
+        kernels = like_cuda() if self._cuda else nullcontext()
+        with torch.random.fork_rng(devices=[]), self._mode, without_padding(), kernels:
             accelerator = accelerator_for(self._budget)
             step = Step(self._model, self._kind, self._optimizer, accelerator, batches, rows, self._budget.clip)
             for memo in self._memos:

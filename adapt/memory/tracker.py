@@ -100,8 +100,8 @@ class Tracker(TorchDispatchMode):
 
     def __enter__(self) -> Tracker:
         """Register what is there already, and start to look."""
-        self._see_all(_features(self._model), "activations")
-        self._see_all(_held(self._model), "weights")
+        self._see_all(features(self._model), "activations")
+        self._see_all(held_tensors(self._model), "weights")
         for parameter in self._model.parameters():
             if parameter.requires_grad:
                 if parameter.grad is not None:
@@ -154,7 +154,7 @@ class Tracker(TorchDispatchMode):
             if storage.category == "temporary":
                 self._move(storage, "activations")
         self._done.clear()
-        self._turn_to("backward", "logits" if self._head else "backward")
+        self._turn_to("backward", "logits backward" if self._head else "backward")
 
     def _turn_to(self, phase: Phase, segment: str | None = None) -> None:
         self._settle()
@@ -276,7 +276,7 @@ def _storages(tensor: torch.Tensor) -> list[Any]:
     return [tensor.untyped_storage()]
 
 
-def _held(model: nn.Module) -> Iterator[torch.Tensor]:
+def held_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     """Parameters, buffers, and what quantised weights carry beside them."""
     yield from model.buffers()
     for parameter in model.parameters():
@@ -300,7 +300,8 @@ def _quantised(parameter: Any) -> Iterator[torch.Tensor]:
         state = getattr(state, "state2", None)
 
 
-def _features(model: nn.Module) -> Iterator[torch.Tensor]:
+def features(model: nn.Module) -> Iterator[torch.Tensor]:
+    """What memos keep of rows."""
     from adapt.backbones.memo import Memo
 
     for module in model.modules():

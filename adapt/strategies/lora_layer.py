@@ -3,6 +3,9 @@
 PEFT's layer makes three products forward, scales one and adds two; on small models that is slower than full fine-tuning
 (its issues 925, 1514, 2063). With V = W + s·B·A and y = x·Vᵀ, forward is one product, and so is the gradient of the
 input, g·V; the gradients of the factors, s·gᵀ·(x·Aᵀ) and s·(g·B)ᵀ·x, are thin ones.
+
+On a GPU what counts is what is read and written, and how often something is launched: with fewer rows in x than V has
+to be read and written for, the thin products are added to those with W, in place.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from peft.tuners.lora.layer import Linear
 from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
+
+from adapt.backbones.kernels import kernels_of
 
 
 class _Updated(torch.autograd.Function):
@@ -52,10 +57,68 @@ class _Updated(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, a, b = ctx.saved_tensors
         into_x, _, _, into_a, into_b, _ = ctx.needs_input_grad
-        of_a = (g @ b).mul_(ctx.scale).t() @ x if into_a else None
-        of_b = ((x @ a.t()).mul_(ctx.scale).t() @ g).t() if into_b else None
+        of_a = _scaled(g @ b, ctx.scale).t() @ x if into_a else None
+        of_b = (_scaled(x @ a.t(), ctx.scale).t() @ g).t() if into_b else None
         of_x = g @ torch.addmm(weight, b, a, alpha=ctx.scale) if into_x else None
         return of_x, None, None, of_a, of_b, None
+
+
+class _UpdatedOnCuda(torch.autograd.Function):
+    """The same with the kernels of a GPU; factors are given in their own dtype, and so are their gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """See `_Updated`."""
+        low_a, low_b = a.to(x.dtype), b.to(x.dtype)
+        inner = x @ low_a.t()
+        if len(x) < 2 * x.shape[1]:  # V is copied once and added to; y is added to
+            y = nn.functional.linear(x, weight, bias).addmm_(inner, low_b.t(), alpha=scale)
+        else:
+            y = nn.functional.linear(x, torch.addmm(weight, low_b, low_a, alpha=scale), bias)
+        ctx.save_for_backward(x, weight, low_a, low_b, inner)
+        ctx.scale, ctx.dtype = scale, a.dtype
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, a, b, inner = ctx.saved_tensors
+        into_x, _, _, into_a, into_b, _ = ctx.needs_input_grad
+        of_inner = _scaled(g @ b, ctx.scale)
+        of_a = _product(of_inner.t(), x, ctx.dtype) if into_a else None
+        of_b = _scaled(_product(g.t(), inner, ctx.dtype), ctx.scale) if into_b else None
+        of_x = None
+        if into_x and len(g) < 2 * g.shape[1]:
+            of_x = (g @ weight).addmm_(of_inner, a)
+        elif into_x:
+            of_x = g @ torch.addmm(weight, b, a, alpha=ctx.scale)
+        return of_x, None, None, of_a, of_b, None
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A product in a dtype of its own, which is that of its sums where the GPU can."""
+    if left.dtype == dtype:
+        return left @ right
+    if left.is_cuda and dtype == torch.float32 and _HAS_OUT_DTYPE:
+        return torch.mm(left, right, out_dtype=dtype)
+    return (left @ right).to(dtype)
+
+
+_HAS_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads()
+"""Of torch 2.8 and later."""
+
+
+def _scaled(values: torch.Tensor, scale: float) -> torch.Tensor:
+    """The values times the scale, in place; where that is one, nothing is launched."""
+    return values if scale == 1.0 else values.mul_(scale)
 
 
 class LoRALinear(Linear):
@@ -82,16 +145,19 @@ class LoRALinear(Linear):
         if name is None:
             return super().forward(x, *args, **kwargs)
         base = self.get_base_layer()
-        values = [x, base.weight, self.lora_A[name].weight, self.lora_B[name].weight]
-        bias = base.bias
+        weight, bias = base.weight, base.bias
+        a, b = self.lora_A[name].weight, self.lora_B[name].weight
+        cuda = kernels_of(x) == "cuda"
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
-            values = [value.to(dtype) for value in values]
+            x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        x, weight, a, b = values
+            if not cuda:
+                a, b = a.to(dtype), b.to(dtype)
         if self.fan_in_fan_out:
             weight = weight.t()
-        y = _Updated.apply(x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name])
+        updated = _UpdatedOnCuda if cuda else _Updated
+        y = updated.apply(x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name])
         return y.view(*x.shape[:-1], -1)
 
     def _alone(self) -> str | None:

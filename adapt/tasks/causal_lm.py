@@ -152,16 +152,16 @@ class CausalLM:
         """Made-up rows of `length` tokens, all to be learnt, for planning."""
         return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` and `labels`, padded on the right, and for texts to be written `prompt_ids`
         and `prompt_mask`, padded on the left: (batch, length) each."""
-        batch = token_tensors(self.tokenizer, examples)
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
         if "labels" in examples[0]:
-            batch["labels"] = pad([example["labels"] for example in examples], IGNORED)
+            batch["labels"] = pad([example["labels"] for example in examples], IGNORED, longest=longest)
         if "prompt_ids" in examples[0]:
             prompts = [example["prompt_ids"] for example in examples]
-            batch["prompt_ids"] = pad(prompts, self.tokenizer.pad_token_id, left=True)
-            batch["prompt_mask"] = pad([[1] * len(ids) for ids in prompts], 0, left=True)
+            batch["prompt_ids"] = pad(prompts, self.tokenizer.pad_token_id, left=True, longest=longest)
+            batch["prompt_mask"] = pad([[1] * len(ids) for ids in prompts], 0, left=True, longest=longest)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -60,8 +60,13 @@ class Kind(Protocol):
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up encoded rows of `length` tokens each, labelled, for planning: no tokenizer is asked."""
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """Pad to the longest row: the model's inputs, each (batch, length), and `labels`."""
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """The model's inputs, each (batch, length), and `labels`.
+
+        Args:
+            examples: Encoded rows.
+            longest: None: rows are padded to the longest of them; else to one of few lengths, at most this.
+        """
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean loss of a batch, a float32 scalar."""

@@ -216,19 +216,19 @@ class QuestionAnswering:
             for row in distinct_rows(rows, length)
         ]
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """Windows padded on the right: token fields and `choices` (the null position and the context's tokens), each
         (batch, length); `labels` (batch, 2), the first and last token of the answer."""
         import torch
 
-        batch = token_tensors(self.tokenizer, examples)
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
         choices = []
         for example in examples:
             row = [0] * len(example["input_ids"])
             for i in (example["null"], *range(example["first"], example["first"] + len(example["offsets"]))):
                 row[i] = 1
             choices.append(row)
-        batch["choices"] = pad(choices, 0).bool()
+        batch["choices"] = pad(choices, 0, longest=longest).bool()
         if "target" in examples[0]:
             batch["labels"] = torch.tensor([example["target"] for example in examples])
         return batch

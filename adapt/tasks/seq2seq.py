@@ -137,12 +137,12 @@ class Seq2Seq:
         """Made-up rows of `length` tokens of source and of target, for planning."""
         return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """Padded on the right: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
         length), `IGNORED` at padding."""
-        batch = token_tensors(self.tokenizer, examples)
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
         if "labels" in examples[0]:
-            batch["labels"] = pad([example["labels"] for example in examples], IGNORED)
+            batch["labels"] = pad([example["labels"] for example in examples], IGNORED, longest=longest)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -117,11 +117,11 @@ class SequenceClassification:
             label = 0.0
         return [{"input_ids": row, "label": label} for row in distinct_rows(rows, length)]
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """Rows padded on the tokenizer's side to the longest: (batch, length) each; `labels` (batch, ...)."""
         import torch
 
-        batch = token_tensors(self.tokenizer, examples, left=self.tokenizer.padding_side == "left")
+        batch = token_tensors(self.tokenizer, examples, left=self.tokenizer.padding_side == "left", longest=longest)
         if "label" in examples[0]:
             dtype = torch.long if self.task.problem == "single_label" else torch.float32
             batch["labels"] = torch.tensor([example["label"] for example in examples], dtype=dtype)

@@ -202,10 +202,10 @@ class TokenClassification:
             for row in distinct_rows(rows, length)
         ]
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """Windows padded on the right: token fields, `read` (whether a token is a word's first) and `labels` (the
         word's tag there, `IGNORED` elsewhere), each (batch, length)."""
-        batch = token_tensors(self.tokenizer, examples)
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
 
         def spread(values: str | None, fill: int) -> list[list[int]]:
             rows = []
@@ -216,9 +216,9 @@ class TokenClassification:
                 rows.append(row)
             return rows
 
-        batch["read"] = pad(spread(None, 0), 0).bool()
+        batch["read"] = pad(spread(None, 0), 0, longest=longest).bool()
         if "tags" in examples[0]:
-            batch["labels"] = pad(spread("tags", IGNORED), IGNORED)
+            batch["labels"] = pad(spread("tags", IGNORED), IGNORED, longest=longest)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

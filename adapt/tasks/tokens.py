@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import METRICS
@@ -77,11 +78,22 @@ def of_split(split: str | None) -> str:
     return "new rows" if split is None else f"the {split} split"
 
 
-def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False) -> torch.Tensor:
-    """Rows padded to the longest with `fill`, on the right unless `left`: (rows, length)."""
+def rounded_length(tokens: int) -> int:
+    """The least length of at least `tokens` among few: multiples of 8, beyond 128 of an eighth of a power of two."""
+    step = max(8, 1 << max(0, (tokens - 1).bit_length() - 4))
+    return -(-tokens // step) * step
+
+
+def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False, longest: int | None = None) -> torch.Tensor:
+    """Rows padded with `fill` on the right unless `left`: (rows, length).
+
+    The length is that of the longest row, or, where `longest` is given, one of few (`rounded_length`), at most that.
+    """
     import torch
 
     length = max(len(row) for row in rows)
+    if longest is not None:
+        length = max(length, min(rounded_length(length), longest))
 
     def padded(row: Sequence[int]) -> list[int]:
         extra = [fill] * (length - len(row))
@@ -90,19 +102,22 @@ def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False) -> torc
     return torch.tensor([padded(row) for row in rows])
 
 
-def token_tensors(tokenizer: Any, examples: Sequence[Example], *, left: bool = False) -> dict[str, torch.Tensor]:
-    """`TOKEN_FIELDS` of the examples and `attention_mask`, each (batch, length).
+def token_tensors(
+    tokenizer: Any, examples: Sequence[Example], *, left: bool = False, longest: int | None = None
+) -> dict[str, torch.Tensor]:
+    """`TOKEN_FIELDS` of the examples and `attention_mask`, each (batch, length), as `pad` does.
 
     Padding is on the right unless asked otherwise: then positions are counted from a row's first token in every
     family, and a row's outputs are the same alone and in a batch.
     """
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     batch = {
-        name: pad([example[name] for example in examples], padding[name], left=left)
+        name: pad([example[name] for example in examples], padding[name], left=left, longest=longest)
         for name in TOKEN_FIELDS
         if name in examples[0]
     }
-    batch["attention_mask"] = pad([[1] * len(example["input_ids"]) for example in examples], 0, left=left)
+    ones = [[1] * len(example["input_ids"]) for example in examples]
+    batch["attention_mask"] = pad(ones, 0, left=left, longest=longest)
     return batch
 
 
@@ -162,11 +177,28 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return losses
 
 
+_fixed_sizes = False
+
+
+@contextmanager
+def fixed_sizes() -> Iterator[None]:
+    """Have `mean_loss` make tensors of no size that the data decides, which a CUDA graph could not hold."""
+    global _fixed_sizes
+    before, _fixed_sizes = _fixed_sizes, True
+    try:
+        yield
+    finally:
+        _fixed_sizes = before
+
+
 def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean of `token_losses` over the labels that count, a float32 scalar; 0 where there are none."""
     from torch.nn import functional as F
 
     learnt = labels != IGNORED
+    if _fixed_sizes:
+        losses = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return losses / learnt.sum().clamp(min=1)
     # a sum over a count, not a mean: a batch may hold nothing to be learnt
     return F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="sum") / learnt.sum().clamp(min=1)
 

@@ -15,14 +15,16 @@ from torch import nn
 from adapt import params
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
-from adapt.spec import Budget, Diverged
+from adapt.spec import Budget
 from adapt.tasks import Example, Kind
 from adapt.training.batching import by_length, length_bucketed, lengths_of
+from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
 from adapt.training.savers import save_memory
 from adapt.training.step import gradients, on, random_state, set_random_state
+from adapt.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Trained:
     """Peak memory of the training steps."""
     micro_batch: int | None = None
     """Rows of a forward pass that training came down to because memory ran out; None: it never did."""
+    graphs: int = 0
+    """CUDA graphs that were captured."""
 
 
 def accelerator_for(budget: Budget) -> Any:
@@ -105,6 +109,8 @@ def train(
     optimizer = optimizer_for(model, budget, learning_rate)
     schedule = schedule_for(optimizer, budget, steps)
     trainable = [p for p in model.parameters() if p.requires_grad]
+    graphs = graphs_for(model, kind, accelerator, budget, lengths)
+    watch = Watch(budget.device, steps, on_step)
     memory = PeakMemory(budget.device)
     curve: list[dict[str, Any]] = []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
@@ -125,32 +131,28 @@ def train(
                 group_rows = sum(len(batch) for batch in group)
                 most = min(micro, max(len(batch) for batch in group))
                 total, fitting = halving(
-                    partial(gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator),
+                    partial(
+                        gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator,
+                        graphs=graphs,
+                    ),
                     most,
                     budget.device,
                     advice=_advice(budget, getattr(model, "task_kind", None) in LANGUAGE_MODELS),
-                    reset=partial(_restart, optimizer, random_state(budget.device)),
-                )
+                    reset=partial(_restart, optimizer, graphs, random_state(budget.device)),
+                )  # fmt: skip
                 micro = fitting if fitting < most else micro
-                value = float(total)
-                if not math.isfinite(value):
-                    raise Diverged(f"the loss is {value} at step {step + 1} of {steps}; lower the learning rate")
-                norm = float(accelerator.clip_grad_norm_(trainable, budget.clip))
-                if not math.isfinite(norm):
-                    raise Diverged(
-                        f"the gradient's norm is {norm} at step {step + 1} of {steps}; lower the learning rate"
-                    )
+                watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
                 with explained(
                     "while the optimizer made its state",
                     "use optimizer adamw_8bit, or a strategy that trains fewer parameters",
                 ):
                     optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=graphs is None or not graphs.in_place)
                 schedule.step()
                 step, rows = step + 1, rows + group_rows
                 losses.append(total)
-                if on_step is not None:
-                    on_step(step, steps, value)
+                watch.tell()
+            watch.finish()
         elapsed = time.perf_counter() - started
         model.eval()  # also where nothing is scored: what the first epoch counts ends with it
         if not losses:
@@ -174,14 +176,20 @@ def train(
                 best = (value, epoch, params.trainable_state(model))
             elif budget.patience is not None and epoch - best[1] >= budget.patience:
                 break
+    captured = 0
+    if graphs is not None:
+        captured = graphs.captured
+        graphs.drop()
     if best is not None and best[1] != curve[-1]["epoch"]:
         params.fill(model, best[2], "the best epoch's state")
     came_down = micro if micro < budget.batch_size else None
-    return Trained(curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down)
+    return Trained(curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down, captured)
 
 
-def _restart(optimizer: torch.optim.Optimizer, random_state: Sequence[torch.Tensor]) -> None:
-    """Forget the gradients made so far, and draw the same random numbers again."""
+def _restart(optimizer: torch.optim.Optimizer, graphs: Graphs | None, random_state: Sequence[torch.Tensor]) -> None:
+    """Forget the gradients made so far, and draw the same random numbers again; where memory is short, no graphs."""
+    if graphs is not None:
+        graphs.drop()
     optimizer.zero_grad(set_to_none=True)
     set_random_state(random_state)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,11 +11,21 @@ from torch import nn
 from adapt.tasks import Example, Kind
 from adapt.training.halving import parts
 
+if TYPE_CHECKING:
+    from adapt.training.graphs import Graphs
+
 Batch = Mapping[str, torch.Tensor]
+Pass = Callable[[nn.Module, Kind, Any, Batch, Any], torch.Tensor]
+"""As `one_pass`."""
 
 
 def gradients(
-    model: nn.Module, kind: Kind, group: Sequence[Sequence[Example]], accelerator: Any, rows: int
+    model: nn.Module,
+    kind: Kind,
+    group: Sequence[Sequence[Example]],
+    accelerator: Any,
+    rows: int,
+    graphs: Graphs | None = None,
 ) -> torch.Tensor:
     """The mean loss of a group of batches, whose gradient is added to the model's.
 
@@ -28,21 +38,39 @@ def gradients(
         group: The encoded rows of each batch.
         accelerator: Knows device and precision.
         rows: Most rows of a forward pass.
+        graphs: Of this model, kind and accelerator; None: each operation is launched by itself.
     """
     group_rows = sum(len(batch) for batch in group)
     total = torch.zeros((), device=accelerator.device)
     for members in group:
         for part in parts(members, rows):
-            batch = on(kind.collate(part), accelerator.device)
-            with accelerator.autocast():
-                loss = kind.loss(model, batch)
             weight = len(members) / group_rows
             if len(part) < len(members):
                 weight *= kind.terms(part) / max(1, kind.terms(members))
-            share = loss * weight
-            accelerator.backward(share)
-            total += share.detach()
+            if graphs is not None:
+                total += graphs(part, weight)
+            else:
+                total += one_pass(model, kind, accelerator, on(kind.collate(part), accelerator.device), weight)
     return total
+
+
+def one_pass(
+    model: nn.Module, kind: Kind, accelerator: Any, batch: Batch, weight: float | torch.Tensor
+) -> torch.Tensor:
+    """Forward and backward: the mean loss of a batch times its weight, whose gradient is added to the model's.
+
+    Args:
+        model: In training mode.
+        kind: Computes the loss.
+        accelerator: Knows precision.
+        batch: On the device.
+        weight: A number, or a scalar on the device.
+    """
+    with accelerator.autocast():
+        loss = kind.loss(model, batch)
+    share = loss * weight
+    accelerator.backward(share)
+    return share.detach()
 
 
 def on(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:

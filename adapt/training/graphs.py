@@ -1,0 +1,222 @@
+"""CUDA graphs of the forward and backward pass, for models so small that launching kernels takes longer than they run.
+
+A transformer's step launches thousands of kernels from Python, some ten microseconds each; a graph launches them all at
+once (Ng et al. 2021, "Accelerating PyTorch with CUDA Graphs"). A graph is of one shape: rows are padded to one of few
+lengths, the first batch of a shape runs as ever, the second is captured, and from then on its graph is replayed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt.backbones.families import is_projection, positions_of
+from adapt.backbones.memo import Memo
+from adapt.spec import Budget
+from adapt.tasks import Example, Kind
+from adapt.tasks.tokens import fixed_sizes
+from adapt.training.step import Pass, on, one_pass, random_state, set_random_state
+
+LAUNCH_BOUND = 5e10
+"""Floating-point operations of a step for each linear layer below which launching takes longer: some 150 microseconds
+of Python and launches a layer, in which a GPU of 300 TFLOP/s does so many."""
+_SYNCHRONISING = ("Linear8bitLt",)
+"""Layers that wait for the GPU to see what is in their inputs (outliers of LLM.int8())."""
+
+
+def graphs_for(model: nn.Module, kind: Kind, accelerator: Any, budget: Budget, lengths: Sequence[int]) -> Graphs | None:
+    """Graphs where they pay: on CUDA, for a step bound by its launches that a graph can hold; else None.
+
+    What decides is in the run, and nothing is measured: the same run takes the same way.
+
+    Args:
+        model: Built, with its savers.
+        kind: Collates and computes the loss.
+        accelerator: Knows device and precision.
+        budget: Batch size and savers.
+        lengths: Tokens of each training row.
+    """
+    if budget.graphs == "off" or accelerator.device.type != "cuda" or budget.checkpointing or not lengths:
+        return None
+    if not is_pure(model) or budget.loss_chunk is not None:
+        return None
+    tokens = budget.batch_size * sum(lengths) / len(lengths)
+    return Graphs(model, kind, accelerator) if flops_per_layer(model, tokens) < LAUNCH_BOUND else None
+
+
+def flops_per_layer(model: nn.Module, tokens: float) -> float:
+    """Floating-point operations of a step's products over the number of linear layers, six a weight and token."""
+    layers: list[Any] = [module for module in model.modules() if is_projection(module)]
+    weights = sum(layer.weight.numel() for layer in layers)
+    return 6.0 * weights * tokens / max(1, len(layers))
+
+
+def is_pure(model: nn.Module) -> bool:
+    """Whether a forward pass does the same whatever is in its inputs: no memo, no layers skipped at random."""
+    for module in model.modules():
+        if isinstance(module, Memo) or type(module).__name__ in _SYNCHRONISING:
+            return False
+        config = getattr(module, "config", None)
+        if config is not None and any("layerdrop" in name and value for name, value in vars(config).items()):
+            return False
+    return True
+
+
+SMALL = 64 * 2**20
+"""Bytes of gradients of which each graph may have its own."""
+
+
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    batch: Mapping[str, torch.Tensor]
+    """What is read on a replay."""
+    weight: torch.Tensor
+    loss: torch.Tensor
+    """What a replay writes."""
+    gradients: list[torch.Tensor | None] | None
+    """What it writes where each graph has gradients of its own, one for each trainable parameter."""
+
+
+class Graphs:
+    """Forward and backward passes of batches, replayed where their shape is known.
+
+    Where gradients are small, each graph writes its own, which are handed to the parameters. Else all graphs add to
+    buffers that stay where they are (`in_place`), so that these must be set to zero and never to None. All graphs share
+    one pool of memory: each is used up before the next is replayed.
+    """
+
+    def __init__(self, model: Any, kind: Kind, accelerator: Any) -> None:
+        self._model, self._kind, self._accelerator = model, kind, accelerator
+        self._pass: Pass = one_pass
+        self._longest = positions_of(model.config.to_dict())
+        self._graphs: dict[Any, _Captured | None] = {}
+        self._pool: Any = None
+        self._tried = False
+        self.given_up = False
+        """Whether a pass turned out to need what a graph cannot hold; all passes are then made as ever."""
+        self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._own = sum(p.nbytes for p in self._trainable) <= SMALL
+        if not self._own:
+            for parameter in self._trainable:
+                parameter.grad = torch.zeros_like(parameter)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether gradients must be set to zero, and never to None."""
+        return not self._own and not self.given_up
+
+    @property
+    def captured(self) -> int:
+        """Graphs that there are."""
+        return sum(graph is not None for graph in self._graphs.values())
+
+    def __call__(self, examples: Sequence[Example], weight: float) -> torch.Tensor:
+        """Add the gradient of a batch's mean loss, times a weight, to the model's; give the loss times the weight."""
+        batch = self._kind.collate(examples, longest=self._longest)
+        if self.given_up:
+            return self._plainly(batch, weight)
+        key = tuple((name, value.shape) for name, value in batch.items())
+        with _masks_unseen(), fixed_sizes():
+            if key not in self._graphs:
+                self._graphs[key] = None
+                return self._plainly(batch, weight) if self._tried else self._try(batch, weight)
+            found = self._graphs[key]
+            if found is None:
+                found = self._graphs[key] = self._capture(batch, weight)
+        for name, value in batch.items():
+            found.batch[name].copy_(value.pin_memory(), non_blocking=True)
+        found.weight.fill_(weight)
+        if found.gradients is None:
+            found.graph.replay()
+            return found.loss
+        # those of an earlier batch may lie where the replay writes
+        before = [None if p.grad is None else p.grad.clone() for p in self._trainable]
+        found.graph.replay()
+        for parameter, held, new in zip(self._trainable, before, found.gradients, strict=True):
+            parameter.grad = new if held is None else held if new is None else held.add_(new)
+        return found.loss
+
+    def drop(self) -> None:
+        """Let go of the graphs and their memory, and of the gradients; passes are then made as ever."""
+        self._graphs.clear()
+        self._pool, self.given_up = None, True
+        for parameter in self._trainable:
+            parameter.grad = None
+
+    def _plainly(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
+        device = self._accelerator.device
+        return self._pass(self._model, self._kind, self._accelerator, on(batch, device), weight)
+
+    def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
+        """The first pass of all, which finds out whether the device is waited for: no graph could hold that."""
+        self._tried = True
+        state = random_state("cuda")
+        kept = [None if p.grad is None else p.grad.clone() for p in self._trainable]
+        moved = on(batch, self._accelerator.device)
+        torch.cuda.synchronize()
+        try:
+            with _no_waiting():
+                return self._pass(self._model, self._kind, self._accelerator, moved, weight)
+        except RuntimeError as error:
+            if "synchroniz" not in str(error):
+                raise
+        self.given_up = True
+        for parameter, grad in zip(self._trainable, kept, strict=True):
+            parameter.grad = grad
+        set_random_state(state)
+        return self._plainly(batch, weight)
+
+    def _capture(self, batch: Mapping[str, torch.Tensor], weight: float) -> _Captured:
+        device = self._accelerator.device
+        static = {name: value.to(device) for name, value in batch.items()}
+        factor = torch.tensor(weight, device=device)
+        graph = torch.cuda.CUDAGraph()
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        before = [p.grad for p in self._trainable]
+        if self._own:
+            for parameter in self._trainable:
+                parameter.grad = None
+        with torch.cuda.graph(graph, pool=self._pool):
+            loss = self._pass(self._model, self._kind, self._accelerator, static, factor)
+        if not self._own:
+            return _Captured(graph, static, factor, loss, None)
+        gradients = [p.grad for p in self._trainable]
+        for parameter, held in zip(self._trainable, before, strict=True):
+            parameter.grad = held
+        return _Captured(graph, static, factor, loss, gradients)
+
+
+@contextmanager
+def _masks_unseen() -> Iterator[None]:
+    """Have transformers make its masks without a look at what is in them, as while a graph is captured."""
+    from transformers import masking_utils
+
+    asked = masking_utils.is_tracing
+    masking_utils.is_tracing = lambda tensor=None: True
+    try:
+        yield
+    finally:
+        masking_utils.is_tracing = asked
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Raise a RuntimeError where the device is waited for."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.cuda.set_sync_debug_mode(mode)

@@ -1,0 +1,175 @@
+"""What only a GPU shows: its kernels, CUDA graphs, and plans against its allocator."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from adapt.backbones import Loader, resolve
+from adapt.backbones.norms import FrozenLayerNorm, FrozenRMSNorm, keep_precision
+from adapt.memory import measure
+from adapt.memory.planner import Planner, Setting
+from adapt.memory.shapes import shape_of
+from adapt.memory.step import made_up
+from adapt.options import budget_of
+from adapt.spec import Source, Task
+from adapt.strategies import make
+from adapt.tasks import KINDS
+from adapt.training import graphs as graphs_module
+from adapt.training import train
+from adapt.training.graphs import Graphs
+from adapt.training.loop import accelerator_for
+from adapt.training.step import gradients
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+BACKBONES = {
+    "sequence_classification": "tiny-encoder",
+    "token_classification": "tiny-encoder",
+    "question_answering": "tiny-encoder",
+    "seq2seq": "tiny-encoder-decoder",
+    "causal_lm": "tiny-decoder",
+}
+PROBLEMS = {
+    "sequence_classification": ("single_label", "accuracy"),
+    "token_classification": ("spans", "f1"),
+    "question_answering": ("answers", "f1"),
+    "seq2seq": ("text", "chrf"),
+    "causal_lm": ("completion", "perplexity"),
+}
+
+
+def built(kind: str, strategy: str, *, precision: str = "bf16", **choices: Any) -> tuple[Any, Any, Any]:
+    """A shipped backbone on the GPU under a strategy, its kind, and its budget."""
+    problem, metric = PROBLEMS[kind]
+    labels = ("O", "B-X", "I-X") if kind == "token_classification" else ("no", "yes")
+    task = Task("t", Source("t", ""), kind=kind, problem=problem, labels=labels, metric=metric)  # type: ignore[arg-type]
+    budget = budget_of(device="cuda", precision=precision, dropout=0.0, batch_size=8, **choices)
+    loader = Loader(resolve(BACKBONES[kind]), task, budget, 0)
+    torch.manual_seed(0)
+    model = make(strategy).build(loader, task)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model.train(), KINDS[kind](task, loader.tokenizer()), budget
+
+
+def error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found.double().cpu() - exact.double().cpu()).norm() / exact.double().norm().cpu())
+
+
+@pytest.mark.parametrize("rows", [5, 400])
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_the_lora_layer_gives_pefts_numbers(rows: int, autocast: bool) -> None:
+    from test_lora_layer import IN, layers
+
+    torch.manual_seed(1)
+    x, weights = torch.randn(rows, IN), None
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for name, layer in zip(("peft", "ours"), layers(), strict=True):
+        for device in ("cpu", "cuda"):
+            layer = layer.to(device)
+            if autocast and device == "cuda":
+                layer.get_base_layer().bfloat16()
+            given = x.to(device).requires_grad_()
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast and device == "cuda"):
+                y = layer(given)
+            weights = torch.linspace(-1, 1, y.numel(), device=device).view_as(y)
+            layer.zero_grad()
+            (y.float() * weights).sum().backward()
+            assert given.grad is not None
+            grads = {n: p.grad.clone() for n, p in layer.named_parameters() if p.grad is not None}
+            found[f"{name}-{device}"] = {"y": y.detach(), "x": given.grad, **grads}
+    for name, exact in found["peft-cpu"].items():
+        ours, peft = (error(found[f"{side}-cuda"][name], exact) for side in ("ours", "peft"))
+        assert ours < max(1.5 * peft, 2**-8 if autocast else 1e-5), name
+        assert not name.startswith("lora") or found["ours-cuda"][name].dtype == torch.float32
+
+
+def test_frozen_norms_are_as_near_to_float32_as_those_they_replace() -> None:
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    torch.manual_seed(0)
+    for made, expected in ((nn.LayerNorm(64), FrozenLayerNorm), (LlamaRMSNorm(64), FrozenRMSNorm)):
+        nn.init.normal_(made.weight, mean=1.0, std=0.2)
+        exact = nn.Sequential(made).double()
+        x = torch.randn(7, 5, 64)
+        low, given = exact.float().cuda().bfloat16().requires_grad_(False), x.cuda().bfloat16()
+        with torch.autocast("cuda", torch.bfloat16):
+            before = low(given)
+            keep_precision(low)
+            after = low(given)
+        assert type(low[0]) is expected
+        assert after.dtype == torch.bfloat16
+        reference = type(made).__mro__[1] if expected is FrozenLayerNorm else LlamaRMSNorm
+        low[0].__class__ = reference
+        truth = low.double()(given.double())
+        assert error(after, truth) < max(1.5 * error(before, truth), 2**-8)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own-gradients", "in-place"])
+@pytest.mark.parametrize("strategy", ["full", "lora", "prefix"])
+@pytest.mark.parametrize("kind", sorted(BACKBONES))
+def test_graphs_give_the_gradients_of_plain_passes(
+    kind: str, strategy: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not own:
+        monkeypatch.setattr(graphs_module, "SMALL", 0)
+    model, task_kind, budget = built(kind, strategy, precision="fp32")
+    accelerator = accelerator_for(budget)
+    groups = [[task_kind.examples(8, 20)], [task_kind.examples(8, 20)] * 2, [task_kind.examples(8, 12)]]
+    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    plain = []
+    for group in groups:
+        loss = gradients(model, task_kind, group, accelerator, 8)
+        plain.append((float(loss), {n: p.grad.clone() for n, p in trainable.items() if p.grad is not None}))
+        model.zero_grad(set_to_none=True)
+    graphs = Graphs(model, task_kind, accelerator)
+    for _ in range(4):
+        for group, (loss, expected) in zip(groups, plain, strict=True):
+            found = gradients(model, task_kind, group, accelerator, 8, graphs)
+            assert float(found) == pytest.approx(loss, rel=1e-3)
+            for name, exact in expected.items():
+                grad = trainable[name].grad
+                assert grad is not None
+                if float(exact.norm()) > 1e-4:
+                    assert error(grad, exact) < 2e-2, name
+            for parameter in trainable.values():
+                if parameter.grad is not None:
+                    parameter.grad = None if own else parameter.grad.zero_()
+    assert not graphs.given_up
+    assert graphs.captured == 2
+    graphs.drop()
+    assert all(p.grad is None for p in trainable.values())
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora", "bottleneck", "prefix"])
+def test_training_with_graphs_has_the_same_bits_twice(strategy: str) -> None:
+    seen = []
+    for _ in range(2):
+        model, kind, budget = built("sequence_classification", strategy, epochs=3)
+        examples = kind.examples(64, 24)
+        for i, example in enumerate(examples):
+            example["label"] = i % 2
+        trained = train(
+            model, kind, examples, [], budget, learning_rate=1e-3, metric="accuracy", higher_is_better=True, seed=0
+        )
+        assert trained.graphs == 1
+        seen.append({n: p.detach().cpu() for n, p in model.named_parameters() if p.requires_grad})
+    assert all(torch.equal(value, seen[1][name]) for name, value in seen[0].items())
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "prefix", "qlora"])
+@pytest.mark.parametrize("kind", sorted(BACKBONES))
+def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
+    problem, metric = PROBLEMS[kind]
+    task = Task("t", Source("t", ""), kind=kind, problem=problem, labels=("a", "b"), metric=metric, max_length=64)  # type: ignore[arg-type]
+    budget = budget_of(device="cuda", precision="bf16")
+    loader = Loader(resolve(BACKBONES[kind]), task, budget, 0)
+    found = measure(made_up(loader, make(strategy), 8, 64))
+    setting = Setting(shape_of(BACKBONES[kind]), make(strategy), task, dataclasses.replace(budget))
+    assert Planner(setting).memory(8, 64).peak == pytest.approx(found.peak, rel=0.03)
