@@ -36,8 +36,6 @@ STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
 SAVED: dict[str, Any] = {"checkpointing": True, "loss_chunk": 512, "optimizer": "paged_adamw_8bit"}
 EXTRA = (("shape:llama-8b", "causal_lm", (1, 2048), SAVED, "qlora", {"bits": 4}),)
 """What an 8B model needs at the least."""
-ASKED = 0.03
-"""The project's aim: the plan within so much of what the allocator had."""
 
 
 def main() -> None:
@@ -75,8 +73,9 @@ def cases() -> Iterator[dict[str, Any]]:
 def run_all(file: Path, found: list[dict[str, Any]]) -> int:
     """Do what is not there, as many at a time as the GPU has room for; give the number of failures."""
     warm()
-    waiting = [case for case in cases() if not any(case.items() <= row.items() for row in found)]
     total = Forked(gpu_bytes).result()
+    found[:] = [row for row in found if "measured" in row or row["total"] >= total]  # a larger GPU may have room
+    waiting = [case for case in cases() if not any(case.items() <= row.items() for row in found)]
     started = [Forked(planned, case) for case in waiting]
     plans = [plan.result() for plan in started]
     needed = [
@@ -196,21 +195,22 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         "",
         "`python benchmarks/memory.py`: a training step with random weights, bf16; the peak that was planned from the",
         "configuration alone, what the tracker counted, and torch's `max_memory_allocated`; cuBLAS's workspace, which",
-        "is in the last and in no plan. Aim: the plan within 3 % of what was allocated.",
+        "is in the last and in no plan; by how much the plan differs from what was allocated, without it and with it.",
         "",
-        "| shape | batch | strategy | planned | counted | allocated | of it workspace | plan to allocated | GPU |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| shape | batch | strategy | planned | counted | allocated | workspace | plan | with workspace | GPU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
-    for row in rows:
+    order = [list(case.values()) for case in cases()]
+    for row in sorted(rows, key=lambda row: order.index([row[name] for name in next(cases())])):
         name = row["strategy"] + "".join(f" {k}={v}" for k, v in row["fields"].items())
         name += " (" + ", ".join(f"{k} {v}" for k, v in row["choices"].items()) + ")" if row["choices"] else ""
         start = [row["shape"], "x".join(map(str, row["batch"])), name, shown(row["planned"]["peak"])]
         if "measured" in row:
             found = row["measured"]
             start += [shown(found["peak"]), shown(found["allocated"]), shown(row["workspace"])]
-            start += [f"{row['difference']:+.2%}"]
+            start += [f"{row['difference']:+.2%}", f"{row['difference_with_workspace']:+.2%}"]
         else:
-            start += [row["left_out"], "", "", ""]
+            start += [row["left_out"], "", "", "", ""]
         lines.append("| " + " | ".join([*start, row["gpu"]]) + " |")
     return "\n".join(lines) + "\n"
 

@@ -93,6 +93,14 @@ def test_on_a_gpu_ratios_are_of_equal_epochs_and_full_counts_its_weights_gradien
         gpu.ratios([runs[0], {**runs[1], "updates": 5}], None)
 
 
+def test_padding_is_counted() -> None:
+    padding = module("padding")
+    found = padding.shares([10] * 8 + [20] * 8, 8)
+    assert found["loop"] == 0.0
+    assert found["random"] > 0.1
+    assert found["graphs"] == pytest.approx(1 - 240 / (8 * 16 + 8 * 20), abs=1e-4)  # to 16, and to the longest row
+
+
 def test_growth_of_a_line_is_linear() -> None:
     scaling = module("scaling")
     found = scaling.growth((1, 2, 4, 8), [3.0, 5.0, 9.0, 17.0])  # 1 + 2 x
@@ -104,11 +112,29 @@ def test_growth_of_a_line_is_linear() -> None:
     assert square["r_squared"] < 0.99
 
 
-@pytest.mark.parametrize("name", ["speed", "scaling"])
+@pytest.mark.parametrize("name", ["speed", "scaling", "gpu_speed", "memory", "padding"])
 def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
     content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     benchmark = module(name)
-    assert (RESULTS / f"{name}.md").read_text(encoding="utf-8") == benchmark.page(content)
+    page = benchmark.measured_page if name == "memory" else benchmark.page
+    assert (RESULTS / f"{name}.md").read_text(encoding="utf-8") == page(content)
     if name == "speed":
         assert (RESULTS / "speed.svg").read_text(encoding="utf-8") == benchmark.plot(content)
         assert all(row["repeats"] >= 3 for row in content)
+
+
+def test_plans_are_within_3_percent_of_what_a_gpu_held_but_for_the_workspace_of_its_library() -> None:
+    rows = [row for row in json.loads((RESULTS / "memory.json").read_text(encoding="utf-8")) if "measured" in row]
+    assert {row["shape"] for row in rows} == {"shape:bert-large", "shape:llama-1b", "shape:llama-8b"}
+    assert all(abs(row["difference_with_workspace"]) < 0.03 for row in rows)
+    assert all(row["workspace"] < 70 * 2**20 for row in rows)
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "prefix", "qlora"])
+@pytest.mark.parametrize("shape", ["shape:bert-large", "shape:llama-1b"])
+def test_todays_plans_are_what_was_counted_on_a_gpu(shape: str, strategy: str) -> None:
+    memory = module("memory")
+    rows = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))
+    for row in rows:
+        if (row["shape"], row["strategy"]) == (shape, strategy):
+            assert memory.planned(row)["peak"] == pytest.approx(row["measured"]["peak"], rel=0.002)

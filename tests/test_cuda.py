@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from adapt.memory import measure
 from adapt.memory.planner import Planner, Setting
 from adapt.memory.shapes import shape_of
 from adapt.memory.step import made_up
+from adapt.metrics import METRICS
 from adapt.options import budget_of
 from adapt.spec import Source, Task
 from adapt.strategies import make
@@ -35,19 +35,24 @@ BACKBONES = {
     "causal_lm": "tiny-decoder",
 }
 PROBLEMS = {
-    "sequence_classification": ("single_label", "accuracy"),
-    "token_classification": ("spans", "f1"),
-    "question_answering": ("answers", "f1"),
-    "seq2seq": ("text", "chrf"),
-    "causal_lm": ("completion", "perplexity"),
+    "sequence_classification": "single_label",
+    "token_classification": "spans",
+    "question_answering": "answers",
+    "seq2seq": "text",
+    "causal_lm": "completion",
 }
+
+
+def task_of(kind: str, **fields: Any) -> Task:
+    problem = PROBLEMS[kind]
+    labels = {"single_label": ("no", "yes"), "spans": ("O", "B-X", "I-X")}.get(problem, ())
+    metric = next(iter(METRICS[problem]))
+    return Task("t", Source("t", ""), kind=kind, problem=problem, labels=labels, metric=metric, **fields)
 
 
 def built(kind: str, strategy: str, *, precision: str = "bf16", **choices: Any) -> tuple[Any, Any, Any]:
     """A shipped backbone on the GPU under a strategy, its kind, and its budget."""
-    problem, metric = PROBLEMS[kind]
-    labels = ("O", "B-X", "I-X") if kind == "token_classification" else ("no", "yes")
-    task = Task("t", Source("t", ""), kind=kind, problem=problem, labels=labels, metric=metric)  # type: ignore[arg-type]
+    task = task_of(kind)
     budget = budget_of(device="cuda", precision=precision, dropout=0.0, batch_size=8, **choices)
     loader = Loader(resolve(BACKBONES[kind]), task, budget, 0)
     torch.manual_seed(0)
@@ -68,14 +73,14 @@ def test_the_lora_layer_gives_pefts_numbers(rows: int, autocast: bool) -> None:
     from test_lora_layer import IN, layers
 
     torch.manual_seed(1)
-    x, weights = torch.randn(rows, IN), None
+    x = torch.randn(rows, IN)
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, layer in zip(("peft", "ours"), layers(), strict=True):
         for device in ("cpu", "cuda"):
             layer = layer.to(device)
             if autocast and device == "cuda":
                 layer.get_base_layer().bfloat16()
-            given = x.to(device).requires_grad_()
+            given = x.detach().clone().to(device).requires_grad_()
             with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast and device == "cuda"):
                 y = layer(given)
             weights = torch.linspace(-1, 1, y.numel(), device=device).view_as(y)
@@ -166,10 +171,9 @@ def test_training_with_graphs_has_the_same_bits_twice(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "prefix", "qlora"])
 @pytest.mark.parametrize("kind", sorted(BACKBONES))
 def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
-    problem, metric = PROBLEMS[kind]
-    task = Task("t", Source("t", ""), kind=kind, problem=problem, labels=("a", "b"), metric=metric, max_length=64)  # type: ignore[arg-type]
+    task = task_of(kind, max_length=64)
     budget = budget_of(device="cuda", precision="bf16")
     loader = Loader(resolve(BACKBONES[kind]), task, budget, 0)
     found = measure(made_up(loader, make(strategy), 8, 64))
-    setting = Setting(shape_of(BACKBONES[kind]), make(strategy), task, dataclasses.replace(budget))
+    setting = Setting(shape_of(BACKBONES[kind]), make(strategy), task, budget)
     assert Planner(setting).memory(8, 64).peak == pytest.approx(found.peak, rel=0.03)

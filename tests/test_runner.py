@@ -180,6 +180,22 @@ def test_where_the_system_cannot_fork_each_run_starts_afresh(tmp_path: Path, mon
         execute([GRID[1]], tmp_path)
 
 
+def test_imports_leave_the_gpu_to_the_runs() -> None:
+    """bitsandbytes takes hold of it when it is imported, and peft imports that."""
+    code = (
+        "import sys, torch, importlib.util; from adapt.comparison.worker import import_all; "
+        "torch.version.cuda = '13.0'; import_all(['peft']); "
+        "assert 'bitsandbytes' not in sys.modules; assert importlib.util.find_spec('bitsandbytes'); "
+        "from peft.import_utils import is_bnb_available; assert is_bnb_available(); "
+        "import bitsandbytes; assert bitsandbytes.nn.Linear8bitLt; "
+        "torch.cuda.is_initialized = lambda: True\n"
+        "try:\n import_all([])\nexcept RuntimeError as error:\n print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "taken hold of the GPU" in done.stdout
+
+
 def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "WORKER", ("/nowhere/python",))
     assert execute([], tmp_path)[1] == []

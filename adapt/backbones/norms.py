@@ -8,6 +8,8 @@ half a dozen operations in float32, each of which reads and writes all hidden st
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -66,14 +68,35 @@ class FrozenRMSNorm(nn.Module):
         """
         weight = self.weight.to(hidden_states.dtype)
         with _without_autocast(hidden_states):
-            if kernels_of(hidden_states) == "cuda":
+            if hidden_states.is_cuda:
                 shape = list(weight.shape)
                 return torch.ops.aten._fused_rms_norm(hidden_states, shape, weight, self.variance_epsilon)[0]
+            if kernels_of(hidden_states) == "cuda":
+                return _Planned.apply(hidden_states, weight)
             return nn.functional.rms_norm(hidden_states, weight.shape, weight, self.variance_epsilon)
 
     def extra_repr(self) -> str:
         """Shape and epsilon."""
         return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
+
+
+class _Planned(torch.autograd.Function):
+    """What the fused kernel returns and keeps, without values: elsewhere its operation is made of others."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            ctx: Of autograd.
+            x: (..., hidden).
+            weight: (hidden).
+        """
+        ctx.save_for_backward(x, weight, x.new_empty((*x.shape[:-1], 1), dtype=torch.float32))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return torch.empty_like(gradient), None
 
 
 def _without_autocast(tensor: torch.Tensor) -> torch.autocast:

@@ -147,19 +147,37 @@ def _quantised(weight: Any, module: Any) -> torch.Tensor:
 
 
 class _NoPadding(TorchDispatchMode):
-    """Answers what a model asks of its inputs, where there is nothing in them: that no token is padding."""
+    """Answers what a model asks of its inputs, where there is nothing in them: that no token is padding.
+
+    And of a number drawn at random, that it is not below another: no layer is skipped (layerdrop).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn: list[torch.Tensor] = []
+        self._below: list[torch.Tensor] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         aten = torch.ops.aten
         if func is aten._local_scalar_dense.default and args[0].dtype == torch.bool:
-            return True
+            return not _among(args, self._below)
+        if (func is aten.rand.default and not args[0]) or (func is aten.detach.default and _among(args, self._drawn)):
+            self._drawn.append(func(*args, **(kwargs or {})))
+            return self._drawn[-1]
+        if func is aten.lt.Scalar and _among(args, self._drawn):
+            self._below.append(func(*args, **(kwargs or {})))
+            return self._below[-1]
         if func is aten.equal.default:
             return True
         if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
             args = (args[0], _all_of(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))
+
+
+def _among(args: tuple[Any, ...], tensors: list[torch.Tensor]) -> bool:
+    return any(tensor is args[0] for tensor in tensors)
 
 
 def _all_of(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
