@@ -177,3 +177,11 @@ def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
     found = measure(made_up(loader, make(strategy), 8, 64))
     setting = Setting(shape_of(BACKBONES[kind]), make(strategy), task, budget)
     assert Planner(setting).memory(8, 64).peak == pytest.approx(found.peak, rel=0.03)
+
+
+def test_a_head_beside_quantised_weights_is_put_on_the_gpu() -> None:
+    loader = Loader(
+        resolve("tiny-encoder"), task_of("sequence_classification", pooling="mean"), budget_of(device="cuda"), 0
+    )
+    model = make("qlora").build(loader, loader.task)
+    assert {t.device.type for t in (*model.parameters(), *model.buffers())} == {"cuda"}

@@ -16,7 +16,6 @@ from torch.profiler import ProfilerActivity, profile
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
-from adapt.backbones.load import place_rest
 from adapt.cli import cli
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.blueprint import without_padding
@@ -223,16 +222,6 @@ def test_no_layer_of_a_plan_is_skipped_at_random() -> None:
         drawn = torch.rand([])
         assert not bool(drawn < 0.0)
         assert bool((torch.ones(2, dtype=torch.long) == 1).all())  # that no token is padding
-
-
-def test_what_is_not_on_the_device_is_put_there() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-    model.tied = model[0].weight
-    placed = place_rest(model, "meta")
-    assert placed is model
-    assert {t.device.type for t in (*model.parameters(), *model.buffers())} == {"meta"}
-    assert model.tied is model[0].weight
-    assert place_rest(model, "meta").tied is model.tied
 
 
 def test_an_8b_model_takes_what_hand_and_others_have_found() -> None:
