@@ -317,6 +317,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         dropout += f", logits of {budget['loss_chunk']} tokens at a time"
     if "optimizer" in budget:
         dropout += f", {_escape(budget['optimizer'])}"
+    if "graphs" in budget:
+        dropout += f", CUDA graphs {_escape(budget['graphs'])}"
     return [
         f"- Data: {_escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
         f"texts cut to {task['max_length']} tokens; scored on {scored}, "

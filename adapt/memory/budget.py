@@ -15,7 +15,8 @@ _UNITS = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 CUDA_CONTEXT = 600 * 2**20
-"""What the CUDA context, cuBLAS and cuDNN take on a GPU before the first tensor: 0.4 to 0.6 GiB on recent ones."""
+"""What the CUDA context, cuBLAS and cuDNN take on a GPU before the first tensor: 0.4 to 0.6 GiB on recent ones. The 64
+MiB of cuBLAS's workspace are in torch's figures (H100, `results/benchmarks/memory.md`)."""
 CPU_LIBRARIES = 600 * 2**20
 """What a Python process has resident with torch, transformers and PEFT loaded."""
 FRAGMENTATION = 0.05
