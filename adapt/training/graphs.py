@@ -21,11 +21,13 @@ from adapt.backbones.memo import Memo
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
 from adapt.tasks.tokens import fixed_sizes
-from adapt.training.step import Pass, on, one_pass, random_state, set_random_state
+from adapt.training.step import on, one_pass, random_state, set_random_state
 
 LAUNCH_BOUND = 5e10
 """Floating-point operations of a step for each linear layer below which launching takes longer: some 150 microseconds
 of Python and launches a layer, in which a GPU of 300 TFLOP/s does so many."""
+SMALL = 64 * 2**20
+"""Bytes of gradients of which each graph may have its own."""
 _SYNCHRONISING = ("Linear8bitLt",)
 """Layers that wait for the GPU to see what is in their inputs (outliers of LLM.int8())."""
 
@@ -68,10 +70,6 @@ def is_pure(model: nn.Module) -> bool:
     return True
 
 
-SMALL = 64 * 2**20
-"""Bytes of gradients of which each graph may have its own."""
-
-
 @dataclass(frozen=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
@@ -94,7 +92,6 @@ class Graphs:
 
     def __init__(self, model: Any, kind: Kind, accelerator: Any) -> None:
         self._model, self._kind, self._accelerator = model, kind, accelerator
-        self._pass: Pass = one_pass
         self._longest = positions_of(model.config.to_dict())
         self._graphs: dict[Any, _Captured | None] = {}
         self._pool: Any = None
@@ -152,7 +149,7 @@ class Graphs:
 
     def _plainly(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         device = self._accelerator.device
-        return self._pass(self._model, self._kind, self._accelerator, on(batch, device), weight)
+        return one_pass(self._model, self._kind, self._accelerator, on(batch, device), weight)
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         """The first pass of all, which finds out whether the device is waited for: no graph could hold that."""
@@ -163,7 +160,7 @@ class Graphs:
         torch.cuda.synchronize()
         try:
             with _no_waiting():
-                return self._pass(self._model, self._kind, self._accelerator, moved, weight)
+                return one_pass(self._model, self._kind, self._accelerator, moved, weight)
         except RuntimeError as error:
             if "synchroniz" not in str(error):
                 raise
@@ -185,7 +182,7 @@ class Graphs:
             for parameter in self._trainable:
                 parameter.grad = None
         with torch.cuda.graph(graph, pool=self._pool):
-            loss = self._pass(self._model, self._kind, self._accelerator, static, factor)
+            loss = one_pass(self._model, self._kind, self._accelerator, static, factor)
         if not self._own:
             return _Captured(graph, static, factor, loss, None)
         gradients = [p.grad for p in self._trainable]

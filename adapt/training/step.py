@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from adapt.training.graphs import Graphs
 
 Batch = Mapping[str, torch.Tensor]
-Pass = Callable[[nn.Module, Kind, Any, Batch, Any], torch.Tensor]
-"""As `one_pass`."""
 
 
 def gradients(
