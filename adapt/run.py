@@ -165,6 +165,8 @@ def fit(
     if encoded.get(last) and (simple := kind.baseline(encoded["train"], encoded[last])) is not None:
         baseline = {"name": simple[0], "scores": kind.score(simple[1], encoded[last])}
     notes = [*([foreseen] if foreseen else []), *came_down(spec, trained.micro_batch)]
+    if trained.graphs:
+        notes.append(f"{spec.strategy.name}: batches of {trained.graphs} shapes ran as CUDA graphs")
     if hand_on(model):
         notes.append(f"{spec.strategy.name} found the features of rows where an earlier run had left them")
     result = Result(

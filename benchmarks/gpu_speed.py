@@ -7,7 +7,7 @@ rank 16 on every linear layer; the Trainer groups rows by length, holds frozen w
 fused AdamW and the sdpa kernel. Classification has rows of 8 to 128 tokens, of which most are short; texts are of one
 length. `full`, `bottleneck` and `prefix` run on our side alone, for the ratio to our own full fine-tuning. Timed are
 the training steps of each epoch after the first, which warms up (in ours CUDA graphs are captured in it; `ratio_first`
-is its ratio): a repeat is an epoch of both. Memory is `max_memory_allocated` of both.
+is its ratio): a repeat is an epoch of both. Memory is the highest `max_memory_allocated` of an epoch.
 
 The Llama shapes have checkpointing on both sides, and on ours the loss in chunks of 512 tokens, which the Trainer has
 not without another library: most of what the memory there differs by.
@@ -176,6 +176,7 @@ def ours(case: Case, strategy: str, device: str, epochs: int) -> dict[str, Any]:
         "epochs": [epoch["seconds"] for epoch in trained.curve], "updates": trained.curve[0]["step"],
         "graphs": trained.graphs,
         **outcome(model, ids, device),
+        "peak": trained.process_bytes if device == "cuda" else None,
     }  # fmt: skip
 
 
@@ -308,7 +309,7 @@ def ratios(runs: list[dict[str, Any]], peak_tflops: float | None) -> list[dict[s
                 raise SystemExit(f"{shape} {strategy}: the sides did not do the same work")
             first, *speed = [b / a for a, b in zip(mine["epochs"], other["epochs"], strict=True)]
             achieved = flops_of(mine) / statistics.median(mine["epochs"][1:])
-            memory = mine["peak"] / other["peak"] if mine["peak"] else None
+            memory = mine["peak"] / other["peak"] if mine["peak"] and other["peak"] else None
             rows.append(
                 {
                     "shape": shape, "strategy": strategy, "peer": peer, "repeats": len(speed),
@@ -322,6 +323,15 @@ def ratios(runs: list[dict[str, Any]], peak_tflops: float | None) -> list[dict[s
     return rows
 
 
+def missing(rows: list[dict[str, Any]]) -> list[str]:
+    """Cases that the rows lack."""
+    found = {(row["shape"], row["strategy"], row["peer"]) for row in rows}
+    wanted = [(case.shape, "lora", "HF Trainer + PEFT") for case in CASES]
+    wanted += [(case.shape, name, "adapt, full") for case in CASES if "full" in case.ours for name in case.ours]
+    return [" ".join((shape, name, "beside", peer)) for shape, name, peer in wanted
+            if (shape, name, peer) not in found and (name, peer) != ("full", "adapt, full")]  # fmt: skip
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     """The ratios as a table."""
     lines = [
@@ -331,6 +341,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "the repeats, in an epoch after the first, and in the first, which warms up; peak of allocated memory over the",
         "peer's; floating-point operations a second of the products that an update cannot do without, over what the",
         "maker says of the GPU. The Llama shapes have checkpointing on both sides, and the loss in chunks on ours.",
+        "",
+        f"Not measured: {'; '.join(missing(rows)) or 'none'}. Where a cell of memory is empty, it was not either.",
         "",
         "| shape | strategy | peer | speed | in the first epoch | peak memory | share of peak FLOP/s | GPU |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",

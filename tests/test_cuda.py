@@ -123,7 +123,7 @@ def test_graphs_give_the_gradients_of_plain_passes(
     kind: str, strategy: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not own:
-        monkeypatch.setattr(graphs_module, "SMALL", 0)
+        monkeypatch.setattr(graphs_module, "OWN_GRADIENT_BYTES", 0)
     model, task_kind, budget = built(kind, strategy, precision="fp32")
     accelerator = accelerator_for(budget)
     groups = [[task_kind.examples(8, 20)], [task_kind.examples(8, 20)] * 2, [task_kind.examples(8, 12)]]
@@ -148,8 +148,21 @@ def test_graphs_give_the_gradients_of_plain_passes(
                     parameter.grad = None if own else parameter.grad.zero_()
     assert not graphs.given_up
     assert graphs.captured == 2
-    graphs.drop()
+    assert graphs.drop()
     assert all(p.grad is None for p in trainable.values())
+
+
+def test_each_replay_drops_other_values() -> None:
+    model, kind, budget = built("sequence_classification", "lora")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    graphs = Graphs(model, kind, accelerator_for(budget))
+    losses = [
+        float(gradients(model, kind, [kind.examples(8, 20)], accelerator_for(budget), 8, graphs)) for _ in range(6)
+    ]
+    assert graphs.captured == 1
+    assert len(set(losses)) == 6
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora", "bottleneck", "prefix"])

@@ -6,7 +6,8 @@ The graphs themselves need a GPU (`test_cuda.py`); here a stand-in runs again wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +24,9 @@ from adapt.tasks import KINDS
 from adapt.tasks.tokens import IGNORED, fixed_sizes, mean_loss, rounded_length
 from adapt.training import graphs as graphs_module
 from adapt.training.graphs import Graphs, _Captured, flops_per_layer, graphs_for, is_pure
+from adapt.training.halving import halving
 from adapt.training.loop import accelerator_for
-from adapt.training.step import gradients, one_pass
+from adapt.training.step import gradients, one_pass, random_state
 from adapt.training.watch import Watch
 
 ARCHITECTURES = {
@@ -96,6 +98,12 @@ def test_they_are_for_small_models_on_cuda(backbone: Backbone) -> None:
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
     assert flops_per_layer(model, tokens) == pytest.approx(6 * weights * tokens / len(layers))
+    lora = setting(backbone, "sequence_classification", "lora")[0]
+    every = [m for m in lora.modules() if isinstance(m, nn.Linear)]
+    trained = sum(m.weight.numel() for m in every if m.weight.requires_grad)
+    frozen = sum(m.weight.numel() for m in every) - trained
+    assert flops_per_layer(lora, tokens) == pytest.approx((6 * trained + 4 * frozen) * tokens / len(every))
+    assert len(every) > 2 * len(layers)
     assert graphs_for(model, kind, accelerator_for(budget), budget, [10] * 20) is None  # a CPU
     cuda: Any = SimpleNamespace(device=torch.device("cuda"))
     assert graphs_for(model, kind, cuda, budget, [10] * 20) is not None
@@ -111,7 +119,9 @@ class StandIn(Graphs):
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         self._tried = True
-        return self._plainly(batch, weight)
+        loss = self._plainly(batch, weight)
+        self._trainable = [p for p in self._trainable if p.grad is not None]
+        return loss
 
     def _capture(self, batch: Mapping[str, torch.Tensor], weight: float) -> _Captured:
         static = {name: value.clone() for name, value in batch.items()}
@@ -130,6 +140,7 @@ class StandIn(Graphs):
                     buffer.copy_(parameter.grad)
                     parameter.grad = held
 
+        self.captured += 1
         graph: Any = SimpleNamespace(replay=replay)
         return _Captured(graph, static, factor, loss, own)
 
@@ -140,7 +151,7 @@ def test_gradients_add_up_as_those_of_plain_passes(
 ) -> None:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     if not own:
-        monkeypatch.setattr(graphs_module, "SMALL", 0)
+        monkeypatch.setattr(graphs_module, "OWN_GRADIENT_BYTES", 0)
     model, kind, examples, budget = setting(backbone, "sequence_classification", "lora")
     accelerator = accelerator_for(budget)
     groups = [[examples[:8]], [examples[:8], examples[8:16]], [examples[8:16], examples[8:16], examples[16:20]]]
@@ -159,12 +170,68 @@ def test_gradients_add_up_as_those_of_plain_passes(
             for parameter, grad in zip(trainable, grads, strict=True):
                 torch.testing.assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-5)
             model.zero_grad(set_to_none=own)
-    assert graphs.captured >= 2
-    graphs.drop()
+    assert graphs.captured == 2  # of the last rows there are too few, and they come once
+    assert graphs.drop()
+    assert not graphs.drop()
     assert graphs.given_up
     assert all(p.grad is None for p in trainable)
-    gradients(model, kind, groups[0], accelerator, 8, graphs)  # as ever
+
+
+def test_once_given_up_passes_are_as_ever(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, kind, examples, budget = setting(backbone, "sequence_classification", "lora")
+
+    @contextmanager
+    def waited() -> Iterator[None]:
+        yield
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    monkeypatch.setattr(graphs_module, "_no_waiting", waited)
+    monkeypatch.setattr(graphs_module, "random_state", lambda device: random_state("cpu"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    accelerator = accelerator_for(budget)
+    expected = gradients(model, kind, [examples[:8]], accelerator, 8)
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    graphs = Graphs(model, kind, accelerator)
+    torch.testing.assert_close(gradients(model, kind, [examples[:8]], accelerator, 8, graphs), expected)
+    for name, parameter in model.named_parameters():
+        if name in grads:
+            torch.testing.assert_close(parameter.grad, grads[name])
+    assert graphs.given_up
+    assert not graphs.in_place
+    widths = []
+    collate = kind.collate
+    monkeypatch.setattr(kind, "collate", lambda rows, **given: (widths.append(given), collate(rows, **given))[1])
+    graphs(examples[:8], 1.0)
+    assert widths == [{}]
     assert graphs.captured == 0
+
+
+def test_there_are_no_more_graphs_than_that(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(graphs_module, "MOST", 2)
+    model, kind, _, budget = setting(backbone, "sequence_classification", "lora")
+    graphs = StandIn(model, kind, accelerator_for(budget))
+    for _ in range(3):
+        for length in (6, 12, 20, 30):
+            graphs(kind.examples(8, length), 1.0)
+    assert graphs.captured == 2
+
+
+def test_memory_that_graphs_held_is_tried_before_fewer_rows() -> None:
+    tried: list[int] = []
+    held = [True]
+
+    def work(rows: int) -> str:
+        tried.append(rows)
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "done"
+
+    assert halving(work, 8, "cpu", advice="give up", reset=lambda: bool(held and held.pop())) == ("done", 4)
+    assert tried == [8, 8, 4]
+    tried[:], held[:] = [0], [True]
+    assert halving(work, 1, "cpu", advice="give up", reset=lambda: bool(held and held.pop())) == ("done", 1)
 
 
 def test_on_the_cpu_a_step_is_looked_at_before_and_told_after() -> None:

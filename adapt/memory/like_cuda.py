@@ -82,7 +82,7 @@ class _Functions(TorchFunctionMode):
         """Run a function of torch."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name == "dropout":
+        if func is nn.functional.dropout:
             found = _dropout(*args, **kwargs)
             if found is not None:
                 return found

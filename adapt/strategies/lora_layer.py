@@ -4,8 +4,9 @@ PEFT's layer makes three products forward, scales one and adds two; on small mod
 (its issues 925, 1514, 2063). With V = W + s·B·A and y = x·Vᵀ, forward is one product, and so is the gradient of the
 input, g·V; the gradients of the factors, s·gᵀ·(x·Aᵀ) and s·(g·B)ᵀ·x, are thin ones.
 
-On a GPU what counts is what is read and written, and how often something is launched: with fewer rows in x than V has
-to be read and written for, the thin products are added to those with W, in place.
+On a GPU what counts is what is read and written, and how often something is launched. To form V moves some 4·in·out
+elements, to add the branch to y in place 2·rows·out: so it is added where there are fewer rows than 2·in, and in the
+backward pass fewer than 2·out.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class _UpdatedOnCuda(torch.autograd.Function):
         """See `_Updated`."""
         low_a, low_b = a.to(x.dtype), b.to(x.dtype)
         inner = x @ low_a.t()
-        if len(x) < 2 * x.shape[1]:  # V is copied once and added to; y is added to
+        if len(x) < 2 * x.shape[1]:
             y = nn.functional.linear(x, weight, bias).addmm_(inner, low_b.t(), alpha=scale)
         else:
             y = nn.functional.linear(x, torch.addmm(weight, low_b, low_a, alpha=scale), bias)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.families import is_projection, positions_of
 from adapt.backbones.memo import Memo
 from adapt.spec import Budget
@@ -26,8 +27,10 @@ from adapt.training.step import on, one_pass, random_state, set_random_state
 LAUNCH_BOUND = 5e10
 """Floating-point operations of a step for each linear layer below which launching takes longer: some 150 microseconds
 of Python and launches a layer, in which a GPU of 300 TFLOP/s does so many."""
-SMALL = 64 * 2**20
-"""Bytes of gradients of which each graph may have its own."""
+MOST = 32
+"""Graphs that are captured; batches of further shapes run as ever."""
+OWN_GRADIENT_BYTES = 512 * 2**20
+"""Up to so many bytes of gradients in all, each graph has its own."""
 _SYNCHRONISING = ("Linear8bitLt",)
 """Layers that wait for the GPU to see what is in their inputs (outliers of LLM.int8())."""
 
@@ -53,10 +56,17 @@ def graphs_for(model: nn.Module, kind: Kind, accelerator: Any, budget: Budget, l
 
 
 def flops_per_layer(model: nn.Module, tokens: float) -> float:
-    """Floating-point operations of a step's products over the number of linear layers, six a weight and token."""
+    """Floating-point operations of a step's products over the number of linear layers.
+
+    Six a token and weight that is trained, four for a frozen one. Branches beside a layer (adapters) are layers too:
+    they are launched as well.
+    """
     layers: list[Any] = [module for module in model.modules() if is_projection(module)]
-    weights = sum(layer.weight.numel() for layer in layers)
-    return 6.0 * weights * tokens / max(1, len(layers))
+    flops = 0.0
+    for layer in layers:
+        size = layer.in_features * layer.out_features if isinstance(layer, nn.Linear) else layer.weight.numel()
+        flops += (6.0 if layer.weight.requires_grad else 4.0) * size * tokens
+    return flops / max(1, len(layers))
 
 
 def is_pure(model: nn.Module) -> bool:
@@ -86,8 +96,8 @@ class Graphs:
     """Forward and backward passes of batches, replayed where their shape is known.
 
     Where gradients are small, each graph writes its own, which are handed to the parameters. Else all graphs add to
-    buffers that stay where they are (`in_place`), so that these must be set to zero and never to None. All graphs share
-    one pool of memory: each is used up before the next is replayed.
+    those that the first pass made (`in_place`), which must then be set to zero and never to None. All graphs share one
+    pool of memory: each is used up before the next is replayed.
     """
 
     def __init__(self, model: Any, kind: Kind, accelerator: Any) -> None:
@@ -96,37 +106,37 @@ class Graphs:
         self._graphs: dict[Any, _Captured | None] = {}
         self._pool: Any = None
         self._tried = False
+        self.captured = 0
+        """Graphs that were captured."""
         self.given_up = False
         """Whether a pass turned out to need what a graph cannot hold; all passes are then made as ever."""
         self._trainable = [p for p in model.parameters() if p.requires_grad]
-        self._own = sum(p.nbytes for p in self._trainable) <= SMALL
-        if not self._own:
-            for parameter in self._trainable:
-                parameter.grad = torch.zeros_like(parameter)
+        self._own = MOST * sum(p.nbytes for p in self._trainable) <= OWN_GRADIENT_BYTES
 
     @property
     def in_place(self) -> bool:
         """Whether gradients must be set to zero, and never to None."""
         return not self._own and not self.given_up
 
-    @property
-    def captured(self) -> int:
-        """Graphs that there are."""
-        return sum(graph is not None for graph in self._graphs.values())
-
     def __call__(self, examples: Sequence[Example], weight: float) -> torch.Tensor:
         """Add the gradient of a batch's mean loss, times a weight, to the model's; give the loss times the weight."""
-        batch = self._kind.collate(examples, longest=self._longest)
         if self.given_up:
-            return self._plainly(batch, weight)
+            return self._plainly(self._kind.collate(examples), weight)
+        batch = self._kind.collate(examples, longest=self._longest)
         key = tuple((name, value.shape) for name, value in batch.items())
         with _masks_unseen(), fixed_sizes():
-            if key not in self._graphs:
+            if not self._tried:
                 self._graphs[key] = None
-                return self._plainly(batch, weight) if self._tried else self._try(batch, weight)
+                return self._try(batch, weight)
+            if key not in self._graphs:
+                if len(self._graphs) < MOST:
+                    self._graphs[key] = None
+                return self._plainly(batch, weight)
             found = self._graphs[key]
             if found is None:
                 found = self._graphs[key] = self._capture(batch, weight)
+                if found is None:
+                    return self._plainly(batch, weight)
         for name, value in batch.items():
             found.batch[name].copy_(value.pin_memory(), non_blocking=True)
         found.weight.fill_(weight)
@@ -140,55 +150,75 @@ class Graphs:
             parameter.grad = new if held is None else held if new is None else held.add_(new)
         return found.loss
 
-    def drop(self) -> None:
-        """Let go of the graphs and their memory, and of the gradients; passes are then made as ever."""
+    def drop(self) -> bool:
+        """Let go of the graphs, their memory and the gradients; passes are then made as ever.
+
+        Returns:
+            Whether there was something to let go of.
+        """
+        held = not self.given_up
         self._graphs.clear()
         self._pool, self.given_up = None, True
-        for parameter in self._trainable:
+        for parameter in self._model.parameters():
             parameter.grad = None
+        return held
 
     def _plainly(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
-        device = self._accelerator.device
-        return one_pass(self._model, self._kind, self._accelerator, on(batch, device), weight)
+        moved = on(batch, self._accelerator.device)
+        return one_pass(self._model, self._kind, self._accelerator, moved, weight)
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         """The first pass of all, which finds out whether the device is waited for: no graph could hold that."""
         self._tried = True
         state = random_state("cuda")
-        kept = [None if p.grad is None else p.grad.clone() for p in self._trainable]
         moved = on(batch, self._accelerator.device)
         torch.cuda.synchronize()
         try:
             with _no_waiting():
-                return one_pass(self._model, self._kind, self._accelerator, moved, weight)
+                loss = one_pass(self._model, self._kind, self._accelerator, moved, weight)
         except RuntimeError as error:
             if "synchroniz" not in str(error):
                 raise
-        self.given_up = True
-        for parameter, grad in zip(self._trainable, kept, strict=True):
-            parameter.grad = grad
+        else:
+            # what no pass reaches stays without a gradient, and the optimizer leaves it alone
+            self._trainable = [p for p in self._trainable if p.grad is not None]
+            return loss
+        self.drop()
         set_random_state(state)
         return self._plainly(batch, weight)
 
-    def _capture(self, batch: Mapping[str, torch.Tensor], weight: float) -> _Captured:
+    def _capture(self, batch: Mapping[str, torch.Tensor], weight: float) -> _Captured | None:
+        """A graph of a pass over a batch of this shape; None where that cannot be had, and is given up."""
         device = self._accelerator.device
         static = {name: value.to(device) for name, value in batch.items()}
         factor = torch.tensor(weight, device=device)
-        graph = torch.cuda.CUDAGraph()
+        graph, stream, state = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), random_state("cuda")
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         before = [p.grad for p in self._trainable]
         if self._own:
             for parameter in self._trainable:
                 parameter.grad = None
-        with torch.cuda.graph(graph, pool=self._pool):
-            loss = one_pass(self._model, self._kind, self._accelerator, static, factor)
-        if not self._own:
-            return _Captured(graph, static, factor, loss, None)
-        gradients = [p.grad for p in self._trainable]
-        for parameter, held in zip(self._trainable, before, strict=True):
-            parameter.grad = held
-        return _Captured(graph, static, factor, loss, gradients)
+        made: list[torch.Tensor | None] | None = None
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                loss = one_pass(self._model, self._kind, self._accelerator, static, factor)
+            made = [p.grad for p in self._trainable] if self._own else None
+        except RuntimeError as error:
+            torch.cuda.set_stream(stream)
+            if is_out_of_memory(error):
+                raise
+            torch.cuda.synchronize()
+            set_random_state(state)
+            self._graphs.clear()
+            self._pool, self.given_up = None, True
+            return None
+        finally:
+            if self._own:
+                for parameter, held in zip(self._trainable, before, strict=True):
+                    parameter.grad = held
+        self.captured += 1
+        return _Captured(graph, static, factor, loss, made)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def halving(
-    work: Callable[[int], R], rows: int, device: str, *, advice: str, reset: Callable[[], None] | None = None
+    work: Callable[[int], R], rows: int, device: str, *, advice: str, reset: Callable[[], bool] | None = None
 ) -> tuple[R, int]:
     """Do some work with at most `rows` rows at a time, and from its start with half as many when memory runs out.
 
@@ -22,7 +22,8 @@ def halving(
         rows: How many it is first tried with.
         device: Whose cache is emptied before the next try.
         advice: What to do where not even one row fits, in the imperative.
-        reset: Undoes what an unfinished try has left.
+        reset: Undoes what an unfinished try has left; true where it let go of memory that is not needed, so that the
+            same number of rows may fit now.
 
     Returns:
         What the work gave, and with how many rows at a time.
@@ -38,9 +39,10 @@ def halving(
                 raise
             asked = asked_for(error)
         # here the error is gone, and with its traceback the activations of the try
-        if reset is not None:
-            reset()
+        again = reset() if reset is not None else False
         give_back(device)
+        if again:
+            continue
         if rows == 1:
             raise OutOfMemory(f"memory ran out with one row at a time{asked}; {advice}")
         rows = (rows + 1) // 2

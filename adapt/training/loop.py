@@ -77,7 +77,8 @@ def train(
     """Train what is trainable, keep the epoch that the validation metric prefers.
 
     When memory runs out within a step, it is done again from its start with half as many rows in a forward pass and
-    twice as many passes, over the same rows in the same order; so are the steps after it.
+    twice as many passes, over the same rows in the same order; so are the steps after it. Where CUDA graphs hold
+    memory, they are let go of first.
 
     Args:
         model: Its trainable parameters are updated in place.
@@ -89,10 +90,11 @@ def train(
         metric: Validation score that chooses the epoch.
         higher_is_better: Its direction.
         seed: Decides the order of rows and everything drawn while training.
-        on_step: Called after each optimizer step with steps done, steps in all, and the loss.
+        on_step: Called after each optimizer step with steps done, steps in all, and the loss; on a GPU while the next
+            step is under way, for the last of an epoch at its end.
 
     Raises:
-        Diverged: The loss or its gradient is not finite.
+        Diverged: The loss or its gradient is not finite; on a GPU that is seen a step later.
         OptionError: The learning rate is not positive, or nothing is trainable.
         OutOfMemory: A step does not fit with one row at a time, or the optimizer's state does not.
         Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture; or a
@@ -179,19 +181,23 @@ def train(
     captured = 0
     if graphs is not None:
         captured = graphs.captured
-        graphs.drop()
+        graphs.drop()  # and the gradients that they wrote to
     if best is not None and best[1] != curve[-1]["epoch"]:
         params.fill(model, best[2], "the best epoch's state")
     came_down = micro if micro < budget.batch_size else None
     return Trained(curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down, captured)
 
 
-def _restart(optimizer: torch.optim.Optimizer, graphs: Graphs | None, random_state: Sequence[torch.Tensor]) -> None:
-    """Forget the gradients made so far, and draw the same random numbers again; where memory is short, no graphs."""
-    if graphs is not None:
-        graphs.drop()
+def _restart(optimizer: torch.optim.Optimizer, graphs: Graphs | None, random_state: Sequence[torch.Tensor]) -> bool:
+    """Forget the gradients made so far, and draw the same random numbers again.
+
+    Returns:
+        Whether there were graphs, whose memory is now free.
+    """
+    freed = graphs is not None and graphs.drop()
     optimizer.zero_grad(set_to_none=True)
     set_random_state(random_state)
+    return freed
 
 
 def _advice(budget: Budget, language_model: bool) -> str:
