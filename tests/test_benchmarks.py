@@ -130,11 +130,13 @@ def test_plans_are_within_a_hundredth_of_what_a_gpu_held_but_for_the_workspace_o
     assert all(row["workspace"] < 70 * 2**20 for row in rows)
 
 
-@pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "prefix", "qlora"])
-@pytest.mark.parametrize("shape", ["shape:bert-large", "shape:llama-1b"])
-def test_todays_plans_are_what_was_counted_on_a_gpu(shape: str, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "strategies"),
+    [("shape:bert-large", {"full", "head", "lora", "bottleneck", "prefix", "qlora"}), ("shape:llama-1b", {"full"})],
+)
+def test_todays_plans_are_what_was_counted_on_a_gpu(shape: str, strategies: set[str]) -> None:
     memory = module("memory")
     rows = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))
     for row in rows:
-        if (row["shape"], row["strategy"]) == (shape, strategy):
+        if row["shape"] == shape and row["strategy"] in strategies:
             assert memory.planned(row)["peak"] == pytest.approx(row["measured"]["peak"], rel=0.002)
