@@ -93,6 +93,13 @@ def test_on_a_gpu_ratios_are_of_equal_epochs_and_full_counts_its_weights_gradien
         gpu.ratios([runs[0], {**runs[1], "updates": 5}], None)
 
 
+def test_a_profile_shares_out_torchs_operations_alone() -> None:
+    profile = module("profile_cpu")
+    own = {"aten::addmm": 60.0, "aten::bernoulli_": 20.0, "aten::view": 20.0, "Optimizer.step#AdamW.step": 1000.0}
+    found = profile.shares(own)
+    assert (found["products"], found["dropout's random numbers"], found["other"]) == (0.6, 0.2, 0.2)
+
+
 def test_padding_is_counted() -> None:
     padding = module("padding")
     found = padding.shares([10] * 8 + [20] * 8, 8)
@@ -112,7 +119,7 @@ def test_growth_of_a_line_is_linear() -> None:
     assert square["r_squared"] < 0.99
 
 
-@pytest.mark.parametrize("name", ["speed", "scaling", "gpu_speed", "memory", "padding"])
+@pytest.mark.parametrize("name", ["speed", "scaling", "gpu_speed", "memory", "padding", "profile_cpu"])
 def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
     content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     benchmark = module(name)
