@@ -176,7 +176,7 @@ def ours(case: Case, strategy: str, device: str, epochs: int) -> dict[str, Any]:
         "epochs": [epoch["seconds"] for epoch in trained.curve], "updates": trained.curve[0]["step"],
         "graphs": trained.graphs,
         **outcome(model, ids, device),
-        "peak": trained.process_bytes if device == "cuda" else None,
+        "peak": trained.process_bytes if device == "cuda" else None,  # of all epochs: each counts from its own start
     }  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from adapt.backbones import Loader, resolve
 from adapt.backbones.norms import FrozenLayerNorm, FrozenRMSNorm, keep_precision
+from adapt.comparison.grid import EMBEDDED_BACKBONES
+from adapt.data.kinds import problem_of
 from adapt.memory import measure
 from adapt.memory.planner import Planner, Setting
 from adapt.memory.shapes import shape_of
@@ -27,25 +29,10 @@ from adapt.training.step import gradients
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-BACKBONES = {
-    "sequence_classification": "tiny-encoder",
-    "token_classification": "tiny-encoder",
-    "question_answering": "tiny-encoder",
-    "seq2seq": "tiny-encoder-decoder",
-    "causal_lm": "tiny-decoder",
-}
-PROBLEMS = {
-    "sequence_classification": "single_label",
-    "token_classification": "spans",
-    "question_answering": "answers",
-    "seq2seq": "text",
-    "causal_lm": "completion",
-}
-
 
 def task_of(kind: str, **fields: Any) -> Task:
-    problem = PROBLEMS[kind]
-    labels = {"single_label": ("no", "yes"), "spans": ("O", "B-X", "I-X")}.get(problem, ())
+    problem = problem_of(kind)
+    labels = {"single_label": ("no", "yes"), "tags": ("X", "Y", "Z")}.get(problem, ())
     metric = next(iter(METRICS[problem]))
     return Task("t", Source("t", ""), kind=kind, problem=problem, labels=labels, metric=metric, **fields)
 
@@ -54,7 +41,7 @@ def built(kind: str, strategy: str, *, precision: str = "bf16", **choices: Any) 
     """A shipped backbone on the GPU under a strategy, its kind, and its budget."""
     task = task_of(kind)
     budget = budget_of(device="cuda", precision=precision, dropout=0.0, batch_size=8, **choices)
-    loader = Loader(resolve(BACKBONES[kind]), task, budget, 0)
+    loader = Loader(resolve(EMBEDDED_BACKBONES[kind]), task, budget, 0)
     torch.manual_seed(0)
     model = make(strategy).build(loader, task)
     for module in model.modules():
@@ -118,7 +105,7 @@ def test_frozen_norms_are_as_near_to_float32_as_those_they_replace() -> None:
 
 @pytest.mark.parametrize("own", [True, False], ids=["own-gradients", "in-place"])
 @pytest.mark.parametrize("strategy", ["full", "lora", "prefix"])
-@pytest.mark.parametrize("kind", sorted(BACKBONES))
+@pytest.mark.parametrize("kind", sorted(EMBEDDED_BACKBONES))
 def test_graphs_give_the_gradients_of_plain_passes(
     kind: str, strategy: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,13 +169,13 @@ def test_training_with_graphs_has_the_same_bits_twice(strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "prefix", "qlora"])
-@pytest.mark.parametrize("kind", sorted(BACKBONES))
+@pytest.mark.parametrize("kind", sorted(EMBEDDED_BACKBONES))
 def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
     task = task_of(kind, max_length=64)
     budget = budget_of(device="cuda", precision="bf16")
-    loader = Loader(resolve(BACKBONES[kind]), task, budget, 0)
+    loader = Loader(resolve(EMBEDDED_BACKBONES[kind]), task, budget, 0)
     found = measure(made_up(loader, make(strategy), 8, 64))
-    setting = Setting(shape_of(BACKBONES[kind]), make(strategy), task, budget)
+    setting = Setting(shape_of(EMBEDDED_BACKBONES[kind]), make(strategy), task, budget)
     assert Planner(setting).memory(8, 64).peak == pytest.approx(found.peak, rel=0.03)
 
 

@@ -16,7 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
+from adapt.backbones.load import place_rest
 from adapt.cli import cli
+from adapt.comparison.grid import EMBEDDED_BACKBONES
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.blueprint import without_padding
 from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
@@ -29,13 +31,6 @@ from adapt.spec import AdaptError, OptionError, Source, Task, Unsupported
 from adapt.strategies import STRATEGIES, make
 from adapt.tasks import KINDS
 
-BACKBONES = {
-    "sequence_classification": "tiny-encoder",
-    "token_classification": "tiny-encoder",
-    "question_answering": "tiny-encoder",
-    "seq2seq": "tiny-encoder-decoder",
-    "causal_lm": "tiny-decoder",
-}
 ROWS, LENGTH = 4, 32
 
 
@@ -50,10 +45,10 @@ def real_step(
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", EMBEDDED_BACKBONES)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_plan_is_what_is_measured_to_the_byte(strategy: str, kind: str, checkpointing: bool) -> None:
-    step, setting = real_step(BACKBONES[kind], strategy, kind, checkpointing=checkpointing)
+    step, setting = real_step(EMBEDDED_BACKBONES[kind], strategy, kind, checkpointing=checkpointing)
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
@@ -77,7 +72,7 @@ def test_so_it_is_for_a_sentence_encoder(strategy: str, kind: str, checkpointing
     ],
 )
 def test_a_plan_knows_the_options_of_the_loop(kind: str, strategy: str, choices: dict[str, Any]) -> None:
-    step, setting = real_step(BACKBONES[kind], strategy, kind, **choices)
+    step, setting = real_step(EMBEDDED_BACKBONES[kind], strategy, kind, **choices)
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
@@ -222,6 +217,16 @@ def test_no_layer_of_a_plan_is_skipped_at_random() -> None:
         drawn = torch.rand([])
         assert not bool(drawn < 0.0)
         assert bool((torch.ones(2, dtype=torch.long) == 1).all())  # that no token is padding
+
+
+def test_what_is_on_the_device_stays_and_the_rest_is_put_there() -> None:
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    model[1].running_mean = torch.zeros(3)
+    before = dict(model.named_parameters())
+    assert place_rest(model, "meta") is model
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
 
 
 def test_an_8b_model_takes_what_hand_and_others_have_found() -> None:

@@ -52,6 +52,7 @@ def test_a_budget_of_nothing_is_the_default() -> None:
         ("dropout", [-0.1, 1.0, NAN]),
         ("clip", [0, -1.0, NAN, INFINITY, None]),
         ("decay", ["Linear", "step", None]),
+        ("graphs", ["on", True, None]),
         ("loss_chunk", [0, -1, 0.5, True, "8"]),
         ("optimizer", ["sgd", "AdamW", "", None, 8]),
         ("precision", ["fp16", "int8", "", None]),
