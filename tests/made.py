@@ -79,6 +79,11 @@ class Made:
         torch.manual_seed(run.seed)
         return run.strategy.build(self.loader(run), run.task)
 
+    @cached_property
+    def start(self) -> nn.Module:
+        """The model before training, to be looked at and not changed."""
+        return self.build()
+
     def base(self) -> nn.Module:
         """The model as it is without the strategy."""
         quantised = {"quantization_config": self.run.strategy._quantization()} if self.strategy == "qlora" else {}

@@ -113,8 +113,7 @@ def test_1_the_checkpoint_is_what_is_frozen(made: Made) -> None:
 @named(SUPPORTED)
 def test_2_every_new_parameter_is_trained_and_saved(made: Made) -> None:
     assert bool(made.fresh) == (made.cell.kind not in LANGUAGE)
-    model = made.build()
-    before = {n: p.detach().clone() for n, p in model.named_parameters() if n in made.fresh}
+    before = {n: p for n, p in made.start.named_parameters() if n in made.fresh}
     after = {n: p for n, p in made.fitted.fitted.model.named_parameters() if p.requires_grad}
     with safe_open(made.saved / params.STATE_FILE, "pt") as file:
         saved = set(file.keys())
@@ -128,8 +127,8 @@ def test_2_every_new_parameter_is_trained_and_saved(made: Made) -> None:
 
 @named(SUPPORTED)
 def test_2_the_head_starts_from_the_same_bits_under_every_strategy(made: Made, cells: Callable[[Cell], Made]) -> None:
-    reference = dict(cells(made.cell._replace(strategy="full")).build().named_parameters())
-    for name, parameter in made.build().named_parameters():
+    reference = dict(cells(made.cell._replace(strategy="full")).start.named_parameters())
+    for name, parameter in made.start.named_parameters():
         if name in made.fresh:
             assert torch.equal(parameter, reference[name]), name
             if parameter.dim() > 1:
@@ -138,7 +137,7 @@ def test_2_the_head_starts_from_the_same_bits_under_every_strategy(made: Made, c
 
 @named([cell for cell in SUPPORTED if cell.strategy != "prefix"])
 def test_3_a_strategy_starts_as_a_no_op(made: Made) -> None:
-    assert torch.equal(made.outputs(made.base()), made.outputs(made.build()))
+    assert torch.equal(made.outputs(made.base()), made.outputs(made.start))
 
 
 @named(SUPPORTED)
@@ -165,7 +164,7 @@ def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps_and_the_lo
 def _unused(made: Made) -> set[str]:
     """Parameters that no output of the kind depends on: those listed, which full fine-tuning leaves as they are, and
     the bias of start and end scores, which moves the scores of all positions alike."""
-    parameters = dict(made.build().named_parameters())
+    parameters = dict(made.start.named_parameters())
     listed = matrix.UNUSED.get(made.cell[1:3], ()) if made.strategy == "full" else ()
     shifts = {n for n, p in parameters.items() if made.task == "answers" and n.endswith(".bias") and p.shape == (2,)}
     return shifts | {name for name in parameters for part in listed if part in name}
@@ -316,7 +315,7 @@ def test_6_a_seed_decides_every_bit(made: Made) -> None:
 
 @named(SUPPORTED)
 def test_6_another_seed_gives_other_bits(made: Made) -> None:
-    state = params.trainable_state(made.build())
+    state = params.trainable_state(made.start)
     other = params.trainable_state(made.build(made.run_of(seed=1)))
     for name in made.fresh:
         if state[name].dim() > 1:

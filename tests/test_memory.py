@@ -97,6 +97,12 @@ def test_a_plan_knows_word_embeddings_that_are_updated(strategy: str) -> None:
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
+@pytest.mark.parametrize("kind", ["sequence_classification", "causal_lm", "seq2seq"])
+def test_a_plan_knows_a_gated_prefix(kind: str) -> None:
+    step, setting = real_step(EMBEDDED_BACKBONES[kind], make("prefix", {"gated": True}), kind)  # type: ignore[arg-type]
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 

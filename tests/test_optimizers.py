@@ -55,7 +55,7 @@ def test_groups_and_schedule_are_those_of_adamw() -> None:
 
 def test_a_model_is_trained_with_it(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> None:
     model = fit_model(
-        backbone("bert"), task_data("single_label"), "full", epochs=4, batch_size=16, device="cpu", precision="fp32",
+        backbone("bert"), task_data("single_label"), "full", epochs=6, batch_size=16, device="cpu", precision="fp32",
         optimizer="adamw_8bit", learning_rate=3e-3,
     )  # fmt: skip
     assert model.result is not None

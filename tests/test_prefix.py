@@ -90,7 +90,12 @@ NUMBERS = {
 }
 """Trainable numbers in a prefix: modules x 2 x key-value heads x head size x tokens."""
 on_architectures = pytest.mark.parametrize("architecture", CONFIGS)
+MODULES = {**dict.fromkeys(CONFIGS, LAYERS), "albert": 1, "t5": 3 + 2 * LAYERS, "bart": 3 + 2 * LAYERS}
+"""Attention modules, each of which has a gate a key-value head."""
+KV_HEADS = {**dict.fromkeys(CONFIGS, HEADS), **dict.fromkeys(("llama", "qwen3", "qwen3-window"), 2)}
+GATES = {**{name: MODULES[name] * KV_HEADS[name] for name in CONFIGS}, "bart": 3 * HEADS + 2 * LAYERS * 2}
 on_kernels = pytest.mark.parametrize("kernel", KERNELS)
+gated_or_not = pytest.mark.parametrize("gated", [False, True])
 on_generators = pytest.mark.parametrize("architecture", [*DECODERS, *PAIRS])
 
 
@@ -107,11 +112,13 @@ def make(architecture: str, kernel: str = "eager", cls: Any = None) -> Any:
     return model.requires_grad_(False).eval()
 
 
-def prefixed(architecture: str, kernel: str = "eager", cls: Any = None, std: float = 0.7) -> Any:
+def prefixed(
+    architecture: str, kernel: str = "eager", cls: Any = None, std: float = 0.7, *, gated: bool = False
+) -> Any:
     """The same model with a prefix that matters."""
     model = make(architecture, kernel, cls)
     generator = torch.Generator().manual_seed(1)
-    for prefix in attach(model, TOKENS):
+    for prefix in attach(model, TOKENS, gated=gated):
         for parameter in prefix.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) * std
     return model
@@ -150,7 +157,10 @@ def outputs(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 def written_out(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
-    """Attention over the prefix and the row, step by step; masks are additive and always there."""
+    """Attention over the prefix and the row, step by step; masks are additive and always there.
+
+    With a gate, each has a softmax of its own.
+    """
     n, heads = query.shape[:2]
     groups = heads // key.shape[1]
     columns = []
@@ -163,6 +173,10 @@ def written_out(
     )
     scores[..., TOKENS:] += kwargs.get("position_bias") if kwargs.get("position_bias") is not None else 0.0
     scores[..., TOKENS:] = scores[..., TOKENS:].masked_fill(mask < -1.0, -math.inf)
+    if module.prefix.gate is not None:
+        front, own = scores[..., :TOKENS].softmax(-1), scores[..., TOKENS:].softmax(-1)
+        gate = module.prefix.gate.tanh().repeat_interleave(groups)[:, None, None]
+        return torch.einsum("nhqk,nhkd->nqhd", torch.cat([gate * front, own], -1), columns[1]), None
     weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
     return torch.einsum("nhqk,nhkd->nqhd", weights, columns[1]), None
 
@@ -197,11 +211,12 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @on_kernels
+@gated_or_not
 @pytest.mark.parametrize("architecture", [name for name in CONFIGS if not name.startswith("deberta")])
 def test_the_prefix_is_attention_over_joined_keys_and_values(
-    reference: Callable[[Any], Any], architecture: str, kernel: str
+    reference: Callable[[Any], Any], architecture: str, kernel: str, gated: bool
 ) -> None:
-    model, inputs = prefixed(architecture, kernel), batch(architecture)
+    model, inputs = prefixed(architecture, kernel, gated=gated), batch(architecture)
     real = inputs["attention_mask"].bool() if architecture not in PAIRS else ...
     found, expected = outputs(model, inputs), outputs(reference(model), inputs)
     close(found[real], expected[real])
@@ -232,9 +247,10 @@ def test_masks_may_be_bool_or_additive(kernel: str, biased: bool) -> None:
             close(found, expected)
 
 
+@gated_or_not
 @pytest.mark.parametrize("architecture", ["deberta-v2", "deberta-v2-own"])
-def test_disentangled_attention_is_joined_at_its_softmax(architecture: str) -> None:
-    model, mask = prefixed(architecture), batch(architecture)["attention_mask"]
+def test_disentangled_attention_is_joined_at_its_softmax(architecture: str, gated: bool) -> None:
+    model, mask = prefixed(architecture, gated=gated), batch(architecture)["attention_mask"]
     layer = model.encoder.layer[1].attention.self
     x, pairs = torch.randn(2, 9, HIDDEN), (mask[:, None, :, None] * mask[:, None, None, :]).bool()
     relative, embeddings = model.encoder.get_rel_pos(x), model.encoder.get_rel_embedding()
@@ -248,7 +264,11 @@ def test_disentangled_attention_is_joined_at_its_softmax(architecture: str) -> N
         bias = layer.disentangled_attention_bias(q.flatten(0, 1), k.flatten(0, 1), relative, embeddings, terms)
         own = q @ k.transpose(2, 3) / math.sqrt(SIZE * terms) + bias.view(2, HEADS, 9, 9)
         front = q @ layer.prefix.keys.transpose(1, 2) / math.sqrt(SIZE * terms)
-        weights = torch.cat([front, own.masked_fill(~pairs, -math.inf)], -1).softmax(-1)
+        own = own.masked_fill(~pairs, torch.finfo(torch.float32).min)
+        weights = torch.cat([front, own], -1).softmax(-1)
+        if gated:
+            gate = layer.prefix.gate.tanh()[:, None, None]
+            weights = torch.cat([gate * front.softmax(-1), own.softmax(-1)], -1)
         expected = weights[..., :TOKENS] @ layer.prefix.values + weights[..., TOKENS:] @ v
         found, shown = layer(x, pairs, output_attentions=True, relative_pos=relative, rel_embeddings=embeddings)
     close(found[mask.bool()], expected.transpose(1, 2).flatten(2)[mask.bool()])
@@ -266,9 +286,10 @@ def test_a_row_alone_and_in_a_padded_batch_is_the_same(architecture: str, kernel
 
 
 @on_kernels
+@gated_or_not
 @on_architectures
-def test_a_prefix_switched_off_is_the_base_model(architecture: str, kernel: str) -> None:
-    model, inputs = prefixed(architecture, kernel), batch(architecture)
+def test_a_prefix_switched_off_is_the_base_model(architecture: str, kernel: str, gated: bool) -> None:
+    model, inputs = prefixed(architecture, kernel, gated=gated), batch(architecture)
     base = outputs(make(architecture, kernel), inputs)
     assert (outputs(model, inputs) - base).abs().max() > 0.05
     for prefix in prefixes(model):
@@ -431,12 +452,13 @@ def recompute(model: Any) -> None:
 
 
 @on_kernels
+@gated_or_not
 @on_architectures
-def test_gradients_reach_all_and_are_the_same_when_recomputed(architecture: str, kernel: str) -> None:
-    model, inputs = prefixed(architecture, kernel), batch(architecture)
+def test_gradients_reach_all_and_are_the_same_when_recomputed(architecture: str, kernel: str, gated: bool) -> None:
+    model, inputs = prefixed(architecture, kernel, gated=gated), batch(architecture)
     trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    assert all(name.endswith((".prefix.keys", ".prefix.values")) for name in trainable)
-    assert sum(trainable.values()) == NUMBERS[architecture]
+    assert all(name.endswith((".prefix.keys", ".prefix.values", ".prefix.gate")) for name in trainable)
+    assert sum(trainable.values()) == NUMBERS[architecture] + gated * GATES[architecture]
     expected = gradients(model, inputs)
     assert expected.keys() == trainable.keys()
     assert all(bool((grad != 0).all()) for grad in expected.values())
@@ -462,10 +484,36 @@ def test_frozen_bf16_weights_under_autocast(architecture: str, kernel: str) -> N
         assert torch.nn.functional.cosine_similarity(grad.flatten(), expected[name].flatten(), 0) > 0.98, name
 
 
-def test_dropout_falls_on_the_prefix_too() -> None:
+@on_kernels
+@on_architectures
+def test_behind_a_shut_gate_the_model_is_its_base_and_the_gate_has_a_gradient(architecture: str, kernel: str) -> None:
+    inputs, model = batch(architecture), make(architecture, kernel)
+    base = outputs(model, inputs)
+    own = attach(model, TOKENS, gated=True)
+    assert torch.equal(outputs(model, inputs), base)
+    found = gradients(model, inputs)
+    gates = [p.gate for p in own if p.gate is not None]
+    assert len(gates) == MODULES[architecture]
+    assert all(bool((found[n] != 0).all()) for n in found if n.endswith(".gate"))
+    assert all(bool((found[n] == 0).all()) for n in found if not n.endswith(".gate"))
+
+
+@gated_or_not
+def test_dropout_falls_on_the_prefix_too(gated: bool) -> None:
     """In disentangled attention, whose host draws the mask."""
-    model, inputs = prefixed("deberta-v2").train(), batch("deberta-v2")
+    model, inputs = prefixed("deberta-v2", gated=gated).train(), batch("deberta-v2")
     layer = model.encoder.layer[0].attention.self
+    layer.dropout.p = 1.0
+    seen: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda module, args, out: seen.append(out[0]))
+    outputs(model, inputs)
+    assert seen[0].abs().max() == 0.0
+
+
+@on_kernels
+def test_dropout_falls_on_a_gated_prefix_too(kernel: str) -> None:
+    model, inputs = prefixed("bert", kernel, gated=True), batch("bert")
+    layer = model.encoder.layer[0].attention.self.train()
     layer.dropout.p = 1.0
     seen: list[torch.Tensor] = []
     layer.register_forward_hook(lambda module, args, out: seen.append(out[0]))

@@ -23,7 +23,7 @@ from adapt.adapted import assemble, fit_model, load_model
 from adapt.backbones import Loader
 from adapt.backbones.families import FAMILIES, family_of, residual_projections
 from adapt.spec import OptionError, Unsupported
-from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, make
+from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, disabled, make
 from adapt.strategies.bottleneck_layer import Adapted
 from adapt.strategies.lora_layer import LoRALinear
 from adapt.strategies.prefix_attention import PrefixKV
@@ -743,3 +743,31 @@ def test_untrained_scores_the_model_as_it_is(backbone: Callable[..., Path], task
     assert not [name for name, p in fitted.model.named_parameters() if p.requires_grad]
     assert spec.strategy == Untrained()
     assert not FLOORS.keys() & STRATEGIES.keys()
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_a_gated_prefix_starts_as_the_backbone_is_saved_and_taken_off(
+    backbone: Callable[..., Path], kind: str, architecture: str, tmp_path: Path
+) -> None:
+    load, inputs = tiny.loader_for(backbone(architecture), kind), tiny.inputs_for(architecture, kind)
+    strategy = Prefix(virtual_tokens=5, gated=True)
+
+    def outputs(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return tiny.outputs_of(model.eval(), inputs)
+
+    base, model, joined = load(frozen=True), strategy.build(load, load.task), Prefix(virtual_tokens=5)
+    assert torch.equal(outputs(model), outputs(base))
+    heads = sum(len(prefix.keys) for prefix in prefixes(model))
+    assert params.count(model)[0] == params.count(joined.build(load, load.task))[0] + heads
+    head = {n: p.detach().clone() for n, p in model.named_parameters() if n in model.head_names}
+    tiny.moved(model)
+    for name, value in head.items():
+        model.get_parameter(name).data.copy_(value)
+    assert not torch.equal(outputs(model), outputs(base))
+    with disabled(model):
+        assert torch.equal(outputs(model), outputs(base))
+    params.save(model, tmp_path)
+    again = strategy.build(load, load.task)
+    params.load(again, tmp_path)
+    assert torch.equal(outputs(again), outputs(model))

@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from adapt.backbones.kernels import planned_for
+from adapt.training.dropout import torch_dropout
 
 _FLOAT32 = frozenset(
     {
@@ -82,7 +83,7 @@ class _Functions(TorchFunctionMode):
         """Run a function of torch."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if func is nn.functional.dropout:
+        if func is torch_dropout:
             found = _dropout(*args, **kwargs)
             if found is not None:
                 return found

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from adapt.pretrain.checkpoint import Progress, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged
+from adapt.training.dropout import few_random_bits
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def pretrain(
         chosen = rows[progress.order[: settings.batch_size]]
         progress.order = progress.order[settings.batch_size :]
         batch = {key: tensor.to(device) for key, tensor in objective.draw(chosen, generator).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with few_random_bits(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             answers = objective.answers(model, batch)
         loss = sum(
             (cross_entropy(logits.float(), wanted) for logits, wanted in answers), torch.zeros((), device=device)

@@ -28,7 +28,9 @@ _NAME = "adapt_prefix_"
 _KERNELS = ("eager", "sdpa")
 
 
-def attach(model: Any, tokens: int, init: str = "activations", among: Container[str] | None = None) -> list[PrefixKV]:
+def attach(
+    model: Any, tokens: int, init: str = "activations", among: Container[str] | None = None, *, gated: bool = False
+) -> list[PrefixKV]:
     """Give every attention module of a model, self and cross, encoder and decoder, trainable keys and values.
 
     Layers that share an attention module, as in ALBERT, share its prefix. The model's configuration is changed in
@@ -39,6 +41,7 @@ def attach(model: Any, tokens: int, init: str = "activations", among: Container[
         tokens: Key-value pairs that each attention module gets.
         init: `activations`, the keys and values of random words of the vocabulary, or `random`.
         among: Names within the base model of the modules that get a prefix; None: all.
+        gated: The prefix is attended to apart from the text, by a gate that is shut at the start.
 
     Returns:
         The prefixes, in the order of the modules.
@@ -54,7 +57,7 @@ def attach(model: Any, tokens: int, init: str = "activations", among: Container[
     names = {module: name for name, module in base.named_modules()}
     for module, (keys, values) in found.items():
         if among is None or names[module] in among:
-            module.add_module("prefix", PrefixKV(keys, values, init))
+            module.add_module("prefix", PrefixKV(keys, values, init, gated=gated))
     return [module for module in model.modules() if isinstance(module, PrefixKV)]
 
 
@@ -126,6 +129,12 @@ def _prefixed(kernel: str) -> Callable[..., Any]:
         prefix = prefix_of(module)
         if prefix is None:
             return inner(module, query, key, value, attention_mask, **kwargs)
+        if prefix.gate is not None:
+            out, weights = inner(module, query, key, value, attention_mask, **kwargs)
+            scale = kwargs.get("scaling")
+            scale = query.shape[-1] ** -0.5 if scale is None else scale
+            own = prefix.attend(query, scale, kwargs.get("dropout", 0.0), fused=kernel == "sdpa")
+            return out + own.transpose(1, 2), weights
         if kernel == "sdpa":  # its mask-free causal path would hide the wrong columns: say the mask in full
             causal = kwargs.pop("is_causal", None)
             causal = getattr(module, "is_causal", True) if causal is None else causal

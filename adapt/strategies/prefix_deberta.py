@@ -39,7 +39,9 @@ class PrefixedAttention(DisentangledSelfAttention):
         with _JoinAtSoftmax(self, prefix) as join:
             context, weights = super().forward(hidden_states, *args, **kwargs)
         join.check()
-        return context, weights if weights is None or prefix is None else weights[..., prefix.tokens :]
+        if weights is not None and prefix is not None and prefix.gate is None:
+            weights = weights[..., prefix.tokens :]
+        return context, weights
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, length, hidden) to (batch, heads, length, size)."""
@@ -57,30 +59,43 @@ class _JoinAtSoftmax(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        prefix = self.prefix
         if func in _SOFTMAX:
             self.softmaxes += 1
-            if self.prefix is not None and self.query is not None:
-                return func(self._scores(self.prefix, self.query, args[0]), *args[1:], **kwargs)
+            if prefix is not None and prefix.gate is None and self.query is not None:
+                return func(self._scores(prefix, self.query, args[0]), *args[1:], **kwargs)
         elif func is torch.bmm:
             if self.query is None:  # the first product is that of queries and keys
                 self.query = args[0]
             elif self.softmaxes:
                 self.products += 1
-                if self.prefix is not None:
-                    return func(args[0], self._values(self.prefix, args[1]), **kwargs)
+                if prefix is not None and prefix.gate is None:
+                    return func(args[0], self._values(prefix, args[1]), **kwargs)
+                if prefix is not None:
+                    return func(*args, **kwargs) + self._apart(prefix, self.query)
         return func(*args, **kwargs)
 
     def _scores(self, prefix: PrefixKV, query: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """(batch, heads, length, length) to (batch, heads, length, tokens + length)."""
         query = query.unflatten(0, (-1, self.module.num_attention_heads))
-        terms = 1 + sum(kind in self.module.pos_att_type for kind in ("c2p", "p2c"))
-        keys = prefix.keys.to(query.dtype) / (query.shape[-1] * terms) ** 0.5
+        keys = prefix.keys.to(query.dtype) / self._root(query)
         return torch.cat([(query @ keys.transpose(1, 2)).to(scores.dtype), scores], -1)
 
     def _values(self, prefix: PrefixKV, values: torch.Tensor) -> torch.Tensor:
         """(batch * heads, length, size) to (batch * heads, tokens + length, size)."""
         own = values.unflatten(0, (-1, self.module.num_attention_heads))
         return prefix.join(own, own)[1].flatten(0, 1)
+
+    def _apart(self, prefix: PrefixKV, query: torch.Tensor) -> torch.Tensor:
+        """(batch * heads, length, size), of a prefix with a gate."""
+        heads = query.unflatten(0, (-1, self.module.num_attention_heads))
+        dropout = self.module.dropout.p if self.module.training else 0.0
+        return prefix.attend(heads, 1 / self._root(query), dropout).flatten(0, 1)
+
+    def _root(self, query: torch.Tensor) -> float:
+        """What scores are divided by."""
+        terms = 1 + sum(kind in self.module.pos_att_type for kind in ("c2p", "p2c"))
+        return float((query.shape[-1] * terms) ** 0.5)
 
     def check(self) -> None:
         if (self.softmaxes, self.products) != (1, 1) or self.query is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +20,16 @@ _recorded: ContextVar[dict[nn.Module, KeysValues] | None] = ContextVar("adapt_pr
 class PrefixKV(nn.Module):
     """Learned keys and values of one attention module; the depths that share the module share them."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, init: str) -> None:
+    gate: nn.Parameter | None
+    """(key-value heads): what `attend` is multiplied by, before its tanh; None: keys and values join the others."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, init: str, *, gated: bool = False) -> None:
         """
         Args:
             keys: (key-value heads, tokens, key size): keys of real words, or only a shape where `init` is `random`.
             values: (key-value heads, tokens, value size), likewise.
             init: `activations` or `random`.
+            gated: Whether there is a gate, which is shut.
         """
         super().__init__()
         keys, values = keys.float(), values.float()
@@ -32,6 +37,7 @@ class PrefixKV(nn.Module):
             keys, values = torch.randn_like(keys) * 0.02, torch.randn_like(values) * 0.02
         self.keys = nn.Parameter(keys.clone())
         self.values = nn.Parameter(values.clone())
+        self.gate = nn.Parameter(torch.zeros(len(keys))) if gated else None
         self.enabled = True
 
     @property
@@ -42,6 +48,32 @@ class PrefixKV(nn.Module):
     def join(self, key: torch.Tensor, value: torch.Tensor) -> KeysValues:
         """(batch, heads, length, size) to (batch, heads, tokens + length, size)."""
         return torch.cat([_rows(self.keys, key), key], 2), torch.cat([_rows(self.values, value), value], 2)
+
+    def attend(self, query: torch.Tensor, scale: float, dropout: float, *, fused: bool = False) -> torch.Tensor:
+        """Attention to the prefix alone, with a softmax of its own, by the gate (Zhang et al. 2023, equations 6 to 8).
+
+        Args:
+            query: (batch, heads, length, key size); heads are a multiple of the key-value heads, which share one
+                in turn.
+            scale: What scores are multiplied by.
+            dropout: Probability of a weight to be zeroed.
+            fused: Take torch's fused attention; False: the weights are made.
+
+        Returns:
+            (batch, heads, length, value size).
+        """
+        assert self.gate is not None
+        groups = query.unflatten(1, (len(self.gate), -1))
+        rows = groups.flatten(2, 3)
+        if fused:
+            keys, values = _rows(self.keys, query), _rows(self.values, query)
+            out = F.scaled_dot_product_attention(rows, keys, values, dropout_p=dropout, scale=scale)
+        else:
+            scores = rows @ self.keys.to(query.dtype).transpose(-2, -1) * scale
+            weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), dropout)
+            out = weights @ self.values.to(query.dtype)
+        out = out * self.gate.tanh().to(query.dtype)[:, None, None]
+        return out.unflatten(2, groups.shape[2:4]).flatten(1, 2)
 
 
 def _rows(prefix: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

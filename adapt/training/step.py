@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from adapt.tasks import Example, Kind
+from adapt.training.dropout import few_random_bits
 from adapt.training.halving import parts
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ def one_pass(
         batch: On the device.
         weight: A number, or a scalar on the device.
     """
-    with accelerator.autocast():
-        loss = kind.loss(model, batch)
-    share = loss * weight
-    accelerator.backward(share)
+    with few_random_bits():
+        with accelerator.autocast():
+            loss = kind.loss(model, batch)
+        share = loss * weight
+        accelerator.backward(share)  # draws again for checkpointed layers
     return share.detach()
 
 

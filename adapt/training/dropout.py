@@ -1,0 +1,116 @@
+"""Dropout on the CPU from 16 random bits an element.
+
+torch draws a 64-bit number for each element, one after another on one thread (`bernoulli_`,
+`aten/src/ATen/native/cpu/DistributionTemplates.h`): up to 29 % of a training step (results/benchmarks/profile_cpu.md).
+Four elements share one here. Its attention kernels drop weights the same way, and fall back to products in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn import functional as F
+
+from adapt.backbones.kernels import kernels_of
+
+_BITS = 16
+_LEVELS = 2**_BITS
+_HALF = _LEVELS // 2
+torch_dropout = F.dropout
+"""Torch's own, whatever stands in its place."""
+_torch_attention = F.scaled_dot_product_attention
+
+
+@contextmanager
+def few_random_bits() -> Iterator[None]:
+    """Within it `torch.nn.functional.dropout` is `dropout`, and `scaled_dot_product_attention` is `attention`.
+
+    `torch.nn.Dropout` and the attention functions of transformers look them up there, in the backward pass of a
+    checkpointed layer too. Other threads get them as well, which do the same as torch's.
+    """
+    before = F.dropout, F.scaled_dot_product_attention
+    F.dropout, F.scaled_dot_product_attention = dropout, attention
+    try:
+        yield
+    finally:
+        F.dropout, F.scaled_dot_product_attention = before
+
+
+def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """Zero elements with probability p and divide the others by 1 - p (Srivastava et al. 2014).
+
+    On CPUs p is taken to the nearest multiple of 2^-16, in the division too, so that the mean is kept. Otherwise, and
+    in place, or where that is 0 or 1, it is torch's own.
+
+    Args:
+        input: Any shape, in a floating dtype.
+        p: Probability to be zeroed, 0 to 1.
+        training: False: the input is returned.
+        inplace: As torch's.
+
+    Returns:
+        The shape and dtype of the input.
+
+    Raises:
+        ValueError: p is not between 0 and 1.
+    """
+    dropped = round(p * _LEVELS) if training and 0.0 < p < 1.0 else 0
+    if not 0 < dropped < _LEVELS or inplace or kernels_of(input) != "cpu" or input.numel() == 0:
+        return torch_dropout(input, p, training, inplace)
+    return input * _noise(input, dropped)
+
+
+def _noise(like: torch.Tensor, dropped: int) -> torch.Tensor:
+    """0 with probability dropped / 2^16, else what keeps the mean; of the shape, dtype and device of `like`."""
+    size = like.numel()
+    draws = torch.empty(-(-size * _BITS // 64), dtype=torch.int64, device=like.device)
+    draws.random_(-(2**63), None)  # all 64 bits
+    kept = draws.view(torch.int16)[:size].ge_(dropped - _HALF)
+    return kept.to(like.dtype).mul_(_LEVELS / (_LEVELS - dropped)).view(like.shape)
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), torch's own but with dropout on the CPU.
+
+    There torch has no fused kernel either: it makes all weights, in float32 whatever it is given. The products are in
+    the dtype of the query here, the softmax in float32.
+
+    Args:
+        query: (..., heads, queries, size).
+        key: (..., heads or a divisor of them with `enable_gqa`, keys, size).
+        value: As key, of any size.
+        attn_mask: Broadcast to (..., heads, queries, keys): boolean, True where a key is seen, or added to the scores.
+        dropout_p: Probability of a weight to be zeroed.
+        is_causal: A query sees keys up to its own position.
+        scale: What scores are multiplied by; None: 1 / sqrt(size).
+        enable_gqa: Groups of query heads share a key head.
+
+    Returns:
+        (..., heads, queries, size of a value).
+    """
+    if dropout_p == 0.0 or kernels_of(query) != "cpu":
+        return _torch_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if enable_gqa and key.shape[-3] != query.shape[-3]:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    weights = torch.ops.aten._safe_softmax(scores, -1, torch.float32)  # 0 where a query sees nothing, as torch has it
+    return dropout(weights.to(value.dtype), dropout_p) @ value
