@@ -12,10 +12,10 @@ SETTINGS: dict[str, dict[str, object]] = {
     "head": {"standardise": True, "learning_rate": 1e-3},
     "lora": {"embedding_rank": 4, "learning_rate": 1e-3},
     "bottleneck": {"embedding_rank": 8, "learning_rate": 1e-3},
-    "prefix": {"embedding_rank": 8},
+    "prefix": {"embedding_rank": 8, "gated": True},
     "qlora": {"embedding_rank": 4, "learning_rate": 1e-3},
 }
-"""Sentiment hangs on single words, whose embeddings full fine-tuning moves. Rates chosen on the validation split."""
+"""Sentiment hangs on single words, whose embeddings full fine-tuning moves. Rates, ranks and the gate chosen on the validation split."""
 
 if __name__ == "__main__":
     recipe(__doc__, "sst2", hub="SetFit/sst2", settings=SETTINGS, pooling="mean", dropout=0.0, epochs=3)
