@@ -18,7 +18,7 @@ from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import Data, load, read_inputs
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
-from adapt.spec import SCHEMA, AdaptError, OptionError, Result, Run, Strategy, Unsupported
+from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported
 from adapt.strategies import make
 from adapt.tasks import KINDS
 
@@ -59,7 +59,10 @@ class Adapted:
 
         rows = read_inputs(source, self.run.task, columns)
         for start in range(0, len(rows), _CHUNK):
-            examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
+            try:
+                examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
+            except RowError as error:
+                raise error.after(start) from None
             outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
             yield from self.fitted.kind.decode(outputs, examples)
 

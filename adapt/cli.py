@@ -51,11 +51,10 @@ _data_options = _options(
     click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
     click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
                  help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
-    click.option("--validation", type=float, default=0.1, show_default=True,
-                 help="Share of train cut out where there is no validation split."),
-    click.option("--test", type=float, default=0.1, show_default=True,
-                 help="Share of train cut out where there is no test split."),
-    click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of these cuts."),
+    click.option("--validation", type=float,
+                 help="Share of train cut out where there is no validation split.  [default: 0.1]"),
+    click.option("--test", type=float, help="Share of train cut out where there is no test split.  [default: 0.1]"),
+    click.option("--split-seed", type=int, help="Seed of these cuts.  [default: 0]"),
     click.option("--name", help="Name of the task in tables and file names."),
 )  # fmt: skip
 
@@ -124,7 +123,7 @@ def compare(
     from adapt.comparison.progress import Progress
 
     given = settings_from(settings)
-    own = given.pop("task", {})
+    own = _of_task(given)
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
     rows, choices = _read(data, rest)
     choices |= own
@@ -155,7 +154,7 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     from adapt.strategies import make
 
     given = settings_from(settings)
-    own = given.pop("task", {})
+    own = _of_task(given)
     chosen = make(strategy, given.pop(strategy, {}))
     if given:
         raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
@@ -265,11 +264,7 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
     """The data set, and the options of budget and task that were given."""
     named = ("kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name")
     own = {name: value for name in named if (value := options.pop(name))}
-    cuts = {
-        "validation": options.pop("validation"),
-        "test": options.pop("test"),
-        "seed": options.pop("split_seed"),
-    }
+    own |= {name: value for name in ("validation", "test", "split_seed") if (value := options.pop(name)) is not None}
     given = {name: value for name, value in options.items() if value is not None}
     if data is None:
         kind = own.pop("kind", None)
@@ -281,7 +276,24 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
 
     if "columns" in own:
         own["columns"] = _columns(own["columns"])
-    return load(data, **own, **cuts), given
+    if "split_seed" in own:
+        own["seed"] = own.pop("split_seed")
+    return load(data, **own), given
+
+
+def _of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Take out the settings of the task's kind.
+
+    Raises:
+        OptionError: One of them has an option of its own.
+    """
+    from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
+
+    own = settings.pop("task", {})
+    for name in own:
+        if name in (*BUDGET_FIELDS, *TASK_OPTIONS, "kind", "seed"):
+            raise OptionError(f"--set task.{name} is not a field of the task's kind; use --{name.replace('_', '-')}.")
+    return own
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def settings_from(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
         strategy, dot, field = target.partition(".")
         if not (equals and dot and strategy and field):
             raise OptionError(f"--set {pair} cannot be read; write strategy.field=value, such as lora.rank=16.")
-        found.setdefault(strategy.strip(), {})[field.strip()] = value.strip()
+        found.setdefault(strategy.strip(), {})[field.strip()] = value
     return found
 
 
@@ -60,10 +60,11 @@ def nearest(word: str, known: Any) -> str:
 def _read(value: Any, hint: Any, where: str) -> Any:
     """A value as the type that a field declares."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    text = value.strip() if isinstance(value, str) else value  # what is a string stays as it is given
     for option in options:
         if typing.get_origin(option) is typing.Literal:
             for choice in typing.get_args(option):
-                if value in (choice, str(choice)):
+                if text in (choice, str(choice)):
                     return choice
         elif option is type(None):
             if value is None or value in ("none", "None", ""):
@@ -71,8 +72,8 @@ def _read(value: Any, hint: Any, where: str) -> Any:
         elif option is bool:
             if isinstance(value, bool):
                 return value
-            if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
-                return str(value).lower() in ("true", "1", "yes")
+            if str(text).lower() in ("true", "false", "1", "0", "yes", "no"):
+                return str(text).lower() in ("true", "1", "yes")
         elif option in (int, float):
             try:
                 number = option(value)

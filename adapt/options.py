@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
@@ -16,6 +16,8 @@ from adapt.fields import fill, nearest
 from adapt.metrics import METRICS
 from adapt.spec import Budget, OptionError, Source, Strategy, Task, fields_of
 from adapt.tasks import KINDS
+
+_Given = TypeVar("_Given")
 
 Pooling = Literal["auto", "mean", "native"]
 
@@ -138,10 +140,19 @@ def check_strategy(strategy: Strategy) -> Strategy:
     """
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
-    for name, value in vars(strategy).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise OptionError(f"{strategy.name}.{name} is {value}; give a finite number.")
+    _finite_fields(strategy, f"{strategy.name}.")
     return strategy
+
+
+def _finite_fields(given: _Given, where: str = "") -> _Given:
+    """
+    Raises:
+        OptionError: A number among the fields of a dataclass is not finite.
+    """
+    for name, value in vars(given).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"{where}{name} is {value}; give a finite number.")
+    return given
 
 
 def task_of(
@@ -208,7 +219,7 @@ def task_of(
         few_shot=few_shot,
         rows={split: len(rows) for split, rows in data.splits.items()},
         selection=kind.selection(metric or known[0]),
-        options=fields_of(fill(kind.Options, own, f"Task kind {data.kind}", "")),
+        options=fields_of(_finite_fields(fill(kind.Options, own, f"Task kind {data.kind}", ""))),
     )
 
 

@@ -33,6 +33,32 @@ class DataError(AdaptError):
     """A file, row, column or label that cannot be used."""
 
 
+class RowError(DataError):
+    """A row that cannot be used.
+
+    Args:
+        row: Its number, from 0.
+        split: Its split; None: new rows, to be predicted.
+        message: What is wrong with it and what to do.
+        text: Some of its text, by which it is found where rows were drawn.
+    """
+
+    def __init__(self, row: int, split: str | None, message: str, text: str = "") -> None:
+        self.given = row, split, message, text
+        where = f"Row {row + 1}" if split is None else f"Row {row + 1} of the {split} split"
+        shown = f" ({text[:40]!r}{'...' if len(text) > 40 else ''})" if text else ""
+        super().__init__(f"{where}{shown}: {message}")
+
+    def after(self, rows: int) -> RowError:
+        """The same error where so many rows came before."""
+        row, split, message, text = self.given
+        return RowError(row + rows, split, message, text)
+
+    def __reduce__(self) -> tuple[type[RowError], tuple[int, str | None, str, str]]:
+        """An exception is pickled by its arguments, which are not its message here."""
+        return RowError, self.given
+
+
 class OptionError(AdaptError):
     """An option, field or name that does not exist or whose value cannot be used."""
 

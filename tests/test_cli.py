@@ -151,6 +151,8 @@ def test_the_defaults_are_those_promised() -> None:
         (["--set", "full.learning_rate=nan"], "full.learning_rate is nan; give a finite number above zero"),
         (["--set", "full.learning_rate=0"], "full.learning_rate is 0.0; give a finite number above zero"),
         (["--set", "lora.alpha=inf"], "lora.alpha is inf; give a finite number."),
+        (["--set", "task.epochs=3"], "--set task.epochs is not a field of the task's kind; use --epochs."),
+        (["--set", "task.seed=3"], "--set task.seed is not a field of the task's kind; use --seed."),
         (["--seeds", "0"], "seeds is 0; give how many (at least 1)"),
         (["--jobs", "0"], "jobs is 0; give at least 1."),
         (["--epochs", "0"], "epochs is 0; give a whole number of at least 1."),
@@ -309,6 +311,11 @@ def test_options_of_data_need_data(adapt: Command, tmp_path: Path) -> None:
     )
     message = "--column goes with --data, which is not given."
     assert refused(adapt("compare", "--column", "tokens=words", "--out", tmp_path)) == message
+    for option in ("--validation", "--test"):
+        assert refused(adapt("compare", option, "0.3", "--out", tmp_path)) == (
+            f"{option} goes with --data, which is not given."
+        )
+    assert refused(adapt("compare", "--split-seed", "0", "--out", tmp_path)).startswith("--split-seed goes with --data")
     message = "--repair-tags goes with --data, which is not given."
     assert refused(adapt("compare", "--repair-tags", "--out", tmp_path)) == message
 

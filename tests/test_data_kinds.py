@@ -407,3 +407,12 @@ def test_real_data(
         assert list(zip(got["prompt"], got["completion"], strict=True)) == [
             (r["question"], r["answer"]) for r in expected
         ]
+
+
+def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text(
+        "# id abc\tdomain=en\nAda _ _ B-PER\nsaw _ _ O\n\n# id d\tdomain=en\n# text = # saw\n# _ _ O\nsaw _ _ O\n"
+    )
+    (tmp_path / "y.conll").write_text("# B-PER\nsaw O\n\nit O\n# O\n")
+    assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["#", "saw"]]
+    assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]

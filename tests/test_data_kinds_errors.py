@@ -285,3 +285,9 @@ def test_inputs_that_cannot_be_used(kind: str, source: Any, message: str) -> Non
     columns = {"tokens": "a"} if kind == "sequence_classification" else None
     with pytest.raises(AdaptError, match=message):
         read_inputs(source, Task("task", Source("task", "0" * 64), kind=kind), columns)
+
+
+def test_conll_lines_of_other_fields(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text("# sent_id = 1\nAda NNP B-x\nsaw VBD\n")
+    with pytest.raises(DataError, match=r"x\.conll, line 3: 2 fields where line 2 of the same sentence has 3; give"):
+        load(tmp_path / "x.conll")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import tiny
 import adapt
 from adapt import adapted
 from adapt.adapted import Adapted, write_predictions
-from adapt.spec import AdaptError, DataError, OptionError
+from adapt.spec import AdaptError, DataError, OptionError, RowError
 
 TEXTS = [
     "word1 sunny word2",
@@ -32,7 +33,9 @@ QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Path]) -> Path:
     """A saved model that tells praise from blame."""
-    model = adapt.fit(backbone("bert"), tiny.classification(96, 8), adapt.Full(learning_rate=2e-3), epochs=4, **QUICK)
+    model = adapt.fit(
+        backbone("bert"), tiny.classification(96, 8), adapt.Full(learning_rate=2e-3), epochs=6, dropout=0.0, **QUICK
+    )
     return model.save(tmp_path_factory.mktemp("saved") / "model")
 
 
@@ -379,3 +382,21 @@ def test_the_command_line_does_the_same(
     names = [line.split(":")[0] for line in result.stdout.splitlines()]
     assert names == ["validation", "test", "trainable"]
     assert adapt.load(tmp_path / "fitted", device="cpu").run.strategy == adapt.LoRA(rank=2)
+
+
+def test_a_row_is_named_by_its_place_in_the_input(model: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = model.fitted.kind.encode
+
+    def refuses(rows: Any) -> Any:
+        for row, text in enumerate(rows["text"]):
+            if text == TEXTS[5]:
+                raise RowError(row, None, "it is bad.", text)
+        return encode(rows)
+
+    monkeypatch.setattr(adapted, "_CHUNK", 2)
+    monkeypatch.setattr(model.fitted.kind, "encode", refuses)
+    with pytest.raises(DataError, match=r"Row 6 \(.*\): it is bad") as caught:
+        model.predict(TEXTS)
+    assert repr(TEXTS[5][:40]) in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (RowError, str(caught.value))

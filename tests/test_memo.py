@@ -452,3 +452,30 @@ def test_a_model_without_a_known_place_for_a_memo_is_unsupported() -> None:
 
     with pytest.raises(Unsupported, match="features of Whole"):
         memoise(Whole(), 0)
+
+
+def test_a_shelf_on_a_full_disk_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors import SafetensorError
+
+    from adapt.backbones import shelf
+
+    def full(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(shelf, "save_file", full)
+    features = shelf.Features([b"0" * shelf.KEY_BYTES], [1], torch.ones(1, 4), False)
+    assert not Shelf(tmp_path / "s", 10_000).write(features)
+    assert not list((tmp_path / "s").iterdir())
+
+
+def test_what_a_run_handed_on_itself_is_not_anothers(tmp_path: Path) -> None:
+    rows = batch_of([[1, 2, 3]])
+    for expected in (0, 1):
+        memo = Memo(Encoder(False), 2**20)
+        for _ in range(2):  # after its memory is measured a run looks at the shelf again
+            memo.forget()
+            memo.share(Shelf(tmp_path, 10_000))
+            memo(**rows)
+            memo.hand_on()
+        assert (memo.shared_rows > 0) == bool(expected)

@@ -13,6 +13,7 @@ import scipy.stats
 import sklearn.metrics
 
 from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, metric, score
+from adapt.metrics.numbers import correlation, f1
 from adapt.metrics.texts import answer_scores, row_chrf
 from adapt.spec import OptionError
 
@@ -198,3 +199,17 @@ def test_loss_and_perplexity_are_over_all_tokens_together() -> None:
     found = score("completion", [6.0, 1.0], [2, 5], LOSSES)
     assert found == {"loss": 1.0, "perplexity": pytest.approx(math.e)}
     assert score("text", [1e6], [1], ["perplexity"])["perplexity"] == pytest.approx(math.exp(700))
+
+
+def test_one_label_alone_is_scored_as_among_others() -> None:
+    """Of the column that says whether the label is there, as scikit-learn's micro average has it beside others."""
+    predictions, references = [[1], [0], [1]], [[1], [1], [1]]
+    for average in ("macro", "micro"):
+        assert f1(average)(predictions, references) == pytest.approx(0.8)
+    wide = ([[p, 1] for (p,) in predictions], [[r, 1] for (r,) in references])
+    assert f1("macro")(*wide) == pytest.approx((0.8 + 1.0) / 2)
+
+
+@pytest.mark.parametrize("kind", ["pearson", "spearman"])
+def test_a_single_row_has_no_correlation(kind: str) -> None:
+    assert correlation(kind)([0.3], [0.5]) == 0.0

@@ -15,10 +15,12 @@ from comparison_helpers import words
 from adapt import options
 from adapt.adapted import assemble
 from adapt.backbones.source import Backbone
-from adapt.comparison.grid import seeds_of, strategies_of
+from adapt.comparison.grid import compare, seeds_of, strategies_of
 from adapt.data import Data, load
+from adapt.fields import fill, settings_from
 from adapt.spec import AdaptError, Budget, OptionError, Source
 from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, LoRA, Prefix, QLoRA, make
+from adapt.tasks import KINDS
 
 NAN, INFINITY = math.nan, math.inf
 
@@ -208,6 +210,7 @@ def test_strings_are_read_as_the_type_of_the_field() -> None:
     assert make("bottleneck", {"placement": "pfeiffer", "reduction_factor": "8"}) == BottleneckAdapter(
         placement="pfeiffer", reduction_factor=8.0
     )
+    assert make("lora", {"rank": " 4", "dora": " yes "}) == LoRA(rank=4, dora=True)
     assert make("lora", {"targets": "query, value"}) == LoRA(targets=("query", "value"))
     assert make("lora", {"targets": ["query"]}) == LoRA(targets=("query",))
     for name, cls in STRATEGIES.items():
@@ -234,6 +237,7 @@ def test_strategies_are_named_in_many_ways() -> None:
     assert strategies_of("lora, full", {"lora": {"rank": 4}}) == [LoRA(rank=4), Full()]
     assert strategies_of([LoRA(rank=2), "lora"], {}) == [LoRA(rank=2), LoRA()]
     for strategies, settings, message in (
+        ([LoRA(rank=4)], {"lora": {"rank": 8}}, "Settings are given for lora, which is not among .* given by name"),
         ("lora,lora", {}, "lora is given twice"),
         ([], {}, "No strategy is given"),
         ("full", {"lora": {"rank": 4}}, "Settings are given for lora, which is not among the strategies"),
@@ -251,3 +255,16 @@ def test_seeds_are_how_many_or_which() -> None:
     for seeds in (0, -1, [], [1, 1], [-1]):
         with pytest.raises(AdaptError, match=r"seeds is .*; give how many"):
             seeds_of(seeds)
+
+
+def test_white_space_of_a_text_is_kept() -> None:
+    given = settings_from(["task.prefix=translate: ", "task.stop=\n", "lora.rank= 8 "])
+    assert given == {"task": {"prefix": "translate: ", "stop": "\n"}, "lora": {"rank": " 8 "}}
+    read = fill(KINDS["seq2seq"].Options, {"prefix": given["task"]["prefix"]}, "Task kind", "")
+    assert read.prefix == "translate: "
+    assert make("lora", given["lora"]) == LoRA(rank=8)
+
+
+def test_a_comparison_takes_seeds_not_a_seed() -> None:
+    with pytest.raises(OptionError, match="no option 'seed'; give seeds"):
+        compare(seed=1)

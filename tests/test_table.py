@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import random
@@ -304,3 +305,28 @@ def test_the_kind_its_options_and_the_score_that_chose_the_epoch_are_said() -> N
     assert "at the epoch with the best validation loss" in text
     assert "seq2seq (beams 4, max target length 64)." in text
     assert "pooling" not in text
+
+
+def test_what_differs_from_the_usual_schedule_is_said() -> None:
+    def budget_line(**budget: Any) -> str:
+        run = run_of("full", 0)
+        run = dataclasses.replace(run, budget=dataclasses.replace(run.budget, **budget))
+        return next(x for x in table(result_of(run, 0.5)).markdown().splitlines() if x.startswith("- Budget"))
+
+    assert "decay" not in budget_line()
+    assert "warm-up" not in budget_line()
+    changed = budget_line(decay="cosine", warmup=0.2, weight_decay=0.5, clip=3.0)
+    assert "decay cosine, warm-up 0.2, weight decay 0.5, gradients clipped at 3.0" in changed
+
+
+def test_runs_of_several_machines_are_told_apart() -> None:
+    first, second = (
+        dataclasses.replace(result_of(run_of("full", seed), 0.5), environment={
+            "hardware": hardware, "device": "cpu", "threads": 2, "versions": {"torch": "2.6"},
+        })
+        for seed, hardware in enumerate(("one | CPU", "another CPU"))
+    )  # fmt: skip
+    assert "- Hardware: one \\| CPU, cpu, 2 threads; torch 2.6." in table(first).markdown()
+    both = table(first, second).markdown()
+    assert "- Hardware: runs were made in 2 surroundings, so that times are not alike: one" in both
+    assert "; or another CPU, cpu, 2 threads; torch 2.6." in both

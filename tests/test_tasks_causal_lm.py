@@ -158,7 +158,7 @@ def test_an_answer_that_fills_everything() -> None:
     answer = " ".join(SENTENCE.split()[:6])  # six words, the end, and one token of the prompt
     made.encode(table(["who saw"], [answer]), split="train")
     with pytest.raises(
-        DataError, match=r"Row 2 of the train split: the prompt leaves no room for the answer.*of 8 tokens"
+        DataError, match=r"Row 2 of the train split \('.*'\): the prompt leaves no room for the answer.*of 8 tokens"
     ):
         made.encode(table(["who", "who"], ["anna", answer + " x"]), split="train")
 
@@ -205,10 +205,10 @@ def test_messages_that_cannot_be_used() -> None:
     made = bound(tokenizer=templated)
     talk = [("system", "x"), ("user", "x"), ("assistant", "x")]
     with pytest.raises(
-        DataError, match=r"Row 2 of the test split: the tokenizer's chat template refuses.*no system role"
+        DataError, match=r"Row 2 of the test split \('x'\): the tokenizer's chat template refuses.*no system role"
     ):
         made.encode(chats(talk[1:], talk), split="test")
-    with pytest.raises(DataError, match="Row 2 of the train split: the last message is not the assistant's"):
+    with pytest.raises(DataError, match=r"Row 2 of the train split \('x'\): the last message is not the assistant's"):
         made.encode(chats(talk[1:], talk[1:2]), split="train")
 
 

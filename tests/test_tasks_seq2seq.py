@@ -189,7 +189,7 @@ def test_new_rows_need_no_targets() -> None:
 
 
 def test_what_cannot_be_used() -> None:
-    with pytest.raises(DataError, match="Row 2 of the train split: the tokenizer makes nothing of the source"):
+    with pytest.raises(DataError, match=r"Row 2 of the train split \(.*\): the tokenizer makes nothing of the source"):
         bound(prefix="what : ").encode(table(["anna", "\x00"], ["a", "a"]), split="train")
     with pytest.raises(OptionError, match="beams is 0; give a whole number of at least 1"):
         bound(beams=0)
@@ -198,7 +198,7 @@ def test_what_cannot_be_used() -> None:
     with pytest.raises(OptionError, match="Metric 'accuracy' does not go with text"):
         bound("accuracy")
     made = kind("seq2seq", wordpiece(cls=False), "text", "chrf")
-    with pytest.raises(DataError, match="Row 1: the tokenizer makes nothing of the target"):
+    with pytest.raises(DataError, match=r"Row 1 \('anna'\): the tokenizer makes nothing of the target"):
         made.encode(table(["anna"], ["\x00"]))
     unpadded = tokenizer()
     unpadded.pad_token = None

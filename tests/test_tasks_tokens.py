@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+import tiny
 import torch
-from task_helpers import byte_level, wordpiece
+from task_helpers import byte_level, kind, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from adapt.spec import AdaptError, Diverged
-from adapt.tasks import tokens
+from adapt.spec import AdaptError, Diverged, OptionError
+from adapt.tasks import KINDS, tokens
 
 
 def test_windows_cover_every_token_and_share_their_stride() -> None:
@@ -108,3 +113,37 @@ def test_the_mask_follows_the_padding(make: Any, side: str) -> None:
         for i, example in enumerate(examples):
             assert batch["input_ids"][i][batch["attention_mask"][i].bool()].tolist() == example["input_ids"]
             assert bool(batch["attention_mask"][i, -1 if left else 0])
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_length_without_room_for_text_is_refused(pair: bool) -> None:
+    table = {"text": ["anna saw"], **({"text_pair": ["cat"]} if pair else {})}
+    rows, least = datasets.Dataset.from_dict(table), 5 if pair else 3
+
+    def made(length: int) -> Any:
+        bound = kind("sequence_classification", wordpiece(), "single_label", "accuracy", length=length)
+        bound.task = dataclasses.replace(bound.task, pair=pair)
+        return bound
+
+    assert len(made(least).encode(rows)[0]["input_ids"]) == least
+    with pytest.raises(OptionError, match=rf"max_length is {least - 1}, of which .* give at least {least}\."):
+        made(least - 1).encode(rows)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_an_end_token_in_a_text_is_plain_text(backbone: Callable[..., Path], pair: bool) -> None:
+    """T5's head looks for one end token a row."""
+    load = tiny.loader_for(backbone("t5"), "sequence_classification")
+    task = dataclasses.replace(load.task, pair=pair)
+    bound, end = KINDS["sequence_classification"](task, load.tokenizer()), load.tokenizer().eos_token
+    texts = ["sunny", f"cold {end} word5", f"{end}"]
+    table = {"text": texts, **({"text_pair": texts[::-1]} if pair else {})}
+    examples = bound.encode(datasets.Dataset.from_dict(table), split="test")
+    own = load.tokenizer().eos_token_id
+    counts = [example["input_ids"].count(own) for example in examples]
+    assert set(counts) == {examples[0]["input_ids"].count(own) if not pair else counts[0]}
+    number = 3 if pair else 2
+    assert bound.notes == [f"{number} rows of the test split have {end} in their text, which was read as plain text"]
+    model = load(frozen=True)
+    with torch.no_grad():
+        assert bound.outputs(model.eval(), bound.collate(examples), final=True)

@@ -56,6 +56,7 @@ class Memo(nn.Module):
         self.shared_rows = 0
         """Rows that were asked for and had been encoded by another run."""
         self._shared: set[bytes] = set()
+        self._handed_on: set[bytes] = set()
         self.scaling: Standardised | None = None
         """Applied to what is looked up, where the head is trained on standardised features."""
 
@@ -65,7 +66,8 @@ class Memo(nn.Module):
         for found in shelf.read():
             start, self._pooled = 0, found.pooled
             for key, n in zip(found.keys, found.lengths, strict=True):
-                if key not in self._rows and self._keep(key, found.values[start : start + n]):
+                taken = key not in self._rows and self._keep(key, found.values[start : start + n])
+                if taken and key not in self._handed_on:
                     self._shared.add(key)
                 start += n
 
@@ -76,6 +78,7 @@ class Memo(nn.Module):
         places = [self._rows[key] for key in self._new]
         values = torch.cat([self._read(key) for key in self._new]).cpu()
         self._shelf.write(Features(self._new, [n for _, n in places], values, bool(self._pooled)))
+        self._handed_on.update(self._new)
         self._new = []
 
     def train(self, mode: bool = True) -> Memo:

@@ -6,6 +6,7 @@ first to encode. Which runs share one is decided by its folder's name: see `name
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -57,7 +58,7 @@ class Shelf:
         return found
 
     def write(self, features: Features) -> bool:
-        """Add a file. Returns whether there was room for it."""
+        """Add a file. Returns whether there was room for it, here and on the disk."""
         tensors = {
             "keys": torch.frombuffer(bytearray(b"".join(features.keys)), dtype=torch.uint8),
             "lengths": torch.tensor(features.lengths),
@@ -67,11 +68,16 @@ class Shelf:
         held = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
         if held + sum(value.nbytes for value in tensors.values()) > self.max_bytes:
             return False
-        self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"{os.getpid()}.part"
-        save_file(tensors, part)
         digest = hashlib.blake2b(b"".join(features.keys), digest_size=KEY_BYTES).hexdigest()
-        part.replace(self.folder / f"{digest}.safetensors")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, part)
+            part.replace(self.folder / f"{digest}.safetensors")
+        except (OSError, SafetensorError):  # a full disk: the next run encodes its rows itself
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            return False
         return True
 
 

@@ -89,6 +89,8 @@ def compare(
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
     """
+    if "seed" in choices:
+        raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     numbers = seeds_of(seeds)
     if data is None:
         data = embedded_data(kind)
@@ -164,9 +166,11 @@ def strategies_of(
     twice = {s.name for i, s in enumerate(chosen) if s in chosen[:i]}
     if twice:
         raise OptionError(f"Strategy {', '.join(sorted(twice))} is given twice.")
-    idle = settings.keys() - {s.name for s in chosen}
+    idle = settings.keys() - {s for s in strategies if isinstance(s, str)}
     if idle:
-        raise OptionError(f"Settings are given for {', '.join(sorted(idle))}, which is not among the strategies.")
+        raise OptionError(
+            f"Settings are given for {', '.join(sorted(idle))}, which is not among the strategies given by name."
+        )
     return chosen
 
 

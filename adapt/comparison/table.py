@@ -13,7 +13,7 @@ from adapt.comparison.store import Store
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import canonical
+from adapt.spec import Budget, canonical
 from adapt.stats import Interval, mean_interval, paired_difference
 
 COLUMNS = (
@@ -31,6 +31,9 @@ _SHARES = frozenset({
 })  # fmt: skip
 _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
 """Metrics that readers are shown times 100; any other in its own unit."""
+
+_SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
+"""Fields of the budget that are named where they are not the defaults."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,7 @@ def _section(section: Section) -> str:
 def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know: data, backbone, budget, tuning, seeds, hardware, versions."""
     first = next((r for r in results if r["status"] == "ok"), results[0])
-    spec, environment = first["spec"], first["environment"]
+    spec = first["spec"]
     task, budget = spec["task"], spec["budget"]
     sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
     sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
@@ -308,9 +311,12 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     rates = {labels[canonical(r["spec"]["strategy"])]: r["settings"]["learning_rate"] for r in results}
     each = ", ".join(f"{_escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     seeds = sorted({r["seed"] for r in results})
-    versions = environment.get("versions", {})
-    named = ", ".join(f"{name} {v}" for name, v in versions.items() if v)
+    machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
+    machines = machines or [_machine(first["environment"])]
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
+    for name, words in _SCHEDULE.items():
+        if name in budget and budget[name] != getattr(Budget, name):
+            dropout += f", {words} {_escape(str(budget[name]))}"
     if budget.get("checkpointing"):
         dropout += ", gradient checkpointing"
     if "loss_chunk" in budget:
@@ -330,10 +336,20 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         "strategy; intervals are Student's t over seeds, differences paired by seed.",
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring.",
-        f"- Hardware: {_escape(str(environment.get('hardware', 'unknown')))}, {environment.get('device')}, "
-        f"{environment.get('threads')} threads; {named}.",
+        f"- Hardware: {machines[0]}."
+        if len(machines) == 1
+        else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
+        + "; or ".join(machines)
+        + ".",
         *(f"- Note: {_escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    """What a run was made on, and with."""
+    named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
+    hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
+    return _escape(f"{hardware}, {environment.get('threads')} threads; {named}")
 
 
 def _head(task: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,55 @@ def read_conll(path: Path, text: str) -> Table:
     """A row for each sentence, which stands at the line of its first word.
 
     The first field of a line is the word and the last one the tag; tabs separate them, or white space where there is
-    no tab. Lines that begin with -DOCSTART- are skipped. A file with one field a line has words only.
+    no tab. Lines that begin with -DOCSTART- are skipped, and so are comments: lines in front of a sentence that begin
+    with a number sign and a space and have not the fields of its words. A file with one field a line has words only.
 
     Raises:
-        DataError: Some lines have one field and others more.
+        DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
     """
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    split = [[field.strip() for field in line.split("\t")] if "\t" in line else line.split() for line in lines]
     tokens: list[list[str]] = []
     tags: list[list[str]] = []
-    lines: list[int] = []
-    alone = both = 0
-    inside = False
-    for number, line in enumerate(text.split("\n"), 1):
-        fields = [field.strip() for field in line.rstrip("\r").split("\t")] if "\t" in line else line.split()
-        if not any(fields) or fields[0] == "-DOCSTART-":
-            inside = False
+    begins: list[int] = []
+    alone = both = first = 0
+    for number, fields in enumerate(split, 1):
+        if not _is_word(fields):
+            first = 0
             continue
-        if not inside:
+        if not first:
+            if _is_comment(number - 1, lines, split):
+                continue
             tokens.append([])
             tags.append([])
-            lines.append(number)
-            inside = True
-        if len(fields) == 1:
-            alone = alone or number
-        else:
-            both = both or number
+            begins.append(number)
+            first = number
+        alone, both = (alone or number, both) if len(fields) == 1 else (alone, both or number)
         if alone and both:
             raise DataError(
                 f"{path}, line {alone}: one field where line {both} has a word and a tag; give each word its tag"
             )
+        width = len(split[first - 1])
+        if len(fields) != width:
+            raise DataError(
+                f"{path}, line {number}: {len(fields)} fields where line {first} of the same sentence has {width}; "
+                "give each word the same"
+            )
         tokens[-1].append(fields[0])
         tags[-1].append(fields[-1])
     columns: dict[str, list[Any]] = {"tokens": tokens, "tags": tags} if both else {"tokens": tokens}
-    return Table(str(path), tuple(columns), len(tokens), columns.__getitem__, lines)
+    return Table(str(path), tuple(columns), len(tokens), columns.__getitem__, begins)
+
+
+def _is_word(fields: Sequence[str]) -> bool:
+    return any(fields) and fields[0] != "-DOCSTART-"
+
+
+def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]]) -> bool:
+    """Whether a line in front of a sentence has not the form of the words that follow it."""
+    if not lines[i].startswith("# "):
+        return False
+    follows = next((j for j in range(i + 1, len(lines)) if not lines[j].startswith("# ")), None)
+    if follows is None or not _is_word(split[follows]):
+        return False
+    return len(split[i]) != len(split[follows]) or " " in split[i][0]

@@ -15,11 +15,18 @@ def accuracy(predictions: Any, references: Any) -> float:
 
 
 def f1(average: str) -> Callable[[Any, Any], float]:
-    """F1 with scikit-learn's way of averaging; 0 for a class that nobody predicts."""
+    """F1 with scikit-learn's way of averaging; 0 for a class that nobody predicts.
+
+    Of several labels a row, (rows, labels) of 0 and 1, it is that of the labels that are there; so it is of one alone,
+    whose column scikit-learn would take for two classes.
+    """
 
     def compute(predictions: Any, references: Any) -> float:
+        import numpy as np
         from sklearn.metrics import f1_score
 
+        if np.ndim(references) == 2 and np.shape(references)[1] == 1:
+            return f1_score(np.ravel(references), np.ravel(predictions), average="binary", zero_division=0.0)
         return f1_score(references, predictions, average=average, zero_division=0.0)
 
     return compute
@@ -33,13 +40,15 @@ def mcc(predictions: Any, references: Any) -> float:
 
 
 def correlation(kind: str) -> Callable[[Any, Any], float]:
-    """Correlation `pearson` or `spearman`; 0 where one side is constant."""
+    """Correlation `pearson` or `spearman`; 0 where one side is constant, as a single row is."""
 
     def compute(predictions: Any, references: Any) -> float:
         import math
 
         import scipy.stats
 
+        if len(references) < 2:
+            return 0.0
         function = scipy.stats.pearsonr if kind == "pearson" else scipy.stats.spearmanr
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a constant prediction has no correlation: 0, not a warning and NaN

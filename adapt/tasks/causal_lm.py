@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
-from adapt.spec import DataError, OptionError, Task
+from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
@@ -24,7 +24,6 @@ from adapt.tasks.tokens import (
     learnt_labels,
     of_split,
     pad,
-    row_name,
     token_tensors,
 )
 
@@ -95,7 +94,7 @@ class CausalLM:
 
         Raises:
             AdaptError: The tokenizer has no padding token.
-            DataError: A completion leaves no room for its prompt, or messages cannot be used.
+            RowError: A completion leaves no room for its prompt, or messages cannot be used.
         """
         check_padding(self.tokenizer)
         if not len(rows):
@@ -117,11 +116,13 @@ class CausalLM:
             if row.prompt:
                 left = room - len(row.completion)
                 if left < 1:
-                    raise DataError(
-                        f"{row_name(i, split)}: the prompt leaves no room for the answer, or the answer of "
+                    raise RowError(
+                        i, split,
+                        "the prompt leaves no room for the answer, or the answer of "
                         f"{len(row.completion)} tokens none for the prompt, in max_length {self.task.max_length}; "
-                        "raise max_length or leave the row out."
-                    )
+                        "raise max_length or leave the row out.",
+                        row.text or "",
+                    )  # fmt: skip
                 cut += len(row.prompt) > left
                 examples.append(_labelled(own, row.head + row.prompt[-left:], row.completion))
                 continue
@@ -245,7 +246,7 @@ def _columns(rows: datasets.Dataset, split: str | None) -> tuple[list[Any], list
     """Prompts (texts or messages) and completions; None for rows that are to be completed.
 
     Raises:
-        DataError: The last message of a labelled row is not the assistant's.
+        RowError: The last message of a labelled row is not the assistant's.
     """
     if "messages" not in rows.column_names:
         return list(rows["prompt"]), list(rows["completion"]) if "completion" in rows.column_names else None
@@ -253,7 +254,8 @@ def _columns(rows: datasets.Dataset, split: str | None) -> tuple[list[Any], list
     answered = [bool(messages) and messages[-1]["role"] == "assistant" for messages in every]
     if not all(answered):
         if split is not None:
-            where = row_name(answered.index(False), split)
-            raise DataError(f"{where}: the last message is not the assistant's, which is what is learnt.")
+            row = answered.index(False)
+            text = every[row][-1]["content"] if every[row] else ""
+            raise RowError(row, split, "the last message is not the assistant's, which is what is learnt.", text)
         return every, None
     return [messages[:-1] for messages in every], [messages[-1]["content"] for messages in every]

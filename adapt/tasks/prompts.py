@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapt.spec import AdaptError, DataError
-from adapt.tasks.tokens import lead, row_name
+from adapt.spec import AdaptError, RowError
+from adapt.tasks.tokens import lead
 
 Message = Mapping[str, str]
 
@@ -67,14 +67,14 @@ class Prompts:
             split: For error messages.
 
         Raises:
-            DataError: The tokenizer's chat template refuses a row's messages.
+            RowError: The tokenizer's chat template refuses a row's messages.
         """
         chat = [not isinstance(prompt, str) for prompt in prompts]
         templated = bool(getattr(self.tokenizer, "chat_template", None))
         written = [
             self._written(prompt)
             if isinstance(prompt, str)
-            else (self._rendered(prompt, row_name(i, split)) if templated else plain(prompt))
+            else (self._rendered(prompt, i, split) if templated else plain(prompt))
             for i, prompt in enumerate(prompts)
         ]
         bare = [text.rstrip(" ") for text in written]
@@ -102,7 +102,7 @@ class Prompts:
     def _written(self, prompt: str) -> str:
         return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""
 
-    def _rendered(self, messages: Sequence[Message], where: str) -> str:
+    def _rendered(self, messages: Sequence[Message], row: int, split: str | None) -> str:
         from jinja2 import TemplateError
 
         if not messages:
@@ -110,7 +110,9 @@ class Prompts:
         try:
             return self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{where}: the tokenizer's chat template refuses the messages: {error}") from error
+            raise RowError(
+                row, split, f"the tokenizer's chat template refuses the messages: {error}", messages[0]["content"]
+            ) from error
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]

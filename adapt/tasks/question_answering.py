@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapt.fields import fill
 from adapt.metrics import score
 from adapt.metrics.texts import answer_scores
-from adapt.spec import DataError, OptionError, Task
+from adapt.spec import DataError, OptionError, RowError, Task
 from adapt.tasks.kind import Example
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
@@ -23,7 +23,6 @@ from adapt.tasks.tokens import (
     model_inputs,
     of_split,
     pad,
-    row_name,
     token_tensors,
     windows,
 )
@@ -107,6 +106,7 @@ class QuestionAnswering:
             AdaptError: The tokenizer has no padding token.
             OptionError: `max_length` leaves no room for the context.
             DataError: No answer of the training rows lies in a window.
+            RowError: The tokenizer makes nothing of a question.
         """
         check_padding(self.tokenizer)
         if not len(rows):
@@ -125,7 +125,7 @@ class QuestionAnswering:
             sides = tokens.sequence_ids(row)
             made = self._windows(fields, sides, tokens["offset_mapping"][row])
             if made[0]["first"] == 0:
-                raise DataError(f"{row_name(row, split)}: the tokenizer makes nothing of the question.")
+                raise RowError(row, split, "the tokenizer makes nothing of the question; leave the row out.", context)
             made[0] |= {"id": name, "context": context}
             if labelled:
                 made[0]["answers"] = list(texts[row])

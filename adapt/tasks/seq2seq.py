@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
 from adapt.metrics.texts import row_chrf
-from adapt.spec import DataError, Task, Unsupported
+from adapt.spec import RowError, Task, Unsupported
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
@@ -21,7 +21,6 @@ from adapt.tasks.tokens import (
     learnt_labels,
     of_split,
     pad,
-    row_name,
     token_tensors,
 )
 
@@ -76,7 +75,7 @@ class Seq2Seq:
 
         Raises:
             AdaptError: The tokenizer has no padding token.
-            DataError: The tokenizer makes nothing of a source or a target.
+            RowError: The tokenizer makes nothing of a source or a target.
         """
         check_padding(self.tokenizer)
         if not len(rows):
@@ -93,8 +92,10 @@ class Seq2Seq:
                 self.notes.append(f"{cut} targets of {of_split(split)} were cut to {most} tokens")
             for example, labels, references in zip(examples, targets, rows["references"], strict=True):
                 if not labels:
-                    where = row_name(example["row"], split)
-                    raise DataError(f"{where}: the tokenizer makes nothing of the target; leave the row out.")
+                    raise RowError(
+                        example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
+                        example["source"],
+                    )  # fmt: skip
                 example |= {"labels": labels, "references": list(references)}
         return examples
 
@@ -102,8 +103,8 @@ class Seq2Seq:
         bare = self.tokenizer(sources, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         for row, tokens in enumerate(bare):
             if not tokens:
-                raise DataError(
-                    f"{row_name(row, split)}: the tokenizer makes nothing of the source; leave the row out."
+                raise RowError(
+                    row, split, "the tokenizer makes nothing of the source; leave the row out.", sources[row]
                 )
         found, cut = self._cut([self.options.prefix + source for source in sources], self.task.max_length, "text")
         if cut:

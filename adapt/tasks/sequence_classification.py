@@ -16,6 +16,7 @@ from adapt.tasks.tokens import (
     check_padding,
     distinct_rows,
     model_inputs,
+    of_split,
     token_tensors,
 )
 
@@ -63,22 +64,52 @@ class SequenceClassification:
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Texts to token ids, cut to the task's maximum length (the longer text of a pair first).
 
+        Where the tokenizer ends each row by an end token, one that is written in a text is read as plain text: T5 and
+        BART classify by the row's only one.
+
         Raises:
             AdaptError: The tokenizer has no padding token.
+            OptionError: The maximum length leaves no room for text.
         """
         check_padding(self.tokenizer)
         if not len(rows):
             return []
+        framing = self.tokenizer.num_special_tokens_to_add(pair=self.task.pair)
+        if self.task.max_length <= framing + self.task.pair:
+            raise OptionError(
+                f"max_length is {self.task.max_length}, of which the tokenizer's own tokens take {framing}; "
+                f"give at least {framing + 1 + self.task.pair}."
+            )
         columns = [list(rows["text"])]
         if self.task.pair:
             columns.append(list(rows["text_pair"]))
         tokens = self.tokenizer(*columns, truncation=True, max_length=self.task.max_length)
+        ended = self._end_tokens_within(columns)
+        if ended:
+            plain = self.tokenizer(
+                *([column[i] for i in ended] for column in columns), truncation=True, max_length=self.task.max_length,
+                split_special_tokens=True,
+            )  # fmt: skip
+            for name in tokens:
+                for i, values in zip(ended, plain[name], strict=True):
+                    tokens[name][i] = values
+            self.notes.append(
+                f"{len(ended)} rows of {of_split(split)} have {self.tokenizer.eos_token} in their text, which was "
+                "read as plain text"
+            )
         fields = [name for name in TOKEN_FIELDS if name in tokens]
         examples: list[Example] = [{name: tokens[name][i] for name in fields} for i in range(len(tokens["input_ids"]))]
         if "label" in rows.column_names:
             for example, label in zip(examples, rows["label"], strict=True):
                 example["label"] = label
         return examples
+
+    def _end_tokens_within(self, columns: Sequence[Sequence[str]]) -> list[int]:
+        """Rows with the tokenizer's end token in their text, where it ends each row by one."""
+        end = self.tokenizer.eos_token
+        if end is None or self.tokenizer("a")["input_ids"][-1] != self.tokenizer.eos_token_id:
+            return []
+        return [i for i, texts in enumerate(zip(*columns, strict=True)) if any(end in text for text in texts)]
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Scale of the target (regression) or class weights, from the training rows."""

@@ -68,11 +68,6 @@ def distinct_rows(rows: int, length: int) -> list[list[int]]:
     return [[row >> i & 1 for i in range(length)] for row in range(rows)]
 
 
-def row_name(row: int, split: str | None) -> str:
-    """What an error calls a row, counted from 1."""
-    return f"Row {row + 1}" if split is None else f"Row {row + 1} of the {split} split"
-
-
 def of_split(split: str | None) -> str:
     """What a note calls the rows of a split."""
     return "new rows" if split is None else f"the {split} split"
