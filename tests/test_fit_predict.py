@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 def folder(tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Path]) -> Path:
     """A saved model that tells praise from blame."""
     model = adapt.fit(
-        backbone("bert"), tiny.classification(96, 8), adapt.Full(learning_rate=2e-3), epochs=6, dropout=0.0, **QUICK
+        backbone("bert"), tiny.classification(192, 32), adapt.Full(learning_rate=2e-3), epochs=10, dropout=0.0, **QUICK
     )
     return model.save(tmp_path_factory.mktemp("saved") / "model")
 
