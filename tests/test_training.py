@@ -559,7 +559,8 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     assert result.examples_per_second == pytest.approx(96 / (result.train_seconds or 0))
     assert result.process_bytes is not None
     assert result.baseline_bytes is not None
-    assert result.process_bytes >= result.baseline_bytes > 50_000_000  # that of torch alone; tiny models may add none
+    assert result.baseline_bytes > 50_000_000  # that of torch alone
+    assert result.process_bytes > result.baseline_bytes - 2**20  # a tiny model may add none, and pages be given back
     assert result.memory["peak"] == sum(result.memory[name] for name in CATEGORIES)
     text = result.to_json()
     assert text["params"]["trainable"] == result.trainable

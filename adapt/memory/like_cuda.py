@@ -18,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from adapt.backbones.kernels import planned_for
-from adapt.training.dropout import torch_dropout
+from adapt.training.dropout import dropout, torch_dropout
 
 _FLOAT32 = frozenset(
     {
@@ -83,7 +83,7 @@ class _Functions(TorchFunctionMode):
         """Run a function of torch."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if func is torch_dropout:
+        if func in (torch_dropout, dropout):  # torch names itself by what stands in its place
             found = _dropout(*args, **kwargs)
             if found is not None:
                 return found
