@@ -73,8 +73,10 @@ class Adapted:
         written last and holds the hash of the tensors, so that a folder cut short is never taken for whole.
 
         Raises:
-            OptionError: The folder cannot be written.
+            OptionError: The folder cannot be written, or is the backbone's own.
         """
+        if Path(folder).resolve() == self.backbone.path.resolve():
+            raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
         path = writable_folder(folder)
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
             (path / old).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from adapt.data import Data
 from adapt.fields import fill, nearest
 from adapt.metrics import METRICS
 from adapt.spec import Budget, OptionError, Source, Strategy, Task, fields_of
+from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tasks import KINDS
 
 _Given = TypeVar("_Given")
@@ -136,8 +137,11 @@ def check_learning_rate(value: float, what: str) -> None:
 def check_strategy(strategy: Strategy) -> Strategy:
     """
     Raises:
-        OptionError: The strategy's learning rate cannot be used, or another of its numbers is not finite.
+        OptionError: The strategy's learning rate cannot be used, another of its numbers is not finite, or a field is
+            not of its type.
     """
+    if type(strategy) in (*STRATEGIES.values(), *FLOORS.values()):
+        strategy = fill(type(strategy), vars(strategy), f"Strategy '{strategy.name}'", f"{strategy.name}.")
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
     _finite_fields(strategy, f"{strategy.name}.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt import params
 from adapt.backbones import Backbone, Loader
+from adapt.backbones.checkpointing import has_8_bit_weights
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
 from adapt.metrics import LOWER_IS_BETTER
@@ -122,7 +123,8 @@ def fit(
     check(model)
     shelf = None
     # elsewhere the last bits of a row's features depend on the batch it comes in
-    if features is not None and budget.device == "cpu" and budget.precision == "bf16":
+    alike = budget.device == "cpu" and budget.precision == "bf16" and not has_8_bit_weights(model)
+    if features is not None and alike:
         decides = [backbone.source.sha256, task.kind, task.pooling, loader.attention(), torch.get_num_threads()]
         shelf = features / name_of(decides)
         share(model, shelf)
@@ -238,7 +240,7 @@ def run_from(spec: Mapping[str, Any]) -> Run:
 
 
 @cache
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in (
         "adapt",
@@ -266,7 +268,7 @@ def environment(spec: Run) -> dict[str, Any]:
 
     cuda = spec.budget.device == "cuda" and torch.cuda.is_available()
     return {
-        "versions": _versions(),
+        "versions": versions(),
         "commit": _commit(),
         "device": spec.budget.device,
         "hardware": torch.cuda.get_device_name() if cuda else _processor(),

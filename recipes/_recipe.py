@@ -37,7 +37,7 @@ def recipe(
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
-    wanted = options.strategies.split(",")
+    wanted = [name.strip() for name in options.strategies.split(",")]
     own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
     for name, fields in settings_from(options.set).items():
         own.setdefault(name, {}).update(fields)

@@ -512,3 +512,29 @@ def test_rows_are_cut_to_the_positions_there_are(
     assert task.max_length == positions
     ids = torch.full((1, positions), 9)
     assert logits(loader(architecture)(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
+
+
+def test_what_is_written_below_a_backbone_does_not_change_it(copy: Path) -> None:
+    before = resolve(copy).source.sha256
+    for name in ("runs", "model", "checkpoint-500"):
+        (copy / name).mkdir()
+        (copy / name / "adapt.json").write_text("{}")
+        (copy / name / "trainable.safetensors").write_bytes(b"")
+    assert resolve(copy).source.sha256 == before
+    (copy / "1_Pooling").mkdir()
+    (copy / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    assert resolve(copy).source.sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("config.json", '{"model_type": "be', "cannot be read"), ("config.json", "[]", "is no JSON object"),
+     ("1_Pooling/config.json", "{", "cannot be read")],
+)  # fmt: skip
+def test_a_damaged_configuration_is_named(
+    copy: Path, task_data: Callable[[str], Data], name: str, text: str, message: str
+) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_text(text)
+    with pytest.raises(AdaptError, match=f"{name} {message}"):
+        assemble(copy, task_data("single_label"), "lora", device="cpu")

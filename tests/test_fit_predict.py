@@ -400,3 +400,8 @@ def test_a_row_is_named_by_its_place_in_the_input(model: Adapted, monkeypatch: p
     assert repr(TEXTS[5][:40]) in str(caught.value)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again)) == (RowError, str(caught.value))
+
+
+def test_a_model_is_not_saved_into_its_backbone(model: Adapted) -> None:
+    with pytest.raises(OptionError, match="is the folder of the backbone"):
+        model.save(model.backbone.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from adapt.backbones import Loader
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.classes import output_layer
+from adapt.memory import plan
 from adapt.run import run
 from adapt.spec import OptionError, Unsupported
 from adapt.tasks import KINDS
@@ -206,6 +209,20 @@ def test_a_model_that_does_more_with_its_logits_is_unsupported(
     result = run(spec, data, source)
     assert result.status == "unsupported"
     assert result.reason == "LlamaForCausalLM changes its logits after the output layer; leave loss_chunk out"
+
+
+@pytest.mark.parametrize("field", ["final_logit_softcapping", "logits_scaling", "logit_scale"])
+def test_a_plan_knows_that_too(backbone: Callable[..., Path], tmp_path: Path, field: str) -> None:
+    folder = Path(shutil.copytree(backbone("llama"), tmp_path / "copy"))
+    config = json.loads((folder / "config.json").read_text())
+    for value, supported in ((1.0, True), (0.5, False)):
+        (folder / "config.json").write_text(json.dumps(config | {field: value}))
+        options: dict[str, Any] = {"kind": "causal_lm", "batch": (2, 16), "device": "cpu", "loss_chunk": 8}
+        if supported:
+            assert plan(folder, "lora", **options).peak > 0
+            continue
+        with pytest.raises(Unsupported, match=rf"changes its logits after the output layer \({field}\)"):
+            plan(folder, "lora", **options)
 
 
 def test_no_hook_is_left_behind(backbone: Callable[..., Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +415,28 @@ def test_budget_options_reach_the_plan() -> None:
         device="cpu", precision="bf16"
     ).__class__(**{**vars(budget_of(device="cpu", precision="bf16")), "device": "cuda"})
     assert setting_of("tiny-encoder", "lora").task.data == Source("plan", "")
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lora", "prefix"])
+def test_a_plan_knows_that_gradients_wait_where_steps_have_several_batches(strategy: str) -> None:
+    step, setting = real_step("tiny-encoder", strategy, "sequence_classification", accumulation=3)
+    found = measure(step)
+    assert Planner(setting).memory(ROWS, LENGTH) == found
+    alone = measure(real_step("tiny-encoder", strategy, "sequence_classification")[0])
+    assert (found.peak > alone.peak) == (strategy != "head")
+
+
+def test_a_remedy_that_the_architecture_lacks_is_left_out(backbone: Any) -> None:
+    setting = setting_of(backbone("albert"), "full", kind="sequence_classification", device="cpu")
+    peak = Planner(setting).memory(8, 32).peak
+    found = plan_within(setting, "full", (8, 32), peak + allowance(peak, "cpu") - 2**15)
+    assert (found.verdict, found.reason) == ("no", None)
+    assert found.advice is not None
+    assert "checkpointing" not in found.advice
+
+
+def test_weights_that_cannot_be_read_are_no_matter_to_a_plan(backbone: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("bert"), tmp_path / "copy"))
+    before = plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    assert plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu") == before

@@ -268,3 +268,21 @@ def test_white_space_of_a_text_is_kept() -> None:
 def test_a_comparison_takes_seeds_not_a_seed() -> None:
     with pytest.raises(OptionError, match="no option 'seed'; give seeds"):
         compare(seed=1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (QLoRA(bits=2), r"qlora\.bits is 2; give one of 8, 4"),  # type: ignore[arg-type]
+        (BottleneckAdapter(placement="Pfeiffer"), "bottleneck.placement is 'Pfeiffer'"),  # type: ignore[arg-type]
+        (Prefix(init="words"), "prefix.init is 'words'"),  # type: ignore[arg-type]
+        (LoRA(rank=2.5), r"lora\.rank is 2.5; give a whole number"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_strategy_made_in_python_is_checked_like_one_from_the_command_line(strategy: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        options.check_strategy(strategy)
+
+
+def test_a_list_of_targets_is_as_good_as_a_tuple() -> None:
+    assert options.check_strategy(LoRA(targets=["query"])) == LoRA(targets=("query",))  # type: ignore[arg-type]

@@ -103,7 +103,10 @@ def test_corpus_errors_name_the_file(tmp_path):
         read_corpus(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-12], lambda raw: b"no gzip" + raw])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: raw[:-12], lambda raw: b"no gzip" + raw, lambda raw: raw[:20] + b"\xff" * 20 + raw[40:]],
+)
 def test_damaged_gzip_is_an_error(tmp_path, damage):
     (tmp_path / "text.txt.gz").write_bytes(damage(gzip.compress("\n".join(sentences(50)).encode())))
     with pytest.raises(DataError, match=r"text\.txt\.gz: cannot be read"):
@@ -353,3 +356,31 @@ def test_export_is_loaded_by_transformers(tokenizer, rows, tmp_path):
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0.01, atol=1e-6)
     assert AutoTokenizer.from_pretrained(folder)("the cat")["input_ids"] == tokenizer("the cat")["input_ids"]
+
+
+def test_a_checkpoint_goes_with_its_text_and_its_objective(tokenizer, rows, tmp_path):
+    from adapt.pretrain import Copying, Mixture, PrefixLM
+    from adapt.pretrain.checkpoint import described, digest
+
+    file, settings = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1})
+    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    for other, held_out in ((rows.flip(0), rows[:8]), (rows, rows[8:16])):
+        with pytest.raises(OptionError, match="other settings or text"):
+            pretrain(tiny(tokenizer), MaskedLM(tokenizer), other, held_out, settings, file, quiet)
+    assert digest(rows) != digest(rows[1:])
+    assert described(Mixture((PrefixLM(0.25), Copying()))) != described(Mixture((PrefixLM(0.5), Copying())))
+    assert described(Mixture((PrefixLM(),))) != described(Mixture((Copying(),)))
+
+
+def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):
+    model, folder = tiny(tokenizer), tmp_path / "models"
+    (folder / "other").mkdir(parents=True)
+    (folder / "other" / "model.safetensors").write_bytes(b"dear")
+    with pytest.raises(OptionError, match="models holds more than a model"):
+        export(model, tokenizer, folder)
+    assert (folder / "other" / "model.safetensors").read_bytes() == b"dear"
+    kept = tmp_path / "kept"
+    export(model, tokenizer, kept)
+    kept.rename(tmp_path / ".kept.old")  # ended between the last two steps
+    export(model, tokenizer, kept)
+    assert [path.name for path in tmp_path.glob("*kept*")] == ["kept"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from comparison_helpers import FAKE, behave, execute, run_of
+from comparison_helpers import FAKE, behave, execute, result_of, run_of
 
 from adapt.comparison import Store, runner
 from adapt.spec import AdaptError
@@ -313,3 +313,16 @@ def test_an_interrupt_that_python_drops_stops_the_comparison_nevertheless(
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_that_another_comparison_has_done_is_not_failed(tmp_path: Path) -> None:
+    from adapt.comparison.runner import _ended
+
+    store, one = Store(tmp_path / "out"), GRID[0]
+    store.write(result_of(one))
+    job = tmp_path / "job"
+    job.with_suffix(".log").write_text("killed")
+    assert _ended(job, one, -9, store).status == "ok"
+    store.write(result_of(one, status="failed", reason="why"))
+    assert _ended(job, one, -9, store).status == "failed"
+    assert _ended(job, one, 0, store).status == "failed"

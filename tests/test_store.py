@@ -13,6 +13,7 @@ from comparison_helpers import result_of, run_of
 
 from adapt.comparison.store import Store, read_result
 from adapt.files import writable_folder, write_atomically
+from adapt.run import versions
 from adapt.spec import AdaptError, OptionError, Run
 
 
@@ -40,11 +41,21 @@ def test_what_is_written_is_read(store: Store, run: Run) -> None:
     [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", True), ("failed", False)],
 )
 def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, stands: bool) -> None:
-    store.write(result_of(run, status=status, reason="why"))
+    environment = {"versions": versions(), "device": "cpu", "threads": 1}
+    store.write(result_of(run, status=status, reason="why", environment=environment))
     assert (store.read(run) is not None) == stands
     content = store.read(run, failed=True)
     assert content is not None
     assert (content["status"], content["reason"]) == (status, "why")
+
+
+@pytest.mark.parametrize(
+    ("status", "stands"), [("ok", True), ("unsupported", False), ("diverged", True), ("out_of_memory", False)]
+)
+def test_what_other_packages_may_do_is_done_again_with_them(store: Store, run: Run, status: Any, stands: bool) -> None:
+    environment = {"versions": {**versions(), "bitsandbytes": None}, "device": "cpu", "threads": 1}
+    store.write(result_of(run, status=status, reason="why", environment=environment))
+    assert (store.read(run) is not None) == stands
 
 
 @pytest.mark.parametrize("moment", ["open", "fsync", "replace"])

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _BIAS = "final_logits_bias"
 """What BART and its kin add to the logits after the output layer."""
 
+_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+"""What configurations call a change of the logits after the output layer (Gemma 2, Granite, Cohere); 1: none."""
+
 
 def chunk_logits(model: nn.Module, tokens: int) -> None:
     """Have the losses of a language model made from the logits of `tokens` tokens at a time; kept in `loss_chunk`.
@@ -74,6 +77,11 @@ def before_logits(
     finally:
         handle.remove()
     (hidden,) = states
+    changed = [name for name in _CHANGES if getattr(model.config, name, None) not in (None, 1)]
+    if changed:  # said here because a plan has no values to look at
+        raise Unsupported(
+            f"{type(model).__name__} changes its logits after the output layer ({changed[0]}); leave loss_chunk out"
+        )
     if not getattr(model, "logits_known", False):
         with torch.no_grad():
             expected = logits(hidden[:1, :1])

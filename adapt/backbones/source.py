@@ -37,7 +37,7 @@ class Backbone:
     @cached_property
     def config(self) -> dict[str, Any]:
         """`config.json` as plain values."""
-        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return _read(self.path / "config.json")
 
     @property
     def model_type(self) -> str:
@@ -50,7 +50,7 @@ class Backbone:
         file = self.path / "1_Pooling" / "config.json"
         if not file.is_file():
             return False
-        return bool(json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", False))
+        return bool(_read(file).get("pooling_mode_mean_tokens", False))
 
 
 def resolve(reference: str | Path, *, revision: str | None = None) -> Backbone:
@@ -104,6 +104,16 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AdaptError(f"{file} cannot be read ({error}); save the model again, or fetch it again.") from error
+    if not isinstance(found, dict):
+        raise AdaptError(f"{file} is no JSON object; save the model again, or fetch it again.")
+    return found
+
+
 def _check(path: Path, reference: str) -> None:
     if not (path / "config.json").is_file():
         raise AdaptError(f"Backbone {reference} has no config.json; give the folder of a transformers model.")
@@ -124,8 +134,12 @@ def _check(path: Path, reference: str) -> None:
 
 def _hash(path: Path) -> str:
     """SHA-256 over the names and contents of all files that decide what the model computes."""
+    folders = (path, path / "1_Pooling")  # what else lies below, such as results, is not read
     files = sorted(
-        f for f in path.rglob("*") if f.is_file() and f.suffix in {".safetensors", ".json", ".txt", ".model"}
+        f
+        for folder in folders
+        for f in folder.glob("*")
+        if f.is_file() and f.suffix in {".safetensors", ".json", ".txt", ".model"}
     )
     digest = hashlib.sha256()
     for file in files:

@@ -107,8 +107,7 @@ def compare(
         raise OptionError(f"jobs is {jobs}; give at least 1.")
     store = Store(out)
     first, rows, source = assemble(backbone, data, chosen[0], seed=numbers[0], **choices)
-    for strategy in chosen:
-        check_strategy(strategy)
+    chosen = [check_strategy(strategy) for strategy in chosen]
     runs = [Run(first.backbone, first.task, strategy, first.budget, seed) for seed in numbers for strategy in chosen]
     if strategies == "all" and KINDS[rows.kind].pretrained_output:
         runs += [Run(first.backbone, first.task, floor(), first.budget, numbers[0]) for floor in FLOORS.values()]

@@ -43,7 +43,8 @@ class Progress:
         elif event.what == "step" and event.loss is not None:
             self._bars[key](event.done, event.total, event.loss)
         elif event.what == "found":
-            self._line(f"{name}: {event.status}, done before")
+            again = "" if event.status == "ok" else f" (remove runs/{key} to do it again)"
+            self._line(f"{name}: {event.status}, done before{again}")
         elif event.what == "ended":
             bar = self._bars.pop(key, None)
             if bar is not None:

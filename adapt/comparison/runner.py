@@ -179,8 +179,8 @@ def _ended(job: Path, run: Run, code: int, store: Store) -> Event:
     error = job.with_suffix(".error")
     if error.exists():
         raise AdaptError(error.read_text(encoding="utf-8"))
-    content = store.read(run) if code == 0 else None
-    if content is not None:
+    content = store.read(run, failed=code == 0)  # whatever the code: another comparison here may have done it
+    if content is not None and content["status"] != "failed":
         return Event("ended", run, status=content["status"], reason=content["reason"])
     reason = _without_paths(_why(job, code))
     store.write(Result(run=run, status="failed", reason=reason))

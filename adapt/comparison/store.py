@@ -11,8 +11,10 @@ from typing import Any, get_args
 from adapt.files import writable_folder, write_atomically
 from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of
 
-_FINAL = frozenset({"ok", "unsupported", "diverged", "out_of_memory"})
+_FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again; a run that `failed` (crashed, was killed) is done again."""
+_WITH_VERSIONS = frozenset({"unsupported", "out_of_memory"})
+"""Those that it would reach again with the same packages."""
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
@@ -47,7 +49,7 @@ class Store:
         content = read_result(path, run.key()) if path.exists() else None
         if content is None:
             return None
-        return content if failed or content["status"] in _FINAL else None
+        return content if failed or _stands(content) else None
 
     def write(self, result: Result) -> Path:
         """Write a result, whole or not at all.
@@ -65,6 +67,14 @@ class Store:
         """Every result of the folder that can be read, in the order of file names."""
         found = (read_result(path) for path in sorted(self.runs.glob("*.json")))
         return [content for content in found if content is not None]
+
+
+def _stands(content: Mapping[str, Any]) -> bool:
+    if content["status"] in _WITH_VERSIONS:
+        from adapt.run import versions
+
+        return content["environment"].get("versions") == versions()
+    return content["status"] in _FINAL
 
 
 def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:

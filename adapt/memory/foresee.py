@@ -42,8 +42,8 @@ def foresee(spec: Run, backbone: Backbone, length: int) -> str | None:
     from adapt.memory.planner import Planner, Setting
     from adapt.memory.shapes import shape_at
 
-    setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget)
     try:
+        setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget)
         peak = Planner(setting).memory(budget.batch_size, length).peak
     except AdaptError:
         return None  # what is wrong is said where it is met

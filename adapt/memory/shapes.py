@@ -115,11 +115,14 @@ def _download(name: str, revision: str | None) -> Path:
 
 def _lacks_pooler(path: Path) -> bool:
     """By the headers of the weights, where there are some."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     files = list(path.glob("*.safetensors"))
     names: list[str] = []
     for file in files:
-        with safe_open(file, framework="pt") as weights:
-            names += weights.keys()
+        try:
+            with safe_open(file, framework="pt") as weights:
+                names += weights.keys()
+        except (SafetensorError, OSError):  # a plan reads no weights; loading says what is wrong with them
+            return False
     return bool(files) and not any("pooler" in name for name in names)

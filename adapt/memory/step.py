@@ -51,7 +51,7 @@ class Step:
 
 
 def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
-    """A step over one batch of made-up rows, with its savers, as training has it.
+    """A step over a batch of made-up rows, or over two of them with accumulation, with its savers, as training has it.
 
     Args:
         load: Its task and budget.
@@ -63,7 +63,8 @@ def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
     model = strategy.build(load, load.task)
     save_memory(model, load.budget)
     optimizer = optimizer_for(model, load.budget, 1e-4)
-    return Step(model, kind, optimizer, accelerator_for(load.budget), [kind.examples(rows, length)], rows)
+    batches = [kind.examples(rows, length)] * min(load.budget.accumulation, 2)
+    return Step(model, kind, optimizer, accelerator_for(load.budget), batches, rows)
 
 
 def measure(step: Step, *, block: int | None = None) -> Memory:

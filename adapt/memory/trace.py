@@ -86,7 +86,7 @@ class Trace:
         Raises:
             Unsupported: The model's step depends on what its tensors hold.
         """
-        batches = [self._kind.examples(rows, length)]
+        batches = [self._kind.examples(rows, length)] * min(self._budget.accumulation, 2)  # the second finds gradients
         kernels = like_cuda() if self._cuda else nullcontext()
         with torch.random.fork_rng(devices=[]), self._mode, without_padding(), kernels:
             accelerator = accelerator_for(self._budget)

@@ -130,7 +130,14 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) 
             peak = planner.memory(n, length).peak
             return budget - peak - allowance(peak, setting.budget.device)
 
-        return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
+        try:
+            return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
+        except Unsupported:  # such as checkpointing, where transformers has none
+            return 0
+
+    def accumulating(setting: Setting) -> Setting:
+        """With several batches to a step: gradients are then held while activations are."""
+        return dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, accumulation=2))
 
     for name, changes in tries:
         if (
@@ -138,15 +145,17 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) 
             == rows
         ):
             return name
-    if largest:
+    if largest and (largest := largest_with(accumulating(setting), rows)):
         return f"batch {largest} with accumulation {-(-rows // largest)}"
     saved = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **together))
     start = f"{tries[-1][0]}, " if tries else ""
-    count = largest_with(saved, rows)
+    count = largest_with(accumulating(saved), rows)
     if count:
         return f"{start}batch {count} with accumulation {-(-rows // count)}"
     for name, fields in SMALLER:
-        count = largest_with(dataclasses.replace(saved, strategy=make(name, fields)), rows)
+        smaller_setting = dataclasses.replace(saved, strategy=make(name, fields))
+        count = largest_with(smaller_setting, rows)
+        count = count if count == rows else largest_with(accumulating(smaller_setting), rows)
         if count:
             how = ", ".join(f"{field} {value}" for field, value in fields.items())
             smaller = "" if count == rows else f", batch {count} with accumulation {-(-rows // count)}"

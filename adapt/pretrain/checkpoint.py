@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +59,12 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError) as error:
         raise OptionError(f"{file} is no checkpoint of a pretraining ({error}): remove it to start anew") from error
-    if facts["settings"] != json.loads(json.dumps(settings)):
-        raise OptionError(f"{file} was written with other settings: remove it or use {facts['settings']}")
+    given = json.loads(json.dumps(settings))
+    if facts["settings"] != given:
+        names = sorted({*given, *facts["settings"]})
+        other = [name for name in names if facts["settings"].get(name) != given.get(name)]
+        held = ", ".join(f"{name} {facts['settings'].get(name)!r}" for name in other)
+        raise OptionError(f"{file} was written with other settings or text ({held}): remove it to start anew")
     state = _state(model)
     found = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     other = sorted(
@@ -80,6 +86,23 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     generator.set_state(tensors["generator"])
     torch.set_rng_state(tensors["dropout"])
     return Progress(tensors["order"], facts["step"], facts["history"])
+
+
+def digest(rows: Tensor) -> str:
+    """What tells token ids, and so the text and the tokenizer they come from, from others."""
+    values = rows.contiguous().cpu()
+    return f"{list(values.shape)} {hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]}"
+
+
+def described(objective: Any) -> Any:
+    """An objective's name and its plain settings, with those of its parts."""
+    if isinstance(objective, tuple):
+        return [described(part) for part in objective]
+    fields = dataclasses.fields(objective) if dataclasses.is_dataclass(objective) else ()
+    values = {field.name: getattr(objective, field.name) for field in fields}
+    plain = {name: value for name, value in values.items() if isinstance(value, (bool, int, float, str))}
+    parts = {name: described(value) for name, value in values.items() if isinstance(value, tuple)}
+    return [type(objective).__name__, {**plain, **parts}]
 
 
 def _state(model: Any) -> dict[str, Tensor]:

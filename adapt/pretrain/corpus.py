@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 at byte {error.start}: convert the file to UTF-8") from error
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read ({error}): replace the file or leave it out") from error
         document: list[str] = []
         for line in [*text.splitlines(), ""]:

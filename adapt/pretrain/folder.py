@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from adapt.spec import OptionError
+
 COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
 """The tokenizer's file is several times larger with white space."""
 
@@ -18,9 +20,17 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
 
     The folder is replaced as a whole, so that no reader sees half of one; a `README.md` that it held is kept.
     `facts` go into `config.json` under `pretraining`.
+
+    Raises:
+        OptionError: The folder holds something else than a model.
     """
     folder = Path(folder)
     partial, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("partial", "old"))
+    if old.exists() and not folder.exists():  # an earlier export was ended between its last two steps
+        old.rename(folder)
+    held = list(folder.iterdir()) if folder.exists() else []
+    if held and (folder / "config.json" not in held or any(path.is_dir() for path in held)):
+        raise OptionError(f"{folder} holds more than a model, which would be lost; give a new folder.")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     copy = type(model)(model.config)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt.pretrain.checkpoint import Progress, restore, save
+from adapt.pretrain.checkpoint import Progress, described, digest, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged
 from adapt.training.dropout import few_random_bits
@@ -78,8 +78,8 @@ def pretrain(
 
     `rows` and `held_out` are token ids, (rows, length), from `pack`; the model stays on its device. With
     `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as if
-    it had never stopped. Raises `OptionError` where the file belongs to other settings, `Diverged` where the loss is
-    no longer finite.
+    it had never stopped. Raises `OptionError` where the file belongs to other settings or other text, `Diverged` where
+    the loss is no longer finite.
     """
     if len(rows) < settings.batch_size:
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
@@ -92,7 +92,7 @@ def pretrain(
     generator = torch.Generator().manual_seed(settings.seed)
     progress, shared = (
         Progress(torch.empty(0, dtype=torch.int64)),
-        {**asdict(settings), "objective": type(objective).__name__},
+        {**asdict(settings), "objective": described(objective), "rows": digest(rows), "held_out": digest(held_out)},
     )
     if checkpoint is not None and Path(checkpoint).exists():
         progress = restore(checkpoint, shared, model, optimizer, generator)
