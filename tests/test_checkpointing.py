@@ -113,8 +113,10 @@ def test_layers_in_8_bits_let_go_of_what_they_keep_by_themselves(
     load = tiny.loader_for(backbone(architecture, 4), kind, dropout=0.0)
     inputs = {name: value.repeat(8, 1) for name, value in tiny.inputs_for(architecture, kind).items()}
     held = {}
+    # with dropout on the branch the product is bitsandbytes'; without, on the CPU, it is ours
+    strategy = QLoRA(dropout=0.1)
     for name in ("none", "non-reentrant", "ours"):
-        model = tiny.STRATEGIES["qlora"].build(load, load.task)
+        model = strategy.build(load, load.task)
         if name == "ours":
             checkpoint_layers(model)
         elif name == "non-reentrant":

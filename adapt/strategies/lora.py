@@ -192,6 +192,10 @@ class LoRA:
         if not quantised and not self.dora:
             config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
         inject_adapter_in_model(config, base)
+        if "is_loaded_in_8bit" in quantised:
+            from adapt.strategies.lora_int8_layer import fuse_8_bit
+
+            fuse_8_bit(base)
         for parameter in base.parameters():
             if id(parameter) in fresh:  # PEFT froze what was fresh inside the base
                 parameter.requires_grad_(True)

@@ -142,7 +142,7 @@ class LoRALinear(Linear):
         Returns:
             (..., out).
         """
-        name = None if args or kwargs else self._alone()
+        name = None if args or kwargs else only_adapter(self)
         if name is None:
             return super().forward(x, *args, **kwargs)
         base = self.get_base_layer()
@@ -161,11 +161,12 @@ class LoRALinear(Linear):
         y = updated.apply(x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name])
         return y.view(*x.shape[:-1], -1)
 
-    def _alone(self) -> str | None:
-        """Name of the only active adapter, where nothing forbids to fuse it."""
-        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
-            return None
-        (name,) = self.active_adapters
-        if name not in self.lora_A or name in self.lora_variant:
-            return None
-        return None if self.training and not isinstance(self.lora_dropout[name], nn.Identity) else str(name)
+
+def only_adapter(layer: Any) -> str | None:
+    """Name of the only active adapter of a layer of PEFT's, where nothing forbids to fuse it."""
+    if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
+        return None
+    (name,) = layer.active_adapters
+    if name not in layer.lora_A or name in layer.lora_variant:
+        return None
+    return None if layer.training and not isinstance(layer.lora_dropout[name], nn.Identity) else str(name)
