@@ -285,13 +285,12 @@ def _of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Take out the settings of the task's kind.
 
     Raises:
-        OptionError: One of them has an option of its own.
+        OptionError: One of them is an option of the command.
     """
-    from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
-
     own = settings.pop("task", {})
+    options = {parameter.name for parameter in click.get_current_context().command.params}
     for name in own:
-        if name in (*BUDGET_FIELDS, *TASK_OPTIONS, "kind", "seed"):
+        if name in options:
             raise OptionError(f"--set task.{name} is not a field of the task's kind; use --{name.replace('_', '-')}.")
     return own
 

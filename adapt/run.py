@@ -241,6 +241,7 @@ def run_from(spec: Mapping[str, Any]) -> Run:
 
 @cache
 def versions() -> dict[str, str | None]:
+    """Python's version and those of the packages that decide what a run computes; None: not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in (
         "adapt",

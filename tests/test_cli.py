@@ -152,7 +152,7 @@ def test_the_defaults_are_those_promised() -> None:
         (["--set", "full.learning_rate=0"], "full.learning_rate is 0.0; give a finite number above zero"),
         (["--set", "lora.alpha=inf"], "lora.alpha is inf; give a finite number."),
         (["--set", "task.epochs=3"], "--set task.epochs is not a field of the task's kind; use --epochs."),
-        (["--set", "task.seed=3"], "--set task.seed is not a field of the task's kind; use --seed."),
+        (["--set", "task.seed=3"], "A comparison has no option 'seed'; give seeds, how many or which."),
         (["--seeds", "0"], "seeds is 0; give how many (at least 1)"),
         (["--jobs", "0"], "jobs is 0; give at least 1."),
         (["--epochs", "0"], "epochs is 0; give a whole number of at least 1."),

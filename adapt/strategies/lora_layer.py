@@ -22,8 +22,8 @@ from transformers.pytorch_utils import Conv1D
 from adapt.backbones.kernels import kernels_of
 
 
-class _Updated(torch.autograd.Function):
-    """y = x·(W + s·B·A)ᵀ + b with gradients of x, A and B; W and b are frozen.
+class Updated(torch.autograd.Function):
+    """y = x·(W + s·B·A)ᵀ + b with gradients of x, A and B; W and b are frozen, and W may be held in 8 bits.
 
     V is formed again for the gradient of the input rather than kept: that costs rank / rows of a product, and keeping
     it would take as much memory as the frozen weights.
@@ -38,6 +38,7 @@ class _Updated(torch.autograd.Function):
         a: torch.Tensor,
         b: torch.Tensor,
         scale: float,
+        steps: torch.Tensor | None,
     ) -> torch.Tensor:
         """
         Args:
@@ -48,20 +49,29 @@ class _Updated(torch.autograd.Function):
             a: (rank, in).
             b: (out, rank).
             scale: s.
+            steps: (out, 1), what the rows of a weight in int8 are multiplied by; None: it is in floating point.
         """
-        ctx.save_for_backward(x, weight, a, b)
+        ctx.save_for_backward(x, weight, a, b, steps)
         ctx.scale = scale
-        return nn.functional.linear(x, torch.addmm(weight, b, a, alpha=scale), bias)
+        return nn.functional.linear(x, _formed(weight, steps, a, b, scale), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, a, b = ctx.saved_tensors
-        into_x, _, _, into_a, into_b, _ = ctx.needs_input_grad
+        x, weight, a, b, steps = ctx.saved_tensors
+        into_x, _, _, into_a, into_b, _, _ = ctx.needs_input_grad
         of_a = _scaled(g @ b, ctx.scale).t() @ x if into_a else None
         of_b = (_scaled(x @ a.t(), ctx.scale).t() @ g).t() if into_b else None
-        of_x = g @ torch.addmm(weight, b, a, alpha=ctx.scale) if into_x else None
-        return of_x, None, None, of_a, of_b, None
+        of_x = g @ _formed(weight, steps, a, b, ctx.scale) if into_x else None
+        return of_x, None, None, of_a, of_b, None, None
+
+
+def _formed(
+    weight: torch.Tensor, steps: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scale: float
+) -> torch.Tensor:
+    if steps is None:
+        return torch.addmm(weight, b, a, alpha=scale)
+    return weight.to(a.dtype).mul_(steps).addmm_(b, a, alpha=scale)
 
 
 class _UpdatedOnCuda(torch.autograd.Function):
@@ -77,7 +87,7 @@ class _UpdatedOnCuda(torch.autograd.Function):
         b: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        """See `_Updated`."""
+        """See `Updated`."""
         low_a, low_b = a.to(x.dtype), b.to(x.dtype)
         inner = x @ low_a.t()
         if len(x) < 2 * x.shape[1]:
@@ -157,8 +167,8 @@ class LoRALinear(Linear):
                 a, b = a.to(dtype), b.to(dtype)
         if self.fan_in_fan_out:
             weight = weight.t()
-        updated = _UpdatedOnCuda if cuda else _Updated
-        y = updated.apply(x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name])
+        given = x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name]
+        y = _UpdatedOnCuda.apply(*given) if cuda else Updated.apply(*given, None)
         return y.view(*x.shape[:-1], -1)
 
 
