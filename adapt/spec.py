@@ -154,8 +154,8 @@ class Budget:
     checkpointing: bool = field(default=False, metadata={"neutral": False})
     """Gradient checkpointing (Chen et al. 2016): activations are computed again in the backward pass."""
     loss_chunk: int | None = field(default=None, metadata={"neutral": None})
-    """Tokens whose logits over the vocabulary are held at a time, and made again in the backward pass; None: those of
-    the whole batch, once. For language models."""
+    """Tokens whose logits over the vocabulary are held at a time, with their gradient made beside them; None: those of
+    the whole batch on CUDA, and as many as suit the caches on CPUs. For language models."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = field(
         default="adamw", metadata={"neutral": "adamw"}
     )

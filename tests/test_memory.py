@@ -13,11 +13,12 @@ import torch
 from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
+from transformers import GPTNeoConfig
 
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
-from adapt.backbones.load import place_rest
+from adapt.backbones.load import SHORT, place_rest
 from adapt.cli import cli
 from adapt.comparison.grid import EMBEDDED_BACKBONES
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
@@ -26,7 +27,7 @@ from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up, track
 from adapt.memory.trace import Trace
-from adapt.memory.within import most, plan_within
+from adapt.memory.within import most, plan_within, with_budget
 from adapt.options import budget_of
 from adapt.spec import AdaptError, OptionError, Source, Task, Unsupported
 from adapt.strategies import STRATEGIES, make
@@ -348,6 +349,26 @@ def test_a_model_that_looks_at_its_tensors_has_no_plan(monkeypatch: pytest.Monke
         plan("tiny-decoder", "full", kind="causal_lm", batch=(2, 8))
 
 
+def test_a_model_whose_configuration_names_each_layer_has_a_plan(tmp_path: Path) -> None:
+    """GPT-Neo's is not valid with another number of layers."""
+    values: dict[str, Any] = {"hidden_size": 32, "num_heads": 4, "vocab_size": 64, "max_position_embeddings": 64}
+    GPTNeoConfig(num_layers=12, attention_types=[[["global", "local"], 6]], **values).save_pretrained(tmp_path)
+    assert plan(tmp_path, "lora", kind="causal_lm", batch=(2, 16), device="cpu").peak > 0
+
+
+def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(
+    monkeypatch: pytest.MonkeyPatch, task_data: Any
+) -> None:
+    def failing(self: Any, rows: int, length: int) -> Any:
+        raise NotImplementedError("no kernel\nand a page of where")
+
+    monkeypatch.setattr(Trace, "run", failing)
+    with pytest.raises(Unsupported, match=r"no plan for 'bert': NotImplementedError: no kernel$"):
+        plan("tiny-encoder", "lora", batch=(2, 8))
+    monkeypatch.setattr("adapt.memory.foresee._SMALL", 0.0)
+    assert fit_model("tiny-encoder", task_data("single_label"), "lora", max_steps=1, device="cpu").result is not None
+
+
 def test_fewer_bits_are_advised_where_nothing_else_serves() -> None:
     saved = {"checkpointing": True, "loss_chunk": 1024, "kind": "causal_lm", "device": "cpu"}
     peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 64).peak
@@ -356,6 +377,51 @@ def test_fewer_bits_are_advised_where_nothing_else_serves() -> None:
     assert found.verdict == "no"
     assert found.advice is not None
     assert found.advice.endswith("qlora with bits 4")
+
+
+def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(tmp_path: Path) -> None:
+    """Granite scales its logits, so that they are not made in chunks."""
+    values = json.loads((resolve("tiny-decoder").path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "logits_scaling": 8.0}))
+    setting = setting_of(tmp_path, "lora", kind="causal_lm", device="cuda")
+    fewer = Planner(with_budget(setting, checkpointing=True, accumulation=2)).memory(1, 128).peak
+    for changes, rows in (({"checkpointing": True}, 2), ({"accumulation": 2}, 1)):
+        assert Planner(with_budget(setting, **changes)).memory(rows, 128).peak > fewer
+    found = plan_within(setting, "lora", (2, 128), fewer + allowance(fewer, "cuda"))
+    assert found.advice == "checkpointing, batch 1 with accumulation 2"
+
+
+@pytest.mark.parametrize(("rows", "largest", "advice"), [(6, 4, "batch 3 with accumulation 2"), (5, 4, "batch 1 with")])
+def test_accumulation_keeps_the_rows_of_an_update(rows: int, largest: int, advice: str) -> None:
+    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu", checkpointing=True)
+    peak = Planner(with_budget(setting, accumulation=2)).memory(largest, 64).peak
+    found = plan_within(setting, "lora", (rows, 64), peak + allowance(peak, "cpu") + 1000)
+    assert found.advice is not None
+    assert advice in found.advice
+
+
+def test_accumulation_there_is_already_is_multiplied() -> None:
+    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu", checkpointing=True, accumulation=3)
+    peak = Planner(setting).memory(2, 64).peak
+    found = plan_within(setting, "lora", (4, 64), peak + allowance(peak, "cpu") + 1000)
+    assert found.advice == "batch 2 with accumulation 6"
+
+
+def test_where_no_text_fits_shorter_ones_are_not_advised() -> None:
+    found = plan_within(setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu"), "lora", (4, 64), 2**20)
+    assert (found.longest_text, found.advice) == (0, "a smaller backbone")
+
+
+def test_the_longest_text_does_not_depend_on_the_one_asked_for() -> None:
+    """On CPUs memory falls where attention takes another kernel, after 256 tokens."""
+    setting = setting_of("shape:bert-base", "lora", device="cpu", precision="bf16", dropout=0.0)
+    short, long = (Planner(setting).memory(8, length).peak for length in (SHORT, SHORT + 1))
+    assert long < short
+    budget = (long + short) // 2
+    budget += allowance(budget, "cpu")
+    found = {plan_within(setting, "lora", (8, length), budget).longest_text for length in (128, 200, 300)}
+    assert len(found) == 1
+    assert found.pop() > SHORT  # type: ignore[operator]
 
 
 def test_a_folder_needs_no_weights(tmp_path: Path) -> None:

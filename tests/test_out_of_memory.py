@@ -25,11 +25,11 @@ from adapt.backbones.exhausted import asked_for, is_out_of_memory
 from adapt.comparison.table import table_of
 from adapt.run import fit, run
 from adapt.spec import AdaptError, Budget, OutOfMemory
-from adapt.tasks import KINDS, CausalLM, SequenceClassification
+from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.dropout import few_random_bits
 from adapt.training.halving import halving
-from adapt.training.loop import accelerator_for
+from adapt.training.loop import _advice, accelerator_for
 from adapt.training.step import gradients
 
 BUDGET = Budget(epochs=2, batch_size=8, warmup=0.0, weight_decay=0.0, decay="constant")
@@ -351,14 +351,13 @@ def test_what_is_done_already_is_not_advised(
     assert "checkpointing" not in str(run(spec, data, source).reason)
 
 
-@pytest.mark.parametrize("tokens", [None, 8])
-def test_a_language_model_is_advised_to_hold_fewer_logits(
-    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tokens: int | None
-) -> None:
-    monkeypatch.setattr(CausalLM, "loss", partial(_fail, ERRORS[0]))
-    choices = {**CHOICES, "max_length": 16, "loss_chunk": tokens}
-    spec, data, source = assemble(backbone("llama"), _rows_of("causal_lm"), "lora", **choices)
-    assert ("(loss_chunk)" in str(run(spec, data, source).reason)) is (tokens is None)
+@pytest.mark.parametrize(
+    ("device", "tokens", "advised"), [("cuda", None, True), ("cuda", 8, False), ("cpu", None, False)]
+)
+def test_to_hold_fewer_logits_is_advised_where_all_are_held(device: Any, tokens: int | None, advised: bool) -> None:
+    budget = Budget(device=device, loss_chunk=tokens)
+    assert ("(loss_chunk)" in _advice(budget, language_model=True)) is advised
+    assert "(loss_chunk)" not in _advice(budget, language_model=False)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -1,15 +1,23 @@
-"""Logits of a few tokens at a time: with a large vocabulary those of a whole batch take more memory than all else."""
+"""Logits of a few tokens at a time: with a large vocabulary those of a whole batch take more memory than all else.
+
+The gradient of each chunk's loss is made as soon as its logits are there (softmax minus one-hot, by way of the output
+layer), so that they are made once, and neither they nor anything of their size is kept (Hsu et al. 2024, Liger Kernel,
+section 3.2; Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models").
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from adapt.backbones.classes import output_layer
+from adapt.backbones.kernels import kernels_of
 from adapt.spec import Unsupported
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 _BIAS = "final_logits_bias"
 """What BART and its kin add to the logits after the output layer."""
@@ -18,22 +26,45 @@ _CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 """What configurations call a change of the logits after the output layer (Gemma 2, Granite, Cohere); 1: none."""
 
 
+_CHUNK = 2**22
+"""Logits that are held at a time where no number of tokens is asked for: 16 MiB in float32, as caches hold."""
+_LEAST = 128
+"""Tokens below which products with the output layer, and sums of its gradient, would take too long."""
+
+
 def chunk_logits(model: nn.Module, tokens: int) -> None:
     """Have the losses of a language model made from the logits of `tokens` tokens at a time; kept in `loss_chunk`.
 
     Raises:
         Unsupported: The model has no output layer over a vocabulary.
     """
-    from adapt.backbones.classes import output_layer
-
     if output_layer(model) is None:
         raise Unsupported(f"{type(model).__name__} has no output layer over a vocabulary; leave loss_chunk out")
     model.loss_chunk = tokens  # type: ignore[assignment]
 
 
-def loss_chunk(model: nn.Module) -> int | None:
-    """Tokens whose logits may be held at a time; None: those of the whole batch."""
-    return getattr(model, "loss_chunk", None)
+def loss_chunk(model: nn.Module, inputs: torch.Tensor) -> int | None:
+    """Tokens whose logits are held at a time; None: those of the whole batch.
+
+    Without `chunk_logits` it is chosen on the CPU, where logits of a whole batch do not stay in the caches, for models
+    that do nothing to them.
+
+    Args:
+        model: A language model.
+        inputs: What it is called with, of which the device counts.
+    """
+    asked: int | None = getattr(model, "loss_chunk", None)
+    if asked is not None or kernels_of(inputs) != "cpu":
+        return asked
+    vocabulary = getattr(output_layer(model), "out_features", None)
+    if vocabulary is None or _change_of(model) is not None or getattr(model, "changes_logits", False):
+        return None
+    return max(_LEAST, _CHUNK // int(vocabulary))
+
+
+def _change_of(model: Any) -> str | None:
+    """The field of the configuration that has logits changed after the output layer."""
+    return next((name for name in _CHANGES if getattr(model.config, name, None) not in (None, 1)), None)
 
 
 def before_logits(
@@ -52,12 +83,9 @@ def before_logits(
         (batch, length, hidden), and a function from (..., hidden) to (..., vocabulary).
 
     Raises:
-        Unsupported: The model changes the logits after its output layer (scales or caps them).
+        Unsupported: The model changes the logits after its output layer (scales or caps them). That is then kept in
+            `changes_logits`.
     """
-    import torch
-
-    from adapt.backbones.classes import output_layer
-
     layer = output_layer(model)
     assert layer is not None
     bias = getattr(model, _BIAS, None)
@@ -77,15 +105,123 @@ def before_logits(
     finally:
         handle.remove()
     (hidden,) = states
-    changed = [name for name in _CHANGES if getattr(model.config, name, None) not in (None, 1)]
-    if changed:  # said here because a plan has no values to look at
-        raise Unsupported(
-            f"{type(model).__name__} changes its logits after the output layer ({changed[0]}); leave loss_chunk out"
-        )
+    changed = _change_of(model)
+    if changed is not None:  # said here because a plan has no values to look at
+        raise Unsupported(f"{type(model).__name__} changes its logits after the output layer ({changed}); {_ADVICE}")
     if not getattr(model, "logits_known", False):
         with torch.no_grad():
             expected = logits(hidden[:1, :1])
         if not torch.equal(probe.float(), expected.float()):
-            raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; leave loss_chunk out")
+            model.changes_logits = True  # type: ignore[assignment]
+            raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
         model.logits_known = True  # type: ignore[assignment]
     return hidden, logits
+
+
+_ADVICE = "leave loss_chunk out"
+
+
+def summed_loss(
+    model: nn.Module, hidden: torch.Tensor, wanted: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor],
+    tokens: int,
+) -> torch.Tensor:  # fmt: skip
+    """Sum of the negative log-likelihoods, a float32 scalar, with gradients of hidden states and output layer.
+
+    Args:
+        model: Whose output layer it is.
+        hidden: (positions, hidden), from `before_logits`.
+        wanted: (positions), what is to be predicted.
+        logits: From `before_logits`.
+        tokens: Positions whose logits are held at a time.
+    """
+    layer = output_layer(model)
+    assert layer is not None
+    trained = [p for p in layer.parameters() if p.requires_grad]
+    total: torch.Tensor = _SummedLoss.apply(hidden, wanted, logits, tokens, *trained)
+    return total
+
+
+class _SummedLoss(torch.autograd.Function):
+    """The gradient is made in the forward pass, where the logits are; the backward pass scales it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        wanted: torch.Tensor,
+        logits: Callable[[torch.Tensor], torch.Tensor],
+        tokens: int,
+        *trained: torch.Tensor,
+    ) -> torch.Tensor:
+        """See `summed_loss`."""
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        into_hidden = ctx.needs_input_grad[0]
+        of_hidden = torch.empty_like(hidden) if into_hidden else None
+        of_trained: list[torch.Tensor | None] = [None] * len(trained)
+        for start in range(0, len(hidden), tokens):
+            part = hidden[start : start + tokens].detach().requires_grad_(into_hidden)
+            with torch.enable_grad(), _gradients_in_forward():
+                found = logits(part[None])[0]
+                loss, slope = _loss_and_slope(found.detach(), wanted[start : start + tokens, None])
+                total += loss
+                sought = [part, *trained] if into_hidden else list(trained)
+                made = list(torch.autograd.grad(found, sought, slope, allow_unused=True))
+            if of_hidden is not None:
+                of_hidden[start : start + tokens] = made.pop(0)
+            _add(of_trained, made)
+        ctx.made = of_hidden, of_trained
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        of_hidden, of_trained = ctx.made
+        ctx.made = None
+        for gradient in (of_hidden, *of_trained):
+            if gradient is not None:
+                gradient.mul_(upstream)
+        return of_hidden, None, None, None, *of_trained
+
+
+def _loss_and_slope(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed negative log-likelihood in float32, and its gradient: softmax minus one-hot, in the dtype of the logits.
+
+    Args:
+        logits: (positions, vocabulary).
+        wanted: (positions, 1).
+    """
+    shares = logits.to(torch.float32, copy=True)
+    top = shares.amax(-1, keepdim=True)
+    chosen = shares.gather(-1, wanted)
+    weight = shares.sub_(top).exp_().sum(-1, keepdim=True)
+    shares.div_(weight).scatter_add_(-1, wanted, torch.full_like(top, -1.0))
+    return (weight.log() + top - chosen).sum(), shares.to(logits.dtype)
+
+
+def _add(sums: list[torch.Tensor | None], more: Sequence[torch.Tensor | None]) -> None:
+    for i, gradient in enumerate(more):
+        held = sums[i]
+        sums[i] = gradient if held is None else held if gradient is None else held.add_(gradient)
+
+
+_within = False
+
+
+def makes_gradients() -> bool:
+    """Whether gradients are being made within the forward pass."""
+    return _within
+
+
+def in_backward() -> bool:
+    """Whether autograd is running the backward pass of a step."""
+    return not _within and torch._C._current_graph_task_id() != -1
+
+
+@contextmanager
+def _gradients_in_forward() -> Iterator[None]:
+    global _within
+    _within = True
+    try:
+        yield
+    finally:
+        _within = False

@@ -19,7 +19,7 @@ from adapt.memory.trace import Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
 from adapt.options import budget_of, check_strategy, precision_of
-from adapt.spec import Budget, OptionError, Source, Strategy, Task, Unsupported
+from adapt.spec import AdaptError, Budget, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
 
 _SHALLOW = (4, 5, 6)
@@ -171,7 +171,7 @@ class Planner:
         shallow = [n + self._adapted_layers for n in _SHALLOW]
         if depth is not None and depth > shallow[-1] + 1:
             depths = shallow[1:] if self._affine else shallow
-            with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up
+            with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up, or each one
                 found = [self._trace(d, rows, length) for d in depths]
                 segments = _carried_on(found, depth - depths[-1])
         self._affine = segments is not None
@@ -186,13 +186,22 @@ class Planner:
         return int(last) if last.isdigit() else 0
 
     def _trace(self, depth: int | None, rows: int, length: int) -> dict[str, Memory]:
-        """The segments of a model with so many layers, or with its own number."""
-        key = depth, length > SHORT
-        if key not in self._traces:
-            shape = self.setting.shape.config
-            config = shape if depth is None else _at_depth(shape, depth)
-            self._traces[key] = Trace(self.setting, config, length)
-        return self._traces[key].run(rows, length)
+        """The segments of a model with so many layers, or with its own number.
+
+        Raises:
+            Unsupported: The model cannot be built so, or does what fake tensors cannot.
+        """
+        key, shape = (depth, length > SHORT), self.setting.shape.config
+        try:
+            if key not in self._traces:
+                config = shape if depth is None else _at_depth(shape, depth)
+                self._traces[key] = Trace(self.setting, config, length)
+            return self._traces[key].run(rows, length)
+        except AdaptError:
+            raise
+        except Exception as error:  # of transformers, PEFT or torch, for architectures that are not known here
+            told = str(error).strip().partition("\n")[0]
+            raise Unsupported(f"no plan for '{shape.model_type}': {type(error).__name__}: {told}") from error
 
 
 def _carried_on(found: Sequence[Mapping[str, Memory]], more: int) -> dict[str, Memory] | None:

@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
+from adapt.backbones.chunked import in_backward, makes_gradients
 from adapt.memory.scratch import scratch_bytes
 from adapt.memory.types import CATEGORIES, Memory, Phase
 
@@ -134,7 +135,7 @@ class Tracker(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operation and register what it returns."""
-        backward = torch._C._current_graph_task_id() != -1
+        backward = in_backward()
         if backward != self._backward:
             self._turn(backward)
         scratch = scratch_bytes(func, args, self._kernels)
@@ -166,6 +167,8 @@ class Tracker(TorchDispatchMode):
             self._turn_to("forward")
 
     def _reached_head(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if makes_gradients():
+            return
         if not self._head:
             self._head = True
             self._turn_to(self._phase, "logits")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapt.backbones.classes import LANGUAGE_MODELS
+from adapt.backbones.load import SHORT
 from adapt.memory.budget import Verdict, allowance, verdict
 from adapt.memory.planner import Planner, Setting, setting_of
 from adapt.memory.types import CATEGORIES, Memory
@@ -78,9 +80,18 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
 
     judged = verdict(found.peak + beside, budget)
     largest = most(lambda n: fits(n, length), rows)
-    longest = most(lambda n: fits(rows, n), length, planner.longest, least=_SHORTEST)
-    advice = None if judged != "no" else advise(setting, batch, budget, largest)
+    longest = 0
+    for shortest, limit in _lengths(planner.longest, device):
+        longest = longest or most(lambda n: fits(rows, n), max(shortest, min(length, limit)), limit, least=shortest)
+    advice = None if judged != "no" else advise(setting, batch, budget, largest, longest)
     return Plan(label, found, beside, judged, largest, longest, longest == planner.longest, advice)
+
+
+def _lengths(longest: int, device: str) -> list[tuple[int, int]]:
+    """Ranges of text lengths in which memory rises; on CPUs it falls where attention takes another kernel."""
+    if device != "cpu" or longest <= SHORT:
+        return [(min(_SHORTEST, longest), longest)]
+    return [(SHORT + 1, longest), (_SHORTEST, SHORT)]
 
 
 def most(room: Callable[[int], int], start: int, limit: int | None = None, least: int = 1) -> int:
@@ -111,19 +122,22 @@ def most(room: Callable[[int], int], start: int, limit: int | None = None, least
     return low
 
 
-def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) -> str:
-    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer bits a weight."""
+def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int, longest: int) -> str:
+    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer bits a weight.
+
+    Args:
+        setting: What does not fit.
+        batch: Rows and tokens.
+        budget: Bytes of the device.
+        most_rows: Rows of that length that fit.
+        longest: Tokens of so many rows that fit.
+    """
     rows, length = batch
-    language_model = setting.task.kind in ("causal_lm", "seq2seq")
-    remedies: list[tuple[str, dict[str, Any]]] = []
-    if not setting.budget.checkpointing:
-        remedies.append(("checkpointing", {"checkpointing": True}))
-    if language_model and setting.budget.loss_chunk is None:
-        remedies.append(("loss_chunk 1024", {"loss_chunk": 1024}))
+    remedies = [remedy for remedy in _remedies(setting) if _supported(setting, remedy[1], length)]
     together = {name: value for _, changes in remedies for name, value in changes.items()}
     tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
 
-    def largest_with(setting: Setting, rows: int) -> int:
+    def largest_with(setting: Setting) -> int:
         planner = Planner(setting)
 
         def room(n: int) -> int:
@@ -132,35 +146,57 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, largest: int) 
 
         try:
             return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
-        except Unsupported:  # such as checkpointing, where transformers has none
+        except Unsupported:  # such as 8 bits, where the architecture cannot be held in them
             return 0
 
-    def accumulating(setting: Setting) -> Setting:
-        """With several batches to a step: gradients are then held while activations are."""
-        return dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, accumulation=2))
+    def accumulated(setting: Setting) -> str | None:
+        """Fewer rows at a time, as many of an update; with several batches to a step gradients are held meanwhile."""
+        several = with_budget(setting, accumulation=max(2, setting.budget.accumulation))
+        count = next((n for n in range(min(rows - 1, largest_with(several)), 0, -1) if rows % n == 0), 0)
+        return f"batch {count} with accumulation {rows // count * setting.budget.accumulation}" if count else None
 
     for name, changes in tries:
-        if (
-            largest_with(dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **changes)), rows)
-            == rows
-        ):
+        if largest_with(with_budget(setting, **changes)) == rows:
             return name
-    if largest and (largest := largest_with(accumulating(setting), rows)):
-        return f"batch {largest} with accumulation {-(-rows // largest)}"
-    saved = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **together))
+    if most_rows and (fewer := accumulated(setting)):
+        return fewer
+    saved = with_budget(setting, **together)
     start = f"{tries[-1][0]}, " if tries else ""
-    count = largest_with(accumulating(saved), rows)
-    if count:
-        return f"{start}batch {count} with accumulation {-(-rows // count)}"
+    if fewer := accumulated(saved):
+        return f"{start}{fewer}"
     for name, fields in SMALLER:
-        smaller_setting = dataclasses.replace(saved, strategy=make(name, fields))
-        count = largest_with(smaller_setting, rows)
-        count = count if count == rows else largest_with(accumulating(smaller_setting), rows)
-        if count:
-            how = ", ".join(f"{field} {value}" for field, value in fields.items())
-            smaller = "" if count == rows else f", batch {count} with accumulation {-(-rows // count)}"
-            return f"{start}{name}{f' with {how}' if how else ''}{smaller}"
-    return "shorter texts, or a smaller backbone"
+        smaller = dataclasses.replace(saved, strategy=make(name, fields))
+        how = ", ".join(f"{field} {value}" for field, value in fields.items())
+        said = f"{start}{name}{f' with {how}' if how else ''}"
+        if largest_with(smaller) == rows:
+            return said
+        if fewer := accumulated(smaller):
+            return f"{said}, {fewer}"
+    return "shorter texts, or a smaller backbone" if longest else "a smaller backbone"
+
+
+def with_budget(setting: Setting, **changes: Any) -> Setting:
+    """The same with other fields of its budget."""
+    return dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **changes))
+
+
+def _remedies(setting: Setting) -> list[tuple[str, dict[str, Any]]]:
+    """What saves memory and is not done yet: its name, and fields of the budget."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    if not setting.budget.checkpointing:
+        found.append(("checkpointing", {"checkpointing": True}))
+    unchunked = setting.budget.loss_chunk is None and setting.budget.device != "cpu"  # where it is done unasked
+    if setting.task.kind in LANGUAGE_MODELS and unchunked:
+        found.append(("loss_chunk 1024", {"loss_chunk": 1024}))
+    return found
+
+
+def _supported(setting: Setting, changes: dict[str, Any], length: int) -> bool:
+    try:
+        Planner(with_budget(setting, **changes)).memory(1, length)
+    except Unsupported:  # such as checkpointing, where transformers has none
+        return False
+    return True
 
 
 def plans(

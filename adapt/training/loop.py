@@ -203,7 +203,8 @@ def _restart(optimizer: torch.optim.Optimizer, graphs: Graphs | None, random_sta
 def _advice(budget: Budget, language_model: bool) -> str:
     """What makes a step of one row smaller and is not done yet."""
     ways = [] if budget.checkpointing else ["gradient checkpointing (checkpointing)"]
-    ways += ["logits of fewer tokens at a time (loss_chunk)"] if language_model and budget.loss_chunk is None else []
+    if language_model and budget.loss_chunk is None and budget.device != "cpu":  # where it is done unasked
+        ways.append("logits of fewer tokens at a time (loss_chunk)")
     ways += ["shorter texts (max_length)", "a backbone in 8 or 4 bits (qlora)"]
     return f"use {', '.join(ways[:-1])} or {ways[-1]}"
 
