@@ -19,7 +19,7 @@ from adapt.data import Data, load, read_inputs
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported
-from adapt.strategies import make
+from adapt.strategies import SHIPPED_SETTINGS, make
 from adapt.tasks import KINDS
 
 MODEL_FILE = "adapt.json"
@@ -36,6 +36,10 @@ class Adapted:
     backbone: Backbone
     result: Result | None
     """Scores and costs of the training; None after loading."""
+    earlier: dict[str, Any] | None = None
+    """After loading: what `result.json` says, which is saved again with the model."""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Role to column, as named in training: where rows to be predicted have one of that name, it is taken."""
 
     def predict(self, rows: Any) -> list[dict[str, Any]]:
         """Predictions in input order.
@@ -57,7 +61,7 @@ class Adapted:
         """As `predict`, chunk after chunk; `columns` is that of `adapt.data.read_inputs`."""
         from adapt.training import predict
 
-        rows = read_inputs(source, self.run.task, columns)
+        rows = read_inputs(source, self.run.task, columns, self.columns)
         for start in range(0, len(rows), _CHUNK):
             try:
                 examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
@@ -75,23 +79,23 @@ class Adapted:
         Raises:
             OptionError: The folder cannot be written, or is the backbone's own.
         """
-        if Path(folder).resolve() == self.backbone.path.resolve():
-            raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
-        path = writable_folder(folder)
+        path = model_folder(folder, self.backbone)
+        result = self.result.to_json() if self.result is not None else self.earlier
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
             (path / old).unlink(missing_ok=True)
         size = params.save(self.fitted.model, path)
         export = getattr(self.run.strategy, "export", None)
         if export is not None:
             export(self.fitted.model, path / "peft", self._reference())
-        if self.result is not None:
-            write_atomically(path / "result.json", json.dumps(self.result.to_json(), indent=2) + "\n")
+        if result is not None:
+            write_atomically(path / "result.json", json.dumps(result, indent=2) + "\n")
         content = {
             "schema": SCHEMA,
             "reference": self._reference(),
             "kind_state": self.fitted.kind.state(),
             "sha256": _sha256(path / params.STATE_FILE),
             "bytes": size,
+            "columns": dict(self.columns),
             "spec": self.run.spec(),
         }
         write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -107,7 +111,7 @@ class Adapted:
         Raises:
             Unsupported: The strategy adds to the model what no weight can hold, or transformers has no class for its
                 head (mean pooling).
-            OptionError: The folder cannot be written.
+            OptionError: The folder cannot be written, or is the backbone's own.
         """
         from adapt.backbones.plain import save_plain
 
@@ -126,7 +130,10 @@ class Adapted:
         budget = dataclasses.replace(self.run.budget, precision="fp32", dropout=None, device="cpu")
         loader = dataclasses.replace(self.fitted.loader, budget=budget)
         plain = merge(self.fitted.model, loader)
-        path = writable_folder(folder)
+        if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
+            problem = self.run.task.problem
+            plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
+        path = model_folder(folder, self.backbone)
         save_plain(plain, loader, path)
         return path
 
@@ -135,6 +142,23 @@ class Adapted:
         reference = self.backbone.reference
         local = reference not in {*SHIPPED, MINILM} and Path(reference).expanduser().is_dir()
         return str(self.backbone.path.resolve()) if local else reference
+
+
+def model_folder(folder: str | Path, backbone: Backbone) -> Path:
+    """A folder that a model may be written to.
+
+    Raises:
+        OptionError: It cannot be written, or is the backbone's own.
+    """
+    path = Path(folder).expanduser()
+    if path.resolve() == backbone.path.resolve():
+        raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
+    return writable_folder(path)
+
+
+def preset(backbone: str | Path, kind: str, strategy: str) -> Mapping[str, Any]:
+    """Fields of a strategy given by its name that suit a shipped backbone, which is tiny; none for any other."""
+    return SHIPPED_SETTINGS.get(kind, {}).get(strategy, {}) if backbone in SHIPPED else {}
 
 
 def fit_model(
@@ -151,7 +175,8 @@ def fit_model(
     Args:
         backbone: Shipped name, local folder or hub name (see `adapt.backbones.resolve`).
         data: `Data`, or anything that `adapt.data.load` reads.
-        strategy: A strategy, or its name.
+        strategy: A strategy, or its name. On shipped backbones, which are tiny, one given by its name has a learning
+            rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`).
         seed: Decides the sample, the head's initialisation and the order of rows.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         choices: Fields of `adapt.spec.Budget` (`epochs`, `batch_size`, `learning_rate`, `precision`, ...) and of
@@ -163,16 +188,20 @@ def fit_model(
     """
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
     result, fitted = fit(spec, rows, source, on_step)
-    return Adapted(fitted, spec, source, result)
+    return Adapted(fitted, spec, source, result, columns=rows.columns)
 
 
 def assemble(
     backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int = 0, **choices: Any
 ) -> tuple[Run, Data, Backbone]:
     """Everything that decides a run, checked; see `fit_model` for the arguments."""
-    chosen = options.check_strategy(make(strategy) if isinstance(strategy, str) else strategy)
+    if isinstance(strategy, str):
+        make(strategy)  # a mistyped name is found before the data is read
     budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
     rows = data if isinstance(data, Data) else load(data)
+    if isinstance(strategy, str):
+        strategy = make(strategy, preset(backbone, rows.kind, strategy))
+    chosen = options.check_strategy(strategy)
     options.check_budget(budget, rows.kind)
     own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
     known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
@@ -197,7 +226,7 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     """
     from adapt.backbones.memoise import release
 
-    path = Path(folder)
+    path = Path(folder).expanduser()
     content = _read_model_file(path)
     if _sha256(path / params.STATE_FILE) != content["sha256"]:
         raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
@@ -220,7 +249,18 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     params.load(model, path)
     release(model)
     model.eval()
-    return Adapted(Fitted(model, kind, tokenizer, loader), dataclasses.replace(spec, budget=budget), source, None)
+    fitted = Fitted(model, kind, tokenizer, loader)
+    return Adapted(
+        fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content.get("columns", {})
+    )
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    """The result that was saved with a model; None where there is none that can be read."""
+    try:
+        return dict(json.loads((path / "result.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _backbone(reference: str) -> Backbone:
@@ -264,7 +304,7 @@ def write_predictions(
         OptionError: The suffix is not known or the file cannot be written.
         DataError: The input cannot be used.
     """
-    path = output_file(target)
+    path = output_file(target, source)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     written = 0
     try:
@@ -281,12 +321,15 @@ def write_predictions(
     return written
 
 
-def output_file(target: str | Path) -> Path:
-    """
+def output_file(target: str | Path, source: str | Path) -> Path:
+    """Where the predictions for `source` are written.
+
     Raises:
-        OptionError: Predictions cannot be written there.
+        OptionError: They cannot be written there.
     """
     path = Path(target)
+    if path.resolve() == Path(source).resolve():
+        raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
     if path.suffix not in (".jsonl", ".csv", ".tsv"):
         raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .jsonl, .csv or .tsv.")
     if path.is_dir():

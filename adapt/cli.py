@@ -88,13 +88,12 @@ _training_options = _options(
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
 )  # fmt: skip
 
-_set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="STRATEGY.FIELD=VALUE",
-    help="Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4); repeatable.",
-)
+
+def _set_options(what: str) -> Any:
+    return click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help=f"{what}; repeatable.")
+
+
+_set_option = _set_options("Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4)")
 
 
 @cli.command()
@@ -148,19 +147,21 @@ def compare(
 @_training_options
 def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any) -> None:
     """Adapt a backbone to data with one strategy and save the model to OUT."""
-    from adapt.adapted import fit_model
+    from adapt.adapted import fit_model, model_folder, preset
+    from adapt.backbones import resolve
     from adapt.comparison.progress import StepBar
-    from adapt.files import writable_folder
     from adapt.strategies import make
 
     given = settings_from(settings)
     own = _of_task(given)
-    chosen = make(strategy, given.pop(strategy, {}))
+    fields = given.pop(strategy, {})
+    make(strategy, fields)  # a mistyped name is found before the data is read
     if given:
         raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
-    writable_folder(out)
+    model_folder(out, resolve(backbone))
     rows, choices = _read(data, rest)
     choices |= own
+    chosen = make(strategy, {**preset(backbone, rows.kind, strategy), **fields})
     with StepBar(sys.stderr, f"{strategy}") as bar:
         model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
@@ -183,7 +184,7 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
     """Predict the rows of a file with the model in FOLDER, in input order."""
     from adapt.adapted import load_model, output_file, write_predictions
 
-    output_file(target)
+    output_file(target, source)
     columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
     count = write_predictions(load_model(folder, backbone=backbone, device=device), source, target, columns)
     click.echo(f"{count} predictions: {target}", err=True)
@@ -211,7 +212,7 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 @click.option("--labels", type=int, default=2, show_default=True, help="Classes, where the kind has some.")
 @click.option("--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
-@_set_option
+@_set_options("Set a field of a strategy (lora.rank=8)")
 def plan(
     backbone: str, strategies: str, kind: str, batch: str, budget: str | None, as_json: bool,
     settings: tuple[str, ...], **rest: Any,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapt.spec import AdaptError
+from adapt.spec import AdaptError, OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +48,18 @@ def save(model: nn.Module, folder: Path) -> int:
 
     Returns:
         Size of the file in bytes.
+
+    Raises:
+        OptionError: The file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     file = folder / STATE_FILE
-    save_file(trainable_state(model), file, metadata={"format": "pt"})
+    try:
+        save_file(trainable_state(model), file, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise OptionError(f"{file} cannot be written ({error}); free some space, or give another folder.") from error
     file.chmod(0o644)  # safetensors writes files that only their owner can read
     return file.stat().st_size
 

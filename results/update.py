@@ -33,6 +33,8 @@ def overview(table: Table) -> str:
     In points of a hundred, but for metrics that are lower where they are better, which are in their own unit.
     """
     rows = {(row.task, _name(row)): row for row in table.rows}
+    if len(rows) < len(table.rows):
+        raise SystemExit("results/runs holds a data set on two backbones or budgets, which have no place in one table")
     known = [name for name in {**STRATEGIES, **FLOORS} if any(_name(row) == name for row in table.rows)]
     lines = ["| data set (metric) | " + " | ".join(known) + " | without a model |"]
     lines.append("| --- |" + " ---: |" * (len(known) + 1))

@@ -60,10 +60,14 @@ def test_a_backbone_is_named_by_its_folder_and_hashed_by_its_content(
     assert resolve(copy).source.sha256 == original.source.sha256
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "source.spm"]
+)
 def test_the_hash_sees_every_file_that_decides_what_it_computes(copy: Path, name: str) -> None:
-    before = resolve(copy).source.sha256
     file = copy / name
+    if not file.exists():
+        file.write_bytes(b"")
+    before = resolve(copy).source.sha256
     file.write_bytes(file.read_bytes() + b" ")
     assert resolve(copy).source.sha256 != before
 

@@ -230,6 +230,18 @@ def test_an_output_folder_that_cannot_be_written(
         assert error == f"Output folder {out} cannot be written: {reason}; choose another."
 
 
+def test_a_model_does_not_go_where_its_backbone_or_its_input_is(
+    adapt: Command, tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    """Said before anything is trained or predicted."""
+    error = refused(adapt("fit", "--backbone", tiny, "--data", tmp_path / "nowhere.csv", "--out", tiny))
+    assert error == f"{tiny} is the folder of the backbone, which must stay as it is; give another."
+    before = data.read_text()
+    error = refused(adapt("predict", tmp_path / "no-model", "--input", data, "--output", data))
+    assert error == f"Output {data} is the input, which would be lost; give another file."
+    assert data.read_text() == before
+
+
 BACKBONES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json; give the folder of a"),
     "no weights": (

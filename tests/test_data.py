@@ -6,13 +6,16 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pandas
 import pytest
+import tiny
 
+import adapt
 import adapt.data
 from adapt.data import Data, load, read_inputs
 from adapt.spec import DataError, OptionError, Source, Task
@@ -411,3 +414,45 @@ def test_real_data(
     assert [data.labels[x] if classes else x for x in got["label"]] == [
         str(row["label"]) if classes else row["label"] for row in expected
     ]
+
+
+# TSV, shares of few rows
+
+
+def test_a_tsv_file_need_not_quote(tmp_path: Path) -> None:
+    file = tmp_path / "plain.tsv"
+    rows = ['"So good\tpos', 'never again"\tneg', 'he said "no"\tneg', '"""\tpos', "fine\tpos"]
+    file.write_text("text\tlabel\n" + "".join(f"{row}\n" for row in rows))
+    read = adapt.data.load(file, validation=0, test=0)
+    assert columns(read)["text"] == [row.split("\t")[0] for row in rows]
+
+
+def test_a_tsv_file_may_quote(tmp_path: Path) -> None:
+    texts = ['a "quoted" word', "two\nlines", "a\ttab", "plain"]
+    file = write_csv(tmp_path / "quoted.tsv", [{"text": t, "label": i % 2} for i, t in enumerate(texts)], "\t")
+    assert columns(adapt.data.load(file, validation=0, test=0))["text"] == texts
+
+
+def test_splits_of_classes_of_few_rows_say_that_they_are_large() -> None:
+    rows = [{"text": f"text {i}", "label": f"class {i % 20}"} for i in range(100)]
+    read = adapt.data.load(rows)
+    assert {split: len(part) for split, part in read.splits.items()} == {"train": 60, "validation": 20, "test": 20}
+    assert read.notes == (
+        "validation has 20 rows, where 10 were asked for: each class has at least one in it",
+        "test has 20 rows, where 10 were asked for: each class has at least one in it",
+    )
+    assert adapt.data.load([{"text": f"text {i}", "label": i % 2} for i in range(100)]).notes == ()
+
+
+def test_named_columns_are_looked_for_in_rows_to_be_predicted(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [
+        {"text": f"id{i}", "body": tiny.GOOD[i % 4] if i % 2 else tiny.BAD[i % 4], "label": i % 2} for i in range(40)
+    ]
+    model = adapt.fit(backbone("bert"), adapt.data.load(rows, text="body"), "full", epochs=1, device="cpu")
+    model.save(tmp_path / "model")
+    loaded = adapt.load(tmp_path / "model", device="cpu")
+    bodies = [row["body"] for row in rows]
+    for one in (model, loaded):
+        assert one.predict(rows) == one.predict(bodies) != one.predict([row["text"] for row in rows])
+        assert one.predict([{"text": body} for body in bodies]) == one.predict(bodies)
+        assert list(one.iterate(rows, {"text": "text"})) == one.predict([row["text"] for row in rows])

@@ -316,3 +316,31 @@ def test_class_index_without_a_name() -> None:
     rows = datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, -1, 1]}, features=features)
     with pytest.raises(DataError, match="the Dataset, row 2: no label in column 'label'"):
         load(rows, **NONE)
+
+
+def test_no_split_is_left_without_rows() -> None:
+    rows = [{"text": f"text {i}", "label": f"class {i % 40}"} for i in range(80)]
+    with pytest.raises(DataError, match=r"with a row of each class in every other split none is left for validation"):
+        load(rows)
+    read = load(rows, validation=0)
+    assert {split: len(part) for split, part in read.splits.items()} == {"train": 40, "test": 40}
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_is_named_also_where_texts_hold_commas(tmp_path: Path, separator: str) -> None:
+    file = tmp_path / "other.csv"
+    file.write_text(f"text{separator}label\nwell, fine{separator}1\nno{separator}0\n")
+    with pytest.raises(DataError, match=r"line 1: fields seem to be separated by .*; write them with ','"):
+        load(file)
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {k: [r[k] for r in rows] for k in rows[0]}])
+def test_a_hole_of_a_data_frame_is_a_missing_text(wrap: Any) -> None:
+    rows = [{"text": "a", "label": 1}, {"text": float("nan"), "label": 0}]
+    with pytest.raises(DataError, match=r"row 2: no text in column 'text'; fill it in"):
+        load(wrap(rows))
+
+
+def test_a_blank_label_in_a_list_is_refused() -> None:
+    with pytest.raises(DataError, match=r"row 2: '' in the list of labels is no string and no integer"):
+        load([{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["  ", "y"]}], validation=0, test=0)

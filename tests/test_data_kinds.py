@@ -14,7 +14,7 @@ from adapt.data import Data, few_shot, load, read_inputs, subsample
 from adapt.data.forms import FORMS
 from adapt.data.kinds import ALIASES
 from adapt.metrics import METRICS
-from adapt.spec import OptionError, Source, Task
+from adapt.spec import DataError, OptionError, Source, Task
 from adapt.tasks import KINDS
 
 NONE: Any = {"validation": 0, "test": 0}
@@ -416,3 +416,56 @@ def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
     (tmp_path / "y.conll").write_text("# B-PER\nsaw O\n\nit O\n# O\n")
     assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["#", "saw"]]
     assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]
+
+
+def test_completions_of_one_prompt_stay_together() -> None:
+    rows = [{"prompt": f"prompt {i % 20}", "completion": f"completion {i}"} for i in range(160)]
+    talks = [
+        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]}
+        for row in rows
+    ]
+    for read in (load(rows), load(talks)):
+        asked = {
+            split: {str(p) for p in part["prompt"]}
+            if "prompt" in part.column_names
+            else {str(messages[:-1]) for messages in part["messages"]}
+            for split, part in read.splits.items()
+        }
+        assert len(asked["train"]) == 16
+        assert not asked["train"] & (asked["validation"] | asked["test"])
+
+
+def test_an_instruction_that_all_rows_share_does_not_hold_them_together() -> None:
+    rows = [{"prompt": "Continue:", "completion": f"completion {i}"} for i in range(40)]
+    assert len(load(rows, kind="causal_lm").splits["test"]) == 4
+    alone = [{"text": f"a text {i}"} for i in range(40)]
+    assert len(load(alone, kind="causal_lm").splits["test"]) == 4
+
+
+def test_withheld_answers_are_no_questions_without_an_answer() -> None:
+    def rows(n: int, answered: bool) -> list[dict[str, Any]]:
+        found = {"text": ["cat"], "answer_start": [4]} if answered else {"text": [], "answer_start": []}
+        return [{"question": f"who {i}", "context": f"the cat {i}", "answers": found} for i in range(n)]
+
+    read = load({"train": rows(20, True), "validation": rows(4, True), "test": rows(4, False)})
+    assert "the test split is left out: its answers are withheld" in read.notes
+    assert all(read.splits["test"]["answer_texts"])  # cut from train
+    both = rows(10, True) + [dict(row, question=f"not {row['question']}") for row in rows(10, False)]
+    read = load({"train": both, "validation": rows(4, True), "test": rows(4, False)})
+    assert (len(read.splits["test"]), read.notes) == (4, ())
+
+
+def test_a_csv_file_may_hold_questions_without_an_answer(tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("question,context,answer,answer_start\nwho,the cat,cat,4\nwhat,the cat,,\n")
+    read = load(file, validation=0, test=0)
+    assert list(read.splits["train"]["answer_texts"]) == [["cat"], []]
+
+
+def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
+    file = tmp_path / "words.conll"
+    file.write_text(
+        "# text = Who saw\n1\tWho\twho\tPRON\tWP\t_\t2\tnsubj\t_\t_\n2\tsaw\tsee\tVERB\tVBD\t_\t0\troot\t_\t_\n"
+    )
+    with pytest.raises(DataError, match=r"line 2: this looks like CoNLL-U, .* keep the fields FORM and UPOS"):
+        load(file)

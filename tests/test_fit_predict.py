@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 import tiny
+from safetensors import SafetensorError
 
 import adapt
 from adapt import adapted
-from adapt.adapted import Adapted, write_predictions
+from adapt.adapted import Adapted, assemble, write_predictions
+from adapt.backbones import resolve
+from adapt.comparison.grid import strategies_of
 from adapt.spec import AdaptError, DataError, OptionError, RowError
+from adapt.strategies import SHIPPED_SETTINGS
 
 TEXTS = [
     "word1 sunny word2",
@@ -290,8 +294,9 @@ def test_fitting_into_a_folder_replaces_what_is_there(backbone: Callable[..., Pa
     loaded = adapt.load(tmp_path / "m", device="cpu")
     assert loaded.run.strategy == adapt.Full()
     assert loaded.predict(TEXTS) == second.predict(TEXTS)
-    loaded.save(tmp_path / "m")  # a model that was loaded has no result to tell
-    assert not (tmp_path / "m" / "result.json").exists()
+    for name in ("m", "n"):  # what a model cost is saved with it again
+        loaded.save(tmp_path / name)
+        assert json.loads((tmp_path / name / "result.json").read_text())["strategy"] == "full"
     assert adapt.load(tmp_path / "m", device="cpu").predict(TEXTS) == second.predict(TEXTS)
 
 
@@ -403,5 +408,33 @@ def test_a_row_is_named_by_its_place_in_the_input(model: Adapted, monkeypatch: p
 
 
 def test_a_model_is_not_saved_into_its_backbone(model: Adapted) -> None:
-    with pytest.raises(OptionError, match="is the folder of the backbone"):
-        model.save(model.backbone.path)
+    before = model.backbone.source.sha256
+    for write_to in (model.save, model.merge):
+        with pytest.raises(OptionError, match="is the folder of the backbone"):
+            write_to(model.backbone.path)
+    assert resolve(model.backbone.path).source.sha256 == before
+
+
+def test_a_full_disk_is_an_error_of_ours(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OptionError, match=r"trainable\.safetensors cannot be written \(.*No space left"):
+        model.save(tmp_path / "m")
+    with pytest.raises(AdaptError, match="does not hold a saved model"):
+        adapt.load(tmp_path / "m")
+
+
+def test_a_strategy_given_by_name_has_the_rate_that_suits_a_shipped_backbone() -> None:
+    for strategy in ("lora", "prefix"):
+        spec, _, _ = assemble("tiny-encoder", tiny.classification(8, 2), strategy)
+        (same,) = strategies_of(strategy, {}, SHIPPED_SETTINGS["sequence_classification"])
+        assert spec.strategy == same
+    assert assemble("tiny-encoder", tiny.classification(8, 2), adapt.Prefix())[0].strategy == adapt.Prefix()
+
+
+def test_a_home_folder_is_the_users(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert model.save("~/mine") == tmp_path / "mine"
+    assert adapt.load("~/mine", device="cpu").predict(TEXTS[:1]) == model.predict(TEXTS[:1])

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from tiny_tasks import TASKS
 from torch import nn
+from transformers import AutoModel, MPNetConfig, XLMConfig
 
 from adapt.adapted import Adapted, assemble, fit_model, load_model
 from adapt.backbones import Loader
 from adapt.backbones.lower import Lower
 from adapt.backbones.memoise import release
 from adapt.data import Data
-from adapt.run import fit
+from adapt.run import fit, run
 from adapt.spec import OptionError, Unsupported, fields_of
 from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
 from adapt.tasks import KINDS
@@ -199,6 +201,47 @@ def test_where_layers_cannot_be_told_apart_it_says_so(
 ) -> None:
     with pytest.raises(Unsupported, match=why):
         build(backbone(architecture), task_data("single_label"), LoRA(layers="last:1"))
+
+
+def test_layers_that_hand_on_more_than_hidden_states_cannot_be_left_out(backbone: Callable[..., Path]) -> None:
+    """T5's hand on what they add to attention for positions, which the first of them makes."""
+    for strategy in STRATEGIES:
+        spec, data, source = assemble(backbone("t5"), TASKS["spans"](), strategy, device="cpu", max_length=32)
+        result = run(spec, data, source)
+        assert result.status == "unsupported"
+        assert "the layers of 't5' hand on more than hidden states" in str(result.reason)
+
+
+def test_layers_that_give_a_tuple_of_hidden_states_are_left_out(
+    tmp_path: Path, task_data: Callable[[str], Data]
+) -> None:
+    """MPNet's; also where another process has left their features, so that they have not been seen to give one."""
+    torch.manual_seed(0)
+    AutoModel.from_config(MPNetConfig(**tiny._SIZES)).save_pretrained(tmp_path / "backbone")
+    tiny.tokenizer_for("roberta").save_pretrained(tmp_path / "backbone")
+    data, strategy = task_data("single_label"), LoRA(layers="last:1")
+    _, expected, _ = trained(tmp_path / "backbone", data, strategy, memo=False)
+    _, found, seen = trained(tmp_path / "backbone", data, strategy)
+    assert [p["loss"] for p in found.curve] == pytest.approx([p["loss"] for p in expected.curve], abs=2e-5)
+    assert sum(seen) <= len(data.splits["train"]) + len(data.splits["validation"])
+    results = []
+    for _ in range(2):
+        spec, rows, source = assemble(
+            tmp_path / "backbone", data, strategy, device="cpu", precision="bf16", pooling="mean", epochs=2
+        )
+        results.append(fit(spec, rows, source, None, tmp_path / "features")[0])
+    assert any("an earlier run had left them" in note for note in results[1].notes)
+    assert results[0].scores == results[1].scores
+
+
+def test_a_model_with_a_list_for_each_part_of_its_layers_is_refused(
+    tmp_path: Path, task_data: Callable[[str], Data]
+) -> None:
+    config = XLMConfig(vocab_size=len(tiny.VOCABULARY), emb_dim=32, n_layers=2, n_heads=4, max_position_embeddings=64)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer_for("bert").save_pretrained(tmp_path)
+    with pytest.raises(Unsupported, match="'xlm' has no list of whole layers"):
+        build(tmp_path, task_data("single_label"), LoRA(layers="last:1"))
 
 
 def test_deberta_with_a_convolution_is_refused_for_it_reads_what_its_first_layer_got(

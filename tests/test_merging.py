@@ -165,6 +165,33 @@ def test_a_fitted_model_is_merged_by_name_of_its_labels(
         assert merged[name] == own[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("single_label", "single_label_classification"),
+        ("multi_label", "multi_label_classification"),
+        ("regression", "regression"),
+    ],
+)
+def test_a_merged_model_says_what_its_outputs_mean(
+    backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path, name: str, problem: str
+) -> None:
+    """transformers' pipelines go by it: classes by softmax, labels by sigmoid, numbers as they are."""
+    model = fit_model(backbone("gpt2"), task_data(name), LoRA(rank=2), max_steps=2, device="cpu", precision="fp32")
+    folder = model.merge(tmp_path / "merged")
+    assert json.loads((folder / "config.json").read_text())["problem_type"] == problem
+    texts = list(task_data(name).splits["test"]["text"])[:4]
+    pipeline = transformers.pipeline("text-classification", str(folder), top_k=None, device="cpu")
+    for found, prediction in zip(pipeline(texts), model.predict(texts), strict=True):
+        if name == "regression":
+            assert model.fitted.kind.state()["std"] * found[0]["score"] + model.fitted.kind.state()["mean"] == (
+                pytest.approx(prediction["value"], abs=1e-4)
+            )
+        else:
+            scores = {row["label"]: row["score"] for row in found}
+            assert scores == pytest.approx(prediction["probabilities"], abs=1e-5)
+
+
 def test_what_cannot_be_merged_says_why(backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path) -> None:
     def fit(strategy: Any, pooling: str = "native") -> Any:
         return fit_model(

@@ -13,8 +13,9 @@ import scipy.stats
 import sklearn.metrics
 
 from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, metric, score
+from adapt.metrics import texts as texts_module
 from adapt.metrics.numbers import correlation, f1
-from adapt.metrics.texts import answer_scores, row_chrf
+from adapt.metrics.texts import answer_scores, rouge_l, row_chrf
 from adapt.spec import OptionError
 
 
@@ -213,3 +214,21 @@ def test_one_label_alone_is_scored_as_among_others() -> None:
 @pytest.mark.parametrize("kind", ["pearson", "spearman"])
 def test_a_single_row_has_no_correlation(kind: str) -> None:
     assert correlation(kind)([0.3], [0.5]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The cat's 3rd_try, 42!", ["the", "cat", "s", "3rd", "try", "42"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("cafe\u0301 Déjà", ["caf\u00e9", "d\u00e9j\u00e0"]),
+        ("我喜欢 BERT 模型", ["我", "喜", "欢", "bert", "模", "型"]),
+        ("ひらがなABC", ["ひ", "ら", "が", "な", "abc"]),
+    ],
+)
+def test_words_of_rouge_in_any_script(text: str, words: list[str]) -> None:
+    assert texts_module._Words().tokenize(text) == words
+
+
+def test_rouge_l_of_texts_without_spaces() -> None:
+    assert 0.8 < rouge_l(["我喜欢这部电影"], [["我不喜欢这部电影"]]) < 1.0

@@ -22,9 +22,12 @@ import adapt.data
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.backbones.exhausted import asked_for, is_out_of_memory
+from adapt.backbones.standardised import Standardised
 from adapt.comparison.table import table_of
+from adapt.data import Data
 from adapt.run import fit, run
 from adapt.spec import AdaptError, Budget, OutOfMemory
+from adapt.strategies import Head
 from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.dropout import few_random_bits
@@ -341,6 +344,27 @@ def test_a_run_of_which_no_row_fits_has_its_row_in_the_table(
     assert (row.strategy, row.statuses) == ("lora", {"out_of_memory": result.reason})
     with pytest.raises(AdaptError, match="one row at a time"):
         fit(spec, data, source)
+
+
+def test_rows_of_a_step_that_is_done_again_are_counted_once(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a head is trained on standardised features."""
+    options: dict[str, Any] = {**CHOICES, "pooling": "mean"}
+    counted: list[Any] = []
+
+    def watched(self: Standardised, layer: nn.Linear) -> None:
+        counted.append(self.counted())
+
+    monkeypatch.setattr(Standardised, "fold_into", watched)
+    for most in (16, 5):
+        narrowed(monkeypatch, most)
+        spec, data, source = assemble(backbone("bert"), task_data("single_label"), Head(standardise=True), **options)
+        fit(spec, data, source)
+    (rows, *sums), (again, *others) = counted
+    assert rows == again == len(data.splits["train"])
+    for one, other in zip(sums, others, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_done_already_is_not_advised(

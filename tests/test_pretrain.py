@@ -372,6 +372,17 @@ def test_a_checkpoint_goes_with_its_text_and_its_objective(tokenizer, rows, tmp_
     assert described(Mixture((PrefixLM(),))) != described(Mixture((Copying(),)))
 
 
+def test_a_checkpoint_goes_with_its_model(tokenizer, rows, tmp_path):
+    """Another number of heads or another activation has weights of the same shapes."""
+    file, settings = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1})
+    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    for change in ({"num_attention_heads": 1}, {"hidden_act": "relu"}):
+        config = tiny(tokenizer).config
+        config.update(change)
+        with pytest.raises(OptionError, match=r"other settings or text \(model"):
+            pretrain(BertForMaskedLM(config), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+
+
 def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):
     model, folder = tiny(tokenizer), tmp_path / "models"
     (folder / "other").mkdir(parents=True)

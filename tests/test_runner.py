@@ -17,9 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tiny
 from comparison_helpers import FAKE, behave, execute, result_of, run_of
 
-from adapt.comparison import Store, runner
+from adapt.comparison import Store, compare, runner
 from adapt.spec import AdaptError
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
@@ -66,6 +67,16 @@ def test_no_more_runs_at_a_time_than_jobs(tmp_path: Path, monkeypatch: pytest.Mo
         at_once += {"started": 1, "ended": -1}.get(event.what, 0)
         most = max(most, at_once)
     assert most == jobs
+
+
+def test_files_of_the_user_are_no_modules_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("evaluate", "datasets", "torch", "adapt", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a script of the user')")
+    monkeypatch.chdir(tmp_path)
+    done = compare(
+        "tiny-encoder", tiny.classification(16, 4), "head", seeds=1, epochs=1, max_length=16, out=tmp_path / "out"
+    )
+    assert [result["status"] for result in done.results] == ["ok"]
 
 
 def test_a_run_that_dies_has_failed_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

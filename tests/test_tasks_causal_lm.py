@@ -180,6 +180,31 @@ def test_a_long_text_becomes_blocks() -> None:
     assert made.score(made_outputs, examples)["loss"] == pytest.approx(total / 15)
 
 
+def test_a_prompt_that_is_cut_for_a_text_to_be_written_is_counted() -> None:
+    tokens = wordpiece(cls=False)
+    made = bound("chrf", tokens, length=12, max_new_tokens=6)
+    rows = table(["the big red cat sat there while anna", "who"], ["anna", "bob"])
+    made.encode(rows, split="train")
+    assert made.notes == []
+    made.encode(rows, split="test")
+    assert made.notes == [
+        "1 prompts of the test split lost their beginning where a text was written, to leave room for 6 tokens in 12 "
+        "tokens"
+    ]
+
+
+def test_outcomes_tell_right_texts_from_wrong_ones_row_by_row() -> None:
+    made = bound("text_exact_match", wordpiece(cls=False), max_new_tokens=4, answer_marker="####")
+    examples = made.encode(table(["who", "who"], ["so #### 1,200", "so #### 7"]), split="test")
+    written = [{"nll": 1.0, "tokens": 2, "text": text} for text in ("so well #### 1200", "so #### 8")]
+    found = made.outcomes(written, examples)
+    assert [row[:2] for row in found] == [[1.0, 2], [1.0, 2]]
+    assert [row[4] for row in found] == [1.0, 0.0]
+    assert made.score(written, examples)["text_exact_match"] == 0.5
+    assert all(0 <= value < 1 for row in found for value in row[2:4])
+    assert found[0][3] > 0
+
+
 def test_of_messages_the_last_is_learnt() -> None:
     talk = [("user", "who saw ?"), ("assistant", "bob"), ("user", "and ?"), ("assistant", "the cat")]
     made = bound()

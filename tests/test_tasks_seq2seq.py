@@ -154,7 +154,8 @@ def test_scores_are_those_of_sacrebleu() -> None:
     outcomes = made.outcomes(made_outputs, examples)
     assert [row[0] for row in outcomes] == [2.0] * 4
     assert outcomes[1][1] == round(sacrebleu.sentence_chrf(texts[1], [s[1] for s in streams]).score / 100, 4)
-    assert made.outcomes([{"nll": 1.0, "tokens": 3, "text": None}], examples[:1]) == [[0.3333, None]]
+    assert made.outcomes([{"nll": 1.0, "tokens": 3, "text": None}], examples[:1]) == [[0.3333]]
+    assert [row[2:] for row in outcomes] == [[1.0, 1.0], [0.6, 0.0], [1.0, 0.0], [0.0, 0.0]]
     with pytest.raises(Diverged):
         made.score([{"nll": math.nan, "tokens": 1, "text": None}], examples[:1])
 

@@ -107,12 +107,11 @@ def test_windows_of_a_row_are_found_again() -> None:
 def test_the_mask_follows_the_padding(make: Any, side: str) -> None:
     rng = random.Random(0)
     examples = [{"input_ids": [rng.randrange(5, 20) for _ in range(n)], "row": n} for n in (3, 7, 1)]
-    for left in (False, True):
-        batch = tokens.token_tensors(make(side=side), examples, left=left)
-        assert set(batch) == {"input_ids", "attention_mask"}
-        for i, example in enumerate(examples):
-            assert batch["input_ids"][i][batch["attention_mask"][i].bool()].tolist() == example["input_ids"]
-            assert bool(batch["attention_mask"][i, -1 if left else 0])
+    batch = tokens.token_tensors(make(side=side), examples)
+    assert set(batch) == {"input_ids", "attention_mask"}
+    for i, example in enumerate(examples):
+        assert batch["input_ids"][i][batch["attention_mask"][i].bool()].tolist() == example["input_ids"]
+        assert bool(batch["attention_mask"][i, 0])
 
 
 @pytest.mark.parametrize("pair", [False, True])

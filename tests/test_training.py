@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from tiny_tasks import TASKS
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,7 +27,7 @@ from adapt.memory import CATEGORIES
 from adapt.run import fit, run
 from adapt.spec import Budget, Diverged, OptionError, Source, Task
 from adapt.strategies import make
-from adapt.tasks import SequenceClassification
+from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.batching import by_length, length_bucketed
 from adapt.training.optimizer import optimizer_for, schedule_for
@@ -54,6 +55,9 @@ class Squares:
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return {name: torch.tensor([e[name] for e in examples]) for name in ("x", "y")}
+
+    def terms(self, examples: Sequence[Any]) -> int:
+        return len(examples)
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         self.batches.append(batch["x"].tolist())
@@ -211,8 +215,8 @@ def _first_gradients(folder: Path, data: Data, task: dict[str, Any], **budget: A
     found: dict[str, torch.Tensor] = {}
     loader = Loader(source, spec.task, spec.budget, 0)
     model = tiny.without_dropout(loader())
-    kind = SequenceClassification(spec.task, loader.tokenizer())
-    examples = kind.encode(rows_.splits["train"])[:32]
+    kind: Any = KINDS[spec.task.kind](spec.task, loader.tokenizer())
+    examples = kind.encode(rows_.splits["train"], split="train")[:32]
     kind.fit(examples)
     step = torch.optim.AdamW.step
 
@@ -250,6 +254,23 @@ def test_accumulated_batches_are_one_batch(
         assert parts.keys() == whole.keys()
         for key, gradient in whole.items():
             torch.testing.assert_close(parts[key], gradient, rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"), [("llama", "completion"), ("bart", "text"), ("bert", "spans"), ("bert", "answers")]
+)
+def test_accumulated_batches_of_tokens_are_one_batch(
+    backbone: Callable[..., Path], architecture: str, name: str
+) -> None:
+    """Each token that is learnt counts the same, whether its batch has many or few of them."""
+    folder, data = backbone(architecture), TASKS[name]()
+    whole = _first_gradients(folder, data, {}, batch_size=32, clip=1e9, max_length=32)
+    for batch_size, accumulation in ((16, 2), (10, 4)):
+        parts = _first_gradients(
+            folder, data, {}, batch_size=batch_size, accumulation=accumulation, clip=1e9, max_length=32
+        )
+        for key, gradient in whole.items():
+            torch.testing.assert_close(parts[key], gradient, rtol=1e-3, atol=5e-6)
 
 
 def test_the_last_step_of_an_epoch_takes_what_is_left() -> None:

@@ -54,6 +54,17 @@ def test_it_is_the_table_and_the_product_and_starts_as_the_table() -> None:
     torch.testing.assert_close(words.directions.grad, words.coefficients.detach().t() @ whole.grad)
 
 
+def test_padding_is_updated_where_the_table_updates_it() -> None:
+    ids = torch.tensor([[3, 0, 0]])
+    for padding, updated in ((None, True), (0, False)):
+        words = UpdatedEmbedding(nn.Embedding(7, 5, padding_idx=padding).requires_grad_(False), 2)
+        nn.init.normal_(words.coefficients)
+        words(ids).square().sum().backward()
+        assert words.coefficients.grad is not None
+        assert bool(words.coefficients.grad[0].any()) is updated
+        assert words.coefficients.grad[3].any()
+
+
 @ON
 @pytest.mark.parametrize(("kind", "architecture"), CELLS)
 def test_it_is_trained_counted_saved_and_taken_off(

@@ -32,6 +32,11 @@ def model_class(kind: str, config: Any) -> Any:
     import transformers
 
     title, found = kind.replace("_", " "), config.model_type
+    if kind == "sequence_classification" and getattr(config, "summary_type", None) == "last":  # XLNet
+        raise Unsupported(
+            f"transformers' classifier for '{found}' reads the last position, be it padding; use the mean of all "
+            "(pooling='mean')"
+        )
     if kind == "causal_lm" and type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
         other = "seq2seq" if getattr(config, "is_encoder_decoder", False) else "token_classification"
         raise Unsupported(

@@ -166,8 +166,9 @@ class Loader:
         if generation is not None and generation.pad_token_id is None:
             generation.pad_token_id = padding
         # an embedding made with this index would never be trained there, and it may be that of a token of the text;
-        # in a causal LM nothing reads it but a warning, for generation drops masks that hide nothing
-        if getattr(model.config, "pad_token_id", None) is None and self.task.kind != "causal_lm":
+        # in a causal LM nothing reads it but a warning, for generation drops masks that hide nothing; classifiers of
+        # decoders find a row's last token by it, which must not be padding where the configuration names another
+        if self.task.kind != "causal_lm":
             model.config.pad_token_id = padding
 
     def _native(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:

@@ -65,6 +65,8 @@ def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
     if getattr(config, "num_hidden_groups", None) is not None or not lists:
         raise Unsupported(f"the layers of '{config.model_type}' share their weights, or are not known one by one")
     path = min(lists, key=len)
+    if sum(name.rpartition(".")[0] == path.rpartition(".")[0] for name in lists) > 1:  # XLM's, a list for each part
+        raise Unsupported(f"'{config.model_type}' has no list of whole layers")
     if getattr(base.get_submodule(path.rpartition(".")[0]), "conv", None) is not None:
         raise Unsupported(f"'{config.model_type}' joins what its first layer got to what it gave (conv_kernel_size)")
     return UpperLayers(path, max(0, depth - int(found[1])))
@@ -148,6 +150,10 @@ class _State:
         self.above = above
         """The lowest of the upper layers."""
         self.features: torch.Tensor | None = None
+        self.beside: int | None = None
+        """How many values, each None, the layers give beside their hidden states; None: not yet seen."""
+        self.bare = True
+        """Whether they give hidden states by themselves, and no tuple."""
         self.encoding = False
         self.hooks: list[Any] = []
 
@@ -182,18 +188,35 @@ class Lower(nn.Module):
         self.layer.eval()
         return self
 
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's."""
-        features = self.state.features
-        if features is None or self.state.encoding:
-            out = self.layer(hidden_states, *args, **kwargs)
-            if self.last and self.state.encoding:
-                raise _Reached(out[0] if isinstance(out, tuple) else out)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's.
+
+        Raises:
+            Unsupported: The layer gives more than hidden states, such as the positions that T5's layers hand on.
+        """
+        state, features = self.state, self.state.features
+        if features is None or state.encoding:
+            out = self._computed(*args, **kwargs)
+            if self.last and state.encoding:
+                raise _Reached(out if state.bare else out[0])
             return out
-        if getattr(self.state.above, "gradient_checkpointing", False) and torch.is_grad_enabled():
+        if state.beside is None:  # another process made the features
+            with torch.no_grad():
+                self._computed(*args, **kwargs)
+        if getattr(state.above, "gradient_checkpointing", False) and torch.is_grad_enabled():
             features = features.detach().requires_grad_()  # the reentrant kind asks for an input with a gradient
-        # DeBERTa's layers give their attention weights, too, or None in their place
-        return (features, None) if self.state.base.config.model_type.startswith("deberta") else features
+        return features if state.bare else (features, *[None] * (state.beside or 0))
+
+    def _computed(self, *args: Any, **kwargs: Any) -> Any:
+        out, state = self.layer(*args, **kwargs), self.state
+        state.bare = not isinstance(out, tuple)
+        state.beside = 0 if state.bare else len(out) - 1
+        if not state.bare and any(value is not None for value in out[1:]):
+            raise Unsupported(
+                f"the layers of '{state.base.config.model_type}' hand on more than hidden states, so that those below "
+                "cannot be left out; set layers='all'"
+            )
+        return out
 
 
 class _UpTo(nn.Module):

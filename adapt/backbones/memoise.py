@@ -125,6 +125,14 @@ class _StandIn(nn.Module):
         return self.replaced
 
 
+class _Output(BaseModelOutputWithPoolingAndCrossAttentions):
+    """Of a base model, whatever else its class may look for, such as the routing of a mixture of experts."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 class MemoBase(_StandIn):
     """A frozen base model behind a memo, with the base model's pooler, if any, applied to the memo's result."""
 
@@ -134,7 +142,7 @@ class MemoBase(_StandIn):
         self.pooler = pooler if isinstance(pooler, nn.Module) else None
         self.pooler_activation = getattr(base, "pooler_activation", None)
         if self.pooler is not None:
-            base.pooler = None
+            base.pooler = nn.Identity()
         self.memo = Memo(_LastHidden(base), max_bytes, _longest(base))
 
     def forward(
@@ -150,9 +158,9 @@ class MemoBase(_StandIn):
                 out.pooler_output = self._pool(out[0])
             return out
         hidden = self.memo(**rows_of(input_ids, attention_mask, kwargs, self.config.pad_token_id))
-        if self.config.is_encoder_decoder:
+        if self.config.is_encoder_decoder and hasattr(self.replaced, "decoder"):
             return Seq2SeqModelOutput(last_hidden_state=hidden)
-        return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=hidden, pooler_output=self._pool(hidden))
+        return _Output(last_hidden_state=hidden, pooler_output=self._pool(hidden))
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor | None:
         if self.pooler is None:

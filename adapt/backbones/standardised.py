@@ -59,6 +59,16 @@ class Standardised(nn.Module):
         out = (x - self.mean) / self.deviation
         return (out if real is None else out * real[..., None]).to(features.dtype)
 
+    def counted(self) -> tuple[int, torch.Tensor, torch.Tensor]:
+        """What has been counted so far, for `set_counted`."""
+        return self.seen, self.mean.clone(), self.squares.clone()
+
+    def set_counted(self, counted: tuple[int, torch.Tensor, torch.Tensor]) -> None:
+        """Go back to what had been counted."""
+        self.seen, mean, squares = counted
+        self.mean.copy_(mean)
+        self.squares.copy_(squares)
+
     def _count(self, x: torch.Tensor) -> None:
         n, mean = len(x), x.mean(0)
         apart, total = mean - self.mean, self.seen + n

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapt.adapted import assemble
-from adapt.backbones.source import EMBEDDED, SHIPPED
+from adapt.adapted import assemble, preset
+from adapt.backbones.source import EMBEDDED
 from adapt.comparison.runner import Event, OnEvent, cores, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
@@ -17,7 +17,7 @@ from adapt.data import Data, load
 from adapt.data.kinds import kind_named as resolve_kind
 from adapt.options import check_strategy
 from adapt.spec import OptionError, Run, Strategy
-from adapt.strategies import FLOORS, SHIPPED_SETTINGS, STRATEGIES, make
+from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20
@@ -101,7 +101,7 @@ def compare(
     elif kind is not None and resolve_kind(kind) != data.kind:
         raise OptionError(f"kind is '{kind}', but the data are for {data.kind}; leave kind out.")
     backbone = backbone or EMBEDDED_BACKBONES[data.kind]
-    presets = SHIPPED_SETTINGS.get(data.kind, {}) if backbone in SHIPPED else {}
+    presets = {name: preset(backbone, data.kind, name) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")

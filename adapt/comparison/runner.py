@@ -22,8 +22,8 @@ from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.spec import AdaptError, Result, Run, fields_of
 
-WORKER = (sys.executable, "-m", "adapt.comparison.worker")
-"""Command of the process that does the runs."""
+WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
+"""Command of the process that does the runs; modules are not looked for in the working folder, which is the user's."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,9 @@ def _environment(threads: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # to see whether there is a GPU must not take hold of it before a fork
     }
+    package = Path(__file__).parents[2]
+    if package == Path.cwd():  # where the package itself may have been found
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(package))))
     return {**os.environ, **dict.fromkeys(names, str(threads)), **own}
 
 

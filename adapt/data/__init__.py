@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
@@ -37,6 +37,8 @@ class Data:
     """Key in `adapt.tasks.KINDS`."""
     notes: tuple[str, ...] = ()
     """What must be said beside results on these rows: rows left out, tags mended. Not part of the hash."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Role to column, where the caller named one: rows to be predicted are likely to have them too."""
 
     @property
     def pair(self) -> bool:
@@ -79,7 +81,8 @@ def load(
     order, and class names that a data set declares keep their order; numbers that are not all whole make a
     regression; lists (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem. White space
     around a label is dropped. A column of a CSV or TSV file holds numbers if every value of every split is
-    one. Where a hub data set withholds the labels of a split (all are -1), that split counts as missing.
+    one. Where a data set withholds the labels of a split (all are -1; or all questions are without an answer, and none
+    in train is), that split counts as missing.
 
     Args:
         source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,
@@ -105,8 +108,8 @@ def load(
 
     Returns:
         The data. Splits that are missing are cut from train with their rows in order: each class in proportion
-        (single_label), an example of each class or tag left in train, and questions about one context, or targets of
-        one source, together.
+        (single_label), an example of each class or tag left in train, and questions about one context, targets of one
+        source, or completions of one prompt (unless it is that of more rows than the split has), together.
 
     Raises:
         DataError: A file, column, row or label cannot be used; the message says which and what to do.
@@ -133,10 +136,13 @@ def load(
     rows = {split: rows[split] for split in sources.SPLITS if split in rows}
     made = {split: _dataset(columns_, read.problem) for split, columns_ in rows.items()}
     sha256 = _hash(read.problem, read.labels, rows)
-    return Data(name or found, read.problem, read.labels, made, sha256, decided, read.notes)
+    notes = (*read.notes, *splits.beyond(len(next(iter(whole.values()))), parts, missing))
+    return Data(name or found, read.problem, read.labels, made, sha256, decided, notes, given)
 
 
-def read_inputs(source: Any, task: Task, columns: Mapping[str, str] | None = None) -> datasets.Dataset:
+def read_inputs(
+    source: Any, task: Task, columns: Mapping[str, str] | None = None, usual: Mapping[str, str] | None = None
+) -> datasets.Dataset:
     """Read rows without labels, for prediction.
 
     Args:
@@ -146,6 +152,8 @@ def read_inputs(source: Any, task: Task, columns: Mapping[str, str] | None = Non
             conversations (causal LM).
         task: Decides the kind, and whether texts come in pairs.
         columns: What a column is for to its name, as for `load`; columns with labels are left aside.
+        usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
+            have are passed over.
 
     Returns:
         The canonical columns of the kind without those of labels; rows as they came.
@@ -158,7 +166,8 @@ def read_inputs(source: Any, task: Task, columns: Mapping[str, str] | None = Non
     kinds.check_roles(task.kind, given)
     table = sources.read_rows(source, form.plain)
     check_rows(table)
-    return _dataset(form.inputs(table, given, task))
+    known = {role: name for role, name in (usual or {}).items() if name in table.names}
+    return _dataset(form.inputs(table, {**known, **given}, task))
 
 
 def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:

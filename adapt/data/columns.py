@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -109,12 +110,13 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
     Raises:
         DataError: A value is missing, blank or not text.
     """
-    values = table.column(column)
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in table.column(column)]
     if empty:
         values = ["" if value is None else value for value in values]
     bad = [row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]
     if bad and not empty:
         raise blank(table, column, role, bad)
+    found: list[str] = []
     for row, value in enumerate(values):
         if not isinstance(value, str):
             option = f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}}"
@@ -123,7 +125,8 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
                 f"not text; name the {role} column with {option} (columns: {listing(table.names)})"
             )
         check_characters(table, row, f"column {column!r}", value)
-    return values
+        found.append(value)
+    return found
 
 
 def check_characters(table: Table, row: int, what: str, value: str) -> None:

@@ -43,6 +43,11 @@ def read_conll(path: Path, text: str) -> Table:
                 f"{path}, line {alone}: one field where line {both} has a word and a tag; give each word its tag"
             )
         width = len(split[first - 1])
+        if width == 10 and first == number and fields[0] in ("1", "1-2"):
+            raise DataError(
+                f"{path}, line {number}: this looks like CoNLL-U, whose first field numbers the words; keep the fields "
+                "FORM and UPOS, a word and its tag a line"
+            )
         if len(fields) != width:
             raise DataError(
                 f"{path}, line {number}: {len(fields)} fields where line {first} of the same sentence has {width}; "

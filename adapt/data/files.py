@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from adapt.data.conll import read_conll
 from adapt.data.squad import is_squad, read_squad
@@ -91,17 +91,44 @@ def _json_lines(path: Path, text: str) -> Table:
 
 
 def _delimited(path: Path, text: str, delimiter: str) -> Table:
+    """A table of CSV; or of TSV, which is mostly written without quoting: there a quotation mark is one.
+
+    With quoting it is read where that gives fields without tabs, or where without it lines have other fields than the
+    header.
+    """
+    if delimiter != "\t":
+        return _fields(path, text, delimiter)
+    try:
+        table = _fields(path, text, delimiter)
+    except DataError:
+        table = None
+    if table is not None and not any("\t" in value for name in table.names for value in table.column(name)):
+        return table
+    try:
+        return _fields(path, text, delimiter, csv.QUOTE_NONE)
+    except DataError:
+        if table is not None:
+            return table
+        raise
+
+
+def _fields(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
     names: list[str] = []
     limit = csv.field_size_limit(sys.maxsize)  # a document may be longer than the default of 131,072 characters
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
     start = 1
     try:
         for row in reader:
             line, start = start, reader.line_num + 1
             if not names:
                 names = row
+                other = next((d for d in ";\t|," if d != delimiter and len(names) == 1 and d in names[0]), None)
+                if other:
+                    raise DataError(
+                        f"{path}, line 1: fields seem to be separated by {other!r}; write them with {delimiter!r}"
+                    )
                 continue
             if not row and len(names) == 1:
                 row = [""]  # in a file of one column an empty line is an empty value
@@ -120,9 +147,6 @@ def _delimited(path: Path, text: str, delimiter: str) -> Table:
     while len(names) == 1 and rows and rows[-1] == [""]:  # empty lines at the end of the file are none
         rows.pop(), lines.pop()
     no_duplicates(names, str(path))
-    other = next((d for d in ";\t|," if d != delimiter and len(names) == 1 and d in names[0]), None)
-    if other:
-        raise DataError(f"{path}, line 1: fields seem to be separated by {other!r}; write them with {delimiter!r}")
 
     def column(name: str) -> list[str]:
         position = names.index(name)

@@ -210,9 +210,11 @@ def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
     for item in items:
         if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
             item = int(item)
+        if isinstance(item, str):
+            item = item.strip()
         if not isinstance(item, int | str) or item == "":
             raise DataError(f"{table.at(row)}: {item!r:.60} in the list of labels is no string and no integer; mend it")
-        found.append(item.strip() if isinstance(item, str) else item)
+        found.append(item)
     return found
 
 

@@ -5,11 +5,12 @@ Every choice keeps the order of the rows and depends on nothing but the labels a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.sources import column_of
-from adapt.spec import DataError, OptionError, Problem
+from adapt.spec import DataError, OptionError, Problem, canonical
 
 if TYPE_CHECKING:
     import datasets
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 _DECISIVE: dict[Problem, str] = {
     "single_label": "label", "multi_label": "label", "spans": "tags", "tags": "tags", "answers": "context",
-    "text": "source",
+    "text": "source", "completion": "prompt",
 }  # fmt: skip
 """Problem to the column that decides how rows are divided: classes in proportion; every label and tag stays in train;
-rows of one context or source stay together, since what was seen of it in training would help. Else: at random."""
-_GROUPED = ("answers", "text")
+rows of one context, source or prompt stay together, since what was seen of it in training would help. Else: at
+random."""
+_GROUPED = ("answers", "text", "completion")
 
 
 def generator(seed: int, stream: int = 0) -> numpy.random.Generator:
@@ -72,10 +74,10 @@ def cut_missing(
         Split, with "train", to rising row numbers.
 
     Raises:
-        DataError: Too few rows; or a class has a single example, which cannot be in two splits; or all rows have
-            one context or source.
+        DataError: Too few rows, also of each class; or a class has a single example, which cannot be in two splits; or
+            all rows have one context or source.
     """
-    labels = rows[_DECISIVE.get(problem, next(iter(rows)))]
+    labels = _prompts(rows) if problem == "completion" else rows[_DECISIVE.get(problem, next(iter(rows)))]
     if problem in ("spans", "tags"):
         labels = [[int(i in present) for i in range(len(names))] for present in map(set, labels)]
     shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
@@ -94,9 +96,37 @@ def cut_missing(
     for stream, (split, share) in enumerate(shares.items(), 1):
         share = share * len(labels) / len(left)  # a share of the rows there were at first
         stay, out = cut([labels[i] for i in left], problem, share, generator(seed, stream), where=where)
+        if not out:
+            raise DataError(
+                f"{where}: with a row of each class in every other split none is left for {split}; add rows, give that "
+                f"split, or pass {split}=0"
+            )
         parts[split] = [left[i] for i in out]
         left = [left[i] for i in stay]
     return {"train": left, **parts}
+
+
+def beyond(rows: int, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
+    """What must be said of splits that are much larger than was asked for, since each class has a row in each.
+
+    Args:
+        rows: Of train, before anything was cut out.
+        parts: From `cut_missing`.
+        shares: As given to it.
+    """
+    asked = {split: max(1, round(share * rows)) for split, share in shares.items() if share}
+    return [
+        f"{split} has {len(parts[split])} rows, where {n} were asked for: each class has at least one in it"
+        for split, n in asked.items()
+        if split in parts and len(parts[split]) > 1.5 * n
+    ]
+
+
+def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """What rows are the completions of, as text; rows without a prompt have one each of their own."""
+    if "messages" in rows:
+        return [canonical(list(messages)[:-1]) for messages in rows["messages"]]
+    return [prompt or i for i, prompt in enumerate(rows["prompt"])]
 
 
 def _is_number(name: str) -> bool:
@@ -138,7 +168,10 @@ def cut(
                 f"give every split, or pass validation=0 and test=0"
             )
     else:
-        chosen = _whole_groups(labels if problem in _GROUPED else range(len(labels)), size, rng)
+        grouped = problem in _GROUPED
+        if problem == "completion":  # a prompt of more rows than that is an instruction that many have in common
+            grouped = max(Counter(labels).values()) <= size
+        chosen = _whole_groups(labels if grouped else range(len(labels)), size, rng)
         if not chosen:
             raise DataError(
                 f"{where}: every row has the same {_DECISIVE[problem]}, so that no split can be cut out; give every "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,10 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, "config.json", revision=revision)).parent
+        folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent
+        with contextlib.suppress(Exception):  # most models have none: it says that this is a sentence encoder
+            hf_hub_download(name, "1_Pooling/config.json", revision=revision)
+        return folder
     except Exception as error:  # as in `adapt.backbones.source`
         raise OptionError(
             f"Backbone '{name}' is neither a local folder nor could its configuration be fetched from the hub "

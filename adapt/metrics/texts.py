@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +16,8 @@ from typing import Any
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_WORD = re.compile(r"[^\W_]+")
+_UNSPACED = "".join(rf"\p{{{script}}}" for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
+"""Scripts that are written without spaces between words."""
 
 
 def normalise(answer: str) -> str:
@@ -115,10 +117,19 @@ def _sacrebleu(name: str) -> Any:
 
 
 class _Words:
-    """rouge-score's own tokens are a-z and 0-9; these are the same for such texts and words in any other script."""
+    """rouge-score's own tokens are a-z and 0-9; these are the same for such texts, and words in any other script.
+
+    A letter keeps its marks (vowel signs, accents); where words have no spaces between them, each letter is a token.
+    """
+
+    def __init__(self) -> None:
+        import regex
+
+        letter, mark = rf"[[\p{{L}}\p{{N}}]--[{_UNSPACED}]]", r"\p{M}"
+        self._word = regex.compile(rf"[{_UNSPACED}]{mark}*|{letter}(?:{letter}|{mark})*", regex.VERSION1)
 
     def tokenize(self, text: str) -> list[str]:
-        return _WORD.findall(text.lower())
+        return [str(word) for word in self._word.findall(unicodedata.normalize("NFC", text).lower())]
 
 
 @cache

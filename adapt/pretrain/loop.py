@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt.pretrain.checkpoint import Progress, described, digest, restore, save
+from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged
 from adapt.training.dropout import few_random_bits
@@ -92,7 +92,13 @@ def pretrain(
     generator = torch.Generator().manual_seed(settings.seed)
     progress, shared = (
         Progress(torch.empty(0, dtype=torch.int64)),
-        {**asdict(settings), "objective": described(objective), "rows": digest(rows), "held_out": digest(held_out)},
+        {
+            **asdict(settings),
+            "objective": described(objective),
+            "rows": digest(rows),
+            "held_out": digest(held_out),
+            "model": described_model(model),
+        },
     )
     if checkpoint is not None and Path(checkpoint).exists():
         progress = restore(checkpoint, shared, model, optimizer, generator)

@@ -12,7 +12,8 @@ from adapt.spec import Load, OptionError, Task, Unsupported
 class BottleneckAdapter:
     """Houlsby's two adapters a layer (2019, section 2.1) or Pfeiffer's single one (2021, section 3).
 
-    x + up(f(down(x))) on the output of a sub-layer's last projection, before the residual sum.
+    x + up(f(down(x))) on the output of a sub-layer's last projection, before the residual sum. Norms stay frozen, where
+    Houlsby et al. train them, too.
     """
 
     name: ClassVar[str] = "bottleneck"

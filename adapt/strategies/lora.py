@@ -179,6 +179,11 @@ class LoRA:
         fresh = {id(p) for p in base.parameters() if p.requires_grad}
         upper = upper_layers(model, self.layers, self.name)
         names = [n for n in target_names(model, self.targets, self.name) if upper is None or n in upper]
+        if not names:
+            raise OptionError(
+                f"{self.name}.targets={self.targets!r} with layers='{self.layers}' leaves no linear layer to adapt; "
+                "name some of these layers, or set targets='all-linear'."
+            )
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,

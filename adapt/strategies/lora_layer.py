@@ -132,6 +132,10 @@ def _scaled(values: torch.Tensor, scale: float) -> torch.Tensor:
     return values if scale == 1.0 else values.mul_(scale)
 
 
+_WRITING = 4
+"""On CPUs V is not formed for fewer rows than in / 4, as when a text is written token by token."""
+
+
 class LoRALinear(Linear):
     """PEFT's layer for a frozen `nn.Linear` or `Conv1D`, with its names and its file format, computed as above.
 
@@ -163,12 +167,17 @@ class LoRALinear(Linear):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-            if not cuda:
-                a, b = a.to(dtype), b.to(dtype)
+        if not cuda:
+            a, b = a.to(weight.dtype), b.to(weight.dtype)
         if self.fan_in_fan_out:
             weight = weight.t()
-        given = x.reshape(-1, x.shape[-1]), weight, bias, a, b, self.scaling[name]
-        y = _UpdatedOnCuda.apply(*given) if cuda else Updated.apply(*given, None)
+        rows, scale = x.reshape(-1, x.shape[-1]), self.scaling[name]
+        if cuda:
+            y = _UpdatedOnCuda.apply(rows, weight, bias, a, b, scale)
+        elif not torch.is_grad_enabled() and len(rows) < rows.shape[1] // _WRITING:
+            y = nn.functional.linear(rows, weight, bias).addmm_(rows @ a.t(), b.t(), alpha=scale)
+        else:
+            y = Updated.apply(rows, weight, bias, a, b, scale, None)
         return y.view(*x.shape[:-1], -1)
 
 

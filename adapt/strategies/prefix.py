@@ -14,7 +14,8 @@ class Prefix:
 
     They join inside the attention function, after the projections: no position is used up, the mask and the
     outputs keep their shapes, and no generation cache is involved. Encoder, decoder and cross attention each have
-    their own; the depths that share a layer, as in ALBERT, share its prefix.
+    their own; the depths that share a layer, as in ALBERT, share its prefix. They are trained directly, as Liu et al.
+    do, and not by way of the network that Li & Liang put before them (section 4.3).
     """
 
     name: ClassVar[str] = "prefix"

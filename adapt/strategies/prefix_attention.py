@@ -107,7 +107,7 @@ def _without_pooler(base: Any) -> Iterator[None]:
     """A pooler has no attention, and a fresh one is float32 where the rest is not."""
     pooler = base._modules.get("pooler")
     if pooler is not None:
-        base.pooler = None
+        base.pooler = nn.Identity()
     try:
         yield
     finally:

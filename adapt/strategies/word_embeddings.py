@@ -47,7 +47,8 @@ class UpdatedEmbedding(nn.Module):
         found = self.table(ids)
         if not self.enabled:
             return found
-        update = nn.functional.embedding(ids, self.coefficients) @ self.directions
+        unused = getattr(self.table, "padding_idx", None)
+        update = nn.functional.embedding(ids, self.coefficients, padding_idx=unused) @ self.directions
         return found + update.to(found.dtype)
 
     def merged(self) -> torch.Tensor:

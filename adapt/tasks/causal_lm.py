@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
 from adapt.spec import OptionError, RowError, Task
-from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
+from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcomes
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.prompts import Prompts
@@ -102,7 +102,7 @@ class CausalLM:
         prompts, completions = _columns(rows, split)
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
-        cut = parted = 0
+        cut = parted = shortened = 0
         for i, row in enumerate(self._prompts.rows(prompts, completions, split)):
             room = self.task.max_length - len(row.head)
             own: Example = {"row": i}
@@ -124,6 +124,7 @@ class CausalLM:
                         row.text or "",
                     )  # fmt: skip
                 cut += len(row.prompt) > left
+                shortened += writes and min(len(row.prompt), left) > max(1, room - self._new)
                 examples.append(_labelled(own, row.head + row.prompt[-left:], row.completion))
                 continue
             blocks = [row.completion[start : start + room] for start in range(0, len(row.completion), room)]
@@ -132,6 +133,11 @@ class CausalLM:
         length = f"{self.task.max_length} tokens"
         if cut:
             self.notes.append(f"{cut} prompts of {of_split(split)} lost their beginning to fit {length}")
+        if shortened:
+            self.notes.append(
+                f"{shortened} prompts of {of_split(split)} lost their beginning where a text was written, to leave "
+                f"room for {self._new} tokens in {length}"
+            )
         if parted:
             self.notes.append(f"{parted} texts of {of_split(split)} were cut into blocks of {length}")
         return examples
@@ -219,8 +225,12 @@ class CausalLM:
         return score_texts(self.task.problem, self._rows(outputs, examples), references, self.options.answer_marker)
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Summed negative log-likelihood, and tokens."""
-        return [[round(row["nll"], 4), row["tokens"]] for row in self._rows(outputs, examples)]
+        """Summed negative log-likelihood, and tokens; of texts `text_outcomes`."""
+        references = [examples[parts[0]]["references"] for parts in by_row(examples)]
+        return [
+            [round(row["nll"], 4), row["tokens"], *text_outcomes(row["text"], truths, self.options.answer_marker)]
+            for row, truths in zip(self._rows(outputs, examples), references, strict=True)
+        ]
 
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """`text`."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import LOSSES, METRICS, score
+from adapt.metrics.texts import rouge_l, row_chrf, text_exact_match
 from adapt.spec import Problem
 from adapt.tasks.tokens import check_finite
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def generate(
@@ -93,7 +97,7 @@ def score_texts(
         outputs: One a row: `nll`, summed negative log-likelihood in nats, `tokens` and `text`; each None where it was
             not asked for.
         references: True texts of each row.
-        marker: Exact match compares what follows the last marker; empty: whole texts.
+        marker: Exact match compares what follows the last marker, 1,200 being 1200; empty: whole texts.
 
     Raises:
         Diverged: A negative log-likelihood is not finite.
@@ -114,9 +118,19 @@ def score_texts(
     return found
 
 
+def text_outcomes(text: str | None, references: Sequence[str], marker: str = "") -> list[float]:
+    """chrF, ROUGE-L and exact match of one text, for tests that compare row by row; nothing without one."""
+    if text is None:
+        return []
+    same = text_exact_match([text], [references])
+    if marker:
+        same = text_exact_match([after(text, marker, "")], [[after(truth, marker, truth) for truth in references]])
+    return [round(row_chrf(text, references), 4), round(rouge_l([text], [references]), 4), same]
+
+
 def after(text: str, marker: str, otherwise: str) -> str:
-    """What follows the last marker, or something else where there is none."""
-    return text.rpartition(marker)[2].strip() if marker in text else otherwise
+    """What follows the last marker, numbers without commas between thousands; or something else where there is none."""
+    return _THOUSANDS.sub("", text.rpartition(marker)[2].strip()) if marker in text else otherwise
 
 
 def row_losses(losses: torch.Tensor, counts: torch.Tensor) -> list[dict[str, Any]]:

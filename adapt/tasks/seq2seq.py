@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
-from adapt.metrics.texts import row_chrf
 from adapt.spec import RowError, Task, Unsupported
-from adapt.tasks.generation import generate, needs_text, row_losses, score_texts
+from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcomes
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.tokens import (
@@ -196,12 +195,9 @@ class Seq2Seq:
         return score_texts(self.task.problem, outputs, [example["references"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Negative log-likelihood a token, and chrF of the text (None without one)."""
+        """Negative log-likelihood a token; of texts `text_outcomes`."""
         return [
-            [
-                round(output["nll"] / output["tokens"], 4),
-                None if output["text"] is None else round(row_chrf(output["text"], example["references"]), 4),
-            ]
+            [round(output["nll"] / output["tokens"], 4), *text_outcomes(output["text"], example["references"])]
             for output, example in zip(outputs, examples, strict=True)
         ]
 

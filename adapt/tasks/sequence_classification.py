@@ -84,6 +84,10 @@ class SequenceClassification:
         if self.task.pair:
             columns.append(list(rows["text_pair"]))
         tokens = self.tokenizer(*columns, truncation=True, max_length=self.task.max_length)
+        cut = sum(bool(row.overflowing) for row in tokens.encodings or [])  # which only fast tokenizers have
+        if cut:
+            what = "pairs of texts" if self.task.pair else "texts"
+            self.notes.append(f"{cut} {what} of {of_split(split)} were cut to {self.task.max_length} tokens")
         ended = self._end_tokens_within(columns)
         if ended:
             plain = self.tokenizer(
@@ -149,13 +153,16 @@ class SequenceClassification:
         return [{"input_ids": row, "label": label} for row in distinct_rows(rows, length)]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """Rows padded on the tokenizer's side to the longest: (batch, length) each; `labels` (batch, ...)."""
+        """Rows padded on the right to the longest: (batch, length) each; `labels` (batch, ...), scaled."""
         import torch
 
-        batch = token_tensors(self.tokenizer, examples, left=self.tokenizer.padding_side == "left", longest=longest)
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
         if "label" in examples[0]:
+            labels = [example["label"] for example in examples]
+            if self.task.problem == "regression":  # here, where numbers are still exact
+                labels = [(label - self._mean) / self._std for label in labels]
             dtype = torch.long if self.task.problem == "single_label" else torch.float32
-            batch["labels"] = torch.tensor([example["label"] for example in examples], dtype=dtype)
+            batch["labels"] = torch.tensor(labels, dtype=dtype)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -169,7 +176,7 @@ class SequenceClassification:
             return F.cross_entropy(logits, labels, weight=weights, reduction="none").mean()
         if self.task.problem == "multi_label":
             return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
-        return F.mse_loss(logits[:, 0], (labels - self._mean) / self._std)
+        return F.mse_loss(logits[:, 0], labels)
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Rows."""
@@ -179,7 +186,7 @@ class SequenceClassification:
         """Logits of each row, a list of (labels,) tensors; for regression (1,) in the target's units."""
         logits = self._logits(model, batch).detach()
         if self.task.problem == "regression":
-            logits = logits * self._std + self._mean
+            logits = logits.double() * self._std + self._mean
         return list(logits.cpu())
 
     @staticmethod
@@ -239,4 +246,4 @@ class SequenceClassification:
             return "majority", [counts.float()] * len(examples)
         if self.task.problem == "multi_label":
             return "majority", [labels.mean(0).float() - 0.5] * len(examples)
-        return "mean", [labels.mean(0, keepdim=True).float()] * len(examples)
+        return "mean", [labels.mean(0, keepdim=True)] * len(examples)

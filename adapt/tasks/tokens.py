@@ -98,21 +98,21 @@ def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False, longest
 
 
 def token_tensors(
-    tokenizer: Any, examples: Sequence[Example], *, left: bool = False, longest: int | None = None
+    tokenizer: Any, examples: Sequence[Example], *, longest: int | None = None
 ) -> dict[str, torch.Tensor]:
     """`TOKEN_FIELDS` of the examples and `attention_mask`, each (batch, length), as `pad` does.
 
-    Padding is on the right unless asked otherwise: then positions are counted from a row's first token in every
-    family, and a row's outputs are the same alone and in a batch.
+    Padding is on the right, whatever side the tokenizer's is: then positions are counted from a row's first token in
+    every family, and a row's outputs are the same alone and in a batch.
     """
     padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     batch = {
-        name: pad([example[name] for example in examples], padding[name], left=left, longest=longest)
+        name: pad([example[name] for example in examples], padding[name], longest=longest)
         for name in TOKEN_FIELDS
         if name in examples[0]
     }
     ones = [[1] * len(example["input_ids"]) for example in examples]
-    batch["attention_mask"] = pad(ones, 0, left=left, longest=longest)
+    batch["attention_mask"] = pad(ones, 0, longest=longest)
     return batch
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from adapt import params
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
+from adapt.backbones.standardised import Standardised
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
 from adapt.training.batching import by_length, length_bucketed, lengths_of
@@ -112,6 +113,7 @@ def train(
     schedule = schedule_for(optimizer, budget, steps)
     trainable = [p for p in model.parameters() if p.requires_grad]
     graphs = graphs_for(model, kind, accelerator, budget, lengths)
+    counting = [module for module in model.modules() if isinstance(module, Standardised)]
     watch = Watch(budget.device, steps, on_step)
     memory = PeakMemory(budget.device)
     curve: list[dict[str, Any]] = []
@@ -140,7 +142,10 @@ def train(
                     most,
                     budget.device,
                     advice=_advice(budget, getattr(model, "task_kind", None) in LANGUAGE_MODELS),
-                    reset=partial(_restart, optimizer, graphs, random_state(budget.device)),
+                    reset=partial(
+                        _restart, optimizer, graphs, random_state(budget.device),
+                        [(norm, norm.counted()) for norm in counting],
+                    ),
                 )  # fmt: skip
                 micro = fitting if fitting < most else micro
                 watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
@@ -188,8 +193,13 @@ def train(
     return Trained(curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down, captured)
 
 
-def _restart(optimizer: torch.optim.Optimizer, graphs: Graphs | None, random_state: Sequence[torch.Tensor]) -> bool:
-    """Forget the gradients made so far, and draw the same random numbers again.
+def _restart(
+    optimizer: torch.optim.Optimizer,
+    graphs: Graphs | None,
+    random_state: Sequence[torch.Tensor],
+    counts: Sequence[tuple[Standardised, tuple[int, torch.Tensor, torch.Tensor]]],
+) -> bool:
+    """Forget the gradients made so far and the rows counted, and draw the same random numbers again.
 
     Returns:
         Whether there were graphs, whose memory is now free.
@@ -197,6 +207,8 @@ def _restart(optimizer: torch.optim.Optimizer, graphs: Graphs | None, random_sta
     freed = graphs is not None and graphs.drop()
     optimizer.zero_grad(set_to_none=True)
     set_random_state(random_state)
+    for norm, counted in counts:
+        norm.set_counted(counted)
     return freed
 
 

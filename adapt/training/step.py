@@ -28,8 +28,8 @@ def gradients(
 ) -> torch.Tensor:
     """The mean loss of a group of batches, whose gradient is added to the model's.
 
-    Batches are averaged by their rows. One of more than `rows` rows is gone through in parts, which are averaged by
-    the terms of their losses, so that together they are the batch.
+    Each batch, and each part of one of more than `rows` rows, counts by the terms of its loss (rows, or tokens that are
+    learnt), so that together they are one batch.
 
     Args:
         model: In training mode.
@@ -39,13 +39,11 @@ def gradients(
         rows: Most rows of a forward pass.
         graphs: Of this model, kind and accelerator; None: each operation is launched by itself.
     """
-    group_rows = sum(len(batch) for batch in group)
+    terms = max(1, sum(kind.terms(batch) for batch in group))
     total = torch.zeros((), device=accelerator.device)
     for members in group:
         for part in parts(members, rows):
-            weight = len(members) / group_rows
-            if len(part) < len(members):
-                weight *= kind.terms(part) / max(1, kind.terms(members))
+            weight = kind.terms(part) / terms
             if graphs is not None:
                 total += graphs(part, weight)
             else:

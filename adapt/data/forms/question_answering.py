@@ -53,7 +53,10 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         bad: dict[int, str] = {}
         for row, (value, start) in enumerate(zip(table.column(columns["answers"]), starts, strict=True)):
             where = f"{table.at(row)}, id {found['id'][row]!r}"
-            answers = _answers(where, columns["answers"], plain(value), plain(start))
+            value, start = plain(value), plain(start)
+            if table.untyped and not str(value or "").strip() and not str(start or "").strip():
+                value, start = [], []  # how CSV says that there is no answer
+            answers = _answers(where, columns["answers"], value, start)
             located = [_locate(found["context"][row], *answer) for answer in answers]
             reason = next((place for place in located if isinstance(place, str)), None)
             if reason is not None:
@@ -71,6 +74,10 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         if bad:
             notes.append(f"{len(bad)} of {table.rows} {split} rows left out: their answers are not in their contexts")
         rows[split] = {name: [v for row, v in enumerate(values) if row not in bad] for name, values in found.items()}
+    if all(rows["train"]["answer_texts"]):
+        for split in [s for s in rows if not any(rows[s]["answer_texts"])]:
+            del rows[split]
+            notes.append(f"the {split} split is left out: its answers are withheld")
     return Read("answers", (), rows, tuple(notes))
 
 

@@ -1,0 +1,99 @@
+"""Architectures outside the contract matrix, whose classes do things that those inside do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from tiny_tasks import TASKS
+from transformers import AutoModel, AutoModelForCausalLM, LayoutLMConfig, LlamaConfig, MixtralConfig, XLNetConfig
+
+from adapt.adapted import assemble, fit_model
+from adapt.backbones import Loader
+from adapt.data import Data
+from adapt.run import run
+from adapt.strategies import LoRA
+from adapt.tasks import KINDS
+
+LLAMA: dict[str, Any] = {**tiny._SIZES, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
+
+
+def saved(folder: Path, config: Any, tokenizer: str, cls: Any = AutoModel, **changes: Any) -> Path:
+    torch.manual_seed(0)
+    cls.from_config(config).save_pretrained(folder)
+    made = tiny.tokenizer_for(tokenizer)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    made.save_pretrained(folder)
+    return folder
+
+
+def alone_and_together(folder: Path, data: Data, strategy: str, **changes: Any) -> None:
+    """A row's prediction is the same alone and in a batch, after training."""
+    model = fit_model(folder, data, tiny.STRATEGIES[strategy], epochs=1, device="cpu", precision="fp32", **changes)
+    texts = [*data.splits["test"]["text"][:6], "sunny"]
+    together = model.predict(texts)
+    for text, expected in zip(texts, together, strict=True):
+        (found,) = model.predict([text])
+        assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-4)
+    assert len({round(max(row["probabilities"].values()), 3) for row in together}) > 1
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lora"])
+def test_a_decoder_whose_configuration_pads_with_another_token_than_its_tokenizer(
+    tmp_path: Path, task_data: Callable[[str], Data], strategy: str
+) -> None:
+    """transformers' classifier finds the last token of a row by the configuration's."""
+    config = LlamaConfig(**{**LLAMA, "pad_token_id": 0})
+    folder = saved(tmp_path, config, "llama", pad_token="[SEP]")
+    alone_and_together(folder, task_data("single_label"), strategy)
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lora"])
+def test_a_tokenizer_that_pads_on_the_left(
+    backbone: Callable[..., Path], tmp_path: Path, task_data: Callable[[str], Data], strategy: str
+) -> None:
+    """GPT-2 counts its positions from the first token, be it padding."""
+    import shutil
+
+    folder = Path(shutil.copytree(backbone("gpt2"), tmp_path / "copy"))
+    made = tiny.tokenizer_for("gpt2")
+    made.padding_side = "left"
+    made.save_pretrained(folder)
+    alone_and_together(folder, task_data("single_label"), strategy)
+
+
+def test_a_classifier_that_reads_the_last_position_is_refused(tmp_path: Path, task_data: Callable[[str], Data]) -> None:
+    config = XLNetConfig(vocab_size=len(tiny.VOCABULARY), d_model=32, n_layer=2, n_head=4, d_inner=48)
+    folder = saved(tmp_path, config, "bert")
+    options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "epochs": 1}
+    spec, data, source = assemble(folder, task_data("single_label"), LoRA(), pooling="native", **options)
+    result = run(spec, data, source)
+    assert result.status == "unsupported"
+    assert "reads the last position, be it padding; use the mean of all (pooling='mean')" in str(result.reason)
+
+
+def test_a_mixture_of_experts_trains_its_output_layer(tmp_path: Path) -> None:
+    config = MixtralConfig(**{**LLAMA, "num_local_experts": 2, "num_experts_per_tok": 1})
+    folder = saved(tmp_path, config, "llama", AutoModelForCausalLM)
+    model = fit_model(
+        folder, TASKS["completion"](), tiny.STRATEGIES["head"], epochs=2, device="cpu", precision="fp32", max_length=32
+    )
+    assert model.result is not None
+    assert model.result.curve[-1]["loss"] < model.result.curve[0]["loss"]
+
+
+@pytest.mark.parametrize("strategy", ["head", "prefix", "lora"])
+def test_a_pooler_that_is_always_called(tmp_path: Path, task_data: Callable[[str], Data], strategy: str) -> None:
+    config = LayoutLMConfig(**tiny._SIZES)
+    folder = saved(tmp_path, config, "bert")
+    options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "epochs": 2}
+    spec, data, source = assemble(folder, task_data("single_label"), tiny.STRATEGIES[strategy], **options)
+    loader = Loader(source, spec.task, spec.budget, 0)
+    assert any("pooler" in name for name, _ in loader().named_parameters())
+    assert KINDS[spec.task.kind].__name__ == "SequenceClassification"
+    assert run(spec, data, source).status == "ok"

@@ -1,0 +1,44 @@
+"""Sequence classification: what is cut, and numbers as exact as they are given."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from task_helpers import kind, wordpiece
+
+
+def table(texts: list[Any], labels: list[Any], **more: Any) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"text": texts, "label": labels, **more})
+
+
+def test_texts_that_are_cut_are_counted() -> None:
+    made = kind("sequence_classification", wordpiece(), "single_label", "accuracy", length=8)
+    made.encode(table(["the cat " * n for n in (1, 2, 3, 4, 9)], [0] * 5), split="train")
+    made.encode(table(["the cat"], [0]), split="test")
+    assert made.notes == ["2 texts of the train split were cut to 8 tokens"]
+
+
+def test_numbers_are_standardised_before_they_lose_their_digits() -> None:
+    """Such as times in seconds since 1970, whose differences float32 does not hold."""
+    labels = [1.7e9 + 10.0 * i for i in range(8)]
+    made = kind("sequence_classification", wordpiece(), "regression", "spearman", length=8)
+    examples = made.encode(table(["the cat"] * 8, labels), split="train")
+    made.fit(examples)
+    found = made.collate(examples)["labels"]
+    assert found.dtype == torch.float32
+    deviation = 10.0 * math.sqrt(63 / 12)
+    expected = [10.0 * (i - 3.5) / deviation for i in range(8)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+
+    class Model(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+            logits = torch.tensor(expected, dtype=torch.float32)[:, None]
+            return type("Output", (), {"logits": logits})
+
+    outputs = made.outputs(Model(), made.collate(examples))
+    assert [row["value"] for row in made.decode(outputs, examples)] == pytest.approx(labels, abs=1e-4)
+    assert made.score(outputs, examples)["spearman"] == 1.0
