@@ -110,6 +110,16 @@ def test_its_gradient_can_be_scaled_and_added_to(backbone: Callable[..., Path]) 
     torch.testing.assert_close(twice, 4 * once, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", ["lora", "full", "head"])
+def test_it_needs_no_gradients(backbone: Callable[..., Path], strategy: str) -> None:
+    made = Made(backbone("llama"), strategy, "llama")
+    expected, _ = made.backward(5)
+    with torch.no_grad():
+        loss = made.kind.loss(made.model, made.batch)
+    assert not loss.requires_grad
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_on_a_cpu_it_is_done_unasked(backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(backbone("llama"), "full", "llama")
     assert not hasattr(made.model, "loss_chunk")

@@ -137,8 +137,21 @@ def summed_loss(
     layer = output_layer(model)
     assert layer is not None
     trained = [p for p in layer.parameters() if p.requires_grad]
+    if not (torch.is_grad_enabled() and (trained or hidden.requires_grad)):
+        return each_loss(hidden, wanted, logits, tokens).sum()
     total: torch.Tensor = _SummedLoss.apply(hidden, wanted, logits, tokens, *trained)
     return total
+
+
+@torch.no_grad()
+def each_loss(
+    hidden: torch.Tensor, wanted: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor], tokens: int
+) -> torch.Tensor:
+    """The negative log-likelihood of each position, (positions) in float32; arguments as those of `summed_loss`."""
+    parts = zip(hidden.split(tokens), wanted.split(tokens), strict=True)
+    return torch.cat(
+        [nn.functional.cross_entropy(logits(part[None])[0].float(), of, reduction="none") for part, of in parts]
+    )
 
 
 class _SummedLoss(torch.autograd.Function):

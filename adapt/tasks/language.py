@@ -44,7 +44,8 @@ def mean_language_loss(model: nn.Module, inputs: Mapping[str, Any], labels: torc
 def language_losses(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
     """The loss of each label, (batch, length), as `token_losses`, without gradients; see `mean_language_loss`."""
     import torch
-    from torch.nn import functional as F
+
+    from adapt.backbones.chunked import each_loss
 
     with torch.no_grad():
         found = _before_logits(model, inputs)
@@ -53,9 +54,7 @@ def language_losses(model: nn.Module, inputs: Mapping[str, Any], labels: torch.T
         (states, logits), tokens = found
         losses = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
         learnt = labels != IGNORED
-        parts = zip(states[:, : labels.shape[1]][learnt].split(tokens), labels[learnt].split(tokens), strict=True)
-        each = [F.cross_entropy(logits(part[None])[0].float(), of, reduction="none") for part, of in parts]
-        losses[learnt] = torch.cat(each)
+        losses[learnt] = each_loss(states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens)
     return losses
 
 
