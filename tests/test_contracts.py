@@ -377,9 +377,19 @@ def test_8_full_fine_tuning_cannot_be_disabled_and_says_so(cells: Callable[[Cell
 @named([cell for cell in SUPPORTED if cell.strategy in MERGEABLE and cell.pooling == "native"])
 def test_9_a_merged_model_is_a_plain_one_with_the_same_outputs(made: Made, tmp_path: Path) -> None:
     made.fitted.merge(tmp_path / "plain")
-    plain = made.auto.from_pretrained(tmp_path / "plain", attn_implementation="eager")
+    ours = made.fitted.fitted.model
+    before = params.trainable_state(ours)
+    plain, loading = made.auto.from_pretrained(
+        tmp_path / "plain", attn_implementation="eager", output_loading_info=True
+    )
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert type(plain) is type(ours)
+    assert {p.dtype for p in plain.parameters()} == {torch.float32}
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "plain").pad_token is not None
     assert not [n for n, _ in plain.named_parameters() if "lora" in n or "memo" in n]
-    expected, found = made.outputs(made.fitted.fitted.model), made.outputs(plain)
+    assert all(torch.equal(before[name], value) for name, value in params.trainable_state(ours).items())
+    expected, found = made.outputs(ours), made.outputs(plain)
     # 8-bit weights are merged into the unquantised ones, from which they differ by their rounding
     atol, rtol = (0.25, 0.25) if made.strategy == "qlora" else (2e-5, 1e-4)
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
@@ -409,6 +419,14 @@ def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
     base = (made.auto if native else transformers.AutoModel).from_pretrained(made.folder, **options)
     theirs = PeftModel.from_pretrained(base, str(made.saved / "peft")).eval()
     ours = made.fitted.fitted.model
+    told = json.loads((made.saved / "peft" / "adapter_config.json").read_text())
+    if made.cell.kind in LANGUAGE:
+        assert told["modules_to_save"] is None
+    elif native:
+        heads = {name for name in ours.head_names if any(name.startswith(f"{m}.") for m in told["modules_to_save"])}
+        assert heads == ours.head_names
+    adapted = [sum(hasattr(module, "lora_A") for module in model.modules()) for model in (theirs, ours)]
+    assert adapted[0] == adapted[1] > 0
     if made.task == "answers":
         theirs = theirs.get_base_model()  # PEFT's own forward for question answering drops the segment ids
     if not native:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ import transformers
 
 from adapt import params
 from adapt.adapted import fit_model
-from adapt.backbones.classes import AUTO_CLASSES
 from adapt.backbones.plain import save_plain
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, disabled
@@ -29,29 +27,6 @@ def outputs(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 # Taking it off
-
-
-@pytest.mark.parametrize("strategy", ["lora", "bottleneck", "qlora", "head"])
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
-def test_with_the_adaptation_off_it_is_the_backbone_under_the_same_head(
-    backbone: Folder, kind: str, architecture: str, strategy: str
-) -> None:
-    load, chosen = tiny.loader_for(backbone(architecture), kind), tiny.STRATEGIES[strategy]
-    model = tiny.moved(chosen.build(load, load.task))
-    quantised = {"quantization_config": chosen._quantization()} if strategy == "qlora" else {}  # type: ignore[attr-defined]
-    base = load(frozen=True, output_layer=strategy == "head", **quantised)
-    own, trained = dict(base.named_parameters()), params.trainable_state(model)
-    for name in model.head_names:
-        own[name].data.copy_(trained[name])
-    inputs = tiny.inputs_for(architecture, kind)
-    before = outputs(model, inputs)
-    with disabled(model):
-        off = outputs(model, inputs)
-    assert torch.equal(off, outputs(base, inputs))
-    assert torch.equal(outputs(model, inputs), before)
-    assert params.trainable_state(model).keys() == trained.keys()
-    if strategy != "head":
-        assert (before - off).abs().max() > 1e-4
 
 
 def test_it_is_on_again_after_an_error(backbone: Folder) -> None:
@@ -72,47 +47,7 @@ def test_full_fine_tuning_cannot_be_taken_off(backbone: Folder, kind: str, archi
         pass
 
 
-# Saving
-
-
-@pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "qlora"])
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
-def test_what_is_trained_is_saved_and_loaded_to_the_bit(
-    backbone: Folder, tmp_path: Path, kind: str, architecture: str, strategy: str
-) -> None:
-    load, chosen = tiny.loader_for(backbone(architecture), kind), tiny.STRATEGIES[strategy]
-    model, inputs = tiny.moved(chosen.build(load, load.task)), tiny.inputs_for(architecture, kind)
-    params.save(model, tmp_path)
-    again = chosen.build(load, load.task)
-    assert not torch.equal(outputs(again, inputs), outputs(model, inputs))
-    params.load(again, tmp_path)
-    assert torch.equal(outputs(again, inputs), outputs(model, inputs))
-
-
 # Merging
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("strategy", ["full", "head", "lora"])
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
-def test_a_merged_model_is_a_plain_one_with_the_same_outputs(
-    backbone: Folder, tmp_path: Path, kind: str, architecture: str, strategy: str
-) -> None:
-    load, chosen = tiny.loader_for(backbone(architecture), kind), tiny.STRATEGIES[strategy]
-    model = tiny.moved(chosen.build(load, load.task))
-    expected = outputs(model, tiny.inputs_for(architecture, kind))
-    plain = chosen.merge(model, load)  # type: ignore[attr-defined]
-    save_plain(plain, load, tmp_path)
-    cls = getattr(transformers, AUTO_CLASSES[kind])
-    loaded, info = cls.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
-    assert not info["missing_keys"]
-    assert not info["unexpected_keys"]
-    assert type(loaded) is type(model)
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    found = outputs(loaded, tiny.inputs_for(architecture, kind))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 if strategy == "lora" else 1e-6)
-    assert transformers.AutoTokenizer.from_pretrained(tmp_path).pad_token is not None
-    assert torch.equal(outputs(model, tiny.inputs_for(architecture, kind)), expected)  # which merging leaves alone
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -232,38 +167,3 @@ def test_a_t5_with_an_output_layer_of_its_own_stays_so(backbone: Folder, tmp_pat
         save_plain(strategy.merge(adapted, load), load, tmp_path / strategy.name)
         again = tiny.loader_for(tmp_path / strategy.name, "seq2seq")()
         torch.testing.assert_close(outputs(again, inputs), outputs(adapted, inputs), rtol=1e-4, atol=1e-5)
-
-
-# PEFT
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
-def test_the_exported_adapter_loads_in_plain_peft(
-    backbone: Folder, tmp_path: Path, kind: str, architecture: str
-) -> None:
-    from peft import PeftModel
-
-    load = tiny.loader_for(backbone(architecture), kind)
-    strategy = LoRA(rank=2)
-    model = tiny.moved(strategy.build(load, load.task))
-    strategy.export(model, tmp_path, str(backbone(architecture)))
-    config = transformers.AutoConfig.from_pretrained(backbone(architecture))
-    config.num_labels = len(load.task.labels) or 2
-    config.pad_token_id = model.config.pad_token_id
-    options: dict[str, Any] = {"config": config, "attn_implementation": "eager"}
-    if model.base_model_prefix == "transformer" and architecture in ("llama", "qwen3"):
-        options["key_mapping"] = {r"^model\.": "transformer."}  # their plain class does not find its weights
-    base = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(backbone(architecture), **options)
-    theirs = PeftModel.from_pretrained(base, str(tmp_path)).eval()
-    inputs = tiny.inputs_for(architecture, kind)
-    torch.testing.assert_close(outputs(theirs, inputs), outputs(model, inputs), rtol=1e-4, atol=1e-5)
-    saved = json.loads((tmp_path / "adapter_config.json").read_text())
-    if kind in ("seq2seq", "causal_lm"):
-        assert saved["modules_to_save"] is None
-    else:
-        held = {name for name in model.head_names if any(name.startswith(f"{m}.") for m in saved["modules_to_save"])}
-        assert held == model.head_names
-    assert dataclasses.asdict(theirs.peft_config["default"])["task_type"] == saved["task_type"]
-    layers = [name for name, module in theirs.named_modules() if hasattr(module, "lora_A")]
-    assert len(layers) == len([m for m in model.modules() if hasattr(m, "lora_A")])

@@ -131,12 +131,12 @@ def score(
     Returns:
         Metric name to value; shares and F1 from 0 to 1.
     """
-    multi = problem == "multi_label"
     flat = _flat(predictions, references) if problem in ("spans", "tags") else (predictions, references)
     found = {}
     for name in METRICS[problem] if names is None else names:
         guess, truth = (predictions, references) if _MEASURES[name].prediction == "strings" else flat
-        found[name] = metric(name, multi).compute(predictions=guess, references=truth)[name]
+        # what the module of `evaluate` computes, without its detour by way of a table of Arrow: 5 ms a metric
+        found[name] = float(_MEASURES[name].compute(guess, truth))
     return found
 
 
