@@ -23,7 +23,7 @@ from adapt.files import write_atomically
 WORKLOAD = "sst2"
 STRATEGIES = ("full", "lora", "bottleneck", "prefix", "qlora", "head")
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "mkldnn_linear"),
+    "products": ("mm", "addmm", "addmm_", "bmm", "baddbmm", "linear", "matmul", "mkldnn_linear"),
     "casts and copies": ("copy_", "_to_copy", "to", "cat", "contiguous", "clone", "_cat"),
     "dropout's random numbers": ("bernoulli_", "random_", "ge_", "native_dropout"),
     "softmax": ("_softmax", "_softmax_backward_data"),
