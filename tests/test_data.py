@@ -427,6 +427,20 @@ def test_a_tsv_file_need_not_quote(tmp_path: Path) -> None:
     assert columns(read)["text"] == [row.split("\t")[0] for row in rows]
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('"fine"\tpos\n"a "b" c"\tneg\n"x"\tpos\n', "line 3: .* inside a quoted field write a quote twice"),
+        ('"two\nlines"\tpos\n"ok"\tneg\textra\n', "line 4: 3 fields where the header has 2"),
+    ],
+)
+def test_a_tsv_file_that_quotes_and_has_it_wrong_names_the_line(tmp_path: Path, rows: str, message: str) -> None:
+    file = tmp_path / "quoted.tsv"
+    file.write_text("text\tlabel\n" + rows)
+    with pytest.raises(DataError, match=message):
+        load(file)
+
+
 def test_a_tsv_file_may_quote(tmp_path: Path) -> None:
     texts = ['a "quoted" word', "two\nlines", "a\ttab", "plain"]
     file = write_csv(tmp_path / "quoted.tsv", [{"text": t, "label": i % 2} for i, t in enumerate(texts)], "\t")

@@ -435,6 +435,32 @@ def test_completions_of_one_prompt_stay_together() -> None:
         assert not asked["train"] & (asked["validation"] | asked["test"])
 
 
+def test_a_frequent_prompt_does_not_part_the_others() -> None:
+    rows = [
+        {"prompt": "Continue:" if i % 4 == 0 else f"prompt {i % 41}", "completion": f"completion {i}"}
+        for i in range(400)
+    ]
+    read = load(rows)
+    train, test = (set(read.splits[split]["prompt"]) for split in ("train", "test"))
+    assert train & test <= {"Continue:"}
+    assert len(test) > 2
+
+
+def test_the_columns_that_a_caller_names_go_before_those_of_training() -> None:
+    data = load([{"q": f"q {i}", "r": "r"} for i in range(40)], columns={"prompt": "q", "completion": "r"})
+    rows = [{"q": "asked", "story": "told", "talk": [{"role": "user", "content": "said"}]}]
+    asked = Task("t", Source("t", "0" * 64), kind="causal_lm", problem="completion")
+    assert list(read_inputs(rows, asked, None, data.columns)["prompt"]) == ["asked"]
+    assert list(read_inputs(rows, asked, {"text": "story"}, data.columns)["prompt"]) == ["told"]
+    assert "messages" in read_inputs(rows, asked, {"messages": "talk"}, data.columns).column_names
+
+
+def test_splits_of_few_contexts_say_why_they_are_large() -> None:
+    found = {"text": ["cat"], "answer_start": [4]}
+    rows = [{"question": f"who {i}", "context": f"the cat {i % 4}", "answers": found} for i in range(100)]
+    assert "test has 25 rows, where 10 were asked for: rows of one context stay together" in load(rows).notes
+
+
 def test_an_instruction_that_all_rows_share_does_not_hold_them_together() -> None:
     rows = [{"prompt": "Continue:", "completion": f"completion {i}"} for i in range(40)]
     assert len(load(rows, kind="causal_lm").splits["test"]) == 4
@@ -469,3 +495,6 @@ def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"line 2: this looks like CoNLL-U, .* keep the fields FORM and UPOS"):
         load(file)
+    rows = (["the", "cat"], ["1", "cat"])  # a word that is a number, in a file of ten columns
+    file.write_text("\n\n".join("\n".join("\t".join([word, *"abcdefgh", word.upper()]) for word in row) for row in rows))
+    assert columns(load(file, kind="pos", validation=0, test=0))["tokens"] == [["the", "cat"], ["1", "cat"]]

@@ -111,13 +111,22 @@ def test_its_gradient_can_be_scaled_and_added_to(backbone: Callable[..., Path]) 
 
 
 @pytest.mark.parametrize("strategy", ["lora", "full", "head"])
-def test_it_needs_no_gradients(backbone: Callable[..., Path], strategy: str) -> None:
+def test_it_needs_no_gradients(backbone: Callable[..., Path], strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(backbone("llama"), strategy, "llama")
     expected, _ = made.backward(5)
+    monkeypatch.setattr(torch.autograd, "grad", None)
     with torch.no_grad():
         loss = made.kind.loss(made.model, made.batch)
     assert not loss.requires_grad
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_its_gradient_is_handed_out_once(backbone: Callable[..., Path]) -> None:
+    made = Made(backbone("llama"), "lora", "llama")
+    loss = made.kind.loss(made.model, made.batch)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="was made with it, and is handed out once"):
+        loss.backward()
 
 
 def test_on_a_cpu_it_is_done_unasked(backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +286,7 @@ def test_unasked_such_a_model_has_the_loss_of_all_its_logits(
         assert made.model.changes_logits
 
 
-@pytest.mark.parametrize("field", ["final_logit_softcapping", "logits_scaling", "logit_scale"])
+@pytest.mark.parametrize("field", ["final_logit_softcapping", "logits_soft_cap", "logits_scaling", "logit_scale"])
 def test_a_plan_knows_that_too(backbone: Callable[..., Path], tmp_path: Path, field: str) -> None:
     folder = Path(shutil.copytree(backbone("llama"), tmp_path / "copy"))
     config = json.loads((folder / "config.json").read_text())

@@ -412,6 +412,14 @@ def test_where_no_text_fits_shorter_ones_are_not_advised() -> None:
     assert (found.longest_text, found.advice) == (0, "a smaller backbone")
 
 
+def test_shorter_texts_are_advised_where_fewer_bits_would_hold_them() -> None:
+    saved = {"kind": "causal_lm", "device": "cpu", "checkpointing": True}
+    peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 16).peak
+    full = setting_of("tiny-decoder", "full", **saved)
+    found = plan_within(full, "full", (1, 256), peak + allowance(peak, "cpu"))
+    assert (found.longest_text, found.advice) == (0, "shorter texts, or a smaller backbone")
+
+
 def test_the_longest_text_does_not_depend_on_the_one_asked_for() -> None:
     """On CPUs memory falls where attention takes another kernel, after 256 tokens."""
     setting = setting_of("shape:bert-base", "lora", device="cpu", precision="bf16", dropout=0.0)

@@ -79,6 +79,15 @@ def test_files_of_the_user_are_no_modules_of_ours(tmp_path: Path, monkeypatch: p
     assert [result["status"] for result in done.results] == ["ok"]
 
 
+def test_a_package_in_the_working_folder_is_found_by_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path(runner.__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.chdir(package)
+    assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join(("elsewhere", str(package)))
+    monkeypatch.chdir(tmp_path)
+    assert runner._environment(1)["PYTHONPATH"] == "elsewhere"
+
+
 def test_a_run_that_dies_has_failed_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     behave(monkeypatch, full_0="kill", lora_0="exit", full_1="raise", lora_1="leave", head_0="noise")
     store, events = execute([*GRID, run_of("head"), run_of("head", 1)], tmp_path, jobs=2)

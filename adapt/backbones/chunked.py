@@ -22,12 +22,14 @@ from adapt.spec import Unsupported
 _BIAS = "final_logits_bias"
 """What BART and its kin add to the logits after the output layer."""
 
-_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-"""What configurations call a change of the logits after the output layer (Gemma 2, Granite, Cohere); 1: none."""
+_CHANGES = ("final_logit_softcapping", "logits_soft_cap", "logits_scaling", "logit_scale")
+"""What configurations call a change of the logits after the output layer (Gemma 2, RecurrentGemma, Granite, Cohere);
+1: none."""
 
 
 _CHUNK = 2**22
-"""Logits that are held at a time where no number of tokens is asked for: 16 MiB in float32, as caches hold."""
+"""Logits that are held at a time where no number of tokens is asked for: 16 MiB in float32, as caches hold; more, of
+`_LEAST` tokens, where the vocabulary is larger than 32,768."""
 _LEAST = 128
 """Tokens below which products with the output layer, and sums of its gradient, would take too long."""
 
@@ -111,7 +113,7 @@ def before_logits(
     if not getattr(model, "logits_known", False):
         with torch.no_grad():
             expected = logits(hidden[:1, :1])
-        if not torch.equal(probe.float(), expected.float()):
+        if probe.shape != expected.shape or not torch.equal(probe.float(), expected.float()):
             model.changes_logits = True  # type: ignore[assignment]
             raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
         model.logits_known = True  # type: ignore[assignment]
@@ -126,6 +128,8 @@ def summed_loss(
     tokens: int,
 ) -> torch.Tensor:  # fmt: skip
     """Sum of the negative log-likelihoods, a float32 scalar, with gradients of hidden states and output layer.
+
+    It goes backward once.
 
     Args:
         model: Whose output layer it is.
@@ -188,6 +192,8 @@ class _SummedLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.made is None:
+            raise RuntimeError("the gradient of this loss was made with it, and is handed out once")
         of_hidden, of_trained = ctx.made
         ctx.made = None
         for gradient in (of_hidden, *of_trained):

@@ -136,7 +136,7 @@ def load(
     rows = {split: rows[split] for split in sources.SPLITS if split in rows}
     made = {split: _dataset(columns_, read.problem) for split, columns_ in rows.items()}
     sha256 = _hash(read.problem, read.labels, rows)
-    notes = (*read.notes, *splits.beyond(len(next(iter(whole.values()))), parts, missing))
+    notes = (*read.notes, *splits.beyond(len(next(iter(whole.values()))), read.problem, parts, missing))
     return Data(name or found, read.problem, read.labels, made, sha256, decided, notes, given)
 
 
@@ -167,7 +167,13 @@ def read_inputs(
     table = sources.read_rows(source, form.plain)
     check_rows(table)
     known = {role: name for role, name in (usual or {}).items() if name in table.names}
+    if any(role in given for role in _ASKED):  # each stands in place of the others
+        known = {role: name for role, name in known.items() if role not in _ASKED}
     return _dataset(form.inputs(table, {**known, **given}, task))
+
+
+_ASKED = ("prompt", "text", "messages")
+"""Roles of what a text is to be written for."""
 
 
 def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:

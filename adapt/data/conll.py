@@ -43,7 +43,7 @@ def read_conll(path: Path, text: str) -> Table:
                 f"{path}, line {alone}: one field where line {both} has a word and a tag; give each word its tag"
             )
         width = len(split[first - 1])
-        if width == 10 and first == number and fields[0] in ("1", "1-2"):
+        if begins == [number] and width == 10 and _is_numbered(split[number - 1 : number + 1]):
             raise DataError(
                 f"{path}, line {number}: this looks like CoNLL-U, whose first field numbers the words; keep the fields "
                 "FORM and UPOS, a word and its tag a line"
@@ -61,6 +61,11 @@ def read_conll(path: Path, text: str) -> Table:
 
 def _is_word(fields: Sequence[str]) -> bool:
     return any(fields) and fields[0] != "-DOCSTART-"
+
+
+def _is_numbered(fields: Sequence[Sequence[str]]) -> bool:
+    """Whether the first two lines of a sentence have numbers where others have words; one of a single word may."""
+    return [row[0] for row in fields if any(row)] in (["1", "2"], ["1"], ["1-2", "1"])
 
 
 def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]]) -> bool:

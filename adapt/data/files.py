@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -98,18 +99,22 @@ def _delimited(path: Path, text: str, delimiter: str) -> Table:
     """
     if delimiter != "\t":
         return _fields(path, text, delimiter)
+    table, wrong = None, None
     try:
         table = _fields(path, text, delimiter)
-    except DataError:
-        table = None
+    except DataError as error:
+        wrong = error
     if table is not None and not any("\t" in value for name in table.names for value in table.column(name)):
         return table
-    try:
-        return _fields(path, text, delimiter, csv.QUOTE_NONE)
-    except DataError:
-        if table is not None:
-            return table
-        raise
+    with contextlib.suppress(DataError):
+        plain = _fields(path, text, delimiter, csv.QUOTE_NONE)
+        marked = [v for name in plain.names for v in plain.column(name) if '"' in v]
+        if table is not None or 2 * sum(len(v) > 1 and v[0] == v[-1] == '"' for v in marked) <= len(marked):
+            return plain  # else quoting was meant, and one field has it wrong
+    if wrong is not None:
+        raise wrong
+    assert table is not None
+    return table
 
 
 def _fields(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:

@@ -106,17 +106,21 @@ def cut_missing(
     return {"train": left, **parts}
 
 
-def beyond(rows: int, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
-    """What must be said of splits that are much larger than was asked for, since each class has a row in each.
+def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
+    """What must be said of splits that are much larger than was asked for.
 
     Args:
         rows: Of train, before anything was cut out.
+        problem: As given to `cut_missing`.
         parts: From `cut_missing`.
         shares: As given to it.
     """
+    why = "each class has at least one in it"
+    if problem in _GROUPED:
+        why = f"rows of one {_DECISIVE[problem]} stay together"
     asked = {split: max(1, round(share * rows)) for split, share in shares.items() if share}
     return [
-        f"{split} has {len(parts[split])} rows, where {n} were asked for: each class has at least one in it"
+        f"{split} has {len(parts[split])} rows, where {n} were asked for: {why}"
         for split, n in asked.items()
         if split in parts and len(parts[split]) > 1.5 * n
     ]
@@ -168,10 +172,11 @@ def cut(
                 f"give every split, or pass validation=0 and test=0"
             )
     else:
-        grouped = problem in _GROUPED
-        if problem == "completion":  # a prompt of more rows than that is an instruction that many have in common
-            grouped = max(Counter(labels).values()) <= size
-        chosen = _whole_groups(labels if grouped else range(len(labels)), size, rng)
+        values: Sequence[Any] = labels if problem in _GROUPED else range(len(labels))
+        if problem == "completion":  # a prompt of more rows than that is an instruction that they have in common
+            rows_of = Counter(values)
+            values = [value if rows_of[value] <= size else (i, value) for i, value in enumerate(values)]
+        chosen = _whole_groups(values, size, rng)
         if not chosen:
             raise DataError(
                 f"{where}: every row has the same {_DECISIVE[problem]}, so that no split can be cut out; give every "

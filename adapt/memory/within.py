@@ -137,7 +137,7 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
     together = {name: value for _, changes in remedies for name, value in changes.items()}
     tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
 
-    def largest_with(setting: Setting) -> int:
+    def largest_with(setting: Setting, rows: int = rows, length: int = length) -> int:
         planner = Planner(setting)
 
         def room(n: int) -> int:
@@ -172,7 +172,8 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
             return said
         if fewer := accumulated(smaller):
             return f"{said}, {fewer}"
-    return "shorter texts, or a smaller backbone" if longest else "a smaller backbone"
+    shorter = longest or largest_with(smaller, 1, min(_SHORTEST, length))
+    return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
 
 
 def with_budget(setting: Setting, **changes: Any) -> Setting:
