@@ -496,5 +496,6 @@ def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 2: this looks like CoNLL-U, .* keep the fields FORM and UPOS"):
         load(file)
     rows = (["the", "cat"], ["1", "cat"])  # a word that is a number, in a file of ten columns
-    file.write_text("\n\n".join("\n".join("\t".join([word, *"abcdefgh", word.upper()]) for word in row) for row in rows))
+    lines = ["".join("\t".join([word, *"abcdefgh", word.upper()]) + "\n" for word in row) for row in rows]
+    file.write_text("\n".join(lines))
     assert columns(load(file, kind="pos", validation=0, test=0))["tokens"] == [["the", "cat"], ["1", "cat"]]
