@@ -79,7 +79,7 @@ class Adapted:
         Raises:
             OptionError: The folder cannot be written, or is the backbone's own.
         """
-        path = model_folder(folder, self.backbone)
+        path = model_folder(folder, self.backbone.path)
         result = self.result.to_json() if self.result is not None else self.earlier
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
             (path / old).unlink(missing_ok=True)
@@ -133,7 +133,7 @@ class Adapted:
         if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
             problem = self.run.task.problem
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
-        path = model_folder(folder, self.backbone)
+        path = model_folder(folder, self.backbone.path)
         save_plain(plain, loader, path)
         return path
 
@@ -144,14 +144,14 @@ class Adapted:
         return str(self.backbone.path.resolve()) if local else reference
 
 
-def model_folder(folder: str | Path, backbone: Backbone) -> Path:
-    """A folder that a model may be written to.
+def model_folder(folder: str | Path, backbone: Path) -> Path:
+    """A folder that a model may be written to, which that of its backbone is not.
 
     Raises:
         OptionError: It cannot be written, or is the backbone's own.
     """
     path = Path(folder).expanduser()
-    if path.resolve() == backbone.path.resolve():
+    if path.resolve() == backbone.resolve():
         raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
     return writable_folder(path)
 

@@ -148,7 +148,7 @@ def compare(
 def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any) -> None:
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model, model_folder, preset
-    from adapt.backbones import resolve
+    from adapt.backbones.source import locate
     from adapt.comparison.progress import StepBar
     from adapt.strategies import make
 
@@ -158,7 +158,7 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     make(strategy, fields)  # a mistyped name is found before the data is read
     if given:
         raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
-    model_folder(out, resolve(backbone))
+    model_folder(out, locate(backbone, None)[1])
     rows, choices = _read(data, rest)
     choices |= own
     chosen = make(strategy, {**preset(backbone, rows.kind, strategy), **fields})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora.layer import Linear
@@ -13,8 +16,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
+from adapt.adapted import assemble
+from adapt.backbones import Loader
 from adapt.backbones.kernels import planned_for
-from adapt.strategies.lora_layer import LoRALinear
+from adapt.data import Data
+from adapt.strategies import lora_layer
+from adapt.strategies.lora_layer import LoRALinear, _formed
 
 ROWS, IN, OUT, RANK = (3, 5), 24, 40, 4
 
@@ -147,3 +154,42 @@ def test_what_cannot_be_fused_is_left_to_peft(why: str, monkeypatch: pytest.Monk
         calls.clear()
         torch.testing.assert_close(ours.eval()(x), peft.eval()(x))
         assert calls == [why]  # that of PEFT's layer alone
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
+def test_a_text_is_written_without_forming_the_weights(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few rows at a time, whose outputs are the same either way."""
+    spec, _, source = assemble(
+        backbone(architecture), task_data("single_label"), tiny.STRATEGIES["lora"], device="cpu", precision="fp32"
+    )
+    model = tiny.moved(spec.strategy.build(Loader(source, spec.task, spec.budget, 0), spec.task), 0.1).eval()
+    layer = next(m for m in model.modules() if isinstance(m, LoRALinear))
+    formed: list[int] = []
+    monkeypatch.setattr(lora_layer, "_formed", lambda *args: [formed.append(1), _formed(*args)][1])
+    few, many = torch.randn(3, layer.in_features), torch.randn(64, layer.in_features)
+    with torch.no_grad():
+        written = layer(few)
+        assert not formed
+        layer(many)
+        assert len(formed) == 1
+    torch.testing.assert_close(layer(few), written, rtol=1e-4, atol=1e-5)
+    assert len(formed) == 2
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_lora_in_bfloat16_also_runs_outside_autocast(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str
+) -> None:
+    spec, _, source = assemble(
+        backbone(architecture), task_data("single_label"), tiny.STRATEGIES["lora"], device="cpu", precision="bf16",
+        pooling="mean" if architecture == "bert" else "native",
+    )  # fmt: skip
+    model = tiny.moved(spec.strategy.build(Loader(source, spec.task, spec.budget, 0), spec.task), 0.1).eval()
+    base, ids = model.base_model, torch.arange(8)[None]
+    with torch.no_grad():
+        outside = base(input_ids=ids)[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            within = base(input_ids=ids)[0]
+    torch.testing.assert_close(outside.float(), within.float(), rtol=0.1, atol=0.1)

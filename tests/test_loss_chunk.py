@@ -61,7 +61,7 @@ class Made:
 
     def chunk(self, tokens: int | None) -> None:
         """Have so many tokens' logits made at a time; None: all at once."""
-        self.model.loss_chunk, self.model.changes_logits = tokens, tokens is None
+        self.model.loss_chunk, self.model.changes_logits = tokens, True if tokens is None else None
 
     def agrees(self, tokens: int, rtol: float = 1e-4) -> None:
         (loss, gradients), (other, others) = self.backward(None), self.backward(tokens)
@@ -280,7 +280,7 @@ def test_unasked_such_a_model_has_the_loss_of_all_its_logits(
     monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", scaled)
     expected = made.backward(None)[0]
     assert abs(expected - before) > 1e-3
-    made.model.changes_logits = False
+    made.model.changes_logits = None
     for _ in range(2):  # found out in the first pass, known in the second
         assert made.kind.loss(made.model, made.batch).item() == pytest.approx(expected, rel=1e-5)
         assert made.model.changes_logits

@@ -13,21 +13,20 @@ import torch
 from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
-from transformers import BertConfig, GPTNeoConfig
+from transformers import GPTNeoConfig
 
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
-from adapt.backbones.load import SHORT, place_rest
+from adapt.backbones.load import place_rest
 from adapt.cli import cli
 from adapt.comparison.grid import EMBEDDED_BACKBONES
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.blueprint import without_padding
 from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
-from adapt.memory.planner import Planner, Setting, setting_of
+from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up, track
 from adapt.memory.trace import Trace
-from adapt.memory.within import advise, most, plan_within, with_budget
 from adapt.options import budget_of
 from adapt.spec import AdaptError, OptionError, Source, Task, Unsupported
 from adapt.strategies import STRATEGIES, make
@@ -256,38 +255,6 @@ def test_the_savers_bring_an_8b_model_below_8_gib() -> None:
     assert found.peak + allowance(found.peak, "cuda") < 8 * 2**30
 
 
-def test_the_most_that_fits_fits_and_one_more_does_not() -> None:
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu")
-    peak = Planner(setting).memory(4, 64).peak
-    budget = peak + allowance(peak, "cpu") + 1000
-    found = plan_within(setting, "lora", (4, 64), budget)
-    assert (found.verdict, found.largest_batch, found.longest_text) == ("tight", 4, 64)
-
-    small = plan_within(setting, "lora", (4, 64), budget - 2**20)
-    assert small.verdict == "no"
-    assert small.advice is not None
-    for rows, fits in ((small.largest_batch, True), (small.largest_batch + 1, False)):  # type: ignore[operator]
-        peak = Planner(setting).memory(rows, 64).peak  # type: ignore[arg-type]
-        assert (peak + allowance(peak, "cpu") <= budget - 2**20) == fits
-    assert "checkpointing" in small.advice
-
-
-@pytest.mark.parametrize("largest", [0, 1, 2, 7, 100, 12_345])
-@pytest.mark.parametrize("start", [1, 8, 4096])
-def test_the_largest_number_is_found(largest: int, start: int) -> None:
-    for grows in (lambda n: n, lambda n: n * n, lambda n: 5 if n <= largest else 10**9):
-        asked: list[int] = []
-
-        def room(n: int, grows: Any = grows, asked: list[int] = asked) -> int:
-            asked.append(n)
-            return int(grows(max(largest, 1)) * (largest > 0) - grows(n))
-
-        if grows(1) != 5:
-            assert most(room, start) == largest
-            assert len(set(asked)) < 80
-    assert most(lambda n: 1, start, limit=4096) == 4096
-
-
 @pytest.mark.parametrize(
     ("text", "size"),
     [("12GiB", 12 * 2**30), ("24 GB", 24 * 10**9), ("800mib", 800 * 2**20), ("1.5GiB", 3 * 2**29), ("1000", 1000)],
@@ -369,68 +336,6 @@ def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(
     assert fit_model("tiny-encoder", task_data("single_label"), "lora", max_steps=1, device="cpu").result is not None
 
 
-def test_fewer_bits_are_advised_where_nothing_else_serves() -> None:
-    saved = {"checkpointing": True, "loss_chunk": 1024, "kind": "causal_lm", "device": "cpu"}
-    peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 64).peak
-    full = setting_of("tiny-decoder", "full", **saved)
-    found = plan_within(full, "full", (1, 64), peak + allowance(peak, "cpu"))
-    assert found.verdict == "no"
-    assert found.advice is not None
-    assert found.advice.endswith("qlora with bits 4")
-
-
-def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(tmp_path: Path) -> None:
-    """Granite scales its logits, so that they are not made in chunks."""
-    values = json.loads((resolve("tiny-decoder").path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**values, "logits_scaling": 8.0}))
-    setting = setting_of(tmp_path, "lora", kind="causal_lm", device="cuda")
-    fewer = Planner(with_budget(setting, checkpointing=True, accumulation=2)).memory(1, 128).peak
-    for changes, rows in (({"checkpointing": True}, 2), ({"accumulation": 2}, 1)):
-        assert Planner(with_budget(setting, **changes)).memory(rows, 128).peak > fewer
-    found = plan_within(setting, "lora", (2, 128), fewer + allowance(fewer, "cuda"))
-    assert found.advice == "checkpointing, batch 1 with accumulation 2"
-
-
-def advised(setting: Setting, batch: tuple[int, int], peak: int, most_rows: int = 0) -> str:
-    """Advice for a device that holds such a peak and no more."""
-    return advise(setting, batch, peak + allowance(peak, "cpu") + 1000, most_rows, 0)
-
-
-@pytest.mark.parametrize(("rows", "largest", "advice"), [(6, 4, "batch 3 with accumulation 2"), (5, 4, "batch 1 with")])
-def test_accumulation_keeps_the_rows_of_an_update(rows: int, largest: int, advice: str) -> None:
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu", checkpointing=True)
-    peak = Planner(with_budget(setting, accumulation=2)).memory(largest, 32).peak
-    assert advised(setting, (rows, 32), peak, largest).startswith(advice)
-
-
-def test_accumulation_there_is_already_is_multiplied() -> None:
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu", checkpointing=True, accumulation=3)
-    assert advised(setting, (4, 32), Planner(setting).memory(2, 32).peak, 2) == "batch 2 with accumulation 6"
-
-
-def test_shorter_texts_are_advised_where_they_would_fit() -> None:
-    """Also where the plan itself has no room for any, but one with fewer bits a weight does."""
-    saved = {"kind": "causal_lm", "device": "cpu", "checkpointing": True}
-    peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 16).peak
-    full = setting_of("tiny-decoder", "full", **saved)
-    assert advised(full, (1, 256), peak) == "shorter texts, or a smaller backbone"
-    assert advised(full, (1, 256), 2**20) == "a smaller backbone"
-
-
-def test_the_longest_text_does_not_depend_on_the_one_asked_for(tmp_path: Path) -> None:
-    """On CPUs memory falls where attention takes another kernel, after 256 tokens."""
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    BertConfig(vocab_size=100, **sizes).save_pretrained(tmp_path)
-    setting = setting_of(tmp_path, "lora", device="cpu", precision="bf16", dropout=0.0)
-    short, long = (Planner(setting).memory(8, length).peak for length in (SHORT, SHORT + 1))
-    assert long < short
-    budget = (long + short) // 2
-    budget += allowance(budget, "cpu")
-    found = {plan_within(setting, "lora", (8, length), budget).longest_text for length in (128, 300)}
-    assert len(found) == 1
-    assert found.pop() > SHORT  # type: ignore[operator]
-
-
 def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
     source = resolve("tiny-decoder").path
     (tmp_path / "config.json").write_text((source / "config.json").read_text())
@@ -497,15 +402,6 @@ def test_a_plan_knows_that_gradients_wait_where_steps_have_several_batches(strat
     assert Planner(setting).memory(ROWS, LENGTH) == found
     alone = measure(real_step("tiny-encoder", strategy, "sequence_classification")[0])
     assert (found.peak > alone.peak) == (strategy != "head")
-
-
-def test_a_remedy_that_the_architecture_lacks_is_left_out(backbone: Any) -> None:
-    setting = setting_of(backbone("albert"), "full", kind="sequence_classification", device="cpu")
-    peak = Planner(setting).memory(8, 32).peak
-    found = plan_within(setting, "full", (8, 32), peak + allowance(peak, "cpu") - 2**15)
-    assert (found.verdict, found.reason) == ("no", None)
-    assert found.advice is not None
-    assert "checkpointing" not in found.advice
 
 
 def test_weights_that_cannot_be_read_are_no_matter_to_a_plan(backbone: Any, tmp_path: Path) -> None:

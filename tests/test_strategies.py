@@ -24,9 +24,9 @@ from adapt.backbones import Loader
 from adapt.backbones.families import FAMILIES, family_of, residual_projections
 from adapt.data import Data
 from adapt.spec import OptionError, Unsupported
-from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, disabled, lora_layer, make
+from adapt.strategies import STRATEGIES, BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA, disabled, make
 from adapt.strategies.bottleneck_layer import Adapted
-from adapt.strategies.lora_layer import LoRALinear, _formed
+from adapt.strategies.lora_layer import LoRALinear
 from adapt.strategies.prefix_attention import PrefixKV
 
 Build = Callable[..., nn.Module]
@@ -774,46 +774,7 @@ def test_a_gated_prefix_starts_as_the_backbone_is_saved_and_taken_off(
     assert torch.equal(outputs(again), outputs(model))
 
 
-# Rows of few tokens, dtypes outside autocast, targets and padding
-
-
-@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
-def test_a_text_is_written_without_forming_the_weights(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A few rows at a time, whose outputs are the same either way."""
-    spec, _, source = assemble(
-        backbone(architecture), task_data("single_label"), tiny.STRATEGIES["lora"], device="cpu", precision="fp32"
-    )
-    model = tiny.moved(spec.strategy.build(Loader(source, spec.task, spec.budget, 0), spec.task), 0.1).eval()
-    layer = next(m for m in model.modules() if isinstance(m, LoRALinear))
-    formed: list[int] = []
-    monkeypatch.setattr(lora_layer, "_formed", lambda *args: [formed.append(1), _formed(*args)][1])
-    few, many = torch.randn(3, layer.in_features), torch.randn(64, layer.in_features)
-    with torch.no_grad():
-        written = layer(few)
-        assert not formed
-        layer(many)
-        assert len(formed) == 1
-    torch.testing.assert_close(layer(few), written, rtol=1e-4, atol=1e-5)
-    assert len(formed) == 2
-
-
-@pytest.mark.parametrize("architecture", ["bert", "llama"])
-def test_lora_in_bfloat16_also_runs_outside_autocast(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data], architecture: str
-) -> None:
-    spec, _, source = assemble(
-        backbone(architecture), task_data("single_label"), tiny.STRATEGIES["lora"], device="cpu", precision="bf16",
-        pooling="mean" if architecture == "bert" else "native",
-    )  # fmt: skip
-    model = tiny.moved(spec.strategy.build(Loader(source, spec.task, spec.budget, 0), spec.task), 0.1).eval()
-    base, ids = model.base_model, torch.arange(8)[None]
-    with torch.no_grad():
-        outside = base(input_ids=ids)[0]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            within = base(input_ids=ids)[0]
-    torch.testing.assert_close(outside.float(), within.float(), rtol=0.1, atol=0.1)
+# Targets
 
 
 def test_targets_that_leave_no_layer_are_an_error(

@@ -7,7 +7,7 @@ section 3.2; Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,8 +85,8 @@ def before_logits(
         (batch, length, hidden), and a function from (..., hidden) to (..., vocabulary).
 
     Raises:
-        Unsupported: The model changes the logits after its output layer (scales or caps them). That is then kept in
-            `changes_logits`.
+        Unsupported: The model changes the logits after its output layer (scales or caps them). Whether it does is
+            found out once, and kept in `changes_logits`.
     """
     layer = output_layer(model)
     assert layer is not None
@@ -110,13 +110,13 @@ def before_logits(
     changed = _change_of(model)
     if changed is not None:  # said here because a plan has no values to look at
         raise Unsupported(f"{type(model).__name__} changes its logits after the output layer ({changed}); {_ADVICE}")
-    if not getattr(model, "logits_known", False):
+    if getattr(model, "changes_logits", None) is None:
         with torch.no_grad():
             expected = logits(hidden[:1, :1])
-        if probe.shape != expected.shape or not torch.equal(probe.float(), expected.float()):
-            model.changes_logits = True  # type: ignore[assignment]
+        same = probe.shape == expected.shape and torch.equal(probe.float(), expected.float())
+        model.changes_logits = not same  # type: ignore[assignment]
+        if not same:
             raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
-        model.logits_known = True  # type: ignore[assignment]
     return hidden, logits
 
 
@@ -182,10 +182,12 @@ class _SummedLoss(torch.autograd.Function):
                 loss, slope = _loss_and_slope(found.detach(), wanted[start : start + tokens, None])
                 total += loss
                 sought = [part, *trained] if into_hidden else list(trained)
-                made = list(torch.autograd.grad(found, sought, slope, allow_unused=True))
+                made = list(torch.autograd.grad(found, sought, slope))
             if of_hidden is not None:
                 of_hidden[start : start + tokens] = made.pop(0)
-            _add(of_trained, made)
+            for i, gradient in enumerate(made):
+                held = of_trained[i]
+                of_trained[i] = gradient if held is None else held.add_(gradient)
         ctx.made = of_hidden, of_trained
         return total
 
@@ -215,12 +217,6 @@ def _loss_and_slope(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.T
     weight = shares.sub_(top).exp_().sum(-1, keepdim=True)
     shares.div_(weight).scatter_add_(-1, wanted, torch.full_like(top, -1.0))
     return (weight.log() + top - chosen).sum(), shares.to(logits.dtype)
-
-
-def _add(sums: list[torch.Tensor | None], more: Sequence[torch.Tensor | None]) -> None:
-    for i, gradient in enumerate(more):
-        held = sums[i]
-        sums[i] = gradient if held is None else held if gradient is None else held.add_(gradient)
 
 
 _within = False

@@ -167,13 +167,9 @@ def read_inputs(
     table = sources.read_rows(source, form.plain)
     check_rows(table)
     known = {role: name for role, name in (usual or {}).items() if name in table.names}
-    if any(role in given for role in _ASKED):  # each stands in place of the others
-        known = {role: name for role, name in known.items() if role not in _ASKED}
+    if any(role in given for role in form.alternatives):
+        known = {role: name for role, name in known.items() if role not in form.alternatives}
     return _dataset(form.inputs(table, {**known, **given}, task))
-
-
-_ASKED = ("prompt", "text", "messages")
-"""Roles of what a text is to be written for."""
 
 
 def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:

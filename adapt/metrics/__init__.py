@@ -1,7 +1,8 @@
 """Local metric modules for `evaluate`: the same classes as on the hub, with no code fetched at run time.
 
 `evaluate.load("accuracy")` downloads a module from the hub; these are subclasses of `evaluate.Metric` in this
-package, computed by scikit-learn, scipy, seqeval, sacrebleu and rouge-score.
+package, computed by scikit-learn, scipy, seqeval, sacrebleu and rouge-score. `metric` gives a module; `score`, which
+training calls, computes the same without its table of Arrow.
 """
 
 from __future__ import annotations

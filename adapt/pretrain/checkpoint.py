@@ -96,11 +96,9 @@ def digest(rows: Tensor) -> str:
 
 def described_model(model: Any) -> str:
     """What tells a model from others whose weights have the same shapes, such as one with more heads."""
-    config = getattr(model, "config", None)
-    text = type(model).__name__ if config is None else json.dumps(config.to_dict(), sort_keys=True, default=str)
-    values = {} if config is None else json.loads(text)
-    kept = {name: value for name, value in values.items() if name not in _NOT_THE_MODEL}
-    return hashlib.sha256(f"{type(model).__name__} {json.dumps(kept)}".encode()).hexdigest()[:16]
+    values = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_THE_MODEL}
+    text = json.dumps([type(model).__name__, values], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _NOT_THE_MODEL = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "_attn_implementation")

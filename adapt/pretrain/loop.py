@@ -90,16 +90,11 @@ def pretrain(
     ]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     generator = torch.Generator().manual_seed(settings.seed)
-    progress, shared = (
-        Progress(torch.empty(0, dtype=torch.int64)),
-        {
-            **asdict(settings),
-            "objective": described(objective),
-            "rows": digest(rows),
-            "held_out": digest(held_out),
-            "model": described_model(model),
-        },
-    )
+    progress = Progress(torch.empty(0, dtype=torch.int64))
+    shared = {
+        **asdict(settings), "objective": described(objective), "rows": digest(rows), "held_out": digest(held_out),
+        "model": described_model(model),
+    }  # fmt: skip
     if checkpoint is not None and Path(checkpoint).exists():
         progress = restore(checkpoint, shared, model, optimizer, generator)
 

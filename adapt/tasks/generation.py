@@ -112,9 +112,7 @@ def score_texts(
         names = [name for name in METRICS[problem] if needs_text(name)]
         found |= score(problem, texts, references, names)
         if marker:
-            answers = [after(text, marker, "") for text in texts]
-            truth = [[after(text, marker, text) for text in several] for several in references]
-            found |= score(problem, answers, truth, ["text_exact_match"])
+            found |= score(problem, *_marked(texts, references, marker), ["text_exact_match"])
     return found
 
 
@@ -122,10 +120,18 @@ def text_outcomes(text: str | None, references: Sequence[str], marker: str = "")
     """chrF, ROUGE-L and exact match of one text, for tests that compare row by row; nothing without one."""
     if text is None:
         return []
-    same = text_exact_match([text], [references])
-    if marker:
-        same = text_exact_match([after(text, marker, "")], [[after(truth, marker, truth) for truth in references]])
-    return [round(row_chrf(text, references), 4), round(rouge_l([text], [references]), 4), same]
+    compared = _marked([text], [references], marker) if marker else ([text], [references])
+    return [
+        round(row_chrf(text, references), 4), round(rouge_l([text], [references]), 4), text_exact_match(*compared)
+    ]  # fmt: skip
+
+
+def _marked(
+    texts: Sequence[str], references: Sequence[Sequence[str]], marker: str
+) -> tuple[list[str], list[list[str]]]:
+    """What follows the marker in texts and references."""
+    truth = [[after(text, marker, text) for text in several] for several in references]
+    return [after(text, marker, "") for text in texts], truth
 
 
 def after(text: str, marker: str, otherwise: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    BeforeLogits = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
+    Learnt = tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor], int]
 
 
 def mean_language_loss(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
@@ -32,13 +32,10 @@ def mean_language_loss(model: nn.Module, inputs: Mapping[str, Any], labels: torc
     """
     from adapt.backbones.chunked import summed_loss
 
-    found = _before_logits(model, inputs)
+    found = _learnt(model, inputs, labels)
     if found is None:
         return mean_loss(_logits(model, inputs, labels), labels)
-    (states, logits), tokens = found
-    learnt = labels != IGNORED
-    hidden, wanted = states[:, : labels.shape[1]][learnt], labels[learnt]
-    return summed_loss(model, hidden, wanted, logits, tokens) / learnt.sum().clamp(min=1)
+    return summed_loss(model, *found) / (labels != IGNORED).sum().clamp(min=1)
 
 
 def language_losses(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
@@ -48,13 +45,11 @@ def language_losses(model: nn.Module, inputs: Mapping[str, Any], labels: torch.T
     from adapt.backbones.chunked import each_loss
 
     with torch.no_grad():
-        found = _before_logits(model, inputs)
+        found = _learnt(model, inputs, labels)
         if found is None:
             return token_losses(_logits(model, inputs, labels), labels)
-        (states, logits), tokens = found
         losses = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
-        learnt = labels != IGNORED
-        losses[learnt] = each_loss(states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens)
+        losses[labels != IGNORED] = each_loss(*found)
     return losses
 
 
@@ -62,8 +57,9 @@ def _logits(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -
     return model(**inputs).logits[:, : labels.shape[1]]
 
 
-def _before_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[BeforeLogits, int] | None:
-    """What `before_logits` finds, and the tokens of a chunk; None where all logits are to be made at once.
+def _learnt(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> Learnt | None:
+    """Hidden states of the labels that count, these labels, what makes logits, and how many tokens' at a time; None
+    where all logits are to be made at once.
 
     Raises:
         Unsupported: Chunks are asked for, and the model changes its logits.
@@ -74,8 +70,10 @@ def _before_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[BeforeL
     if tokens is None:
         return None
     try:
-        return before_logits(model, inputs), tokens
+        states, logits = before_logits(model, inputs)
     except Unsupported:
         if getattr(model, "loss_chunk", None) is not None:
             raise
         return None
+    learnt = labels != IGNORED
+    return states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens

@@ -141,4 +141,5 @@ def _message(where: str, turn: Any) -> dict[str, str]:
 
 FORM = Form(
     ("completion",), ("prompt", "input", "completion", "messages", "text"), find, read, prompts, inputs,
+    alternatives=("prompt", "messages", "text"),
 )  # fmt: skip

@@ -53,3 +53,5 @@ class Form:
     """Columns of rows to be predicted that came as a plain list."""
     inputs: Callable[[Table, Mapping[str, str], Task], Columns]
     """Canonical columns of rows to be predicted: those of `read` without labels."""
+    alternatives: tuple[str, ...] = ()
+    """Roles of which rows to be predicted need one, each in place of the others."""
