@@ -431,7 +431,7 @@ def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
         theirs = theirs.get_base_model()  # PEFT's own forward for question answering drops the segment ids
     if not native:
         theirs = _pooled(theirs, ours)
-    atol = 1e-5 if made.strategy == "lora" else 1e-3
+    atol = 1e-5 if made.strategy == "lora" else 4e-3  # 8-bit products round their inputs
     torch.testing.assert_close(made.outputs(theirs), made.outputs(ours), rtol=1e-5, atol=atol)
 
 

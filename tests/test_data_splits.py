@@ -171,3 +171,55 @@ def test_samples_of_a_selection_in_any_format() -> None:
     assert list(few_shot(data.with_format("numpy"), "single_label", 2, seed=0)["text"]) == chosen
     part = data.select(range(10, 40))
     assert set(texts(few_shot(part, "single_label", 5, seed=0))) <= set(texts(part)), "rows of the selection"
+
+
+SEEN = {
+    "text": ({"text": "a", "label": "x"}, {"text": "a", "label": "y"}, {"text": "A", "label": "x"}),
+    "pair": (
+        {"premise": "a", "hypothesis": "b", "label": "x"},
+        {"premise": "a", "hypothesis": "b", "label": "y"},
+        {"premise": "b", "hypothesis": "a", "label": "x"},
+    ),
+    "words": (
+        {"tokens": ["a", "b"], "tags": ["N", "V"]},
+        {"tokens": ["a", "b"], "tags": ["V", "N"]},
+        {"tokens": ["a b"], "tags": ["N"]},
+    ),
+    "question": (
+        {"id": "1", "question": "q", "context": "c d", "answers": {"text": ["c"], "answer_start": [0]}},
+        {"id": "2", "question": "q", "context": "c d", "answers": {"text": ["d"], "answer_start": [2]}},
+        {"id": "3", "question": "r", "context": "c d", "answers": {"text": ["c"], "answer_start": [0]}},
+    ),
+    "source": ({"source": "a", "target": "b"}, {"source": "a", "target": "c"}, {"source": "c", "target": "b"}),
+    "prompt": (
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "a", "completion": "c"},  # an instruction that rows have in common
+    ),
+}
+"""Form to a row of train, a row that has the same input, and one that has not."""
+
+
+@pytest.mark.parametrize("form", SEEN)
+def test_held_out_rows_that_are_in_train_too_are_told(form: str) -> None:
+    row, same, other = SEEN[form]
+    train = [row, {**row, "label": "y"}] if "label" in row else [row]
+    splits = {"train": train, "validation": [same, other], "test": [other]}
+    assert load(splits).notes == ("1 of 2 rows of validation are in train too (50%)",)
+    assert load(splits | {"validation": [other], "test": [same]}).notes == (
+        "1 of 1 rows of test are in train too (100%)",
+    )
+
+
+def test_a_few_held_out_rows_in_train_are_not_worth_a_word() -> None:
+    train = [(f"text {i}", i % 2) for i in range(300)]
+    held_out = [("text 0", 0), *((f"other {i}", i % 2) for i in range(100))]
+
+    def notes(rows: list[tuple[str, int]]) -> tuple[str, ...]:
+        return load(
+            {"train": list(zip(*train, strict=True)), "test": list(zip(*rows, strict=True))}, validation=0
+        ).notes
+
+    assert notes(held_out) == ()
+    assert notes(held_out[:-1]) == ("1 of 100 rows of test are in train too (1%)",)
+    assert notes(train[:10] + held_out[1:])[0].startswith("10 of 110 rows of test are in train too")

@@ -11,8 +11,9 @@ from adapt.backbones.kernels import planned_for
 from adapt.memory.tracker import Tracker
 from adapt.spec import Budget
 from adapt.training import dropout as subject
-from adapt.training.dropout import attention, dropout, few_random_bits
+from adapt.training.dropout import attention, dropout, random_bits
 from adapt.training.loop import accelerator_for
+from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.step import one_pass
 
 
@@ -32,6 +33,33 @@ def test_elements_are_zero_with_probability_p_and_the_mean_is_kept(dtype: torch.
     assert zeros == pytest.approx(p, abs=5 * (p * (1 - p) / found.numel()) ** 0.5)
     left = found[found != 0].double()
     assert left.unique().tolist() == pytest.approx([1 / (1 - p)], rel=4e-3 if dtype == torch.bfloat16 else 1e-4)
+
+
+def test_random_bits_are_those_of_splitmix64() -> None:
+    """Written again after Steele et al. 2014, figure 16, in whole numbers; that generator adds before it mixes."""
+
+    def published(state: int) -> int:
+        z = state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        return z ^ (z >> 31)
+
+    torch.manual_seed(5)
+    start = torch.empty((), dtype=torch.int64).random_(-(2**63), None).item()
+    torch.manual_seed(5)
+    found = random_bits(1000, torch.device("cpu"))
+    assert [bits % 2**64 for bits in found.tolist()] == [
+        published((start + i * 0x9E3779B97F4A7C15) % 2**64) for i in range(1000)
+    ]
+    assert not torch.equal(found, random_bits(1000, torch.device("cpu")))  # the next start is another
+
+
+def test_each_bit_is_set_half_of_the_time() -> None:
+    bits = random_bits(100_000, torch.device("cpu")).numpy().view("uint8")
+    import numpy
+
+    share = numpy.unpackbits(bits.reshape(-1, 8), axis=1).mean(0)
+    assert abs(share - 0.5).max() < 5 * 0.5 / 100_000**0.5
 
 
 def test_elements_are_dropped_independently() -> None:
@@ -78,12 +106,12 @@ def test_in_place_it_is_in_place() -> None:
 
 def test_it_is_in_force_within_a_step_alone() -> None:
     before = F.dropout, F.scaled_dot_product_attention
-    with few_random_bits():
+    with faster_on_cpu():
         torch.manual_seed(1)
         found = nn.Dropout(0.4)(torch.ones(40))
         torch.manual_seed(1)
         assert torch.equal(found, dropout(torch.ones(40), 0.4))
-        with pytest.raises(ValueError, match="between"), few_random_bits():
+        with pytest.raises(ValueError, match="between"), faster_on_cpu():
             F.dropout(found, 2.0)
         assert F.dropout is dropout
     assert (F.dropout, F.scaled_dot_product_attention) == before

@@ -136,7 +136,7 @@ def test_rows_of_a_decoder_begin_and_those_of_an_encoder_decoder_end(bpe, decode
 def test_causal_lm_is_transformers_loss(decoder_rows):
     model = decoder().eval()
     batch = CausalLM().draw(decoder_rows[:6], torch.Generator())
-    ((logits, wanted),) = CausalLM().answers(model, batch)
+    ((logits, wanted),) = CausalLM().answers(model, batch).values()
     assert logits.shape == (6 * 23, VOCABULARY)
     expected = model(input_ids=decoder_rows[:6].long(), labels=decoder_rows[:6].long()).loss
     torch.testing.assert_close(torch.nn.functional.cross_entropy(logits, wanted), expected)
@@ -145,7 +145,7 @@ def test_causal_lm_is_transformers_loss(decoder_rows):
 def test_text_to_text_is_transformers_loss(bpe, text_rows):
     model, objective = encoder_decoder().eval(), SpanCorruption(for_encoder_decoder(bpe))
     batch = objective.draw(text_rows[:6], torch.Generator().manual_seed(0))
-    ((logits, wanted),) = objective.answers(model, batch)
+    ((logits, wanted),) = objective.answers(model, batch).values()
     torch.testing.assert_close(torch.nn.functional.cross_entropy(logits, wanted), model(**batch).loss)
 
 

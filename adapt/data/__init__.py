@@ -136,7 +136,11 @@ def load(
     rows = {split: rows[split] for split in sources.SPLITS if split in rows}
     made = {split: _dataset(columns_, read.problem) for split, columns_ in rows.items()}
     sha256 = _hash(read.problem, read.labels, rows)
-    notes = (*read.notes, *splits.beyond(len(next(iter(whole.values()))), read.problem, parts, missing))
+    notes = (
+        *read.notes,
+        *splits.beyond(len(next(iter(whole.values()))), read.problem, parts, missing),
+        *splits.seen_before(rows),
+    )
     return Data(name or found, read.problem, read.labels, made, sha256, decided, notes, given)
 
 

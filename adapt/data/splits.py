@@ -126,6 +126,32 @@ def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shar
     ]
 
 
+def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
+    """What must be said of held-out rows that training has seen, which make a score better than it is on new text.
+
+    Args:
+        rows: Split to canonical columns. Rows are the same where all but their labels and names is; a completion is no
+            label.
+    """
+    inputs = {split: _inputs(columns) for split, columns in rows.items()}
+    known = set(inputs.pop("train"))
+    found = {split: sum(row in known for row in held_out) for split, held_out in inputs.items()}
+    return [
+        f"{n} of {len(inputs[split])} rows of {split} are in train too ({n / len(inputs[split]):.0%})"
+        for split, n in found.items()
+        if n >= _WORTH_SAYING * len(inputs[split]) > 0
+    ]
+
+
+_WORTH_SAYING = 0.01
+"""Share of a split's rows that are in train too; fewer change a score by less than its noise."""
+_LABELS = ("id", "label", "tags", "answer_texts", "answer_starts", "target", "references")
+
+
+def _inputs(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    return [canonical(row) for row in zip(*(columns[name] for name in columns if name not in _LABELS), strict=True)]
+
+
 def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
     """What rows are the completions of, as text; rows without a prompt have one each of their own."""
     if "messages" in rows:

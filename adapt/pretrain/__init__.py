@@ -1,9 +1,9 @@
 """Pretraining of small language models from plain text, on one CPU or GPU.
 
-`read_corpus`, `split_documents`, a tokenizer and `pack` make rows of token ids; an objective (`MaskedLM`, `CausalLM`,
-`SpanCorruption`, `PrefixLM`, `Copying`, or a `Mixture`) says what is asked about them; `pretrain` is the one loop;
-`export` writes the folder. Dropout is left out while pretraining (Geiping & Goldstein 2023, "Cramming"). The recipes
-`recipes/pretrain_tiny_*.py` put the parts together.
+`read_corpus`, `split_documents`, a tokenizer and `pack` (`pack_pairs` for `NextSentence`) make rows of token ids; an
+objective (`MaskedLM`, `NextSentence`, `CausalLM`, `SpanCorruption`, `PrefixLM`, `Copying`, or a `Mixture`) says what is
+asked about them; `pretrain` is the one loop; `export` writes the folder. Dropout is left out while pretraining (Geiping
+& Goldstein 2023, "Cramming"). The recipes `recipes/pretrain_tiny_*.py` put the parts together.
 """
 
 from adapt.pretrain.causal import CausalLM
@@ -14,6 +14,7 @@ from adapt.pretrain.folder import export
 from adapt.pretrain.loop import Pretraining, evaluate, pretrain, schedule
 from adapt.pretrain.masked import MaskedLM, mask_tokens, masked_logits
 from adapt.pretrain.objective import Objective
+from adapt.pretrain.pairs import NextSentence, pack_pairs
 from adapt.pretrain.vocabulary import for_decoder, for_encoder_decoder, train_byte_tokenizer, train_tokenizer
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Copying",
     "MaskedLM",
     "Mixture",
+    "NextSentence",
     "Objective",
     "PrefixLM",
     "Pretraining",
@@ -32,6 +34,7 @@ __all__ = [
     "mask_tokens",
     "masked_logits",
     "pack",
+    "pack_pairs",
     "pretrain",
     "read_corpus",
     "schedule",

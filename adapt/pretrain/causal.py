@@ -18,7 +18,7 @@ class CausalLM:
         rows = rows.long()
         return {"input_ids": rows[:, :-1], "targets": rows[:, 1:]}
 
-    def answers(self, model: Any, batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Logits (rows * (length - 1), vocabulary) and next ids, in row-major order."""
+    def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """`next_token`: logits (rows * (length - 1), vocabulary) and next ids, in row-major order."""
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits
-        return [(logits.flatten(0, 1), batch["targets"].flatten())]
+        return {"next_token": (logits.flatten(0, 1), batch["targets"].flatten())}

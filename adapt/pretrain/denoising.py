@@ -20,11 +20,11 @@ from adapt.spec import OptionError
 class TextToText:
     """What the objectives here share: every token of the target is asked for."""
 
-    def answers(self, model: Any, batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Logits (rows * target length, vocabulary) and target ids, in row-major order."""
+    def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """`target`: logits (rows * target length, vocabulary) and target ids, in row-major order."""
         shifted = model.prepare_decoder_input_ids_from_labels(batch["labels"])
         logits = model(input_ids=batch["input_ids"], decoder_input_ids=shifted, use_cache=False).logits
-        return [(logits.flatten(0, 1), batch["labels"].flatten())]
+        return {"target": (logits.flatten(0, 1), batch["labels"].flatten())}
 
 
 @dataclass(frozen=True)

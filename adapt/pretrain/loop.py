@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged
-from adapt.training.dropout import few_random_bits
+from adapt.training.on_cpu import faster_on_cpu
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,29 @@ class Pretraining:
 def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 64, seed: int = 0) -> dict[str, float]:
     """Held-out `loss` (nats a token asked for) and `accuracy`; the same seed asks the same each time.
 
-    Where the objective asks questions of several sorts, the loss is the sum of theirs, the accuracy the first's.
+    Where the objective asks questions of several sorts, the loss is the sum of theirs, the accuracy the first's, and
+    each sort has its own too (`masked_loss`, `masked_accuracy`, `next_sentence_loss`, ...).
     """
     generator = torch.Generator().manual_seed(seed)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    sums: list[list[float]] = []  # for each sort of question: loss, right answers, questions
+    sums: dict[str, list[float]] = {}  # for each sort of question: loss, right answers, questions
     with torch.no_grad():
         for rows_ in rows.split(batch_size):
             batch = {name: tensor.to(device) for name, tensor in objective.draw(rows_, generator).items()}
-            answers = objective.answers(model, batch)
-            sums = sums or [[0.0, 0.0, 0.0] for _ in answers]
-            for total, (logits, wanted) in zip(sums, answers, strict=True):
+            for sort, (logits, wanted) in objective.answers(model, batch).items():
+                total = sums.setdefault(sort, [0.0, 0.0, 0.0])
                 total[0] += cross_entropy(logits.float(), wanted, reduction="sum").item()
                 total[1] += (logits.argmax(-1) == wanted).sum().item()
                 total[2] += len(wanted)
     model.train(was_training)
-    return {"loss": sum(loss / count for loss, _, count in sums), "accuracy": sums[0][1] / sums[0][2]}
+    scores = {
+        f"{sort}_{name}": value / count
+        for sort, (loss, right, count) in sums.items()
+        for name, value in (("loss", loss), ("accuracy", right))
+    }
+    summed = sum(scores[f"{sort}_loss"] for sort in sums)
+    return {"loss": summed, "accuracy": scores[f"{next(iter(sums))}_accuracy"], **(scores if len(sums) > 1 else {})}
 
 
 def pretrain(
@@ -107,10 +113,11 @@ def pretrain(
         chosen = rows[progress.order[: settings.batch_size]]
         progress.order = progress.order[settings.batch_size :]
         batch = {key: tensor.to(device) for key, tensor in objective.draw(chosen, generator).items()}
-        with few_random_bits(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with faster_on_cpu(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             answers = objective.answers(model, batch)
         loss = sum(
-            (cross_entropy(logits.float(), wanted) for logits, wanted in answers), torch.zeros((), device=device)
+            (cross_entropy(logits.float(), wanted) for logits, wanted in answers.values()),
+            torch.zeros((), device=device),
         )
         if not math.isfinite(loss.item()):
             raise Diverged(f"loss {loss.item()} at step {progress.step + 1}: lower the learning rate")
@@ -128,9 +135,12 @@ def pretrain(
             progress.history.append({"step": progress.step, "train_loss": train_loss, **scores})
             running, last = torch.zeros(()), progress.step
             pace = (time.perf_counter() - started) / (progress.step - first)
+            others = ", ".join(
+                f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items() if name != "loss"
+            )
             report(
                 f"step {progress.step}/{settings.steps}  train loss {train_loss:.3f}  held-out loss "
-                f"{scores['loss']:.3f} accuracy {scores['accuracy']:.3f}  {chosen.numel() / pace:.0f} tokens/s  "
+                f"{scores['loss']:.3f} {others}  {chosen.numel() / pace:.0f} tokens/s  "
                 f"{pace * (settings.steps - progress.step) / 60:.0f} min left"
             )
             if checkpoint is not None:

@@ -31,10 +31,10 @@ class MaskedLM:
         inputs, targets = mask_tokens(rows, self.tokenizer, generator, self.share)
         return {"input_ids": inputs, "targets": targets}
 
-    def answers(self, model: Any, batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Logits (masked, vocabulary) and original ids (masked,)."""
+    def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """`masked`: logits (masked, vocabulary) and original ids (masked,)."""
         targets = batch["targets"]
-        return [(masked_logits(model, batch["input_ids"], targets), targets[targets != IGNORED])]
+        return {"masked": (masked_logits(model, batch["input_ids"], targets), targets[targets != IGNORED])}
 
 
 def mask_tokens(

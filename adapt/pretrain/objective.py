@@ -22,9 +22,8 @@ class Objective(Protocol):
             Tensors by name, on the CPU; what `answers` needs.
         """
 
-    def answers(self, model: Any, batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Logits (asked, classes) and right classes (asked,), a pair for each sort of question.
+    def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Logits (asked, classes) and right classes (asked,) for each sort of question, by its name.
 
-        The loss is the sum of their mean cross-entropies: one sort for language models, two for an objective such as
-        BERT's masked LM with next sentence prediction. The first pair's accuracy is reported.
+        The loss is the sum of their mean cross-entropies: one sort for language models, two for `NextSentence`.
         """

@@ -37,7 +37,7 @@ class LoRALinear8bit(Linear8bitLt):
             base.init_8bit_state()
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        a, b = (factors[name].weight.to(x.dtype) for factors in (self.lora_A, self.lora_B))
+        a, b = (factors[name].weight for factors in (self.lora_A, self.lora_B))
         bias = None if base.bias is None else base.bias.to(x.dtype)
         steps = base.state.SCB.unsqueeze(1) * (1 / 127)
         rows = x.reshape(-1, x.shape[-1])

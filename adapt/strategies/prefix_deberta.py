@@ -19,7 +19,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfA
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import PrefixKV, is_recording, prefix_of, record
 
-_SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
+_SOFTMAX = (torch.softmax, torch.Tensor.softmax)
 
 
 class PrefixedAttention(DisentangledSelfAttention):
@@ -60,7 +60,7 @@ class _JoinAtSoftmax(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         prefix = self.prefix
-        if func in _SOFTMAX:
+        if func is F.softmax or func in _SOFTMAX:  # the first is looked up now, for it may be another than at import
             self.softmaxes += 1
             if prefix is not None and prefix.gate is None and self.query is not None:
                 return func(self._scores(prefix, self.query, args[0]), *args[1:], **kwargs)

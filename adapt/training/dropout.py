@@ -2,14 +2,13 @@
 
 torch draws a 64-bit number for each element, one after another on one thread (`bernoulli_`,
 `aten/src/ATen/native/cpu/DistributionTemplates.h`): up to 29 % of a training step (results/benchmarks/profile_cpu.md).
-Four elements share one here. Its attention kernels drop weights the same way, and fall back to products in float32.
+Four elements share one here, and it is made of a counter, by vector instructions on all threads. Its attention kernels
+drop weights the same way, and fall back to products in float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
@@ -22,21 +21,6 @@ _HALF = _LEVELS // 2
 torch_dropout = F.dropout
 """Torch's own, whatever stands in its place."""
 _torch_attention = F.scaled_dot_product_attention
-
-
-@contextmanager
-def few_random_bits() -> Iterator[None]:
-    """Within it `torch.nn.functional.dropout` is `dropout`, and `scaled_dot_product_attention` is `attention`.
-
-    `torch.nn.Dropout` and the attention functions of transformers look them up there, in the backward pass of a
-    checkpointed layer too. Other threads get them as well, which do the same as torch's.
-    """
-    before = F.dropout, F.scaled_dot_product_attention
-    F.dropout, F.scaled_dot_product_attention = dropout, attention
-    try:
-        yield
-    finally:
-        F.dropout, F.scaled_dot_product_attention = before
 
 
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
@@ -66,10 +50,31 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
 def _noise(like: torch.Tensor, dropped: int) -> torch.Tensor:
     """0 with probability dropped / 2^16, else what keeps the mean; of the shape, dtype and device of `like`."""
     size = like.numel()
-    draws = torch.empty(-(-size * _BITS // 64), dtype=torch.int64, device=like.device)
-    draws.random_(-(2**63), None)  # all 64 bits
+    draws = random_bits(-(-size * _BITS // 64), like.device)
     kept = draws.view(torch.int16)[:size].ge_(dropped - _HALF)
     return kept.to(like.dtype).mul_(_LEVELS / (_LEVELS - dropped)).view(like.shape)
+
+
+def random_bits(count: int, device: torch.device) -> torch.Tensor:
+    """Random 64-bit numbers, int64 (count,), by SplitMix64 (Steele et al. 2014, figure 16); torch draws its start."""
+    bits = torch.arange(count, device=device).mul_(_GAMMA)
+    bits += torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None)  # all 64 bits
+    shifted = torch.empty_like(bits)
+    for shift, factor in _MIXES:
+        torch.bitwise_right_shift(bits, shift, out=shifted)
+        bits ^= shifted.bitwise_and_((1 << 64 - shift) - 1)  # the shift of a signed number brings in its sign
+        bits *= factor
+    torch.bitwise_right_shift(bits, 31, out=shifted)
+    bits ^= shifted.bitwise_and_(2**33 - 1)
+    return bits
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
+
+
+_GAMMA = _signed(0x9E3779B97F4A7C15)
+_MIXES = ((30, _signed(0xBF58476D1CE4E5B9)), (27, _signed(0x94D049BB133111EB)))
 
 
 def attention(

@@ -21,6 +21,7 @@ from adapt.tasks import Example, Kind
 from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
+from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
 from adapt.training.savers import save_memory
@@ -248,7 +249,7 @@ def predict(
         outputs: list[Any] = []
         for part in parts(members, rows):
             batch = on(kind.collate(part), device)
-            with autocast:
+            with autocast, faster_on_cpu():
                 outputs += kind.outputs(model, batch, final=final)
         return outputs
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from adapt.tasks import Example, Kind
-from adapt.training.dropout import few_random_bits
 from adapt.training.halving import parts
+from adapt.training.on_cpu import faster_on_cpu
 
 if TYPE_CHECKING:
     from adapt.training.graphs import Graphs
@@ -63,7 +63,7 @@ def one_pass(
         batch: On the device.
         weight: A number, or a scalar on the device.
     """
-    with few_random_bits():
+    with faster_on_cpu():
         with accelerator.autocast():
             loss = kind.loss(model, batch)
         share = loss * weight

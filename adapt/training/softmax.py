@@ -1,0 +1,70 @@
+"""Softmax of low precision on the CPU, made in float32.
+
+torch's kernel takes four times as long in bfloat16 as in float32, forward and, by more, backward; bfloat16 attention
+of transformers' BERT runs it. A few rows are made at a time, so that what is held in float32 stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import has_torch_function_unary
+
+from adapt.backbones.kernels import kernels_of
+
+_AT_ONCE = 2**18
+"""Elements held in float32: 1 MiB, which the caches hold."""
+_torch_softmax = F.softmax
+
+
+def softmax(
+    input: torch.Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Torch's softmax, on the CPU computed in float32 where the input, and so the output, is bfloat16 or float16.
+
+    Args:
+        input: Any shape.
+        dim: Values along it sum to one.
+        _stacklevel: As torch's.
+        dtype: That of the output, and of the computation; None: the input's.
+
+    Returns:
+        The shape of the input.
+    """
+    low = input.dtype in (torch.bfloat16, torch.float16) and dtype in (None, input.dtype)
+    watched = has_torch_function_unary(input)  # torch's shows it to those who watch
+    if watched or not low or dim not in (-1, input.ndim - 1) or input.numel() == 0 or kernels_of(input) != "cpu":
+        return _torch_softmax(input, dim, _stacklevel, dtype)
+    made: torch.Tensor = _InFloat32.apply(input)
+    return made
+
+
+class _InFloat32(torch.autograd.Function):
+    """Softmax over the last dimension; the output is kept, in its own dtype, as torch's keeps it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        p = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for into, given in _parts(p, x):
+            into.copy_(torch.softmax(given, -1, dtype=torch.float32))
+        ctx.save_for_backward(p)
+        return p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (p,) = ctx.saved_tensors
+        of_x = torch.empty_like(p)
+        for into, given, made in _parts(of_x, g, p):
+            into.copy_(torch._softmax_backward_data(given.float(), made.float(), -1, torch.float32))
+        return of_x
+
+
+def _parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The rows of tensors of one shape, a few at a time."""
+    rows = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
+    return zip(*(tensor.split(max(1, _AT_ONCE // tensor.shape[-1])) for tensor in rows), strict=True)

@@ -1,0 +1,86 @@
+"""Softmax of low precision in float32: what torch's does, more exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adapt.backbones.kernels import planned_for
+from adapt.training import softmax as subject
+from adapt.training.on_cpu import faster_on_cpu
+from adapt.training.softmax import softmax
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("at_once", [2**18, 40])
+def test_it_is_that_of_float32_rounded_once(
+    dtype: torch.dtype, turned: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_AT_ONCE", at_once)
+    given = (3 * torch.randn(4, 3, 5, 17)).to(dtype)
+    given[0, 0, 0, 3:] = float("-inf")
+    x = given.transpose(0, 2) if turned else given
+    x.requires_grad_()
+    found, wanted = softmax(x, dim=-1), F.softmax(x.float(), -1)
+    assert found.dtype == dtype
+    assert torch.equal(found, wanted.to(dtype))
+    weights = torch.randn(found.shape).to(dtype)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), x)
+    (expected,) = torch.autograd.grad((wanted * weights.float()).sum(), x)
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(gradient.float(), expected.float(), rtol=0.02, atol=0.004)
+
+
+def test_gradients_are_those_of_softmax() -> None:
+    """In numbers of which all steps are exact: as near as float32 comes to float64."""
+    x = torch.tensor([[0.0, 1.0, -2.0], [0.5, 0.5, 4.0]], dtype=torch.bfloat16, requires_grad=True)
+    (found,) = torch.autograd.grad(softmax(x, -1)[:, 0].sum(), x)
+    p = F.softmax(x.double(), -1)
+    expected = p[:, :1] * (torch.eye(3)[:1] - p)
+    torch.testing.assert_close(found.double(), expected.detach(), rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "options"),
+    [
+        (torch.randn(3, 4), {"dim": -1}),
+        (torch.randn(3, 4).bfloat16(), {"dim": 0}),
+        (torch.randn(3, 4).bfloat16(), {"dim": -1, "dtype": torch.float32}),
+        (torch.randn(3, 0).bfloat16(), {"dim": -1}),
+    ],
+)
+def test_all_else_is_torchs(x: torch.Tensor, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_InFloat32", None)
+    found = softmax(x, **options)
+    assert torch.equal(found, F.softmax(x, **options))
+    assert found.dtype == options.get("dtype", x.dtype)
+    with planned_for("cuda"):
+        assert softmax(torch.randn(2, 3).bfloat16(), dim=-1).dtype == torch.bfloat16
+
+
+def test_it_is_in_force_within_a_step_alone() -> None:
+    before, x = F.softmax, torch.randn(6, 11).bfloat16()
+    with faster_on_cpu():
+        assert F.softmax is softmax
+        assert torch.equal(nn.Softmax(-1)(x), F.softmax(x.float(), -1).bfloat16())
+    assert F.softmax is before
+
+
+def test_what_is_held_in_float32_stays_small() -> None:
+    from adapt.memory.tracker import Tracker
+
+    x = nn.Parameter(torch.randn(3000, 512).bfloat16())
+    optimizer = torch.optim.SGD([x], lr=0.1)
+    with Tracker(nn.ParameterList([x]), optimizer) as tracker:
+        tracker.restart()
+        softmax(x, -1).sum().backward()
+    temporary = max(memory.temporary for memory in tracker.segments().values())
+    assert temporary < 4 * 4 * 2**18 + 2 * x.nbytes
