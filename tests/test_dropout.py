@@ -118,7 +118,7 @@ def test_it_is_in_force_within_a_step_alone() -> None:
 
 
 def test_for_other_devices_it_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_noise", None)
+    monkeypatch.setattr(subject, "_Dropped", None)
     with planned_for("cuda"):
         assert dropout(torch.ones(8), 0.5).shape == (8,)
         assert attention(*(torch.randn(1, 2, 3, 4) for _ in range(3)), dropout_p=0.5).shape == (1, 2, 3, 4)
@@ -173,7 +173,7 @@ def test_a_step_of_training_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(loss, dropout(model[0](x), 0.5).mean())
 
 
-def test_it_keeps_for_the_backward_pass_what_torch_keeps() -> None:
+def test_it_holds_a_byte_an_element_for_the_backward_pass() -> None:
     peaks = []
     for function in (F.dropout, dropout):
         x = torch.nn.Parameter(torch.randn(512, 64))
@@ -185,4 +185,4 @@ def test_it_keeps_for_the_backward_pass_what_torch_keeps() -> None:
             y.sum().backward()
         peaks.append(max(memory.activations for memory in tracker.segments().values()))
         del y
-    assert peaks[0] == peaks[1] > 0
+    assert peaks[0] - peaks[1] == (4 - 1) * 512 * 64  # torch holds its factors

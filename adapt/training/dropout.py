@@ -9,8 +9,10 @@ drop weights the same way, and fall back to products in float32.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from adapt.backbones.kernels import kernels_of
@@ -44,15 +46,29 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
     dropped = round(p * _LEVELS) if training and 0.0 < p < 1.0 else 0
     if not 0 < dropped < _LEVELS or inplace or kernels_of(input) != "cpu" or input.numel() == 0:
         return torch_dropout(input, p, training, inplace)
-    return input * _noise(input, dropped)
+    kept = random_bits(-(-input.numel() * _BITS // 64), input.device).view(torch.int16)[: input.numel()]
+    made: torch.Tensor = _Dropped.apply(input, kept >= dropped - _HALF, _LEVELS / (_LEVELS - dropped))
+    return made
 
 
-def _noise(like: torch.Tensor, dropped: int) -> torch.Tensor:
-    """0 with probability dropped / 2^16, else what keeps the mean; of the shape, dtype and device of `like`."""
-    size = like.numel()
-    draws = random_bits(-(-size * _BITS // 64), like.device)
-    kept = draws.view(torch.int16)[:size].ge_(dropped - _HALF)
-    return kept.to(like.dtype).mul_(_LEVELS / (_LEVELS - dropped)).view(like.shape)
+class _Dropped(torch.autograd.Function):
+    """What is kept, times a factor. For the backward pass a byte an element is held, where torch holds the factors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, kept: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.save_for_backward(kept)
+        ctx.factor = factor
+        return x * _factors(x, kept, factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        return g * _factors(g, kept, ctx.factor), None, None
+
+
+def _factors(like: torch.Tensor, kept: torch.Tensor, factor: float) -> torch.Tensor:
+    return kept.to(like.dtype).mul_(factor).view(like.shape)
 
 
 def random_bits(count: int, device: torch.device) -> torch.Tensor:
