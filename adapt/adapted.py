@@ -70,6 +70,18 @@ class Adapted:
             outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
             yield from self.fitted.kind.decode(outputs, examples)
 
+    @property
+    def notes(self) -> list[str]:
+        """What must be said of the rows predicted so far, such as how many texts were cut."""
+        from adapt.tasks.tokens import of_split
+
+        counts: dict[str, int] = {}
+        for note in self.fitted.kind.notes:
+            number, _, what = note.partition(" ")
+            if f" of {of_split(None)} " in note and number.isdigit():
+                counts[what] = counts.get(what, 0) + int(number)
+        return [f"{number} {what}" for what, number in counts.items()]
+
     def save(self, folder: str | Path) -> Path:
         """Write what is trained (safetensors) and what rebuilds the rest; `adapt.load(folder)` reads it.
 
@@ -186,6 +198,7 @@ def fit_model(
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
     """
+    options.check_rates([] if isinstance(strategy, str) else [strategy], choices.get("learning_rate"))
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
     result, fitted = fit(spec, rows, source, on_step)
     return Adapted(fitted, spec, source, result, columns=rows.columns)
@@ -327,8 +340,8 @@ def output_file(target: str | Path, source: str | Path) -> Path:
     Raises:
         OptionError: They cannot be written there.
     """
-    path = Path(target)
-    if path.resolve() == Path(source).resolve():
+    path = Path(target).expanduser()
+    if path.resolve() == Path(source).expanduser().resolve():
         raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
     if path.suffix not in (".jsonl", ".csv", ".tsv"):
         raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .jsonl, .csv or .tsv.")

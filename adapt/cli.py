@@ -161,7 +161,8 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     model_folder(out, locate(backbone, None)[1])
     rows, choices = _read(data, rest)
     choices |= own
-    chosen = make(strategy, {**preset(backbone, rows.kind, strategy), **fields})
+    usual = {} if choices.get("learning_rate") is not None else preset(backbone, rows.kind, strategy)
+    chosen = make(strategy, {**usual, **fields})
     with StepBar(sys.stderr, f"{strategy}") as bar:
         model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
@@ -170,6 +171,8 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
         click.echo(f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     trainable, total = model.result.trainable or 0, model.result.total or 1
     click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    for note in model.result.notes:
+        click.echo(f"Note: {note}", err=True)
     click.echo(f"Model: {out}", err=True)
 
 
@@ -186,7 +189,10 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 
     output_file(target, source)
     columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
-    count = write_predictions(load_model(folder, backbone=backbone, device=device), source, target, columns)
+    model = load_model(folder, backbone=backbone, device=device)
+    count = write_predictions(model, source, target, columns)
+    for note in model.notes:
+        click.echo(f"Note: {note}", err=True)
     click.echo(f"{count} predictions: {target}", err=True)
 
 
@@ -240,7 +246,7 @@ def table(folder: str) -> None:
     from adapt.comparison.store import Store
     from adapt.comparison.table import write_table
 
-    if not (Path(folder) / "runs").is_dir():
+    if not (Path(folder).expanduser() / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
     store = Store(folder)
     if not store.all():

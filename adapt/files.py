@@ -10,12 +10,12 @@ from adapt.spec import OptionError
 
 
 def writable_folder(folder: str | Path) -> Path:
-    """Make a folder, and find out before the work whether it can be written.
+    """Make a folder, and find out before the work whether it can be written; `~` is the home folder.
 
     Raises:
         OptionError: It cannot.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     probe = path / f".write-test-{os.getpid()}"
     try:
         path.mkdir(parents=True, exist_ok=True)

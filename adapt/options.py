@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -14,7 +14,7 @@ from adapt.backbones.source import Backbone
 from adapt.data import Data
 from adapt.fields import fill, nearest
 from adapt.metrics import METRICS
-from adapt.spec import Budget, OptionError, Source, Strategy, Task, fields_of
+from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
 from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tasks import KINDS
 
@@ -138,14 +138,34 @@ def check_strategy(strategy: Strategy) -> Strategy:
     """
     Raises:
         OptionError: The strategy's learning rate cannot be used, another of its numbers is not finite, or a field is
-            not of its type.
+            not of its type; or what the strategy itself says of its fields.
     """
     if type(strategy) in (*STRATEGIES.values(), *FLOORS.values()):
         strategy = fill(type(strategy), vars(strategy), f"Strategy '{strategy.name}'", f"{strategy.name}.")
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
     _finite_fields(strategy, f"{strategy.name}.")
+    if isinstance(strategy, Checked):
+        strategy.check()
     return strategy
+
+
+def check_rates(strategies: Iterable[Strategy], rate: float | None) -> None:
+    """
+    Args:
+        strategies: As the caller made them.
+        rate: The learning rate of the budget, which is for all.
+
+    Raises:
+        OptionError: One of them has a learning rate of its own too, which would not be used.
+    """
+    for strategy in strategies:
+        usual = STRATEGIES.get(strategy.name)
+        if rate is not None and type(strategy) is usual and strategy.learning_rate != usual.learning_rate:
+            raise OptionError(
+                f"learning_rate is {rate:g} for all strategies, and {strategy.name}.learning_rate is "
+                f"{strategy.learning_rate:g}; give one of them."
+            )
 
 
 def _finite_fields(given: _Given, where: str = "") -> _Given:

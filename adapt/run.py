@@ -19,7 +19,19 @@ from adapt.backbones.checkpointing import has_8_bit_weights
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import AdaptError, Budget, Diverged, OutOfMemory, Result, Run, Source, Task, Unsupported
+from adapt.spec import (
+    FOUND_FEATURES,
+    AdaptError,
+    Budget,
+    Diverged,
+    FieldError,
+    OutOfMemory,
+    Result,
+    Run,
+    Source,
+    Task,
+    Unsupported,
+)
 from adapt.strategies import make
 from adapt.tasks import KINDS, Kind
 
@@ -63,7 +75,7 @@ def run(
 
     try:
         return fit(spec, data, backbone, on_step, features)[0]
-    except Unsupported as error:
+    except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
         return ended("diverged", error)
@@ -170,7 +182,7 @@ def fit(
     if trained.graphs:
         notes.append(f"{spec.strategy.name}: batches of {trained.graphs} shapes ran as CUDA graphs")
     if hand_on(model):
-        notes.append(f"{spec.strategy.name} found the features of rows where an earlier run had left them")
+        notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
     result = Result(
         run=spec,
         status="ok",

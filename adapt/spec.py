@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints, runtime_checkable
 
 SCHEMA = 1
 """Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
@@ -61,6 +61,10 @@ class RowError(DataError):
 
 class OptionError(AdaptError):
     """An option, field or name that does not exist or whose value cannot be used."""
+
+
+class FieldError(OptionError):
+    """A field of a strategy that does not fit the backbone, which other strategies of a comparison may."""
 
 
 class Unsupported(AdaptError):
@@ -190,6 +194,17 @@ class Strategy(Protocol):
         """Load a model and make trainable (`requires_grad`) exactly what this strategy trains, and the head."""
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """A strategy that can tell by its fields alone that they cannot be used."""
+
+    def check(self) -> None:
+        """
+        Raises:
+            OptionError: A field is out of range, or two do not go together, whatever the backbone.
+        """
+
+
 def fields_of(value: Any) -> dict[str, Any]:
     """The fields of a frozen dataclass as plain JSON values; a whole number given for a float is that float.
 
@@ -245,6 +260,10 @@ def key_of(spec: Mapping[str, Any]) -> str:
 def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no white space, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+FOUND_FEATURES = "found the features of rows where an earlier run had left them"
+"""How the note of a result ends whose training was spared the first epoch's work."""
 
 
 @dataclass(frozen=True)

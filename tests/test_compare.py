@@ -131,12 +131,31 @@ def test_what_one_strategy_cannot_do_is_a_row_and_bad_input_is_an_error(
     _, _, arguments = compared
     with pytest.raises(OptionError, match="jobs is 0"):
         adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=0)
-    strategies = [adapt.QLoRA(dora=True), adapt.LoRA(rank=0), STRATEGIES[0]]  # DoRA does not go with 8 bits
-    with pytest.raises(adapt.AdaptError, match=r"^lora\.rank is 0; give at least 1\.$"):
-        adapt.compare(**{**arguments, "strategies": strategies, "seeds": 1}, **CHOICES, out=tmp_path / "out", jobs=1)
-    (result,) = Store(tmp_path / "out").all()
-    assert (result["strategy"], result["status"]) == ("qlora", "unsupported")
-    assert "| qlora(dora=True) | unsupported: " in (tmp_path / "out" / "table.md").read_text()
+    wrong = {
+        r"lora\.rank is 0; give at least 1": adapt.LoRA(rank=0),
+        r"full\.layers is 'top'; write all": adapt.Full(layers="top"),
+        r"prefix\.virtual_tokens is 0; give": adapt.Prefix(virtual_tokens=0),
+        r"bottleneck\.embedding_rank is -1; give": adapt.BottleneckAdapter(embedding_rank=-1),
+        r"learning_rate is 0\.1 for all strategies, and lora\.learning_rate is 0\.5; give": adapt.LoRA(
+            learning_rate=0.5
+        ),
+    }
+    for message, strategy in wrong.items():
+        choices = {**CHOICES, **({"learning_rate": 0.1} if "for all" in message else {})}
+        with pytest.raises(OptionError, match=message):
+            adapt.compare(**{**arguments, "strategies": [adapt.Head(), strategy]}, **choices, out=tmp_path / "none")
+    assert Store(tmp_path / "none").all() == []
+    with pytest.raises(OptionError, match=r"full\.learning_rate is 0\.2; give one"):
+        own = {"full": {"learning_rate": 0.2}}
+        arguments_ = {**arguments, "strategies": "full,head"}
+        adapt.compare(**arguments_, **CHOICES, settings=own, learning_rate=0.1, out=tmp_path / "none")
+    strategies = [adapt.QLoRA(dora=True), adapt.LoRA(targets=("qurey",)), STRATEGIES[1]]  # DoRA does not go with 8 bits
+    adapt.compare(**{**arguments, "strategies": strategies, "seeds": 1}, **CHOICES, out=tmp_path / "out", jobs=1)
+    found = {result["strategy"]: result["status"] for result in Store(tmp_path / "out").all()}
+    assert found == {"qlora": "unsupported", "lora": "unsupported", "head": "ok"}
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| qlora(dora=True) | unsupported: " in table
+    assert "| lora(targets=qurey) | unsupported: lora.targets names 'qurey', which no linear layer" in table
 
 
 def test_tiny_backbones_are_compared_on_all_cores(

@@ -64,7 +64,7 @@ def test_each_bit_is_set_half_of_the_time() -> None:
 
 def test_elements_are_dropped_independently() -> None:
     dropped = (dropout(torch.ones(200_000), 0.5) == 0).double() - 0.5
-    for lag in (1, 2, 3, 4, 5, 8, 624, 1248):  # four share a draw; the generator has 624 words
+    for lag in (1, 2, 3, 4, 5, 8, 624, 1248):  # four share a draw
         correlation = 4 * (dropped[lag:] * dropped[:-lag]).mean().item()
         assert abs(correlation) < 5 / 200_000**0.5
 
@@ -115,6 +115,17 @@ def test_it_is_in_force_within_a_step_alone() -> None:
             F.dropout(found, 2.0)
         assert F.dropout is dropout
     assert (F.dropout, F.scaled_dot_product_attention) == before
+
+
+def test_threads_may_come_and_go() -> None:
+    before = F.dropout
+    first, second = faster_on_cpu(), faster_on_cpu()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert F.dropout is dropout
+    second.__exit__(None, None, None)
+    assert F.dropout is before
 
 
 def test_for_other_devices_it_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:

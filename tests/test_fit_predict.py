@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -386,6 +387,13 @@ def test_the_command_line_does_the_same(
     assert result.exit_code == 0
     names = [line.split(":")[0] for line in result.stdout.splitlines()]
     assert names == ["validation", "test", "trainable"]
+    notes = [line for line in result.stderr.splitlines() if line.startswith("Note: ")]
+    assert any("rows of test are in train too" in note for note in notes)
+    (tmp_path / "long.csv").write_text("text\n" + "word " * 300 + "\nword\n" + "word " * 200 + "\n")
+    monkeypatch.setattr("adapt.adapted._CHUNK", 2)
+    arguments = ["predict", str(folder), "--input", str(tmp_path / "long.csv"), "--output", str(tmp_path / "l.csv")]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.stderr.splitlines()[0] == "Note: 2 texts of new rows were cut to 128 tokens"
     assert adapt.load(tmp_path / "fitted", device="cpu").run.strategy == adapt.LoRA(rank=2)
 
 
@@ -432,6 +440,56 @@ def test_a_strategy_given_by_name_has_the_rate_that_suits_a_shipped_backbone() -
         (same,) = strategies_of(strategy, {}, SHIPPED_SETTINGS["sequence_classification"])
         assert spec.strategy == same
     assert assemble("tiny-encoder", tiny.classification(8, 2), adapt.Prefix())[0].strategy == adapt.Prefix()
+
+
+def test_the_columns_of_training_are_those_of_prediction(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    """Found by a usual name in training, `title` is not left for a name that is likelier still."""
+    rows = [{"title": text, "label": i % 2} for i, text in enumerate([*tiny.GOOD[:4], *tiny.BAD[:4]] * 5)]
+    model = adapt.fit(backbone("bert"), adapt.data.load(rows), "head", epochs=1, device="cpu", precision="fp32")
+    model.save(tmp_path / "m")
+    new = [{"title": row["title"], "description": "word1"} for row in rows]
+    expected = model.predict([row["title"] for row in rows])
+    for one in (model, adapt.load(tmp_path / "m", device="cpu")):
+        assert one.predict(new) == expected
+        assert one.predict([{"TITLE": row["title"], "description": "word1"} for row in rows]) == expected
+        assert one.predict([{"text": row["title"]} for row in rows]) == expected  # where it is called otherwise
+    named = adapt.data.load(
+        [{"Text": "x", "Summary": row["title"], "label": row["label"]} for row in rows], text="summary"
+    )
+    model = adapt.fit(backbone("bert"), named, "head", epochs=1, device="cpu", precision="fp32")
+    both = [{"Text": "x", "Summary": row["title"]} for row in rows]
+    assert model.predict(both) == model.predict([row["title"] for row in rows])
+
+
+def test_a_file_whose_name_is_not_utf8_gives_a_model(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    try:
+        write(file, [[text, str(i % 2)] for i, text in enumerate(TEXTS * 4)], columns=("text", "label"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    model = adapt.fit(backbone("bert"), adapt.data.load(file), "head", epochs=1, device="cpu", precision="fp32")
+    model.save(tmp_path / "m")
+    assert json.loads((tmp_path / "m" / "result.json").read_text())["task"] == "caf?.csv"
+    shutil.copytree(backbone("bert"), tmp_path / os.fsdecode(b"b\xe9rt"))
+    with pytest.raises(OptionError, match="has a name that is not UTF-8; rename it"):
+        adapt.fit(tmp_path / os.fsdecode(b"b\xe9rt"), adapt.data.load(file), "head", device="cpu")
+
+
+def test_an_output_that_is_the_input_by_another_name(model: Adapted, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = write(tmp_path / "in.csv", TEXTS)
+    for given, target in (("~/in.csv", source), (source, "~/in.csv")):
+        with pytest.raises(OptionError, match="is the input, which would be lost"):
+            write_predictions(model, given, target)
+    assert write_predictions(model, "~/in.csv", "~/out.jsonl") == len(TEXTS)
+    assert (tmp_path / "out.jsonl").exists()
+
+
+def test_a_rate_for_all_and_one_of_its_own_are_too_many() -> None:
+    with pytest.raises(
+        OptionError, match=r"learning_rate is 0\.01 for all .*, and lora\.learning_rate is 0\.001; give"
+    ):
+        adapt.fit("tiny-encoder", tiny.classification(), adapt.LoRA(learning_rate=1e-3), learning_rate=1e-2)
 
 
 def test_a_home_folder_is_the_users(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,11 @@ def layers(*, bias: bool = True, **options: Any) -> tuple[nn.Module, nn.Module]:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["plain", "rslora"])
-def test_outputs_and_gradients_are_those_of_peft(bias: bool, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("at_once", [2**18, 7 * IN + 1, 1])
+def test_outputs_and_gradients_are_those_of_peft(
+    bias: bool, options: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapt.strategies.lora_layer._AT_ONCE", at_once)
     peft, ours = layers(bias=bias, **options)
     x = torch.randn(3, 5, IN)
     expected, found = outcome(peft, x), outcome(ours, x)

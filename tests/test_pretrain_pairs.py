@@ -14,13 +14,15 @@ from adapt.pretrain import (
     evaluate,
     export,
     for_decoder,
+    pack,
     pack_pairs,
     pretrain,
     train_byte_tokenizer,
     train_tokenizer,
     warm_start,
 )
-from adapt.spec import DataError, Unsupported
+from adapt.pretrain.pairs import _partners
+from adapt.spec import DataError, OptionError, Unsupported
 
 LENGTH = 24
 TOPICS = (("cat", "dog", "horse"), ("red", "green", "blue"))
@@ -113,6 +115,18 @@ def test_text_that_spells_a_special_token_is_no_separator(tokenizer):
     assert [tokenizer.decode(part) for part in parts(row, tokenizer)] == ["the cat today", "the dog and"]
 
 
+def test_a_long_document_is_packed_in_time(tokenizer):
+    lines = ["we saw the cat"] * 100_000
+    assert len(pack_pairs([lines], tokenizer, 13)) == 50_000
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_rows_without_room_for_two_texts_are_an_error(tokenizer, length):
+    with pytest.raises(OptionError, match=f"length={length} leaves no room for two texts; give 5 or more"):
+        pack_pairs(documents(), tokenizer, length)
+    assert pack_pairs([["the cat today", "red blue"]], tokenizer, 5).shape == (1, 5)
+
+
 def test_text_without_pairs_is_an_error(tokenizer):
     with pytest.raises(DataError, match="no document has two lines: give text with a sentence a line"):
         pack_pairs([["the cat"], ["the dog"]], tokenizer, LENGTH)
@@ -129,7 +143,7 @@ def test_pairs_need_a_class_token():
 
 def test_half_of_the_second_texts_are_other_rows(tokenizer, rows):
     objective, generator = NextSentence(tokenizer), torch.Generator().manual_seed(0)
-    exchanged = 0
+    exchanged = cut = 0
     for chosen in rows[:320].split(32):
         batch = objective.draw(chosen, generator)
         asked = batch["targets"] != -100
@@ -139,33 +153,54 @@ def test_half_of_the_second_texts_are_other_rows(tokenizer, rows):
             first, second = parts(row, tokenizer)
             assert first == given[index][0]
             if batch["random"][index]:
-                assert any(second == other[: len(second)] for i, (_, other) in enumerate(given) if i != index)
+                others = [other for i, (_, other) in enumerate(given) if i != index]
+                room = LENGTH - 3 - len(first)
+                assert any(second == other[:room] for other in others)
+                cut += second not in others
             else:
-                assert second == given[index][1][: len(second)]
+                assert second == given[index][1]
             length = 3 + len(first) + len(second)
             assert batch["attention_mask"][index].tolist() == [1] * length + [0] * (LENGTH - length)
             assert batch["token_type_ids"][index].nonzero().flatten().tolist() == [*range(2 + len(first), length)]
         exchanged += int(batch["random"].sum())
     assert 120 < exchanged < 200
+    assert cut < exchanged / 10
 
 
 def test_lengths_do_not_tell_whose_text_it_is(tokenizer, rows):
-    """The same rows with the same partners, coins turned: every length stays."""
-    objective = NextSentence(tokenizer)
+    objective, generator = NextSentence(tokenizer), torch.Generator().manual_seed(3)
+    differences = []
+    for _ in range(20):
+        chosen = rows[torch.randperm(len(rows), generator=generator)[:32]]
+        own = (chosen != tokenizer.pad_token_id).sum(1)
+        differences.append(objective.draw(chosen, generator)["attention_mask"].sum(1) - own)
+    found = torch.cat(differences).float()
+    assert found.abs().mean() < 0.5
+    assert abs(found.mean()) < 0.2
+    assert own.float().std() > 1  # lengths that could be mixed up
 
-    lengths = []
-    for flip in (False, True):
-        generator = torch.Generator().manual_seed(3)
-        original = torch.randint
 
-        def coin(*args, flip=flip, original=original, **kwargs):
-            drawn = original(*args, **kwargs)
-            return 1 - drawn if flip and args[0] == 2 else drawn
+def test_partners_are_each_others_and_of_like_length():
+    lengths = torch.randint(5, 60, (33,), generator=torch.Generator().manual_seed(0))
+    alone = set()
+    for seed in range(10):
+        partner = _partners(lengths, torch.Generator().manual_seed(seed))
+        assert torch.equal(partner[partner], torch.arange(33))
+        alone.update((partner == torch.arange(33)).nonzero().flatten().tolist())
+        apart = (lengths - lengths[partner]).abs().sort().values
+        assert apart[:-2].max() <= 8  # but for the shortest with the longest, where the order is rolled
+    assert len(alone) == 2  # one is left, at either end
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "randint", coin)
-            lengths.append(objective.draw(rows[:64], generator)["attention_mask"].sum(1))
-    assert torch.equal(*lengths)
+
+@pytest.mark.parametrize("spoilt", [0, 1])
+def test_rows_of_running_text_are_refused(tokenizer, rows, spoilt):
+    other = rows[:4].clone()
+    if spoilt:
+        other[2, 0] = tokenizer.unk_token_id
+    else:
+        other = pack(documents(), tokenizer, LENGTH)[:4]
+    with pytest.raises(DataError, match=r"has not two texts with their separators: make rows .* by `pack_pairs`"):
+        NextSentence(tokenizer).draw(other, torch.Generator())
 
 
 def test_what_is_drawn_follows_the_generator_alone(tokenizer, rows):

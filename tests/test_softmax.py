@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapt.backbones.kernels import planned_for
+from adapt.spec import Budget
+from adapt.training import predict
 from adapt.training import softmax as subject
 from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.softmax import softmax
@@ -55,6 +57,7 @@ def test_gradients_are_those_of_softmax() -> None:
         (torch.randn(3, 4).bfloat16(), {"dim": 0}),
         (torch.randn(3, 4).bfloat16(), {"dim": -1, "dtype": torch.float32}),
         (torch.randn(3, 0).bfloat16(), {"dim": -1}),
+        (torch.tensor(2.0).bfloat16(), {"dim": -1}),
     ],
 )
 def test_all_else_is_torchs(x: torch.Tensor, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +75,18 @@ def test_it_is_in_force_within_a_step_alone() -> None:
         assert F.softmax is softmax
         assert torch.equal(nn.Softmax(-1)(x), F.softmax(x.float(), -1).bfloat16())
     assert F.softmax is before
+
+
+def test_predictions_use_it() -> None:
+    class Kind:
+        def collate(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+            return {"input_ids": torch.tensor([row["input_ids"] for row in rows])}
+
+        def outputs(self, model: nn.Module, batch: dict[str, torch.Tensor], *, final: bool) -> list[bool]:
+            return [F.softmax is softmax for _ in batch["input_ids"]]
+
+    rows = [{"input_ids": [1, 2]}] * 3
+    assert predict(nn.Identity(), Kind(), rows, Budget(device="cpu")) == [True] * 3  # type: ignore[arg-type]
 
 
 def test_what_is_held_in_float32_stays_small() -> None:

@@ -18,7 +18,7 @@ from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
 from adapt.comparison.table import COLUMNS, Table, table_of, write_table
-from adapt.spec import Result
+from adapt.spec import FOUND_FEATURES, Result
 from adapt.stats import mean_interval, paired_difference
 
 SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
@@ -330,3 +330,38 @@ def test_runs_of_several_machines_are_told_apart() -> None:
     both = table(first, second).markdown()
     assert "- Hardware: runs were made in 2 surroundings, so that times are not alike: one" in both
     assert "; or another CPU, cpu, 2 threads; torch 2.6." in both
+
+
+def test_a_difference_of_fewer_seeds_than_its_score_says_so() -> None:
+    results = [*(r for r in grid({"full": SCORES["full"]}) if r.run.seed != 1), *grid({"lora": SCORES["lora"]})]
+    lora = cells_of(table(*results).markdown())[3]
+    assert (lora[2], lora[3].rpartition(" (")[2]) == ("3", "2 seeds)")
+    one = table(*grid({"full": [0.8]}), *grid({"lora": SCORES["lora"]}))
+    assert cells_of(one.markdown())[3][3] == "-2.0 (1 seed)"
+    assert "seeds)" not in table(*grid()).markdown()
+
+
+def test_speed_is_rows_over_seconds_of_runs_that_computed_their_features() -> None:
+    found = f"head {FOUND_FEATURES}"
+    times = {0: (38.0, []), 1: (1.0, [found]), 2: (2.0, [found])}
+    runs = [
+        result_of(run_of("head", s), 0.5, train_seconds=t, examples_per_second=1900 / t, notes=notes)
+        for s, (t, notes) in times.items()
+    ]
+    (cold,) = rows_of(table(*runs).csv())
+    assert (cold["train_seconds"], cold["examples_per_second"]) == ("38.0", "50.0")
+    assert "time: training steps without scoring, of runs that computed all features themselves." in str(table(*runs))
+    (warm,) = rows_of(table(*runs[1:]).csv())
+    assert float(warm["train_seconds"]) == 1.5
+    assert float(warm["examples_per_second"]) == pytest.approx(3800 / 3, rel=1e-5)
+    assert "training steps without scoring." in str(table(*runs[1:]))
+
+
+def test_code_of_several_states_is_said() -> None:
+    environment = result_of(run_of("full", 0)).environment
+    runs = [
+        result_of(run_of("full", s), 0.5, environment={**environment, "commit": commit})
+        for s, commit in enumerate(["abc", "abc", "def-dirty", None])
+    ]
+    assert "- Code: runs were made with 2 states of it (abc, def-dirty)." in str(table(*runs))
+    assert "Code:" not in str(table(*runs[:2]))

@@ -18,7 +18,8 @@ from torch import nn
 from adapt.backbones.families import positions_of
 from adapt.backbones.memo import Memo
 from adapt.backbones.memoise import goes_on, rows_of
-from adapt.spec import OptionError, Unsupported
+from adapt.backbones.uppermost import uppermost
+from adapt.spec import Unsupported
 
 LOWER_BYTES = 2**30
 """Memory that the features of lower layers may take; rows beyond it are computed each time."""
@@ -51,11 +52,9 @@ def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
         OptionError: It is neither.
         Unsupported: The model has two stacks, or layers that cannot be told apart.
     """
-    if layers == "all":
+    most = uppermost(layers, strategy)
+    if most is None:
         return None
-    found = re.fullmatch(r"last:([1-9]\d*)", layers)
-    if found is None:
-        raise OptionError(f"{strategy}.layers is '{layers}'; write all, or last:N for the N uppermost layers.")
     base = model.base_model
     config = base.config
     if getattr(config, "is_encoder_decoder", False):
@@ -69,7 +68,7 @@ def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
         raise Unsupported(f"'{config.model_type}' has no list of whole layers")
     if getattr(base.get_submodule(path.rpartition(".")[0]), "conv", None) is not None:
         raise Unsupported(f"'{config.model_type}' joins what its first layer got to what it gave (conv_kernel_size)")
-    return UpperLayers(path, max(0, depth - int(found[1])))
+    return UpperLayers(path, max(0, depth - most))
 
 
 def freeze_below(model: Any, upper: UpperLayers) -> None:

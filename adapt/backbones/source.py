@@ -84,6 +84,10 @@ def locate(reference: str, revision: str | None) -> tuple[str, Path]:
             ) from error
         return "all-MiniLM-L6-v2", Path(get_model_path())
     path = Path(reference).expanduser()
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        raise OptionError(f"Backbone folder {reference!r} has a name that is not UTF-8; rename it.") from None
     if path.is_dir():
         return path.resolve().name, path
     if path.exists():

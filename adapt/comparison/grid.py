@@ -15,7 +15,7 @@ from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.data import Data, load
 from adapt.data.kinds import kind_named as resolve_kind
-from adapt.options import check_strategy
+from adapt.options import check_rates, check_strategy
 from adapt.spec import OptionError, Run, Strategy
 from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tasks import KINDS
@@ -101,6 +101,9 @@ def compare(
     elif kind is not None and resolve_kind(kind) != data.kind:
         raise OptionError(f"kind is '{kind}', but the data are for {data.kind}; leave kind out.")
     backbone = backbone or EMBEDDED_BACKBONES[data.kind]
+    own = [make(name, fields) for name, fields in (settings or {}).items() if "learning_rate" in fields]
+    own += [] if isinstance(strategies, str) else [s for s in strategies if not isinstance(s, str)]
+    check_rates(own, choices.get("learning_rate"))
     presets = {name: preset(backbone, data.kind, name) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:

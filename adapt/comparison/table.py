@@ -13,7 +13,7 @@ from adapt.comparison.store import Store
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import Budget, canonical
+from adapt.spec import FOUND_FEATURES, Budget, canonical
 from adapt.stats import Interval, mean_interval, paired_difference
 
 COLUMNS = (
@@ -53,6 +53,8 @@ class Row:
     score: Interval | None
     difference: Interval | None
     """Score minus that of full fine-tuning with the same seeds."""
+    pairs: int
+    """Seeds that both have."""
     trainable: int | None
     trainable_share: float | None
     saved_bytes: int | None
@@ -155,7 +157,7 @@ def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [
         Row(
             task=results[0]["task"], strategy=name, metric=metric, runs=len(scores), statuses={}, scores=scores,
-            score=mean_interval(list(scores.values())), **empty,
+            score=mean_interval(list(scores.values())), pairs=0, **empty,
         )
         for name, scores in found.items()
     ]  # fmt: skip
@@ -170,6 +172,7 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
 
 def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
+    timed = [r for r in good if not _found_features(r)] or good
     first = group[0]
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
@@ -183,13 +186,19 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
         scores=scores,
         score=mean_interval(list(scores.values())) if scores else None,
         difference=None,
+        pairs=0,
         trainable=trainable,
         trainable_share=trainable / total if trainable is not None and total else None,
         saved_bytes=_one(good, "params", "saved_bytes"),
         peak_bytes=_one([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
-        train_seconds=_mean(good, "time", "train_seconds"),
-        examples_per_second=_mean(good, "throughput", "examples_per_second"),
+        train_seconds=_mean(timed, "time", "train_seconds"),
+        examples_per_second=_rate(timed),
     )
+
+
+def _found_features(result: Mapping[str, Any]) -> bool:
+    """Whether the run was spared what another had computed, so that its time is not what the strategy costs."""
+    return any(note.endswith(FOUND_FEATURES) for note in result.get("notes", ()))
 
 
 def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
@@ -202,7 +211,8 @@ def _with_difference(row: Row, base: Row | None) -> Row:
     seeds = sorted(row.scores.keys() & base.scores.keys())
     if not seeds:
         return row
-    return replace(row, difference=paired_difference([row.scores[s] for s in seeds], [base.scores[s] for s in seeds]))
+    difference = paired_difference([row.scores[s] for s in seeds], [base.scores[s] for s in seeds])
+    return replace(row, difference=difference, pairs=len(seeds))
 
 
 def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:
@@ -218,6 +228,16 @@ def _one(results: Sequence[Mapping[str, Any]], group: str, field: str) -> int | 
 def _mean(results: Sequence[Mapping[str, Any]], group: str, field: str) -> float | None:
     values = _values(results, group, field)
     return sum(values) / len(values) if values else None
+
+
+def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """Rows of all runs over the seconds of all of them."""
+    timed = [
+        (r["throughput"]["examples_per_second"] * seconds, seconds)
+        for r in results
+        if (seconds := r["time"]["train_seconds"]) and r["throughput"]["examples_per_second"] is not None
+    ]
+    return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
 
 
 def _labels(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -278,7 +298,7 @@ def _section(section: Section) -> str:
             _escape(row.strategy),
             ", ".join(part for part in (score, _escape(bad)) if part),
             str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
-            _interval(row.difference, bool(unit), signed=True) if row.difference else "",
+            _difference(row, bool(unit)),
             "" if row.trainable is None else f"{row.trainable:,}",
             "" if row.trainable_share is None else f"{100 * row.trainable_share:.2f} %",
             "" if row.saved_bytes is None else shown(row.saved_bytes),
@@ -313,6 +333,9 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     seeds = sorted({r["seed"] for r in results})
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
     machines = machines or [_machine(first["environment"])]
+    good = [r for r in results if r["status"] == "ok"]
+    mixed = any(map(_found_features, good)) and not all(map(_found_features, good))
+    commits = list(dict.fromkeys(c for r in good if (c := r["environment"].get("commit"))))
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
         if name in budget and budget[name] != getattr(Budget, name):
@@ -335,12 +358,13 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
         "strategy; intervals are Student's t over seeds, differences paired by seed.",
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
-        "without scoring.",
+        "without scoring" + (", of runs that computed all features themselves." if mixed else "."),
         f"- Hardware: {machines[0]}."
         if len(machines) == 1
         else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
         + "; or ".join(machines)
         + ".",
+        *([f"- Code: runs were made with {len(commits)} states of it ({', '.join(commits)})."] if commits[1:] else []),
         *(f"- Note: {_escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
 
@@ -370,6 +394,13 @@ def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:
     if interval.low is None or interval.high is None:
         return text(interval.mean)
     return f"{text(interval.mean)} [{text(interval.low)}, {text(interval.high)}]"
+
+
+def _difference(row: Row, times_100: bool) -> str:
+    if row.difference is None:
+        return ""
+    shared = "" if row.pairs == len(row.scores) else f" ({row.pairs} seed{'s' if row.pairs > 1 else ''})"
+    return _interval(row.difference, times_100, signed=True) + shared
 
 
 def _line(cells: Sequence[str]) -> str:

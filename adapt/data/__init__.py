@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
-from adapt.data.columns import check_rows
+from adapt.data.columns import check_rows, first
 from adapt.data.forms import FORMS, Wishes
 from adapt.data.splits import few_shot, subsample
 from adapt.spec import OptionError, Problem, Task, canonical
@@ -38,7 +38,7 @@ class Data:
     notes: tuple[str, ...] = ()
     """What must be said beside results on these rows: rows left out, tags mended. Not part of the hash."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Role to column, where the caller named one: rows to be predicted are likely to have them too."""
+    """Role to the column of train that has it: rows to be predicted are likely to have these too."""
 
     @property
     def pair(self) -> bool:
@@ -127,7 +127,8 @@ def load(
     kinds.check_roles(decided, given)
     _check_wishes(decided, repair_tags, bad_answers)
     wishes = Wishes(problem, repair_tags, bad_answers)
-    read = FORMS[decided].read(tables, kinds.prefer(train, kind, given), wishes)
+    wanted = kinds.prefer(train, kind, given)
+    read = FORMS[decided].read(tables, wanted, wishes)
     rows = dict(read.rows)
     missing = {split: share for split, share in shares.items() if split not in rows}
     parts = splits.cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
@@ -141,7 +142,9 @@ def load(
         *splits.beyond(len(next(iter(whole.values()))), read.problem, parts, missing),
         *splits.seen_before(rows),
     )
-    return Data(name or found, read.problem, read.labels, made, sha256, decided, notes, given)
+    used = {**FORMS[decided].find(train, wanted), **given}
+    title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8
+    return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
 
 
 def read_inputs(
@@ -170,7 +173,7 @@ def read_inputs(
     kinds.check_roles(task.kind, given)
     table = sources.read_rows(source, form.plain)
     check_rows(table)
-    known = {role: name for role, name in (usual or {}).items() if name in table.names}
+    known = {role: name for role, name in (usual or {}).items() if first(table, (name,))}
     if any(role in given for role in form.alternatives):
         known = {role: name for role, name in known.items() if role not in form.alternatives}
     return _dataset(form.inputs(table, {**known, **given}, task))

@@ -19,7 +19,8 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     (Levy & Goldberg 2014; Levy et al. 2015), brought to the standard deviation of the noise; words that never occur
     keep their noise. Position embeddings, where the model has some: sinusoids (Vaswani et al. 2017) of periods up to
     2 pi `period` tokens. Output bias, where it has one: log frequencies. `rows` is (rows, length), from `pack` or
-    `pack_pairs`; padding does not count.
+    `pack_pairs`; padding at its end does
+    not count.
     Raises `OptionError` where the embeddings are wider than the vocabulary is large.
     """
     words = model.get_input_embeddings().weight
@@ -30,10 +31,11 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
         raise OptionError(f"a vocabulary of {size} cannot fill embeddings of width {width}: use a smaller hidden_size")
     counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
     inner = rows[:, 1:-1].long()
-    padding = -1 if model.config.pad_token_id is None else model.config.pad_token_id
+    text = (inner != model.config.pad_token_id) if model.config.pad_token_id is not None else torch.ones_like(inner)
+    seen = text.flip(1).cumsum(1).flip(1) > 0  # up to the last token that is not padding
     for distance in range(1, window + 1):
         left, right = inner[:, :-distance].flatten(), inner[:, distance:].flatten()
-        weight = ((left != padding) & (right != padding)) / distance
+        weight = seen[:, distance:].flatten() / distance
         counts.index_put_((right, left), weight, accumulate=True)
         counts.index_put_((left, right + size), weight, accumulate=True)
     context = counts.sum(0) ** 0.75  # lifts rare contexts
@@ -45,7 +47,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     vectors = (vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25).float()
     vectors = pad(vectors, (width - vectors.shape[1], 0))  # where fewer words occur than the embeddings are wide
     deviation = words.std().item()
-    frequency = torch.bincount(inner[inner != padding], minlength=size) + 1.0
+    frequency = torch.bincount(inner[seen], minlength=size) + 1.0
     with torch.no_grad():
         words[seen] = vectors * (deviation / vectors.std())
         if positions is not None:

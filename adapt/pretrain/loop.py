@@ -44,7 +44,9 @@ class Pretraining:
 
 
 def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 64, seed: int = 0) -> dict[str, float]:
-    """Held-out `loss` (nats a token asked for) and `accuracy`; the same seed asks the same each time.
+    """Held-out `loss` (nats a question, such as a token hidden) and `accuracy`; the same seed asks the same each time.
+
+    Rows come in an order drawn with the seed, as in training, so that those of a batch are of many documents.
 
     Where the objective asks questions of several sorts, the loss is the sum of theirs, the accuracy the first's, and
     each sort has its own too (`masked_loss`, `masked_accuracy`, `next_sentence_loss`, ...).
@@ -54,7 +56,7 @@ def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 6
     model.eval()
     sums: dict[str, list[float]] = {}  # for each sort of question: loss, right answers, questions
     with torch.no_grad():
-        for rows_ in rows.split(batch_size):
+        for rows_ in rows[torch.randperm(len(rows), generator=generator)].split(batch_size):
             batch = {name: tensor.to(device) for name, tensor in objective.draw(rows_, generator).items()}
             for sort, (logits, wanted) in objective.answers(model, batch).items():
                 total = sums.setdefault(sort, [0.0, 0.0, 0.0])
@@ -82,10 +84,10 @@ def pretrain(
 ) -> list[dict[str, float]]:
     """Train a language model in place; returns its history, one entry every `checkpoint_every` steps.
 
-    `rows` and `held_out` are token ids, (rows, length), from `pack`; the model stays on its device. With
-    `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as if
-    it had never stopped. Raises `OptionError` where the file belongs to other settings or other text, `Diverged` where
-    the loss is no longer finite.
+    `rows` and `held_out` are token ids, (rows, length), from `pack` or `pack_pairs`; the model stays on its device.
+    With `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as
+    if it had never stopped. Raises `OptionError` where the file belongs to other settings or other text, `Diverged`
+    where the loss is no longer finite.
     """
     if len(rows) < settings.batch_size:
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")

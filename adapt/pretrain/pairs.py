@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from adapt.pretrain.masked import IGNORED, MASKED_SHARE, mask_tokens
-from adapt.spec import DataError, Unsupported
+from adapt.spec import DataError, OptionError, Unsupported
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class NextSentence:
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Exchange the second text of about half of the rows, then hide tokens (`mask_tokens`).
 
-        Each row draws another one, and a coin says whose second text it gets; either is cut to the shorter of the two,
-        so that its length tells nothing. A row by itself keeps its own.
+        Two rows whose second texts are of nearly the same length are partners, and a coin says for each of them whose
+        it gets, so that lengths tell next to nothing. What does not fit is cut off. A row without a partner keeps its
+        own.
 
         Args:
             rows: Token ids (rows, length) from `pack_pairs`.
@@ -36,19 +37,17 @@ class NextSentence:
         Returns:
             `input_ids`, `token_type_ids`, `attention_mask` and `targets`, int64 (rows, length), and `random`, int64
             (rows,): 0 where the second text followed, 1 where it is another row's.
+
+        Raises:
+            DataError: A row has not two texts.
         """
         rows = rows.long()
         count, length = rows.shape
-        own = torch.arange(count)
-        if count > 1:
-            other = (own + torch.randint(1, count, (count,), generator=generator)) % count
-            random = torch.randint(2, (count,), generator=generator)
-        else:
-            other, random = own, torch.zeros(count, dtype=torch.int64)
-        first, both = _lengths(rows, self.tokenizer)
-        second = both - first  # with the separator that ends it
-        second = torch.minimum(second, second[other])
-        source = torch.where(random == 1, other, own)
+        first, second = _lengths(rows, self.tokenizer)
+        partner = _partners(second, generator)
+        random = torch.randint(2, (count,), generator=generator) * (partner != torch.arange(count))
+        source = torch.where(random == 1, partner, torch.arange(count))
+        second = torch.minimum(second[source], length - first)
         place = torch.arange(length) - first[:, None]  # (rows, length): within the second text
         taken = rows[source[:, None], (place + first[source][:, None]).clamp(0, length - 1)]
         ids = torch.where(place < 0, rows, taken)
@@ -100,34 +99,59 @@ def pack_pairs(documents: Iterable[Sequence[str]], tokenizer: Any, length: int =
 
     Raises:
         DataError: No document has two lines.
+        OptionError: A row has no room for two texts.
         Unsupported: The tokenizer lacks a special token.
     """
     start, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
     if None in (start, sep, pad):
         raise Unsupported("pairs need a tokenizer with tokens of class, separator and padding, as BERT's has")
     room = length - 3
+    if room < 2:
+        raise OptionError(f"length={length} leaves no room for two texts; give 5 or more")
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # as text that spells one would have it
     rows = []
     for document in documents:
         found = tokenizer(list(document), add_special_tokens=False, verbose=False)["input_ids"]
         lines = [line for ids in found if (line := [token for token in ids if token not in special])]
-        while len(lines) > 1:
-            ends = list(accumulate(len(line) for line in lines))
-            taken = max(2, sum(end <= room for end in ends))
-            cut = min(range(1, taken), key=lambda place: abs(2 * ends[place - 1] - ends[taken - 1]))
-            first, second = ([token for line in part for token in line] for part in (lines[:cut], lines[cut:taken]))
-            if len(first) + len(second) > room:
+        at = 0
+        while at < len(lines) - 1:
+            taken, size = 2, len(lines[at]) + len(lines[at + 1])
+            while at + taken < len(lines) and size + len(lines[at + taken]) <= room:
+                size += len(lines[at + taken])
+                taken += 1
+            first, second = _parted(lines[at : at + taken])
+            if size > room:
                 kept = min(len(first), max(room // 2, room - len(second)))
                 first, second = first[-kept:], second[: room - kept]
             row = [start, *first, sep, *second, sep]
             rows.append(row + [pad] * (length - len(row)))
-            lines = lines[taken:]
+            at += taken
     if not rows:
         raise DataError("no document has two lines: give text with a sentence a line and empty lines between documents")
     return torch.tensor(rows, dtype=torch.int32)
 
 
+def _parted(lines: Sequence[list[int]]) -> tuple[list[int], list[int]]:
+    """Lines as two texts, parted where these are most alike in length."""
+    ends = list(accumulate(len(line) for line in lines))
+    cut = min(range(1, len(lines)), key=lambda place: abs(2 * ends[place - 1] - ends[-1]))
+    return list(chain(*lines[:cut])), list(chain(*lines[cut:]))
+
+
+def _partners(lengths: Tensor, generator: torch.Generator) -> Tensor:
+    """For each row another of nearly the same length, whose partner it is; itself where one is left. (rows,)"""
+    order = (lengths + torch.rand(len(lengths), generator=generator)).argsort()
+    order = order.roll(int(torch.randint(2, (), generator=generator)))
+    pairs = order[: len(order) // 2 * 2].view(-1, 2)
+    partner = torch.arange(len(lengths))
+    partner[pairs.flatten()] = pairs.flip(1).flatten()
+    return partner
+
+
 def _lengths(rows: Tensor, tokenizer: Any) -> tuple[Tensor, Tensor]:
-    """Tokens of each row up to the separator of its first text, and up to that of its second, (rows,) each."""
-    ends = (rows == tokenizer.sep_token_id).int()
-    return ends.argmax(1) + 1, rows.shape[1] - ends.flip(1).argmax(1)
+    """Tokens of each row's first text, with what frames it, and of its second, with the separator; (rows,) each."""
+    ends = rows == tokenizer.sep_token_id
+    if not ((ends.sum(1) == 2) & (rows[:, 0] == tokenizer.cls_token_id)).all():
+        raise DataError("a row has not two texts with their separators: make rows for next sentences by `pack_pairs`")
+    places = ends.nonzero()[:, 1].view(-1, 2) + 1
+    return places[:, 0], places[:, 1] - places[:, 0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from adapt.spec import Load, OptionError, Task, Unsupported
+from adapt.spec import FieldError, Load, Task, Unsupported
+from adapt.strategies.checks import check_words
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class BottleneckAdapter:
     embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4})  # a default that results rely on
     """Peak learning rate of that update, whatever that of the rest is."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            OptionError: A field is out of range, or two do not go together, whatever the backbone.
+        """
+        check_words(self)
+
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable adapters, which start as the identity.
 
@@ -43,9 +51,9 @@ class BottleneckAdapter:
         from adapt.backbones.families import residual_projections
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.bottleneck_layer import Adapted, width_of
-        from adapt.strategies.word_embeddings import check_words, update_word_embeddings
+        from adapt.strategies.word_embeddings import update_word_embeddings
 
-        check_words(self)
+        self.check()
         model = load(frozen=True)
         base = model.base_model
         attention, feed_forward = residual_projections(base)
@@ -64,7 +72,7 @@ class BottleneckAdapter:
     def _size(self, width: int) -> int:
         size = round(width / self.reduction_factor) if self.reduction_factor > 0 else 0
         if size < 1:
-            raise OptionError(
+            raise FieldError(
                 f"{self.name}.reduction_factor is {self.reduction_factor}, which leaves no bottleneck for a hidden "
                 f"size of {width}; give a number from 1 to {width}."
             )

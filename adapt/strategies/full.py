@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from adapt.backbones.uppermost import uppermost
 from adapt.spec import Load, OptionError, Task
 
 
@@ -23,6 +24,15 @@ class Full:
     """`all`, or `last:N`: only the N uppermost layers and what follows them are trained; what lies below them is frozen
     and computed once a row."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            OptionError: The head's factor is not above zero, or layers cannot be read.
+        """
+        uppermost(self.layers, self.name)
+        if self.head_factor <= 0:
+            raise OptionError(f"{self.name}.head_factor is {self.head_factor}; give a number above zero.")
+
     def build(self, load: Load, task: Task) -> Any:
         """Load the model; every parameter is trainable, or those of the uppermost layers.
 
@@ -32,8 +42,7 @@ class Full:
         """
         from adapt.backbones.lower import freeze_below, memoise_lower, upper_layers
 
-        if self.head_factor <= 0:
-            raise OptionError(f"{self.name}.head_factor is {self.head_factor}; give a number above zero.")
+        self.check()
         model = load()
         model.head_factor = self.head_factor
         upper = upper_layers(model, self.layers, self.name)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.backbones.classes import output_layer
 from adapt.backbones.families import family_of, is_projection
-from adapt.spec import Load, OptionError, Task
+from adapt.spec import FieldError, Load, OptionError, Task
+from adapt.strategies.checks import check_words
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,7 @@ class LoRA:
             OptionError: A field is out of range, or a target name matches no linear layer.
             Unsupported: Word embeddings are to be updated, which more than one module looks up.
         """
-        self._check()
+        self.check()
         from adapt.backbones.lower import memoise_lower
 
         model = load(frozen=True)
@@ -147,9 +148,11 @@ class LoRA:
         merge_word_embeddings(plain)
         return plain
 
-    def _check(self) -> None:
-        from adapt.strategies.word_embeddings import check_words
-
+    def check(self) -> None:
+        """
+        Raises:
+            OptionError: A field is out of range, or two do not go together, whatever the backbone.
+        """
         if self.rank < 1:
             raise OptionError(f"{self.name}.rank is {self.rank}; give at least 1.")
         if not 0.0 <= self.dropout < 1.0:
@@ -180,7 +183,7 @@ class LoRA:
         upper = upper_layers(model, self.layers, self.name)
         names = [n for n in target_names(model, self.targets, self.name) if upper is None or n in upper]
         if not names:
-            raise OptionError(
+            raise FieldError(
                 f"{self.name}.targets={self.targets!r} with layers='{self.layers}' leaves no linear layer to adapt; "
                 "name some of these layers, or set targets='all-linear'."
             )
@@ -235,7 +238,7 @@ def target_names(model: Any, targets: Targets, strategy: str) -> list[str]:
         lost = []
     if lost:
         kinds = sorted({".".join(part for part in name.split(".") if not part.isdigit()) for name in linear})
-        raise OptionError(
+        raise FieldError(
             f"{strategy}.targets names {', '.join(map(repr, lost))}, which no linear layer of the backbone is "
             f"called; there are: {', '.join(kinds)}."
         )

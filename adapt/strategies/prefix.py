@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from adapt.spec import Load, OptionError, Task
+from adapt.strategies.checks import check_words
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class Prefix:
     embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4})  # a default that results rely on
     """Peak learning rate of that update, whatever that of the rest is."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            OptionError: A field is out of range, or two do not go together, whatever the backbone.
+        """
+        if self.virtual_tokens < 1:
+            raise OptionError(f"{self.name}.virtual_tokens is {self.virtual_tokens}; give at least 1.")
+        check_words(self)
+
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and give every attention module trainable keys and values.
 
@@ -45,11 +55,9 @@ class Prefix:
         """
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.prefix_attention import attach
-        from adapt.strategies.word_embeddings import check_words, update_word_embeddings
+        from adapt.strategies.word_embeddings import update_word_embeddings
 
-        if self.virtual_tokens < 1:
-            raise OptionError(f"{self.name}.virtual_tokens is {self.virtual_tokens}; give at least 1.")
-        check_words(self)
+        self.check()
         model = load(frozen=True)
         upper = upper_layers(model, self.layers, self.name)
         attach(model, self.virtual_tokens, self.init, upper, gated=self.gated)

@@ -43,7 +43,7 @@ class QLoRA(LoRA):
         """
         from adapt.backbones.lower import memoise_lower
 
-        self._check()
+        self.check()
         if self.dora and self.bits == 8:
             raise Unsupported(
                 "DoRA fails beside 8-bit weights, whose scale PEFT reads before bitsandbytes has set it; "

@@ -7,14 +7,13 @@ is LoRA (Hu et al. 2021, section 4.1) on the table.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
 
 from adapt.backbones.classes import output_layer, untie_output_layer
-from adapt.spec import OptionError, Unsupported
+from adapt.spec import Unsupported
 
 
 class UpdatedEmbedding(nn.Module):
@@ -54,27 +53,6 @@ class UpdatedEmbedding(nn.Module):
     def merged(self) -> torch.Tensor:
         """(words, hidden): E + A·B in float32."""
         return torch.addmm(self.table.weight.detach().float(), self.coefficients.detach(), self.directions.detach())
-
-
-def check_words(strategy: Any) -> None:
-    """
-    Args:
-        strategy: With `name`, `layers`, `embedding_rank` and `embedding_rate`.
-
-    Raises:
-        OptionError: Rank or rate is out of range, or some layers are to be computed once a row, which trained words
-            forbid.
-    """
-    name, rank, rate = strategy.name, strategy.embedding_rank, strategy.embedding_rate
-    if rank < 0:
-        raise OptionError(f"{name}.embedding_rank is {rank}; give 0 for frozen word embeddings, or more.")
-    if not math.isfinite(rate) or rate <= 0:
-        raise OptionError(f"{name}.embedding_rate is {rate}; give a finite number above zero, such as 5e-4.")
-    if rank and strategy.layers != "all":
-        raise OptionError(
-            f"{name}.embedding_rank={rank} trains what lies below every layer, and {name}.layers='{strategy.layers}' "
-            "computes that once a row; set embedding_rank=0, or layers='all'."
-        )
 
 
 def update_word_embeddings(model: Any, rank: int, rate: float) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+from typing import Any
 
 from torch.nn import functional as F
 
 from adapt.training.dropout import attention, dropout
 from adapt.training.softmax import softmax
+
+_OURS = {"dropout": dropout, "scaled_dot_product_attention": attention, "softmax": softmax}
+_theirs: dict[str, Any] = {}
+_within = 0
+_lock = Lock()
 
 
 @contextmanager
@@ -16,11 +23,24 @@ def faster_on_cpu() -> Iterator[None]:
     """Within it `dropout`, `scaled_dot_product_attention` and `softmax` of `torch.nn.functional` are ours.
 
     Modules of torch and the attention functions of transformers look them up there, in the backward pass of a
-    checkpointed layer too. Other threads get them as well, which do the same as torch's.
+    checkpointed layer too. Other threads get them as well, until the last of several is through: they do the same as
+    torch's, but for derivatives of derivatives, which they do not have.
     """
-    before = F.dropout, F.scaled_dot_product_attention, F.softmax
-    F.dropout, F.scaled_dot_product_attention, F.softmax = dropout, attention, softmax
+    global _within
+    with _lock:
+        if _within == 0:
+            _theirs.update({name: getattr(F, name) for name in _OURS})
+            _put(_OURS)
+        _within += 1
     try:
         yield
     finally:
-        F.dropout, F.scaled_dot_product_attention, F.softmax = before
+        with _lock:
+            _within -= 1
+            if _within == 0:
+                _put(_theirs)
+
+
+def _put(functions: dict[str, Any]) -> None:
+    for name, function in functions.items():
+        setattr(F, name, function)

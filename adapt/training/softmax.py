@@ -37,7 +37,13 @@ def softmax(
     """
     low = input.dtype in (torch.bfloat16, torch.float16) and dtype in (None, input.dtype)
     watched = has_torch_function_unary(input)  # torch's shows it to those who watch
-    if watched or not low or dim not in (-1, input.ndim - 1) or input.numel() == 0 or kernels_of(input) != "cpu":
+    if (
+        watched
+        or not low
+        or dim not in (-1, input.ndim - 1)
+        or 0 in (input.ndim, input.numel())
+        or kernels_of(input) != "cpu"
+    ):
         return _torch_softmax(input, dim, _stacklevel, dtype)
     made: torch.Tensor = _InFloat32.apply(input)
     return made

@@ -29,7 +29,7 @@ def gradients(
     """The mean loss of a group of batches, whose gradient is added to the model's.
 
     Each batch, and each part of one of more than `rows` rows, counts by the terms of its loss (rows, or tokens that are
-    learnt), so that together they are one batch.
+    learnt), so that together they are one batch, but for what dropout draws.
 
     Args:
         model: In training mode.
