@@ -228,6 +228,13 @@ def task_of(
         pooling = "native"
     if pooling == "auto":
         pooling = "mean" if backbone.is_sentence_encoder else "native"
+    chosen = _finite_fields(fill(kind.Options, own, f"Task kind {data.kind}", ""))
+    positions = positions_of(backbone.config)
+    if "max_target_length" in own and chosen.max_target_length > positions:
+        raise OptionError(
+            f"max_target_length is {chosen.max_target_length}, and the backbone has {positions} positions; give at "
+            "most as many."
+        )
     return Task(
         name=data.name,
         data=Source(data.name, data.sha256),
@@ -236,14 +243,14 @@ def task_of(
         labels=data.labels,
         pair=data.pair,
         metric=metric or known[0],
-        max_length=min(max_length, positions_of(backbone.config)),
+        max_length=min(max_length, positions),
         pooling=pooling,
         class_weights=class_weights,
         max_train=max_train,
         few_shot=few_shot,
         rows={split: len(rows) for split, rows in data.splits.items()},
         selection=kind.selection(metric or known[0]),
-        options=fields_of(_finite_fields(fill(kind.Options, own, f"Task kind {data.kind}", ""))),
+        options=fields_of(chosen),
     )
 
 

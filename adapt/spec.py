@@ -112,7 +112,8 @@ class Task:
     pooling: Literal["mean", "native"] = "native"
     """`mean` averages the last hidden states over tokens; `native` is the head transformers gives the family."""
     class_weights: Literal["none", "balanced"] = "none"
-    """`balanced` weights the loss of a class by n / (classes * count), as scikit-learn does."""
+    """`balanced` weights the loss of a class by n / (classes that occur * count), as scikit-learn does; of a label that
+    rows may have several of, by its rows without it over those with it, where it is there."""
     max_train: int | None = None
     """Training rows kept, a sample drawn with the run's seed; None keeps all."""
     few_shot: int | None = None

@@ -145,10 +145,9 @@ def test_what_one_strategy_cannot_do_is_a_row_and_bad_input_is_an_error(
         with pytest.raises(OptionError, match=message):
             adapt.compare(**{**arguments, "strategies": [adapt.Head(), strategy]}, **choices, out=tmp_path / "none")
     assert Store(tmp_path / "none").all() == []
+    both = {**arguments, **CHOICES, "strategies": "full,head", "settings": {"full": {"learning_rate": 0.2}}}
     with pytest.raises(OptionError, match=r"full\.learning_rate is 0\.2; give one"):
-        own = {"full": {"learning_rate": 0.2}}
-        arguments_ = {**arguments, "strategies": "full,head"}
-        adapt.compare(**arguments_, **CHOICES, settings=own, learning_rate=0.1, out=tmp_path / "none")
+        adapt.compare(**both, learning_rate=0.1, out=tmp_path / "none")
     strategies = [adapt.QLoRA(dora=True), adapt.LoRA(targets=("qurey",)), STRATEGIES[1]]  # DoRA does not go with 8 bits
     adapt.compare(**{**arguments, "strategies": strategies, "seeds": 1}, **CHOICES, out=tmp_path / "out", jobs=1)
     found = {result["strategy"]: result["status"] for result in Store(tmp_path / "out").all()}

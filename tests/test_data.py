@@ -166,6 +166,7 @@ def test_hub_name_with_withheld_test_labels(hub: list[tuple[Any, ...]]) -> None:
     assert data.labels == ("negative", "positive")
     rows = {split: len(rows) for split, rows in data.splits.items()}
     assert rows == {"train": 18, "validation": 20, "test": 2}, "test is cut from train: its labels are withheld"
+    assert "the test split is left out: its labels are withheld" in data.notes
 
 
 def test_a_label_of_minus_one_is_a_label_where_train_has_it() -> None:

@@ -489,6 +489,17 @@ def test_a_csv_file_may_hold_questions_without_an_answer(tmp_path: Path) -> None
     assert list(read.splits["train"]["answer_texts"]) == [["cat"], []]
 
 
+def test_a_conll_file_with_tabs_is_read_by_them_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tabs.conll"
+    file.write_text("# 123\nAda\tB-PER\nNew York\tB-LOC\n\n# newdoc\n# sent_id = 4\nit\tO\n")
+    data = load(file, **NONE)
+    assert columns(data)["tokens"] == [["Ada", "New York"], ["it"]]
+    assert data.labels == ("O", "B-LOC", "B-PER")
+    file.write_text("Ada\tB-PER\nNew York\nsaw\tO\n")
+    with pytest.raises(DataError, match="line 2: one field where line 1 has a word and a tag"):
+        load(file, **NONE)
+
+
 def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
     file = tmp_path / "words.conll"
     file.write_text(

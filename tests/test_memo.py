@@ -479,3 +479,24 @@ def test_what_a_run_handed_on_itself_is_not_anothers(tmp_path: Path) -> None:
             memo(**rows)
             memo.hand_on()
         assert (memo.shared_rows > 0) == bool(expected)
+
+
+def test_where_the_buffer_cannot_grow_rows_are_encoded_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    memo, plain = Memo(Encoder(True), 2**20), Encoder(True)
+    first, second = batch_of(ROWS), batch_of([[i % 50 + 1, i // 50 + 1] for i in range(2000)])
+    memo(**first)
+    held = memo.nbytes
+    grow = torch.Tensor.new_empty
+
+    def full(self: torch.Tensor, *size: int, **options: object) -> torch.Tensor:
+        if size[0] > 1024:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+        return grow(self, *size, **options)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", full)
+    for _ in range(2):
+        torch.testing.assert_close(memo(**second), plain(**second))
+    assert memo.nbytes == held
+    before = memo.encoded_rows
+    memo(**first)
+    assert memo.encoded_rows == before  # what was held stays

@@ -193,6 +193,19 @@ def test_a_prompt_that_is_cut_for_a_text_to_be_written_is_counted() -> None:
     ]
 
 
+def test_answers_longer_than_what_is_written_are_counted() -> None:
+    rows = table(["who", "who", "who"], ["anna saw the cat", "anna saw", "bob"])
+    for new, length in ((3, 64), (50, 7)):  # what is asked for, and half of the length
+        made = bound("chrf", wordpiece(cls=False), length=length, max_new_tokens=new)
+        made.encode(rows, split="train")
+        assert made.notes == []
+        made.encode(rows, split="test")
+        assert "1 answers of the test split are longer than the 3 tokens that are written" in made.notes[-1]
+    made = bound("perplexity", wordpiece(cls=False), max_new_tokens=3)
+    made.encode(rows, split="test")
+    assert made.notes == []
+
+
 def test_outcomes_tell_right_texts_from_wrong_ones_row_by_row() -> None:
     made = bound("text_exact_match", wordpiece(cls=False), max_new_tokens=4, answer_marker="####")
     examples = made.encode(table(["who", "who"], ["so #### 1,200", "so #### 7"]), split="test")

@@ -440,16 +440,24 @@ class Fixed(nn.Module):
         return SequenceClassifierOutput(logits=self.logits)
 
 
-def test_balanced_weights_are_those_of_scikit_learn() -> None:
+@pytest.mark.parametrize("declared", [(), ("a", "none", "b", "c")])
+def test_balanced_weights_are_those_of_scikit_learn(declared: tuple[str, ...]) -> None:
+    """A class without rows has no part in them."""
     labels = [0] * 6 + [1] * 3 + [2]
     data = adapt.data.load(([f"word{i}" for i in range(10)], labels), validation=0, test=0)
+    if declared:
+        labels = [label + (label > 0) for label in labels]
+        data = dataclasses.replace(
+            data, labels=declared,
+            splits={"train": data.splits["train"].remove_columns("label").add_column("label", labels)},
+        )  # fmt: skip
     kind = SequenceClassification(task_of(data, class_weights="balanced"), tiny.tokenizer_for("bert"))
     examples = kind.encode(data.splits["train"])
     kind.fit(examples)
-    logits = torch.randn(10, 3)
-    weights = compute_class_weight("balanced", classes=numpy.arange(3), y=numpy.array(labels))
+    logits = torch.randn(10, len(data.labels))
+    weights = compute_class_weight("balanced", classes=numpy.unique(labels), y=numpy.array(labels))
     chosen = logits.log_softmax(-1)[torch.arange(10), labels]
-    expected = -(chosen * torch.tensor(weights[labels])).mean()
+    expected = -(chosen * torch.tensor(weights[numpy.unique(labels, return_inverse=True)[1]])).mean()
     torch.testing.assert_close(kind.loss(Fixed(logits), kind.collate(examples)), expected.float())
 
 

@@ -22,8 +22,6 @@ _DROPOUT_FIELDS = (
 )  # fmt: skip
 SHORT = 256
 """Tokens up to which eager attention is the faster on CPUs."""
-ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
-"""What families call the dropout of attention weights."""
 
 
 @dataclass(frozen=True)

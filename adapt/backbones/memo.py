@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
 from adapt.backbones.standardised import Standardised
 
@@ -181,7 +182,7 @@ class Memo(nn.Module):
         return max(length, min(-(-length // _MULTIPLE) * _MULTIPLE, self.longest))
 
     def _keep(self, key: bytes, feature: torch.Tensor) -> bool:
-        """Whether there was room."""
+        """Whether there was room; on the device too, where the buffer must grow."""
         n, width = feature.shape
         row_bytes = width * feature.element_size()
         needed = self._used + n
@@ -189,7 +190,13 @@ class Memo(nn.Module):
             return False
         if self._buffer is None or needed > len(self._buffer):
             capacity = min(max(2 * needed, 1024), self.max_bytes // row_bytes)
-            grown = feature.new_empty(capacity, width)
+            try:
+                grown = feature.new_empty(capacity, width)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.max_bytes = self.nbytes  # what is held stays; further rows are encoded each time
+                return self._keep(key, feature)
             if self._buffer is not None:
                 grown[: self._used] = self._buffer[: self._used]
             self._buffer = grown

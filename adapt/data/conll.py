@@ -13,15 +13,16 @@ from adapt.spec import DataError
 def read_conll(path: Path, text: str) -> Table:
     """A row for each sentence, which stands at the line of its first word.
 
-    The first field of a line is the word and the last one the tag; tabs separate them, or white space where there is
-    no tab. Lines that begin with -DOCSTART- are skipped, and so are comments: lines in front of a sentence that begin
+    The first field of a line is the word and the last one the tag; tabs separate them, or white space where no line
+    has a tab. Lines that begin with -DOCSTART- are skipped, and so are comments: lines in front of a sentence that begin
     with a number sign and a space and have not the fields of its words. A file with one field a line has words only.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
     """
     lines = [line.rstrip("\r") for line in text.split("\n")]
-    split = [[field.strip() for field in line.split("\t")] if "\t" in line else line.split() for line in lines]
+    tabs = any("\t" in line for line in lines if not line.startswith("# "))
+    split = [[field.strip() for field in line.split("\t")] if tabs else line.split() for line in lines]
     tokens: list[list[str]] = []
     tags: list[list[str]] = []
     begins: list[int] = []

@@ -56,14 +56,15 @@ def parse_batch(text: str) -> tuple[int, int]:
     return rows, tokens
 
 
-def allowance(peak: int, device: str) -> int:
+def allowance(peak: int, device: str, *, running: bool = False) -> int:
     """Bytes that are needed beside what tensors hold: the device's context or the libraries, and fragmentation.
 
     Args:
         peak: Bytes that tensors hold at the peak.
         device: `cpu` or `cuda`.
+        running: Whether context and libraries have their memory already.
     """
-    fixed = CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
+    fixed = 0 if running else CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
     return fixed + math.ceil(FRAGMENTATION * peak)
 
 

@@ -47,7 +47,7 @@ def foresee(spec: Run, backbone: Backbone, length: int) -> str | None:
         peak = Planner(setting).memory(budget.batch_size, length).peak
     except AdaptError:
         return None  # what is wrong is said where it is met
-    required = peak + allowance(peak, budget.device)
+    required = peak + allowance(peak, budget.device, running=True)
     judged = verdict(required, room)
     if judged == "fits":
         return None

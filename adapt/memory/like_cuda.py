@@ -87,6 +87,11 @@ class _Functions(TorchFunctionMode):
             found = _dropout(*args, **kwargs)
             if found is not None:
                 return found
+        elif name == "scaled_dot_product_attention":  # fused, it keeps no mask of its dropout; the CPU's would
+            if len(args) > 4:
+                args = (*args[:4], 0.0, *args[5:])
+            else:
+                kwargs = {**kwargs, "dropout_p": 0.0}
         elif name in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args = tuple(_float32(value) for value in args)
             kwargs = {key: _float32(value) for key, value in kwargs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,8 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     kept = params.trainable_state(model)
     state, training = random_state(budget.device), model.training
     try:
-        step = Step(model, kind, optimizer_for(model, budget, 1e-9), accelerator_for(budget), group, rows, budget.clip)
+        optimizer = optimizer_for(model, _unpaged(budget), 1e-9)
+        step = Step(model, kind, optimizer, accelerator_for(budget), group, rows, budget.clip)
         return measure(step).as_dict()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -54,3 +56,8 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
         params.fill(model, kept, "the trained state")
         model.train(training)
         set_random_state(state)
+
+
+def _unpaged(budget: Budget) -> Budget:
+    """With an optimizer of the same size, for bitsandbytes never gives the memory of a paged one back."""
+    return dataclasses.replace(budget, optimizer="adamw_8bit") if budget.optimizer == "paged_adamw_8bit" else budget

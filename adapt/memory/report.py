@@ -50,8 +50,9 @@ def markdown(
     said = "".join(f", {name} {value}" for name, value in given.items())
     attention = "fused, no mask kept" if device == "cuda" else "as the loop chooses it"
     lines += [
-        f"- Assumed: {device}, {precision}{said}; rows of equal length; attention "
-        f"{attention}; no outliers in 8-bit layers.",
+        f"- Assumed: {device}, {precision}{said}; attention {attention}; no outliers in 8-bit layers; rows of equal "
+        "length (on a GPU padding costs a mask in each attention); features of the batch alone (head and "
+        "layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short).",
         f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "
         f"{100 * FRAGMENTATION:g} % of the peak for fragmentation.",
     ]

@@ -82,6 +82,9 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
     device = next(step.model.parameters()).device
     cuda = device.type == "cuda"
     step.model.train()
+    if cuda:
+        gc.collect()
+        torch.cuda.empty_cache()  # what is reserved is the step's, not what loading and training left
     prepare(step)
     if cuda:
         gc.collect()  # what cycles of references hold from before is not the step's; the tracker does not see it

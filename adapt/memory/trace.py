@@ -15,7 +15,6 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from adapt.backbones.load import ATTENTION_DROPOUTS
 from adapt.backbones.memo import Memo
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
@@ -46,8 +45,6 @@ class Trace:
         """
         budget = setting.budget
         self._cuda = budget.device == "cuda"
-        if self._cuda:  # fused attention keeps no mask of its dropout, which the CPU's kernels would make
-            config = type(config).from_dict(_without_attention_dropout(config.to_dict()))
         task = dataclasses.replace(setting.task, max_length=length)
         loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
         paged = budget.optimizer == "paged_adamw_8bit"  # its states may leave the GPU, but are counted
@@ -112,7 +109,3 @@ def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:
 def _whole(batch: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     """Lengths of rows without padding."""
     return {name: [mask.shape[1]] * len(mask) for name, mask in batch.items() if name.endswith("attention_mask")}
-
-
-def _without_attention_dropout(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, **{name: 0.0 for name in ATTENTION_DROPOUTS if values.get(name)}}

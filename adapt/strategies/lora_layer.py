@@ -135,8 +135,8 @@ def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> tor
     return (left @ right).to(dtype)
 
 
-_HAS_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads()
-"""Of torch 2.8 and later."""
+_HAS_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads() and torch.version.hip is None
+"""Of torch 2.8 and later, with CUDA."""
 
 
 def _scaled(values: torch.Tensor, scale: float) -> torch.Tensor:

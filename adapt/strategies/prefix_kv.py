@@ -37,7 +37,7 @@ class PrefixKV(nn.Module):
             keys, values = torch.randn_like(keys) * 0.02, torch.randn_like(values) * 0.02
         self.keys = nn.Parameter(keys.clone())
         self.values = nn.Parameter(values.clone())
-        self.gate = nn.Parameter(torch.zeros(len(keys))) if gated else None
+        self.gate = nn.Parameter(keys.new_zeros(len(keys))) if gated else None
         self.enabled = True
 
     @property

@@ -102,7 +102,7 @@ class CausalLM:
         prompts, completions = _columns(rows, split)
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
-        cut = parted = shortened = 0
+        cut = parted = shortened = longer = 0
         for i, row in enumerate(self._prompts.rows(prompts, completions, split)):
             room = self.task.max_length - len(row.head)
             own: Example = {"row": i}
@@ -113,6 +113,7 @@ class CausalLM:
                 examples.append({**own, "input_ids": own["prompt_ids"]})
                 continue
             own["references"] = [row.text]
+            longer += writes and len(row.completion) > self._new
             if row.prompt:
                 left = room - len(row.completion)
                 if left < 1:
@@ -137,6 +138,11 @@ class CausalLM:
             self.notes.append(
                 f"{shortened} prompts of {of_split(split)} lost their beginning where a text was written, to leave "
                 f"room for {self._new} tokens in {length}"
+            )
+        if longer:
+            self.notes.append(
+                f"{longer} answers of {of_split(split)} are longer than the {self._new} tokens that are written "
+                "(max_new_tokens, at most half of max_length)"
             )
         if parted:
             self.notes.append(f"{parted} texts of {of_split(split)} were cut into blocks of {length}")

@@ -181,6 +181,7 @@ class Seq2Seq:
                 new_tokens=self.options.max_target_length,
                 beams=self.options.beams,
                 length_penalty=self.options.length_penalty,
+                ends=[] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id],
             )
             for row, text in zip(rows, texts, strict=True):
                 row["text"] = text

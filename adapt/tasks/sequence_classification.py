@@ -126,8 +126,8 @@ class SequenceClassification:
         elif self.task.class_weights == "balanced":
             n = len(examples)
             if self.task.problem == "single_label":
-                counts = torch.bincount(labels.long(), minlength=len(self.task.labels)).clamp(min=1)
-                self._weights = (n / (len(counts) * counts)).float()
+                counts = torch.bincount(labels.long(), minlength=len(self.task.labels))
+                self._weights = (n / (int((counts > 0).sum()) * counts.clamp(min=1))).float()
             else:
                 positive = labels.sum(0).clamp(min=1)
                 self._weights = ((n - positive).clamp(min=1) / positive).float()
@@ -170,7 +170,9 @@ class SequenceClassification:
         from torch.nn import functional as F
 
         logits, labels = self._logits(model, batch), batch["labels"]
-        weights = None if self._weights is None else self._weights.to(logits.device)
+        if self._weights is not None:  # moved once: where CUDA graphs are captured nothing may wait for the device
+            self._weights = self._weights.to(logits.device, non_blocking=True)
+        weights = self._weights
         if self.task.problem == "single_label":
             # over rows, not over their weights, so that a batch in parts has the same mean
             return F.cross_entropy(logits, labels, weight=weights, reduction="none").mean()

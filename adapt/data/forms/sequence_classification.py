@@ -80,15 +80,17 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         OptionError: The problem asked for does not fit the labels.
     """
     tables = dict(tables)
-    chosen = {"train": find(tables["train"], given)}
+    chosen, notes = {"train": find(tables["train"], given)}, []
     for split in [split for split in tables if split != "train"]:
         chosen[split] = all_named(tables[split], chosen["train"])
         if labels.withheld(tables[split], chosen[split]["label"], tables["train"], chosen["train"]["label"]):
             del tables[split], chosen[split]
+            notes.append(f"the {split} split is left out: its labels are withheld")
     rows = {split: _texts(table, chosen[split]) for split, table in tables.items()}
     _refuse_numbers(tables["train"], chosen["train"])
     problem, names, encoded = labels.encode(tables, {s: chosen[s]["label"] for s in tables}, wishes.problem)
-    return Read(problem, names, {split: {**rows[split], "label": encoded[split]} for split in tables})
+    found = {split: {**rows[split], "label": encoded[split]} for split in tables}
+    return Read(problem, names, found, tuple(notes))
 
 
 def plain(rows: list[Any]) -> Columns:
