@@ -15,7 +15,7 @@ from adapt.data import Data
 from adapt.fields import fill, nearest
 from adapt.metrics import METRICS
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
-from adapt.strategies import FLOORS, STRATEGIES
+from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tasks import KINDS
 
 _Given = TypeVar("_Given")
@@ -160,8 +160,8 @@ def check_rates(strategies: Iterable[Strategy], rate: float | None) -> None:
         OptionError: One of them has a learning rate of its own too, which would not be used.
     """
     for strategy in strategies:
-        usual = STRATEGIES.get(strategy.name)
-        if rate is not None and type(strategy) is usual and strategy.learning_rate != usual.learning_rate:
+        known = type(strategy) is STRATEGIES.get(strategy.name)
+        if rate is not None and known and strategy.learning_rate != make(strategy.name).learning_rate:
             raise OptionError(
                 f"learning_rate is {rate:g} for all strategies, and {strategy.name}.learning_rate is "
                 f"{strategy.learning_rate:g}; give one of them."

@@ -393,7 +393,7 @@ def test_the_command_line_does_the_same(
     monkeypatch.setattr("adapt.adapted._CHUNK", 2)
     arguments = ["predict", str(folder), "--input", str(tmp_path / "long.csv"), "--output", str(tmp_path / "l.csv")]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert result.stderr.splitlines()[0] == "Note: 2 texts of new rows were cut to 128 tokens"
+    assert result.stderr.splitlines()[0] == "Note: 2 texts of new rows were cut to 64 tokens"
     assert adapt.load(tmp_path / "fitted", device="cpu").run.strategy == adapt.LoRA(rank=2)
 
 
@@ -469,7 +469,7 @@ def test_a_file_whose_name_is_not_utf8_gives_a_model(backbone: Callable[..., Pat
         pytest.skip("this file system has no such names")
     model = adapt.fit(backbone("bert"), adapt.data.load(file), "head", epochs=1, device="cpu", precision="fp32")
     model.save(tmp_path / "m")
-    assert json.loads((tmp_path / "m" / "result.json").read_text())["task"] == "caf?.csv"
+    assert json.loads((tmp_path / "m" / "result.json").read_text())["task"] == "caf?"
     shutil.copytree(backbone("bert"), tmp_path / os.fsdecode(b"b\xe9rt"))
     with pytest.raises(OptionError, match="has a name that is not UTF-8; rename it"):
         adapt.fit(tmp_path / os.fsdecode(b"b\xe9rt"), adapt.data.load(file), "head", device="cpu")

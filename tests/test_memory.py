@@ -369,11 +369,11 @@ def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_r
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 40 * 2**20)
+    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 4 * 2**20)
 
 
 def test_training_is_foretold_not_to_fit(little: None, task_data: Any) -> None:
-    with pytest.warns(UserWarning, match="lora needs about .* does not fit the 40.0 MiB that cpu has free"):
+    with pytest.warns(UserWarning, match="lora needs about .* does not fit the 4.0 MiB that cpu has free"):
         made = fit_model("tiny-encoder", task_data("single_label"), "lora", epochs=1, batch_size=8)
     assert made.result is not None
     assert any("see adapt plan" in note for note in made.result.notes)
@@ -409,3 +409,13 @@ def test_weights_that_cannot_be_read_are_no_matter_to_a_plan(backbone: Any, tmp_
     before = plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu")
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
     assert plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu") == before
+
+
+def test_a_gpus_attention_keeps_no_mask_of_its_dropout_whoever_asks_for_it() -> None:
+    options: dict[str, Any] = {"batch": (2, 512), "device": "cuda", "precision": "bf16"}
+    own = plan("shape:bert-base", "lora", **options)
+    assert plan("shape:bert-base", "lora", dropout=0.1, **options) == own  # which is what its configuration has
+    without = plan("shape:bert-base", "lora", dropout=0.0, **options)
+    layers, hidden = 12, 768
+    kept = layers * 2 * 2 * 512 * hidden  # after attention and feed-forward, a byte an element
+    assert 0.9 * kept < own.activations - without.activations < 1.1 * kept

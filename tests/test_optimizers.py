@@ -78,3 +78,21 @@ def test_a_machine_without_bitsandbytes_says_what_to_install(monkeypatch: pytest
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unsupported, match="'adamw_8bit' needs the package bitsandbytes: pip install bitsandbytes"):
         stepped("adamw_8bit")
+
+
+def test_a_measurement_makes_no_second_paged_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes never gives the memory of a paged optimizer back."""
+    from adapt.memory import observe as subject
+
+    made: list[str] = []
+
+    def optimizer_for(model: Any, budget: Budget, rate: float) -> Any:
+        made.append(budget.optimizer)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(subject, "optimizer_for", optimizer_for)
+    monkeypatch.setattr(subject, "give_back", lambda device: None)
+    for name in ("paged_adamw_8bit", "adamw_8bit", "adamw"):
+        budget = Budget(device="cpu", optimizer=name)
+        subject.observe(torch.nn.Linear(2, 2), None, [{"input_ids": [1]}], budget, 1)  # type: ignore[arg-type]
+    assert made == ["adamw_8bit", "adamw_8bit", "adamw"]

@@ -670,3 +670,9 @@ def test_two_models_in_two_threads_do_not_meet(architecture: str) -> None:
     for i in (0, 1):
         assert len(found[i]) == 10
         assert all(torch.equal(out, expected[i]) for out in found[i])
+
+
+def test_a_gate_lies_where_its_keys_do() -> None:
+    rows = torch.zeros(2, 3, 4, device="meta")
+    prefix = PrefixKV(rows, rows, "activations", gated=True)
+    assert {parameter.device.type for parameter in prefix.parameters()} == {"meta"}

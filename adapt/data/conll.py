@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from adapt.spec import DataError
 def read_conll(path: Path, text: str) -> Table:
     """A row for each sentence, which stands at the line of its first word.
 
-    The first field of a line is the word and the last one the tag; tabs separate them, or white space where no line
-    has a tab. Lines that begin with -DOCSTART- are skipped, and so are comments: lines in front of a sentence that begin
-    with a number sign and a space and have not the fields of its words. A file with one field a line has words only.
+    The first field of a line is the word and the last one the tag; tabs separate them, or white space where no line of
+    the sentence has a tab. Lines that begin with -DOCSTART- are skipped, and so are comments: lines in front of a
+    sentence that begin with a number sign and a space and have not the fields of its words. A file with one field a
+    line has words only.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
     """
     lines = [line.rstrip("\r") for line in text.split("\n")]
-    tabs = any("\t" in line for line in lines if not line.startswith("# "))
-    split = [[field.strip() for field in line.split("\t")] if tabs else line.split() for line in lines]
+    split = [_fields(line, tabs) for line, tabs in zip(lines, _with_tabs(lines), strict=True)]
     tokens: list[list[str]] = []
     tags: list[list[str]] = []
     begins: list[int] = []
@@ -58,6 +59,21 @@ def read_conll(path: Path, text: str) -> Table:
         tags[-1].append(fields[-1])
     columns: dict[str, list[Any]] = {"tokens": tokens, "tags": tags} if both else {"tokens": tokens}
     return Table(str(path), tuple(columns), len(tokens), columns.__getitem__, begins)
+
+
+def _with_tabs(lines: Sequence[str]) -> list[bool]:
+    """For each line whether its sentence has tabs, but for lines that may be comments."""
+    found: list[bool] = []
+    for blank, group in groupby(lines, lambda line: not line.strip()):
+        block = list(group)
+        found += [not blank and any("\t" in line for line in block if not line.startswith("# "))] * len(block)
+    return found
+
+
+def _fields(line: str, tabs: bool) -> list[str]:
+    if tabs or ("\t" in line and line.startswith("# ")):
+        return [field.strip() for field in line.split("\t")]
+    return line.split()
 
 
 def _is_word(fields: Sequence[str]) -> bool:

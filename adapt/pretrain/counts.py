@@ -32,10 +32,10 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
     inner = rows[:, 1:-1].long()
     text = (inner != model.config.pad_token_id) if model.config.pad_token_id is not None else torch.ones_like(inner)
-    seen = text.flip(1).cumsum(1).flip(1) > 0  # up to the last token that is not padding
+    counted = text.flip(1).cumsum(1).flip(1) > 0  # up to the last token that is not padding
     for distance in range(1, window + 1):
         left, right = inner[:, :-distance].flatten(), inner[:, distance:].flatten()
-        weight = seen[:, distance:].flatten() / distance
+        weight = counted[:, distance:].flatten() / distance
         counts.index_put_((right, left), weight, accumulate=True)
         counts.index_put_((left, right + size), weight, accumulate=True)
     context = counts.sum(0) ** 0.75  # lifts rare contexts
@@ -47,7 +47,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     vectors = (vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25).float()
     vectors = pad(vectors, (width - vectors.shape[1], 0))  # where fewer words occur than the embeddings are wide
     deviation = words.std().item()
-    frequency = torch.bincount(inner[seen], minlength=size) + 1.0
+    frequency = torch.bincount(inner[counted], minlength=size) + 1.0
     with torch.no_grad():
         words[seen] = vectors * (deviation / vectors.std())
         if positions is not None:

@@ -139,9 +139,8 @@ def _parted(lines: Sequence[list[int]]) -> tuple[list[int], list[int]]:
 
 
 def _partners(lengths: Tensor, generator: torch.Generator) -> Tensor:
-    """For each row another of nearly the same length, whose partner it is; itself where one is left. (rows,)"""
+    """For each row another of nearly the same length, whose partner it is; itself for a longest one left. (rows,)"""
     order = (lengths + torch.rand(len(lengths), generator=generator)).argsort()
-    order = order.roll(int(torch.randint(2, (), generator=generator)))
     pairs = order[: len(order) // 2 * 2].view(-1, 2)
     partner = torch.arange(len(lengths))
     partner[pairs.flatten()] = pairs.flip(1).flatten()
