@@ -10,8 +10,8 @@ process's resident set rises above what it had before the model was loaded. Accu
 rows of the validation split: of rows, words, answers with both ends, next tokens.
 
 The adapters library pins another version of transformers, so it gets an environment of its own below --work. Times stay
-there, too (`runs.jsonl`: a run that is in it is not done again); only ratios are written to --out, as `speed.json`,
-`speed.md` and `speed.svg`. Linux; two hours on two cores.
+there, too (`runs.jsonl`: a run that is in it is not done again); only ratios are written to --out, as `speed.json`
+(rows of workloads that were not run stay in it), `speed.md` and `speed.svg`. Linux; two hours on two cores.
 """
 
 import argparse
@@ -108,7 +108,12 @@ def main() -> None:
                 shown = answer.get("error", f"{answer.get('rows', 0) / answer.get('seconds', 1):.0f} rows/s")
                 print(*list(line.values())[:6], shown.splitlines()[-1], flush=True)
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "speed.json", json.dumps(ratios(read(runs)), indent=1) + "\n")
+        found, file = ratios(read(runs)), out / "speed.json"
+        measured = {row["workload"] for row in found}
+        before = json.loads(file.read_text()) if file.exists() else []
+        found += [row for row in before if row["workload"] not in measured]
+        found.sort(key=lambda row: list(WORKLOADS).index(row["workload"]))
+        write_atomically(file, json.dumps(found, indent=1) + "\n")
     rows = json.loads((out / "speed.json").read_text())
     write_atomically(out / "speed.md", page(rows))
     write_atomically(out / "speed.svg", plot(rows))
@@ -298,14 +303,13 @@ def compared(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> dict[str
 
 def environment() -> dict[str, Any]:
     """Hardware and versions; the adapters library has transformers of its own."""
-    hardware = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
+    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    cpu: dict[str, str] = {}
+    for name, _, value in lines:
+        cpu.setdefault(name.strip(), value.strip())
+    hardware = cpu.get("model name", platform.machine())
+    if "cpu family" in cpu:  # virtual machines give all models of a maker one name
+        hardware += f" (family {cpu['cpu family']}, model {cpu.get('model')})"
     names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
     return {
         "hardware": hardware,
@@ -341,11 +345,21 @@ def page(rows: list[dict[str, Any]]) -> str:
             f"[{row['ratio_min']:.2f}, {row['ratio_max']:.2f}] | {asked} | {accuracies[0]:.3f} / {accuracies[1]:.3f} | "
             f"{peaks[0]:.0f} / {peaks[1]:.0f} MiB |"
         )
-    first = rows[0]["environment"]
-    lines += ["", f"{first['hardware']}, {first['cores']} cores; " + ", ".join(
-        f"{name} {first[name]}" for name in ("python", "torch", "transformers", "peft", "bitsandbytes", "accelerate")
-    ) + f"; {rows[0]['repeats']} repeats."]  # fmt: skip
+    machines: dict[str, list[str]] = {}
+    for row in rows:
+        machines.setdefault(_machine(row), []).append(row["workload"])
+    for machine, workloads in machines.items():
+        which = f"{', '.join(dict.fromkeys(workloads))}: " if len(machines) > 1 else ""
+        lines += ["", f"{which}{machine}."]
     return "\n".join(lines) + "\n"
+
+
+def _machine(row: dict[str, Any]) -> str:
+    """What a row was measured on, with, and how often."""
+    given = row["environment"]
+    names = ("python", "torch", "transformers", "peft", "bitsandbytes", "accelerate")
+    versions = ", ".join(f"{name} {given[name]}" for name in names)
+    return f"{given['hardware']}, {given['cores']} cores; {versions}; {row['repeats']} repeats"
 
 
 def plot(rows: list[dict[str, Any]]) -> str:
