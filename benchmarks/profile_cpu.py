@@ -25,7 +25,16 @@ STRATEGIES = ("full", "lora", "bottleneck", "prefix", "qlora", "head")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "products": ("mm", "addmm", "addmm_", "bmm", "baddbmm", "linear", "matmul", "mkldnn_linear"),
     "casts and copies": ("copy_", "_to_copy", "to", "cat", "contiguous", "clone", "_cat"),
-    "dropout's random numbers": ("bernoulli_", "random_", "ge_", "native_dropout"),
+    "dropout's random numbers": (
+        "bernoulli_",
+        "random_",
+        "arange",
+        "bitwise_right_shift",
+        "bitwise_and_",
+        "bitwise_xor_",
+        "ge_",
+        "native_dropout",
+    ),
     "softmax": ("_softmax", "_softmax_backward_data"),
     "activations": ("gelu", "gelu_backward", "relu", "threshold_backward", "silu", "silu_backward"),
     "norms": ("native_layer_norm", "native_layer_norm_backward"),
