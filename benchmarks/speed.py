@@ -108,12 +108,12 @@ def main() -> None:
                 shown = answer.get("error", f"{answer.get('rows', 0) / answer.get('seconds', 1):.0f} rows/s")
                 print(*list(line.values())[:6], shown.splitlines()[-1], flush=True)
         out.mkdir(parents=True, exist_ok=True)
-        found, file = ratios(read(runs)), out / "speed.json"
+        found, table = ratios(read(runs)), out / "speed.json"
         measured = {row["workload"] for row in found}
-        before = json.loads(file.read_text()) if file.exists() else []
+        before = json.loads(table.read_text()) if table.exists() else []
         found += [row for row in before if row["workload"] not in measured]
         found.sort(key=lambda row: list(WORKLOADS).index(row["workload"]))
-        write_atomically(file, json.dumps(found, indent=1) + "\n")
+        write_atomically(table, json.dumps(found, indent=1) + "\n")
     rows = json.loads((out / "speed.json").read_text())
     write_atomically(out / "speed.md", page(rows))
     write_atomically(out / "speed.svg", plot(rows))
