@@ -230,11 +230,12 @@ def task_of(
         pooling = "mean" if backbone.is_sentence_encoder else "native"
     chosen = _finite_fields(fill(kind.Options, own, f"Task kind {data.kind}", ""))
     positions = positions_of(backbone.config)
-    if "max_target_length" in own and chosen.max_target_length > positions:
-        raise OptionError(
-            f"max_target_length is {chosen.max_target_length}, and the backbone has {positions} positions; give at "
-            "most as many."
-        )
+    for field in dataclasses.fields(kind.Options):
+        value = getattr(chosen, field.name)
+        if field.metadata.get("positions") and field.name in own and value > positions:
+            raise OptionError(
+                f"{field.name} is {value}, and the backbone has {positions} positions; give at most those."
+            )
     return Task(
         name=data.name,
         data=Source(data.name, data.sha256),

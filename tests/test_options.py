@@ -174,7 +174,9 @@ def test_a_regression_has_no_classes(tmp_path: Path) -> None:
 def test_a_target_is_no_longer_than_the_positions(tmp_path: Path) -> None:
     rows = load({"source": ["a", "b"] * 5, "target": ["c", "d"] * 5}, validation=0, test=0)
     backbone = with_config(tmp_path, model_type="bart", max_position_embeddings=32)
-    with pytest.raises(OptionError, match="max_target_length is 33, and the backbone has 32 positions; give at most"):
+    with pytest.raises(
+        OptionError, match="max_target_length is 33, and the backbone has 32 positions; give at most those"
+    ):
         options.task_of(rows, backbone, {"max_target_length": 33})
     assert options.task_of(rows, backbone, {"max_target_length": 32}).options["max_target_length"] == 32
 

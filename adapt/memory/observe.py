@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from adapt.spec import Budget
 from adapt.tasks import Example, Kind
 from adapt.training.batching import lengths_of
 from adapt.training.loop import accelerator_for
-from adapt.training.optimizer import optimizer_for
+from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import random_state, set_random_state
 
 
@@ -42,7 +41,7 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     kept = params.trainable_state(model)
     state, training = random_state(budget.device), model.training
     try:
-        optimizer = optimizer_for(model, _unpaged(budget), 1e-9)
+        optimizer = optimizer_for(model, unpaged(budget), 1e-9)  # bitsandbytes never gives a paged one's memory back
         step = Step(model, kind, optimizer, accelerator_for(budget), group, rows, budget.clip)
         return measure(step).as_dict()
     except (RuntimeError, MemoryError) as error:
@@ -56,8 +55,3 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
         params.fill(model, kept, "the trained state")
         model.train(training)
         set_random_state(state)
-
-
-def _unpaged(budget: Budget) -> Budget:
-    """With an optimizer of the same size, for bitsandbytes never gives the memory of a paged one back."""
-    return dataclasses.replace(budget, optimizer="adamw_8bit") if budget.optimizer == "paged_adamw_8bit" else budget

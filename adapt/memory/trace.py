@@ -23,7 +23,7 @@ from adapt.memory.types import Memory
 from adapt.spec import Unsupported
 from adapt.tasks import KINDS
 from adapt.training.loop import accelerator_for
-from adapt.training.optimizer import optimizer_for
+from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.savers import save_memory
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class Trace:
         self._cuda = budget.device == "cuda"
         task = dataclasses.replace(setting.task, max_length=length)
         loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
-        paged = budget.optimizer == "paged_adamw_8bit"  # its states may leave the GPU, but are counted
-        self._budget = dataclasses.replace(budget, device="cpu", optimizer="adamw_8bit" if paged else budget.optimizer)
+        self._budget = dataclasses.replace(unpaged(budget), device="cpu")  # paged states may leave the GPU, but count
         self._kind = KINDS[task.kind](task, loader.tokenizer())
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Options:
     """Options of seq2seq."""
 
-    max_target_length: int = 64
-    """Tokens a target is cut to, and most tokens written."""
+    max_target_length: int = field(default=64, metadata={"positions": True})
+    """Tokens a target is cut to, and most tokens written; each needs a position of the backbone."""
     beams: int = 1
     """Beams of the search for a text; 1 is greedy."""
     prefix: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 from typing import Any
@@ -67,3 +68,8 @@ def schedule_for(optimizer: torch.optim.Optimizer, budget: Budget, steps: int) -
         return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))) if budget.decay == "cosine" else 1.0
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def unpaged(budget: Budget) -> Budget:
+    """The budget with an optimizer of the same size whose states stay where they are made."""
+    return dataclasses.replace(budget, optimizer="adamw_8bit") if budget.optimizer == "paged_adamw_8bit" else budget
