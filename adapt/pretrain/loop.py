@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged
+from adapt.training.allocator import memory_kept
 from adapt.training.on_cpu import faster_on_cpu
 
 
@@ -73,6 +74,7 @@ def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 6
     return {"loss": summed, "accuracy": scores[f"{next(iter(sums))}_accuracy"], **(scores if len(sums) > 1 else {})}
 
 
+@memory_kept()
 def pretrain(
     model: Any,
     objective: Objective,

@@ -18,6 +18,7 @@ from adapt.backbones.exhausted import explained
 from adapt.backbones.standardised import Standardised
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
+from adapt.training.allocator import memory_kept
 from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
@@ -63,6 +64,7 @@ def accelerator_for(budget: Budget) -> Any:
     return Accelerator(mixed_precision="bf16" if budget.precision == "bf16" else "no", cpu=budget.device == "cpu")
 
 
+@memory_kept()
 def train(
     model: nn.Module,
     kind: Kind,
@@ -222,6 +224,7 @@ def _advice(budget: Budget, language_model: bool) -> str:
     return f"use {', '.join(ways[:-1])} or {ways[-1]}"
 
 
+@memory_kept()
 @torch.no_grad()
 def predict(
     model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, *, final: bool = True
