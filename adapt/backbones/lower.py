@@ -183,7 +183,7 @@ class Lower(nn.Module):
 
     def train(self, mode: bool = True) -> Lower:
         """The layer stays in evaluation mode: its features must not depend on dropout."""
-        super().train(mode)
+        self.training = mode
         self.layer.eval()
         return self
 

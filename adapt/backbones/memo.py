@@ -84,8 +84,10 @@ class Memo(nn.Module):
 
     def train(self, mode: bool = True) -> Memo:
         """The encoder stays in eval mode: its features must not depend on dropout."""
-        super().train(mode)
+        self.training = mode
         self.features.eval()
+        if self.scaling is not None:
+            self.scaling.train(mode)
         return self
 
     @property
