@@ -481,6 +481,18 @@ def test_what_a_run_handed_on_itself_is_not_anothers(tmp_path: Path) -> None:
         assert (memo.shared_rows > 0) == bool(expected)
 
 
+def test_a_memo_holds_the_rows_that_it_was_asked_for_and_no_others_of_the_shelf(tmp_path: Path) -> None:
+    first, second = batch_of([[i % 50 + 1, i // 50 + 1] for i in range(2000)]), batch_of([[1, 1], [3, 2], [7, 7, 7]])
+    other, alone, memo = (Memo(Encoder(False), 2**20) for _ in range(3))
+    other.share(Shelf(tmp_path, 2**20))
+    other(**first)
+    other.hand_on()
+    memo.share(Shelf(tmp_path, 2**20))
+    assert torch.equal(memo(**second), alone(**second))
+    assert memo.nbytes == alone.nbytes < other.nbytes
+    assert (memo.shared_rows, memo.encoded_rows) == (2, 1)
+
+
 def test_where_the_buffer_cannot_grow_rows_are_encoded_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     memo, plain = Memo(Encoder(True), 2**20), Encoder(True)
     first, second = batch_of(ROWS), batch_of([[i % 50 + 1, i // 50 + 1] for i in range(2000)])

@@ -56,20 +56,18 @@ class Memo(nn.Module):
         self._new: list[bytes] = []
         self.shared_rows = 0
         """Rows that were asked for and had been encoded by another run."""
-        self._shared: set[bytes] = set()
+        self._lying: dict[bytes, tuple[torch.Tensor, int, int]] = {}  # rows on the shelf: part of what lies in a file
         self._handed_on: set[bytes] = set()
         self.scaling: Standardised | None = None
         """Applied to what is looked up, where the head is trained on standardised features."""
 
     def share(self, shelf: Shelf) -> None:
-        """Take over the features that lie on the shelf, as far as there is room."""
+        """Take the features of rows that are asked for from the shelf, where they lie there."""
         self._shelf = shelf
         for found in shelf.read():
             start, self._pooled = 0, found.pooled
             for key, n in zip(found.keys, found.lengths, strict=True):
-                taken = key not in self._rows and self._keep(key, found.values[start : start + n])
-                if taken and key not in self._handed_on:
-                    self._shared.add(key)
+                self._lying.setdefault(key, (found.values, start, n))
                 start += n
 
     def hand_on(self) -> None:
@@ -108,7 +106,7 @@ class Memo(nn.Module):
 
     def forget(self) -> None:
         """Encode every row anew from now on; the buffer stays, to be written again."""
-        self._rows, self._used, self._new, self._shared = {}, 0, [], set()
+        self._rows, self._used, self._new, self._lying = {}, 0, [], {}
 
     def clear(self) -> None:
         """Forget every row, and let go of the buffer."""
@@ -141,14 +139,16 @@ class Memo(nn.Module):
         keys = self.keys(batch)
         missing = {key: i for i, key in enumerate(keys) if key not in self._rows}  # equal rows once
         overflow: dict[bytes, torch.Tensor] = {}
+        for key in [key for key in missing if key in self._lying]:
+            del missing[key]
+            values, start, n = self._lying[key]
+            if not self._keep(key, values[start : start + n]):
+                overflow[key] = values[start : start + n]
+            self.shared_rows += key not in self._handed_on and key not in overflow
         if missing:
             encoded = self._encode(batch, list(missing.values()))
-            overflow = {key: f for key, f in zip(missing, encoded, strict=True) if not self._keep(key, f)}
+            overflow |= {key: f for key, f in zip(missing, encoded, strict=True) if not self._keep(key, f)}
             self._new += [key for key in missing if key not in overflow]
-        if self._shared:
-            asked = self._shared.intersection(keys)
-            self.shared_rows += len(asked)
-            self._shared -= asked
         if not overflow and self._buffer is not None and self._pooled:
             index = torch.tensor([self._rows[key][0] for key in keys], device=self._buffer.device)
             return self._buffer[index].to(out_mask.device)

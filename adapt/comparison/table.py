@@ -172,7 +172,7 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
 
 def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
-    timed = [r for r in good if not _found_features(r)] or good
+    timed = [r for r in good if not _found_features(r)]
     first = group[0]
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
@@ -334,7 +334,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
     machines = machines or [_machine(first["environment"])]
     good = [r for r in results if r["status"] == "ok"]
-    mixed = any(map(_found_features, good)) and not all(map(_found_features, good))
+    found = any(map(_found_features, good))
     commits = list(dict.fromkeys(c for r in good if (c := r["environment"].get("commit"))))
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
@@ -358,7 +358,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
         "strategy; intervals are Student's t over seeds, differences paired by seed.",
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
-        "without scoring" + (", of runs that computed all features themselves." if mixed else "."),
+        "without scoring"
+        + (", of runs that computed all features themselves (empty where none did)." if found else "."),
         f"- Hardware: {machines[0]}."
         if len(machines) == 1
         else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
