@@ -223,7 +223,7 @@ def assemble(
         raise OptionError(f"There is no option '{name}' for {rows.kind}; there are {every}.")
     source = resolve(backbone)
     task = options.task_of(rows, source, own, **{n: v for n, v in choices.items() if n in options.TASK_OPTIONS})
-    return Run(source.source, task, chosen, budget, seed), rows, source
+    return Run(source.source, task, chosen, budget, options.seed_of(seed)), rows, source
 
 
 def load_model(folder: str | Path, *, backbone: str | Path | None = None, device: str = "auto") -> Adapted:

@@ -59,7 +59,7 @@ _data_options = _options(
 )  # fmt: skip
 
 _training_options = _options(
-    click.option("--epochs", type=int, help="Passes over the training rows.  [default: 3]"),
+    click.option("--epochs", type=int, help="Passes over the training rows.  [default: 3; of embedded tasks up to 5]"),
     click.option("--max-steps", type=int, help="Optimizer steps after which training ends."),
     click.option("--batch-size", type=int, help="Rows of a forward pass.  [default: 32]"),
     click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]"),
@@ -72,14 +72,14 @@ _training_options = _options(
     click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: never]"),
     click.option("--max-train", type=int, help="Training rows kept, drawn with the seed."),
     click.option("--few-shot", type=int, metavar="K", help="Training rows kept of each class, drawn with the seed."),
-    click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: 128]"),
+    click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: 128; of embedded tasks 32 to 96]"),
     click.option("--metric", help="Validation score that chooses the epoch, and the table's column."),
     click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
-                 help="Encoder head: mean over tokens, or the family's own.  [default: auto]"),
+                 help="Encoder head: mean over tokens (sentence encoders) or the family's own.  [default: auto]"),
     click.option("--class-weights", type=click.Choice(["none", "balanced"]), help="[default: none]"),
     click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing."),
     click.option("--loss-chunk", type=int, metavar="TOKENS",
-                 help="Tokens of a language model whose logits are held at a time.  [default: all]"),
+                 help="Tokens of a language model whose logits are held at a time.  [default: on CUDA all]"),
     click.option("--optimizer", metavar="NAME",
                  help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
     click.option("--graphs", type=click.Choice(["auto", "off"]),
@@ -210,7 +210,11 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True, help="It need not be there."
 )
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
+    help="auto: what training takes here; for a CUDA device that is not here bf16, which GPUs before Ampere lack.",
+)  # fmt: skip
+@click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]")
 @click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing.")
 @click.option("--loss-chunk", type=int, metavar="TOKENS", help="Tokens whose logits are held at a time.")
 @click.option("--optimizer", help="adamw, adamw_8bit or paged_adamw_8bit.")

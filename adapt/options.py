@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
@@ -148,6 +149,23 @@ def check_strategy(strategy: Strategy) -> Strategy:
     if isinstance(strategy, Checked):
         strategy.check()
     return strategy
+
+
+def seed_of(seed: Any) -> int:
+    """
+    Args:
+        seed: Any whole number, such as numpy's.
+
+    Raises:
+        OptionError: It is none, or negative.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError as error:
+        raise OptionError(f"seed is {seed!r}; give a whole number from 0 up.") from error
+    if isinstance(seed, bool) or number < 0:
+        raise OptionError(f"seed is {seed!r}; give a whole number from 0 up.")
+    return number
 
 
 def check_rates(strategies: Iterable[Strategy], rate: float | None) -> None:

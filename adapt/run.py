@@ -100,7 +100,7 @@ def fit(
     """
     import torch
 
-    from adapt.backbones.memoise import hand_on, release, share
+    from adapt.backbones.memoise import fold, hand_on, release, share
     from adapt.backbones.shelf import name_of
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
@@ -163,6 +163,7 @@ def fit(
         memory = observe(model, kind, encoded["train"], budget, trained.micro_batch or budget.batch_size)
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
+    fold(model)  # what is scored is the model as it is handed over
     scores: dict[str, dict[str, float]] = {}
     evaluating = trained.evaluate_seconds
     if trained.best_epoch is not None:

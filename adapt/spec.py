@@ -319,7 +319,8 @@ class Result:
         """The result file's content; the layout is documented in the README."""
         spec = self.run.spec()
         settings = {k: v for k, v in spec["strategy"].items() if k != "name"}
-        settings["learning_rate"] = self.learning_rate or self.run.budget.learning_rate or settings.get("learning_rate")
+        meant = self.run.budget.learning_rate or settings.get("learning_rate")  # of a run that did not come to train
+        settings["learning_rate"] = self.learning_rate if self.status == "ok" else meant
         return {
             "schema": SCHEMA,
             "key": self.run.key(),

@@ -42,13 +42,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="results/benchmarks", help="folder of memory.json and memory_plans.json")
     parser.add_argument("--plans", action="store_true", help="only plan, without a GPU")
-    parser.add_argument("--table", action="store_true", help="run nothing; write memory.md from memory.json")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="run nothing; write memory.md from memory.json, with --plans memory_plans.md",
+    )
     options = parser.parse_args()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     if options.plans:
         plans = out / "memory_plans.json"
-        rows = json.loads(plans.read_text()) if plans.exists() else longest()
+        rows = json.loads(plans.read_text()) if options.table else longest()
         write_atomically(plans, json.dumps(rows, indent=1) + "\n")
         write_atomically(out / "memory_plans.md", page(rows))
         return

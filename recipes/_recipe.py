@@ -31,7 +31,7 @@ def recipe(
     parser.add_argument("--backbone", default=backbone, help="shipped name, minilm, a folder, or a hub name")
     parser.add_argument("--strategies", default="all", help="names with commas between them, or all")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--out", default="results", help="folder of results; a comparison goes on there")
+    parser.add_argument("--out", default="recipe-results", help="folder of results; a comparison goes on there")
     parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")

@@ -1,4 +1,4 @@
-"""Answers to maths word problems (GSM8K, Cobbe et al. 2021): six strategies, perplexity of a tiny story model.
+"""Answers to maths word problems (GSM8K, Cobbe et al. 2021): six strategies, perplexity of a tiny decoder.
 
     python recipes/maths.py --data ../shared/data/gsm8k --jobs 2
 

@@ -24,7 +24,7 @@ LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md o
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
-    parser.add_argument("--out", default="adapt/resources/tiny-decoder", help="model folder to write")
+    parser.add_argument("--out", default="pretrained/tiny-decoder", help="model folder to write")
     parser.add_argument("--checkpoint", default="tiny-decoder", help="start of the names of the files to resume from")
     options = parser.parse_args()
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind

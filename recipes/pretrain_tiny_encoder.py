@@ -27,7 +27,7 @@ LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md o
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
-    parser.add_argument("--out", default="adapt/resources/tiny-encoder", help="model folder to write")
+    parser.add_argument("--out", default="pretrained/tiny-encoder", help="model folder to write")
     parser.add_argument("--tokenizer", help="tokenizer folder to use instead of training one")
     parser.add_argument("--checkpoint", default="tiny-encoder", help="start of the names of the files to resume from")
     options = parser.parse_args()

@@ -25,7 +25,7 @@ LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md o
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
-    parser.add_argument("--out", default="adapt/resources/tiny-encoder-decoder", help="model folder to write")
+    parser.add_argument("--out", default="pretrained/tiny-encoder-decoder", help="model folder to write")
     parser.add_argument(
         "--checkpoint", default="tiny-encoder-decoder", help="start of the names of files to resume from"
     )

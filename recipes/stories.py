@@ -1,4 +1,4 @@
-"""Plain text continued (TinyStories, Eldan & Li 2023, or any texts): six strategies, perplexity of a tiny story model.
+"""Plain text continued (TinyStories, Eldan & Li 2023, or any texts): six strategies, perplexity of a tiny decoder.
 
     python recipes/stories.py --data ../shared/data/ag_news --backbone ../shared/models/stories260K --jobs 2
 

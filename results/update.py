@@ -84,7 +84,7 @@ def support() -> str:
     for architecture in matrix.TASKS_OF:
         cells = []
         for kind in kinds:
-            there = {c.strategy for c in matrix.SUPPORTED if c.architecture == architecture and c.kind == kind}
+            there = {c.strategy for c in matrix.CELLS if c.architecture == architecture and c.kind == kind}
             lacking = [name for name in STRATEGIES if name not in there]
             cells.append("no such head" if not there else f"all but {', '.join(lacking)}" if lacking else "all")
         lines.append(f"| {architecture} | " + " | ".join(cells) + " |")

@@ -1,7 +1,6 @@
 """What the matrix of contracts spans; read by the tests, and by what makes the README's table of support.
 
-A cell is a strategy, an architecture, a task and a pooling. `tests/test_contracts.py` holds each cell to the contracts;
-the few that cannot be had are in `UNSUPPORTED` with the words of their reason.
+A cell is a strategy, an architecture, a task and a pooling. `tests/test_contracts.py` holds each cell to the contracts.
 """
 
 from __future__ import annotations
@@ -60,15 +59,12 @@ CELLS = [
     *(Cell(s, a, t) for a, tasks in TASKS_OF.items() for t in (*tasks, *MORE.get(a, ())) for s in STRATEGIES),
     *(Cell(s, a, "single_label", "mean") for a in MEAN_POOLED for s in STRATEGIES),
 ]
-UNSUPPORTED: dict[tuple[str, str], str] = {}
-"""Strategy and architecture to the words of the reason."""
 UNUSED: dict[tuple[str, str], tuple[str, ...]] = {}
 """Architecture and task to parts of the names of pretrained parameters that no output of that kind depends on."""
 KEPT_WIDE: dict[str, tuple[object, ...]] = {}
 """Architecture to further dtypes of frozen weights that transformers keeps in its checkpoint's precision."""
 NOT_CHECKPOINTED = ("albert",)
 """Architectures for which transformers has no gradient checkpointing."""
-SUPPORTED = [cell for cell in CELLS if cell[:2] not in UNSUPPORTED]
 NO_HEAD = [
     *((a, t) for a in ENCODERS for t in ("text",)),
     *((a, "text") for a in DECODERS),

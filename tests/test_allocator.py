@@ -22,11 +22,14 @@ SET_UP = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
 class Recorded:
     """Stands where the C library stands, and writes down what it is told."""
 
+    most = 2**31
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, int]] = []
 
-    def mallopt(self, parameter: int, value: int) -> None:
+    def mallopt(self, parameter: int, value: int) -> bool:
         self.calls.append(("mallopt", parameter, value))
+        return value <= self.most
 
     def malloc_trim(self, kept: int) -> None:
         self.calls.append(("malloc_trim", 0, kept))
@@ -55,8 +58,17 @@ def test_the_outermost_of_several_sets_the_allocator_and_sets_it_back(library: R
             pass
         assert library.calls == kept
     given_back = library.calls[len(kept) :]
-    assert {parameter for _, parameter, _ in kept} == {parameter for _, parameter, _ in given_back[:-1]}
+    before, after = ({parameter: value for _, parameter, value in calls} for calls in (kept, given_back[:-1]))
+    assert before.keys() == after.keys()
+    assert all(0 < after[parameter] != before[parameter] for parameter in after)
     assert given_back[-1] == ("malloc_trim", 0, 0)
+
+
+def test_an_old_library_gets_the_most_that_it_takes(library: Recorded) -> None:
+    library.most = 2**28
+    with memory_kept():
+        set_to = {parameter: value for _, parameter, value in library.calls if value <= library.most}
+    assert set_to == {-1: -1, -2: 2**28, -3: 2**25}
 
 
 def test_it_is_set_back_after_an_error(library: Recorded) -> None:

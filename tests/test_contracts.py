@@ -23,7 +23,7 @@ import tiny_tasks
 import torch
 import transformers
 from made import LANGUAGE, Made, flat
-from matrix import CELLS, SUPPORTED, UNSUPPORTED, Cell
+from matrix import CELLS, Cell
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -38,8 +38,8 @@ from adapt.strategies import disabled
 from adapt.tasks import KINDS
 from adapt.training.loop import predict
 
-FROZEN = [cell for cell in SUPPORTED if cell.strategy != "full"]
-ON_PEFT = [cell for cell in SUPPORTED if cell.strategy in ("lora", "qlora")]
+FROZEN = [cell for cell in CELLS if cell.strategy != "full"]
+ON_PEFT = [cell for cell in CELLS if cell.strategy in ("lora", "qlora")]
 MERGEABLE = ("full", "head", "lora", "qlora")
 
 
@@ -80,14 +80,6 @@ def test_a_head_that_transformers_lacks_is_unsupported(
     assert architecture in str(result.reason)
 
 
-def test_what_is_listed_as_unsupported_says_why(cells: Callable[[Cell], Made]) -> None:
-    for cell in CELLS:
-        if cell[:2] in UNSUPPORTED:
-            with pytest.raises(Unsupported, match=UNSUPPORTED[cell[:2]]):
-                cells(cell).build()
-    assert not [s for s, _ in UNSUPPORTED if s != "prefix"]
-
-
 @named(FROZEN)
 def test_1_frozen_weights_keep_their_bits(made: Made) -> None:
     model = made.build()
@@ -110,7 +102,7 @@ def test_1_the_checkpoint_is_what_is_frozen(made: Made) -> None:
             assert (tuple(p.shape), p.double().sum().item()) in held, name
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_2_every_new_parameter_is_trained_and_saved(made: Made) -> None:
     assert bool(made.fresh) == (made.cell.kind not in LANGUAGE)
     before = {n: p for n, p in made.start.named_parameters() if n in made.fresh}
@@ -125,7 +117,7 @@ def test_2_every_new_parameter_is_trained_and_saved(made: Made) -> None:
         assert after[name].dtype == torch.float32
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_2_the_head_starts_from_the_same_bits_under_every_strategy(made: Made, cells: Callable[[Cell], Made]) -> None:
     reference = dict(cells(made.cell._replace(strategy="full")).start.named_parameters())
     for name, parameter in made.start.named_parameters():
@@ -135,12 +127,12 @@ def test_2_the_head_starts_from_the_same_bits_under_every_strategy(made: Made, c
                 assert parameter.std() > 0
 
 
-@named([cell for cell in SUPPORTED if cell.strategy != "prefix"])
+@named([cell for cell in CELLS if cell.strategy != "prefix"])
 def test_3_a_strategy_starts_as_a_no_op(made: Made) -> None:
     assert torch.equal(made.outputs(made.base()), made.outputs(made.start))
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps_and_the_loss_falls(made: Made) -> None:
     model = tiny.without_dropout(made.build(made.run_of(dropout=0.0)))
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -209,7 +201,7 @@ def rows_of(made: Made) -> list[Any]:
 def test_5_a_saved_model_gives_the_same_bits_in_a_fresh_process(
     cells: Callable[[Cell], Made], strategy: str, tmp_path: Path
 ) -> None:
-    all_made = [cells(cell) for cell in SUPPORTED if cell.strategy == strategy]
+    all_made = [cells(cell) for cell in CELLS if cell.strategy == strategy]
     jobs = [(str(made.saved), rows_of(made)) for made in all_made]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     done = subprocess.run(
@@ -227,7 +219,7 @@ def test_5_a_saved_model_gives_the_same_bits_in_a_fresh_process(
     assert not different
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_5_what_is_saved_holds_nothing_of_the_backbone(made: Made) -> None:
     size = (made.saved / params.STATE_FILE).stat().st_size
     result = made.fitted.result
@@ -302,7 +294,7 @@ def test_5_another_backbone_is_refused(folder: Path, backbone: Callable[..., Pat
         load_model(folder, backbone=backbone("bert", seed=7), device="cpu")
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_6_a_seed_decides_every_bit(made: Made) -> None:
     first, again = made.fitted, made.fit()
     state, same = params.trainable_state(first.fitted.model), params.trainable_state(again.fitted.model)
@@ -315,7 +307,7 @@ def test_6_a_seed_decides_every_bit(made: Made) -> None:
     assert [p["loss"] for p in first.result.curve] == [p["loss"] for p in again.result.curve]
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_6_another_seed_gives_other_bits(made: Made) -> None:
     state = params.trainable_state(made.start)
     other = params.trainable_state(made.build(made.run_of(seed=1)))
@@ -324,7 +316,7 @@ def test_6_another_seed_gives_other_bits(made: Made) -> None:
             assert not torch.equal(state[name], other[name]), name
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
     model, kind = made.fitted.fitted.model, made.fitted.fitted.kind
     examples = kind.encode(made.data.splits["test"], split="test")
@@ -335,7 +327,7 @@ def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=2e-2 if made.strategy == "qlora" else 3e-5)
 
 
-@named([cell for cell in SUPPORTED if cell.kind in LANGUAGE and cell.strategy != "qlora"])
+@named([cell for cell in CELLS if cell.kind in LANGUAGE and cell.strategy != "qlora"])
 def test_7_generation_is_the_same_alone_in_a_batch_and_without_a_cache(made: Made) -> None:
     model, kind = made.fitted.fitted.model, made.fitted.fitted.kind
     examples = kind.encode(made.data.splits["test"], split="test")[:5]
@@ -374,7 +366,7 @@ def test_8_full_fine_tuning_cannot_be_disabled_and_says_so(cells: Callable[[Cell
         pass
 
 
-@named([cell for cell in SUPPORTED if cell.strategy in MERGEABLE and cell.pooling == "native"])
+@named([cell for cell in CELLS if cell.strategy in MERGEABLE and cell.pooling == "native"])
 def test_9_a_merged_model_is_a_plain_one_with_the_same_outputs(made: Made, tmp_path: Path) -> None:
     made.fitted.merge(tmp_path / "plain")
     ours = made.fitted.fitted.model
@@ -395,7 +387,7 @@ def test_9_a_merged_model_is_a_plain_one_with_the_same_outputs(made: Made, tmp_p
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
-@named([cell for cell in SUPPORTED if cell.strategy not in MERGEABLE and cell.task == "single_label"])
+@named([cell for cell in CELLS if cell.strategy not in MERGEABLE and cell.task == "single_label"])
 def test_9_what_cannot_be_merged_says_so(made: Made, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="cannot be merged"):
         made.fitted.merge(tmp_path / "plain")
@@ -447,7 +439,7 @@ def _pooled(encoder: nn.Module, ours: Any) -> nn.Module:
     return Pooled()
 
 
-@named([cell for cell in SUPPORTED if cell.task not in ("pairs", "multi_label", "regression", "tags", "messages")])
+@named([cell for cell in CELLS if cell.task not in ("pairs", "multi_label", "regression", "tags", "messages")])
 def test_11_the_trainable_count_is_the_closed_form(made: Made) -> None:
     added = closed_forms.added(made.strategy, made.architecture, decoder=made.task != "spans")
     whole, head = made.whole, made.head
@@ -459,7 +451,7 @@ def test_11_the_trainable_count_is_the_closed_form(made: Made) -> None:
     assert params.count(made.fitted.fitted.model) == (trainable, total)
 
 
-@named(SUPPORTED)
+@named(CELLS)
 def test_12_bf16_changes_no_result_beyond_rounding(made: Made) -> None:
     """The parameters trained in float32, run in bf16; and one training step's loss in either."""
     low = made.run_of(precision="bf16")
@@ -484,7 +476,7 @@ def test_12_gradient_checkpointing_that_transformers_lacks_is_unsupported(made: 
         made.fit(checkpointing=True)
 
 
-@named([cell for cell in SUPPORTED if cell.architecture not in matrix.NOT_CHECKPOINTED])
+@named([cell for cell in CELLS if cell.architecture not in matrix.NOT_CHECKPOINTED])
 def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient(made: Made) -> None:
     found = []
     for checkpointing in (False, True):

@@ -511,3 +511,64 @@ def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
     lines = ["".join("\t".join([word, *"abcdefgh", word.upper()]) + "\n" for word in row) for row in rows]
     file.write_text("\n".join(lines))
     assert columns(load(file, kind="pos", validation=0, test=0))["tokens"] == [["the", "cat"], ["1", "cat"]]
+
+
+def test_white_space_of_declared_classes_is_no_part_of_them() -> None:
+    single = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no ", " yes"])})
+    rows = {"text": [f"t{i}" for i in range(8)], "label": [1, 0] * 4}
+    data = load(datasets.Dataset.from_dict(rows, features=single), **NONE)
+    assert data.labels == ("no", "yes")
+    assert list(data.splits["train"]["label"]) == [1, 0] * 4
+    several = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.List(datasets.ClassLabel(names=["rock ", "pop"]))}
+    )
+    rows = {"text": ["a", "b", "c"], "label": [[0], [1], [0, 1]]}
+    data = load(datasets.Dataset.from_dict(rows, features=several), **NONE)
+    assert list(data.splits["train"]["label"]) == [[1, 0], [0, 1], [1, 1]]
+    twice = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "a "])})
+    with pytest.raises(DataError, match="declares class 'a' twice"):
+        load(datasets.Dataset.from_dict({"text": ["x", "y"], "label": [0, 1]}, features=twice), **NONE)
+
+
+def test_languages_of_training_are_found_in_rows_to_be_predicted() -> None:
+    table = {"translation": [{"de": "Haus", "en": "house"}, {"de": "Hund", "en": "dog"}]}
+    found = read_inputs(table, task("seq2seq"), usual={"source": "en", "target": "de"})
+    assert list(found["source"]) == ["house", "dog"]
+
+
+def test_an_input_is_added_to_a_prompt_only_where_it_was_in_training() -> None:
+    rows = {"question": ["Q1", "Q2"], "answer": ["A1", "A2"], "context": ["C1", "C2"]}
+    named = load(rows, kind="instructions", columns={"prompt": "question", "completion": "answer"}, **NONE)
+    assert list(named.splits["train"]["prompt"]) == ["Q1", "Q2"]
+    usual = load(rows, kind="instructions", **NONE)
+    assert list(usual.splits["train"]["prompt"]) == ["Q1\n\nC1", "Q2\n\nC2"]
+    assert list(read_inputs(rows, task("causal_lm"), usual={"prompt": "question"})["prompt"]) == ["Q1", "Q2"]
+    both = {"prompt": "question", "input": "context"}
+    assert list(read_inputs(rows, task("causal_lm"), usual=both)["prompt"]) == ["Q1\n\nC1", "Q2\n\nC2"]
+
+
+def test_questions_without_answers_can_be_predicted_and_not_learnt(tmp_path: Path) -> None:
+    questions = [{"id": name, "question": "Who?"} for name in "ab"]
+
+    def file(*extra: dict[str, Any]) -> Path:
+        qas = [{**question, **more} for question, more in zip(questions, extra or ({}, {}), strict=True)]
+        path = tmp_path / "new.json"
+        path.write_text(json.dumps({"data": [{"paragraphs": [{"context": CONTEXT, "qas": qas}]}]}))
+        return path
+
+    assert list(read_inputs(str(file()), task("question_answering"))["question"]) == ["Who?", "Who?"]
+    with pytest.raises(DataError, match="answers"):
+        load(file(), **NONE)
+    with pytest.raises(DataError, match="question 'b' has no answers, and others have"):
+        load(file({"answers": [{"text": "Ada", "answer_start": 0}]}, {}), **NONE)
+
+
+def test_a_new_conversation_is_answered_after_the_users_last_turn() -> None:
+    turns = [{"role": role, "content": word} for role, word in (("user", "hi"), ("assistant", "a"), ("assistant", "b"))]
+    (found,) = read_inputs({"messages": [turns]}, task("causal_lm"))["messages"]
+    assert [turn["content"] for turn in found] == ["hi"]
+
+
+def test_rows_may_have_numbers_as_names_of_columns() -> None:
+    rows = [{0: "good", 1: "x"}, {0: "bad", 1: "y"}]
+    assert list(load(rows, columns={"text": "0", "label": "1"}, **NONE).splits["train"]["text"]) == ["good", "bad"]

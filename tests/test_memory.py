@@ -31,6 +31,7 @@ from adapt.options import budget_of
 from adapt.spec import AdaptError, OptionError, Source, Task, Unsupported
 from adapt.strategies import STRATEGIES, make
 from adapt.tasks import KINDS
+from adapt.training.batching import sizes_of
 
 ROWS, LENGTH = 4, 32
 
@@ -199,6 +200,11 @@ def test_measuring_changes_no_bit_of_what_is_trained(backbone: Any, task_data: A
     monkeypatch.setattr("adapt.memory.observe.observe", lambda *_: {})
     for name, value in weights().items():
         assert torch.equal(value, measured[name]), name
+
+
+def test_the_step_that_is_measured_has_the_longest_targets_too() -> None:
+    rows = [{"input_ids": [1] * 5, "labels": [1] * 9}, {"input_ids": [1] * 8, "labels": [1]}, {"input_ids": [1] * 3}]
+    assert sizes_of(rows) == [14, 9, 3]
 
 
 def test_what_is_measured_goes_into_the_result(backbone: Any, task_data: Any) -> None:

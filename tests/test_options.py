@@ -15,7 +15,7 @@ from comparison_helpers import words
 from adapt import options
 from adapt.adapted import assemble
 from adapt.backbones.source import Backbone
-from adapt.comparison.grid import compare, seeds_of, strategies_of
+from adapt.comparison.grid import compare, embedded_data, seeds_of, strategies_of
 from adapt.data import Data, load
 from adapt.fields import fill, settings_from
 from adapt.spec import AdaptError, Budget, OptionError, Source
@@ -121,7 +121,7 @@ def test_bf16_is_for_devices_that_do_not_emulate_it(
         ({"model_type": "bert", "max_position_embeddings": 512}, 300),
         ({"model_type": "roberta", "max_position_embeddings": 66}, 64),
         ({"model_type": "xlm-roberta", "max_position_embeddings": 130}, 128),
-        ({"model_type": "mpnet", "max_position_embeddings": 34}, 32),
+        ({"model_type": "mpnet", "max_position_embeddings": 34, "relative_attention_num_buckets": 32}, 32),
         ({"model_type": "gpt2", "n_positions": 32}, 32),
         ({"model_type": "t5", "n_positions": 64, "relative_attention_num_buckets": 32}, 300),
         ({"model_type": "xlnet", "max_position_embeddings": -1}, 300),
@@ -263,7 +263,7 @@ def test_seeds_are_how_many_or_which() -> None:
     assert seeds_of(3) == [0, 1, 2]
     assert seeds_of([5, 2]) == [5, 2]
     for seeds in (0, -1, [], [1, 1], [-1]):
-        with pytest.raises(AdaptError, match=r"seeds is .*; give how many"):
+        with pytest.raises(AdaptError, match=r"seeds? is .*; give (how many|a whole number)"):
             seeds_of(seeds)
 
 
@@ -296,3 +296,36 @@ def test_a_strategy_made_in_python_is_checked_like_one_from_the_command_line(str
 
 def test_a_list_of_targets_is_as_good_as_a_tuple() -> None:
     assert options.check_strategy(LoRA(targets=["query"])) == LoRA(targets=("query",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, True, 0.5, "0", None])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(OptionError, match=r"seed is .*; give a whole number from 0 up"):
+        options.seed_of(seed)
+
+
+def test_numpys_numbers_are_seeds() -> None:
+    import numpy
+
+    assert [type(seed) for seed in seeds_of(numpy.arange(3))] == [int] * 3
+    assert seeds_of(numpy.arange(3)) == [0, 1, 2]
+
+
+def test_a_comparison_knows_the_librarys_strategies_alone() -> None:
+    class Mine(LoRA):
+        pass
+
+    with pytest.raises(OptionError, match="Mine is not the library's 'lora'"):
+        strategies_of([Mine()], {})
+
+
+@pytest.mark.parametrize("kind", ["regression", "pos"])
+def test_an_embedded_task_of_another_problem_is_not_taken(kind: str) -> None:
+    with pytest.raises(OptionError, match=f"no embedded task for kind '{kind}'"):
+        embedded_data(kind)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0])
+def test_an_update_of_scale_zero_is_an_error(alpha: float) -> None:
+    with pytest.raises(OptionError, match=r"lora.alpha is .*; give a finite number above zero"):
+        options.check_strategy(LoRA(alpha=alpha))

@@ -16,7 +16,7 @@ from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.data import Data
 from adapt.run import run
-from adapt.strategies import LoRA
+from adapt.strategies import LoRA, Prefix
 from adapt.tasks import KINDS
 
 LLAMA: dict[str, Any] = {**tiny._SIZES, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
@@ -97,3 +97,17 @@ def test_a_pooler_that_is_always_called(tmp_path: Path, task_data: Callable[[str
     assert any("pooler" in name for name, _ in loader().named_parameters())
     assert KINDS[spec.task.kind].__name__ == "SequenceClassification"
     assert run(spec, data, source).status == "ok"
+
+
+def test_layers_that_do_not_see_a_vector_a_token_cannot_be_computed_once(
+    tmp_path: Path, task_data: Callable[[str], Data]
+) -> None:
+    config = XLNetConfig(vocab_size=len(tiny.VOCABULARY), d_model=32, n_layer=2, n_head=4, d_inner=48)
+    folder = saved(tmp_path, config, "bert")
+    for strategy, reason in ((LoRA(layers="last:1"), "do not see a vector a token"), (Prefix(), "prefix")):
+        spec, rows, source = assemble(
+            folder, task_data("single_label"), strategy, epochs=1, pooling="mean", device="cpu", precision="fp32"
+        )
+        result = run(spec, rows, source)
+        assert result.status == "unsupported"
+        assert reason in str(result.reason)

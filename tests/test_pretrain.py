@@ -404,3 +404,13 @@ def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):
     kept.rename(tmp_path / ".kept.old")  # ended between the last two steps
     export(model, tokenizer, kept)
     assert [path.name for path in tmp_path.glob("*kept*")] == ["kept"]
+
+
+def test_marks_that_tell_words_apart_can_be_kept() -> None:
+    lines = [["ọkọ́ ọkọ̀ oko ọkọ"] * 20]
+    stripped, kept = (train_tokenizer(lines, 120, 16, strip_accents=strip) for strip in (True, False))
+    words = ["ọkọ́", "ọkọ̀", "oko", "ọkọ"]
+    assert len({tuple(stripped(word)["input_ids"]) for word in words}) == 1
+    assert len({tuple(kept(word)["input_ids"]) for word in words}) == 4
+    unknown = train_tokenizer(lines, 120, 16, alphabet_size=1, strip_accents=False)
+    assert unknown.unk_token_id in unknown("ọkọ́")["input_ids"]

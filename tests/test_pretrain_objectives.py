@@ -315,3 +315,19 @@ def test_export_is_loaded_by_the_auto_classes(make, frame, auto, bpe, tmp_path):
     assert again.decode(again(text)["input_ids"], skip_special_tokens=True) == text
     assert again.all_special_ids == tokenizer.all_special_ids
     assert again.model_max_length == tokenizer.model_max_length
+
+
+@pytest.mark.parametrize(
+    ("share", "mean_span", "length"), [(0.5, 1.0, 9), (0.0, 3.0, 33), (0.6, 3.0, 33), (0.9, 3.0, 33)]
+)
+def test_spans_that_cannot_be_parted_are_an_error(bpe, share: float, mean_span: float, length: int) -> None:
+    spans = SpanCorruption(for_encoder_decoder(bpe), share=share, mean_span=mean_span)
+    with pytest.raises(OptionError, match="cannot be parted"):
+        spans.draw(torch.ones(2, length, dtype=torch.int64), torch.Generator())
+
+
+def test_a_prefix_that_leaves_no_place_for_a_cut_is_an_error() -> None:
+    rows = torch.ones(2, 10, dtype=torch.int64)  # nine tokens and an end
+    with pytest.raises(OptionError, match="no two sides of 5: choose a smaller least"):
+        PrefixLM(least=0.6).draw(rows, torch.Generator())
+    assert PrefixLM(least=0.4).draw(rows, torch.Generator())["labels"].shape[1] in (5, 6, 7)

@@ -99,3 +99,36 @@ def test_what_is_held_in_float32_stays_small() -> None:
         softmax(x, -1).sum().backward()
     temporary = max(memory.temporary for memory in tracker.segments().values())
     assert temporary < 4 * 4 * 2**18 + 2 * x.nbytes
+
+
+def test_under_autocast_scores_in_float32_become_weights_in_its_dtype_at_once() -> None:
+    x = torch.randn(2, 3, 5, 7, requires_grad=True)
+    weights = torch.randn(2, 3, 5, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = softmax(x, dim=-1)
+        assert softmax(x[0], dim=-1).dtype == softmax(x, dim=-1, dtype=torch.float32).dtype == torch.float32
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, F.softmax(x, -1).bfloat16())
+    (gradient,) = torch.autograd.grad((found * weights.bfloat16()).sum(), x)
+    (expected,) = torch.autograd.grad((F.softmax(x, -1) * weights).sum(), x)
+    assert gradient.dtype == torch.float32
+    torch.testing.assert_close(gradient, expected, rtol=0.02, atol=0.004)
+
+
+def test_dropout_of_weights_holds_no_mask_beside_them() -> None:
+    x = torch.randn(2, 3, 40, 50).bfloat16().requires_grad_()
+    held: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held.append(tensor)
+        return tensor
+
+    with faster_on_cpu(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        weights = F.softmax(x, dim=-1)
+        found = F.dropout(weights, 0.25)
+    assert {tensor.data_ptr() for tensor in held} == {weights.data_ptr(), found.data_ptr()}
+    dropped = found == 0
+    assert 0.2 < dropped.double().mean() < 0.3
+    given = torch.randn(found.shape).bfloat16()
+    (gradient,) = torch.autograd.grad(found, weights, given)
+    assert torch.equal(gradient, torch.where(dropped, 0.0, given * torch.tensor(4 / 3).bfloat16()))

@@ -171,3 +171,16 @@ def test_text_is_written_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "text").read_bytes() == "one\r\ntwo\nthrée\u2028".encode()
     with pytest.raises(OptionError, match="cannot be written"):
         write_atomically(tmp_path / "text" / "below", "x")
+
+
+def test_a_copy_of_a_result_is_no_further_run(store: Store, run: Run) -> None:
+    path = store.write(result_of(run))
+    (path.parent / f"{path.stem} (1).json").write_text(path.read_text())
+    assert len(store.all()) == 1
+
+
+def test_where_nothing_was_trained_no_learning_rate_was_used() -> None:
+    run = run_of("lora", 0)
+    assert result_of(run, learning_rate=None).to_json()["settings"]["learning_rate"] is None
+    unsupported = result_of(run, status="unsupported", reason="why", learning_rate=None).to_json()
+    assert unsupported["settings"]["learning_rate"] == run.strategy.learning_rate

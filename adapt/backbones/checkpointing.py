@@ -35,11 +35,13 @@ def checkpoint_layers(model: nn.Module) -> None:
     if not body.supports_gradient_checkpointing:
         raise Unsupported(f"transformers has no gradient checkpointing for '{body.config.model_type}'")
     reentrant = has_8_bit_weights(model)
-    if reentrant:
-        body.enable_input_require_grads()
     # its name in recent releases of transformers 5, and in earlier ones
     enable = getattr(body, "activation_checkpointing_enable", None) or body.gradient_checkpointing_enable
     enable({"use_reentrant": reentrant})
+    if getattr(body, "_require_grads_hooks", None):  # transformers gives the other kind such an input, too
+        body.disable_input_require_grads()
+    if reentrant:
+        body.enable_input_require_grads()
 
 
 def has_8_bit_weights(model: nn.Module) -> bool:

@@ -131,7 +131,9 @@ def _ends(name: str, endings: tuple[str, ...]) -> bool:
 
 def positions_of(config: Mapping[str, Any]) -> int:
     """Tokens that a backbone has positions for, by the values of its configuration."""
-    positions = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(positions, int) or positions < 1 or "relative_attention_num_buckets" in config:
-        return 10**9  # relative positions (T5), or nothing said
+    positions = config.get("max_position_embeddings")
+    if positions is None and "relative_attention_num_buckets" not in config:  # T5's are relative alone, MPNet's both
+        positions = config.get("n_positions")
+    if not isinstance(positions, int) or positions < 1:
+        return 10**9
     return positions - (2 if config.get("model_type") in _POSITIONS_FROM_2 else 0)

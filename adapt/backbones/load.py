@@ -43,7 +43,8 @@ class Loader:
                 in bfloat16 where the budget's precision is bf16. The head stays trainable, in float32.
             output_layer: A pretrained output layer, that of a language model, is trained too: in float32, and in a
                 copy of its own where it is tied to the input embeddings.
-            quantization_config: As in transformers' `from_pretrained`; modules of the head are never quantised.
+            quantization_config: As in transformers' `from_pretrained`; modules of the head are never quantised, and
+                products with 4-bit weights are in the budget's precision.
 
         Returns:
             A model of the class that transformers has for the task's kind (or mean pooling's own), whose `base_model`
@@ -71,6 +72,8 @@ class Loader:
             "use_safetensors": True,
         }
         if quantization_config is not None:
+            if hasattr(quantization_config, "bnb_4bit_compute_dtype"):
+                quantization_config.bnb_4bit_compute_dtype = low
             options |= {"quantization_config": quantization_config, "device_map": {"": self.budget.device}}
         with quiet():
             model, fresh = self._mean(options) if self.task.pooling == "mean" else self._native(options)

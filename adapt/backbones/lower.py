@@ -72,7 +72,9 @@ def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
 
 
 def freeze_below(model: Any, upper: UpperLayers) -> None:
-    """Leave the upper layers and what comes after them trainable: a last norm, a pooler, the head.
+    """Leave the upper layers and what comes after them trainable: a pooler, the head, in most families a last norm.
+
+    What stands beside the layers in a module of the base model's, such as OPT's last norm, is frozen.
 
     Args:
         model: Every parameter is trainable.
@@ -154,6 +156,8 @@ class _State:
         self.bare = True
         """Whether they give hidden states by themselves, and no tuple."""
         self.encoding = False
+        self.by_row = False
+        """Whether the layers were seen to give a vector a token, row by row."""
         self.hooks: list[Any] = []
 
 
@@ -227,12 +231,21 @@ class _UpTo(nn.Module):
 
     def forward(self, **inputs: Any) -> torch.Tensor:
         state = self._state
+        rows, length = inputs["input_ids"].shape
+        if rows == length > 1 and not state.by_row:  # a square of features does not tell which way it lies
+            self(**{name: value[:1] for name, value in inputs.items()})
         training = state.base.training
         state.encoding = True
         state.base.eval()
         try:
             state.base(**inputs)
         except _Reached as reached:
+            state.by_row = reached.hidden.shape[:2] == (rows, length)
+            if not state.by_row:  # XLNet's, Longformer's
+                raise Unsupported(
+                    f"the layers of '{state.base.config.model_type}' do not see a vector a token, row by row, so that "
+                    "those below cannot be left out; set layers='all'"
+                ) from None
             return reached.hidden
         finally:
             state.base.train(training)

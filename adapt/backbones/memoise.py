@@ -81,17 +81,22 @@ def _longest(base: Any) -> int:
     return positions_of(base.config.to_dict())
 
 
-def release(model: Any) -> None:
-    """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back.
-
-    A head that was trained on standardised features becomes one for the features as they are.
-    """
-    from adapt.backbones.lower import restore_lower
-
+def fold(model: Any) -> None:
+    """Make a head that was trained on standardised features one for the features as they are."""
     for memo in _memos(model):
         if memo.scaling is not None:
             memo.scaling.fold_into(linear_head(model))
             memo.scaling = None
+
+
+def release(model: Any) -> None:
+    """Undo `memoise`, where it was done: predicting new rows needs no memo, and its memory is given back.
+
+    A head that was trained on standardised features becomes one for the features as they are (`fold`).
+    """
+    from adapt.backbones.lower import restore_lower
+
+    fold(model)
     restore_lower(model)
     for name, module in list(model.named_children()):
         if isinstance(module, Memo):

@@ -15,7 +15,8 @@ from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.data import Data, load
 from adapt.data.kinds import kind_named as resolve_kind
-from adapt.options import check_rates, check_strategy
+from adapt.data.kinds import resolve
+from adapt.options import check_rates, check_strategy, seed_of
 from adapt.spec import OptionError, Run, Strategy
 from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tasks import KINDS
@@ -136,11 +137,15 @@ def embedded_data(kind: str | None) -> Data:
     """The embedded task of a kind; None: sequence classification.
 
     Raises:
-        OptionError: There is no such kind.
+        OptionError: There is no such kind, or its task is of another problem.
     """
     from adapt.data.embedded import embedded
 
-    return embedded(resolve_kind(kind or "sequence_classification"))
+    found = embedded(resolve_kind(kind or "sequence_classification"))
+    problem = resolve(kind, None)[1]
+    if problem not in (None, found.problem):
+        raise OptionError(f"There is no embedded task for kind '{kind}' ({problem}); give data.")
+    return found
 
 
 def strategies_of(
@@ -163,6 +168,12 @@ def strategies_of(
     for name in settings:
         make(name, settings[name])  # a mistyped name or field is an error even where it is not run
     chosen = [make(s, {**presets.get(s, {}), **settings.get(s, {})}) if isinstance(s, str) else s for s in strategies]
+    for strategy in chosen:
+        if type(strategy) is not {**STRATEGIES, **FLOORS}.get(strategy.name):
+            raise OptionError(
+                f"{type(strategy).__name__} is not the library's '{strategy.name}', and the processes of a comparison "
+                "know no other; train it with adapt.fit."
+            )
     if not chosen:
         raise OptionError(f"No strategy is given; choose 'all' or from {', '.join(STRATEGIES)}.")
     twice = {s.name for i, s in enumerate(chosen) if s in chosen[:i]}
@@ -182,6 +193,7 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
         OptionError: There is no seed, or one is negative or given twice.
     """
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    numbers = [seed_of(number) for number in numbers]
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise OptionError(f"seeds is {seeds}; give how many (at least 1), or distinct numbers from 0 up.")
     return numbers

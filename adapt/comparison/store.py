@@ -64,9 +64,13 @@ class Store:
         return path
 
     def all(self) -> list[dict[str, Any]]:
-        """Every result of the folder that can be read, in the order of file names."""
+        """Every result of the folder that can be read, in the order of file names; of copies of one the first."""
         found = (read_result(path) for path in sorted(self.runs.glob("*.json")))
-        return [content for content in found if content is not None]
+        by_key: dict[str, dict[str, Any]] = {}
+        for content in found:
+            if content is not None:
+                by_key.setdefault(content["key"], content)
+        return list(by_key.values())
 
 
 def _stands(content: Mapping[str, Any]) -> bool:

@@ -173,6 +173,7 @@ def read_inputs(
     kinds.check_roles(task.kind, given)
     table = sources.read_rows(source, form.plain)
     check_rows(table)
+    table = form.expand(table, {**(usual or {}), **given})
     known = {role: name for role, name in (usual or {}).items() if first(table, (name,))}
     if any(role in given for role in form.alternatives):
         known = {role: name for role, name in known.items() if role not in form.alternatives}

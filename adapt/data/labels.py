@@ -54,7 +54,7 @@ def encode(
         return problem, (), _regression(tables, raw)
     if whole:
         raw = {split: [int(value) for value in values] for split, values in raw.items()}
-    order = tables["train"].classes.get(columns["train"])
+    order = _order(tables["train"], columns["train"])
     names, encoded = (_multi_label if kind == "list" else _single_label)(tables, raw, order)
     for name in names:
         if any("\ud800" <= character <= "\udfff" for character in name):
@@ -63,6 +63,20 @@ def encode(
                 f"which is no character; mend it"
             )
     return problem, names, encoded
+
+
+def _order(table: Table, column: str) -> list[str] | None:
+    """The names that the column declares, without the white space that labels lose too."""
+    declared = table.classes.get(column)
+    if declared is None:
+        return None
+    names = [name.strip() for name in declared]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{table.where}: column {column!r} declares class {twice!r} twice; give each class its own name"
+        )
+    return names
 
 
 def withheld(table: Table, column: str | None, train: Table, train_column: str | None) -> bool:

@@ -79,7 +79,8 @@ def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.D
     try:
         return datasets.load_dataset(name, config, revision=revision)
     except Exception as error:  # the client raises a dozen kinds; all mean that the rows cannot be had
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        reason = " ".join(lines[:2] if "onfig name is missing" in lines[0] else lines[:1])  # the second has the names
         raise DataError(
             f"{name!r}: no such file or folder, and the Hugging Face hub could not give it either "
             f"({reason}); check the spelling, the network and HF_HUB_OFFLINE, or give a path that exists"
@@ -145,7 +146,8 @@ def _one(source: Any, where: str | None = None) -> Table:
     if isinstance(source, Sequence):
         rows = list(source)
         if rows and all(isinstance(row, Mapping) for row in rows):
-            names = tuple(dict.fromkeys(str(name) for row in rows for name in row))
+            rows = [{str(name): value for name, value in row.items()} for row in rows]
+            names = tuple(dict.fromkeys(name for row in rows for name in row))
             return Table(where or "the rows", names, len(rows), lambda name: [row.get(name) for row in rows])
         if len(rows) == 2 and all(_is_list(part) for part in rows):
             return _lists(_plain(rows[0]), _plain(rows[1]), where or "the lists")

@@ -21,11 +21,17 @@ def is_squad(document: Any) -> bool:
 def read_squad(path: Path, document: Any) -> Table:
     """A row for each question, in order; where `is_impossible` is true, it has no answer.
 
+    Questions of which none has answers, to be predicted, make a table without that column.
+
     Raises:
         DataError: A paragraph or a question lacks a field.
     """
     rows = list(_rows(path, document))
-    return Table(str(path), _COLUMNS, len(rows), lambda name: [row[name] for row in rows])
+    names = _COLUMNS if any("answers" in row for row in rows) or not rows else _COLUMNS[:-1]
+    lacking = next((row for row in rows if "answers" not in row), None) if "answers" in names else None
+    if lacking is not None:
+        raise DataError(f"{path}: question {lacking['id']!r} has no answers, and others have; give each its own")
+    return Table(str(path), names, len(rows), lambda name: [row[name] for row in rows])
 
 
 def _rows(path: Path, document: Any) -> Iterator[dict[str, Any]]:
@@ -34,13 +40,15 @@ def _rows(path: Path, document: Any) -> Iterator[dict[str, Any]]:
             where = f"{path}, article {number}, paragraph {n}"
             try:
                 for question in paragraph["qas"]:
-                    answers = [] if question.get("is_impossible") else question["answers"]
+                    known = {name: question[name] for name in ("answers",) if name in question}
+                    if question.get("is_impossible"):
+                        known = {"answers": []}
                     yield {
                         "id": question["id"],
                         "title": article.get("title"),
                         "question": question["question"],
                         "context": paragraph["context"],
-                        "answers": answers,
+                        **known,
                     }
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{where}: not as SQuAD has it ({error!r}); write id, question and answers") from error

@@ -12,7 +12,7 @@ from adapt.backbones.exhausted import give_back, is_out_of_memory
 from adapt.memory.step import Step, measure
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
-from adapt.training.batching import lengths_of
+from adapt.training.batching import sizes_of
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import random_state, set_random_state
@@ -21,8 +21,8 @@ from adapt.training.step import random_state, set_random_state
 def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, rows: int) -> dict[str, Any]:
     """What training held at the most, as plain values (`Memory.as_dict`).
 
-    The step is the loop's, over a whole batch of the longest rows, the largest that training can draw; with
-    accumulation over two, for the second finds gradients. The model's weights, what is random and the result of the
+    The step is the loop's, over a whole batch of the longest rows, source and target together; with accumulation over
+    two, for the second finds gradients. The model's weights, what is random and the result of the
     run are as if nothing had been measured.
 
     Args:
@@ -35,8 +35,8 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     Returns:
         Empty where memory runs out, which only the second optimizer's state can cause.
     """
-    lengths = lengths_of(examples)
-    longest = sorted(range(len(examples)), key=lambda i: -lengths[i])[: budget.batch_size]
+    sizes = sizes_of(examples)
+    longest = sorted(range(len(examples)), key=lambda i: -sizes[i])[: budget.batch_size]
     group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
     kept = params.trainable_state(model)
     state, training = random_state(budget.device), model.training

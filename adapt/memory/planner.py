@@ -77,10 +77,12 @@ def plan(
 
 
 def planned_precision(precision: str, device: str) -> str:
-    """What `auto` is: bf16 for CUDA, and for the CPU what this one does."""
+    """What `auto` is: what the device here trains in; for a GPU that is not here bf16."""
     if precision != "auto":
         return precision
-    return "bf16" if device == "cuda" else precision_of("auto", "cpu")
+    import torch
+
+    return "bf16" if device == "cuda" and not torch.cuda.is_available() else precision_of("auto", device)
 
 
 def setting_of(

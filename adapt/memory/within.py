@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
     if fewer := accumulated(saved):
         return f"{start}{fewer}"
     for name, fields in SMALLER:
-        smaller = dataclasses.replace(saved, strategy=make(name, fields))
+        smaller = dataclasses.replace(saved, strategy=_instead(setting.strategy, name, fields))
         how = ", ".join(f"{field} {value}" for field, value in fields.items())
         said = f"{start}{name}{f' with {how}' if how else ''}"
         if largest_with(smaller) == rows:
@@ -174,6 +174,12 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
             return f"{said}, {fewer}"
     shorter = longest or largest_with(smaller, 1, min(_SHORTEST, length))
     return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
+
+
+def _instead(strategy: Strategy, name: str, fields: Mapping[str, Any]) -> Strategy:
+    """Another strategy with the fields that it shares with the one it takes the place of."""
+    known = vars(make(name))
+    return make(name, {**{field: value for field, value in vars(strategy).items() if field in known}, **fields})
 
 
 def with_budget(setting: Setting, **changes: Any) -> Setting:

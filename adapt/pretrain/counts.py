@@ -17,10 +17,9 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     Word embeddings: the singular vectors, scaled by the roots of the singular values, of the positive pointwise
     mutual information of each word with the words up to `window` tokens to its left and, apart, to its right
     (Levy & Goldberg 2014; Levy et al. 2015), brought to the standard deviation of the noise; words that never occur
-    keep their noise. Position embeddings, where the model has some: sinusoids (Vaswani et al. 2017) of periods up to
-    2 pi `period` tokens. Output bias, where it has one: log frequencies. `rows` is (rows, length), from `pack` or
-    `pack_pairs`; padding at its end does
-    not count.
+    keep their noise. Learnt position embeddings, where they stand in BERT's place: sinusoids (Vaswani et al. 2017) of
+    periods up to 2 pi `period` tokens. Output bias, where it has one: log frequencies. `rows` is (rows, length), from
+    `pack` or `pack_pairs`; padding at its end does not count.
     Raises `OptionError` where the embeddings are wider than the vocabulary is large.
     """
     words = model.get_input_embeddings().weight

@@ -55,12 +55,17 @@ class SpanCorruption(TextToText):
             <extra_id_n> </s>` or the row; int64, (rows, their length).
 
         Raises:
-            OptionError: A row has more spans than the tokenizer has sentinels.
+            OptionError: A row has more spans than the tokenizer has sentinels, or too few tokens to part them.
         """
         text, end = rows[:, :-1].long(), rows[:, -1:].long()
         count, length = text.shape
         hidden = min(max(1, round(self.share * length)), length // 2)
         spans = min(max(1, round(hidden / self.mean_span)), hidden)
+        if not 0 < self.share <= 0.5 or length - hidden < spans + 1:
+            raise OptionError(
+                f"{spans} spans of {hidden} hidden tokens cannot be parted in rows of {length}: have a share above 0 "
+                "and up to a half, longer spans or longer rows"
+            )
         marks = sentinels(self.tokenizer, spans + 1)
         lengths = torch.zeros(count, 2 * spans + 1, dtype=torch.int64)  # visible, hidden, visible, ..., visible
         lengths[:, 0::2] = divide(length - hidden, spans + 1, count, generator)
@@ -88,9 +93,14 @@ class PrefixLM(TextToText):
 
         Returns:
             `input_ids` and `labels`, int64 (rows, their length).
+
+        Raises:
+            OptionError: There is no place at which both sides have `least` of the text.
         """
         text, end = rows[:, :-1].long(), rows[:, -1:].long()
         least = max(1, round(self.least * text.shape[1]))
+        if 2 * least > text.shape[1]:
+            raise OptionError(f"rows of {text.shape[1]} tokens have no two sides of {least}: choose a smaller least")
         cut = int(torch.randint(least, text.shape[1] - least + 1, (), generator=generator))
         return {"input_ids": torch.cat([text[:, :cut], end], 1), "labels": torch.cat([text[:, cut:], end], 1)}
 

@@ -12,20 +12,35 @@ BYTE_SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *(f"<extra_id_{i}>" for 
 """Of byte-level BPE, in the order of their ids: padding, begin, end, unknown (never used), sentinels for spans."""
 
 
-def train_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4096, max_length: int = 128) -> Any:
+def train_tokenizer(
+    documents: Iterable[Sequence[str]],
+    vocab_size: int = 4096,
+    max_length: int = 128,
+    *,
+    alphabet_size: int = 128,
+    strip_accents: bool = True,
+) -> Any:
     """Train a lower-casing WordPiece tokenizer; returns a `BertTokenizer` of transformers.
 
-    The vocabulary holds the five special tokens first, `[PAD]` at 0. Characters outside the 128 most frequent
-    become `[UNK]` together with their word. The same text gives the same vocabulary.
+    The vocabulary holds the five special tokens first, `[PAD]` at 0. The same text gives the same vocabulary.
+
+    Args:
+        documents: Lines of each.
+        vocab_size: Entries at most.
+        max_length: Tokens of a text that the tokenizer is for.
+        alphabet_size: Characters kept, the most frequent ones; words with others become `[UNK]`. Ethiopic script, say,
+            needs more than the default.
+        strip_accents: Leave out combining marks, as BERT does. Where they tell words apart, as tones do in Yoruba, or
+            are the vowels of a script, keep them.
     """
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizer
 
-    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer = BertWordPieceTokenizer(lowercase=True, strip_accents=strip_accents)
     lines = [line for document in documents for line in document]
     counts = Counter(character for line in lines for character in trainer.normalizer.normalize_str(line))
     del counts[" "]
-    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:128])
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:alphabet_size])
     trainer.train_from_iterator(
         lines,
         vocab_size=vocab_size,
@@ -36,7 +51,9 @@ def train_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4096, 
         special_tokens=[*SPECIAL_TOKENS, *alphabet, *(f"##{character}" for character in alphabet)],
         show_progress=False,
     )
-    return BertTokenizer(vocab=trainer.get_vocab(), do_lower_case=True, model_max_length=max_length)
+    return BertTokenizer(
+        vocab=trainer.get_vocab(), do_lower_case=True, strip_accents=strip_accents, model_max_length=max_length
+    )
 
 
 def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4096) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +156,8 @@ class LoRA:
         """
         if self.rank < 1:
             raise OptionError(f"{self.name}.rank is {self.rank}; give at least 1.")
+        if not math.isfinite(self.alpha) or self.alpha <= 0:
+            raise OptionError(f"{self.name}.alpha is {self.alpha}; give a finite number above zero, such as the rank.")
         if not 0.0 <= self.dropout < 1.0:
             raise OptionError(f"{self.name}.dropout is {self.dropout}; give a number from 0 to below 1.")
         check_words(self)

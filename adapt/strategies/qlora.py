@@ -57,19 +57,16 @@ class QLoRA(LoRA):
     def _quantization(self) -> Any:
         import importlib.util
 
-        import torch
         from transformers import BitsAndBytesConfig
 
         if importlib.util.find_spec("bitsandbytes") is None:
             raise Unsupported("quantised loading needs the package bitsandbytes: pip install bitsandbytes")
         if self.bits == 8:
             return BitsAndBytesConfig(load_in_8bit=True)
-        compute = torch.bfloat16
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute,
         )
 
 

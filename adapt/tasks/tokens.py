@@ -95,7 +95,7 @@ def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False, longest
         extra = [fill] * (length - len(row))
         return [*extra, *row] if left else [*row, *extra]
 
-    return torch.from_numpy(numpy.array([padded(row) for row in rows], dtype=numpy.int64))  # a fourth of torch's time
+    return torch.tensor(numpy.array([padded(row) for row in rows], dtype=numpy.int64))  # sooner than of lists
 
 
 def token_tensors(

@@ -67,4 +67,5 @@ def _glibc() -> ctypes.CDLL | None:
 
 def _set(glibc: ctypes.CDLL, values: dict[int, int]) -> None:
     for parameter, value in values.items():
-        glibc.mallopt(parameter, value)
+        if not glibc.mallopt(parameter, value):  # before 2.35 glibc takes no more than this for blocks of its heap
+            glibc.mallopt(parameter, _GIVEN_BACK[parameter])

@@ -38,6 +38,11 @@ def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
+def sizes_of(examples: Sequence[Example]) -> list[int]:
+    """Tokens of each encoded row, those of its target too."""
+    return [len(example["input_ids"]) + len(example.get("labels", ())) for example in examples]
+
+
 def lengths_of(examples: Sequence[Example]) -> list[int]:
     """Tokens of each encoded row."""
     return [len(example["input_ids"]) for example in examples]

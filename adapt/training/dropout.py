@@ -1,7 +1,7 @@
 """Dropout on the CPU from 16 random bits an element.
 
 torch draws a 64-bit number for each element, one after another on one thread (`bernoulli_`,
-`aten/src/ATen/native/cpu/DistributionTemplates.h`): up to 29 % of a training step (results/benchmarks/profile_cpu.md).
+`aten/src/ATen/native/cpu/DistributionTemplates.h`), which takes a large share of a training step.
 Four elements share one here, and it is made of a counter, by vector instructions on all threads. Its attention kernels
 drop weights the same way, and fall back to products in float32.
 """
@@ -48,7 +48,8 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
         return torch_dropout(input, p, training, inplace)
     drawn = random_bits(-(-input.numel() * _BITS // 64), input.device).view(torch.int16)[: input.numel()]
     kept = drawn.ge_(dropped - _HALF).to(torch.uint8)  # torch's loops over booleans are many times as slow
-    made: torch.Tensor = _Dropped.apply(input, kept, _LEVELS / (_LEVELS - dropped))
+    how = _DroppedWeights if type(input.grad_fn).__name__ == _SOFTMAX else _Dropped
+    made: torch.Tensor = how.apply(input, kept, _LEVELS / (_LEVELS - dropped))
     return made
 
 
@@ -66,6 +67,30 @@ class _Dropped(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (kept,) = ctx.saved_tensors
         return g * _factors(g, kept, ctx.factor), None, None
+
+
+class _DroppedWeights(torch.autograd.Function):
+    """The same for what a softmax made. The output is held, which the product with the values holds too, and no mask.
+
+    Where it is zero, the element was dropped, or zero before: of that the derivative is multiplied by it next.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, kept: torch.Tensor, factor: float) -> torch.Tensor:
+        made = x * _factors(x, kept, factor)
+        ctx.save_for_backward(made)
+        ctx.factor = factor
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (made,) = ctx.saved_tensors
+        return g * made.sign().mul_(ctx.factor), None, None
+
+
+_SOFTMAX = "_InFloat32Backward"
+"""What made the weights of attention, in the dtype of the product that follows (`adapt/training/softmax.py`)."""
 
 
 def _factors(like: torch.Tensor, kept: torch.Tensor, factor: float) -> torch.Tensor:

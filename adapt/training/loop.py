@@ -61,7 +61,9 @@ def accelerator_for(budget: Budget) -> Any:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision="bf16" if budget.precision == "bf16" else "no", cpu=budget.device == "cpu")
+    made = Accelerator(mixed_precision="bf16" if budget.precision == "bf16" else "no", cpu=budget.device == "cpu")
+    made.gradient_accumulation_steps = 1  # the loop's own; a launcher's variable would divide the loss by it once more
+    return made
 
 
 @memory_kept()

@@ -2,6 +2,9 @@
 
 torch's kernel takes four times as long in bfloat16 as in float32, forward and, by more, backward; bfloat16 attention
 of transformers' BERT runs it. A few rows are made at a time, so that what is held in float32 stays small.
+
+Where weights are float32, so is the mask that transformers adds to the scores, and under autocast their softmax and
+dropout are float32 too, twice as large, until the product with the values casts them: here the softmax does.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ _torch_softmax = F.softmax
 def softmax(
     input: torch.Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
-    """Torch's softmax, on the CPU computed in float32 where the input, and so the output, is bfloat16 or float16.
+    """Torch's softmax, on the CPU computed in float32 where the output is bfloat16 or float16.
+
+    It is where the input is, and under autocast where the input has the dimensions of attention's scores.
 
     Args:
         input: Any shape.
@@ -35,7 +40,9 @@ def softmax(
     Returns:
         The shape of the input.
     """
-    low = input.dtype in (torch.bfloat16, torch.float16) and dtype in (None, input.dtype)
+    cast = dtype is None and input.dtype == torch.float32 and input.dim() == 4 and torch.is_autocast_enabled("cpu")
+    made_in = torch.get_autocast_dtype("cpu") if cast else input.dtype
+    low = made_in in (torch.bfloat16, torch.float16) and dtype in (None, input.dtype)
     watched = has_torch_function_unary(input)  # torch's shows it to those who watch
     if (
         watched
@@ -45,29 +52,30 @@ def softmax(
         or kernels_of(input) != "cpu"
     ):
         return _torch_softmax(input, dim, _stacklevel, dtype)
-    made: torch.Tensor = _InFloat32.apply(input)
+    made: torch.Tensor = _InFloat32.apply(input, made_in)
     return made
 
 
 class _InFloat32(torch.autograd.Function):
-    """Softmax over the last dimension; the output is kept, in its own dtype, as torch's keeps it."""
+    """Softmax over the last dimension in some dtype; the output is kept, in that dtype, as torch's keeps it."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        p = torch.empty_like(x, memory_format=torch.contiguous_format)
+    def forward(ctx: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        p = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
         for into, given in _parts(p, x):
             into.copy_(torch.softmax(given, -1, dtype=torch.float32))
         ctx.save_for_backward(p)
+        ctx.dtype = x.dtype
         return p
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:
         (p,) = ctx.saved_tensors
-        of_x = torch.empty_like(p)
+        of_x = torch.empty_like(p, dtype=ctx.dtype)
         for into, given, made in _parts(of_x, g, p):
             into.copy_(torch._softmax_backward_data(given.float(), made.float(), -1, torch.float32))
-        return of_x
+        return of_x, None
 
 
 def _parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -30,7 +30,7 @@ SPEAKERS = {
 
 
 def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
-    """`messages`; or `prompt` and `completion`, and `input` where it is there; or a lone `text`."""
+    """`messages`; or `prompt` and `completion`, and `input` where it is there, unless both were named; or `text`."""
     found = all_named(table, given)
     if not {"prompt", "completion", "text"} & found.keys():
         column = found.get("messages") or _conversations(table)
@@ -44,7 +44,8 @@ def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
             if found or lone is None:
                 raise
             return {"text": lone}
-        extra = found.get("input") or first(table, INPUTS, found.values())
+        named = {"prompt", "completion"} <= given.keys()
+        extra = found.get("input") or (None if named else first(table, INPUTS, found.values()))
         return found | ({"input": extra} if extra else {})
     return {"text": found["text"]}
 
@@ -74,7 +75,7 @@ def prompts(rows: list[Any]) -> Columns:
 
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
-    """`messages` up to the turn to be answered, or `prompt`."""
+    """`messages` up to the turn to be answered, or `prompt`, with `input` where it was named or `prompt` was not."""
     named = all_named(table, {role: name for role, name in given.items() if role != "completion"})
     asked = named.get("prompt") or named.get("text")
     conversations = None if asked else named.get("messages") or _conversations(table)
@@ -83,7 +84,7 @@ def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
     column = asked or first(table, (*(name for name, _ in PAIRS), "text"), named.values())
     if column is None:
         raise missing(table, "prompt", "messages")
-    extra = named.get("input") or first(table, INPUTS, [column])
+    extra = named.get("input") or (None if asked else first(table, INPUTS, [column]))
     return {"prompt": _prompts(table, {"prompt": column, **({"input": extra} if extra else {})})}
 
 
@@ -114,7 +115,7 @@ def _messages(table: Table, column: str, *, answered: bool) -> list[list[dict[st
         if answered and (not messages or messages[-1]["role"] != "assistant"):
             last = f"the last message is the {messages[-1]['role']}'s" if messages else "there are no messages"
             raise DataError(f"{table.at(row)}: {last}; end {column!r} with the assistant's, which is what is learnt")
-        if not answered and messages and messages[-1]["role"] == "assistant":
+        while not answered and messages and messages[-1]["role"] == "assistant":
             messages.pop()
         if len(messages) < 1 + answered:
             raise DataError(f"{table.at(row)}: no message to answer in {column!r}; give one before the assistant's")

@@ -53,5 +53,7 @@ class Form:
     """Columns of rows to be predicted that came as a plain list."""
     inputs: Callable[[Table, Mapping[str, str], Task], Columns]
     """Canonical columns of rows to be predicted: those of `read` without labels."""
+    expand: Callable[[Table, Mapping[str, str]], Table] = lambda table, _: table
+    """Before rows to be predicted are looked at: columns that stand within one, such as languages."""
     alternatives: tuple[str, ...] = ()
     """Roles of which rows to be predicted need one, each in place of the others."""

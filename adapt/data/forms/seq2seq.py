@@ -59,7 +59,6 @@ def sources(rows: list[Any]) -> Columns:
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
     """`source`."""
-    table = _by_language(table, given)
     named = all_named(table, {role: name for role, name in given.items() if role == "source"})
     column = named.get("source") or first(table, (name for name, _ in PAIRS))
     if column is None:
@@ -96,4 +95,4 @@ def _references(table: Table, row: int, target: str, value: Any) -> list[str]:
     return references if target in references else [target, *references]
 
 
-FORM = Form(("text",), ("source", "target", "references"), find, read, sources, inputs)
+FORM = Form(("text",), ("source", "target", "references"), find, read, sources, inputs, expand=_by_language)
