@@ -1,9 +1,9 @@
 """Dropout on the CPU from 16 random bits an element.
 
 torch draws a 64-bit number for each element, one after another on one thread (`bernoulli_`,
-`aten/src/ATen/native/cpu/DistributionTemplates.h`), which takes a large share of a training step.
-Four elements share one here, and it is made of a counter, by vector instructions on all threads. Its attention kernels
-drop weights the same way, and fall back to products in float32.
+`aten/src/ATen/native/cpu/DistributionTemplates.h`), which takes a large share of a training step. Four elements share
+one here, and it is made of a counter, by vector instructions on all threads. Its attention kernels drop weights the
+same way, and fall back to products in float32.
 """
 
 from __future__ import annotations
