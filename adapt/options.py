@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, SupportsIndex, TypeVar, get_args, get_type_hints
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
@@ -159,13 +159,9 @@ def seed_of(seed: Any) -> int:
     Raises:
         OptionError: It is none, or negative.
     """
-    try:
-        number = operator.index(seed)
-    except TypeError as error:
-        raise OptionError(f"seed is {seed!r}; give a whole number from 0 up.") from error
-    if isinstance(seed, bool) or number < 0:
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex) or operator.index(seed) < 0:
         raise OptionError(f"seed is {seed!r}; give a whole number from 0 up.")
-    return number
+    return operator.index(seed)
 
 
 def check_rates(strategies: Iterable[Strategy], rate: float | None) -> None:

@@ -146,3 +146,16 @@ def test_a_prefix_beside_weights_in_8_bits_gets_its_gradients(backbone: Callable
         assert found[-1].keys() == {name for name, p in model.named_parameters() if p.requires_grad}
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("strategy", "asked"), [("lora", False), ("qlora", True)])
+def test_only_the_reentrant_kind_has_embeddings_whose_output_has_a_gradient(
+    backbone: Callable[..., Path], strategy: str, asked: bool
+) -> None:
+    load = tiny.loader_for(backbone("bert"), "sequence_classification", dropout=0.0)
+    model = tiny.STRATEGIES[strategy].build(load, load.task)
+    checkpoint_layers(model)
+    found = []
+    model.get_input_embeddings().register_forward_hook(lambda _m, _i, output: found.append(output.requires_grad))
+    tiny.outputs_of(model.train(), tiny.inputs_for("bert", "sequence_classification"))
+    assert found[0] == asked

@@ -344,3 +344,12 @@ def test_a_hole_of_a_data_frame_is_a_missing_text(wrap: Any) -> None:
 def test_a_blank_label_in_a_list_is_refused() -> None:
     with pytest.raises(DataError, match=r"row 2: '' in the list of labels is no string and no integer"):
         load([{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["  ", "y"]}], validation=0, test=0)
+
+
+def test_the_configurations_of_a_hub_set_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def several(*arguments: Any, **options: Any) -> None:
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['cola', 'sst2']\nmore")
+
+    monkeypatch.setattr(datasets, "load_dataset", several)
+    with pytest.raises(DataError, match=r"missing\. Please pick one among .*\['cola', 'sst2'\]\);"):
+        load("org/name")

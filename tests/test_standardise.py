@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adapt.adapted import fit_model, load_model
+from adapt.backbones.memo import Memo
 from adapt.backbones.memoise import release
 from adapt.backbones.standardised import Standardised
 from adapt.data import Data
@@ -176,3 +177,24 @@ def test_where_the_head_is_no_single_layer_it_says_so(backbone: Callable[..., Pa
 def test_the_field_is_no_part_of_a_run_without_it() -> None:
     assert "standardise" not in fields_of(Head())
     assert fields_of(strategy_named("head", {"standardise": True}))["standardise"] is True
+
+
+def test_what_is_scored_last_is_the_model_as_it_is_handed_over(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import adapt.training
+
+    scalings = []
+    predict = adapt.training.predict
+
+    def watched(model: Any, *arguments: Any) -> Any:
+        scalings.append([module.scaling for module in model.modules() if isinstance(module, Memo)])
+        return predict(model, *arguments)
+
+    monkeypatch.setattr(adapt.training, "predict", watched)
+    made = fit_model(
+        backbone("bert"), task_data("single_label"), Head(standardise=True), epochs=1, device="cpu", pooling="mean"
+    )
+    assert scalings == [[None]]
+    assert made.result is not None
+    assert made.result.scores["test"]

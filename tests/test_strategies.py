@@ -447,6 +447,12 @@ def test_8_bit_weights_are_near_the_real_ones(build: Build, batch: dict[str, tor
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_4_bit_products_are_in_the_precision_of_the_run(build: Build, precision: str, dtype: torch.dtype) -> None:
+    model = build(QLoRA(rank=2, bits=4), precision=precision)
+    assert {m.compute_dtype for m in model.modules() if hasattr(m, "compute_dtype")} == {dtype}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_4_bit_trains_evaluates_and_trains_again(build: Build, batch: dict[str, torch.Tensor], precision: str) -> None:
     """Evaluating repacks the weights on some processors, after which training fails, unless that is forbidden."""

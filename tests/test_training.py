@@ -30,6 +30,7 @@ from adapt.strategies import make
 from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.batching import by_length, length_bucketed
+from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, schedule_for
 
 BUDGET = Budget(epochs=4, batch_size=4, warmup=0.0, weight_decay=0.0, decay="constant")
@@ -594,3 +595,10 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     text = result.to_json()
     assert text["params"]["trainable"] == result.trainable
     assert text["memory"]["peak_bytes"] == result.memory["peak"]
+
+
+def test_a_launchers_accumulation_is_not_added_to_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    weight = torch.ones((), requires_grad=True)
+    accelerator_for(BUDGET).backward(3 * weight)
+    assert weight.grad == 3

@@ -142,9 +142,10 @@ class Memo(nn.Module):
         for key in [key for key in missing if key in self._lying]:
             del missing[key]
             values, start, n = self._lying[key]
-            if not self._keep(key, values[start : start + n]):
+            if self._keep(key, values[start : start + n]):
+                self.shared_rows += key not in self._handed_on
+            else:
                 overflow[key] = values[start : start + n]
-            self.shared_rows += key not in self._handed_on and key not in overflow
         if missing:
             encoded = self._encode(batch, list(missing.values()))
             overflow |= {key: f for key, f in zip(missing, encoded, strict=True) if not self._keep(key, f)}

@@ -141,8 +141,8 @@ def embedded_data(kind: str | None) -> Data:
     """
     from adapt.data.embedded import embedded
 
-    found = embedded(resolve_kind(kind or "sequence_classification"))
-    problem = resolve(kind, None)[1]
+    name, problem = resolve(kind, None)
+    found = embedded(name or "sequence_classification")
     if problem not in (None, found.problem):
         raise OptionError(f"There is no embedded task for kind '{kind}' ({problem}); give data.")
     return found

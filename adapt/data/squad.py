@@ -27,10 +27,10 @@ def read_squad(path: Path, document: Any) -> Table:
         DataError: A paragraph or a question lacks a field.
     """
     rows = list(_rows(path, document))
-    names = _COLUMNS if any("answers" in row for row in rows) or not rows else _COLUMNS[:-1]
-    lacking = next((row for row in rows if "answers" not in row), None) if "answers" in names else None
-    if lacking is not None:
-        raise DataError(f"{path}: question {lacking['id']!r} has no answers, and others have; give each its own")
+    lacking = [row["id"] for row in rows if "answers" not in row]
+    if 0 < len(lacking) < len(rows):
+        raise DataError(f"{path}: question {lacking[0]!r} has no answers, and others have; give each its own")
+    names = _COLUMNS[:-1] if lacking else _COLUMNS
     return Table(str(path), names, len(rows), lambda name: [row[name] for row in rows])
 
 
@@ -40,15 +40,16 @@ def _rows(path: Path, document: Any) -> Iterator[dict[str, Any]]:
             where = f"{path}, article {number}, paragraph {n}"
             try:
                 for question in paragraph["qas"]:
-                    known = {name: question[name] for name in ("answers",) if name in question}
-                    if question.get("is_impossible"):
-                        known = {"answers": []}
-                    yield {
+                    row = {
                         "id": question["id"],
                         "title": article.get("title"),
                         "question": question["question"],
                         "context": paragraph["context"],
-                        **known,
                     }
+                    if question.get("is_impossible"):
+                        row["answers"] = []
+                    elif "answers" in question:
+                        row["answers"] = question["answers"]
+                    yield row
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{where}: not as SQuAD has it ({error!r}); write id, question and answers") from error

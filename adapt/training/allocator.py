@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+
+from adapt.training.outermost import Outermost
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """glibc's malloc.h."""
@@ -17,9 +18,6 @@ _KEPT = {_TRIM_THRESHOLD: -1, _TOP_PAD: 2**28, _MMAP_THRESHOLD: 2**31 - 1}
 
 _GIVEN_BACK = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_THRESHOLD: 2**25}
 """What glibc's thresholds, which it adapts until they are set, are at most; mallopt(3)."""
-
-_within = 0
-_lock = Lock()
 
 
 @contextmanager
@@ -31,23 +29,22 @@ def memory_kept() -> Iterator[None]:
     blocks of different sizes. Other threads get the same, until the last of several is through. Nothing is changed
     where the user has set up the allocator (`MALLOC_...`, `GLIBC_TUNABLES`), nor under another C library.
     """
-    global _within
+    with _kept.block():
+        yield
+
+
+def _keep() -> None:
+    _set(_KEPT)
+
+
+def _give_back() -> None:
+    _set(_GIVEN_BACK)
     glibc = _glibc()
-    if glibc is None:
-        yield
-        return
-    with _lock:
-        if _within == 0:
-            _set(glibc, _KEPT)
-        _within += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _within -= 1
-            if _within == 0:
-                _set(glibc, _GIVEN_BACK)
-                glibc.malloc_trim(0)
+    if glibc is not None:
+        glibc.malloc_trim(0)
+
+
+_kept = Outermost(_keep, _give_back)
 
 
 @cache
@@ -65,7 +62,10 @@ def _glibc() -> ctypes.CDLL | None:
     return library
 
 
-def _set(glibc: ctypes.CDLL, values: dict[int, int]) -> None:
+def _set(values: dict[int, int]) -> None:
+    glibc = _glibc()
+    if glibc is None:
+        return
     for parameter, value in values.items():
         if not glibc.mallopt(parameter, value):  # before 2.35 glibc takes no more than this for blocks of its heap
             glibc.mallopt(parameter, _GIVEN_BACK[parameter])

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from adapt.backbones.kernels import kernels_of
+from adapt.training.softmax import made_here
 
 _BITS = 16
 _LEVELS = 2**_BITS
@@ -48,7 +49,7 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
         return torch_dropout(input, p, training, inplace)
     drawn = random_bits(-(-input.numel() * _BITS // 64), input.device).view(torch.int16)[: input.numel()]
     kept = drawn.ge_(dropped - _HALF).to(torch.uint8)  # torch's loops over booleans are many times as slow
-    how = _DroppedWeights if type(input.grad_fn).__name__ == _SOFTMAX else _Dropped
+    how = _DroppedWeights if made_here(input) else _Dropped
     made: torch.Tensor = how.apply(input, kept, _LEVELS / (_LEVELS - dropped))
     return made
 
@@ -87,10 +88,6 @@ class _DroppedWeights(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (made,) = ctx.saved_tensors
         return g * made.sign().mul_(ctx.factor), None, None
-
-
-_SOFTMAX = "_InFloat32Backward"
-"""What made the weights of attention, in the dtype of the product that follows (`adapt/training/softmax.py`)."""
 
 
 def _factors(like: torch.Tensor, kept: torch.Tensor, factor: float) -> torch.Tensor:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 from torch.nn import functional as F
 
 from adapt.training.dropout import attention, dropout
+from adapt.training.outermost import Outermost
 from adapt.training.softmax import softmax
 
 _OURS = {"dropout": dropout, "scaled_dot_product_attention": attention, "softmax": softmax}
 _theirs: dict[str, Any] = {}
-_within = 0
-_lock = Lock()
 
 
 @contextmanager
@@ -26,21 +24,18 @@ def faster_on_cpu() -> Iterator[None]:
     checkpointed layer too. Other threads get them as well, until the last of several is through: they do the same as
     torch's, but for derivatives of derivatives, which they do not have.
     """
-    global _within
-    with _lock:
-        if _within == 0:
-            _theirs.update({name: getattr(F, name) for name in _OURS})
-            _put(_OURS)
-        _within += 1
-    try:
+    with _replaced.block():
         yield
-    finally:
-        with _lock:
-            _within -= 1
-            if _within == 0:
-                _put(_theirs)
+
+
+def _replace() -> None:
+    _theirs.update({name: getattr(F, name) for name in _OURS})
+    _put(_OURS)
 
 
 def _put(functions: dict[str, Any]) -> None:
     for name, function in functions.items():
         setattr(F, name, function)
+
+
+_replaced = Outermost(_replace, lambda: _put(_theirs))

@@ -56,6 +56,11 @@ def softmax(
     return made
 
 
+def made_here(weights: torch.Tensor) -> bool:
+    """Whether they came out of this softmax, in the dtype of the product that follows, and have a gradient."""
+    return type(weights.grad_fn).__name__ == f"{_InFloat32.__name__}Backward"
+
+
 class _InFloat32(torch.autograd.Function):
     """Softmax over the last dimension in some dtype; the output is kept, in that dtype, as torch's keeps it."""
 
