@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
@@ -33,7 +34,7 @@ from adapt.spec import (
     Unsupported,
 )
 from adapt.strategies import make
-from adapt.tasks import KINDS, Kind
+from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,8 +52,45 @@ class Fitted:
     loader: Loader
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The rows of a run as its kind of task encodes them."""
+
+    kind: Kind
+    """Which took notes of them."""
+    splits: Mapping[str, list[Example]]
+
+
+def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
+    """Draw the rows of a run and encode them.
+
+    It is the same for all runs of a task and backbone with the same `draws_of`. No operation of torch runs, so that a
+    process may fork afterwards.
+
+    Raises:
+        AdaptError: Bad input.
+    """
+    task, rows = spec.task, dict(data.splits)
+    kind = KINDS[task.kind](task, backbone.tokenizer[0])
+    if task.few_shot is not None:
+        rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
+    if task.max_train is not None:
+        rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
+    return Encoded(kind, {split: kind.encode(dataset, split=split) for split, dataset in rows.items()})
+
+
+def draws_of(spec: Run) -> int | None:
+    """The seed where it decides which rows a run trains on; None: all of them."""
+    return spec.seed if spec.task.few_shot is not None or spec.task.max_train is not None else None
+
+
 def run(
-    spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None, features: Path | None = None
+    spec: Run,
+    data: Data,
+    backbone: Backbone,
+    on_step: OnStep | None = None,
+    features: Path | None = None,
+    encoded: Encoded | None = None,
 ) -> Result:
     """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
 
@@ -62,6 +100,7 @@ def run(
         backbone: The folder of `spec.backbone`.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         features: Folder where runs share what a frozen backbone gives for their rows.
+        encoded: What `encode` gives for the run, which takes it over; None: it is made here.
 
     Returns:
         A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
@@ -74,7 +113,7 @@ def run(
         return Result(run=spec, status=status, reason=str(error), environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step, features)[0]
+        return fit(spec, data, backbone, on_step, features, encoded)[0]
     except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -88,7 +127,12 @@ def run(
 
 
 def fit(
-    spec: Run, data: Data, backbone: Backbone, on_step: OnStep | None = None, features: Path | None = None
+    spec: Run,
+    data: Data,
+    backbone: Backbone,
+    on_step: OnStep | None = None,
+    features: Path | None = None,
+    encoded: Encoded | None = None,
 ) -> tuple[Result, Fitted]:
     """Train and score, and keep the model; see `run` for the arguments.
 
@@ -112,17 +156,11 @@ def fit(
     if budget.device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu")
     loader = Loader(backbone, task, budget, spec.seed)
-    tokenizer = loader.tokenizer()
-    kind = KINDS[task.kind](task, tokenizer)
-    rows = dict(data.splits)
-    if task.few_shot is not None:
-        rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
-    if task.max_train is not None:
-        rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
-    encoded = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
-    kind.fit(encoded["train"])
+    encoded = encoded or encode(spec, data, backbone)
+    kind, splits = encoded.kind, encoded.splits
+    kind.fit(splits["train"])
 
-    foreseen = foresee(spec, backbone, max(lengths_of(encoded["train"])))
+    foreseen = foresee(spec, backbone, max(lengths_of(splits["train"])))
     if foreseen is not None:
         warnings.warn(foreseen, stacklevel=2)
     before = PeakMemory(budget.device).now()
@@ -150,8 +188,8 @@ def fit(
         trained = train(
             model,
             kind,
-            encoded["train"],
-            encoded.get("validation", []),
+            splits["train"],
+            splits.get("validation", []),
             budget,
             learning_rate=learning_rate,
             metric=selection,
@@ -160,7 +198,7 @@ def fit(
             on_step=on_step,
         )
         hand_on(model)
-        memory = observe(model, kind, encoded["train"], budget, trained.micro_batch or budget.batch_size)
+        memory = observe(model, kind, splits["train"], budget, trained.micro_batch or budget.batch_size)
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
@@ -170,15 +208,15 @@ def fit(
         scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
     outcomes: list[Any] = []
     baseline: dict[str, Any] = {}
-    last = "test" if encoded.get("test") else "validation"
-    if last == "test" or (encoded.get(last) and task.metric not in scores.get(last, {})):
+    last = "test" if splits.get("test") else "validation"
+    if last == "test" or (splits.get(last) and task.metric not in scores.get(last, {})):
         started = time.perf_counter()
-        outputs = predict(model, kind, encoded[last], budget)
-        scores[last] = scores.get(last, {}) | kind.score(outputs, encoded[last])
+        outputs = predict(model, kind, splits[last], budget)
+        scores[last] = scores.get(last, {}) | kind.score(outputs, splits[last])
         evaluating += time.perf_counter() - started
-        outcomes = kind.outcomes(outputs, encoded[last])
-    if encoded.get(last) and (simple := kind.baseline(encoded["train"], encoded[last])) is not None:
-        baseline = {"name": simple[0], "scores": kind.score(simple[1], encoded[last])}
+        outcomes = kind.outcomes(outputs, splits[last])
+    if splits.get(last) and (simple := kind.baseline(splits["train"], splits[last])) is not None:
+        baseline = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
     notes = [*([foreseen] if foreseen else []), *came_down(spec, trained.micro_batch)]
     if trained.graphs:
         notes.append(f"{spec.strategy.name}: batches of {trained.graphs} shapes ran as CUDA graphs")
@@ -205,10 +243,10 @@ def fit(
         test_outcomes=outcomes if last == "test" else [],
         baseline=baseline,
         notes=[*data.notes, *loader.notes, *kind.notes, *notes],
-        environment={**environment(spec), "train_rows": len(encoded["train"])},
+        environment={**environment(spec), "train_rows": len(splits["train"])},
     )
     release(model)
-    return result, Fitted(model, kind, tokenizer, loader)
+    return result, Fitted(model, kind, loader.tokenizer(), loader)
 
 
 def came_down(spec: Run, micro_batch: int | None) -> list[str]:
@@ -280,15 +318,32 @@ def environment(spec: Run) -> dict[str, Any]:
     """Versions, device and threads: recorded with the result, not part of what decides it."""
     import torch
 
-    cuda = spec.budget.device == "cuda" and torch.cuda.is_available()
     return {
         "versions": versions(),
         "commit": _commit(),
+        "code": _code(),
         "device": spec.budget.device,
-        "hardware": torch.cuda.get_device_name() if cuda else _processor(),
+        "hardware": hardware(spec.budget.device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def hardware(device: str) -> str:
+    """Name of the GPU, where the device is one that is there, or of the processor."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else _processor()
+
+
+@cache
+def _code() -> str:
+    """The first digits of a hash of this package's modules, which an installed package has no commit for."""
+    package = Path(__file__).parent
+    hashed = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        hashed.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
+    return hashed.hexdigest()[:12]
 
 
 @cache

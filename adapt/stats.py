@@ -34,7 +34,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
         return Interval(mean, None, None)
     from scipy.stats import t
 
-    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    error = math.hypot(*(v - mean for v in values)) / math.sqrt((n - 1) * n)
     half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
     return Interval(mean, mean - half, mean + half)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.comparison import Store, Table, table_of
-from adapt.comparison.table import Row
+from adapt.comparison.table import Row, share
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.strategies import FLOORS, STRATEGIES, make
 
@@ -48,9 +48,7 @@ def overview(table: Table) -> str:
         max((row.trainable_share for row in table.rows if _name(row) == name and row.trainable_share), default=None)
         for name in known
     ]
-    lines.append(
-        "| trainable share, at most | " + " | ".join("" if s is None else f"{100 * s:.2f} %" for s in shares) + " | |"
-    )
+    lines.append("| trainable share, at most | " + " | ".join("" if s is None else share(s) for s in shares) + " | |")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from adapt.spec import DataError, Diverged, Result, Run, Unsupported
 BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
-def run(spec: Run, data: Any, backbone: Any, on_step: Any, features: Path | None = None) -> Result:
+def run(spec: Run, data: Any, backbone: Any, on_step: Any, *more: Any) -> Result:
     behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
     on_step(1, 2, 0.5)
     if behaviour == "kill":

@@ -6,6 +6,7 @@ Most runs here are those of `fake_worker.py`: the runner and the worker are the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -18,10 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 import tiny
-from comparison_helpers import FAKE, behave, execute, result_of, run_of
+from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 
-from adapt.comparison import Store, compare, runner
-from adapt.spec import AdaptError
+from adapt.backbones import resolve
+from adapt.comparison import Store, compare, runner, worker
+from adapt.spec import AdaptError, Run, fields_of
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
 
@@ -181,6 +183,66 @@ def test_the_cores_are_shared_out_unless_the_user_says(
     expected = {"half": "3", "all": "6"}.get(threads, threads)
     assert [environment[n] for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")] == [expected, expected]
     assert environment["TOKENIZERS_PARALLELISM"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000"}, 6),
+        ({"cpu.max": "250000 100000"}, 3),
+        ({"cpu.max": "1000 100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ({"cpu.max": "900000 100000"}, 6),
+    ],
+)
+def test_a_container_has_the_cores_that_its_time_is_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(6), raising=False)
+    monkeypatch.setattr(runner, "CGROUP", tmp_path)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    assert runner.cores() == expected
+
+
+def test_of_a_seed_the_run_that_takes_longest_starts_first() -> None:
+    strategies = [run.strategy for run in GRID[:2]]
+    full, lora = map(id, strategies)
+    both = [dataclasses.replace(run_of(seed=seed), strategy=strategy) for seed in (0, 1) for strategy in strategies]
+    runs = {str(i): run for i, run in enumerate(both)}
+    assert runner.next_of(list("0123"), runs, {}) == "0"
+    assert runner.next_of(list("123"), runs, {full: 1.0}) == "1"
+    assert runner.next_of(list("123"), runs, {full: 2.0, lora: 1.0}) == "1"
+    assert runner.next_of(list("23"), runs, {full: 1.0, lora: 2.0}) == "3"
+    assert runner.next_of(list("23"), runs, {full: 2.0, lora: 1.0}) == "2"
+
+
+def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
+    runner._save_rows(words(), tmp_path / "rows")
+
+    def shared(run: Run, before: worker.Shared | None) -> worker.Shared | None:
+        source = resolve("tiny-encoder")
+        given = {"source": fields_of(source.source), "reference": source.reference, "path": str(source.path)}
+        file = tmp_path / "job.json"
+        file.write_text(
+            json.dumps({"spec": run.spec(), "data": str(tmp_path / "rows"), "notes": [], "backbone": given})
+        )
+        return worker.share(file, before)
+
+    first = shared(run_of("full"), None)
+    assert first is not None
+    assert [len(rows) for rows in first.encoded.splits.values()] == [8, 8, 8]
+    assert shared(run_of("lora", 1), first) is first
+    few = shared(run_of("lora", 1, few_shot=2), first)
+    assert few is not None
+    assert len(few.encoded.splits["train"]) == 4
+    assert shared(run_of("full", 1, few_shot=2), few) is few
+    other = shared(run_of("full", 2, few_shot=2), few)
+    assert other not in (None, few)
+    assert worker.share(tmp_path / "nowhere.json", few) is None  # what is wrong the run will say
 
 
 def test_where_the_system_cannot_fork_each_run_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,13 @@ def test_one_value_has_no_interval_and_equal_values_a_point() -> None:
     assert mean_interval([0.1] * 3) == Interval(pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))  # type: ignore[arg-type]
 
 
+def test_values_whose_squares_no_float_holds_have_an_interval() -> None:
+    values = [1e300, 3e300, 2e300]  # a perplexity of a model that learnt nothing but to be sure
+    small, found = mean_interval([1.0, 3.0, 2.0]), mean_interval(values)
+    assert small.low is not None
+    assert found.low == pytest.approx(1e300 * small.low)
+
+
 def test_no_value_and_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         mean_interval([])

@@ -13,7 +13,7 @@ from comparison_helpers import result_of, run_of
 
 from adapt.comparison.store import Store, read_result
 from adapt.files import writable_folder, write_atomically
-from adapt.run import versions
+from adapt.run import hardware, versions
 from adapt.spec import AdaptError, OptionError, Run
 
 
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(store: Store, run: Run) -> None:
     [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", True), ("failed", False)],
 )
 def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, stands: bool) -> None:
-    environment = {"versions": versions(), "device": "cpu", "threads": 1}
+    environment = {"versions": versions(), "hardware": hardware("cpu"), "device": "cpu", "threads": 1}
     store.write(result_of(run, status=status, reason="why", environment=environment))
     assert (store.read(run) is not None) == stands
     content = store.read(run, failed=True)
@@ -52,8 +52,11 @@ def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, st
 @pytest.mark.parametrize(
     ("status", "stands"), [("ok", True), ("unsupported", False), ("diverged", True), ("out_of_memory", False)]
 )
-def test_what_other_packages_may_do_is_done_again_with_them(store: Store, run: Run, status: Any, stands: bool) -> None:
-    environment = {"versions": {**versions(), "bitsandbytes": None}, "device": "cpu", "threads": 1}
+@pytest.mark.parametrize("other", [{"versions": {**versions(), "bitsandbytes": None}}, {"hardware": "a smaller GPU"}])
+def test_what_other_packages_or_hardware_may_do_is_done_again_with_them(
+    store: Store, run: Run, status: Any, stands: bool, other: dict[str, Any]
+) -> None:
+    environment = {"versions": versions(), "hardware": hardware("cpu"), "device": "cpu", "threads": 1, **other}
     store.write(result_of(run, status=status, reason="why", environment=environment))
     assert (store.read(run) is not None) == stands
 
@@ -176,6 +179,9 @@ def test_text_is_written_as_it_is(tmp_path: Path) -> None:
 def test_a_copy_of_a_result_is_no_further_run(store: Store, run: Run) -> None:
     path = store.write(result_of(run))
     (path.parent / f"{path.stem} (1).json").write_text(path.read_text())
+    store.write(result_of(run, 0.25))
+    assert [content["scores"]["test"]["accuracy"] for content in store.all()] == [0.25]  # the copy's name comes first
+    path.unlink()
     assert len(store.all()) == 1
 
 

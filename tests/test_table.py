@@ -17,7 +17,7 @@ import scipy.stats
 from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
-from adapt.comparison.table import COLUMNS, Table, table_of, write_table
+from adapt.comparison.table import COLUMNS, Table, share, table_of, write_table
 from adapt.spec import FOUND_FEATURES, Result
 from adapt.stats import mean_interval, paired_difference
 
@@ -176,10 +176,10 @@ def test_runs_that_did_not_end_well_are_shown_with_their_reason() -> None:
 @pytest.mark.parametrize(
     ("metric", "problem", "header", "score", "difference"),
     [
-        ("accuracy", "single_label", "accuracy, % [95 % CI]", "70.0 [70.0, 70.0]", "-10.0 [-10.0, -10.0]"),
-        ("macro_f1", "multi_label", "macro f1, % [95 % CI]", "70.0 [70.0, 70.0]", "-10.0 [-10.0, -10.0]"),
-        ("spearman", "regression", "spearman × 100 [95 % CI]", "70.0 [70.0, 70.0]", "-10.0 [-10.0, -10.0]"),
-        ("mse", "regression", "mse [95 % CI], lower is better", "0.7 [0.7, 0.7]", "-0.1 [-0.1, -0.1]"),
+        ("accuracy", "single_label", "accuracy, % [95 % CI]", "70.0", "-10.0"),
+        ("macro_f1", "multi_label", "macro f1, % [95 % CI]", "70.0", "-10.0"),
+        ("spearman", "regression", "spearman × 100 [95 % CI]", "70.0", "-10.0"),
+        ("mse", "regression", "mse [95 % CI], lower is better", "0.700", "-0.100"),
     ],
 )
 def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, score: str, difference: str) -> None:
@@ -191,7 +191,7 @@ def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, sc
 
 def test_no_difference_is_not_a_negative_one() -> None:
     made = table(*grid({"full": [0.8, 0.8], "lora": [0.79999, 0.79999]}))
-    assert cells_of(made.markdown())[3][3] == "+0.0 [+0.0, +0.0]"
+    assert cells_of(made.markdown())[3][3] == "+0.0"
 
 
 def test_without_scores_the_table_says_so() -> None:
@@ -279,6 +279,25 @@ def test_numbers_are_not_rounded_away() -> None:
     (row,) = rows_of(made.csv())
     assert row["mean"] == "0.785398"
     assert float(row["trainable_share"]) == 3e-06
+    assert cells_of(made.markdown())[2][5] == "< 0.01 %"
+    assert [share(value) for value in (0.0, 4e-5, 6e-5, 1.0)] == ["0.00 %", "< 0.01 %", "0.01 %", "100.00 %"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.04321, "0.0432"), (2.0, "2.00"), (20.96, "21.0"), (136.4, "136"), (1234.5, "1,234"), (1e304, "1.00e+304")],
+)
+def test_speeds_and_losses_have_three_digits_that_matter(value: float, shown: str) -> None:
+    made = table(
+        result_of(run_of("head"), value, examples_per_second=value),
+        result_of(
+            run_of("head", metric="perplexity", problem="text"),
+            examples_per_second=value,
+            scores={"test": {"perplexity": value}},
+        ),
+    )
+    first, second = (cells for cells in cells_of(made.markdown()) if cells[0] == "head")
+    assert first[-1] == second[-1] == second[1] == shown
 
 
 def test_what_is_reached_without_a_model_is_a_row_and_notes_stand_below() -> None:
@@ -291,7 +310,7 @@ def test_what_is_reached_without_a_model_is_a_row_and_notes_stand_below() -> Non
     assert [row.strategy for row in table.rows] == ["full", "lora", "majority"]
     assert table.rows[-1].scores == {0: 0.5, 1: 0.5}
     assert table.rows[-1].trainable is None
-    assert "| majority | 50.0 [50.0, 50.0] | 2 |" in table.markdown()
+    assert "| majority | 50.0 | 2 |" in table.markdown()
     assert table.markdown().count("- Note: 3 rows were left out") == 1
     assert table.csv().splitlines()[-1] == "words,majority,2,accuracy,0.5,0.5,0.5,,,,,,"
 
@@ -367,3 +386,9 @@ def test_code_of_several_states_is_said() -> None:
     ]
     assert "- Code: runs were made with 2 states of it (abc, def-dirty)." in str(table(*runs))
     assert "Code:" not in str(table(*runs[:2]))
+    installed = [
+        result_of(run_of("full", s), 0.5, environment={**environment, "commit": None, "code": code})
+        for s, code in enumerate(["12", "12", "34"])
+    ]
+    assert "- Code: runs were made with 2 states of it (content 12, content 34)." in str(table(*installed))
+    assert "Code:" not in str(table(*installed[:2]))

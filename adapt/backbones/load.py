@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.exhausted import is_out_of_memory
@@ -113,7 +112,7 @@ class Loader:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result must be told about how the backbone was loaded."""
-        return self._tokenizer[1]
+        return self.backbone.tokenizer[1]
 
     def attention(self) -> str:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
@@ -129,13 +128,7 @@ class Loader:
         Raises:
             AdaptError: It cannot be loaded, or has no token that can pad.
         """
-        return self._tokenizer[0]
-
-    @cached_property
-    def _tokenizer(self) -> tuple[Any, list[str]]:
-        from adapt.backbones.tokenizer import load_tokenizer
-
-        return load_tokenizer(self.backbone)
+        return self.backbone.tokenizer[0]
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""

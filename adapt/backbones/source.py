@@ -41,6 +41,13 @@ class Backbone:
         """`config.json` as plain values."""
         return _read(self.path / "config.json")
 
+    @cached_property
+    def tokenizer(self) -> tuple[Any, list[str]]:
+        """The tokenizer with a padding token, and what is to be told about it (`load_tokenizer`)."""
+        from adapt.backbones.tokenizer import load_tokenizer
+
+        return load_tokenizer(self)
+
     @property
     def model_type(self) -> str:
         """Architecture family, as transformers names it (`bert`, `roberta`, ...)."""

@@ -33,17 +33,17 @@ class Progress:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._bars: dict[str, StepBar] = {}
+        self._bars: dict[int, StepBar] = {}
 
     def __call__(self, event: Event) -> None:
         name = f"{event.run.task.name} {event.run.strategy.name} seed {event.run.seed}"
-        key = event.run.filename()
+        key = id(event.run)  # a run's own key is hashed, which is too slow for each step
         if event.what == "started":
             self._bars[key] = StepBar(self._stream, name)
         elif event.what == "step" and event.loss is not None:
             self._bars[key](event.done, event.total, event.loss)
         elif event.what == "found":
-            again = "" if event.status == "ok" else f" (remove runs/{key} to do it again)"
+            again = "" if event.status == "ok" else f" (remove runs/{event.run.filename()} to do it again)"
             self._line(f"{name}: {event.status}, done before{again}")
         elif event.what == "ended":
             bar = self._bars.pop(key, None)

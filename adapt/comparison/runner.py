@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,21 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files below `CGROUP` with the microseconds of processor time that a container has in a period, and the period."""
+CGROUP = Path("/sys/fs/cgroup")
+
+
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: those it is bound to, or fewer where its container has not as much time."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    found = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for files in _QUOTAS:
+        with contextlib.suppress(OSError, ValueError):  # there is none, or no limit ("max")
+            quota, period = (int(word) for file in files for word in (CGROUP / file).read_text().split())
+            if quota > 0:
+                found = min(found, -(-quota // period))
+    return found
 
 
 def execute(
@@ -108,7 +120,8 @@ def _serve(
     """Hand the jobs to the worker, as many at a time as asked for, until all have ended."""
     assert process.stdin is not None
     assert process.stdout is not None
-    waiting, running = list(runs), set[str]()
+    waiting, running = list(runs), dict[str, float]()
+    took: dict[int, float] = {}
     while waiting or running:
         check()
         line = process.stdout.readline().decode().split()
@@ -122,15 +135,33 @@ def _serve(
             on_event(Event("step", runs[line[1]], int(line[2]), int(line[3]), float(line[4])))
             continue
         if line[0] == "end":
-            running.discard(line[1])
+            took[id(runs[line[1]].strategy)] = time.monotonic() - running.pop(line[1])
             on_event(_ended(work / line[1], runs[line[1]], int(line[2]), store))
         while waiting and len(running) < jobs:
-            name = waiting.pop(0)
-            running.add(name)
+            name = next_of(waiting, runs, took)
+            waiting.remove(name)
+            running[name] = time.monotonic()
             on_event(Event("started", runs[name]))
             with contextlib.suppress(BrokenPipeError):  # it died: reading its next line says so
                 process.stdin.write(os.fsencode(work / f"{name}.json") + b"\n")
                 process.stdin.flush()
+
+
+def next_of(waiting: Sequence[str], runs: Mapping[str, Run], took: Mapping[int, float]) -> str:
+    """The run to start next: of those of the first seed that waits, the one whose strategy took longest before.
+
+    So the last to end are short ones, and few cores wait for them.
+
+    Args:
+        waiting: Names of runs, in the order of their seeds.
+        runs: Name to run.
+        took: Seconds of a run, by the identity of its strategy; one not seen yet comes before others.
+    """
+    seed = runs[waiting[0]].seed
+    return max(
+        (name for name in waiting if runs[name].seed == seed),
+        key=lambda name: took.get(id(runs[name].strategy), float("inf")),
+    )
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of
 
 _FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again; a run that `failed` (crashed, was killed) is done again."""
-_WITH_VERSIONS = frozenset({"unsupported", "out_of_memory"})
-"""Those that it would reach again with the same packages."""
+_ALIKE = frozenset({"unsupported", "out_of_memory"})
+"""Those that it would reach again with the same packages on the same hardware."""
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
@@ -64,20 +64,24 @@ class Store:
         return path
 
     def all(self) -> list[dict[str, Any]]:
-        """Every result of the folder that can be read, in the order of file names; of copies of one the first."""
-        found = (read_result(path) for path in sorted(self.runs.glob("*.json")))
+        """Every result of the folder that can be read, in the order of file names.
+
+        Of copies of one it is the file that has its name, or else the first.
+        """
         by_key: dict[str, dict[str, Any]] = {}
-        for content in found:
-            if content is not None:
-                by_key.setdefault(content["key"], content)
+        for path in sorted(self.runs.glob("*.json")):
+            content = read_result(path)
+            if content is not None and (content["key"] not in by_key or path.stem.endswith(content["key"][:12])):
+                by_key[content["key"]] = content
         return list(by_key.values())
 
 
 def _stands(content: Mapping[str, Any]) -> bool:
-    if content["status"] in _WITH_VERSIONS:
-        from adapt.run import versions
+    if content["status"] in _ALIKE:
+        from adapt.run import hardware, versions
 
-        return content["environment"].get("versions") == versions()
+        there, device = content["environment"], content["spec"]["budget"]["device"]
+        return (there.get("versions"), there.get("hardware")) == (versions(), hardware(device))
     return content["status"] in _FINAL
 
 

@@ -300,11 +300,11 @@ def _section(section: Section) -> str:
             str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
             _difference(row, bool(unit)),
             "" if row.trainable is None else f"{row.trainable:,}",
-            "" if row.trainable_share is None else f"{100 * row.trainable_share:.2f} %",
+            "" if row.trainable_share is None else share(row.trainable_share),
             "" if row.saved_bytes is None else shown(row.saved_bytes),
             "" if row.peak_bytes is None else shown(row.peak_bytes),
             "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
-            "" if row.examples_per_second is None else f"{row.examples_per_second:.0f}",
+            "" if row.examples_per_second is None else _digits(row.examples_per_second),
         ]))  # fmt: skip
     return "\n".join([*lines, "", *_facts(section.results), ""])
 
@@ -335,7 +335,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     machines = machines or [_machine(first["environment"])]
     good = [r for r in results if r["status"] == "ok"]
     found = any(map(_found_features, good))
-    commits = list(dict.fromkeys(c for r in good if (c := r["environment"].get("commit"))))
+    states = list(dict.fromkeys(state for r in good if (state := _code(r["environment"]))))
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
         if name in budget and budget[name] != getattr(Budget, name):
@@ -356,7 +356,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
         f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
-        "strategy; intervals are Student's t over seeds, differences paired by seed.",
+        "strategy; intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is "
+        "not in them.",
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
@@ -365,9 +366,15 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
         + "; or ".join(machines)
         + ".",
-        *([f"- Code: runs were made with {len(commits)} states of it ({', '.join(commits)})."] if commits[1:] else []),
+        *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
         *(f"- Note: {_escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
+
+
+def _code(environment: Mapping[str, Any]) -> str:
+    """The state of this package's code, as far as it is known: of a checkout and of its modules."""
+    commit, content = environment.get("commit"), environment.get("code")
+    return _escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
@@ -390,11 +397,22 @@ def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:
 
     def text(value: float) -> str:
         sign = "+" if signed else ""
-        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else f"{value:{sign}.3g}"
+        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + _digits(value)
 
-    if interval.low is None or interval.high is None:
+    if interval.low is None or interval.high is None or interval.low == interval.high:
         return text(interval.mean)
     return f"{text(interval.mean)} [{text(interval.low)}, {text(interval.high)}]"
+
+
+def _digits(value: float) -> str:
+    """Three digits that matter, or all before the point."""
+    whole = len(f"{abs(value):.0f}")
+    return f"{value:,.0f}" if 3 <= whole < 10 else f"{value:#.3g}".rstrip(".")
+
+
+def share(value: float) -> str:
+    """In per cent; what is there is never shown as nothing."""
+    return "< 0.01 %" if 0 < value < 5e-5 else f"{100 * value:.2f} %"
 
 
 def _difference(row: Row, times_100: bool) -> str:

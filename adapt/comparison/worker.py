@@ -1,8 +1,9 @@
 """A warm process that runs each job in a fork of itself.
 
-Importing torch, transformers and peft takes seconds; this process does it once and never runs an operation, so that
-its forks are clean. Each run has a process of its own: its crash and its memory are its own. Where the system cannot
-fork, the runner starts this module once for each job, with the job file as its argument.
+Importing torch, transformers and peft takes seconds; this process does it once, and reads and encodes the rows once. It
+never runs an operation of torch, so that its forks are clean. Each run has a process of its own: its crash and its
+memory are its own. Where the system cannot fork, the runner starts this module once for each job, with the job file as
+its argument.
 
 Lines in, on standard input: the path of a job file. Lines out, on what was standard output at the start: `ready`;
 `step JOB DONE TOTAL LOSS`; `end JOB EXIT-CODE`, where JOB is the file's name without suffix. A run that ends by
@@ -12,6 +13,7 @@ run; `JOB.reason`, the exception that ended the run; `JOB.log`, everything that 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -20,14 +22,23 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from adapt.backbones.source import Backbone
+from adapt.comparison.store import Store
+from adapt.data import Data
+from adapt.spec import AdaptError, Run, Source, fields_of
+
+if TYPE_CHECKING:
+    from adapt.run import Encoded
 
 _IMPORTS = (
-    "accelerate", "datasets", "evaluate", "peft", "scipy.stats", "sklearn.metrics", "torch", "transformers",
+    "accelerate", "datasets", "peft", "scipy.stats", "sklearn.metrics", "torch", "transformers",
     "adapt.backbones.heads", "adapt.memory.observe", "adapt.run", "adapt.training",
 )  # fmt: skip
 """What a run imports sooner or later, and takes long."""
@@ -102,6 +113,7 @@ def _postponed(name: str) -> Iterator[None]:
 def serve(channel: int) -> None:
     """Fork for each job that comes on standard input, until it ends and the last fork with it."""
     children: dict[int, str] = {}
+    shared = None
     _say(channel, "ready")
     open_ended = True
     buffered = b""
@@ -114,9 +126,10 @@ def serve(channel: int) -> None:
             *lines, buffered = buffered.split(b"\n")
             for line in lines:
                 file = Path(os.fsdecode(line))
+                shared = share(file, shared)
                 pid = os.fork()
                 if pid == 0:
-                    _child(file, channel)
+                    _child(file, channel, shared)
                 children[pid] = file.stem
         for pid in list(children):
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -129,7 +142,7 @@ def _say(channel: int, line: str) -> None:
     os.write(channel, (line + "\n").encode())
 
 
-def _child(file: Path, channel: int) -> NoReturn:
+def _child(file: Path, channel: int, shared: Shared | None = None) -> NoReturn:
     code, parent = 1, os.getppid()
 
     def on_step(done: int, total: int, loss: float) -> None:
@@ -142,7 +155,7 @@ def _child(file: Path, channel: int) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(0)
-        work(file, on_step)
+        work(file, on_step, shared)
         code = 0
     except BaseException as error:
         traceback.print_exc()
@@ -153,26 +166,58 @@ def _child(file: Path, channel: int) -> NoReturn:
         os._exit(code)
 
 
-def work(file: Path, on_step: Callable[[int, int, float], None]) -> None:
-    """Do one job: read the file, run, write the result."""
+@dataclass(frozen=True)
+class Shared:
+    """What the runs of a comparison have in common: it is read and encoded once, and their processes inherit it."""
+
+    key: str
+    """Says what it is of."""
+    data: Data
+    backbone: Backbone
+    encoded: Encoded
+
+
+def share(file: Path, before: Shared | None) -> Shared | None:
+    """What the run of a job file shares with others; what was made `before`, where it is the same.
+
+    None where it cannot be made: the run itself meets what is wrong, and says so.
+    """
+    from adapt.run import draws_of, encode, run_from
+
+    try:
+        job = json.loads(file.read_text(encoding="utf-8"))
+        spec = run_from(job.pop("spec"))
+        key = json.dumps([job, fields_of(spec.task), draws_of(spec)], sort_keys=True)
+        if before is not None and before.key == key:
+            return before
+        data, backbone = _inputs(job, spec)
+        made = Shared(key, data, backbone, encode(spec, data, backbone))
+    except Exception:
+        return None
+    gc.freeze()  # a fork that never looks at it copies none of it
+    return made
+
+
+def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone]:
     from datasets import load_from_disk
 
-    from adapt.backbones import Backbone
-    from adapt.comparison.store import Store
-    from adapt.data import Data
+    task = spec.task
+    stored = dict(load_from_disk(job["data"]))
+    data = Data(task.name, task.problem, task.labels, stored, task.data.sha256, task.kind, tuple(job["notes"]))
+    given = job["backbone"]
+    return data, Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
+
+
+def work(file: Path, on_step: Callable[[int, int, float], None], shared: Shared | None = None) -> None:
+    """Do one job: read the file, run, write the result."""
     from adapt.run import run, run_from
-    from adapt.spec import AdaptError, Source
 
     job: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     spec = run_from(job["spec"])
-    stored = load_from_disk(job["data"])
-    task, notes = spec.task, tuple(job["notes"])
-    data = Data(task.name, task.problem, task.labels, dict(stored), task.data.sha256, task.kind, notes)
-    backbone = Backbone(
-        Source(**job["backbone"]["source"]), job["backbone"]["reference"], Path(job["backbone"]["path"])
-    )
     try:
-        Store(job["store"]).write(run(spec, data, backbone, on_step, file.parent / "features"))
+        data, backbone = (shared.data, shared.backbone) if shared else _inputs(job, spec)
+        encoded = shared.encoded if shared else None
+        Store(job["store"]).write(run(spec, data, backbone, on_step, file.parent / "features", encoded))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 
