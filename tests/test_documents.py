@@ -89,7 +89,7 @@ def test_committed_tables_are_made_from_the_committed_runs() -> None:
 
 
 def recipe_row(name: str, split: str, i: int) -> dict[str, object]:
-    """A row of the recipe's form."""
+    """A row of the recipe's form; answers to maths are of all the lengths that GSM8K has."""
     text = f"the {'good' if i % 2 else 'bad'} one of {split} {i}"
     if name in {"paraphrase", "similarity"}:
         return {
@@ -109,7 +109,8 @@ def recipe_row(name: str, split: str, i: int) -> dict[str, object]:
     if name == "stories":
         return {"text": text}
     if name == "maths":
-        return {"question": text, "answer": f"#### {i}"}
+        steps = f"He buys {i} more, so he has 12 + {i} = <<12+{i}={12 + i}>>{12 + i} of them now.\n"
+        return {"question": text, "answer": f"{steps * (1 + 3 * (i % 4))}#### {i}"}
     return {"text": text, "label": i % 2}
 
 

@@ -153,14 +153,29 @@ def test_a_long_prompt_loses_its_beginning() -> None:
     assert made.notes == ["1 prompts of new rows lost their beginning to fit 8 tokens"]
 
 
-def test_an_answer_that_fills_everything() -> None:
-    made = bound(tokenizer=wordpiece(cls=False), length=8)
-    answer = " ".join(SENTENCE.split()[:6])  # six words, the end, and one token of the prompt
-    made.encode(table(["who saw"], [answer]), split="train")
-    with pytest.raises(
-        DataError, match=r"Row 2 of the train split \('.*'\): the prompt leaves no room for the answer.*of 8 tokens"
-    ):
-        made.encode(table(["who", "who"], ["anna", answer + " x"]), split="train")
+def test_an_answer_that_leaves_no_room_loses_its_end() -> None:
+    tokens = wordpiece(cls=False)
+    made = bound("chrf", tokens, length=8, separator="", max_new_tokens=3)
+    fits = " ".join(SENTENCE.split()[:6])  # six words, the end, and one token of the prompt
+    long = fits + " while the"
+
+    def read_and_learnt(prompts: list[str], answer: str, split: str = "train") -> list[tuple[str, str]]:
+        made.notes.clear()
+        return [parts(made, example) for example in made.encode(table(prompts, [answer] * len(prompts)), split=split)]
+
+    assert read_and_learnt(["who saw"], fits) == [("saw", fits + " [SEP]")]
+    assert made.notes == ["1 prompts of the train split lost their beginning to fit 8 tokens"]
+    assert read_and_learnt(["who", "who saw the cat sat"], long) == [
+        ("who", fits + " while"), ("saw the cat sat", "anna saw bob in"),
+    ]  # fmt: skip
+    assert made.notes == [
+        "1 prompts of the train split lost their beginning to fit 8 tokens",
+        "2 answers of the train split lost their end to fit 8 tokens; losses count the tokens kept",
+    ]
+    (example,) = made.encode(table(["who"], [long]), split="test")
+    assert example["references"] == [long]
+    found = outputs(made, net_of("Llama", tokens), [example])
+    assert found[0]["tokens"] == 7
 
 
 def test_a_long_text_becomes_blocks() -> None:

@@ -54,9 +54,11 @@ class Options:
 class CausalLM:
     """The completion token by token after the prompt, whose own tokens take no part in the loss.
 
-    Of messages only the last one, the assistant's, is learnt. A prompt that is too long loses its beginning; a text
-    without prompt that is longer than `max_length` becomes several blocks, each after a token that begins a text.
-    Texts are generated only for a metric that judges them, and for new rows.
+    Of messages only the last one, the assistant's, is learnt. A prompt that is too long loses its beginning. A
+    completion that leaves no room for it loses its end, with the token that ends a text, and the prompt has at most
+    half the room; generated texts are still compared with the whole completion. A text without prompt that is longer
+    than `max_length` becomes several blocks, each after a token that begins a text. Texts are generated only for a
+    metric that judges them, and for new rows.
     """
 
     Options: ClassVar[type] = Options
@@ -94,7 +96,7 @@ class CausalLM:
 
         Raises:
             AdaptError: The tokenizer has no padding token.
-            RowError: A completion leaves no room for its prompt, or messages cannot be used.
+            RowError: Messages cannot be used.
         """
         check_padding(self.tokenizer)
         if not len(rows):
@@ -102,7 +104,7 @@ class CausalLM:
         prompts, completions = _columns(rows, split)
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
-        cut = parted = shortened = longer = 0
+        cut = parted = shortened = longer = ended = 0
         for i, row in enumerate(self._prompts.rows(prompts, completions, split)):
             room = self.task.max_length - len(row.head)
             own: Example = {"row": i}
@@ -117,16 +119,12 @@ class CausalLM:
             if row.prompt:
                 left = room - len(row.completion)
                 if left < 1:
-                    raise RowError(
-                        i, split,
-                        "the prompt leaves no room for the answer, or the answer of "
-                        f"{len(row.completion)} tokens none for the prompt, in max_length {self.task.max_length}; "
-                        "raise max_length or leave the row out.",
-                        row.text or "",
-                    )  # fmt: skip
+                    left = min(len(row.prompt), room // 2)
+                    ended += 1
                 cut += len(row.prompt) > left
                 shortened += writes and min(len(row.prompt), left) > max(1, room - self._new)
-                examples.append(_labelled(own, row.head + row.prompt[-left:], row.completion))
+                prompt = row.prompt[max(0, len(row.prompt) - left) :]
+                examples.append(_labelled(own, row.head + prompt, row.completion[: room - left]))
                 continue
             blocks = [row.completion[start : start + room] for start in range(0, len(row.completion), room)]
             parted += len(blocks) > 1
@@ -134,6 +132,10 @@ class CausalLM:
         length = f"{self.task.max_length} tokens"
         if cut:
             self.notes.append(f"{cut} prompts of {of_split(split)} lost their beginning to fit {length}")
+        if ended:
+            self.notes.append(
+                f"{ended} answers of {of_split(split)} lost their end to fit {length}; losses count the tokens kept"
+            )
         if shortened:
             self.notes.append(
                 f"{shortened} prompts of {of_split(split)} lost their beginning where a text was written, to leave "
