@@ -569,6 +569,20 @@ def test_a_new_conversation_is_answered_after_the_users_last_turn() -> None:
     assert [turn["content"] for turn in found] == ["hi"]
 
 
+def test_prompts_are_turns_of_the_user_where_conversations_were_learnt(tmp_path: Path) -> None:
+    usual = {"messages": "conversations"}
+    file = tmp_path / "new.csv"
+    file.write_text("prompt\nhi\n", encoding="utf-8")
+    for source in (["hi"], [{"prompt": "hi"}], str(file)):
+        assert list(read_inputs(source, task("causal_lm"), usual=usual)["messages"]) == [
+            [{"role": "user", "content": "hi"}]
+        ]
+        assert list(read_inputs(source, task("causal_lm"), usual={"prompt": "q"})["prompt"]) == ["hi"]
+    assert list(read_inputs({"q": ["hi", ""]}, task("causal_lm"), {"prompt": "q"}, usual)["messages"]) == [
+        [{"role": "user", "content": "hi"}], [],
+    ]  # fmt: skip
+
+
 def test_rows_may_have_numbers_as_names_of_columns() -> None:
     rows = [{0: "good", 1: "x"}, {0: "bad", 1: "y"}]
     assert list(load(rows, columns={"text": "0", "label": "1"}, **NONE).splits["train"]["text"]) == ["good", "bad"]

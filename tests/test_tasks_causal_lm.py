@@ -138,6 +138,29 @@ def test_texts_are_written_only_where_a_metric_or_a_new_row_needs_them() -> None
     assert judged.selection("perplexity") is None
 
 
+def test_where_training_had_no_prompt_a_new_one_is_the_beginning_of_a_text() -> None:
+    story = "the cat sat there"
+    made = bound(template="Q: {prompt}")
+    (learnt,) = train = made.encode(table([""], [story]), split="train")
+    before = made.encode(table([story], None))
+    assert made.tokenizer.decode(before[0]["input_ids"]) == f"Q: {story}\n"
+    made.fit(train)
+    loaded = bound(template="Q: {prompt}")
+    loaded.load_state(made.state())
+    for kind_ in (made, loaded):
+        (new,) = kind_.encode(table([story], None))
+        assert new["input_ids"] == new["prompt_ids"] == learnt["input_ids"][:-1]
+    for state in ({}, _state_of([story, ""])):  # that of an older model, and of one whose rows had prompts
+        loaded.load_state(state)
+        assert loaded.encode(table([story], None)) == before
+
+
+def _state_of(prompts: list[str]) -> dict[str, float]:
+    made = bound()
+    made.fit(made.encode(table(prompts, ["anna"] * len(prompts)), split="train"))
+    return made.state()
+
+
 def test_a_long_prompt_loses_its_beginning() -> None:
     tokens = wordpiece(cls=False, single="[BOS] $A")
     made = bound("chrf", tokens, length=8, max_new_tokens=3, separator="")

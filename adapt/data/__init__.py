@@ -160,7 +160,7 @@ def read_inputs(
         task: Decides the kind, and whether texts come in pairs.
         columns: What a column is for to its name, as for `load`; columns with labels are left aside.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
-            have are passed over.
+            have are passed over. Where training had conversations, a prompt is the user's turn of one.
 
     Returns:
         The canonical columns of the kind without those of labels; rows as they came.
@@ -177,7 +177,7 @@ def read_inputs(
     known = {role: name for role, name in (usual or {}).items() if first(table, (name,))}
     if any(role in given for role in form.alternatives):
         known = {role: name for role, name in known.items() if role not in form.alternatives}
-    return _dataset(form.inputs(table, {**known, **given}, task))
+    return _dataset(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))
 
 
 def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:

@@ -107,7 +107,7 @@ class CausalLM:
         cut = parted = shortened = longer = ended = 0
         for i, row in enumerate(self._prompts.rows(prompts, completions, split)):
             room = self.task.max_length - len(row.head)
-            own: Example = {"row": i}
+            own: Example = {"row": i, "prompted": bool(row.prompt)}
             if writes:
                 own["prompt_ids"] = row.head + row.prompt[-max(1, room - self._new) :]
             if row.completion is None:
@@ -151,17 +151,19 @@ class CausalLM:
         return examples
 
     def fit(self, examples: Sequence[Example]) -> None:
-        """Nothing is taken from the training rows."""
+        """Whether any training row has a prompt; where none has, new prompts are texts to go on with."""
+        self._prompts.prompted = any(example["prompted"] for example in examples)
 
     def start(self, model: nn.Module) -> None:
         """The model starts as it is."""
 
     def state(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
+        """`prompted`: 1 where training rows had prompts, else 0."""
+        return {"prompted": float(self._prompts.prompted)}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such."""
+        self._prompts.prompted = bool(state.get("prompted", 1))
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens, all to be learnt, for planning."""

@@ -52,6 +52,9 @@ class Prompts:
             raise AdaptError("The tokenizer has no token that ends a text; set eos_token and save it.")
         self.end: int = found
         """The token that ends a completion."""
+        self.prompted = True
+        """Whether a prompt is written with template and separator; else it is the beginning of a text, and stands as
+        texts without a prompt do in training."""
 
     def rows(
         self,
@@ -92,7 +95,7 @@ class Prompts:
             if chat[i] and templated:  # a chat template writes the first token itself
                 own = bool(ids) and ids[0] == self.tokenizer.bos_token_id
                 first, rest = (ids[:1], ids[1:]) if own else ([], ids)
-            if not rest:
+            if not rest or not (self.prompted or chat[i]):
                 start = self.tokenizer.bos_token_id
                 first = first or [self.end if start is None else start]  # the first token needs something before it
             completion = None if completion_ids is None else [*completion_ids[i], self.end]
@@ -100,6 +103,8 @@ class Prompts:
         return rows
 
     def _written(self, prompt: str) -> str:
+        if not self.prompted:
+            return prompt
         return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""
 
     def _rendered(self, messages: Sequence[Message], row: int, split: str | None) -> str:

@@ -88,6 +88,14 @@ def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
     return {"prompt": _prompts(table, {"prompt": column, **({"input": extra} if extra else {})})}
 
 
+def like_training(columns: Columns, usual: Mapping[str, str]) -> Columns:
+    """Prompts as the user's turn where conversations were learnt."""
+    if "prompt" not in columns or "messages" not in usual:
+        return columns
+    turns = [[{"role": "user", "content": prompt}] if prompt.strip() else [] for prompt in columns["prompt"]]
+    return {"messages": turns}
+
+
 def _conversations(table: Table) -> str | None:
     """The column of conversations: lists of dicts under a usual name."""
     for name in MESSAGES:
@@ -142,5 +150,5 @@ def _message(where: str, turn: Any) -> dict[str, str]:
 
 FORM = Form(
     ("completion",), ("prompt", "input", "completion", "messages", "text"), find, read, prompts, inputs,
-    alternatives=("prompt", "messages", "text"),
+    like_training=like_training, alternatives=("prompt", "messages", "text"),
 )  # fmt: skip

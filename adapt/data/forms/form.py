@@ -55,5 +55,7 @@ class Form:
     """Canonical columns of rows to be predicted: those of `read` without labels."""
     expand: Callable[[Table, Mapping[str, str]], Table] = lambda table, _: table
     """Before rows to be predicted are looked at: columns that stand within one, such as languages."""
+    like_training: Callable[[Columns, Mapping[str, str]], Columns] = lambda columns, _: columns
+    """After rows to be predicted are read: their columns as those of training were, whose roles are given."""
     alternatives: tuple[str, ...] = ()
     """Roles of which rows to be predicted need one, each in place of the others."""
