@@ -289,6 +289,37 @@ def test_csv_labels_take_the_type_that_all_have(
     assert (data.problem, data.labels) == (problem, names)
 
 
+def test_classes_that_are_numbers_stay_as_a_csv_file_writes_them(tmp_path: Path) -> None:
+    def read(*cells: str) -> Data:
+        rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells)]
+        return load(write_csv(tmp_path / "x.csv", rows), problem="single_label", **NONE)
+
+    codes = read("1.1", "1.10", "2")
+    assert (codes.labels, columns(codes)["label"]) == (("1.1", "1.10", "2"), [0, 1, 2])
+    assert read("10.0", "2.0", "2").labels == ("2", "10")
+    with pytest.raises(DataError, match=r"line 4: label nan is not finite"):
+        read("1.1", "2", "nan")
+
+
+def test_names_are_the_same_in_every_normal_form_of_unicode() -> None:
+    composed, parted = "caf\u00e9", "cafe\u0301"
+    data = load((["t1", f"{parted} t2", "t3"], [composed, parted, "bar"]), **NONE)
+    assert (data.labels, columns(data)["label"]) == (("bar", composed), [1, 1, 0])
+    assert columns(data)["text"][1] == f"{parted} t2"
+    assert load((["t1", "t2"], [[composed, "bar"], [parted]]), **NONE).labels == ("bar", composed)
+    words = {"tokens": [["a", "b"], [parted, "d"]], "tags": [[composed, "x"], [parted, "x"]]}
+    data = load(words, **NONE)
+    assert (data.labels, columns(data)["tags"]) == ((composed, "x"), [[0, 1], [0, 1]])
+    assert columns(data)["tokens"][1] == [parted, "d"]
+    declared = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["x", parted])}
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=datasets.Features(declared))
+    assert load(rows, **NONE).labels == ("x", composed)
+    tags = datasets.List(datasets.ClassLabel(names=["x", parted]))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "tags": tags})
+    rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[1, 0]]}, features=features)
+    assert load(rows, **NONE).labels == ("x", composed)
+
+
 def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
     write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 1}])

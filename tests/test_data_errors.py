@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,17 @@ def test_other_options_out_of_range() -> None:
         load(source, seed=-1)
     with pytest.raises(OptionError, match="problem='binary' is unknown; choose one of single_label, multi_label"):
         load(source, problem="binary")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cell", ["['joy', 'anger']", "[0, 1]", '["joy"]', "[]", "[0.5 -1]"])
+def test_a_csv_file_holds_no_lists_of_labels(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "x.csv"
+    with path.open("w", newline="") as handle:
+        csv.writer(handle).writerows([["text", "label"], ["a", "joy"], ["b", cell]])
+    with pytest.raises(DataError, match=r"x\.csv, line 3: column 'label' holds .*, a list, which .*JSON lines or Parq"):
+        load(path, **NONE)
+    path.write_text("text,label\na,[NEG]\nb,[+]\n")
+    assert load(path, **NONE).labels == ("[+]", "[NEG]")
 
 
 def test_problem_that_does_not_fit(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -140,6 +141,11 @@ def check_characters(table: Table, row: int, what: str, value: str) -> None:
         raise DataError(
             f"{table.at(row)}: {what} holds half of a surrogate pair, which is no character; mend the text"
         ) from None
+
+
+def tidy(name: str) -> str:
+    """The name of a class or a tag without white space around it, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def lists(table: Table, column: str, role: str) -> list[list[Any]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import blank
+from adapt.data.columns import blank, tidy
 from adapt.data.table import Table
 from adapt.spec import DataError, OptionError, Problem
 
@@ -14,6 +14,8 @@ INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 """An integer in an untyped table; 007 and what a float cannot tell apart are codes, not numbers."""
 NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]{0,17})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """A number in an untyped table."""
+_LIST = re.compile(r"""\[\s*(['"].*['"]|[+-]?\.?\d[\d\s,.+-]*)?\s*\]""", re.DOTALL)
+"""A list of strings or of numbers as Python and JSON write it."""
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 Raw = Mapping[str, list[Any]]
 Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
@@ -39,7 +41,7 @@ def encode(
         OptionError: The problem asked for does not fit the values.
     """
     raw = {split: _present(table, columns[split]) for split, table in tables.items()}
-    _give_types(tables, raw)
+    _give_types(tables, raw, problem)
     kind = _one_kind(tables, raw)
     whole = kind == "float" and all(value.is_integer() for values in raw.values() for value in values)
     if problem is None:
@@ -66,11 +68,11 @@ def encode(
 
 
 def _order(table: Table, column: str) -> list[str] | None:
-    """The names that the column declares, without the white space that labels lose too."""
+    """The names that the column declares, tidy as labels are."""
     declared = table.classes.get(column)
     if declared is None:
         return None
-    names = [name.strip() for name in declared]
+    names = [tidy(name) for name in declared]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(
@@ -99,10 +101,16 @@ def _present(table: Table, column: str) -> list[Any]:
     names = table.classes.get(column)
     if names is not None:
         values = [_class_name(table, row, value, names) for row, value in enumerate(values)]
-    values = [value.strip() if isinstance(value, str) else value for value in values]
+    values = [tidy(value) if isinstance(value, str) else value for value in values]
     bad = [row for row, value in enumerate(values) if value is None or value == ""]
     if bad:
         raise blank(table, column, "label", bad)
+    for row, value in enumerate(values):
+        if table.untyped and _LIST.fullmatch(value):
+            raise DataError(
+                f"{table.at(row)}: column {column!r} holds {value!r:.60}, a list, which a CSV or TSV file cannot; "
+                "write the rows as JSON lines or Parquet"
+            )
     return values
 
 
@@ -116,20 +124,29 @@ def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any
     return names[value]
 
 
-def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> None:
-    """Turn the strings of untyped tables into numbers where all of them, in every split, are numbers."""
+def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem: Problem | None) -> None:
+    """Turn the strings of untyped tables into numbers where all of them, in every split, are numbers.
+
+    Classes that are not all whole numbers stay as they are written: 1.1 and 1.10 are two.
+    """
     untyped = [split for split, table in tables.items() if table.untyped]
     strings = {value for split in untyped for value in raw[split]}
     if any(isinstance(value, str) for split in raw if split not in untyped for value in raw[split]):
         return
     if all(INTEGER.fullmatch(s) for s in strings):
         convert: Any = int
+    elif problem == "single_label" and all(map(NUMBER.fullmatch, strings)) and not all(map(_is_whole, strings)):
+        return
     elif all(NUMBER.fullmatch(s) or _NOT_FINITE.fullmatch(s) for s in strings) and any(map(NUMBER.fullmatch, strings)):
         convert = float
     else:
         return
     for split in untyped:
         raw[split] = [convert(value) for value in raw[split]]
+
+
+def _is_whole(number: str) -> bool:
+    return float(number).is_integer()
 
 
 def _one_kind(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> str:
@@ -225,7 +242,7 @@ def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
         if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
             item = int(item)
         if isinstance(item, str):
-            item = item.strip()
+            item = tidy(item)
         if not isinstance(item, int | str) or item == "":
             raise DataError(f"{table.at(row)}: {item!r:.60} in the list of labels is no string and no integer; mend it")
         found.append(item)

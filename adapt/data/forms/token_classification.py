@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, lists, missing
+from adapt.data.columns import all_named, check_characters, first, lists, missing, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -123,12 +123,12 @@ def _tag(table: Table, row: int, words: Sequence[str], position: int, tag: Any, 
         if classes is None and tag >= 0:
             return str(tag)
         if classes is not None and 0 <= tag < len(classes):
-            return classes[tag]
+            return tidy(classes[tag])
     if not isinstance(tag, str) or not tag.strip():
         wanted = "its name" if classes is None else f"its name or its index among the {len(classes)} tag names"
         raise DataError(f"{_word(table, row, words, position)}: {tag!r:.40} is no tag; give {wanted}")
     check_characters(table, row, "a tag", tag)
-    return tag.strip()
+    return tidy(tag)
 
 
 def _is_bio(tags: set[str]) -> bool:
@@ -184,8 +184,9 @@ def _check_bio(table: Table, tokens: list[list[str]], tags: list[list[str]], rep
 
 
 def _in_order(tags: set[str], declared: Sequence[str] | None) -> list[str]:
-    if declared is not None and tags <= set(declared):
-        return list(declared)
+    names = list(dict.fromkeys(map(tidy, declared or ())))
+    if tags <= set(names):
+        return names
     return sorted(tags, key=lambda tag: (not tag.isdigit(), int(tag) if tag.isdigit() else 0, tag))
 
 
