@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import signal
 import sys
 import warnings
@@ -293,7 +294,7 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
 
 
 def _of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """Take out the settings of the task's kind.
+    """Take out the settings of the task's kind; in texts `\\n`, `\\t` and `\\\\` are line break, tab and backslash.
 
     Raises:
         OptionError: One of them is an option of the command.
@@ -303,7 +304,11 @@ def _of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:
     for name in own:
         if name in options:
             raise OptionError(f"--set task.{name} is not a field of the task's kind; use --{name.replace('_', '-')}.")
-    return own
+    return {name: re.sub(r"\\([nt\\])", lambda found: _ESCAPES[found[1]], value) for name, value in own.items()}
+
+
+_ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+"""What a backslash and a character stand for in a shell, where a line break is hard to type."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How alike two sentences are, from 0 to 5 (STS-B, Cer et al. 2017): six strategies on 1,000 training rows.
+"""How alike two sentences are (STS-B, Cer et al. 2017): six strategies on 1,000 training rows.
 
     python recipes/similarity.py --data ../shared/data/stsb --jobs 2
 

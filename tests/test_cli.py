@@ -20,6 +20,7 @@ from adapt.backbones import resolve
 from adapt.comparison import Store
 from adapt.comparison.grid import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
 from adapt.comparison.table import write_table
+from adapt.spec import OptionError
 from adapt.tasks import KINDS
 
 Command = Callable[..., tuple[int, str, str]]
@@ -369,6 +370,24 @@ def test_fit_takes_settings_of_its_own_strategy_only(adapt: Command, tiny: Path,
     )
     assert "did you mean 'lora'?" in refused(adapt(*common, "--strategy", "lroa"))
     assert not (tmp_path / "out").exists()
+
+
+def test_texts_of_the_task_may_have_line_breaks_as_a_shell_has_them(
+    adapt: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, Any] = {}
+
+    def stop(*_: Any, **choices: Any) -> None:
+        taken.update(choices)
+        raise OptionError("read")
+
+    monkeypatch.setattr("adapt.comparison.compare", stop)
+    settings = [r"task.template=### Question:\n{prompt}", r"task.separator=\t\\n\q", "task.stop=\n", "task.beams=2"]
+    options = [item for setting in settings for item in ("--set", setting)]
+    assert refused(adapt("compare", "--kind", "instructions", *options, "--out", tmp_path)) == "read"
+    assert {name: taken[name] for name in ("template", "separator", "stop", "beams")} == {
+        "template": "### Question:\n{prompt}", "separator": "\t\\n\\q", "stop": "\n", "beams": "2",
+    }  # fmt: skip
 
 
 def test_compare_runs_what_is_asked_and_shows_what_is_there(

@@ -285,9 +285,9 @@ def test_problem_that_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_too_few_rows_to_cut() -> None:
-    with pytest.raises(DataError, match="1 row cannot be divided"):
+    with pytest.raises(DataError, match="the lists, cutting out test: 1 row cannot be divided"):
         load((["a"], [0.5]))
-    with pytest.raises(DataError, match="1 row cannot be divided"):
+    with pytest.raises(DataError, match="cutting out validation of what is left after test: 1 row cannot be divided"):
         load((["a", "b"], [0.5, 0.7]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,12 @@ def test_answers_as_texts(tmp_path: Path) -> None:
     first, second = load(tmp_path / "x.csv", **NONE), load(tmp_path / "y.csv", **NONE)
     assert (columns(first)["answer_starts"], columns(second)["answer_starts"]) == ([[8]], [[18]])
     assert columns(first)["id"] == ["train-1"], "rows without ids are numbered"
-    frame = pandas.DataFrame({"question": ["?"], "context": [CONTEXT], "answers": ["left"], "answer_start": [22.0]})
-    assert columns(load(frame, **NONE))["answer_starts"] == [[22]]
+    frame = pandas.DataFrame(
+        {"question": ["?", "!"], "context": CONTEXT, "answers": ["left", None], "answer_start": [22.0, None]}
+    )
+    assert columns(load(frame[:1], **NONE))["answer_starts"] == [[22]]
+    frame.to_csv(tmp_path / "z.csv", index=False)  # writes 22.0
+    assert columns(load(tmp_path / "z.csv", **NONE))["answer_starts"] == [[22], []]
 
 
 def test_bad_answers_are_dropped_and_counted() -> None:
@@ -290,6 +295,8 @@ def test_conversations() -> None:
     assert (data.kind, data.problem, columns(data)) == ("causal_lm", "completion", {"messages": TURNS})
     assert load({"conversations": sharegpt}, **NONE).sha256 == data.sha256
     assert load(datasets.Dataset.from_dict({"messages": TURNS}), **NONE).sha256 == data.sha256
+    silent = [TURNS[0], [{"role": "system", "content": ""}, *TURNS[1]]]
+    assert load({"messages": silent}, **NONE).sha256 == data.sha256, "a system that says nothing is left out"
 
 
 def test_a_missing_split_is_cut_for_every_kind() -> None:
@@ -482,6 +489,37 @@ def test_withheld_answers_are_no_questions_without_an_answer() -> None:
     assert (len(read.splits["test"]), read.notes) == (4, ())
 
 
+@pytest.mark.parametrize("role", ["label", "tags", "answers"])
+@pytest.mark.parametrize("how", ["absent", "empty", "misspelt"])
+def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) -> None:
+    def rows(n: int) -> list[dict[str, Any]]:
+        found = {
+            "label": [{"text": f"text {i}", "label": i % 2} for i in range(n)],
+            "tags": [{"tokens": ["a", f"{i}"], "tags": ["x", "y"]} for i in range(n)],
+            "answers": [{"question": "who?", "context": f"the cat {i}", "answers": ["cat"]} for i in range(n)],
+        }
+        return found[role]
+
+    test: list[dict[str, Any]] = [{name: value for name, value in row.items() if name != role} for row in rows(4)]
+    source = {"train": rows(40), "validation": rows(4), "test": test}
+    if how == "misspelt":
+        source["test"] = [row | {f"{role}_": "x"} for row in test]
+        with pytest.raises(DataError, match=rf"split 'test': no column '{role}' .*did you mean '{role}_'"):
+            load(source)
+        return
+    if how == "empty":
+        source["test"] = [row | {role: value} for row, value in zip(test, [None, "", " ", math.nan], strict=True)]
+    data = load(source)
+    assert {split: len(found) for split, found in data.splits.items()} == {"train": 36, "validation": 4, "test": 4}
+    assert f"the test split is left out: it has no column '{role}', or nothing in it" in data.notes
+
+
+def test_a_file_of_words_alone_is_no_test_split_of_tags(tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text("Ada B-x\nsaw O\n\n" * 10)
+    (tmp_path / "test.conll").write_text("Ada\nsaw\n")
+    assert list(load(tmp_path, validation=0).splits) == ["train", "test"]
+
+
 def test_a_csv_file_may_hold_questions_without_an_answer(tmp_path: Path) -> None:
     file = tmp_path / "questions.csv"
     file.write_text("question,context,answer,answer_start\nwho,the cat,cat,4\nwhat,the cat,,\n")
@@ -498,6 +536,14 @@ def test_a_conll_file_with_tabs_is_read_by_them_alone(tmp_path: Path) -> None:
     file.write_text("Ada\tB-PER\nNew York\nsaw\tO\n")
     with pytest.raises(DataError, match="line 2: one field where line 1 has a word and a tag"):
         load(file, **NONE)
+
+
+def test_words_of_a_conll_file_may_hold_other_white_space(tmp_path: Path) -> None:
+    words = ["10\u00a0000", "a\u3000b", "c"]
+    (tmp_path / "x.conll").write_text("".join(f"{word}  O\n" for word in words) + "\u00a0\nd B-x \n", encoding="utf-8")
+    (tmp_path / "y.conll").write_text("".join(f"{word}\tO\n" for word in words) + "\nd\tB-x\n", encoding="utf-8")
+    for name in ("x", "y"):
+        assert columns(load(tmp_path / f"{name}.conll", **NONE))["tokens"] == [words, ["d"]]
 
 
 def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:

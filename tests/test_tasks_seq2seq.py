@@ -84,7 +84,7 @@ def test_a_checkpoints_own_way_of_generating_is_set_aside(caplog: pytest.LogCapt
     expected = [row["text"] for row in outputs(made, net, examples)]
     net.generation_config.update(
         do_sample=True, temperature=3.0, top_k=3, top_p=0.4, no_repeat_ngram_size=1, repetition_penalty=9.0,
-        min_length=8, num_beams=3, max_length=4, early_stopping=True, length_penalty=3.0,
+        min_length=8, min_new_tokens=8, num_beams=3, max_length=4, early_stopping=True, length_penalty=3.0,
     )  # fmt: skip
     with caplog.at_level(logging.WARNING):
         assert [row["text"] for row in outputs(made, net, examples)] == expected

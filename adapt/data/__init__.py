@@ -82,8 +82,8 @@ def load(
     regression; lists (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem. White space
     around a label or tag is dropped, and names that differ in Unicode's normal form alone are one (NFC). A column of a
     CSV or TSV file holds numbers if every value of every split is one, for the problem single_label a whole one. Where
-    a data set withholds the labels of a split (all are -1; or all questions are without an answer, and none in train
-    is), that split counts as missing.
+    a data set withholds the labels, tags or answers of a held-out split (there is no column of them, or nothing in it;
+    all labels are -1; or all questions are without an answer, and none in train is), that split counts as missing.
 
     Args:
         source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,

@@ -99,6 +99,37 @@ def blank(table: Table, column: str, what: str, bad: Sequence[int]) -> DataError
     return DataError(f"{table.at(bad[0])}: no {what} in column {column!r}{more}; fill it in or take the row out")
 
 
+def labelled(tables: Mapping[str, Table], chosen: Mapping[str, str], role: str) -> tuple[dict[str, Table], list[str]]:
+    """The splits that have labels, and what must be said of held-out ones that are left out.
+
+    A split has none if it lacks train's column, and any other of a similar name, or if that column is wholly empty.
+
+    Args:
+        tables: Split to table.
+        chosen: Role to column of train.
+        role: That of the labels.
+    """
+    name = chosen[role]
+
+    def has_labels(table: Table) -> bool:
+        column = first(table, (name,))
+        if column is None:
+            return bool(nearest(name, [other for other in table.names if other not in chosen.values()]))
+        return not all(map(_is_blank, table.column(column)))
+
+    without = [split for split, table in tables.items() if split != "train" and not has_labels(table)]
+    kept = {split: table for split, table in tables.items() if split not in without}
+    return kept, [f"the {split} split is left out: it has no column {name!r}, or nothing in it" for split in without]
+
+
+def _is_blank(value: Any) -> bool:
+    return _is_hole(value) or (isinstance(value, str) and not value.strip())
+
+
+def _is_hole(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[str]:
     """A column of texts.
 
@@ -111,10 +142,10 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
     Raises:
         DataError: A value is missing, blank or not text.
     """
-    values = [None if isinstance(value, float) and math.isnan(value) else value for value in table.column(column)]
+    values = table.column(column)
     if empty:
-        values = ["" if value is None else value for value in values]
-    bad = [row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())]
+        values = ["" if _is_hole(value) else value for value in values]
+    bad = [row for row, value in enumerate(values) if _is_blank(value)]
     if bad and not empty:
         raise blank(table, column, role, bad)
     found: list[str] = []

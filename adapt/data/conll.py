@@ -14,10 +14,10 @@ from adapt.spec import DataError
 def read_conll(path: Path, text: str) -> Table:
     """A row for each sentence, which stands at the line of its first word.
 
-    The first field of a line is the word and the last one the tag; tabs separate them, or white space where no line of
-    the sentence has a tab. Lines that begin with -DOCSTART- are skipped, and so are comments: lines in front of a
-    sentence that begin with a number sign and a space and have not the fields of its words. A file with one field a
-    line has words only.
+    The first field of a line is the word and the last one the tag; tabs separate them, or spaces where no line of the
+    sentence has a tab; other white space, such as a no-break space, is part of a word. Lines that begin with -DOCSTART-
+    are skipped, and so are comments: lines in front of a sentence that begin with a number sign and a space and have
+    not the fields of its words. A file with one field a line has words only.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
@@ -72,8 +72,8 @@ def _with_tabs(lines: Sequence[str]) -> list[bool]:
 
 def _fields(line: str, tabs: bool) -> list[str]:
     if tabs or ("\t" in line and line.startswith("# ")):
-        return [field.strip() for field in line.split("\t")]
-    return line.split()
+        return [field.strip(" ") for field in line.split("\t")]
+    return [field for field in line.split(" ") if field] if line.strip() else []
 
 
 def _is_word(fields: Sequence[str]) -> bool:

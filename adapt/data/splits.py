@@ -95,7 +95,14 @@ def cut_missing(
     left = list(range(len(labels)))
     for stream, (split, share) in enumerate(shares.items(), 1):
         share = share * len(labels) / len(left)  # a share of the rows there were at first
-        stay, out = cut([labels[i] for i in left], problem, share, generator(seed, stream), where=where)
+        of = f" of what is left after {' and '.join(parts)}" if parts else ""
+        stay, out = cut(
+            [labels[i] for i in left],
+            problem,
+            share,
+            generator(seed, stream),
+            where=f"{where}, cutting out {split}{of}",
+        )
         if not out:
             raise DataError(
                 f"{where}: with a row of each class in every other split none is left for {split}; add rows, give that "

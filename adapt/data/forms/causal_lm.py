@@ -1,7 +1,7 @@
 """Text that goes on: a completion of a prompt, or the assistant's last turn of a conversation.
 
 Columns `prompt` (may be empty) and `completion`; or `messages`, each `role` (system, user or assistant) and `content`,
-the last one the assistant's.
+the last one the assistant's; a system's turn without content is left out.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def _messages(table: Table, column: str, *, answered: bool) -> list[list[dict[st
     """Conversations with the turn to be learnt (`answered`) or without it."""
     found = []
     for row, turns in enumerate(lists(table, column, "messages")):
-        messages = [_message(f"{table.at(row)}, message {n}", turn) for n, turn in enumerate(turns, 1)]
+        every = [_message(f"{table.at(row)}, message {n}", turn) for n, turn in enumerate(turns, 1)]
+        messages = [message for message in every if message["content"].strip()]
         if answered and (not messages or messages[-1]["role"] != "assistant"):
             last = f"the last message is the {messages[-1]['role']}'s" if messages else "there are no messages"
             raise DataError(f"{table.at(row)}: {last}; end {column!r} with the assistant's, which is what is learnt")
@@ -143,7 +144,7 @@ def _message(where: str, turn: Any) -> dict[str, str]:
         raise DataError(f"{where}: role {speaker!r:.40} is unknown; write system, user or assistant")
     if not isinstance(content, str):
         raise DataError(f"{where}: content {content!r:.60} is not text; give text")
-    if not content.strip():
+    if not content.strip() and role != "system":
         raise DataError(f"{where}: the content is empty; fill it in or take the row out")
     return {"role": role, "content": content}
 

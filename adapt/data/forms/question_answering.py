@@ -6,10 +6,11 @@ for each answer; a question without an answer has two empty lists.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, first, missing, plain, texts
+from adapt.data.columns import all_named, first, labelled, missing, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
 from adapt.spec import DataError, Task
@@ -44,7 +45,8 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A row cannot be used, two rows of a split have one id, or an answer is not in its context.
     """
     chosen = find(tables["train"], given)
-    rows, notes = {}, []
+    tables, notes = labelled(tables, chosen, "answers")
+    rows = {}
     for split, table in tables.items():
         columns = all_named(table, chosen)
         found = {"id": _ids(table, columns.get("id"), f"{split}-"), **_questions(table, columns)}
@@ -142,8 +144,8 @@ def _answers(where: str, column: str, value: Any, start: Any) -> list[tuple[str,
 
 
 def _start(where: str, start: Any) -> int | None:
-    if isinstance(start, str) and start.strip().isdecimal():  # from CSV
-        return int(start)
+    if isinstance(start, str) and re.fullmatch(r"\d+(\.0+)?", start.strip()):  # from CSV, also of a column with a hole
+        return int(start.partition(".")[0])
     if isinstance(start, float) and start.is_integer():  # from a column of a DataFrame with a hole
         return int(start)
     if start is None or (isinstance(start, int) and not isinstance(start, bool)):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapt.data import labels
-from adapt.data.columns import all_named, first, missing, texts
+from adapt.data.columns import all_named, first, labelled, missing, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -79,8 +79,8 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A column, row or label cannot be used.
         OptionError: The problem asked for does not fit the labels.
     """
-    tables = dict(tables)
-    chosen, notes = {"train": find(tables["train"], given)}, []
+    chosen = {"train": find(tables["train"], given)}
+    tables, notes = labelled(tables, chosen["train"], "label")
     for split in [split for split in tables if split != "train"]:
         chosen[split] = all_named(tables[split], chosen["train"])
         if labels.withheld(tables[split], chosen[split]["label"], tables["train"], chosen["train"]["label"]):

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, lists, missing, tidy
+from adapt.data.columns import all_named, check_characters, first, labelled, lists, missing, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -50,6 +50,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A word, tag or row cannot be used, a tag breaks BIO, or a tag is not in train.
     """
     chosen = find(tables["train"], given)
+    tables, without = labelled(tables, chosen, "tags")
     columns = {split: all_named(table, chosen) for split, table in tables.items()}
     tokens = {split: _tokens(table, columns[split]["tokens"]) for split, table in tables.items()}
     tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
@@ -68,7 +69,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     index = {name: i for i, name in enumerate(names)}
     encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
     rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
-    return Read(problem, tuple(names), rows, tuple(notes))
+    return Read(problem, tuple(names), rows, (*without, *notes))
 
 
 def plain(rows: list[Any]) -> Columns:
