@@ -4,6 +4,8 @@
 
 Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 14 minutes of training.
 Expected test score: answer f1, %: full 14.3, head 8.5, lora 24.8, bottleneck 27.6, prefix 7.4, qlora 25.0.
+Without --data all 88,000 training questions of SQuAD are read, and one in 100 becomes test; its 10,570 validation
+questions are scored after each epoch.
 """
 
 from _recipe import recipe
@@ -13,6 +15,7 @@ if __name__ == "__main__":
         __doc__,
         "squad_v11_subset",
         hub="rajpurkar/squad",
+        on_hub={"test": 0.01},
         kind="qa",
         dropout=0.0,
         epochs=3,

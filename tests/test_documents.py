@@ -158,6 +158,24 @@ def test_recipe(
     assert result["spec"]["budget"]["max_steps"] == 2
 
 
+@pytest.mark.parametrize(("recipe", "share"), [("stories", 0.0005), ("question_answering", 0.01)])
+def test_a_large_set_of_the_hub_gives_a_small_test_split(
+    recipe: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def load(source: str, **options: Any) -> None:
+        asked.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.setattr(sys, "argv", [recipe])
+    monkeypatch.setattr("adapt.data.load", load)
+    with pytest.raises(KeyboardInterrupt):
+        runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
+    assert asked[0]["test"] == share
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_short_and_open_alike(recipe: Path) -> None:
     text = recipe.read_text(encoding="utf-8")
