@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
     parser.add_argument("--out", default="pretrained/tiny-decoder", help="model folder to write")
-    parser.add_argument("--checkpoint", default="tiny-decoder", help="start of the names of the files to resume from")
+    parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
     options = parser.parse_args()
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
 
@@ -61,7 +61,7 @@ def main() -> None:
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     objective, history = lm.CausalLM(), []
     for length, settings in ((SHORT, SHORT_ROWS), (LONG, LONG_ROWS)):
-        checkpoint = f"{options.checkpoint}-{length}.safetensors"
+        checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"
         history = lm.pretrain(model, objective, rows[length], held_out[length], settings, checkpoint, report)
     facts = {"short_rows": vars(SHORT_ROWS), "long_rows": vars(LONG_ROWS), "held_out": history[-1]}
     lm.export(model, tokenizer, options.out, **facts)

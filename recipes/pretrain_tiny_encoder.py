@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
     parser.add_argument("--out", default="pretrained/tiny-encoder", help="model folder to write")
     parser.add_argument("--tokenizer", help="tokenizer folder to use instead of training one")
-    parser.add_argument("--checkpoint", default="tiny-encoder", help="start of the names of the files to resume from")
+    parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
     options = parser.parse_args()
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
 
@@ -66,7 +66,7 @@ def main() -> None:
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     history = []
     for length, settings in ((SHORT, SHORT_ROWS), (LONG, LONG_ROWS)):
-        checkpoint = f"{options.checkpoint}-{length}.safetensors"
+        checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"
         history = mlm.pretrain(
             model, mlm.MaskedLM(tokenizer), rows[length], held_out[length], settings, checkpoint, report
         )

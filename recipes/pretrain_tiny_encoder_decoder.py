@@ -26,9 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
     parser.add_argument("--out", default="pretrained/tiny-encoder-decoder", help="model folder to write")
-    parser.add_argument(
-        "--checkpoint", default="tiny-encoder-decoder", help="start of the names of files to resume from"
-    )
+    parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
     options = parser.parse_args()
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
 
@@ -74,7 +72,7 @@ def main() -> None:
         (lm.Mixture((spans, whole, prefix)), LONG, LONG_ROWS),
     )
     for objective, length, settings in stages:
-        checkpoint = f"{options.checkpoint}-{length}.safetensors"
+        checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"
         lm.pretrain(model, objective, rows[length], held_out[length], settings, checkpoint, report)
     parts: dict[str, lm.Objective] = {"spans": spans, "whole": whole, "prefix": prefix}
     scores = {name: lm.evaluate(model, part, held_out[LONG]) for name, part in parts.items()}

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from adapt import pretrain
 from adapt.comparison import grid
 from adapt.comparison.store import Store
 from adapt.run import run
@@ -174,6 +175,32 @@ def test_a_large_set_of_the_hub_gives_a_small_test_split(
     with pytest.raises(KeyboardInterrupt):
         runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
     assert asked[0]["test"] == share
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "encoder_decoder"])
+def test_a_pretraining_recipe_leaves_its_checkpoints_beside_its_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    (tmp_path / "corpus").mkdir()
+    document = "\n".join(f"the {word} one of {i}" for i in range(100) for word in ("good", "bad"))
+    (tmp_path / "corpus" / "text.txt").write_text(f"{document}\n\n{document}\n", encoding="utf-8")
+    files: list[str] = []
+
+    def recorded(model: Any, objective: Any, rows: Any, held_out: Any, settings: Any, file: str, report: Any) -> Any:
+        files.append(file)
+        return [{}]
+
+    monkeypatch.setattr(pretrain, "pretrain", recorded)
+    for left_out in ("warm_start", "export", "evaluate"):
+        monkeypatch.setattr(pretrain, left_out, lambda *_, **__: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipe", "--corpus", "corpus", "--out", "made/model/"])
+    runpy.run_path(str(ROOT / "recipes" / f"pretrain_tiny_{name}.py"), run_name="__main__")
+    assert len(files) >= 2
+    assert all(re.fullmatch(r"made/model-\d+\.safetensors", file) for file in files)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
