@@ -13,6 +13,7 @@ from transformers import (
     BertForMaskedLM,
 )
 
+from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.pretrain import (
     CausalLM,
     MaskedLM,
@@ -152,6 +153,9 @@ def test_rows_hold_the_running_text(documents, tokenizer, rows):
     assert " ".join(documents[0]).replace(".", "").startswith(text.replace(" .", "").replace(".", "")[:100])
     with pytest.raises(DataError, match="fewer than the 14"):
         pack([["the cat"]], tokenizer, length=16)
+    for length in (1, 2):
+        with pytest.raises(OptionError, match=rf"length={length} leaves no room for text; give 3 or more"):
+            pack(documents, tokenizer, length)
 
 
 # ---------------------------------------------------------------- masking and objective
@@ -314,6 +318,68 @@ def test_resumed_training_ends_with_the_same_bits(tokenizer, rows, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_later_stage_is_resumed_in_another_process(tokenizer, rows, tmp_path):
+    """Where a model is exported on the way, as recipes do."""
+    first = Pretraining(**{**vars(SETTINGS), "steps": 3})
+    second = Pretraining(**{**vars(SETTINGS), "steps": 6, "checkpoint_every": 3})
+
+    def stages(model: BertForMaskedLM, folder: Path, last: str) -> None:
+        def report(line: str) -> None:
+            export(model, tokenizer, folder / "model")
+            if line.startswith(last):
+                raise KeyboardInterrupt
+
+        folder.mkdir(exist_ok=True)
+        for settings in (first, second):
+            file = folder / f"{settings.steps}.safetensors"
+            pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, file, report)
+
+    whole, resumed = tiny(tokenizer, dropout=0.1), tiny(tokenizer, dropout=0.1)
+    stages(whole, tmp_path / "whole", "never")
+    with pytest.raises(KeyboardInterrupt):
+        stages(tiny(tokenizer, dropout=0.1), tmp_path / "parts", "step 6")
+    stages(resumed, tmp_path / "parts", "never")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_the_seed_alone_decides_what_dropout_drops(tokenizer, rows):
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 3})
+    models = [tiny(tokenizer, dropout=0.1) for _ in range(2)]
+    for model, state in zip(models, (5, 6), strict=True):
+        torch.manual_seed(state)
+        pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, report=quiet)
+    for name, tensor in models[0].state_dict().items():
+        assert torch.equal(tensor, models[1].state_dict()[name]), name
+
+
+def test_a_checkpoint_holds_what_a_gpu_draws_from(tokenizer, rows, tmp_path, monkeypatch):
+    from adapt.pretrain import checkpoint
+
+    file, settings, state = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1}), [1]
+    put: list[int] = []
+    monkeypatch.setattr(checkpoint, "_device", lambda model: "cuda")
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.tensor(state, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda given: put.extend(given.tolist()))
+    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    state[:] = [2]
+    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    assert put == [1]
+    monkeypatch.setattr(checkpoint, "_device", lambda model: "cpu")  # gone on without a GPU
+    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    assert put == [1]
+
+
+def test_a_checkpointed_layer_drops_the_same_again(tokenizer, rows):
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 3})
+    models = [tiny(tokenizer, dropout=0.1) for _ in range(2)]
+    checkpoint_layers(models[1])
+    for model in models:
+        pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, report=quiet)
+    for name, tensor in models[0].state_dict().items():
+        assert torch.equal(tensor, models[1].state_dict()[name]), name
+
+
 def test_another_seed_gives_other_weights(tokenizer, rows):
     short = {**vars(SETTINGS), "steps": 3}
     models = [tiny(tokenizer) for _ in range(3)]
@@ -327,6 +393,15 @@ def test_another_seed_gives_other_weights(tokenizer, rows):
 def test_loop_errors(tokenizer, rows, tmp_path):
     with pytest.raises(DataError, match="do not fill a batch of 16"):
         pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows[:5], rows, SETTINGS)
+    for name, value, message in (
+        ("precision", "bfloat16", "precision is 'bfloat16'; choose one of bf16, fp32"),
+        ("checkpoint_every", 0, "checkpoint_every is 0; give a whole number of at least 1"),
+        ("steps", 0, "steps is 0; give a whole number"),
+        ("batch_size", -1, "batch_size is -1; give a whole number"),
+    ):
+        wrong = Pretraining(**{**vars(SETTINGS), name: value})
+        with pytest.raises(OptionError, match=message):
+            pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], wrong, report=quiet)
     file = tmp_path / "state.safetensors"
     pretrain(
         tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], Pretraining(**{**vars(SETTINGS), "steps": 1}), file, quiet
@@ -352,7 +427,10 @@ def test_loop_errors(tokenizer, rows, tmp_path):
 
 def test_export_is_loaded_by_transformers(tokenizer, rows, tmp_path):
     model, folder = tiny(tokenizer), tmp_path / "encoder"
+    config, state = model.config.to_dict(), torch.get_rng_state()
     export(model, tokenizer, folder)
+    assert model.config.to_dict() == config
+    assert torch.equal(torch.get_rng_state(), state)
     (folder / "README.md").write_text("# kept")
     model.cls.predictions.bias.data.fill_(0.5)
     export(model, tokenizer, folder, held_out={"loss": 1.5})

@@ -2,8 +2,8 @@
 
 `read_corpus`, `split_documents`, a tokenizer and `pack` (`pack_pairs` for `NextSentence`) make rows of token ids; an
 objective (`MaskedLM`, `NextSentence`, `CausalLM`, `SpanCorruption`, `PrefixLM`, `Copying`, or a `Mixture`) says what is
-asked about them; `pretrain` is the one loop; `export` writes the folder. Dropout is left out while pretraining (Geiping
-& Goldstein 2023, "Cramming"). The recipes `recipes/pretrain_tiny_*.py` put the parts together.
+asked about them; `pretrain` is the one loop; `export` writes the folder. Dropout is that of the model's configuration.
+The recipes `recipes/pretrain_tiny_*.py` put the parts together, without dropout (Geiping & Goldstein 2023, "Cramming").
 """
 
 from adapt.pretrain.causal import CausalLM

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adapt.spec import OptionError
+from adapt.training.step import random_state, set_random_state
 
 
 @dataclass
@@ -36,7 +37,7 @@ def save(
     tensors = {
         "order": progress.order,
         "generator": generator.get_state(),
-        "dropout": torch.get_rng_state(),
+        **dict(zip(_DROPOUT, random_state(_device(model)), strict=False)),
         **{f"model.{name}": tensor.detach() for name, tensor in _state(model).items()},
     }
     for index, values in optimizer.state_dict()["state"].items():
@@ -84,8 +85,13 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
             moments.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     generator.set_state(tensors["generator"])
-    torch.set_rng_state(tensors["dropout"])
+    states = [tensors[name] for name in _DROPOUT if name in tensors]
+    set_random_state(states[: len(random_state(_device(model)))])
     return Progress(tensors["order"], facts["step"], facts["history"])
+
+
+_DROPOUT = ("dropout", "dropout.cuda")
+"""Names of the states of torch's own generators, in the order of `random_state`."""
 
 
 def digest(rows: Tensor) -> str:
@@ -101,7 +107,9 @@ def described_model(model: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-_NOT_THE_MODEL = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "_attn_implementation")
+_NOT_THE_MODEL = (
+    "transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "_attn_implementation",
+)  # fmt: skip
 
 
 def described(objective: Any) -> Any:
@@ -120,3 +128,8 @@ def _state(model: Any) -> dict[str, Tensor]:
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     kept = model.state_dict().keys()
     return {name: tensor for name, tensor in own.items() if name in kept}
+
+
+def _device(model: Any) -> str:
+    kind: str = next(model.parameters()).device.type
+    return kind

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.spec import DataError
+from adapt.spec import DataError, OptionError
 
 
 def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[str]]:
@@ -66,15 +66,18 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     `</s>` for one of an encoder-decoder. Lines follow one another within and across documents, with a line feed
     between the lines of a document (which WordPiece drops) and a `[SEP]` or `</s>` after each document
     (FULL-SENTENCES of RoBERTa, Liu et al. 2019, section 4.2); what does not fill the last row is dropped. Returns
-    token ids, int32 (rows, length). Raises `DataError` where the text does not fill a row.
+    token ids, int32 (rows, length). Raises `DataError` where the text does not fill a row, `OptionError` where a row
+    has no place for text.
     """
     before, after = frame(tokenizer)
+    inner = length - len(before) - len(after)
+    if inner < 1:
+        raise OptionError(f"length={length} leaves no room for text; give {length - inner + 1} or more")
     end = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
     stream: list[int] = []
     for document in documents:
         stream += tokenizer("\n".join(document), add_special_tokens=False, verbose=False)["input_ids"]
         stream.append(end)
-    inner = length - len(before) - len(after)
     count = len(stream) // inner
     if count == 0:
         raise DataError(f"the text has {len(stream)} tokens, fewer than the {inner} of one row: add text")

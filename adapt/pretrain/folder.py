@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
         raise OptionError(f"{folder} holds more than a model, which would be lost; give a new folder.")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    copy = type(model)(model.config)
-    copy.load_state_dict(model.state_dict())
-    copy.to(torch.bfloat16).save_pretrained(partial)
+    deepcopy(model).to(torch.bfloat16).save_pretrained(partial)  # which writes into a model's configuration
     tokenizer.save_pretrained(partial)
     vocabulary = partial / "tokenizer.json"
     vocabulary.write_text(json.dumps(json.loads(vocabulary.read_text(encoding="utf-8")), **COMPACT), encoding="utf-8")

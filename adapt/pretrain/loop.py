@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
-from adapt.spec import DataError, Diverged
+from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept
 from adapt.training.on_cpu import faster_on_cpu
 
@@ -36,10 +36,10 @@ class Pretraining:
     """Decoupled weight decay on matrices, not on biases and norms."""
     clip: float = 1.0
     """Largest global L2 norm of the gradient."""
-    precision: str = "bf16"
+    precision: Literal["bf16", "fp32"] = "bf16"
     """`bf16`: matrix products under autocast, weights and optimizer in float32; `fp32`: no autocast."""
     seed: int = 0
-    """Seed of row order and of the objective. The weights are initialised by whoever builds the model."""
+    """Seed of row order, of the objective and of dropout. The weights are initialised by whoever builds the model."""
     checkpoint_every: int = 1000
     """Steps between checkpoints, held-out scores and progress lines."""
 
@@ -88,9 +88,10 @@ def pretrain(
 
     `rows` and `held_out` are token ids, (rows, length), from `pack` or `pack_pairs`; the model stays on its device.
     With `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as
-    if it had never stopped. Raises `OptionError` where the file belongs to other settings or other text, `Diverged`
-    where the loss is no longer finite.
+    if it had never stopped. Raises `OptionError` where a setting cannot be used, or the file belongs to other settings
+    or other text, `Diverged` where the loss is no longer finite.
     """
+    _check(settings)
     if len(rows) < settings.batch_size:
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
     device = next(model.parameters()).device
@@ -100,6 +101,7 @@ def pretrain(
     ]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     generator = torch.Generator().manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)
     progress = Progress(torch.empty(0, dtype=torch.int64))
     shared = {
         **asdict(settings), "objective": described(objective), "rows": digest(rows), "held_out": digest(held_out),
@@ -117,15 +119,16 @@ def pretrain(
         chosen = rows[progress.order[: settings.batch_size]]
         progress.order = progress.order[settings.batch_size :]
         batch = {key: tensor.to(device) for key, tensor in objective.draw(chosen, generator).items()}
-        with faster_on_cpu(), torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            answers = objective.answers(model, batch)
-        loss = sum(
-            (cross_entropy(logits.float(), wanted) for logits, wanted in answers.values()),
-            torch.zeros((), device=device),
-        )
-        if not math.isfinite(loss.item()):
-            raise Diverged(f"loss {loss.item()} at step {progress.step + 1}: lower the learning rate")
-        loss.backward()
+        with faster_on_cpu():
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                answers = objective.answers(model, batch)
+            loss = sum(
+                (cross_entropy(logits.float(), wanted) for logits, wanted in answers.values()),
+                torch.zeros((), device=device),
+            )
+            if not math.isfinite(loss.item()):
+                raise Diverged(f"loss {loss.item()} at step {progress.step + 1}: lower the learning rate")
+            loss.backward()  # draws again for checkpointed layers
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(progress.step, settings)
@@ -156,3 +159,12 @@ def schedule(step: int, settings: Pretraining) -> float:
     """Factor of the peak learning rate at a step, counted from 0: linear warm-up, then linear decay to zero."""
     warmup = max(1, round(settings.warmup * settings.steps))
     return min((step + 1) / warmup, (settings.steps - step) / max(1, settings.steps - warmup))
+
+
+def _check(settings: Pretraining) -> None:
+    known = get_args(get_type_hints(Pretraining)["precision"])
+    if settings.precision not in known:
+        raise OptionError(f"precision is '{settings.precision}'; choose one of {', '.join(known)}.")
+    for name in ("steps", "batch_size", "checkpoint_every"):
+        if getattr(settings, name) < 1:
+            raise OptionError(f"{name} is {getattr(settings, name)}; give a whole number of at least 1.")
