@@ -61,6 +61,15 @@ def test_each_run_has_a_process_of_its_own_from_one_parent(tmp_path: Path, monke
         assert (of_run[-1].status, of_run[-1].reason) == ("ok", None)
 
 
+def test_a_run_that_failed_is_told_of_where_there_is_no_such_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(signal, "SIGKILL")  # as on Windows
+    behave(monkeypatch, full_0="exit")
+    (event,) = (event for event in execute(GRID[:1], tmp_path)[1] if event.what == "ended")
+    assert str(event.reason).startswith("the process ended with exit code 3 and left no result: the last words")
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_no_more_runs_at_a_time_than_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     behave(monkeypatch, every="slow")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
+import psutil
 import pytest
 import tiny
 import torch
@@ -28,7 +31,7 @@ from adapt.run import fit, run
 from adapt.spec import Budget, Diverged, OptionError, Source, Task
 from adapt.strategies import make
 from adapt.tasks import KINDS, SequenceClassification
-from adapt.training import predict, train
+from adapt.training import peak, predict, train
 from adapt.training.batching import by_length, length_bucketed
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, schedule_for
@@ -595,6 +598,21 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     text = result.to_json()
     assert text["params"]["trainable"] == result.trainable
     assert text["memory"]["peak_bytes"] == result.memory["peak"]
+
+
+def test_where_the_system_tells_no_peak_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on Windows, which has no module `resource`, and whose peak goes by a name of its own."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    for name in ("_STATUS", "_CLEAR"):
+        monkeypatch.setattr(peak, name, tmp_path / "missing" / name)
+    memory = peak.PeakMemory("cpu")
+    told: dict[str, int] = {}
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: SimpleNamespace(**told))
+    for expected in (None, 64, 64):
+        with memory.track():
+            assert memory.now() == told.get("peak_wset")
+        assert memory.peak_bytes == expected
+        told["peak_wset"] = 64 if expected is None else 32
 
 
 def test_a_launchers_accumulation_is_not_added_to_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:

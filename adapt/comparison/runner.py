@@ -221,7 +221,7 @@ def _ended(job: Path, run: Run, code: int, store: Store) -> Event:
 
 
 def _why(job: Path, code: int) -> str:
-    if code == -signal.SIGKILL:
+    if code == -getattr(signal, "SIGKILL", 9):
         return f"the process {_how(code)}; the system may have run out of memory"
     if code > 0 and (reason := job.with_suffix(".reason")).exists():
         return " ".join(reason.read_text(encoding="utf-8").split())[:500]

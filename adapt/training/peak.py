@@ -2,7 +2,8 @@
 
 On CUDA this is the peak of torch's allocator. On the CPU it is the peak of the process's resident set (Linux: the
 high-water mark is set back at the start of each block, so that loading and evaluating do not count). Where the
-mark cannot be set back, the peak of the whole process is given, which is an upper bound.
+mark cannot be set back, the peak of the whole process is given, which is an upper bound; where the system tells none,
+there is none.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ def _status(field: str) -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
-def _process_peak() -> int:
-    import resource
+def _process_peak() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
 
+        return getattr(psutil.Process().memory_info(), "peak_wset", None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -43,7 +48,7 @@ class PeakMemory:
         self.device = device
         self.peak_bytes: int | None = None
 
-    def now(self) -> int:
+    def now(self) -> int | None:
         """Memory in use now: resident set (CPU) or allocated bytes (CUDA)."""
         if self.device == "cuda":
             import torch
@@ -58,7 +63,9 @@ class PeakMemory:
         try:
             yield
         finally:
-            self.peak_bytes = max(self.peak_bytes or 0, self._read())
+            found = self._read()
+            if found is not None:
+                self.peak_bytes = max(self.peak_bytes or 0, found)
 
     def _reset(self) -> None:
         if self.device == "cuda":
@@ -71,7 +78,7 @@ class PeakMemory:
         except OSError:
             return
 
-    def _read(self) -> int:
+    def _read(self) -> int | None:
         if self.device == "cuda":
             import torch
 
