@@ -177,6 +177,24 @@ def test_gradients_add_up_as_those_of_plain_passes(
     assert all(p.grad is None for p in trainable)
 
 
+def test_what_other_threads_do_spoils_no_capture(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, kind, examples, budget = setting(backbone, "sequence_classification", "lora")
+    modes: list[str] = []
+
+    @contextmanager
+    def captured(graph: Any, *, pool: Any, capture_error_mode: str = "global") -> Iterator[None]:
+        modes.append(capture_error_mode)
+        yield
+
+    for name in ("CUDAGraph", "current_stream", "graph_pool_handle"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", captured)
+    monkeypatch.setattr(graphs_module, "random_state", lambda device: random_state("cpu"))
+    graphs = Graphs(model, kind, accelerator_for(budget))
+    assert graphs._capture(kind.collate(examples[:8]), 1.0) is not None
+    assert modes == ["thread_local"]
+
+
 def test_once_given_up_passes_are_as_ever(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     model, kind, examples, budget = setting(backbone, "sequence_classification", "lora")
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 import adapt.data
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
-from adapt.backbones.exhausted import asked_for, is_out_of_memory
+from adapt.backbones.exhausted import asked_for, give_back, is_out_of_memory
 from adapt.backbones.standardised import Standardised
 from adapt.comparison.table import table_of
 from adapt.data import Data
@@ -218,6 +218,20 @@ def test_on_a_gpu_the_cache_is_emptied_before_the_next_try(monkeypatch: pytest.M
 
     halving(work, 2, "cuda", advice="", reset=lambda: said.append("reset"))
     assert said == ["try 2", "reset", "emptied", "try 1"]
+
+
+def test_a_cache_that_torch_cannot_empty_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before torch 2.12, once a CUDA graph could not be captured."""
+
+    def refuse() -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", refuse)
+    message = 'captures_underway.empty() INTERNAL ASSERT FAILED at "CUDACachingAllocator.cpp":3941'
+    give_back("cuda")
+    message = "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(RuntimeError, match="illegal"):
+        give_back("cuda")
 
 
 def test_other_errors_are_not_taken_for_it() -> None:

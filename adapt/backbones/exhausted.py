@@ -28,7 +28,11 @@ def give_back(device: str) -> None:
     if device == "cuda":
         import torch
 
-        torch.cuda.empty_cache()
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if "captures_underway" not in str(error):  # torch before 2.12, once a CUDA graph could not be captured
+                raise
 
 
 def asked_for(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.exhausted import give_back
 from adapt.backbones.load import Loader
 from adapt.backbones.memo import Memo
 from adapt.memory.tracker import Tracker
@@ -83,8 +84,7 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
     cuda = device.type == "cuda"
     step.model.train()
     if cuda:
-        gc.collect()
-        torch.cuda.empty_cache()  # what is reserved is the step's, not what loading and training left
+        give_back("cuda")  # what is reserved is the step's, not what loading and training left
     prepare(step)
     if cuda:
         gc.collect()  # what cycles of references hold from before is not the step's; the tracker does not see it

@@ -201,7 +201,8 @@ class Graphs:
                 parameter.grad = None
         made: list[torch.Tensor | None] | None = None
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            # what other threads do meanwhile (such as a monitor of the GPU) is no part of the graph and cannot spoil it
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 loss = one_pass(self._model, self._kind, self._accelerator, static, factor)
             made = [p.grad for p in self._trainable] if self._own else None
         except RuntimeError as error:
