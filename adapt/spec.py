@@ -244,7 +244,11 @@ class Run:
         }
 
     def key(self) -> str:
-        """SHA-256 of the canonical form: two runs with the same key have the same result."""
+        """SHA-256 of the canonical form: two runs with the same key have the same result.
+
+        On the CPU it has the same bits on the same machine with the same number of threads; on a GPU it has them up to
+        the order in which attention's backward pass adds for longer rows.
+        """
         return key_of(self.spec())
 
     def filename(self) -> str:

@@ -10,11 +10,15 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from adapt import pretrain
 from adapt.comparison import grid
@@ -175,6 +179,30 @@ def test_a_large_set_of_the_hub_gives_a_small_test_split(
     with pytest.raises(KeyboardInterrupt):
         runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
     assert asked[0]["test"] == share
+
+
+CHOSEN_BY_TORCH = ("nvidia-", "cuda-", "triton")
+"""How the names begin of what torch's build for GPUs needs, in versions whose bounds torch sets itself."""
+
+
+def test_whatever_the_readmes_commands_install_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(text) for text in project["dependencies"]]
+    asked += [Requirement(text) for extra in ("dev", "minilm") for text in project["optional-dependencies"][extra]]
+    found: set[tuple[str, frozenset[str]]] = set()
+    while asked:
+        wanted = asked.pop()
+        key = (canonicalize_name(wanted.name), frozenset(wanted.extras))
+        if key in found or key[0].startswith(CHOSEN_BY_TORCH):
+            continue
+        found.add(key)
+        for requirement in map(Requirement, metadata.requires(wanted.name) or []):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *wanted.extras}):
+                asked.append(requirement)
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
+    assert {name for name, _ in found} - pinned == set()
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder", "encoder_decoder"])
