@@ -16,7 +16,8 @@ _IMPORTS = (
 
 
 def warm() -> None:
-    """Import what the work needs."""
+    """Import what the work needs, and let it see one GPU, the first of those that are visible."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     import_all(_IMPORTS)
 

@@ -12,9 +12,9 @@ is its ratio): a repeat is an epoch of both. Memory is the highest `max_memory_a
 The Llama shapes have checkpointing on both sides, and on ours the loss in chunks of 512 tokens, which the Trainer has
 not without another library: most of what the memory there differs by.
 
-Each run is a process of its own; times stay in --work (`gpu.jsonl`: what is there is not run again), and ratios go to
---out as `gpu_speed.json` and `gpu_speed.md`. `--device cpu --shape tiny-encoder` tries the script without a GPU, and
-writes nothing; `--cases` takes some of the shapes.
+Each run is a process of its own; times stay in --work (`gpu.jsonl`: what is there of the same GPU, version of torch and
+number of epochs is not run again), and ratios go to --out as `gpu_speed.json` and `gpu_speed.md`. `--device cpu
+--shape tiny-encoder` tries the script without a GPU, and writes nothing; `--cases` takes some of the shapes.
 """
 
 import argparse
@@ -71,6 +71,8 @@ def main() -> None:
     parser.add_argument("--cases", help="names of shapes with commas between them; all otherwise")
     options = parser.parse_args()
     warm()
+    import torch
+
     gpu = Forked(name_of, options.device).result()
     work, out = Path(options.work), Path(options.out)
     work.mkdir(parents=True, exist_ok=True)
@@ -78,24 +80,25 @@ def main() -> None:
     cases = tuple(case for case in CASES if case.shape in wanted)
     if options.shape:
         cases = (Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32),)
-    runs, failed = finished(work / "gpu.jsonl"), list[str]()
+    file, epochs = work / "gpu.jsonl", 1 + options.repeats
+    runs, failed = alike(finished(file), gpu, str(torch.__version__), epochs), list[str]()
     for case in cases:
         for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
             key = {"shape": case.shape, "side": name, "strategy": strategy, "gpu": gpu}
             if any(all(run[n] == v for n, v in key.items()) for run in runs):
                 continue
             try:
-                run = Forked(side(name), case, strategy, options.device, 1 + options.repeats).result()
+                run = Forked(side(name), case, strategy, options.device, epochs).result()
             except RuntimeError as error:
                 failed.append(f"{' '.join(key.values())}: {error}")
                 print(failed[-1], file=sys.stderr, flush=True)
                 continue
             runs.append(key | run)
-            with (work / "gpu.jsonl").open("a") as file:
-                file.write(json.dumps(runs[-1]) + "\n")
+            with file.open("a") as lines:
+                lines.write(json.dumps(runs[-1]) + "\n")
             shown = " ".join(f"{run['tokens'] / seconds:.0f}" for seconds in run["epochs"])
             print(*key.values(), f"{shown} tokens/s, {run['graphs']} graphs", flush=True)
-    rows = ratios([run for run in runs if run["gpu"] == gpu], options.peak_tflops)
+    rows = ratios(runs, options.peak_tflops)
     if options.device == "cuda":
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "gpu_speed.json", json.dumps(rows, indent=1) + "\n")
@@ -115,6 +118,11 @@ def name_of(device: str) -> str:
 def finished(file: Path) -> list[dict[str, Any]]:
     """Runs of earlier calls."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def alike(runs: list[dict[str, Any]], gpu: str, version: str, epochs: int) -> list[dict[str, Any]]:
+    """Those that new runs may stand beside: of the same GPU, version of torch and number of epochs."""
+    return [run for run in runs if (run["gpu"], run["torch"], len(run["epochs"])) == (gpu, version, epochs)]
 
 
 def side(name: str) -> Any:

@@ -3,8 +3,10 @@
     python benchmarks/memory.py --out results/benchmarks
 
 Needs a CUDA GPU; with 80 GiB all cases run but full fine-tuning of the 8B shape, with less those that are planned not
-to fit are left out. Each case runs in a process of its own (several at a time where the GPU has room for their plans)
-and is written as it ends; a case that is there is not run again. `memory.json` gets the numbers, `memory.md` the table.
+to fit are left out, and those whose weights in bf16, of which the quantised ones are made here, would not. Each case
+runs in a process of its own (several at a time where the GPU has room for their plans) and is written as it ends; a
+case that is there, measured by this state of the code with this version of torch, is not run again. `memory.json` gets
+the numbers, `memory.md` the table.
 
 What torch holds for cuBLAS (`workspace`) is no tensor's, and no plan's: it is what the allocator has between two steps
 beyond the model and the optimizer's state. `difference` is the plan over what was allocated beside it, less one.
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from _forked import Forked, warm
+from _state import commit
 
 from adapt.files import write_atomically
 
@@ -77,15 +80,17 @@ def cases() -> Iterator[dict[str, Any]]:
 def run_all(file: Path, found: list[dict[str, Any]]) -> int:
     """Do what is not there, as many at a time as the GPU has room for; give the number of failures."""
     warm()
+    import torch
+
+    here = {"commit": commit(), "torch": str(torch.__version__)}
     total = Forked(gpu_bytes).result()
     found[:] = [row for row in found if "measured" in row or row["total"] >= total]  # a larger GPU may have room
-    waiting = [case for case in cases() if not any(case.items() <= row.items() for row in found)]
+    waiting = [case for case in cases() if not any((case | here).items() <= row.items() for row in found)]
     started = [Forked(planned, case) for case in waiting]
     plans = [plan.result() for plan in started]
-    needed = [
-        1.25 * max(plan["peak"], made_in(case, waiting, plans)) + 2 * 2**30
-        for case, plan in zip(waiting, plans, strict=True)
-    ]
+    known = [*found, *(case | {"planned": plan} for case, plan in zip(waiting, plans, strict=True))]
+    made = [made_in(case, known) for case in waiting]
+    needed = [1.25 * max(plan["peak"], whole) + 2 * 2**30 for plan, whole in zip(plans, made, strict=True)]
     running: dict[int, Forked] = {}
     failed = 0
     queue = list(range(len(waiting)))
@@ -93,17 +98,18 @@ def run_all(file: Path, found: list[dict[str, Any]]) -> int:
         free = 0.9 * total - sum(needed[i] for i in running)
         room = [i for i in queue if needed[i] <= free or not running]
         if room and len(running) < AT_ONCE:
-            running[room[0]] = Forked(measured, waiting[room[0]], plans[room[0]], total)
+            running[room[0]] = Forked(measured, waiting[room[0]], plans[room[0]], made[room[0]], total)
             queue.remove(room[0])
             continue
         for i in [i for i, fork in running.items() if fork.done]:
             case = waiting[i]
             try:
-                found.append(case | running.pop(i).result())
+                row = case | here | running.pop(i).result()
             except RuntimeError as error:
                 failed += 1
                 print(f"{case['shape']} {case['strategy']} {case['fields']}: {error}", file=sys.stderr, flush=True)
                 continue
+            found[:] = [*(other for other in found if not case.items() <= other.items()), row]
             write_atomically(file, json.dumps(found, indent=1) + "\n")
             shown = f"{found[-1]['difference']:+.2%}" if "difference" in found[-1] else "left out"
             print(case["shape"], case["strategy"], case["fields"], shown, flush=True)
@@ -127,7 +133,7 @@ def _setting(case: dict[str, Any]) -> Any:
     from adapt.strategies import make
 
     strategy = make(case["strategy"], case["fields"])
-    return setting_of(case["shape"], strategy, kind=case["kind"], device="cuda", **case["choices"])
+    return setting_of(case["shape"], strategy, kind=case["kind"], device="cuda", precision="bf16", **case["choices"])
 
 
 def planned(case: dict[str, Any]) -> dict[str, Any]:
@@ -137,17 +143,13 @@ def planned(case: dict[str, Any]) -> dict[str, Any]:
     return Planner(_setting(case)).memory(*case["batch"]).as_dict()
 
 
-def made_in(case: dict[str, Any], others: list[dict[str, Any]], plans: list[dict[str, Any]]) -> int:
-    """Bytes that the weights take before they are quantised: what LoRA's do."""
-    same = [
-        plan["weights"]
-        for other, plan in zip(others, plans, strict=True)
-        if other["shape"] == case["shape"] and other["strategy"] == "lora"
-    ]
+def made_in(case: dict[str, Any], known: list[dict[str, Any]]) -> int:
+    """Bytes that the weights take before they are quantised: what LoRA's do, by its plan."""
+    same = [row["planned"]["weights"] for row in known if (row["shape"], row["strategy"]) == (case["shape"], "lora")]
     return max(same, default=0)
 
 
-def measured(case: dict[str, Any], plan: dict[str, Any], total: int) -> dict[str, Any]:
+def measured(case: dict[str, Any], plan: dict[str, Any], made: int, total: int) -> dict[str, Any]:
     """Plan and measurement of one case on this GPU."""
     import dataclasses
 
@@ -158,9 +160,11 @@ def measured(case: dict[str, Any], plan: dict[str, Any], total: int) -> dict[str
 
     setting = _setting(case)
     rows, length = case["batch"]
-    gpu = {"gpu": torch.cuda.get_device_name(), "total": total, "torch": torch.__version__, "planned": plan}
+    gpu = {"gpu": torch.cuda.get_device_name(), "total": total, "planned": plan}
     if plan["peak"] > 0.92 * total:
         return gpu | {"left_out": "planned not to fit"}
+    if made > 0.92 * total:
+        return gpu | {"left_out": "made in bf16 first, which would not fit"}
     task = dataclasses.replace(setting.task, max_length=length)
     step = made_up(random_weights(task, setting), setting.strategy, rows, length)
     prepare(step)
@@ -215,7 +219,10 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
             start += [f"{row['difference']:+.2%}", f"{row['difference_with_workspace']:+.2%}"]
         else:
             start += [row["left_out"], "", "", "", ""]
-        lines.append("| " + " | ".join([*start, row["gpu"]]) + " |")
+        where = row["gpu"] + (f", {row['commit']}" if row.get("commit") else "")
+        lines.append("| " + " | ".join([*start, where]) + " |")
+    if not all(row.get("commit") for row in rows):
+        lines += ["", "Where no commit stands beside the GPU, an earlier state of the code was measured."]
     return "\n".join(lines) + "\n"
 
 

@@ -3,16 +3,18 @@
     python benchmarks/speed.py --data ../shared/data --work speed-work
 
 Every side trains the same encoded rows in batches of the same size for the same number of updates at the same learning
-rate (full fine-tuning here with ten times that for the head), on all cores; repeats alternate between the sides, and a
-ratio is that of two neighbours in time. A peer runs in its default settings (float32, random batches, the backbone's
+rate (full fine-tuning here with ten times that for the head), on all cores. In each repeat the sides and settings of a
+strategy run one after another, each repeat beginning with another of them; a ratio is that of two runs of one repeat,
+between which there may be others. A peer runs in its default settings (float32, random batches, the backbone's
 attention kernel) and in its best (bf16, rows grouped by length, the faster of the eager and sdpa kernels here). Timed
 are the training steps alone; memory is how far the process's resident set rises above what it had before the model was
 loaded. Accuracy is the share of right labels on rows of the validation split: of rows, words, answers with both ends,
 next tokens.
 
 The adapters library pins another version of transformers, so it gets an environment of its own below --work. Times stay
-there, too (`runs.jsonl`: a run that is in it is not done again); only ratios are written to --out, as `speed.json`
-(rows of workloads that were not run stay in it), `speed.md` and `speed.svg`. Linux; two hours on two cores.
+there, too (`runs.jsonl`: a run that is in it is not done again, and all of a workload are of one machine, the same
+versions and one state of the code); only ratios are written to --out, as `speed.json` (rows of workloads that were not
+run stay in it), `speed.md` and `speed.svg`. Linux; two hours on two cores.
 """
 
 import argparse
@@ -29,6 +31,8 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from _state import commit
 
 from adapt.files import write_atomically
 from adapt.strategies import make
@@ -99,11 +103,12 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         names = options.workloads.split(",")
         wanted = options.strategies.split(",") if options.strategies else None
-        runs = work / "runs.jsonl"
+        runs, here = work / "runs.jsonl", environment()
+        check_environments([*read(runs), *({"workload": name, "environment": here} for name in names)])
         with Sides(options.adapters_python or adapters_python(work)) as sides:
             for job in jobs(names, wanted, options.repeats, Path(options.data).resolve(), work, sides, runs):
                 answer = sides.do(job)
-                line = {**{name: job[name] for name in NAMED}, "repeat": job["seed"], **answer}
+                line = {**{name: job[name] for name in NAMED}, "repeat": job["seed"], **answer, "environment": here}
                 with runs.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 shown = answer.get("error", f"{answer.get('rows', 0) / answer.get('seconds', 1):.0f} rows/s")
@@ -247,6 +252,7 @@ def prepared(name: str, workload: Workload, data: Path, work: Path, sides: Sides
 
 def ratios(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Ours against each peer, and what is trained in part against our own full fine-tuning."""
+    check_environments(runs)
     rows = []
     for workload, strategy, side, settings in dict.fromkeys(
         (r["workload"], r["strategy"], r["side"], r["settings"]) for r in runs
@@ -298,12 +304,27 @@ def compared(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> dict[str
         "updates": ours[0]["updates"],
         "precision_ours": ours[0]["precision"],
         "attention_ours": ours[0]["attention_used"],
-        "environment": environment(),
+        "environment": ours[0]["environment"],
     }
 
 
+def check_environments(runs: list[dict[str, Any]]) -> None:
+    """
+    Raises:
+        SystemExit: Runs of a workload, of which ratios are made, are not of one environment.
+    """
+    found: dict[str, Any] = {}
+    for run in runs:
+        own = run.get("environment")
+        if own is None or found.setdefault(run["workload"], own) != own:
+            raise SystemExit(
+                f"Runs of {run['workload']} are of several machines, versions or states of the code, or do not tell; "
+                "remove from runs.jsonl those that are not to count, or give another --work."
+            )
+
+
 def environment() -> dict[str, Any]:
-    """Hardware and versions; the adapters library has transformers of its own."""
+    """Hardware, versions and state of the code; the adapters library has transformers of its own."""
     lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
     cpu: dict[str, str] = {}
     for name, _, value in lines:
@@ -318,6 +339,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in names},
         "peers": list(PEERS),
+        "commit": commit(),
     }
 
 
@@ -361,11 +383,12 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def _machine(row: dict[str, Any]) -> str:
-    """What a row was measured on, with, and how often."""
+    """What a row was measured on, with, by which state of the code where it tells, and how often."""
     given = row["environment"]
     names = ("python", "torch", "transformers", "peft", "bitsandbytes", "accelerate")
     versions = ", ".join(f"{name} {given[name]}" for name in names)
-    return f"{given['hardware']}, {given['cores']} cores; {versions}; {row['repeats']} repeats"
+    code = f"commit {given['commit']}; " if given.get("commit") else ""
+    return f"{given['hardware']}, {given['cores']} cores; {versions}; {code}{row['repeats']} repeats"
 
 
 def plot(rows: list[dict[str, Any]]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -27,12 +29,18 @@ def module(name: str) -> ModuleType:
     return found
 
 
+ENVIRONMENT = {
+    "hardware": "a CPU", "cores": 2, "python": "3", "torch": "2", "transformers": "5", "peft": "0", "bitsandbytes": "0",
+    "accelerate": "1", "peers": [], "commit": "abc123",
+}  # fmt: skip
+
+
 def run(side: str, seconds: float, repeat: int = 0, strategy: str = "lora", **other: Any) -> dict[str, Any]:
     settings = None if side == "ours" else "default"
     return {
         "workload": "sst2", "strategy": strategy, "side": side, "settings": settings, "attention": None,
         "repeat": repeat, "seconds": seconds, "rows": 64, "updates": 2, "peak": 2**20, "accuracy": 0.75,
-        "precision": "bf16", "attention_used": "eager", **other,
+        "precision": "bf16", "attention_used": "eager", "environment": ENVIRONMENT, **other,
     }  # fmt: skip
 
 
@@ -64,6 +72,72 @@ def test_sides_that_did_not_do_the_same_are_not_compared() -> None:
         speed.ratios([run("ours", 1.0), run("trainer", 2.0, updates=3)])
 
 
+@pytest.mark.parametrize("other", [{"commit": "abc124"}, {"torch": "3"}, {"hardware": "another"}, None])
+def test_runs_of_several_environments_make_no_ratio(other: dict[str, Any] | None) -> None:
+    speed = module("speed")
+    environment = None if other is None else ENVIRONMENT | other
+    with pytest.raises(SystemExit, match=r"Runs of sst2 are of several machines.*runs\.jsonl"):
+        speed.ratios([run("ours", 1.0), run("trainer", 2.0, environment=environment)])
+    if environment is not None:
+        elsewhere = [run(side, 1.0, environment=environment, workload="wnut17") for side in ("ours", "trainer")]
+        rows = speed.ratios([run("ours", 1.0), run("trainer", 2.0), *elsewhere])
+        assert [row["environment"] for row in rows] == [ENVIRONMENT, environment]
+
+
+def test_runs_of_another_environment_are_found_before_any_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = module("speed")
+    (tmp_path / "runs.jsonl").write_text(json.dumps(run("ours", 1.0)) + "\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--data", str(tmp_path), "--work", str(tmp_path)])
+    with pytest.raises(SystemExit, match="Runs of sst2 are of several machines"):
+        speed.main()
+
+
+def test_a_page_names_the_commit_where_it_is_known() -> None:
+    speed = module("speed")
+    assert speed.environment()["commit"] == module("_state").commit()
+    rows = speed.ratios([run("ours", 1.0), run("trainer", 2.0)])
+    assert "accelerate 1; commit abc123; 1 repeats" in speed.page(rows)
+    rows[0]["environment"] = {name: value for name, value in ENVIRONMENT.items() if name != "commit"}
+    assert "accelerate 1; 1 repeats" in speed.page(rows)
+
+
+def test_the_state_of_the_code_is_the_last_commit_that_changed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = module("_state")
+    monkeypatch.setattr(state, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+    def commit(file: str) -> None:
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(file)
+        git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", file], check=True)
+
+    def found() -> str | None:
+        state.commit.cache_clear()
+        found: str | None = state.commit()
+        return found
+
+    assert found() is None
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    commit("adapt/a.py")
+    first = found()
+    assert first is not None
+    assert len(first) == 12
+    commit("results/table.md")
+    (tmp_path / "results" / "table.md").write_text("anew")
+    assert found() == first
+    (tmp_path / "adapt" / "a.py").write_text("changed")
+    assert found() == f"{first}-dirty"
+    commit("benchmarks/b.py")
+    assert found() not in (first, f"{first}-dirty", None)
+
+
 def test_pages_escape_what_they_show() -> None:
     speed = module("speed")
     rows = speed.ratios([run("ours", 1.0), run("trainer", 2.0)])
@@ -91,6 +165,25 @@ def test_on_a_gpu_ratios_are_of_equal_epochs_and_full_counts_its_weights_gradien
     assert gpu.flops_of(runs[2]) == 1.5 * gpu.flops_of(runs[0])
     with pytest.raises(SystemExit, match="did not do the same work"):
         gpu.ratios([runs[0], {**runs[1], "updates": 5}], None)
+
+
+def test_on_a_gpu_runs_of_other_versions_or_epochs_are_not_gone_on_with() -> None:
+    gpu = module("gpu_speed")
+    kept = {"gpu": "g", "torch": "2.13.0", "epochs": [1.0, 1.0]}
+    others = [kept | {"gpu": "h"}, kept | {"torch": "2.12.0"}, kept | {"epochs": [1.0] * 4}]
+    assert gpu.alike([*others, kept], "g", "2.13.0", 2) == [kept]
+
+
+@pytest.mark.parametrize(("visible", "seen"), [(None, "0"), ("2,3", "2"), ("GPU-1a", "GPU-1a"), ("", "")])
+def test_work_in_forks_sees_one_gpu(visible: str | None, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = module("_forked")
+    monkeypatch.setattr(forked, "import_all", lambda names: None)
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    forked.warm()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
 def test_a_profile_shares_out_torchs_operations_alone() -> None:
@@ -135,6 +228,87 @@ def test_plans_are_within_a_hundredth_of_what_a_gpu_held_but_for_the_workspace_o
     assert {row["shape"] for row in rows} == {"shape:bert-large", "shape:llama-1b", "shape:llama-8b"}
     assert all(abs(row["difference_with_workspace"]) < 0.009 for row in rows)
     assert all(row["workspace"] < 70 * 2**20 for row in rows)
+
+
+class Done:
+    """Stands in for a fork: the work is done at once."""
+
+    done = True
+
+    def __init__(self, work: Any, *arguments: Any) -> None:
+        self.result = lambda: work(*arguments)
+
+
+def run_cases(
+    memory: ModuleType, file: Path, found: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, total: int
+) -> list[dict[str, Any]]:
+    """Do what is not there on a GPU of so many bytes, on which each plan takes 1 GB; give what was done."""
+    ran: list[dict[str, Any]] = []
+
+    def measured(case: dict[str, Any], plan: dict[str, Any], made: int, total: int) -> dict[str, Any]:
+        ran.append(case | {"made": made})
+        return {"gpu": "g", "total": total, "planned": plan, "measured": {}, "difference": 0.0}
+
+    stands_in = {
+        "warm": lambda: None, "gpu_bytes": lambda: total, "Forked": Done, "measured": measured,
+        "planned": lambda case: {"peak": 10**9, "weights": 16 * 10**9},
+    }  # fmt: skip
+    for name, value in stands_in.items():
+        monkeypatch.setattr(memory, name, value)
+    assert memory.run_all(file, found) == 0
+    assert json.loads(file.read_text(encoding="utf-8")) == found
+    return ran
+
+
+def test_cases_are_measured_anew_with_newer_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, file, found = module("memory"), tmp_path / "memory.json", list[dict[str, Any]]()
+    every = len(list(memory.cases()))
+    monkeypatch.setattr(memory, "commit", lambda: "first")
+    assert len(run_cases(memory, file, found, monkeypatch, 80 * 10**9)) == every
+    assert all(row["commit"] == "first" and row["torch"] for row in found)
+    lost = next(row for row in found if row["strategy"] == "qlora")
+    found.remove(lost)
+    (again,) = run_cases(memory, file, found, monkeypatch, 80 * 10**9)
+    assert again["made"] == 16 * 10**9  # by LoRA's plan, which was made earlier
+    found[0]["torch"] = "2.6.0"
+    del found[1]["commit"]
+    assert len(run_cases(memory, file, found, monkeypatch, 80 * 10**9)) == 2
+    monkeypatch.setattr(memory, "commit", lambda: "second")
+    assert len(run_cases(memory, file, found, monkeypatch, 80 * 10**9)) == every
+    assert len(found) == every
+
+
+def test_what_cannot_be_made_whole_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = module("memory")
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "g")
+    case = next(case for case in memory.cases() if case["strategy"] == "qlora")
+    for peak, made, reason in (
+        (6, 16, "made in bf16 first, which would not fit"), (16, 16, "planned not to fit"),
+    ):  # fmt: skip
+        row = memory.measured(case, {"peak": peak * 10**9}, made * 10**9, 12 * 10**9)
+        assert row["left_out"] == reason
+        assert "measured" not in row
+
+
+def test_rows_of_an_earlier_state_of_the_code_are_shown_as_such() -> None:
+    memory = module("memory")
+    old = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))[:2]
+    new = [row | {"commit": "abc123"} for row in old]
+    assert "an earlier state of the code" in memory.measured_page([old[0], new[1]])
+    assert memory.measured_page([old[0], new[1]]).count(f"{old[0]['gpu']}, abc123 |") == 1
+    assert "an earlier state of the code" not in memory.measured_page(new)
+
+
+def test_a_measured_case_is_planned_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the GPU has it only by emulation."""
+    import torch
+
+    memory = module("memory")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert memory._setting(next(memory.cases())).budget.precision == "bf16"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""The state of the code that is measured."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CODE = ("adapt", "benchmarks")
+
+
+@cache
+def commit() -> str | None:
+    """The last commit that changed the package or the benchmarks, marked where they are not as it left them.
+
+    None outside a checkout. Commits of results alone are not counted, nor results that are not committed.
+    """
+    try:
+        last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
+        return f"{last}-dirty" if _git("status", "--porcelain", "--", *CODE) else last or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
