@@ -5,8 +5,8 @@
 Needs a CUDA GPU; with 80 GiB all cases run but full fine-tuning of the 8B shape, with less those that are planned not
 to fit are left out, and those whose weights in bf16, of which the quantised ones are made here, would not. Each case
 runs in a process of its own (several at a time where the GPU has room for their plans) and is written as it ends; a
-case that is there, measured by this state of the code with this version of torch, is not run again. `memory.json` gets
-the numbers, `memory.md` the table.
+case that is there, measured by this state of the code with this version of torch (with `--keep` by any), is not run
+again. `memory.json` gets the numbers, `memory.md` the table.
 
 What torch holds for cuBLAS (`workspace`) is no tensor's, and no plan's: it is what the allocator has between two steps
 beyond the model and the optimizer's state. `difference` is the plan over what was allocated beside it, less one.
@@ -50,6 +50,9 @@ def main() -> None:
         action="store_true",
         help="run nothing; write memory.md from memory.json, with --plans memory_plans.md",
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="do only what is not measured, by whatever state of the code"
+    )
     options = parser.parse_args()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,7 @@ def main() -> None:
         return
     file = out / "memory.json"
     found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    failed = 0 if options.table else run_all(file, found)
+    failed = 0 if options.table else run_all(file, found, keep=options.keep)
     write_atomically(out / "memory.md", measured_page(found))
     if failed:
         raise SystemExit(f"{failed} cases failed; call again to do them again")
@@ -77,7 +80,7 @@ def cases() -> Iterator[dict[str, Any]]:
         yield json.loads(json.dumps(dict(zip(names, extra, strict=True))))
 
 
-def run_all(file: Path, found: list[dict[str, Any]]) -> int:
+def run_all(file: Path, found: list[dict[str, Any]], *, keep: bool = False) -> int:
     """Do what is not there, as many at a time as the GPU has room for; give the number of failures."""
     warm()
     import torch
@@ -85,7 +88,8 @@ def run_all(file: Path, found: list[dict[str, Any]]) -> int:
     here = {"commit": commit(), "torch": str(torch.__version__)}
     total = Forked(gpu_bytes).result()
     found[:] = [row for row in found if "measured" in row or row["total"] >= total]  # a larger GPU may have room
-    waiting = [case for case in cases() if not any((case | here).items() <= row.items() for row in found)]
+    asked = {} if keep else here
+    waiting = [case for case in cases() if not any((case | asked).items() <= row.items() for row in found)]
     started = [Forked(planned, case) for case in waiting]
     plans = [plan.result() for plan in started]
     known = [*found, *(case | {"planned": plan} for case, plan in zip(waiting, plans, strict=True))]
@@ -109,7 +113,10 @@ def run_all(file: Path, found: list[dict[str, Any]]) -> int:
                 failed += 1
                 print(f"{case['shape']} {case['strategy']} {case['fields']}: {error}", file=sys.stderr, flush=True)
                 continue
-            found[:] = [*(other for other in found if not case.items() <= other.items()), row]
+            before = next((other for other in found if case.items() <= other.items()), None)
+            if before is not None and "measured" in before and "left_out" in row:
+                row = before  # of a larger GPU
+            found[:] = [*(other for other in found if other is not before), row]
             write_atomically(file, json.dumps(found, indent=1) + "\n")
             shown = f"{found[-1]['difference']:+.2%}" if "difference" in found[-1] else "left out"
             print(case["shape"], case["strategy"], case["fields"], shown, flush=True)
