@@ -10,12 +10,22 @@ import pytest
 import tiny
 import torch
 from tiny_tasks import TASKS
-from transformers import AutoModel, AutoModelForCausalLM, LayoutLMConfig, LlamaConfig, MixtralConfig, XLNetConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    Glm4MoeConfig,
+    LayoutLMConfig,
+    LlamaConfig,
+    MambaConfig,
+    MixtralConfig,
+    XLNetConfig,
+)
 
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.data import Data
 from adapt.run import run
+from adapt.spec import FieldError
 from adapt.strategies import LoRA, Prefix
 from adapt.tasks import KINDS
 
@@ -111,3 +121,27 @@ def test_layers_that_do_not_see_a_vector_a_token_cannot_be_computed_once(
         result = run(spec, rows, source)
         assert result.status == "unsupported"
         assert reason in str(result.reason)
+
+
+@pytest.mark.filterwarnings("ignore:The following .* keys did not match any targeted module")
+@pytest.mark.parametrize("targets", ["all-linear", ("gate_proj", "up_proj")])
+def test_linear_layers_that_peft_takes_for_experts_are_refused(tmp_path: Path, targets: Any) -> None:
+    """The first layer and the shared expert have linear layers called as the experts were in older versions."""
+    experts = {"moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
+    config = Glm4MoeConfig(**LLAMA, **experts, n_group=1, topk_group=1, first_k_dense_replace=1)
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
+    names = "down_proj, gate_proj, up_proj" if targets == "all-linear" else "gate_proj, up_proj"
+    with pytest.raises(FieldError, match=rf"has {names}, by which PEFT means .* name others: .*k_proj, o_proj, q_proj"):
+        LoRA(targets=targets).build(load, load.task)
+    with pytest.raises(FieldError, match=r"does not go with 'glm4_moe'.* are down_proj, .* without also targeting"):
+        LoRA(targets="gate_proj").build(load, load.task)
+    model = LoRA(targets=("q_proj", "v_proj")).build(load, load.task)
+    assert sum(hasattr(module, "lora_A") for module in model.modules()) == 4
+
+
+def test_linear_layers_that_peft_refuses(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=len(tiny.VOCABULARY), hidden_size=32, state_size=4, num_hidden_layers=2)
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
+    with pytest.raises(FieldError, match=r"are dt_proj, in_proj, out_proj, x_proj; name others.*'out_proj' is inc"):
+        LoRA().build(load, load.task)
+    assert LoRA(targets=("in_proj", "x_proj")).build(load, load.task) is not None

@@ -63,7 +63,8 @@ class LoRA:
         """Load the model frozen and add trainable low-rank branches to the backbone's linear layers.
 
         Raises:
-            OptionError: A field is out of range, or a target name matches no linear layer.
+            OptionError: A field is out of range, or a target name matches no linear layer, or one that PEFT refuses or
+                takes for another.
             Unsupported: Word embeddings are to be updated, which more than one module looks up.
         """
         self.check()
@@ -202,7 +203,21 @@ class LoRA:
         )
         if not quantised and not self.dora:
             config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
-        inject_adapter_in_model(config, base)
+        leaves = {name.rpartition(".")[2] for name in _linear_layers(model)}
+        try:
+            inject_adapter_in_model(config, base)
+        except ValueError as error:  # such as layers of Mamba whose weights are read past their forward pass
+            raise FieldError(
+                f"{self.name}.targets={self.targets!r} does not go with '{base.config.model_type}', whose linear "
+                f"layers are {', '.join(sorted(leaves))}; name others of them. PEFT says: {error}"
+            ) from error
+        lost = {n.rpartition(".")[2] for n in names if not hasattr(base.get_submodule(n), "lora_A")}
+        if lost:  # PEFT takes names for what transformers called so in earlier versions
+            raise FieldError(
+                f"{self.name}.targets={self.targets!r} has {', '.join(sorted(lost))}, by which PEFT means the routed "
+                f"experts of '{base.config.model_type}', whose linear layers of these names stay as they are; name "
+                f"others: {', '.join(sorted(leaves - lost))}."
+            )
         if "is_loaded_in_8bit" in quantised:
             from adapt.strategies.lora_int8_layer import fuse_8_bit
 
