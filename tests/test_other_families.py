@@ -13,8 +13,11 @@ from tiny_tasks import TASKS
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    Gemma3Config,
     Glm4MoeConfig,
     LayoutLMConfig,
+    Llama4Config,
     LlamaConfig,
     MambaConfig,
     MixtralConfig,
@@ -25,8 +28,8 @@ from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.data import Data
 from adapt.run import run
-from adapt.spec import FieldError
-from adapt.strategies import LoRA, Prefix
+from adapt.spec import FieldError, Unsupported
+from adapt.strategies import Full, LoRA, Prefix
 from adapt.tasks import KINDS
 
 LLAMA: dict[str, Any] = {**tiny._SIZES, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
@@ -145,3 +148,27 @@ def test_linear_layers_that_peft_refuses(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match=r"are dt_proj, in_proj, out_proj, x_proj; name others.*'out_proj' is inc"):
         LoRA().build(load, load.task)
     assert LoRA(targets=("in_proj", "x_proj")).build(load, load.task) is not None
+
+
+SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+
+
+@pytest.mark.parametrize("strategy", [Full(), LoRA(rank=2)], ids=lambda s: s.name)
+def test_the_part_for_text_of_a_model_that_reads_images_too(tmp_path: Path, strategy: Any) -> None:
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1, "moe_layers": [1], "intermediate_size_mlp": 48}
+    images = {"intermediate_size": 128, "vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
+    text = {**LLAMA, **experts, "head_dim": 8, "pad_token_id": 0}
+    config = Llama4Config(text_config=text, vision_config={**SMALL, **images})
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForImageTextToText), "causal_lm")
+    model = strategy.build(load, load.task)
+    assert not any("vision" in name for name, _ in model.named_parameters())
+    assert model(**tiny.inputs_for("llama", "causal_lm")).logits.shape[-1] == len(tiny.VOCABULARY)
+
+
+@pytest.mark.parametrize("kind", ["causal_lm", "sequence_classification"])
+def test_a_model_that_reads_images_too_and_is_loaded_whole(tmp_path: Path, kind: str) -> None:
+    text = {**LLAMA, "head_dim": 8}
+    config = Gemma3Config(text_config=text, vision_config={**SMALL, "intermediate_size": 32, "patch_size": 14})
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForImageTextToText), kind)
+    with pytest.raises(Unsupported, match=rf"loads 'gemma3' whole for {kind.replace('_', ' ')}, .* reads text alone"):
+        Full().build(load, load.task)

@@ -49,6 +49,23 @@ def model_class(kind: str, config: Any) -> Any:
         raise Unsupported(f"transformers has no {title} head for '{found}'") from error
 
 
+def text_part(kind: str, config: Any) -> Any:
+    """The configuration itself, or that of the part for text where a model reads images, too, or sound.
+
+    Raises:
+        Unsupported: transformers' class for the task kind is one of the whole.
+    """
+    part = config.sub_configs.get("text_config")
+    if part is None:
+        return config
+    if model_class(kind, config).config_class is not part:
+        raise Unsupported(
+            f"transformers loads '{config.model_type}' whole for {kind.replace('_', ' ')}, with the parts that read no "
+            "text; use a backbone that reads text alone"
+        )
+    return config.get_text_config()
+
+
 def base_class(config: Any) -> Any:
     """The transformers class of the pretrained part alone."""
     from transformers import MODEL_MAPPING

@@ -132,7 +132,9 @@ class Loader:
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
-        config = self._pretrained_config()
+        from adapt.backbones.classes import text_part
+
+        config = text_part(self.task.kind, self._pretrained_config())
         if self.task.kind in ("sequence_classification", "token_classification"):
             labels = self.task.labels or ("value",)
             config.id2label = dict(enumerate(labels))

@@ -273,6 +273,7 @@ def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
         and module is not last
         and "pooler" not in name.split(".")
         and not any(p.requires_grad for p in module.parameters())
+        and not type(module).__name__.endswith("Router")  # whose outputs are two
     }
 
 
