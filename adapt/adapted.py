@@ -18,8 +18,8 @@ from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import Data, load, read_inputs
 from adapt.files import writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
-from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported
-from adapt.strategies import SHIPPED_SETTINGS, make
+from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported, fields_of
+from adapt.strategies import SHIPPED_SETTINGS, is_known, make
 from adapt.tasks import KINDS
 
 MODEL_FILE = "adapt.json"
@@ -93,10 +93,11 @@ class Adapted:
         """
         path = model_folder(folder, self.backbone.path)
         result = self.result.to_json() if self.result is not None else self.earlier
+        strategy = self.run.strategy
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
             (path / old).unlink(missing_ok=True)
         size = params.save(self.fitted.model, path)
-        export = getattr(self.run.strategy, "export", None)
+        export = getattr(strategy, "export", None)
         if export is not None:
             export(self.fitted.model, path / "peft", self._reference())
         if result is not None:
@@ -108,6 +109,7 @@ class Adapted:
             "sha256": _sha256(path / params.STATE_FILE),
             "bytes": size,
             "columns": dict(self.columns),
+            "own_strategy": None if is_known(strategy) else type(strategy).__name__,
             "spec": self.run.spec(),
         }
         write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -226,25 +228,36 @@ def assemble(
     return Run(source.source, task, chosen, budget, options.seed_of(seed)), rows, source
 
 
-def load_model(folder: str | Path, *, backbone: str | Path | None = None, device: str = "auto") -> Adapted:
+def load_model(
+    folder: str | Path,
+    *,
+    backbone: str | Path | None = None,
+    device: str = "auto",
+    strategy: Strategy | None = None,
+) -> Adapted:
     """Load what `Adapted.save` wrote; the public `adapt.load`.
 
     Args:
         folder: Where it was saved.
         backbone: Where the backbone is now, if not where it was.
         device: `auto`, `cpu` or `cuda`.
+        strategy: The one it was trained with, where that is a class of your own.
 
     Raises:
-        AdaptError: The folder is not whole, the backbone is another one, or a tensor is missing, extra or misshapen.
+        AdaptError: The folder is not whole, the backbone or strategy is another one, or a tensor is missing, extra or
+            misshapen.
     """
     from adapt.backbones.memoise import release
 
     path = Path(folder).expanduser()
+    if strategy is not None:
+        strategy = options.check_strategy(strategy)
     content = _read_model_file(path)
     if _sha256(path / params.STATE_FILE) != content["sha256"]:
         raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
     try:
-        spec = run_from(content["spec"])
+        _check_own(path, content, strategy)
+        spec = run_from(content["spec"], strategy)
     except (KeyError, TypeError) as error:
         raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
     source = _backbone(content["reference"]) if backbone is None else resolve(backbone)
@@ -265,6 +278,24 @@ def load_model(folder: str | Path, *, backbone: str | Path | None = None, device
     fitted = Fitted(model, kind, tokenizer, loader)
     return Adapted(
         fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content.get("columns", {})
+    )
+
+
+def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None) -> None:
+    """
+    Raises:
+        OptionError: The strategy is not the one, of a user's own, that a model was trained with.
+    """
+    own, recorded = content.get("own_strategy"), content["spec"]["strategy"]
+    same = strategy is None or {"name": strategy.name, **fields_of(strategy)} == recorded
+    if same and own == (None if strategy is None else type(strategy).__name__):
+        return
+    fields = ", ".join(f"{name}={value!r}" for name, value in recorded.items() if name != "name")
+    if own is None:
+        raise OptionError(f"The model in {path} was trained with the library's {recorded['name']}; leave strategy out.")
+    raise OptionError(
+        f"The model in {path} was trained with a strategy of your own; load it with "
+        f"adapt.load(..., strategy={own}({fields}))."
     )
 
 

@@ -16,7 +16,7 @@ from adapt.data import Data
 from adapt.fields import fill, nearest
 from adapt.metrics import METRICS
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
-from adapt.strategies import FLOORS, STRATEGIES, make
+from adapt.strategies import STRATEGIES, is_known, make
 from adapt.tasks import KINDS
 
 _Given = TypeVar("_Given")
@@ -139,9 +139,16 @@ def check_strategy(strategy: Strategy) -> Strategy:
     """
     Raises:
         OptionError: The strategy's learning rate cannot be used, another of its numbers is not finite, or a field is
-            not of its type; or what the strategy itself says of its fields.
+            not of its type; or what the strategy itself says of its fields; or it is no dataclass of plain values.
     """
-    if type(strategy) in (*STRATEGIES.values(), *FLOORS.values()):
+    try:
+        fields_of(strategy)
+    except TypeError as error:
+        raise OptionError(
+            f"Strategy {strategy!r} cannot be recorded ({error}); give an instance of a dataclass whose fields are "
+            "numbers, texts, or lists of them."
+        ) from error
+    if is_known(strategy):
         strategy = fill(type(strategy), vars(strategy), f"Strategy '{strategy.name}'", f"{strategy.name}.")
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")

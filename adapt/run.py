@@ -30,6 +30,7 @@ from adapt.spec import (
     Result,
     Run,
     Source,
+    Strategy,
     Task,
     Unsupported,
 )
@@ -272,8 +273,12 @@ def check(model: nn.Module) -> None:
         raise AdaptError(f"Trainable parameters must be float32; these are not: {', '.join(wrong[:5])}.")
 
 
-def run_from(spec: Mapping[str, Any]) -> Run:
+def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
     """The run whose `spec()` this is.
+
+    Args:
+        spec: The canonical form.
+        own: Its strategy, where that is none of the library's.
 
     Raises:
         OptionError: It names a strategy or a field that does not exist.
@@ -284,7 +289,7 @@ def run_from(spec: Mapping[str, Any]) -> Run:
     return Run(
         backbone=Source(**spec["backbone"]),
         task=Task(**task),
-        strategy=make(strategy.pop("name"), strategy),
+        strategy=make(strategy.pop("name"), strategy) if own is None else own,
         budget=Budget(**spec["budget"]),
         seed=spec["seed"],
     )

@@ -10,7 +10,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tiny
@@ -21,7 +21,7 @@ from adapt import adapted
 from adapt.adapted import Adapted, assemble, write_predictions
 from adapt.backbones import resolve
 from adapt.comparison.grid import strategies_of
-from adapt.spec import AdaptError, DataError, OptionError, RowError
+from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task
 from adapt.strategies import SHIPPED_SETTINGS
 
 TEXTS = [
@@ -496,3 +496,63 @@ def test_a_home_folder_is_the_users(model: Adapted, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert model.save("~/mine") == tmp_path / "mine"
     assert adapt.load("~/mine", device="cpu").predict(TEXTS[:1]) == model.predict(TEXTS[:1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Biases:
+    """A strategy that a user made."""
+
+    name: ClassVar[str] = "biases"
+    learning_rate: float = 1e-2
+    ends: tuple[str, ...] = ("bias",)
+
+    def build(self, load: Load, task: Task) -> Any:
+        model = load()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in model.head_names or name.endswith(self.ends))
+        return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlike(adapt.LoRA):
+    """Another strategy under a name that the library has."""
+
+    def build(self, load: Load, task: Task) -> Any:
+        model = super().build(load, task)
+        model.base_model.embeddings.word_embeddings.weight.requires_grad_(True)
+        return model
+
+
+@pytest.mark.parametrize("strategy", [Biases(), Unlike(rank=2)], ids=lambda s: type(s).__name__)
+def test_a_strategy_that_a_user_made(backbone: Callable[..., Path], tmp_path: Path, strategy: Any) -> None:
+    made = adapt.fit(backbone("bert"), tiny.classification(), strategy, max_steps=3, **QUICK)
+    folder = made.save(tmp_path / "model")
+    loaded = adapt.load(folder, device="cpu", strategy=strategy)
+    assert loaded.predict(TEXTS) == made.predict(TEXTS)
+    again = adapt.load(loaded.save(tmp_path / "again"), device="cpu", strategy=strategy)
+    assert again.predict(TEXTS) == made.predict(TEXTS)
+    name = type(strategy).__name__
+    for other in (None, dataclasses.replace(strategy, learning_rate=1e-3), adapt.LoRA(rank=2)):
+        message = (
+            rf"of your own; load it with adapt.load\(..., strategy={name}\(learning_rate={strategy.learning_rate}, "
+        )
+        with pytest.raises(OptionError, match=message):
+            adapt.load(folder, device="cpu", strategy=other)
+
+
+def test_a_strategy_that_a_model_was_not_trained_with(folder: Path) -> None:
+    with pytest.raises(OptionError, match="trained with the library's full; leave strategy out"):
+        adapt.load(folder, device="cpu", strategy=Biases())
+    with pytest.raises(OptionError, match="give an instance of a dataclass"):
+        adapt.load(folder, device="cpu", strategy=Biases)  # type: ignore[arg-type]
+
+
+def test_a_strategy_that_could_not_be_saved_is_not_trained(backbone: Callable[..., Path]) -> None:
+    class Plain:
+        name, learning_rate, build = "plain", 1e-2, Biases.build
+
+    for strategy in (Plain(), Biases(ends={"bias"}), adapt.LoRA):  # type: ignore[arg-type]
+        with pytest.raises(
+            OptionError, match=r"cannot be recorded .* give an instance of a dataclass whose fields are"
+        ):
+            adapt.fit(backbone("bert"), tiny.classification(), strategy, **QUICK)

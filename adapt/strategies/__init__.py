@@ -67,8 +67,14 @@ __all__ = [
     "Strategy",
     "Untrained",
     "disabled",
+    "is_known",
     "make",
 ]
+
+
+def is_known(strategy: Strategy) -> bool:
+    """Whether a strategy is one of these, which its name and fields tell whole, and none that a user made."""
+    return type(strategy) is {**STRATEGIES, **FLOORS}.get(strategy.name)
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:
