@@ -10,26 +10,39 @@ import pytest
 import tiny
 import torch
 from tiny_tasks import TASKS
+from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    BloomConfig,
+    CodeGenConfig,
+    FalconConfig,
     Gemma3Config,
     Glm4MoeConfig,
+    GPTJConfig,
     LayoutLMConfig,
     Llama4Config,
     LlamaConfig,
     MambaConfig,
+    MBartConfig,
     MixtralConfig,
+    OpenAIGPTConfig,
+    OPTConfig,
+    PLBartConfig,
+    SqueezeBertConfig,
     XLNetConfig,
 )
 
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
+from adapt.backbones.memo import Memo
+from adapt.backbones.memoise import memoise, release
 from adapt.data import Data
 from adapt.run import run
 from adapt.spec import FieldError, Unsupported
-from adapt.strategies import Full, LoRA, Prefix
+from adapt.strategies import Full, Head, LoRA, Prefix
 from adapt.tasks import KINDS
 
 LLAMA: dict[str, Any] = {**tiny._SIZES, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
@@ -172,3 +185,57 @@ def test_a_model_that_reads_images_too_and_is_loaded_whole(tmp_path: Path, kind:
     load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForImageTextToText), kind)
     with pytest.raises(Unsupported, match=rf"loads 'gemma3' whole for {kind.replace('_', ' ')}, .* reads text alone"):
         Full().build(load, load.task)
+
+
+@pytest.mark.parametrize("config", [MBartConfig, PLBartConfig])
+def test_an_encoder_decoder_that_finds_the_end_of_a_text_by_its_padding(config: Any) -> None:
+    sizes = {"vocab_size": len(tiny.VOCABULARY), "d_model": 32, "max_position_embeddings": 64, "init_std": 0.15}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_layers": 1, f"{part}_ffn_dim": 48, f"{part}_attention_heads": 4}
+    model = AutoModelForSequenceClassification.from_config(config(**sizes, pad_token_id=1, eos_token_id=2)).eval()
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12, 2]])
+    longer = nn.functional.pad(ids, (0, 7), value=1)  # as the memo has them in low precision
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(input_ids=longer, attention_mask=(longer != 1).long()).logits
+        memoise(model, 2**20)
+        found = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+
+
+HIDDEN: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GPT: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+DECODERS: dict[str, Callable[[], Any]] = {
+    "bloom": lambda: BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=len(tiny.VOCABULARY)),
+    "codegen": lambda: CodeGenConfig(**GPT, rotary_dim=4, vocab_size=len(tiny.VOCABULARY)),
+    "falcon": lambda: FalconConfig(**HIDDEN, vocab_size=len(tiny.VOCABULARY)),
+    "gptj": lambda: GPTJConfig(**GPT, rotary_dim=4, vocab_size=len(tiny.VOCABULARY)),
+    "openai-gpt": lambda: OpenAIGPTConfig(**GPT, vocab_size=len(tiny.VOCABULARY)),
+    "opt": lambda: OPTConfig(**HIDDEN, ffn_dim=48, word_embed_proj_dim=16, vocab_size=len(tiny.VOCABULARY)),
+}
+"""Whose layers give weights of attention beside hidden states, or whose class asks a part of the base model (OPT)."""
+
+
+@pytest.mark.parametrize("strategy", [Head(), LoRA(rank=2, layers="last:1")], ids=lambda s: s.name)
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_what_is_frozen_in_other_decoders_is_computed_once(tmp_path: Path, architecture: str, strategy: Any) -> None:
+    config = DECODERS[architecture]()
+    assert architecture != "codegen" or not hasattr(config, "pad_token_id")
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
+    inputs = tiny.inputs_for("llama", "causal_lm")
+    expected = tiny.outputs_of(load(frozen=True).eval(), inputs)
+    model = strategy.build(load, load.task).eval()
+    for _ in range(2):
+        torch.testing.assert_close(tiny.outputs_of(model, inputs), expected)
+    (memo,) = [module for module in model.modules() if isinstance(module, Memo)]
+    assert memo.encoded_rows == 3
+    release(model)
+    assert not any(isinstance(module, Memo) for module in model.modules())
+    torch.testing.assert_close(tiny.outputs_of(model, inputs), expected)
+
+
+def test_layers_that_are_called_past_their_hooks_cannot_be_left_out(tmp_path: Path) -> None:
+    config = SqueezeBertConfig(**tiny._SIZES, embedding_size=32)
+    load = tiny.loader_for(saved(tmp_path, config, "bert"), "sequence_classification")
+    model = Full(layers="last:1").build(load, load.task)
+    with pytest.raises(Unsupported, match="the layers of 'squeezebert' cannot be left out; set layers='all'"):
+        model(**tiny.inputs_for("bert", "sequence_classification"))

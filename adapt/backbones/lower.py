@@ -17,7 +17,7 @@ from torch import nn
 
 from adapt.backbones.families import positions_of
 from adapt.backbones.memo import Memo
-from adapt.backbones.memoise import goes_on, rows_of
+from adapt.backbones.memoise import asked, goes_on, padding_of, rows_of
 from adapt.backbones.uppermost import uppermost
 from adapt.spec import Unsupported
 
@@ -100,17 +100,16 @@ def memoise_lower(model: Any, upper: UpperLayers | None, max_bytes: int = LOWER_
     """
     if upper is None or upper.first == 0:
         return
-    base = model.base_model
-    layers = base.get_submodule(upper.path)
+    layers = model.base_model.get_submodule(upper.path)
+    base = model.base_model.get_submodule(asked(model.base_model))
     state = _State(base, layers[upper.first])
     dtypes = sorted(
         {str(p.dtype).removeprefix("torch.") for layer in layers[: upper.first] for p in layer.parameters()}
     )
-    memo = Memo(
-        _UpTo(state), max_bytes, positions_of(base.config.to_dict()), name="-".join([f"below-{upper.first}", *dtypes])
-    )
+    name = "-".join([f"below-{upper.first}", *dtypes])
+    memo = Memo(_UpTo(state), max_bytes, positions_of(base.config.to_dict()), padding_of(base), name)
     for i in range(upper.first):
-        layers[i] = Lower(layers[i], state, last=i == upper.first - 1)
+        layers[i] = Lower(layers[i], state)
     layers[0].memo = memo
     parameters = list(signature(base.forward).parameters)
 
@@ -121,7 +120,7 @@ def memoise_lower(model: Any, upper: UpperLayers | None, max_bytes: int = LOWER_
         named = {**dict(zip(parameters, args, strict=False)), **kwargs}
         ids, mask = named.pop("input_ids", None), named.pop("attention_mask", None)
         if ids is not None and not goes_on(named):
-            state.features = memo(**rows_of(ids, mask, named, base.config.pad_token_id))
+            state.features = memo(**rows_of(ids, mask, named, memo.padding))
 
     def forget(*_: Any) -> None:
         state.features = None
@@ -152,17 +151,35 @@ class _State:
         """The lowest of the upper layers."""
         self.features: torch.Tensor | None = None
         self.beside: int | None = None
-        """How many values, each None, the layers give beside their hidden states; None: not yet seen."""
+        """How many values the layers give beside their hidden states; None: not yet seen."""
         self.bare = True
         """Whether they give hidden states by themselves, and no tuple."""
         self.encoding = False
+        self.given: tuple[Any, ...] = ()
+        """What the layer gave that ran last while features are made."""
         self.by_row = False
         """Whether the layers were seen to give a vector a token, row by row."""
         self.hooks: list[Any] = []
 
+    def reached(self, _: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called before the lowest of the upper layers while features are made.
+
+        Raises:
+            _Reached: Always, else.
+            Unsupported: The layer takes more than hidden states of those below, such as the positions of T5's.
+        """
+        hidden, *beside = self.given
+        taken = {id(value) for value in (*args, *kwargs.values())}
+        if any(value is not None and id(value) in taken for value in beside):
+            raise Unsupported(
+                f"the layers of '{self.base.config.model_type}' hand on more than hidden states, so that those below "
+                "cannot be left out; set layers='all'"
+            )
+        raise _Reached(hidden)
+
 
 class _Reached(Exception):
-    """Ends a forward pass at the last of the lower layers."""
+    """Ends a forward pass after the last of the lower layers."""
 
     def __init__(self, hidden: torch.Tensor) -> None:
         self.hidden = hidden
@@ -171,11 +188,10 @@ class _Reached(Exception):
 class Lower(nn.Module):
     """A frozen layer, which hands the memo's features on where there are any."""
 
-    def __init__(self, layer: nn.Module, state: _State, last: bool) -> None:
+    def __init__(self, layer: nn.Module, state: _State) -> None:
         super().__init__()
         self.layer = layer.eval()
         self.state = state
-        self.last = last
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -192,17 +208,10 @@ class Lower(nn.Module):
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's.
-
-        Raises:
-            Unsupported: The layer gives more than hidden states, such as the positions that T5's layers hand on.
-        """
+        """As the layer's; in place of what it gives beside hidden states, such as weights of attention, None."""
         state, features = self.state, self.state.features
         if features is None or state.encoding:
-            out = self._computed(*args, **kwargs)
-            if self.last and state.encoding:
-                raise _Reached(out if state.bare else out[0])
-            return out
+            return self._computed(*args, **kwargs)
         if state.beside is None:  # another process made the features
             with torch.no_grad():
                 self._computed(*args, **kwargs)
@@ -212,13 +221,9 @@ class Lower(nn.Module):
 
     def _computed(self, *args: Any, **kwargs: Any) -> Any:
         out, state = self.layer(*args, **kwargs), self.state
-        state.bare = not isinstance(out, tuple)
+        state.bare = not isinstance(out, tuple | list)  # GPT's is a list
         state.beside = 0 if state.bare else len(out) - 1
-        if not state.bare and any(value is not None for value in out[1:]):
-            raise Unsupported(
-                f"the layers of '{state.base.config.model_type}' hand on more than hidden states, so that those below "
-                "cannot be left out; set layers='all'"
-            )
+        state.given = ((out,) if state.bare else tuple(out)) if state.encoding else ()
         return out
 
 
@@ -237,6 +242,7 @@ class _UpTo(nn.Module):
         training = state.base.training
         state.encoding = True
         state.base.eval()
+        hook = state.above.register_forward_pre_hook(state.reached, prepend=True, with_kwargs=True)
         try:
             state.base(**inputs)
         except _Reached as reached:
@@ -248,6 +254,7 @@ class _UpTo(nn.Module):
                 ) from None
             return reached.hidden
         finally:
+            hook.remove()
             state.base.train(training)
-            state.encoding = False
-        raise AssertionError("a base model has as many layers as its configuration says")
+            state.encoding, state.given = False, ()
+        raise Unsupported(f"the layers of '{state.base.config.model_type}' cannot be left out; set layers='all'")

@@ -32,19 +32,23 @@ class Memo(nn.Module):
     runs. In float32 this would not suffice, for products depend on the number of rows, and rows stay in their batch.
     """
 
-    def __init__(self, features: nn.Module, max_bytes: int, longest: int = 10**9, name: str = "whole") -> None:
+    def __init__(
+        self, features: nn.Module, max_bytes: int, longest: int = 10**9, padding: int = 0, name: str = "whole"
+    ) -> None:
         """
         Args:
             features: Maps `input_ids`, `attention_mask` (batch, length) to (batch, hidden) or
                 (batch, length, hidden).
             max_bytes: Bytes the buffer may take; rows beyond it are encoded anew each time.
             longest: Tokens that the encoder has positions for.
+            padding: Index of the token that pads, by which some encoder-decoders find where a text ends.
             name: What is computed, for memos that share features.
         """
         super().__init__()
         self.features = features.eval().requires_grad_(False)
         self.max_bytes = max_bytes
         self.longest = longest
+        self.padding = padding
         self.name = name
         self.encoded_rows = 0
         """Rows that went through the encoder so far."""
@@ -170,7 +174,12 @@ class Memo(nn.Module):
             width = dict(zip(lengths, padded, strict=True))
             index = torch.tensor(members, device=batch["input_ids"].device)
             picked = {
-                name: _repadded(value[index], batch[_mask_of(name)][index], width[_mask_of(name)])
+                name: _repadded(
+                    value[index],
+                    batch[_mask_of(name)][index],
+                    width[_mask_of(name)],
+                    self.padding if name.endswith("input_ids") else 0,
+                )
                 for name, value in batch.items()
             }
             features = self.features(**picked)
@@ -221,12 +230,12 @@ class Memo(nn.Module):
         return out
 
 
-def _repadded(value: torch.Tensor, mask: torch.Tensor, width: int) -> torch.Tensor:
+def _repadded(value: torch.Tensor, mask: torch.Tensor, width: int, padding: int) -> torch.Tensor:
     """(rows, width): what stands in the rows where their mask is set, padded on the right."""
     if bool(mask[:, 0].all()):  # as it is already
         kept = value[:, :width]
-        return nn.functional.pad(kept, (0, width - kept.shape[1]))
-    out = value.new_zeros(len(value), width)
+        return nn.functional.pad(kept, (0, width - kept.shape[1]), value=padding)
+    out = value.new_full((len(value), width), padding)
     for j, (row, real) in enumerate(zip(value, mask.bool(), strict=True)):
         out[j, : int(real.sum())] = row[real]
     return out

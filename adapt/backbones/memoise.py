@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,21 @@ def memoise(model: Any, max_bytes: int) -> None:
     from adapt.backbones.heads import MeanPoolingClassifier
 
     if isinstance(model, MeanPoolingClassifier):
-        model.features = Memo(model.features, max_bytes, _longest(model.base_model))
+        model.features = Memo(model.features, max_bytes, _longest(model.base_model), padding_of(model.base_model))
     elif model.base_model is not model:
-        setattr(model, model.base_model_prefix, MemoBase(model.base_model, max_bytes))
+        part = asked(model.base_model)
+        holder, name = (model.base_model, part) if part else (model, model.base_model_prefix)
+        setattr(holder, name, MemoBase(getattr(holder, name), max_bytes))
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
         model.decoder = MemoDecoder(model, max_bytes)
     else:
         raise Unsupported(f"no place is known where the features of {type(model).__name__} could be kept")
+
+
+def asked(base: Any) -> str:
+    """Name, within a base model, of the part that classes ask for features: a lone decoder (OPT's), or '' for all."""
+    alone = hasattr(base, "decoder") and not hasattr(base, "encoder")
+    return "decoder" if alone and "input_ids" in signature(base.decoder.forward).parameters else ""
 
 
 def standardise(model: Any) -> None:
@@ -81,6 +90,11 @@ def _longest(base: Any) -> int:
     return positions_of(base.config.to_dict())
 
 
+def padding_of(base: Any) -> int:
+    """Index of the token that pads, by the configuration, which need not name one."""
+    return max(getattr(base.config, "pad_token_id", None) or 0, 0)
+
+
 def fold(model: Any) -> None:
     """Make a head that was trained on standardised features one for the features as they are."""
     for memo in _memos(model):
@@ -98,11 +112,12 @@ def release(model: Any) -> None:
 
     fold(model)
     restore_lower(model)
-    for name, module in list(model.named_children()):
-        if isinstance(module, Memo):
-            setattr(model, name, module.features)
-        elif isinstance(module, _StandIn):
-            setattr(model, name, module.restored())
+    for holder in [m for m in (model, model.base_model) if not isinstance(m, _StandIn)]:
+        for name, module in list(holder.named_children()):
+            if isinstance(module, Memo):
+                setattr(holder, name, module.features)
+            elif isinstance(module, _StandIn):
+                setattr(holder, name, module.restored())
 
 
 class _StandIn(nn.Module):
@@ -148,7 +163,7 @@ class MemoBase(_StandIn):
         self.pooler_activation = getattr(base, "pooler_activation", None)
         if self.pooler is not None:
             base.pooler = nn.Identity()
-        self.memo = Memo(_LastHidden(base), max_bytes, _longest(base))
+        self.memo = Memo(_LastHidden(base), max_bytes, _longest(base), padding_of(base))
 
     def forward(
         self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -162,7 +177,7 @@ class MemoBase(_StandIn):
             if self.pooler is not None:
                 out.pooler_output = self._pool(out[0])
             return out
-        hidden = self.memo(**rows_of(input_ids, attention_mask, kwargs, self.config.pad_token_id))
+        hidden = self.memo(**rows_of(input_ids, attention_mask, kwargs, self.memo.padding))
         if self.config.is_encoder_decoder and hasattr(self.replaced, "decoder"):
             return Seq2SeqModelOutput(last_hidden_state=hidden)
         return _Output(last_hidden_state=hidden, pooler_output=self._pool(hidden))
@@ -192,7 +207,7 @@ class MemoDecoder(_StandIn):
 
     def __init__(self, model: Any, max_bytes: int) -> None:
         super().__init__()
-        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, _longest(model))
+        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, _longest(model), padding_of(model))
         self.hook = model.register_forward_pre_hook(_hand_ids_through, with_kwargs=True)
 
     def forward(self, encoder_hidden_states: torch.Tensor, **kwargs: Any) -> Any:
@@ -205,7 +220,7 @@ class MemoDecoder(_StandIn):
             return self.replaced(encoder_hidden_states=encoder_hidden_states, **kwargs)
         target = {"decoder_input_ids": kwargs["input_ids"], "decoder_attention_mask": kwargs["attention_mask"]}
         mask = kwargs["encoder_attention_mask"]
-        hidden = self.memo(**rows_of(encoder_hidden_states, mask, target, self.config.pad_token_id))
+        hidden = self.memo(**rows_of(encoder_hidden_states, mask, target, self.memo.padding))
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
 
     def restored(self) -> Any:
