@@ -427,6 +427,27 @@ def test_a_model_that_does_not_fit_is_out_of_memory(
     assert "/a/b" not in str(result.reason)
 
 
+@pytest.mark.parametrize("error", [*ERRORS, ValueError("no such kernel")], ids=lambda error: type(error).__name__)
+def test_weights_that_cannot_be_quantised_end_their_run_alone(
+    backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """transformers logs what was wrong, and raises an error that does not say it."""
+    from transformers.integrations.bitsandbytes import Bnb8bitQuantize
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Bnb8bitQuantize, "convert", failing)
+    spec, data, source = assemble(backbone("bert"), task_data("single_label"), "qlora", **CHOICES)
+    result = run(spec, data, source)
+    if isinstance(error, ValueError):
+        assert result.status == "unsupported"
+        assert str(result.reason).endswith("cannot be quantised: ValueError: no such kernel")
+    else:
+        assert result.status == "out_of_memory"
+        assert str(result.reason).startswith("memory ran out while the model was loaded (")
+
+
 def test_an_optimizer_that_does_not_fit_is_out_of_memory(
     backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

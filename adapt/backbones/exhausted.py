@@ -19,7 +19,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and any(mark in str(error) for mark in _MARKS)
+    return isinstance(error, RuntimeError | OSError) and tells_of_memory(str(error))
+
+
+def tells_of_memory(text: str) -> bool:
+    """Whether a message, or the last line of a traceback, is that of an error that means it."""
+    return "MemoryError" in text or any(mark in text for mark in _MARKS)
 
 
 def give_back(device: str) -> None:

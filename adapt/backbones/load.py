@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapt.backbones.exhausted import is_out_of_memory
+from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.source import Backbone
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
@@ -221,11 +223,19 @@ class Loader:
         if names:
             options["key_mapping"] = names
         try:
-            model, info = cls.from_pretrained(self.backbone.path, config=config, output_loading_info=True, **options)
+            with _causes() as causes:
+                model, info = cls.from_pretrained(
+                    self.backbone.path, config=config, output_loading_info=True, **options
+                )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             if is_out_of_memory(error):
                 raise
-            raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {error}") from error
+            cause = causes[0] if causes else str(error)
+            if tells_of_memory(cause):
+                raise MemoryError(cause) from error
+            if causes and "quantization_config" in options:
+                raise Unsupported(f"the weights of {self.backbone.reference} cannot be quantised: {cause}") from error
+            raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {cause}") from error
         if names and hasattr(model, "_weight_conversions"):
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
         fresh = set() if self.task.kind in LANGUAGE_MODELS else head_names(model)
@@ -254,6 +264,25 @@ def place_rest(model: nn.Module, device: str) -> nn.Module:
             if buffer.device.type != device:
                 module._buffers[name] = buffer.to(device)
     return model
+
+
+@contextmanager
+def _causes() -> Iterator[list[str]]:
+    """Last lines of the tracebacks that transformers logs where converting a weight fails, before it raises its own."""
+    logger, causes = logging.getLogger("transformers.modeling_utils"), list[str]()
+
+    def keep(record: logging.LogRecord) -> bool:
+        causes.extend(re.findall(r"^[\w.]+(?:Error|Exception)\b.*", record.getMessage(), re.MULTILINE))
+        return record.levelno > logging.WARNING
+
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(keep)
+    try:
+        yield causes
+    finally:
+        logger.removeFilter(keep)
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -112,12 +112,16 @@ def release(model: Any) -> None:
 
     fold(model)
     restore_lower(model)
-    for holder in [m for m in (model, model.base_model) if not isinstance(m, _StandIn)]:
-        for name, module in list(holder.named_children()):
-            if isinstance(module, Memo):
-                setattr(holder, name, module.features)
-            elif isinstance(module, _StandIn):
-                setattr(holder, name, module.restored())
+    _restore(model)
+    _restore(model.base_model)
+
+
+def _restore(holder: Any) -> None:
+    for name, module in list(holder.named_children()):
+        if isinstance(module, Memo):
+            setattr(holder, name, module.features)
+        elif isinstance(module, _StandIn):
+            setattr(holder, name, module.restored())
 
 
 class _StandIn(nn.Module):
