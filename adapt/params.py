@@ -52,16 +52,25 @@ def save(model: nn.Module, folder: Path) -> int:
     Raises:
         OptionError: The file cannot be written.
     """
+    file = folder / STATE_FILE
+    write(trainable_state(model), file)
+    return file.stat().st_size
+
+
+def write(state: dict[str, torch.Tensor], file: Path) -> None:
+    """Write tensors in the format of safetensors.
+
+    Raises:
+        OptionError: The file cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    file = folder / STATE_FILE
     try:
-        save_file(trainable_state(model), file, metadata={"format": "pt"})
+        save_file(state, file, metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
         raise OptionError(f"{file} cannot be written ({error}); free some space, or give another folder.") from error
     file.chmod(0o644)  # safetensors writes files that only their owner can read
-    return file.stat().st_size
 
 
 def saved_bytes(model: nn.Module) -> int:

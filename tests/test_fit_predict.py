@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import safetensors.torch
 import tiny
 from safetensors import SafetensorError
 
@@ -432,6 +433,26 @@ def test_a_full_disk_is_an_error_of_ours(model: Adapted, tmp_path: Path, monkeyp
         model.save(tmp_path / "m")
     with pytest.raises(AdaptError, match="does not hold a saved model"):
         adapt.load(tmp_path / "m")
+
+
+def test_the_adapter_for_peft_is_written_as_the_rest_is(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = adapt.fit(backbone("bert"), tiny.classification(16, 8), adapt.LoRA(rank=2), max_steps=1, **QUICK)
+    folder = made.save(tmp_path / "m")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"adapter_config.json", "adapter_model.safetensors"} < {path.name for path in files}
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in files)
+    whole = safetensors.torch.save_file
+
+    def full(state: Any, file: Path, **options: Any) -> None:
+        if file.name == "adapter_model.safetensors":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        whole(state, file, **options)
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OptionError, match=r"adapter_model\.safetensors cannot be written \(.*No space left"):
+        made.save(tmp_path / "full")
 
 
 def test_a_strategy_given_by_name_has_the_rate_that_suits_a_shipped_backbone() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.backbones.classes import output_layer
 from adapt.backbones.families import family_of, is_projection
+from adapt.files import writable_folder, write_atomically
 from adapt.spec import FieldError, Load, OptionError, Task
 from adapt.strategies.checks import check_words
 
@@ -80,10 +81,13 @@ class LoRA:
         It loads with `peft.PeftModel.from_pretrained` on what transformers calls the backbone: `AutoModel` under
         mean pooling, else the class for the task kind (`AutoModelForTokenClassification`, ...). The head is then in
         the file too, with a pooler that the checkpoint lacked; a language model has none that is trained.
+
+        Raises:
+            OptionError: A file cannot be written.
         """
         from peft import get_peft_model_state_dict
-        from safetensors.torch import save_file
 
+        from adapt import params
         from adapt.strategies.word_embeddings import updated_embedding
 
         base = model.base_model
@@ -121,10 +125,9 @@ class LoRA:
             state |= {f"base_model.model.{n}": p.detach().cpu().contiguous() for n, p in fresh.items()}
             modules = {n.rpartition(".")[0] if inner and n.startswith(inner) else n.split(".")[0] for n in fresh}
             values |= {"task_type": _TASK_TYPES[model.task_kind], "modules_to_save": sorted(modules) or None}
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        params.write(state, writable_folder(folder) / "adapter_model.safetensors")
         text = json.dumps(values, indent=2, sort_keys=True, default=_plain)
-        (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / "adapter_config.json", text + "\n")
 
     def merge(self, model: Any, load: Load) -> Any:
         """A model as transformers has it: W + s·B·A in place of W, on weights that were never quantised.
