@@ -55,7 +55,8 @@ class Loader:
             the checkpoint does not hold is drawn from the seed.
 
         Raises:
-            Unsupported: transformers has no such head for this architecture, or the device cannot quantise.
+            Unsupported: transformers has no such head for this architecture (or one for more than text), or the device
+                cannot quantise, or these weights cannot be quantised.
             AdaptError: The weights cannot be read, or are not all there.
         """
         import torch
