@@ -202,7 +202,7 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
     "--backbone",
     required=True,
     help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, or as for compare; of a folder or "
-    "hub name only config.json is read.",
+    "hub name only config.json is needed.",
 )
 @click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
 @click.option("--kind", default="classification", show_default=True, help="Task kind, as for compare.")

@@ -13,11 +13,12 @@ import torch
 from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
-from transformers import GPTNeoConfig
+from transformers import AutoModel, BitsAndBytesConfig, Gemma3Config, Gemma3ForSequenceClassification, GPTNeoConfig
 
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
+from adapt.backbones.families import positions_of
 from adapt.backbones.load import place_rest
 from adapt.cli import cli
 from adapt.comparison.grid import EMBEDDED_BACKBONES
@@ -78,9 +79,63 @@ def test_a_plan_knows_the_options_of_the_loop(kind: str, strategy: str, choices:
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
-def test_a_plan_knows_4_bit_weights() -> None:
-    step, setting = real_step("tiny-encoder", make("qlora", {"bits": 4}), "sequence_classification")  # type: ignore[arg-type]
+@pytest.mark.parametrize("fields", [{}, {"dora": True}], ids=["lora", "dora"])
+def test_a_plan_knows_4_bit_weights(fields: dict[str, Any]) -> None:
+    strategy: Any = make("qlora", {"bits": 4, **fields})
+    step, setting = real_step("tiny-encoder", strategy, "sequence_classification")
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+def quantised(folder: Path, bits: int) -> Path:
+    """The shipped encoder as a checkpoint whose weights are quantised already."""
+    source = resolve("tiny-encoder").path
+    how = BitsAndBytesConfig(**{f"load_in_{bits}bit": True}, llm_int8_skip_modules=["pooler.dense"])
+    AutoModel.from_pretrained(source, quantization_config=how, device_map={"": "cpu"}).save_pretrained(folder)
+    for file in source.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def test_a_plan_knows_a_checkpoint_that_is_quantised_already(tmp_path: Path) -> None:
+    folder = quantised(tmp_path, 4)
+    step, setting = real_step(str(folder), make("qlora", {"bits": 4}), "sequence_classification")  # type: ignore[arg-type]
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora", "qlora"])
+def test_a_checkpoint_of_other_bits_is_unsupported_in_plan_and_training(
+    tmp_path: Path, task_data: Any, strategy: str
+) -> None:
+    folder = quantised(tmp_path, 4)
+    expected = "weights are quantised to 4 bits by bitsandbytes; use qlora with bits=4"
+    with pytest.raises(Unsupported, match=expected):
+        plan(folder, strategy, batch=(2, 8), device="cpu")
+    with pytest.raises(Unsupported, match=expected):
+        fit_model(folder, task_data("single_label"), strategy, max_steps=1, device="cpu")
+
+
+def test_a_checkpoint_that_another_method_has_quantised_is_unsupported(tmp_path: Path) -> None:
+    values = json.loads((resolve("tiny-encoder").path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "fp8"}}))
+    for strategy in ("full", "qlora"):
+        with pytest.raises(Unsupported, match=r"weights are quantised by 'fp8', .*give the backbone as it was before"):
+            plan(tmp_path, strategy, batch=(2, 8), device="cpu")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_a_plan_knows_a_model_of_several_parts(tmp_path: Path, strategy: str, precision: str) -> None:
+    """One that reads images too, which no text reaches: in the precision of the rest, without optimizer's state."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**sizes, "vocab_size": 4096, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 96}
+    config = Gemma3Config(text_config=text, vision_config={**sizes, "image_size": 28, "patch_size": 14})
+    Gemma3ForSequenceClassification(config).save_pretrained(tmp_path)
+    for file in resolve("tiny-encoder").path.glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    step, setting = real_step(str(tmp_path), strategy, "sequence_classification", precision=precision)
+    planner = Planner(setting)
+    assert planner.memory(ROWS, LENGTH) == measure(step)
+    assert planner.longest == 96
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora", "bottleneck", "prefix"])
@@ -305,6 +360,12 @@ def test_a_configuration_of_an_unknown_type_is_an_error_that_names_its_folder(tm
         plan(tmp_path, "lora")
 
 
+def test_a_field_that_a_configuration_cannot_have_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": "wide"}')
+    with pytest.raises(OptionError, match=f"Backbone {tmp_path.name}: its config.json cannot be used .*'hidden_size'"):
+        plan(tmp_path, "lora")
+
+
 def test_a_folder_without_a_configuration_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AdaptError, match="has no config"):
         plan(tmp_path, "lora")
@@ -340,6 +401,13 @@ def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(
         plan("tiny-encoder", "lora", batch=(2, 8))
     monkeypatch.setattr("adapt.memory.foresee._SMALL", 0.0)
     assert fit_model("tiny-encoder", task_data("single_label"), "lora", max_steps=1, device="cpu").result is not None
+
+
+def test_positions_are_those_of_the_part_with_the_fewest() -> None:
+    assert positions_of({"max_encoder_position_embeddings": 4096, "max_decoder_position_embeddings": 1024}) == 1024
+    parts = {"encoder": {"model_type": "roberta", "max_position_embeddings": 514}, "decoder": {"n_positions": 1024}}
+    assert positions_of(parts) == 512
+    assert positions_of({"text_config": {"max_position_embeddings": 96}, "vision_config": {"image_size": 8}}) == 96
 
 
 def test_a_folder_needs_no_weights(tmp_path: Path) -> None:

@@ -129,11 +129,18 @@ def _ends(name: str, endings: tuple[str, ...]) -> bool:
     return any(name.endswith("." + ending) for ending in endings)
 
 
+_POSITIONS = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
+_WITHIN = ("text_config", "encoder", "decoder")
+"""Where the configuration of a model of several parts has those that read texts."""
+
+
 def positions_of(config: Mapping[str, Any]) -> int:
-    """Tokens that a backbone has positions for, by the values of its configuration."""
-    positions = config.get("max_position_embeddings")
-    if positions is None and "relative_attention_num_buckets" not in config:  # T5's are relative alone, MPNet's both
-        positions = config.get("n_positions")
-    if not isinstance(positions, int) or positions < 1:
-        return 10**9
-    return positions - (2 if config.get("model_type") in _POSITIONS_FROM_2 else 0)
+    """Tokens that a backbone has positions for, by the values of its configuration; of several parts the fewest."""
+    found = [config.get(name) for name in _POSITIONS]
+    # T5's n_positions are relative alone, MPNet's both
+    if found[0] is None and "relative_attention_num_buckets" not in config:
+        found.append(config.get("n_positions"))
+    unused = 2 if config.get("model_type") in _POSITIONS_FROM_2 else 0
+    counts = [count - unused for count in found if isinstance(count, int) and count > 0]
+    parts = [positions_of(config[name]) for name in _WITHIN if isinstance(config.get(name), Mapping)]
+    return min([*counts, *parts], default=10**9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,8 +55,8 @@ class Loader:
             the checkpoint does not hold is drawn from the seed.
 
         Raises:
-            Unsupported: transformers has no such head for this architecture (or one for more than text), or the device
-                cannot quantise, or these weights cannot be quantised.
+            Unsupported: transformers has no such head for this architecture (or one for more than text); the device
+                cannot quantise, or these weights cannot be quantised, or are quantised otherwise than is asked for.
             AdaptError: The weights cannot be read, or are not all there.
         """
         import torch
@@ -64,6 +64,7 @@ class Loader:
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, initialise, untie_output_layer
         from adapt.backbones.norms import keep_precision
 
+        quantization_config = self._agreed(quantization_config)
         if quantization_config is not None:
             self._check_device(quantization_config)
         low = torch.bfloat16 if frozen and self.budget.precision == "bf16" else torch.float32
@@ -98,6 +99,26 @@ class Loader:
 
     def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
         return place_rest(model, self.budget.device) if quantised else model.to(self.budget.device)
+
+    def _agreed(self, asked: Any) -> Any:
+        """The checkpoint's own quantisation, where it has one, of as many bits as are asked for; else what is asked."""
+        found = getattr(self._pretrained_config(), "quantization_config", None)
+        if found is None:
+            return asked
+        from transformers import BitsAndBytesConfig
+
+        method, bits = str(found.get("quant_method", "unknown")), _bits(found)
+        if bits is None:
+            raise Unsupported(
+                f"the backbone's weights are quantised by '{method}', beside which nothing is trained; give the "
+                "backbone as it was before, which qlora quantises itself"
+            )
+        if asked is None or not getattr(asked, f"load_in_{bits}bit"):
+            raise Unsupported(
+                f"the backbone's weights are quantised to {bits} bits by {method}; use qlora with bits={bits}, or give "
+                "the backbone as it was before"
+            )
+        return BitsAndBytesConfig.from_dict(found)
 
     def _check_device(self, quantization_config: Any) -> None:
         import torch
@@ -176,7 +197,8 @@ class Loader:
         config = self.config()
         cls = model_class(self.task.kind, config)
         if "quantization_config" in options:
-            options["quantization_config"].llm_int8_skip_modules = self._full_precision(cls)
+            kept = options["quantization_config"].llm_int8_skip_modules or []
+            options["quantization_config"].llm_int8_skip_modules = [*kept, *self._full_precision(cls)]
         model, fresh = self._from_pretrained(cls, config, options)
         if self.budget.dropout is not None:
             keep_head_dropout(model, self.config(dropout=False))
@@ -220,6 +242,8 @@ class Loader:
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, renaming
 
         options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
+        if hasattr(config, "quantization_config"):  # by which transformers knows that the weights are quantised already
+            config.quantization_config = options.pop("quantization_config").to_dict()
         names = renaming(cls, config)
         if names:
             options["key_mapping"] = names
@@ -253,6 +277,11 @@ class Loader:
                 "give the folder of a model that is pretrained whole"
             )
         return model, {*info["missing_keys"], *other}
+
+
+def _bits(quantization: Mapping[str, Any]) -> int | None:
+    """Bits a weight that a checkpoint's configuration says bitsandbytes has quantised to; None where another has."""
+    return next((bits for bits in (4, 8) if quantization.get(f"load_in_{bits}bit")), None)
 
 
 def place_rest(model: nn.Module, device: str) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapt.backbones.load import Loader
@@ -63,7 +63,9 @@ class Blueprint(Loader):
         config._attn_implementation = self.attention_of(cls)
         extra = {} if options.get("add_pooling_layer", True) else {"add_pooling_layer": False}
         quantization = options.get("quantization_config")
-        config.dtype, before = options["dtype"], torch.get_default_dtype()
+        for part in _parts(config):
+            part.dtype = options["dtype"]
+        before = torch.get_default_dtype()
         torch.set_default_dtype(options["dtype"])
         try:
             with torch.device("meta"):
@@ -80,6 +82,12 @@ class Blueprint(Loader):
         return model, fresh
 
 
+def _parts(config: Any) -> list[Any]:
+    """A configuration and those within it, which transformers gives the same precision when it loads."""
+    within = [getattr(config, name, None) for name in config.sub_configs]
+    return [config, *(part for part in within if part is not None)]
+
+
 def _quantise(model: Any, config: Any) -> None:
     """Put bitsandbytes' layers where transformers does when it loads."""
     from transformers.integrations import replace_with_bnb_linear
@@ -88,6 +96,15 @@ def _quantise(model: Any, config: Any) -> None:
     replace_with_bnb_linear(model, modules_to_not_convert=kept, quantization_config=config, pre_quantized=False)
     model.is_loaded_in_8bit, model.is_loaded_in_4bit = config.load_in_8bit, config.load_in_4bit
     model.is_quantized = True
+    for module in model.modules():
+        if type(getattr(module, "weight", None)).__name__ == "Params4bit":
+            _as_read(module.weight, module)
+
+
+def _as_read(weight: Any, module: Any) -> None:
+    """Give a 4-bit weight what those have that were read, which PEFT may copy and turn back."""
+    weight.quant_state = _state(weight, module)
+    weight.__deepcopy__ = lambda memo: weight
 
 
 def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
@@ -119,31 +136,39 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 def _quantised(weight: Any, module: Any) -> torch.Tensor:
     """A parameter of the stored size, with what bitsandbytes' forward passes read from it."""
     outputs, inputs = module.out_features, module.in_features
-
-    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device="cpu")
-
     if type(weight).__name__ == "Int8Params":
-        made: Any = nn.Parameter(empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
-        made.CB, made.SCB, made.has_fp16_weights = made.data, empty(outputs), False
+        made: Any = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
+        made.CB, made.SCB, made.has_fp16_weights = made.data, torch.empty(outputs), False
         module.state.threshold = 0.0  # which rows hold outliers is in the data: none are assumed
         return made
+    made = nn.Parameter(torch.empty((outputs * inputs + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
+    made.__class__ = _Packed
+    made.quant_state, made.bnb_quantized = _state(weight, module), True
+    module.quant_state = made.quant_state
+    return made
+
+
+_Packed = type("Params4bit", (FakeTensor,), {})
+"""PEFT tells by its name what must be turned back to be read."""
+
+
+def _state(weight: Any, module: Any) -> Any:
+    """The statistics of a 4-bit weight, on the device that is the default."""
     from bitsandbytes.functional import QuantState
 
-    made = nn.Parameter(empty((outputs * inputs + 1) // 2, 1, dtype=torch.uint8), requires_grad=False)
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    outputs, inputs = module.out_features, module.in_features
     blocks = -(-outputs * inputs // weight.blocksize)
     shared = {
         "code": empty(16), "blocksize": weight.blocksize, "quant_type": weight.quant_type,
         "shape": torch.Size((outputs, inputs)), "dtype": module.compute_dtype or torch.float32,
     }  # fmt: skip
-    if weight.compress_statistics:
-        second = QuantState(absmax=empty(-(-blocks // 256)), code=empty(256), blocksize=256, dtype=torch.float32)
-        absmax = empty(blocks, dtype=torch.uint8)
-        made.quant_state = QuantState(absmax=absmax, offset=empty(), state2=second, **shared)
-    else:
-        made.quant_state = QuantState(absmax=empty(blocks), **shared)
-    made.bnb_quantized, module.quant_state = True, made.quant_state
-    return made
+    if not weight.compress_statistics:
+        return QuantState(absmax=empty(blocks), **shared)
+    second = QuantState(absmax=empty(-(-blocks // 256)), code=empty(256), blocksize=256, dtype=torch.float32)
+    return QuantState(absmax=empty(blocks, dtype=torch.uint8), offset=empty(), state2=second, **shared)
 
 
 class _NoPadding(TorchDispatchMode):

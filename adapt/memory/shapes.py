@@ -56,7 +56,7 @@ def shape_of(reference: str | Path, *, revision: str | None = None) -> Shape:
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        OptionError: There is no such shape, folder or model, or transformers does not know the configuration's type.
+        OptionError: There is no such shape, folder or model, or its configuration cannot be used.
         AdaptError: The folder has no configuration.
     """
     text = str(reference)
@@ -73,7 +73,7 @@ def shape_at(path: Path, name: str) -> Shape:
     """The shape of the model in a folder.
 
     Raises:
-        OptionError: transformers does not know its type.
+        OptionError: Its configuration cannot be used.
     """
     backbone = Backbone(Source(name, ""), name, path)
     return Shape(name, _read(path, name), _lacks_pooler(path), backbone.is_sentence_encoder)
@@ -93,11 +93,11 @@ def _read(path: Path, reference: str) -> Any:
 
     try:
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
-        found = str(error).splitlines()[0]
+    except Exception as error:  # where a field has the wrong type, of a class of the hub client's own
+        found = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise OptionError(
             f"Backbone {reference}: its config.json cannot be used ({found}). Its model_type must be one that "
-            "transformers knows."
+            "transformers knows, and its fields what that reads."
         ) from error
 
 

@@ -62,6 +62,7 @@ class Trace:
             memo.keys = _numbered  # type: ignore[method-assign]
             memo.lengths = _whole  # type: ignore[method-assign]
         self._optimizer = optimizer_for(self._model, self._budget, 1.0)
+        self._optimizer.register_step_pre_hook(_forget_unreached)
         with self._mode:
             for parameter in self._model.parameters():  # the optimizer's state, without a step of the model
                 if parameter.requires_grad:
@@ -92,12 +93,25 @@ class Trace:
             try:
                 if self._memos:
                     prepare(step)
-                return track(step, block=CUDA_BLOCK if self._cuda else 1, device="cuda" if self._cuda else "cpu")
+                states = len(self._optimizer.state)
+                found = self._tracked(step)
+                return found if len(self._optimizer.state) == states else self._tracked(step)
             except _NOT_FAKED as error:
                 raise Unsupported(
                     f"no plan for {type(self._model).__name__}, whose step depends on what its tensors hold "
                     f"({type(error).__name__})"
                 ) from error
+
+    def _tracked(self, step: Step) -> dict[str, Memory]:
+        return track(step, block=CUDA_BLOCK if self._cuda else 1, device="cuda" if self._cuda else "cpu")
+
+
+def _forget_unreached(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Let go of the state of parameters that no pass reaches, for which a real optimizer never makes any."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                optimizer.state.pop(parameter, None)
 
 
 def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:
