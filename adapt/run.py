@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 OnStep = Callable[[int, int, float], None]
+OnNote = Callable[[str], None]
+
+
+def _warn(note: str) -> None:
+    warnings.warn(note, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def run(
     on_step: OnStep | None = None,
     features: Path | None = None,
     encoded: Encoded | None = None,
+    on_note: OnNote = _warn,
 ) -> Result:
     """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
 
@@ -102,6 +108,7 @@ def run(
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         features: Folder where runs share what a frozen backbone gives for their rows.
         encoded: What `encode` gives for the run, which takes it over; None: it is made here.
+        on_note: Told before the first step what is foreseen.
 
     Returns:
         A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
@@ -110,11 +117,17 @@ def run(
         AdaptError: Bad input, which no other run of the comparison would survive either.
     """
 
+    notes: list[str] = []
+
+    def noted(note: str) -> None:
+        notes.append(note)
+        on_note(note)
+
     def ended(status: Any, error: Exception) -> Result:
-        return Result(run=spec, status=status, reason=str(error), environment=environment(spec))
+        return Result(run=spec, status=status, reason=str(error), notes=notes, environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step, features, encoded)[0]
+        return fit(spec, data, backbone, on_step, features, encoded, noted)[0]
     except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -134,6 +147,7 @@ def fit(
     on_step: OnStep | None = None,
     features: Path | None = None,
     encoded: Encoded | None = None,
+    on_note: OnNote = _warn,
 ) -> tuple[Result, Fitted]:
     """Train and score, and keep the model; see `run` for the arguments.
 
@@ -163,7 +177,7 @@ def fit(
 
     foreseen = foresee(spec, backbone, max(lengths_of(splits["train"])))
     if foreseen is not None:
-        warnings.warn(foreseen, stacklevel=2)
+        on_note(foreseen)
     before = PeakMemory(budget.device).now()
     torch.manual_seed(spec.seed)
     with explained(

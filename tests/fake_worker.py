@@ -20,8 +20,10 @@ from adapt.spec import DataError, Diverged, Result, Run, Unsupported
 BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
-def run(spec: Run, data: Any, backbone: Any, on_step: Any, *more: Any) -> Result:
+def run(spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encoded: Any, on_note: Any) -> Result:
     behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
+    if behaviour == "note":
+        on_note("needs about 3 GiB,\nwhich does not fit")
     on_step(1, 2, 0.5)
     if behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -370,6 +370,21 @@ def test_a_run_of_which_no_row_fits_has_its_row_in_the_table(
         fit(spec, data, source)
 
 
+def test_a_run_that_ended_for_want_of_memory_keeps_what_was_foreseen(
+    backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrowed(monkeypatch, 0)
+    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 2**16)
+    spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
+    told: list[str] = []
+    result = run(spec, data, source, on_note=told.append)
+    assert result.status == "out_of_memory"
+    assert list(result.notes) == told
+    assert "does not fit the 64.0 KiB that cpu has free" in told[0]
+    with pytest.warns(UserWarning, match="does not fit"):
+        run(spec, data, source)
+
+
 def test_rows_of_a_step_that_is_done_again_are_counted_once(
     backbone: Callable[..., Path], task_data: Callable[[str], Data], monkeypatch: pytest.MonkeyPatch
 ) -> None:

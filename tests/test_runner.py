@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 
 from adapt.backbones import resolve
 from adapt.comparison import Store, compare, runner, worker
+from adapt.comparison.progress import Progress
 from adapt.spec import AdaptError, Run, fields_of
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
@@ -124,6 +126,25 @@ def test_a_run_that_dies_has_failed_and_the_others_go_on(tmp_path: Path, monkeyp
     execute(again, tmp_path)
     assert {content["status"] for content in store.all()} == {"ok"}
     assert not list(store.runs.glob("*.log"))
+
+
+def test_what_is_foreseen_is_shown_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behave(monkeypatch, full_0="note")
+    _, events = execute([run_of("full"), run_of("lora")], tmp_path)
+    assert [event.what for event in events] == [
+        "started",
+        "note",
+        *["step"] * 2,
+        "ended",
+        "started",
+        *["step"] * 2,
+        "ended",
+    ]
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for event in events:
+            progress(event)
+    assert "words full seed 0: needs about 3 GiB, which does not fit" in stream.getvalue().splitlines()
 
 
 def test_what_a_run_finds_out_about_itself_is_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

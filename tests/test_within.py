@@ -13,7 +13,7 @@ from adapt.backbones import resolve
 from adapt.backbones.load import SHORT
 from adapt.memory.budget import allowance
 from adapt.memory.planner import Planner, Setting, setting_of
-from adapt.memory.within import _instead, advise, most, plan_within, with_budget
+from adapt.memory.within import _instead, advise, most, plan_within, plans, with_budget
 from adapt.strategies import make
 
 
@@ -105,6 +105,31 @@ def test_shorter_texts_are_advised_where_they_would_fit() -> None:
     full = setting_of("tiny-decoder", "full", **saved)
     assert advised(full, (1, 256), peak) == "shorter texts, or a smaller backbone"
     assert advised(full, (1, 256), 2**20) == "a smaller backbone"
+
+
+def test_shorter_texts_are_advised_where_no_fewer_bits_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapt.memory.within.SMALLER", (("qlora", {"bits": 8, "dora": True}),))  # which is unsupported
+    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu")
+    peak = Planner(with_budget(setting, checkpointing=True)).memory(1, 8).peak
+    assert advised(setting, (1, 256), peak) == "shorter texts, or a smaller backbone"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_8_bit_states_are_advised_where_they_can_be_had(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    full = setting_of("tiny-decoder", "full", kind="causal_lm", device="cpu", checkpointing=True)
+    peak = Planner(with_budget(full, optimizer="adamw_8bit")).memory(1, 32).peak
+    if not installed:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert (advised(full, (1, 32), peak) == "optimizer adamw_8bit") == installed
+    done = with_budget(full, optimizer="adamw_8bit")
+    assert "adamw_8bit" not in advised(done, (1, 32), 2**20)
+
+
+def test_a_strategy_without_a_plan_does_not_take_the_others_along() -> None:
+    chosen = [make("lora", {"targets": "q_proj"}), make("untrained"), make("head")]
+    reasons = [found.reason for found in plans("tiny-encoder", chosen, batch=(2, 8), budget=None, device="cpu")]
+    assert "lora.targets names 'q_proj'" in str(reasons[0])
+    assert reasons[1:] == ["it trains nothing, so that there is no step to plan", None]
 
 
 def test_the_longest_text_does_not_depend_on_the_one_asked_for(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class Progress:
             self._bars[key] = StepBar(self._stream, name)
         elif event.what == "step" and event.loss is not None:
             self._bars[key](event.done, event.total, event.loss)
+        elif event.what == "note":
+            self._line(f"{name}: {event.reason}")
         elif event.what == "found":
             again = "" if event.status == "ok" else f" (remove runs/{event.run.filename()} to do it again)"
             self._line(f"{name}: {event.status}, done before{again}")

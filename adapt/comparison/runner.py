@@ -29,7 +29,7 @@ WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show: a run was `found` done, `started`, made a `step`, or `ended` with a status."""
+    """Something to show: a run was `found` done, `started`, has a `note`, made a `step`, or `ended` with a status."""
 
     what: str
     run: Run
@@ -38,6 +38,7 @@ class Event:
     loss: float | None = None
     status: str | None = None
     reason: str | None = None
+    """Why it ended so; what the note says."""
 
 
 OnEvent = Callable[[Event], None]
@@ -133,6 +134,9 @@ def _serve(
             )
         if line[0] == "step":
             on_event(Event("step", runs[line[1]], int(line[2]), int(line[3]), float(line[4])))
+            continue
+        if line[0] == "note":
+            on_event(Event("note", runs[line[1]], reason=" ".join(line[2:])))
             continue
         if line[0] == "end":
             took[id(runs[line[1]].strategy)] = time.monotonic() - running.pop(line[1])

@@ -6,9 +6,9 @@ memory are its own. Where the system cannot fork, the runner starts this module 
 its argument.
 
 Lines in, on standard input: the path of a job file. Lines out, on what was standard output at the start: `ready`;
-`step JOB DONE TOTAL LOSS`; `end JOB EXIT-CODE`, where JOB is the file's name without suffix. A run that ends by
-itself writes its result file. Beside the job file there may come to be: `JOB.error`, bad input that concerns every
-run; `JOB.reason`, the exception that ended the run; `JOB.log`, everything that the run printed.
+`step JOB DONE TOTAL LOSS`; `note JOB WORDS`; `end JOB EXIT-CODE`, where JOB is the file's name without suffix. A run
+that ends by itself writes its result file. Beside the job file there may come to be: `JOB.error`, bad input that
+concerns every run; `JOB.reason`, the exception that ended the run; `JOB.log`, everything that the run printed.
 """
 
 from __future__ import annotations
@@ -150,12 +150,15 @@ def _child(file: Path, channel: int, shared: Shared | None = None) -> NoReturn:
             os._exit(1)
         _say(channel, f"step {file.stem} {done} {total} {loss:.4f}")
 
+    def on_note(note: str) -> None:
+        _say(channel, f"note {file.stem} {' '.join(note.split())}")
+
     try:
         log = os.open(file.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(0)
-        work(file, on_step, shared)
+        work(file, on_step, on_note, shared)
         code = 0
     except BaseException as error:
         traceback.print_exc()
@@ -208,7 +211,12 @@ def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone]:
     return data, Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
 
 
-def work(file: Path, on_step: Callable[[int, int, float], None], shared: Shared | None = None) -> None:
+def work(
+    file: Path,
+    on_step: Callable[[int, int, float], None],
+    on_note: Callable[[str], None],
+    shared: Shared | None = None,
+) -> None:
     """Do one job: read the file, run, write the result."""
     from adapt.run import run, run_from
 
@@ -217,7 +225,7 @@ def work(file: Path, on_step: Callable[[int, int, float], None], shared: Shared 
     try:
         data, backbone = (shared.data, shared.backbone) if shared else _inputs(job, spec)
         encoded = shared.encoded if shared else None
-        Store(job["store"]).write(run(spec, data, backbone, on_step, file.parent / "features", encoded))
+        Store(job["store"]).write(run(spec, data, backbone, on_step, file.parent / "features", encoded, on_note))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 

@@ -61,14 +61,15 @@ def plan(
         kind: A task kind, by a short name or its full one.
         batch: Rows of a forward pass, and tokens of each row.
         precision: `bf16`, `fp32`, or `auto`: bf16 for CUDA, and for the CPU what this one does.
-        device: `cuda` or `cpu`; it need not be there. Attention is fused on CUDA, and on the CPU what the loop takes.
+        device: `cuda` or `cpu`; it need not be there. Attention is what the loop takes there: fused on CUDA, where the
+            architecture has that.
         labels: Classes, where the kind has some.
         pooling: As for `adapt.fit`.
         choices: Further fields of `adapt.Budget`: `checkpointing`, `loss_chunk`, `optimizer`, `dropout`, ...
 
     Raises:
         OptionError: An option cannot be used, or the text is longer than the model has positions.
-        Unsupported: The strategy or the kind does not go with the architecture.
+        Unsupported: The strategy or the kind does not go with the architecture, or nothing is trained.
     """
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling, **choices
@@ -137,7 +138,12 @@ class Planner:
         """
         Args:
             setting: From `setting_of`.
+
+        Raises:
+            Unsupported: The strategy trains nothing.
         """
+        if setting.strategy.learning_rate is None:
+            raise Unsupported("it trains nothing, so that there is no step to plan")
         self.setting = setting
         self._known: dict[tuple[int, int], Memory] = {}
         self._traces: dict[tuple[int | None, bool], Trace] = {}
@@ -165,6 +171,10 @@ class Planner:
         if (rows, length) not in self._known:
             self._known[rows, length] = self._plan(rows, length)
         return self._known[rows, length]
+
+    def attention(self, length: int) -> str:
+        """The attention kernel of rows of so many tokens, once they are planned: `sdpa` (fused) or `eager`."""
+        return next(trace.attention for (_, long), trace in self._traces.items() if long == (length > SHORT))
 
     def _plan(self, rows: int, length: int) -> Memory:
         shape = self.setting.shape.config

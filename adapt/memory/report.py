@@ -14,6 +14,9 @@ from adapt.memory.within import Plan
 
 _COLUMNS = (*CATEGORIES, "peak", "allowance", "required")
 
+_KERNELS = {"sdpa": "fused, no mask kept", "eager": "eager, its weights kept"}
+"""What is said of each attention kernel."""
+
 
 def json_text(plans: Sequence[Plan]) -> str:
     """A list of objects; sizes in bytes."""
@@ -48,9 +51,10 @@ def markdown(
     unsaid = ("device", "kind", "labels", "pooling", "precision")
     given = {name: value for name, value in options.items() if name not in unsaid}
     said = "".join(f", {name} {value}" for name, value in given.items())
-    attention = "fused, no mask kept" if device == "cuda" else "as the loop chooses it"
+    kernels = sorted({_KERNELS.get(plan.attention, plan.attention) for plan in plans if plan.attention})
+    attention = f"; attention {' or '.join(kernels)}" if kernels else ""
     lines += [
-        f"- Assumed: {device}, {precision}{said}; attention {attention}; no outliers in 8-bit layers; rows of equal "
+        f"- Assumed: {device}, {precision}{said}{attention}; no outliers in 8-bit layers; rows of equal "
         "length (on a GPU padding costs a mask in each attention); features of the batch alone (head and "
         "layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short).",
         f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "

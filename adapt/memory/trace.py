@@ -41,17 +41,20 @@ class Trace:
         Args:
             setting: Strategy, task and budget.
             config: The backbone's configuration (transformers), its depth perhaps another than the shape's.
-            length: Most tokens of a row, which decides the attention kernel on CPUs.
+            length: Most tokens of a row; where they are more than the task has, they decide the attention kernel on
+                CPUs.
         """
         budget = setting.budget
         self._cuda = budget.device == "cuda"
-        task = dataclasses.replace(setting.task, max_length=length)
+        task = dataclasses.replace(setting.task, max_length=max(setting.task.max_length, length))
         loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
         self._budget = dataclasses.replace(unpaged(budget), device="cpu")  # paged states may leave the GPU, but count
         self._kind = KINDS[task.kind](task, loader.tokenizer())
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
             save_memory(self._model, budget)
+        self.attention: str = self._model.base_model.config._attn_implementation
+        """The attention kernel."""
         if self._cuda and budget.checkpointing:
             in_layers(self._model)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)

@@ -13,7 +13,7 @@ from adapt.backbones.load import SHORT
 from adapt.memory.budget import Verdict, allowance, verdict
 from adapt.memory.planner import Planner, Setting, setting_of
 from adapt.memory.types import CATEGORIES, Memory
-from adapt.spec import Strategy, Unsupported
+from adapt.spec import FieldError, Strategy, Unsupported
 from adapt.strategies import SMALLER, make
 
 _SHORTEST = 8
@@ -36,6 +36,8 @@ class Plan:
     """Most rows of this length that fit; 0 where not one does; None without a budget."""
     longest_text: int | None = None
     """Most tokens that a row may have where there are so many rows; 0 where none fit; None without a budget."""
+    attention: str | None = None
+    """The attention kernel: `sdpa` (fused) or `eager`; None where there is no plan."""
     at_limit: bool = False
     """Whether the longest text is the longest that the model has positions for."""
     advice: str | None = None
@@ -72,7 +74,7 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     found = planner.memory(rows, length)
     beside = allowance(found.peak, device)
     if budget is None:
-        return Plan(label, found, beside)
+        return Plan(label, found, beside, attention=planner.attention(length))
 
     def fits(rows: int, length: int) -> int:
         peak = planner.memory(rows, length).peak
@@ -84,7 +86,9 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     for shortest, limit in _lengths(planner.longest, device):
         longest = longest or most(lambda n: fits(rows, n), max(shortest, min(length, limit)), limit, least=shortest)
     advice = None if judged != "no" else advise(setting, batch, budget, largest, longest)
-    return Plan(label, found, beside, judged, largest, longest, longest == planner.longest, advice)
+    return Plan(
+        label, found, beside, judged, largest, longest, planner.attention(length), longest == planner.longest, advice
+    )
 
 
 def _lengths(longest: int, device: str) -> list[tuple[int, int]]:
@@ -123,7 +127,8 @@ def most(room: Callable[[int], int], start: int, limit: int | None = None, least
 
 
 def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int, longest: int) -> str:
-    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer bits a weight.
+    """The first of the usual remedies that make a plan fit: alone, then together, then with fewer rows at a time, then
+    with fewer bits of the optimizer's state, or of the weights.
 
     Args:
         setting: What does not fit.
@@ -146,7 +151,7 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
 
         try:
             return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
-        except Unsupported:  # such as 8 bits, where the architecture cannot be held in them
+        except Unsupported:  # such as 8 bits, where the architecture or the optimizer's state cannot be held in them
             return 0
 
     def accumulated(setting: Setting) -> str | None:
@@ -164,16 +169,27 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
     start = f"{tries[-1][0]}, " if tries else ""
     if fewer := accumulated(saved):
         return f"{start}{fewer}"
-    for name, fields in SMALLER:
-        smaller = dataclasses.replace(saved, strategy=_instead(setting.strategy, name, fields))
-        how = ", ".join(f"{field} {value}" for field, value in fields.items())
-        said = f"{start}{name}{f' with {how}' if how else ''}"
-        if largest_with(smaller) == rows:
-            return said
-        if fewer := accumulated(smaller):
-            return f"{said}, {fewer}"
-    shorter = longest or largest_with(smaller, 1, min(_SHORTEST, length))
+    smaller = _smaller(saved)
+    for name, changed in smaller:
+        if largest_with(changed) == rows:
+            return f"{start}{name}"
+        if fewer := accumulated(changed):
+            return f"{start}{name}, {fewer}"
+    shortest = min(_SHORTEST, length)
+    shorter = longest or any(largest_with(changed, 1, shortest) for changed in (saved, smaller[-1][1]))
     return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
+
+
+def _smaller(setting: Setting) -> list[tuple[str, Setting]]:
+    """What is to be done, and the setting in which it is, where what is held is rounded to ever fewer bits."""
+    found = []
+    if setting.budget.optimizer == "adamw":
+        found.append(("optimizer adamw_8bit", with_budget(setting, optimizer="adamw_8bit")))
+    for name, fields in SMALLER:
+        how = ", ".join(f"{field} {value}" for field, value in fields.items())
+        changed = dataclasses.replace(setting, strategy=_instead(setting.strategy, name, fields))
+        found.append((f"{name}{f' with {how}' if how else ''}", changed))
+    return found
 
 
 def _instead(strategy: Strategy, name: str, fields: Mapping[str, Any]) -> Strategy:
@@ -209,7 +225,7 @@ def _supported(setting: Setting, changes: dict[str, Any], length: int) -> bool:
 def plans(
     backbone: str | Path, strategies: Sequence[Strategy], *, batch: tuple[int, int], budget: int | None, **options: Any
 ) -> list[Plan]:
-    """Plans of several strategies; the options are those of `adapt.memory.plan`.
+    """Plans of several strategies, with the reason where one has none; the options are those of `adapt.memory.plan`.
 
     Args:
         backbone: As for `adapt.memory.plan`.
@@ -223,7 +239,7 @@ def plans(
         setting = setting_of(backbone, strategy, **options)
         try:
             found.append(plan_within(setting, label_of(strategy), batch, budget))
-        except Unsupported as error:
+        except (Unsupported, FieldError) as error:
             found.append(Plan(label_of(strategy), None, 0, reason=str(error)))
     return found
 
