@@ -26,13 +26,14 @@ from adapt.backbones.exhausted import asked_for, give_back, is_out_of_memory
 from adapt.backbones.standardised import Standardised
 from adapt.comparison.table import table_of
 from adapt.data import Data
+from adapt.memory.observe import observe
 from adapt.run import fit, run
 from adapt.spec import AdaptError, Budget, OutOfMemory
-from adapt.strategies import Head
+from adapt.strategies import Head, LoRA, QLoRA
 from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.halving import halving
-from adapt.training.loop import _advice, accelerator_for
+from adapt.training.loop import _advice, _advice_on_state, accelerator_for
 from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.step import gradients
 
@@ -374,13 +375,12 @@ def test_a_run_that_ended_for_want_of_memory_keeps_what_was_foreseen(
     backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrowed(monkeypatch, 0)
-    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 2**16)
+    monkeypatch.setattr("adapt.memory.foresee.foresee", lambda *_: "lora needs 9 GiB, which does not fit")
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
     told: list[str] = []
     result = run(spec, data, source, on_note=told.append)
     assert result.status == "out_of_memory"
-    assert list(result.notes) == told
-    assert "does not fit the 64.0 KiB that cpu has free" in told[0]
+    assert list(result.notes) == told == ["lora needs 9 GiB, which does not fit"]
     with pytest.warns(UserWarning, match="does not fit"):
         run(spec, data, source)
 
@@ -406,6 +406,22 @@ def test_rows_of_a_step_that_is_done_again_are_counted_once(
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
 
+def test_memory_is_measured_with_fewer_rows_where_the_longest_do_not_fit(
+    backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
+    loader = Loader(source, spec.task, spec.budget, 0)
+    model, kind = spec.strategy.build(loader, spec.task), KINDS[spec.task.kind](spec.task, loader.tokenizer())
+    examples = kind.examples(16, 12)
+    whole, halved = (observe(model, kind, examples, spec.budget, rows) for rows in (16, 4))
+    narrowed(monkeypatch, 5)
+    assert observe(model, kind, examples, spec.budget, 16) == halved
+    assert halved["peak"] < whole["peak"]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    narrowed(monkeypatch, 0)
+    assert observe(model, kind, examples, spec.budget, 16) == {}
+
+
 def test_what_is_done_already_is_not_advised(
     backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,9 +434,40 @@ def test_what_is_done_already_is_not_advised(
     ("device", "tokens", "advised"), [("cuda", None, True), ("cuda", 8, False), ("cpu", None, False)]
 )
 def test_to_hold_fewer_logits_is_advised_where_all_are_held(device: Any, tokens: int | None, advised: bool) -> None:
-    budget = Budget(device=device, loss_chunk=tokens)
-    assert ("(loss_chunk)" in _advice(budget, language_model=True)) is advised
-    assert "(loss_chunk)" not in _advice(budget, language_model=False)
+    budget, model = Budget(device=device, loss_chunk=tokens), network()
+    model.task_kind = "causal_lm"  # type: ignore[assignment]
+    assert ("(loss_chunk)" in _advice(budget, model)) is advised
+    model.task_kind = "token_classification"  # type: ignore[assignment]
+    assert "(loss_chunk)" not in _advice(budget, model)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "strategy", "checkpointing", "bits"),
+    [("bert", LoRA(), True, "8 or 4 bits"), ("albert", LoRA(), False, "8 or 4 bits"), ("bert", Head(), False, "8 or 4"),
+     ("bert", QLoRA(), True, "in 4 bits"), ("bert", QLoRA(bits=4), True, None)],
+)  # fmt: skip
+def test_what_would_change_nothing_is_not_advised(
+    backbone: Callable[..., Path], task_data: Callable[[str], Any], architecture: str, strategy: Any,
+    checkpointing: bool, bits: str | None,
+) -> None:  # fmt: skip
+    choices = {**CHOICES, "pooling": "mean"}
+    spec, _, source = assemble(backbone(architecture), task_data("single_label"), strategy, **choices)
+    advice = _advice(spec.budget, strategy.build(Loader(source, spec.task, spec.budget, 0), spec.task))
+    assert ("(checkpointing)" in advice) is checkpointing
+    assert (bits in advice) if bits else "bits" not in advice
+    assert advice.endswith("(qlora)" if bits else "(max_length)")
+
+
+@pytest.mark.parametrize(
+    ("device", "optimizer", "advised"),
+    [("cpu", "adamw", "adamw_8bit, or a"), ("cuda", "adamw_8bit", "paged_adamw_8bit, or a"),
+     ("cpu", "adamw_8bit", None),
+     ("cuda", "paged_adamw_8bit", None)],
+)  # fmt: skip
+def test_a_smaller_optimizer_is_advised_where_there_is_one(device: Any, optimizer: Any, advised: str | None) -> None:
+    found = _advice_on_state(Budget(device=device, optimizer=optimizer))
+    assert found.endswith("a strategy that trains fewer parameters")
+    assert (f"optimizer {advised}" in found) if advised else "optimizer" not in found
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -23,15 +23,9 @@ def checkpoint_layers(model: nn.Module) -> None:
     Raises:
         Unsupported: transformers does not have it for this architecture.
     """
-    from transformers import PreTrainedModel
-
-    from adapt.backbones.lower import Lower
-    from adapt.backbones.memo import Memo
-
-    found = {type(module) for module in model.modules()}
-    if Memo in found and Lower not in found:
+    if not trains_layers(model):
         return
-    body: Any = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    body = _body(model)
     if not body.supports_gradient_checkpointing:
         raise Unsupported(f"transformers has no gradient checkpointing for '{body.config.model_type}'")
     reentrant = has_8_bit_weights(model)
@@ -44,6 +38,33 @@ def checkpoint_layers(model: nn.Module) -> None:
         body.enable_input_require_grads()
 
 
+def saves_memory(model: nn.Module) -> bool:
+    """Whether there are layers that `checkpoint_layers` would change."""
+    body = _body(model)
+    return body is not None and trains_layers(model) and bool(body.supports_gradient_checkpointing)
+
+
+def trains_layers(model: nn.Module) -> bool:
+    """Whether not all layers are behind a memo."""
+    from adapt.backbones.lower import Lower
+    from adapt.backbones.memo import Memo
+
+    found = {type(module) for module in model.modules()}
+    return Memo not in found or Lower in found
+
+
+def _body(model: nn.Module) -> Any:
+    from transformers import PreTrainedModel
+
+    return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+
+
 def has_8_bit_weights(model: nn.Module) -> bool:
     """Whether a parameter is held in 8 bits by bitsandbytes."""
-    return any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters())
+    return weight_bits(model) == 8
+
+
+def weight_bits(model: nn.Module) -> int | None:
+    """The bits that bitsandbytes holds weights in; None where it holds none."""
+    found = {type(parameter).__name__ for parameter in model.parameters()}
+    return 4 if "Params4bit" in found else 8 if "Int8Params" in found else None

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from adapt import params
-from adapt.backbones.exhausted import give_back, is_out_of_memory
 from adapt.memory.step import Step, measure
-from adapt.spec import Budget
+from adapt.spec import Budget, OutOfMemory
 from adapt.tasks import Example, Kind
 from adapt.training.batching import sizes_of
+from adapt.training.halving import halving
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import random_state, set_random_state
@@ -30,28 +30,33 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
         kind: Collates and computes the loss.
         examples: Encoded training rows.
         budget: As in training.
-        rows: Most rows of a forward pass, as training had them last.
+        rows: Most rows of a forward pass, as training had them last; where memory runs out, for no batch of training
+            need have had all of the longest rows, half of them are taken, as training does.
 
     Returns:
-        Empty where memory runs out, which only the second optimizer's state can cause.
+        Empty where not one row fits, beside which training's own optimizer need not have been.
     """
     sizes = sizes_of(examples)
     longest = sorted(range(len(examples)), key=lambda i: -sizes[i])[: budget.batch_size]
     group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
     kept = params.trainable_state(model)
     state, training = random_state(budget.device), model.training
-    try:
+
+    def measured(most: int) -> dict[str, Any]:
         optimizer = optimizer_for(model, unpaged(budget), 1e-9)  # bitsandbytes never gives a paged one's memory back
-        step = Step(model, kind, optimizer, accelerator_for(budget), group, rows, budget.clip)
-        return measure(step).as_dict()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        give_back(budget.device)
-        return {}
-    finally:
+        return measure(Step(model, kind, optimizer, accelerator_for(budget), group, most, budget.clip)).as_dict()
+
+    def reset() -> bool:
         for parameter in model.parameters():
             parameter.grad = None
+        return False
+
+    try:
+        return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=reset)[0]
+    except OutOfMemory:
+        return {}
+    finally:
+        reset()
         params.fill(model, kept, "the trained state")
         model.train(training)
         set_random_state(state)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adapt import params
+from adapt.backbones.checkpointing import saves_memory, weight_bits
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
 from adapt.backbones.standardised import Standardised
@@ -124,7 +125,7 @@ def train(
     curve: list[dict[str, Any]] = []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     step = rows = 0
-    micro = budget.batch_size
+    micro, advice = budget.batch_size, _advice(budget, model)
     seconds = evaluating = 0.0
 
     for epoch in range(1, budget.epochs + 1):
@@ -146,7 +147,7 @@ def train(
                     ),
                     most,
                     budget.device,
-                    advice=_advice(budget, getattr(model, "task_kind", None) in LANGUAGE_MODELS),
+                    advice=advice,
                     reset=partial(
                         _restart, optimizer, graphs, random_state(budget.device),
                         [(norm, norm.counted()) for norm in counting],
@@ -154,10 +155,7 @@ def train(
                 )  # fmt: skip
                 micro = fitting if fitting < most else micro
                 watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
-                with explained(
-                    "while the optimizer made its state",
-                    "use optimizer adamw_8bit, or a strategy that trains fewer parameters",
-                ):
+                with explained("while the optimizer made its state", _advice_on_state(budget)):
                     optimizer.step()
                 optimizer.zero_grad(set_to_none=graphs is None or not graphs.in_place)
                 schedule.step()
@@ -217,13 +215,24 @@ def _restart(
     return freed
 
 
-def _advice(budget: Budget, language_model: bool) -> str:
+def _advice(budget: Budget, model: nn.Module) -> str:
     """What makes a step of one row smaller and is not done yet."""
-    ways = [] if budget.checkpointing else ["gradient checkpointing (checkpointing)"]
+    ways = ["gradient checkpointing (checkpointing)"] if not budget.checkpointing and saves_memory(model) else []
+    language_model = getattr(model, "task_kind", None) in LANGUAGE_MODELS
     if language_model and budget.loss_chunk is None and budget.device != "cpu":  # where it is done unasked
         ways.append("logits of fewer tokens at a time (loss_chunk)")
-    ways += ["shorter texts (max_length)", "a backbone in 8 or 4 bits (qlora)"]
-    return f"use {', '.join(ways[:-1])} or {ways[-1]}"
+    ways.append("shorter texts (max_length)")
+    bits = weight_bits(model)
+    if bits != 4:
+        ways.append(f"a backbone in {'4' if bits == 8 else '8 or 4'} bits (qlora)")
+    return f"use {' or '.join([', '.join(ways[:-1]), ways[-1]] if len(ways) > 1 else ways)}"
+
+
+def _advice_on_state(budget: Budget) -> str:
+    """What makes the optimizer's state smaller, or has it leave the device, and is not done yet."""
+    paged = "paged_adamw_8bit" if budget.device == "cuda" and budget.optimizer == "adamw_8bit" else None
+    better = "adamw_8bit" if budget.optimizer == "adamw" else paged
+    return f"use {f'optimizer {better}, or ' if better else ''}a strategy that trains fewer parameters"
 
 
 @memory_kept()
