@@ -1,4 +1,4 @@
-"""What only a GPU shows: its kernels, CUDA graphs, and plans against its allocator."""
+"""What only a GPU shows: its kernels, CUDA graphs, and plans against what is counted on its tensors."""
 
 from __future__ import annotations
 
