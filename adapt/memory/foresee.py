@@ -51,7 +51,7 @@ def _within_limits() -> Iterator[int]:
 
 
 def _lines(file: Path) -> list[str]:
-    """None where there is no such file."""
+    """Lines of a file; none where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8").splitlines()
     except OSError:
