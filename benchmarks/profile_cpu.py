@@ -4,19 +4,28 @@
 
 MiniLM on 512 rows of SST-2 as in `speed.py`, one epoch of each strategy under torch's profiler, on all cores. The limit
 is what this CPU does in the same run on a product of the backbone's own size (800 rows, 384 by 1536, bf16), divided by
-the floating-point operations of the strategy's products for a row (torch's FlopCounterMode). Written to --out as
-`profile_cpu.json` and `profile_cpu.md`.
+the floating-point operations of the strategy's products for a row (torch's FlopCounterMode). What share of that limit
+would be needed for what is asked against peers follows from their ratios in --out's `speed.json`.
+
+Two other ways of doing a LoRA epoch are timed beside it: each layer under `torch.compile` (for any length, without
+dropout on both sides, which breaks its graphs), and two processes with one thread and half of each batch, as data
+parallelism would have them before it adds their gradients. Written to --out as `profile_cpu.json` and
+`profile_cpu.md`.
 """
 
 import argparse
 import json
+import os
+import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speed import WORKLOADS
+from _forked import Forked, warm
+from speed import ASKED, MAIN_PEER, PEER_NAMES, WORKLOADS
 
 from adapt.files import write_atomically
 
@@ -56,17 +65,17 @@ def main() -> None:
     if not options.table:
         if options.data is None:
             parser.error("--data is needed")
+        other = tried(Path(options.data))
         before = product_rate()
         rows = [profiled(name, Path(options.data)) for name in options.strategies.split(",")]
-        found = {"product_flops_per_second": [before, product_rate()], "strategies": rows, **machine()}
+        found = {"product_flops_per_second": [before, product_rate()], "strategies": rows, "tried": other, **machine()}
         write_atomically(out / "profile_cpu.json", json.dumps(found, indent=1) + "\n")
-    write_atomically(out / "profile_cpu.md", page(json.loads((out / "profile_cpu.json").read_text())))
+    ratios = json.loads((out / "speed.json").read_text()) if (out / "speed.json").exists() else []
+    write_atomically(out / "profile_cpu.md", page(json.loads((out / "profile_cpu.json").read_text()), ratios))
 
 
 def machine() -> dict[str, Any]:
     """What it ran on."""
-    import platform
-
     import torch
 
     return {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
@@ -85,40 +94,66 @@ def product_rate(repeats: int = 200) -> float:
     return 2 * 800 * 384 * 1536 / statistics.median(times)
 
 
-def profiled(strategy: str, data: Path) -> dict[str, Any]:
-    """An epoch under the profiler, one whose operations are counted, and the median time of three without either."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-    from torch.utils.flop_counter import FlopCounterMode
+class Training:
+    """A strategy on the workload's rows; called, it does an epoch and gives its seconds."""
 
-    from adapt.adapted import assemble
-    from adapt.backbones import Loader
-    from adapt.data import load, subsample
-    from adapt.tasks import KINDS
-    from adapt.training import train
+    def __init__(self, strategy: str, data: Path, *, share: int = 1, **choices: Any) -> None:
+        """
+        Args:
+            strategy: Its name.
+            data: Folder of the data sets.
+            share: Rows and batch are divided by it.
+            choices: Of the budget.
+        """
+        from adapt.adapted import assemble
+        from adapt.backbones import Loader
+        from adapt.data import load, subsample
+        from adapt.tasks import KINDS
 
-    workload = WORKLOADS[WORKLOAD]
-    given = load(data / workload.folder, name=WORKLOAD, kind=workload.kind)
-    spec, rows, source = assemble(
-        "minilm", given, strategy, epochs=1, batch_size=workload.batch, max_length=workload.max_length, device="cpu"
-    )
-    loader = Loader(source, spec.task, spec.budget, 0)
-    kind = KINDS[spec.task.kind](spec.task, loader.tokenizer())
-    examples = kind.encode(subsample(rows.splits["train"], spec.task.problem, workload.rows, 0), split="train")
-    kind.fit(examples)
-    rate = spec.strategy.learning_rate
-    assert rate is not None
+        workload = WORKLOADS[WORKLOAD]
+        given = load(data / workload.folder, name=WORKLOAD, kind=workload.kind)
+        self.spec, rows, source = assemble(
+            "minilm", given, strategy, epochs=1, batch_size=workload.batch // share, max_length=workload.max_length,
+            device="cpu", **choices,
+        )  # fmt: skip
+        self.loader = Loader(source, self.spec.task, self.spec.budget, 0)
+        self.kind = KINDS[self.spec.task.kind](self.spec.task, self.loader.tokenizer())
+        train = subsample(rows.splits["train"], self.spec.task.problem, workload.rows // share, 0)
+        self.examples = self.kind.encode(train, split="train")
+        self.kind.fit(self.examples)
+        self.build()
 
-    def epoch() -> float:
+    def build(self) -> None:
+        """Begin anew."""
+        import torch
+
         torch.manual_seed(0)
-        model = spec.strategy.build(loader, spec.task)
-        kind.start(model)
+        self.model = self.spec.strategy.build(self.loader, self.spec.task)
+        self.kind.start(self.model)
+
+    def __call__(self) -> float:
+        from adapt.training import train
+
+        rate, metric = self.spec.strategy.learning_rate, self.spec.task.metric
+        assert rate is not None
         done = train(
-            model, kind, examples, [], spec.budget, learning_rate=rate, metric=spec.task.metric, higher_is_better=True,
-            seed=0,
+            self.model, self.kind, self.examples, [], self.spec.budget, learning_rate=rate, metric=metric,
+            higher_is_better=True, seed=0,
         )  # fmt: skip
         assert done.seconds is not None
         return done.seconds
+
+
+def profiled(strategy: str, data: Path) -> dict[str, Any]:
+    """An epoch under the profiler, one whose operations are counted, and the median time of three without either."""
+    from torch.profiler import ProfilerActivity, profile
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = Training(strategy, data)
+
+    def epoch() -> float:
+        training.build()
+        return training()
 
     epoch()
     seconds = statistics.median(epoch() for _ in range(3))
@@ -127,10 +162,49 @@ def profiled(strategy: str, data: Path) -> dict[str, Any]:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         epoch()
     own = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    rows = len(training.examples)
     return {
-        "strategy": strategy, "rows_per_second": len(examples) / seconds,
-        "flops_per_row": counter.get_total_flops() / len(examples), "shares": shares(own),
+        "strategy": strategy, "rows_per_second": rows / seconds, "flops_per_row": counter.get_total_flops() / rows,
+        "shares": shares(own),
     }  # fmt: skip
+
+
+def tried(data: Path, repeats: int = 3) -> dict[str, float]:
+    """What an epoch of LoRA takes when it is done otherwise, in epochs of the usual kind beside it.
+
+    Each is a process of its own, forked before this one computes anything.
+    """
+    warm()
+    cores = len(os.sched_getaffinity(0))
+    halves, first, later = [], [], []
+    for _ in range(repeats):
+        whole = Forked(epochs, data, cores).result()
+        parts = [Forked(epochs, data, 1, 2) for _ in range(2)]
+        halves.append(max(statistics.median(part.result()[1:]) for part in parts) / statistics.median(whole[1:]))
+        plain = statistics.median(Forked(epochs, data, cores, 1, False, 0.0).result()[1:])
+        compiled = Forked(epochs, data, cores, 1, True, 0.0).result()
+        first.append(compiled[0] / plain)
+        later.append(statistics.median(compiled[1:]) / plain)
+    return {
+        "halves": statistics.median(halves), "compiled_first": statistics.median(first),
+        "compiled": statistics.median(later),
+    }  # fmt: skip
+
+
+def epochs(
+    data: Path, threads: int, share: int = 1, compiled: bool = False, dropout: float | None = None
+) -> list[float]:
+    """Seconds of six epochs of LoRA, one after another."""
+    import torch
+
+    torch.set_num_threads(threads)
+    training = Training("lora", data, share=share, dropout=dropout)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        if compiled:
+            for layer in training.model.base_model.encoder.layer:
+                layer.compile(dynamic=True)
+        return [training() for _ in range(6)]
 
 
 def shares(own: Mapping[str, float]) -> dict[str, float]:
@@ -149,27 +223,55 @@ def shares(own: Mapping[str, float]) -> dict[str, float]:
     return {part: round(value / total, 4) for part, value in parts.items()}
 
 
-def page(found: dict[str, Any]) -> str:
-    """The profile as a table."""
+def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
+    """The profile as a table, with the ratios to peers that `speed.py` found."""
     limit = max(found["product_flops_per_second"])
     lines = [
         "# What bounds a step on the CPU",
         "",
         f"`python benchmarks/profile_cpu.py`: MiniLM, SST-2, {found['threads']} threads, torch {found['torch']}. A",
         f"product of the backbone's own size in bf16 does {limit / 1e9:.0f} GFLOP/s here; the limit is that over the",
-        "operations of the strategy's products for a row. Shares are of the time within torch's operations.",
+        "operations of the strategy's products for a row. Shares are of the time within torch's operations. `needed`",
+        "is the share of the limit at which the strategy would be as many times as fast as its peer as is asked, in",
+        "that one's default and best settings, by the ratios in [speed.md](speed.md).",
         "",
-        "| strategy | MFLOP a row | limit, rows/s | reached | " + " | ".join((*PARTS, "other")) + " |",
-        "| --- | ---: | ---: | ---: | " + " | ".join("---:" for _ in (*PARTS, "other")) + " |",
+        "| strategy | MFLOP a row | limit, rows/s | reached | needed, default | needed, best | "
+        + " | ".join((*PARTS, "other"))
+        + " |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | " + " | ".join("---:" for _ in (*PARTS, "other")) + " |",
     ]
     for row in found["strategies"]:
         most = limit / row["flops_per_row"]
+        reached = row["rows_per_second"] / most
         parts = " | ".join(f"{row['shares'][part]:.0%}" for part in (*PARTS, "other"))
-        lines.append(
-            f"| {row['strategy']} | {row['flops_per_row'] / 1e6:,.0f} | {most:,.0f} | "
-            f"{row['rows_per_second'] / most:.0%} | {parts} |"
-        )
+        needs = " | ".join(needed(row["strategy"], reached, ratios))
+        flops = row["flops_per_row"] / 1e6
+        lines.append(f"| {row['strategy']} | {flops:,.0f} | {most:,.0f} | {reached:.0%} | {needs} | {parts} |")
+    other = found["tried"]
+    lines += [
+        "",
+        "Tried with LoRA, in epochs of the usual kind:",
+        "",
+        f"- layers under `torch.compile`, without dropout: {other['compiled_first']:.0f} for the first epoch, which",
+        f"  compiles, and {other['compiled']:.2f} for each later one;",
+        f"- two processes, each with one thread and half of every batch: {other['halves']:.2f}, before their gradients",
+        "  are added.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def needed(strategy: str, reached: float, ratios: list[dict[str, Any]]) -> list[str]:
+    """Shares of the limit at which what is asked against a peer's default and best settings would be met."""
+    peer = PEER_NAMES[MAIN_PEER.get(strategy, "trainer")]
+    found = {
+        row["peer_settings"]: row["ratio_median"]
+        for row in ratios
+        if (row["workload"], row["strategy"], row["peer"]) == (WORKLOAD, strategy, peer)
+    }
+    return [
+        f"{reached * asked / found[settings]:.0%}" if settings in found else ""
+        for settings, asked in zip(("default", "best"), ASKED[strategy], strict=True)
+    ]
 
 
 if __name__ == "__main__":
