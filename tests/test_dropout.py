@@ -158,6 +158,28 @@ def test_attention_is_torchs_but_for_what_is_dropped(mask: str, groups: int, mon
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_low_precision_holds_nothing_in_float32(masked: bool) -> None:
+    query, key, value = (torch.randn(2, 4, 16, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    held: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held.append(tensor)
+        return tensor
+
+    mask = torch.ones(2, 1, 16, 16, dtype=torch.bool).tril() if masked else None
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        attention(query, key, value, attn_mask=mask, dropout_p=0.1).float().sum().backward()
+    assert query.grad is not None
+    assert {tensor.dtype for tensor in held} <= {torch.bfloat16, torch.bool}
+    weights = {
+        tensor.untyped_storage().data_ptr()
+        for tensor in held
+        if tensor.shape[-2:] == (16, 16) and tensor.dtype != torch.bool
+    }
+    assert len(weights) == 2  # before and after dropout
+
+
 def test_attention_drops_weights() -> None:
     eye = torch.eye(64)[None, None]
     found = attention(torch.zeros(1, 1, 200, 64), eye, eye, dropout_p=0.25)  # the weights themselves

@@ -22,7 +22,8 @@ _DROPOUT_FIELDS = (
     "attn_pdrop", "dropout_rate",
 )  # fmt: skip
 SHORT = 256
-"""Tokens up to which eager attention is the faster on CPUs."""
+"""Tokens up to which attention is eager on CPUs. It is the faster for longer rows too, by 10 to 20 % at 400 to 500
+tokens, but holds its weights, which grow with the square of the tokens; sdpa holds none where nothing is dropped."""
 
 
 @dataclass(frozen=True)

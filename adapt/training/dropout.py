@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from adapt.backbones.kernels import kernels_of
-from adapt.training.softmax import made_here
+from adapt.training.softmax import made_here, made_in_float32
 
 _BITS = 16
 _LEVELS = 2**_BITS
@@ -129,7 +129,7 @@ def attention(
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1), torch's own but with dropout on the CPU.
 
     There torch has no fused kernel either: it makes all weights, in float32 whatever it is given. The products are in
-    the dtype of the query here, the softmax in float32.
+    the dtype of the query here, the softmax in float32; weights are held in the dtype of the values.
 
     Args:
         query: (..., heads, queries, size).
@@ -150,11 +150,12 @@ def attention(
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    blind = attn_mask is not None
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attn_mask, float("-inf"))
     elif attn_mask is not None:
         scores = scores + attn_mask
-    weights = torch.ops.aten._safe_softmax(scores, -1, torch.float32)  # 0 where a query sees nothing, as torch has it
-    return dropout(weights.to(value.dtype), dropout_p) @ value
+    # where a query sees nothing its weights are 0, as torch has it
+    return dropout(made_in_float32(scores, value.dtype, blind=blind), dropout_p) @ value

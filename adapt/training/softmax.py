@@ -52,7 +52,18 @@ def softmax(
         or kernels_of(input) != "cpu"
     ):
         return _torch_softmax(input, dim, _stacklevel, dtype)
-    made: torch.Tensor = _InFloat32.apply(input, made_in)
+    return made_in_float32(input, made_in)
+
+
+def made_in_float32(scores: torch.Tensor, dtype: torch.dtype, *, blind: bool = False) -> torch.Tensor:
+    """Softmax over the last dimension, computed in float32, a few rows at a time.
+
+    Args:
+        scores: (..., keys).
+        dtype: That of the output.
+        blind: Whether all of a row may be -inf, which gives 0 then; it takes three times as long.
+    """
+    made: torch.Tensor = _InFloat32.apply(scores, dtype, blind)
     return made
 
 
@@ -65,22 +76,23 @@ class _InFloat32(torch.autograd.Function):
     """Softmax over the last dimension in some dtype; the output is kept, in that dtype, as torch's keeps it."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, dtype: torch.dtype, blind: bool) -> torch.Tensor:
+        made = torch.ops.aten._safe_softmax if blind else torch.softmax
         p = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
         for into, given in _parts(p, x):
-            into.copy_(torch.softmax(given, -1, dtype=torch.float32))
+            into.copy_(made(given, -1, torch.float32))
         ctx.save_for_backward(p)
         ctx.dtype = x.dtype
         return p
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (p,) = ctx.saved_tensors
         of_x = torch.empty_like(p, dtype=ctx.dtype)
         for into, given, made in _parts(of_x, g, p):
             into.copy_(torch._softmax_backward_data(given.float(), made.float(), -1, torch.float32))
-        return of_x, None
+        return of_x, None, None
 
 
 def _parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
