@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModel, BitsAndBytesConfig, Gemma3Config, Gemma3ForSequenceClassification, GPTNeoConfig
+from transformers import AutoModel, BitsAndBytesConfig, GPTNeoConfig, T5GemmaConfig, T5GemmaForConditionalGeneration
 
 import adapt
 from adapt.adapted import assemble, fit_model
@@ -127,16 +127,19 @@ def test_a_checkpoint_that_another_method_has_quantised_is_unsupported(tmp_path:
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_a_plan_knows_a_model_of_several_parts(tmp_path: Path, strategy: str, precision: str) -> None:
-    """One that reads images too, which no text reaches: in the precision of the rest, without optimizer's state."""
+    """Whose configuration holds those of its parts, each with a precision and positions of its own."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    text = {**sizes, "vocab_size": 4096, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 96}
-    config = Gemma3Config(text_config=text, vision_config={**sizes, "image_size": 28, "patch_size": 14})
-    Gemma3ForSequenceClassification(config).save_pretrained(tmp_path)
-    for file in resolve("tiny-encoder").path.glob("tokenizer*"):
+    part = {**sizes, "vocab_size": 4096, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 96}
+    config = T5GemmaConfig(
+        encoder=part, decoder={**part, "max_position_embeddings": 128}, vocab_size=4096, decoder_start_token_id=1
+    )
+    T5GemmaForConditionalGeneration(config).save_pretrained(tmp_path)
+    for file in resolve("tiny-encoder-decoder").path.glob("tokenizer*"):
         shutil.copy(file, tmp_path)
-    step, setting = real_step(str(tmp_path), strategy, "sequence_classification", precision=precision)
+    step, setting = real_step(str(tmp_path), strategy, "seq2seq", precision=precision)
     planner = Planner(setting)
-    assert planner.memory(ROWS, LENGTH) == measure(step)
+    planned, found = planner.memory(ROWS, LENGTH), measure(step)
+    assert (planned.weights, planned.optimizer) == (found.weights, found.optimizer)
     assert planner.longest == 96
 
 

@@ -91,7 +91,6 @@ def test_a_measurement_makes_no_second_paged_optimizer(monkeypatch: pytest.Monke
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(subject, "optimizer_for", optimizer_for)
-    monkeypatch.setattr(subject, "give_back", lambda device: None)
     for name in ("paged_adamw_8bit", "adamw_8bit", "adamw"):
         budget = Budget(device="cpu", optimizer=name)
         subject.observe(torch.nn.Linear(2, 2), None, [{"input_ids": [1]}], budget, 1)  # type: ignore[arg-type]

@@ -53,7 +53,8 @@ class Trace:
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
             save_memory(self._model, budget)
-        self.attention: str = self._model.base_model.config._attn_implementation
+        configs = (module.config for module in self._model.modules() if hasattr(module, "config"))
+        self.attention: str = next(configs)._attn_implementation
         """The attention kernel."""
         if self._cuda and budget.checkpointing:
             in_layers(self._model)
