@@ -63,9 +63,7 @@ class Blueprint(Loader):
         config._attn_implementation = self.attention_of(cls)
         extra = {} if options.get("add_pooling_layer", True) else {"add_pooling_layer": False}
         quantization = options.get("quantization_config")
-        for part in _parts(config):
-            part.dtype = options["dtype"]
-        before = torch.get_default_dtype()
+        config.dtype, before = options["dtype"], torch.get_default_dtype()
         torch.set_default_dtype(options["dtype"])
         try:
             with torch.device("meta"):
@@ -80,12 +78,6 @@ class Blueprint(Loader):
         if self.lacks_pooler:
             fresh |= {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
         return model, fresh
-
-
-def _parts(config: Any) -> list[Any]:
-    """A configuration and those within it, which transformers gives the same precision when it loads."""
-    within = [getattr(config, name, None) for name in config.sub_configs]
-    return [config, *(part for part in within if part is not None)]
 
 
 def _quantise(model: Any, config: Any) -> None:
