@@ -326,6 +326,9 @@ def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
     assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
     write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": "1"}])
     assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
+    write_csv(tmp_path / "train.csv", [{"text": "a", "label": 1.5}, {"text": "b", "label": 2.5}])
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 2.5}])
+    assert columns(load(tmp_path, validation=0, problem="single_label"), "test")["label"] == [1]
 
 
 def test_declared_class_names_keep_their_order(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_conversations() -> None:
     assert (data.kind, data.problem, columns(data)) == ("causal_lm", "completion", {"messages": TURNS})
     assert load({"conversations": sharegpt}, **NONE).sha256 == data.sha256
     assert load(datasets.Dataset.from_dict({"messages": TURNS}), **NONE).sha256 == data.sha256
-    silent = [TURNS[0], [{"role": "system", "content": ""}, *TURNS[1]]]
+    silent = [[{"role": "system", "content": None}, *TURNS[0]], [{"role": "system", "content": ""}, *TURNS[1]]]
     assert load({"messages": silent}, **NONE).sha256 == data.sha256, "a system that says nothing is left out"
 
 
@@ -490,7 +490,7 @@ def test_withheld_answers_are_no_questions_without_an_answer() -> None:
 
 
 @pytest.mark.parametrize("role", ["label", "tags", "answers"])
-@pytest.mark.parametrize("how", ["absent", "empty", "misspelt"])
+@pytest.mark.parametrize("how", ["absent", "empty", "misspelt", "renamed"])
 def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) -> None:
     def rows(n: int) -> list[dict[str, Any]]:
         found = {
@@ -507,6 +507,12 @@ def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) 
         with pytest.raises(DataError, match=rf"split 'test': no column '{role}' .*did you mean '{role}_'"):
             load(source)
         return
+    if how == "renamed":
+        other = {"label": "sentiment", "tags": "upos", "answers": "answer"}[role]
+        source["test"] = [row | {other: "x"} for row in test]
+        with pytest.raises(DataError, match=rf"split 'test': no column '{role}'"):
+            load(source)
+        return
     if how == "empty":
         source["test"] = [row | {role: value} for row, value in zip(test, [None, "", " ", math.nan], strict=True)]
     data = load(source)
@@ -518,6 +524,12 @@ def test_a_file_of_words_alone_is_no_test_split_of_tags(tmp_path: Path) -> None:
     (tmp_path / "train.conll").write_text("Ada B-x\nsaw O\n\n" * 10)
     (tmp_path / "test.conll").write_text("Ada\nsaw\n")
     assert list(load(tmp_path, validation=0).splits) == ["train", "test"]
+
+
+def test_a_test_file_may_hold_only_questions_without_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("question,context,answer,answer_start\nwho,the cat,cat,4\nwhat,the cat,,\n")
+    (tmp_path / "test.csv").write_text("question,context,answer,answer_start\nwhere,the cat,,\n")
+    assert list(load(tmp_path, validation=0).splits["test"]["answer_texts"]) == [[]]
 
 
 def test_a_csv_file_may_hold_questions_without_an_answer(tmp_path: Path) -> None:

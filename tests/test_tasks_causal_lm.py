@@ -141,10 +141,12 @@ def test_texts_are_written_only_where_a_metric_or_a_new_row_needs_them() -> None
 def test_where_training_had_no_prompt_a_new_one_is_the_beginning_of_a_text() -> None:
     story = "the cat sat there"
     made = bound(template="Q: {prompt}")
-    (learnt,) = train = made.encode(table([""], [story]), split="train")
     before = made.encode(table([story], None))
     assert made.tokenizer.decode(before[0]["input_ids"]) == f"Q: {story}\n"
-    made.fit(train)
+    (learnt,) = made.encode(table([""], [story]), split="train")
+    (held_out,) = made.encode(table([story], [" anna"]), split="test")
+    begun = learnt["input_ids"][:-1]
+    assert held_out["input_ids"][: len(begun)] == begun  # no template, as new texts have none
     loaded = bound(template="Q: {prompt}")
     loaded.load_state(made.state())
     for kind_ in (made, loaded):

@@ -99,23 +99,29 @@ def blank(table: Table, column: str, what: str, bad: Sequence[int]) -> DataError
     return DataError(f"{table.at(bad[0])}: no {what} in column {column!r}{more}; fill it in or take the row out")
 
 
-def labelled(tables: Mapping[str, Table], chosen: Mapping[str, str], role: str) -> tuple[dict[str, Table], list[str]]:
+def labelled(
+    tables: Mapping[str, Table], chosen: Mapping[str, str], role: str, usual: Iterable[str], *, empty: bool = False
+) -> tuple[dict[str, Table], list[str]]:
     """The splits that have labels, and what must be said of held-out ones that are left out.
 
-    A split has none if it lacks train's column, and any other of a similar name, or if that column is wholly empty.
+    A split has none if it lacks train's column, and any other that train has not and whose name is usual or a similar
+    one, or if that column is wholly empty.
 
     Args:
         tables: Split to table.
         chosen: Role to column of train.
         role: That of the labels.
+        usual: Usual names of their column.
+        empty: Whether a cell of a CSV or TSV file that is empty is a label.
     """
     name = chosen[role]
 
     def has_labels(table: Table) -> bool:
         column = first(table, (name,))
         if column is None:
-            return bool(nearest(name, [other for other in table.names if other not in chosen.values()]))
-        return not all(map(_is_blank, table.column(column)))
+            others = [other for other in table.names if other not in tables["train"].names]
+            return bool(first(table, usual, tables["train"].names) or nearest(name, others))
+        return (empty and table.untyped) or not all(map(_is_blank, table.column(column)))
 
     without = [split for split, table in tables.items() if split != "train" and not has_labels(table)]
     kept = {split: table for split, table in tables.items() if split not in without}

@@ -127,7 +127,7 @@ def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any
 def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem: Problem | None) -> None:
     """Turn the strings of untyped tables into numbers where all of them, in every split, are numbers.
 
-    Classes that are not all whole numbers stay as they are written: 1.1 and 1.10 are two.
+    Classes that are not all whole numbers stay as they are written, 1.1 and 1.10 are two; but not beside numbers.
     """
     untyped = [split for split, table in tables.items() if table.untyped]
     strings = {value for split in untyped for value in raw[split]}
@@ -135,7 +135,12 @@ def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem:
         return
     if all(INTEGER.fullmatch(s) for s in strings):
         convert: Any = int
-    elif problem == "single_label" and all(map(NUMBER.fullmatch, strings)) and not all(map(_is_whole, strings)):
+    elif (
+        problem == "single_label"
+        and len(untyped) == len(raw)
+        and all(map(NUMBER.fullmatch, strings))
+        and not all(map(_is_whole, strings))
+    ):
         return
     elif all(NUMBER.fullmatch(s) or _NOT_FINITE.fullmatch(s) for s in strings) and any(map(NUMBER.fullmatch, strings)):
         convert = float

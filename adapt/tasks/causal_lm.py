@@ -148,6 +148,8 @@ class CausalLM:
             )
         if parted:
             self.notes.append(f"{parted} texts of {of_split(split)} were cut into blocks of {length}")
+        if split == "train":  # which comes first, so that prompts of other splits are written as new ones will be
+            self.fit(examples)
         return examples
 
     def fit(self, examples: Sequence[Example]) -> None:

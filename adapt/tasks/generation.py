@@ -55,9 +55,11 @@ def generate(
     config = GenerationConfig(
         max_new_tokens=new_tokens, num_beams=beams, length_penalty=length_penalty, early_stopping=False,
         do_sample=False, temperature=1.0, top_k=50, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0,
-        encoder_no_repeat_ngram_size=0, min_length=0, min_new_tokens=0, num_return_sequences=1, use_cache=True,
+        encoder_no_repeat_ngram_size=0, min_length=0, num_return_sequences=1, use_cache=True,
         return_dict_in_generate=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=stops or None,
     )  # fmt: skip
+    if getattr(own, "min_new_tokens", None):  # to set it costs a copy of the scores for each token
+        config.min_new_tokens = 0
     with _quiet():
         made = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
     # an encoder-decoder's text begins with the decoder's start token, which may be the one that ends a text

@@ -142,6 +142,8 @@ def _message(where: str, turn: Any) -> dict[str, str]:
     role = SPEAKERS.get(speaker.casefold()) if isinstance(speaker, str) else None
     if role is None:
         raise DataError(f"{where}: role {speaker!r:.40} is unknown; write system, user or assistant")
+    if content is None and role == "system":
+        content = ""
     if not isinstance(content, str):
         raise DataError(f"{where}: content {content!r:.60} is not text; give text")
     if not content.strip() and role != "system":

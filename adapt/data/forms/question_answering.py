@@ -45,7 +45,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A row cannot be used, two rows of a split have one id, or an answer is not in its context.
     """
     chosen = find(tables["train"], given)
-    tables, notes = labelled(tables, chosen, "answers")
+    tables, notes = labelled(tables, chosen, "answers", NAMES["answers"], empty=True)
     rows = {}
     for split, table in tables.items():
         columns = all_named(table, chosen)

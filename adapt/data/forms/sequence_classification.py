@@ -80,7 +80,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         OptionError: The problem asked for does not fit the labels.
     """
     chosen = {"train": find(tables["train"], given)}
-    tables, notes = labelled(tables, chosen["train"], "label")
+    tables, notes = labelled(tables, chosen["train"], "label", NAMES["label"])
     for split in [split for split in tables if split != "train"]:
         chosen[split] = all_named(tables[split], chosen["train"])
         if labels.withheld(tables[split], chosen[split]["label"], tables["train"], chosen["train"]["label"]):

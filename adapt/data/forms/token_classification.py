@@ -50,7 +50,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A word, tag or row cannot be used, a tag breaks BIO, or a tag is not in train.
     """
     chosen = find(tables["train"], given)
-    tables, without = labelled(tables, chosen, "tags")
+    tables, without = labelled(tables, chosen, "tags", NAMES["tags"])
     columns = {split: all_named(table, chosen) for split, table in tables.items()}
     tokens = {split: _tokens(table, columns[split]["tokens"]) for split, table in tables.items()}
     tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
