@@ -339,8 +339,7 @@ def environment(spec: Run) -> dict[str, Any]:
 
     return {
         "versions": versions(),
-        "commit": _commit(),
-        "code": _code(),
+        **code_state(),
         "device": spec.budget.device,
         "hardware": hardware(spec.budget.device),
         "cores": os.cpu_count(),
@@ -356,6 +355,11 @@ def hardware(device: str) -> str:
 
 
 @cache
+def code_state() -> dict[str, str | None]:
+    """Commit and content of this package's modules, as they were when it was first asked for."""
+    return {"commit": _commit(), "code": _code()}
+
+
 def _code() -> str:
     """The first digits of a hash of this package's modules, which an installed package has no commit for."""
     package = Path(__file__).parent
@@ -365,7 +369,6 @@ def _code() -> str:
     return hashed.hexdigest()[:12]
 
 
-@cache
 def _commit() -> str | None:
     """Commit of the checkout this package is imported from, marked where it has changes; None outside one."""
     import subprocess

@@ -116,6 +116,19 @@ def test_a_checkpoint_of_other_bits_is_unsupported_in_plan_and_training(
         fit_model(folder, task_data("single_label"), strategy, max_steps=1, device="cpu")
 
 
+@pytest.mark.parametrize("strategy", ["lora", "qlora"])
+def test_a_configuration_may_say_that_nothing_is_quantised(tmp_path: Path, task_data: Any, strategy: str) -> None:
+    for file in resolve("tiny-encoder").path.glob("*.*"):
+        shutil.copy(file, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": None}))
+    data, choices = task_data("single_label"), {"max_steps": 1, "device": "cpu", "precision": "fp32"}
+    found = [fit_model(where, data, strategy, **choices).result for where in (tmp_path, "tiny-encoder")]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].curve[0]["loss"] == found[1].curve[0]["loss"]
+
+
 def test_a_checkpoint_that_another_method_has_quantised_is_unsupported(tmp_path: Path) -> None:
     values = json.loads((resolve("tiny-encoder").path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "fp8"}}))

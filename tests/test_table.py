@@ -17,9 +17,9 @@ import scipy.stats
 from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
-from adapt.comparison.table import COLUMNS, Table, share, table_of, write_table
+from adapt.comparison.table import COLUMNS, Table, _interval, share, table_of, write_table
 from adapt.spec import FOUND_FEATURES, Result
-from adapt.stats import mean_interval, paired_difference
+from adapt.stats import Interval, mean_interval, paired_difference
 
 SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
 
@@ -192,6 +192,7 @@ def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, sc
 def test_no_difference_is_not_a_negative_one() -> None:
     made = table(*grid({"full": [0.8, 0.8], "lora": [0.79999, 0.79999]}))
     assert cells_of(made.markdown())[3][3] == "+0.0"
+    assert _interval(Interval(-0.0, None, None), False, signed=True) == "+0.00"
 
 
 def test_without_scores_the_table_says_so() -> None:

@@ -103,7 +103,7 @@ class Loader:
 
     def _agreed(self, asked: Any) -> Any:
         """The checkpoint's own quantisation, where it has one, of as many bits as are asked for; else what is asked."""
-        found = getattr(self._pretrained_config(), "quantization_config", None)
+        found = self._quantised()
         if found is None:
             return asked
         from transformers import BitsAndBytesConfig
@@ -120,6 +120,11 @@ class Loader:
                 "the backbone as it was before"
             )
         return BitsAndBytesConfig.from_dict(found)
+
+    def _quantised(self) -> Mapping[str, Any] | None:
+        """How the checkpoint says that its weights are quantised; None: they are not."""
+        found: Mapping[str, Any] | None = getattr(self._pretrained_config(), "quantization_config", None)
+        return found
 
     def _check_device(self, quantization_config: Any) -> None:
         import torch
@@ -243,7 +248,7 @@ class Loader:
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, renaming
 
         options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
-        if hasattr(config, "quantization_config"):  # by which transformers knows that the weights are quantised already
+        if self._quantised() is not None:  # transformers knows by the configuration that weights are quantised already
             config.quantization_config = options.pop("quantization_config").to_dict()
         names = renaming(cls, config)
         if names:

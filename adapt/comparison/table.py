@@ -397,7 +397,7 @@ def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:
 
     def text(value: float) -> str:
         sign = "+" if signed else ""
-        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + _digits(value)
+        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + _digits(value + 0.0)
 
     if interval.low is None or interval.high is None or interval.low == interval.high:
         return text(interval.mean)

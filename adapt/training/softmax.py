@@ -21,6 +21,8 @@ from adapt.backbones.kernels import kernels_of
 
 _AT_ONCE = 2**18
 """Elements held in float32: 1 MiB, which the caches hold."""
+_PARTS = 32
+"""Parts at most, each larger where there would be more: a plan runs them all, on tensors without contents."""
 _torch_softmax = F.softmax
 
 
@@ -98,4 +100,6 @@ class _InFloat32(torch.autograd.Function):
 def _parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """The rows of tensors of one shape, a few at a time."""
     rows = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
-    return zip(*(tensor.split(max(1, _AT_ONCE // tensor.shape[-1])) for tensor in rows), strict=True)
+    count, size = rows[0].shape
+    at_once = max(1, _AT_ONCE // size, -(-count // _PARTS))
+    return zip(*(tensor.split(at_once) for tensor in rows), strict=True)
