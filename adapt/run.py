@@ -19,6 +19,7 @@ from adapt.backbones import Backbone, Loader
 from adapt.backbones.checkpointing import has_8_bit_weights
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
+from adapt.machine import hardware, whole_memory
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import (
     FOUND_FEATURES,
@@ -342,16 +343,10 @@ def environment(spec: Run) -> dict[str, Any]:
         **code_state(),
         "device": spec.budget.device,
         "hardware": hardware(spec.budget.device),
+        "memory_bytes": whole_memory(spec.budget.device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
-
-
-def hardware(device: str) -> str:
-    """Name of the GPU, where the device is one that is there, or of the processor."""
-    import torch
-
-    return torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else _processor()
 
 
 @cache
@@ -384,14 +379,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
-
-
-@cache
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -62,7 +62,7 @@ def words() -> Data:
 def execute(runs: list[Run], folder: Path, **options: Any) -> tuple[Store, list[runner.Event]]:
     """Do runs with whichever worker is set; gives the store and what was told."""
     store, events = Store(folder), list[runner.Event]()
-    backbone = Backbone(Source("tiny", "b" * 64), "tiny", folder)
+    backbone = options.pop("backbone", Backbone(Source("tiny", "b" * 64), "tiny", folder))
     runner.execute(runs, words(), backbone, store, **{"on_event": events.append, **options})
     return store, events
 

@@ -54,7 +54,8 @@ def run(spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encod
         return Result(spec, "diverged", str(Diverged("the loss is nan at step 2")))
     on_step(2, 2, 0.25)
     known = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
-    seen = {"pid": os.getpid(), "parent": os.getppid(), **{name: os.environ[name] for name in known}}
+    seen: dict[str, Any] = {"pid": os.getpid(), "parent": os.getppid(), **{name: os.environ[name] for name in known}}
+    seen["encoded"] = encoded and [id(encoded), *map(len, encoded.splits.values())]
     value = 0.5 + 0.01 * spec.seed + 0.1 * (spec.strategy.name == "full")
     return result_of(spec, value, environment=seen)
 

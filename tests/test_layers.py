@@ -15,8 +15,8 @@ from adapt.strategies import STRATEGIES
 
 ROOT = Path(adapt.__file__).parent
 LAYERS = (
-    "spec", "fields", "params", "stats", "files", "metrics", "backbones", "data", "tasks", "strategies", "training",
-    "options", "memory", "run", "adapted", "comparison", "pretrain", "cli", "__init__",
+    "spec", "fields", "params", "stats", "files", "machine", "metrics", "backbones", "data", "tasks", "strategies",
+    "training", "options", "memory", "run", "adapted", "comparison", "pretrain", "cli", "__init__",
 )  # fmt: skip
 """A file imports only from layers to the left of its own, and from its own package."""
 LEAVES = {"pretrain"}

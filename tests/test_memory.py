@@ -26,7 +26,7 @@ from adapt.comparison.grid import EMBEDDED_BACKBONES
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.blueprint import without_padding
 from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
-from adapt.memory.foresee import available, foresee
+from adapt.memory.foresee import foresee
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up, track
 from adapt.memory.trace import Trace
@@ -459,39 +459,6 @@ def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_r
     assert "lora is not supported: transformers has no seq2seq head" in text
 
 
-def test_free_memory_of_a_gpu_is_also_what_torch_holds_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("mem_get_info", (100, 1000)), ("memory_reserved", 70), ("memory_allocated", 50)):
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    assert available("cuda") == 120
-
-
-@pytest.mark.parametrize(
-    ("line", "folder", "files"),
-    [
-        ("0::/a/b", "a", {"memory.max": "5000", "memory.current": "2000", "memory.stat": "file 900\ninactive_file 30"}),
-        ("0::/gone", "", {"memory.max": "5000", "memory.current": "1970"}),
-        ("0::/a", "a", {"memory.max": "max", "memory.current": "1970"}),
-        ("4:memory:/a", "memory/a", {
-            "memory.limit_in_bytes": "5000", "memory.usage_in_bytes": "2000", "memory.stat": "total_inactive_file 30",
-        }),
-    ],
-)  # fmt: skip
-def test_free_memory_of_a_cpu_ends_where_the_container_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, folder: str, files: dict[str, str]
-) -> None:
-    for name, text in {
-        "proc/meminfo": "MemTotal: 99 kB\nMemAvailable: 8 kB", "proc/self/cgroup": f"7:cpu:/a\n{line}",
-        **{f"groups/{folder}/{name}": text for name, text in files.items()},
-    }.items():  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    monkeypatch.setattr("adapt.memory.foresee._PROC", tmp_path / "proc")
-    monkeypatch.setattr("adapt.memory.foresee._GROUPS", tmp_path / "groups")
-    assert available("cpu") == (8 * 1024 if "max" in files.values() else 3030)
-    monkeypatch.setattr("adapt.memory.foresee._PROC", tmp_path / "nothing")
-    assert available("cpu") is None
-
-
 def foreseen(monkeypatch: pytest.MonkeyPatch, task_data: Any, length: int, **choices: Any) -> list[int]:
     """The tokens of rows that were planned before training."""
     asked: list[int] = []
@@ -504,7 +471,7 @@ def foreseen(monkeypatch: pytest.MonkeyPatch, task_data: Any, length: int, **cho
 def test_a_plan_is_made_for_a_small_backbone_where_the_batch_is_large(
     monkeypatch: pytest.MonkeyPatch, task_data: Any
 ) -> None:
-    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 2**30)
+    monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 2**30)
     assert foreseen(monkeypatch, task_data, 64, batch_size=8) == []
     assert foreseen(monkeypatch, task_data, 128, batch_size=1024) == [128]
 
@@ -526,7 +493,7 @@ def test_a_table_says_which_attention_was_planned(backbone: Any) -> None:
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapt.memory.foresee.available", lambda device: 4 * 2**20)
+    monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 4 * 2**20)
 
 
 def test_training_is_foretold_not_to_fit(little: None, task_data: Any) -> None:

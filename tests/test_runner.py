@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,7 +26,7 @@ from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 from adapt.backbones import resolve
 from adapt.comparison import Store, compare, runner, worker
 from adapt.comparison.progress import Progress
-from adapt.spec import AdaptError, Run, fields_of
+from adapt.spec import AdaptError, Run, Source, fields_of
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
 
@@ -215,29 +216,6 @@ def test_the_cores_are_shared_out_unless_the_user_says(
     assert environment["TOKENIZERS_PARALLELISM"] == "false"
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 6),
-        ({"cpu.max": "max 100000"}, 6),
-        ({"cpu.max": "250000 100000"}, 3),
-        ({"cpu.max": "1000 100000"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
-        ({"cpu.max": "900000 100000"}, 6),
-    ],
-)
-def test_a_container_has_the_cores_that_its_time_is_worth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(6), raising=False)
-    monkeypatch.setattr(runner, "CGROUP", tmp_path)
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content + "\n")
-    assert runner.cores() == expected
-
-
 def test_of_a_seed_the_run_that_takes_longest_starts_first() -> None:
     strategies = [run.strategy for run in GRID[:2]]
     full, lora = map(id, strategies)
@@ -271,8 +249,37 @@ def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
     assert len(few.encoded.splits["train"]) == 4
     assert shared(run_of("full", 1, few_shot=2), few) is few
     other = shared(run_of("full", 2, few_shot=2), few)
-    assert other not in (None, few)
+    assert other is not None
+    assert other is not few
     assert worker.share(tmp_path / "nowhere.json", few) is None  # what is wrong the run will say
+
+
+def test_the_processes_of_runs_have_the_rows_that_were_encoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(monkeypatch)
+    tiny = resolve("tiny-encoder")
+    for backbone, expected in ((tiny, [8, 8, 8]), (dataclasses.replace(tiny, path=tmp_path), None)):
+        store, _ = execute(GRID, tmp_path / str(expected), backbone=backbone)
+        found = [content["environment"]["encoded"] for content in store.all()]
+        assert found == len(GRID) * [found[0]]  # one object, in the memory that forks inherit
+        assert (found[0] and found[0][1:]) == expected
+
+
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt, type("PanicException", (BaseException,), {})])
+def test_rows_that_cannot_be_encoded_beforehand_are_left_to_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
+) -> None:
+    def encode(*given: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr("adapt.run.encode", encode)
+    runner._save_rows(words(), tmp_path / "rows")
+    given = {"source": fields_of(Source("tiny", "b" * 64)), "reference": "tiny", "path": str(tmp_path)}
+    job = {"spec": run_of().spec(), "data": str(tmp_path / "rows"), "notes": [], "backbone": given}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    with pytest.raises(raised) if raised is KeyboardInterrupt else contextlib.nullcontext():
+        assert worker.share(tmp_path / "job.json", None) is None
 
 
 def test_where_the_system_cannot_fork_each_run_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from comparison_helpers import result_of, run_of
 
 from adapt.comparison.store import Store, read_result
 from adapt.files import writable_folder, write_atomically
-from adapt.run import hardware, versions
+from adapt.machine import hardware, whole_memory
+from adapt.run import versions
 from adapt.spec import AdaptError, OptionError, Run
 
 
@@ -41,7 +42,7 @@ def test_what_is_written_is_read(store: Store, run: Run) -> None:
     [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", True), ("failed", False)],
 )
 def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, stands: bool) -> None:
-    environment = {"versions": versions(), "hardware": hardware("cpu"), "device": "cpu", "threads": 1}
+    environment = {"versions": versions(), "hardware": hardware("cpu"), "memory_bytes": whole_memory("cpu")}
     store.write(result_of(run, status=status, reason="why", environment=environment))
     assert (store.read(run) is not None) == stands
     content = store.read(run, failed=True)
@@ -56,9 +57,20 @@ def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, st
 def test_what_other_packages_or_hardware_may_do_is_done_again_with_them(
     store: Store, run: Run, status: Any, stands: bool, other: dict[str, Any]
 ) -> None:
-    environment = {"versions": versions(), "hardware": hardware("cpu"), "device": "cpu", "threads": 1, **other}
-    store.write(result_of(run, status=status, reason="why", environment=environment))
+    alike = {"versions": versions(), "hardware": hardware("cpu"), "memory_bytes": whole_memory("cpu")}
+    store.write(result_of(run, status=status, reason="why", environment={**alike, **other}))
     assert (store.read(run) is not None) == stands
+
+
+@pytest.mark.parametrize(("share", "stands"), [(2.0, True), (0.999, True), (0.9, False), (0.0, False)])
+def test_what_ran_out_of_memory_is_done_again_where_there_is_more(
+    store: Store, run: Run, share: float, stands: bool
+) -> None:
+    there = {"memory_bytes": int(share * whole_memory("cpu"))} if share else {}  # earlier versions did not record it
+    for status, expected in (("out_of_memory", stands), ("unsupported", True)):
+        environment = {"versions": versions(), "hardware": hardware("cpu"), **there}
+        store.write(result_of(run, status=status, reason="why", environment=environment))
+        assert (store.read(run) is not None) == expected
 
 
 @pytest.mark.parametrize("moment", ["open", "fsync", "replace"])

@@ -23,6 +23,8 @@ def test_the_most_that_fits_fits_and_one_more_does_not() -> None:
     budget = peak + allowance(peak, "cpu") + 1000
     found = plan_within(setting, "lora", (4, 64), budget)
     assert (found.verdict, found.largest_batch, found.longest_text) == ("tight", 4, 64)
+    said = found.as_dict()
+    assert (said["longest_text"], said["at_limit"], said["attention"], said["advice"]) == (64, False, "eager", None)
 
     small = plan_within(setting, "lora", (4, 64), budget - 2**20)
     assert small.verdict == "no"

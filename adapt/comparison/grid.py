@@ -10,12 +10,13 @@ from typing import Any
 
 from adapt.adapted import assemble, preset
 from adapt.backbones.source import EMBEDDED
-from adapt.comparison.runner import Event, OnEvent, cores, execute
+from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.data import Data, load
 from adapt.data.kinds import kind_named as resolve_kind
 from adapt.data.kinds import resolve
+from adapt.machine import cores
 from adapt.options import check_rates, check_strategy, seed_of
 from adapt.spec import OptionError, Run, Strategy
 from adapt.strategies import FLOORS, STRATEGIES, make

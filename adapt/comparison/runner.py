@@ -21,6 +21,7 @@ from types import FrameType
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
+from adapt.machine import cores
 from adapt.spec import AdaptError, Result, Run, fields_of
 
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
@@ -42,23 +43,6 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
-
-
-_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""Files below `CGROUP` with the microseconds of processor time that a container has in a period, and the period."""
-CGROUP = Path("/sys/fs/cgroup")
-
-
-def cores() -> int:
-    """Cores that this process may use: those it is bound to, or fewer where its container has not as much time."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    found = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for files in _QUOTAS:
-        with contextlib.suppress(OSError, ValueError):  # there is none, or no limit ("max")
-            quota, period = (int(word) for file in files for word in (CGROUP / file).read_text().split())
-            if quota > 0:
-                found = min(found, -(-quota // period))
-    return found
 
 
 def execute(

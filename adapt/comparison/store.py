@@ -14,7 +14,9 @@ from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of
 _FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again; a run that `failed` (crashed, was killed) is done again."""
 _ALIKE = frozenset({"unsupported", "out_of_memory"})
-"""Those that it would reach again with the same packages on the same hardware."""
+"""Those that it would reach again with the same packages on the same hardware, with no more memory than there was."""
+_MORE = 1.01
+"""Share of the memory there was that is more: what the system keeps for itself differs from start to start."""
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
@@ -78,10 +80,14 @@ class Store:
 
 def _stands(content: Mapping[str, Any]) -> bool:
     if content["status"] in _ALIKE:
-        from adapt.run import hardware, versions
+        from adapt.machine import hardware, whole_memory
+        from adapt.run import versions
 
         there, device = content["environment"], content["spec"]["budget"]["device"]
-        return (there.get("versions"), there.get("hardware")) == (versions(), hardware(device))
+        alike: bool = (there.get("versions"), there.get("hardware")) == (versions(), hardware(device))
+        if content["status"] == "unsupported":
+            return alike
+        return alike and whole_memory(device) <= _MORE * there.get("memory_bytes", 0)
     return content["status"] in _FINAL
 
 

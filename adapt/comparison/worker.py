@@ -201,7 +201,9 @@ def share(file: Path, before: Shared | None) -> Shared | None:
             return before
         data, backbone = _inputs(job, spec)
         made = Shared(key, data, backbone, encode(spec, data, backbone))
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a tokenizer's panic is no Exception
         return None
     gc.freeze()  # the rows, too
     return made

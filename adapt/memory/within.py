@@ -56,7 +56,7 @@ class Plan:
         return {
             "strategy": self.strategy, **parts, "allowance": self.allowance, "required": self.required,
             "verdict": self.verdict, "largest_batch": self.largest_batch, "longest_text": self.longest_text,
-            "advice": self.advice, "reason": self.reason,
+            "at_limit": self.at_limit, "attention": self.attention, "advice": self.advice, "reason": self.reason,
         }  # fmt: skip
 
 
@@ -87,8 +87,9 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
         longest = longest or most(lambda n: fits(rows, n), max(shortest, min(length, limit)), limit, least=shortest)
     advice = None if judged != "no" else advise(setting, batch, budget, largest, longest)
     return Plan(
-        label, found, beside, judged, largest, longest, planner.attention(length), longest == planner.longest, advice
-    )
+        label, found, beside, judged, largest, longest,
+        attention=planner.attention(length), at_limit=longest == planner.longest, advice=advice,
+    )  # fmt: skip
 
 
 def _lengths(longest: int, device: str) -> list[tuple[int, int]]:
