@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from adapt import options, params
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import Data, load, read_inputs
-from adapt.files import writable_folder, write_atomically
+from adapt.files import whole, writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported, fields_of
 from adapt.strategies import SHIPPED_SETTINGS, is_known, make
@@ -170,9 +168,12 @@ def model_folder(folder: str | Path, backbone: Path) -> Path:
     return writable_folder(path)
 
 
-def preset(backbone: str | Path, kind: str, strategy: str) -> Mapping[str, Any]:
-    """Fields of a strategy given by its name that suit a shipped backbone, which is tiny; none for any other."""
-    return SHIPPED_SETTINGS.get(kind, {}).get(strategy, {}) if backbone in SHIPPED else {}
+def preset(backbone: str | Path, kind: str, strategy: str, rate: float | None) -> Mapping[str, Any]:
+    """Fields of a strategy given by its name that suit a shipped backbone, which is tiny; none for any other.
+
+    Nor where there is a rate for all: a run is the same run however its strategy was given.
+    """
+    return SHIPPED_SETTINGS.get(kind, {}).get(strategy, {}) if backbone in SHIPPED and rate is None else {}
 
 
 def fit_model(
@@ -200,7 +201,7 @@ def fit_model(
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
     """
-    options.check_rates([] if isinstance(strategy, str) else [strategy], choices.get("learning_rate"))
+    options.check_rates(choices.get("learning_rate"), [] if isinstance(strategy, str) else [strategy])
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
     result, fitted = fit(spec, rows, source, on_step)
     return Adapted(fitted, spec, source, result, columns=rows.columns)
@@ -215,9 +216,10 @@ def assemble(
     budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
     rows = data if isinstance(data, Data) else load(data)
     if isinstance(strategy, str):
-        strategy = make(strategy, preset(backbone, rows.kind, strategy))
+        strategy = make(strategy, preset(backbone, rows.kind, strategy, budget.learning_rate))
     chosen = options.check_strategy(strategy)
     options.check_budget(budget, rows.kind)
+    choices = {name: options.plain(value) for name, value in choices.items()}
     own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
     known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
     for name in own.keys() - set(known):
@@ -349,19 +351,11 @@ def write_predictions(
         DataError: The input cannot be used.
     """
     path = output_file(target, source)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     written = 0
-    try:
-        with part.open("w", encoding="utf-8", newline="") as handle:
-            for line in _lines(model.iterate(source, columns), path.suffix, handle):
-                handle.write(line)
-                written += 1
-        part.replace(path)
-    except OSError as error:
-        raise OptionError(f"Output {path} cannot be written: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    with whole(path) as handle:
+        for line in _lines(model.iterate(source, columns), path.suffix, handle):
+            handle.write(line)
+            written += 1
     return written
 
 

@@ -151,6 +151,7 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     from adapt.adapted import fit_model, model_folder, preset
     from adapt.backbones.source import locate
     from adapt.comparison.progress import StepBar
+    from adapt.options import check_rates
     from adapt.strategies import make
 
     given = settings_from(settings)
@@ -162,8 +163,8 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     model_folder(out, locate(backbone, None)[1])
     rows, choices = _read(data, rest)
     choices |= own
-    usual = {} if choices.get("learning_rate") is not None else preset(backbone, rows.kind, strategy)
-    chosen = make(strategy, {**usual, **fields})
+    check_rates(choices.get("learning_rate"), settings={strategy: fields})
+    chosen = make(strategy, {**preset(backbone, rows.kind, strategy, choices.get("learning_rate")), **fields})
     with StepBar(sys.stderr, f"{strategy}") as bar:
         model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
@@ -311,9 +312,17 @@ _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
 """What a backslash and a character stand for in a shell, where a line break is hard to type."""
 
 
+def heed_signals() -> None:
+    """Ended from outside (a scheduler's time limit, a closed terminal), we stop our processes and tidy up too."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # there is none of the latter on Windows
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores the latter
+            signal.signal(number, signal.default_int_handler)
+
+
 def main() -> None:
     """Entry point: an error of ours is one line on standard error and exit code 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, we stop our processes too
+    heed_signals()
     warnings.formatwarning = lambda message, *rest, **more: f"adapt: {message}\n"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it can do without
     try:

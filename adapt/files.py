@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from adapt.spec import OptionError
 
@@ -15,8 +18,11 @@ def writable_folder(folder: str | Path) -> Path:
     Raises:
         OptionError: It cannot.
     """
-    path = Path(folder).expanduser()
-    probe = path / f".write-test-{os.getpid()}"
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise OptionError(f"Output folder {folder} cannot be written: {error}; choose another.") from error
+    probe = _beside(path / "write-test")
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -33,10 +39,21 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OptionError: It cannot be written; what was there is as it was.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with whole(path) as handle:
+        handle.write(text)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[TextIO]:
+    """A text file to write into, which takes the place of `path` once the block has ended well, and else is gone.
+
+    Raises:
+        OptionError: It cannot be written; what was there is as it was.
+    """
+    part = _beside(path)
     try:
-        with part.open("w", encoding="utf-8", newline="") as handle:
-            handle.write(text)
+        with part.open("x", encoding="utf-8", newline="") as handle:
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         part.replace(path)
@@ -45,3 +62,8 @@ def write_atomically(path: Path, text: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder that no other process or thread has, in whichever container it runs."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")

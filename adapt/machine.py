@@ -44,17 +44,7 @@ def free_memory(device: str) -> int:
         return int(torch.cuda.mem_get_info()[0]) + reused
     import psutil
 
-    return min([psutil.virtual_memory().available, *(limit - use for limit, use in _memory())])
-
-
-def whole_memory(device: str) -> int:
-    """Bytes of the GPU, where the device is one that is there, or of the machine, at most what the container has."""
-    import psutil
-    import torch
-
-    if device == "cuda" and torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[1])
-    return min([psutil.virtual_memory().total, *(limit for limit, _ in _memory())])
+    return min([psutil.virtual_memory().available, *_memory()])
 
 
 def hardware(device: str) -> str:
@@ -70,14 +60,14 @@ def _processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
-def _memory() -> Iterator[tuple[int, int]]:
-    """Limit and use of each control group of this process that has a limit, in bytes."""
+def _memory() -> Iterator[int]:
+    """Bytes that each control group of this process has below its limit."""
     for folder, version in _groups("memory"):
         *files, given_back = _MEMORY[version]
         bounds = [int(text) for name in files for text in _lines(folder / name) if text.isdigit()]
         if len(bounds) == 2:
             stat = dict(text.split() for text in _lines(folder / "memory.stat"))
-            yield bounds[0], bounds[1] - int(stat.get(given_back, 0))
+            yield bounds[0] - bounds[1] + int(stat.get(given_back, 0))
 
 
 def _groups(controller: str) -> Iterator[tuple[Path, int]]:

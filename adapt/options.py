@@ -21,6 +21,7 @@ from adapt.tasks import KINDS
 
 _Given = TypeVar("_Given")
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 Pooling = Literal["auto", "mean", "native"]
 
 
@@ -67,6 +68,7 @@ def budget_of(**values: Any) -> Budget:
     Raises:
         OptionError: A value is out of range; the message names it.
     """
+    values = {name: plain(value) for name, value in values.items()}
     device = device_of(values.pop("device", "auto"))
     precision = precision_of(values.pop("precision", "auto"), device)
     budget = Budget(device=device, precision=precision, **values)
@@ -75,6 +77,8 @@ def budget_of(**values: Any) -> Budget:
         if getattr(budget, name) not in known:
             raise OptionError(f"{name} is '{getattr(budget, name)}'; choose one of {', '.join(known)}.")
     _check_optimizer(budget)
+    if not isinstance(budget.checkpointing, bool):
+        raise OptionError(f"checkpointing is {budget.checkpointing!r}; give True or False.")
     for name in ("epochs", "batch_size", "accumulation"):
         _check_count(name, getattr(budget, name))
     for name in ("max_steps", "patience", "loss_chunk"):
@@ -115,6 +119,13 @@ def _check_optimizer(budget: Budget) -> None:
             f"optimizer 'paged_adamw_8bit' pages between a GPU and its host, and the device is '{budget.device}'; "
             "use adamw_8bit, or --device cuda."
         )
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as Python's, which specs are made of; anything else as it is."""
+    import numpy as np
+
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _finite(value: Any) -> bool:
@@ -164,29 +175,34 @@ def seed_of(seed: Any) -> int:
         seed: Any whole number, such as numpy's.
 
     Raises:
-        OptionError: It is none, or negative.
+        OptionError: It is none, negative, or of more than 63 bits.
     """
-    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex) or operator.index(seed) < 0:
-        raise OptionError(f"seed is {seed!r}; give a whole number from 0 up.")
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex) or not 0 <= operator.index(seed) < 2**63:
+        raise OptionError(f"seed is {seed!r}; give a whole number from 0 to below 2**63.")
     return operator.index(seed)
 
 
-def check_rates(strategies: Iterable[Strategy], rate: float | None) -> None:
+def check_rates(
+    rate: float | None, strategies: Iterable[Strategy] = (), settings: Mapping[str, Mapping[str, Any]] = _NOTHING
+) -> None:
     """
     Args:
-        strategies: As the caller made them.
         rate: The learning rate of the budget, which is for all.
+        strategies: As the caller made them.
+        settings: Strategy name to the fields that the caller gives.
 
     Raises:
         OptionError: One of them has a learning rate of its own too, which would not be used.
     """
+    if rate is None:
+        return
+    given = [(name, fields["learning_rate"]) for name, fields in settings.items() if "learning_rate" in fields]
     for strategy in strategies:
         known = type(strategy) is STRATEGIES.get(strategy.name)
-        if rate is not None and known and strategy.learning_rate != make(strategy.name).learning_rate:
-            raise OptionError(
-                f"learning_rate is {rate:g} for all strategies, and {strategy.name}.learning_rate is "
-                f"{strategy.learning_rate:g}; give one of them."
-            )
+        if known and strategy.learning_rate != make(strategy.name).learning_rate:
+            given.append((strategy.name, strategy.learning_rate))
+    for name, own in given:
+        raise OptionError(f"learning_rate is {rate} for all strategies, and {name}.learning_rate is {own}; give one.")
 
 
 def _finite_fields(given: _Given, where: str = "") -> _Given:
@@ -203,7 +219,7 @@ def _finite_fields(given: _Given, where: str = "") -> _Given:
 def task_of(
     data: Data,
     backbone: Backbone,
-    own: Mapping[str, Any] = MappingProxyType({}),
+    own: Mapping[str, Any] = _NOTHING,
     *,
     metric: str | None = None,
     max_length: int = 128,

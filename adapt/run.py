@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -19,7 +20,7 @@ from adapt.backbones import Backbone, Loader
 from adapt.backbones.checkpointing import has_8_bit_weights
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
-from adapt.machine import hardware, whole_memory
+from adapt.machine import hardware
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import (
     FOUND_FEATURES,
@@ -168,6 +169,7 @@ def fit(
     from adapt.training.batching import lengths_of
     from adapt.training.peak import PeakMemory
 
+    code_state()  # of what is imported, whatever is written there meanwhile
     task, budget = spec.task, spec.budget
     if budget.device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu")
@@ -343,7 +345,6 @@ def environment(spec: Run) -> dict[str, Any]:
         **code_state(),
         "device": spec.budget.device,
         "hardware": hardware(spec.budget.device),
-        "memory_bytes": whole_memory(spec.budget.device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
@@ -359,8 +360,10 @@ def _code() -> str:
     """The first digits of a hash of this package's modules, which an installed package has no commit for."""
     package = Path(__file__).parent
     hashed = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        hashed.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
+    for file in sorted(package.rglob("[!.]*.py")):  # an editor's own are hidden
+        hashed.update(f"{file.relative_to(package).as_posix()}\0".encode())
+        with contextlib.suppress(OSError):
+            hashed.update(file.read_bytes())
     return hashed.hexdigest()[:12]
 
 

@@ -32,6 +32,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = math.fsum(values) / n
     if n == 1:
         return Interval(mean, None, None)
+    if min(values) == max(values):  # of which a sum's rounding would make a mean that none of them is
+        return Interval(values[0], values[0], values[0])
     from scipy.stats import t
 
     error = math.hypot(*(v - mean for v in values)) / math.sqrt((n - 1) * n)

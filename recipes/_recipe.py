@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import adapt
+from adapt.cli import heed_signals
 from adapt.comparison.progress import Progress
 from adapt.fields import settings_from
 
@@ -36,6 +37,7 @@ def recipe(
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
+    heed_signals()
     data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
     wanted = [name.strip() for name in options.strategies.split(",")]
     own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}

@@ -149,6 +149,10 @@ def test_the_defaults_are_those_promised() -> None:
         (["--learning-rate", "-1e-3"], "learning_rate is -0.001; give a finite number above zero"),
         (["--learning-rate", "nan"], "learning_rate is nan; give a finite number above zero"),
         (["--learning-rate", "inf"], "learning_rate is inf; give a finite number above zero"),
+        (
+            ["--learning-rate", "2e-3", "--set", "full.learning_rate=1e-4"],
+            "learning_rate is 0.002 for all",
+        ),
         (["--set", "full.learning_rate=nan"], "full.learning_rate is nan; give a finite number above zero"),
         (["--set", "full.learning_rate=0"], "full.learning_rate is 0.0; give a finite number above zero"),
         (["--set", "lora.alpha=inf"], "lora.alpha is inf; give a finite number."),

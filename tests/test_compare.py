@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import psutil
 import pytest
 import tiny
@@ -173,6 +174,18 @@ def test_tiny_backbones_are_compared_on_all_cores(
     assert seen == [5, 1, 3]
 
 
+def test_a_run_is_the_same_run_however_its_strategy_is_given(tmp_path: Path) -> None:
+    data, choices = tiny.classification(), {**CHOICES, "learning_rate": 1e-3}
+    keys = {
+        assemble("tiny-encoder", data, strategy, **choices)[0].key() for strategy in ("full", adapt.Full())
+    }  # a shipped backbone, with rates of its own for strategies given by their names
+    for strategies in ("full", ["full"], adapt.Full(), [adapt.Full()]):
+        done = adapt.compare("tiny-encoder", data, strategies, seeds=numpy.int64(1), out=tmp_path, **choices)
+        keys |= {result["key"] for result in done.results}
+    assert len(keys) == 1
+    assert [row.strategy for row in table_of(Store(tmp_path).all()).rows] == ["full", "majority"]
+
+
 def test_the_spec_of_a_comparison_is_that_of_a_fit(backbone: Callable[..., Path]) -> None:
     run, rows, source = assemble(backbone("bert"), tiny.classification(), "lora", **CHOICES)
     assert (run.backbone.name, run.task.name) == (backbone("bert").name, "words")
@@ -183,6 +196,8 @@ def test_the_spec_of_a_comparison_is_that_of_a_fit(backbone: Callable[..., Path]
 def test_data_of_another_kind_than_asked_for_are_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="kind is 'ner', but the data are for sequence_classification"):
         adapt.compare(backbone("bert"), tiny.classification(), ["head"], kind="ner", out=tmp_path)
+    with pytest.raises(OptionError, match=r"kind is 'regression', but the data are for .* \(single_label\)"):
+        adapt.compare(backbone("bert"), tiny.classification(), ["head"], kind="regression", out=tmp_path)
     with pytest.raises(OptionError, match="kind='nir' is unknown; did you mean 'ner'"):
         adapt.compare(kind="nir", out=tmp_path)
 

@@ -22,6 +22,7 @@ from adapt import adapted
 from adapt.adapted import Adapted, assemble, write_predictions
 from adapt.backbones import resolve
 from adapt.comparison.grid import strategies_of
+from adapt.run import _code
 from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task
 from adapt.strategies import SHIPPED_SETTINGS
 
@@ -511,6 +512,23 @@ def test_a_rate_for_all_and_one_of_its_own_are_too_many() -> None:
         OptionError, match=r"learning_rate is 0\.01 for all .*, and lora\.learning_rate is 0\.001; give"
     ):
         adapt.fit("tiny-encoder", tiny.classification(), adapt.LoRA(learning_rate=1e-3), learning_rate=1e-2)
+
+
+def test_the_code_of_a_run_is_that_of_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.py").write_text("")
+    monkeypatch.setattr("adapt.run.__file__", str(tmp_path / "run.py"))
+    before = _code()
+    (tmp_path / ".#run.py").symlink_to("somebody@somewhere.1234")  # an editor's, of a file that is not saved yet
+    (tmp_path / "gone.py").symlink_to("nothing")
+    assert _code() != before
+    (tmp_path / "gone.py").unlink()
+    assert _code() == before
+    asked: list[str] = []
+    monkeypatch.setattr("adapt.run.code_state", lambda: asked.append("code") or {"commit": None, "code": "c"})
+    monkeypatch.setattr("adapt.run.Loader", lambda *given: asked.append("loaded") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        adapt.fit("tiny-encoder", tiny.classification(), "head", device="cpu")
+    assert asked == ["code", "loaded"]
 
 
 def test_a_home_folder_is_the_users(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

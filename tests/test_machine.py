@@ -12,14 +12,14 @@ import torch
 
 from adapt import machine
 
-FREE, WHOLE = 8_000, 99_000
+FREE = 8_000
 
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with six cores and a few KiB, and the folder of its control groups."""
     (tmp_path / "proc").mkdir()
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=FREE, total=WHOLE))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=FREE))
     monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "proc/cgroup")
     monkeypatch.setattr(machine, "_GROUPS", tmp_path / "groups")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(6), raising=False)
@@ -60,27 +60,25 @@ def test_a_container_has_the_cores_that_its_time_is_worth(
 
 
 @pytest.mark.parametrize(
-    ("line", "files", "free", "whole"),
+    ("line", "files", "free"),
     [
-        ("0::/", {}, FREE, WHOLE),
+        ("0::/", {}, FREE),
         ("0::/a/b", {"a/memory.max": "5000", "a/memory.current": "2000", "a/memory.stat": "file 9\ninactive_file 30"},
-         3030, 5000),
-        ("0::/gone", {"memory.max": "5000", "memory.current": "1970"}, 3030, 5000),
-        ("0::/a", {"a/memory.max": "max", "a/memory.current": "1970"}, FREE, WHOLE),
-        ("0::/a", {"a/memory.max": "9999999", "a/memory.current": "1970"}, FREE, WHOLE),
+         3030),
+        ("0::/gone", {"memory.max": "5000", "memory.current": "1970"}, 3030),
+        ("0::/a", {"a/memory.max": "max", "a/memory.current": "1970"}, FREE),
+        ("0::/a", {"a/memory.max": "9999999", "a/memory.current": "1970"}, FREE),
         ("4:memory:/a", {"memory/a/memory.limit_in_bytes": "5000", "memory/a/memory.usage_in_bytes": "2000",
-                         "memory/a/memory.stat": "total_inactive_file 30"}, 3030, 5000),
+                         "memory/a/memory.stat": "total_inactive_file 30"}, 3030),
     ],
 )  # fmt: skip
-def test_memory_ends_where_the_container_does(
-    groups: Path, line: str, files: dict[str, str], free: int, whole: int
-) -> None:
+def test_memory_ends_where_the_container_does(groups: Path, line: str, files: dict[str, str], free: int) -> None:
     write(groups, line, files)
-    assert (machine.free_memory("cpu"), machine.whole_memory("cpu")) == (free, whole)
+    assert machine.free_memory("cpu") == free
 
 
 def test_without_control_groups_it_is_the_machine_that_counts(groups: Path) -> None:
-    assert (machine.cores(), machine.free_memory("cpu"), machine.whole_memory("cpu")) == (6, FREE, WHOLE)
+    assert (machine.cores(), machine.free_memory("cpu")) == (6, FREE)
 
 
 def test_free_memory_of_a_gpu_is_also_what_torch_holds_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +87,7 @@ def test_free_memory_of_a_gpu_is_also_what_torch_holds_for_later(monkeypatch: py
         ("get_device_name", "a GPU"),
     ):  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    assert (machine.free_memory("cuda"), machine.whole_memory("cuda"), machine.hardware("cuda")) == (120, 1000, "a GPU")
+    assert (machine.free_memory("cuda"), machine.hardware("cuda")) == (120, "a GPU")
 
 
 def test_the_processor_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -298,10 +298,21 @@ def test_a_list_of_targets_is_as_good_as_a_tuple() -> None:
     assert options.check_strategy(LoRA(targets=["query"])) == LoRA(targets=("query",))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", [-1, True, 0.5, "0", None])
+@pytest.mark.parametrize("seed", [-1, True, 0.5, "0", None, 2**63])
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
-    with pytest.raises(OptionError, match=r"seed is .*; give a whole number from 0 up"):
+    with pytest.raises(OptionError, match=r"seed is .*; give a whole number from 0 to below"):
         options.seed_of(seed)
+
+
+def test_numpys_numbers_are_pythons() -> None:
+    import numpy
+
+    given = {"epochs": numpy.int64(2), "learning_rate": numpy.float64(1e-3), "checkpointing": numpy.bool_(True)}
+    made = options.budget_of(**given, device="cpu")
+    assert [type(getattr(made, name)) for name in given] == [int, float, bool]
+    assert made == options.budget_of(epochs=2, learning_rate=1e-3, checkpointing=True, device="cpu")
+    with pytest.raises(OptionError, match="checkpointing is 'false'; give True or False"):
+        options.budget_of(checkpointing="false")
 
 
 def test_numpys_numbers_are_seeds() -> None:

@@ -356,6 +356,7 @@ def command(tmp_path: Path, backbone: Callable[..., Path]) -> list[str]:
 def heed_interrupts() -> None:
     """A shell starts background jobs, and so perhaps these tests, with interrupts ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def stop(process: subprocess.Popen[str], number: int) -> str:
@@ -376,7 +377,8 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
     quick = {**os.environ, "FAKE_WORKER": "{}"}
     whole = subprocess.run([*command, str(tmp_path / "whole")], env=quick, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
-    for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+    numbers = {signal.SIGTERM: 130, signal.SIGHUP: 130, signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}
+    for number, code in numbers.items():
         out = tmp_path / f"stopped by {number}"
         process = subprocess.Popen(
             [*command, str(out)], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts

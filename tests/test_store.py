@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from comparison_helpers import result_of, run_of
 
 from adapt.comparison.store import Store, read_result
 from adapt.files import writable_folder, write_atomically
-from adapt.machine import hardware, whole_memory
-from adapt.run import versions
+from adapt.machine import hardware
+from adapt.run import code_state, versions
 from adapt.spec import AdaptError, OptionError, Run
 
 
@@ -39,10 +40,10 @@ def test_what_is_written_is_read(store: Store, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("status", "stands"),
-    [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", True), ("failed", False)],
+    [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", False), ("failed", False)],
 )
-def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, stands: bool) -> None:
-    environment = {"versions": versions(), "hardware": hardware("cpu"), "memory_bytes": whole_memory("cpu")}
+def test_what_may_end_otherwise_next_time_is_done_again(store: Store, run: Run, status: Any, stands: bool) -> None:
+    environment = {"versions": versions(), "hardware": hardware("cpu"), "code": code_state()["code"]}
     store.write(result_of(run, status=status, reason="why", environment=environment))
     assert (store.read(run) is not None) == stands
     content = store.read(run, failed=True)
@@ -50,27 +51,16 @@ def test_only_a_failed_run_is_done_again(store: Store, run: Run, status: Any, st
     assert (content["status"], content["reason"]) == (status, "why")
 
 
+@pytest.mark.parametrize(("status", "stands"), [("ok", True), ("unsupported", False), ("diverged", True)])
 @pytest.mark.parametrize(
-    ("status", "stands"), [("ok", True), ("unsupported", False), ("diverged", True), ("out_of_memory", False)]
+    "other", [{"versions": {**versions(), "bitsandbytes": None}}, {"hardware": "a smaller GPU"}, {"code": "earlier"}]
 )
-@pytest.mark.parametrize("other", [{"versions": {**versions(), "bitsandbytes": None}}, {"hardware": "a smaller GPU"}])
-def test_what_other_packages_or_hardware_may_do_is_done_again_with_them(
+def test_what_other_packages_hardware_or_code_may_do_is_done_again_with_them(
     store: Store, run: Run, status: Any, stands: bool, other: dict[str, Any]
 ) -> None:
-    alike = {"versions": versions(), "hardware": hardware("cpu"), "memory_bytes": whole_memory("cpu")}
+    alike = {"versions": versions(), "hardware": hardware("cpu"), "code": code_state()["code"]}
     store.write(result_of(run, status=status, reason="why", environment={**alike, **other}))
     assert (store.read(run) is not None) == stands
-
-
-@pytest.mark.parametrize(("share", "stands"), [(2.0, True), (0.999, True), (0.9, False), (0.0, False)])
-def test_what_ran_out_of_memory_is_done_again_where_there_is_more(
-    store: Store, run: Run, share: float, stands: bool
-) -> None:
-    there = {"memory_bytes": int(share * whole_memory("cpu"))} if share else {}  # earlier versions did not record it
-    for status, expected in (("out_of_memory", stands), ("unsupported", True)):
-        environment = {"versions": versions(), "hardware": hardware("cpu"), **there}
-        store.write(result_of(run, status=status, reason="why", environment=environment))
-        assert (store.read(run) is not None) == expected
 
 
 @pytest.mark.parametrize("moment", ["open", "fsync", "replace"])
@@ -179,6 +169,24 @@ def test_an_output_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: P
         assert str(folder) in str(caught.value)
     assert writable_folder(tmp_path / "a" / "b").is_dir()
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_the_home_of_nobody_is_an_error() -> None:
+    with pytest.raises(OptionError, match=r"Output folder ~nobody-of-that-name/x cannot be written"):
+        writable_folder("~nobody-of-that-name/x")
+
+
+def test_threads_may_write_the_same_file(tmp_path: Path) -> None:
+    texts = [letter * 10_000 for letter in "abcd"]
+
+    def write(text: str) -> None:
+        for _ in range(20):
+            write_atomically(writable_folder(tmp_path / "out") / "text", text)
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(write, texts))
+    assert (tmp_path / "out/text").read_text() in texts
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["text"]
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:

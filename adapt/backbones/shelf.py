@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class Shelf:
         held = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
         if held + sum(value.nbytes for value in tensors.values()) > self.max_bytes:
             return False
-        part = self.folder / f"{os.getpid()}.part"
+        part = self.folder / f"{secrets.token_hex(6)}.part"
         digest = hashlib.blake2b(b"".join(features.keys), digest_size=KEY_BYTES).hexdigest()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

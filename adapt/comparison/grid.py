@@ -14,10 +14,9 @@ from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.data import Data, load
-from adapt.data.kinds import kind_named as resolve_kind
 from adapt.data.kinds import resolve
 from adapt.machine import cores
-from adapt.options import check_rates, check_strategy, seed_of
+from adapt.options import check_rates, check_strategy, plain, seed_of
 from adapt.spec import OptionError, Run, Strategy
 from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tasks import KINDS
@@ -59,7 +58,7 @@ class Comparison:
 def compare(
     backbone: str | Path | None = None,
     data: Any = None,
-    strategies: str | Sequence[str | Strategy] = "all",
+    strategies: str | Strategy | Sequence[str | Strategy] = "all",
     *,
     kind: str | None = None,
     seeds: int | Sequence[int] = 3,
@@ -76,8 +75,8 @@ def compare(
     Args:
         backbone: Shipped name, local folder or hub name; None takes the shipped one for the kind of task.
         data: `Data`, or anything that `adapt.data.load` reads; None takes the embedded task of the kind.
-        strategies: `all`, names with commas between them, or a list of names and strategies. With `all`, a language
-            model is also scored once without training.
+        strategies: `all`, names with commas between them, a strategy, or a list of names and strategies. With `all`, a
+            language model is also scored once without training.
         kind: Task kind, or a short name such as `ner` (`adapt.data.load`); None: what the data tells, or
             classification.
         seeds: How many (0, 1, ...) or which.
@@ -94,19 +93,22 @@ def compare(
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     numbers = seeds_of(seeds)
+    if not isinstance(strategies, str | Sequence):
+        strategies = [strategies]
     if data is None:
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
             choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
     elif not isinstance(data, Data):
         data = load(data, kind=kind)
-    elif kind is not None and resolve_kind(kind) != data.kind:
-        raise OptionError(f"kind is '{kind}', but the data are for {data.kind}; leave kind out.")
+    elif kind is not None:
+        name, problem = resolve(kind, None)
+        if name != data.kind or problem not in (None, data.problem):
+            raise OptionError(f"kind is '{kind}', but the data are for {data.kind} ({data.problem}); leave kind out.")
     backbone = backbone or EMBEDDED_BACKBONES[data.kind]
-    own = [make(name, fields) for name, fields in (settings or {}).items() if "learning_rate" in fields]
-    own += [] if isinstance(strategies, str) else [s for s in strategies if not isinstance(s, str)]
-    check_rates(own, choices.get("learning_rate"))
-    presets = {name: preset(backbone, data.kind, name) for name in STRATEGIES}
+    own = [] if isinstance(strategies, str) else [check_strategy(s) for s in strategies if not isinstance(s, str)]
+    check_rates(choices.get("learning_rate"), own, settings or {})
+    presets = {name: preset(backbone, data.kind, name, choices.get("learning_rate")) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
@@ -193,8 +195,8 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
     Raises:
         OptionError: There is no seed, or one is negative or given twice.
     """
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    numbers = [seed_of(number) for number in numbers]
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+    given = plain(seeds)
+    numbers = [seed_of(n) for n in (range(given) if isinstance(given, int) else given)]
+    if not numbers or len(set(numbers)) < len(numbers):
         raise OptionError(f"seeds is {seeds}; give how many (at least 1), or distinct numbers from 0 up.")
     return numbers

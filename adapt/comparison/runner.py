@@ -171,7 +171,8 @@ def _interrupts() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
 
     ours = threading.current_thread() is threading.main_thread()
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if ours and signal.getsignal(n) is signal.default_int_handler]
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in known if ours and signal.getsignal(number) is signal.default_int_handler]
     for number in numbers:
         signal.signal(number, remember)
     try:

@@ -12,11 +12,8 @@ from adapt.files import writable_folder, write_atomically
 from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of
 
 _FINAL = frozenset({"ok", "diverged"})
-"""Statuses that the same run would reach again; a run that `failed` (crashed, was killed) is done again."""
-_ALIKE = frozenset({"unsupported", "out_of_memory"})
-"""Those that it would reach again with the same packages on the same hardware, with no more memory than there was."""
-_MORE = 1.01
-"""Share of the memory there was that is more: what the system keeps for itself differs from start to start."""
+"""Statuses that the same run would reach again. One that `failed` (crashed, was killed) or ran out of memory, which
+others may have held, is done again; one that is `unsupported` where packages, hardware or this library are others."""
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
@@ -79,15 +76,13 @@ class Store:
 
 
 def _stands(content: Mapping[str, Any]) -> bool:
-    if content["status"] in _ALIKE:
-        from adapt.machine import hardware, whole_memory
-        from adapt.run import versions
+    if content["status"] == "unsupported":
+        from adapt.machine import hardware
+        from adapt.run import code_state, versions
 
-        there, device = content["environment"], content["spec"]["budget"]["device"]
-        alike: bool = (there.get("versions"), there.get("hardware")) == (versions(), hardware(device))
-        if content["status"] == "unsupported":
-            return alike
-        return alike and whole_memory(device) <= _MORE * there.get("memory_bytes", 0)
+        device = content["spec"]["budget"]["device"]
+        now = {"versions": versions(), "code": code_state()["code"], "hardware": hardware(device)}
+        return all(content["environment"].get(name) == value for name, value in now.items())
     return content["status"] in _FINAL
 
 
