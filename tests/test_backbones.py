@@ -218,6 +218,51 @@ def test_a_head_is_drawn_alike_whatever_is_frozen(backbone: Callable[..., Path],
     assert {p.dtype for p in low.parameters() if not p.requires_grad} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [c for c in tiny.TASK_CELLS if c[0] in ("sequence_classification", "token_classification")],
+)
+def test_the_head_of_a_checkpoint_is_kept_for_the_same_classes_alone(
+    backbone: Callable[..., Path], tmp_path: Path, kind: str, architecture: str
+) -> None:
+    """What it says of a class it says of that class still, in whichever order the checkpoint has them."""
+    plain = tiny.loader_for(backbone(architecture), kind)
+    labels = plain.task.labels
+    trained: Any = plain()
+    shutil.copytree(backbone(architecture), tmp_path / "trained")
+    trained.save_pretrained(tmp_path / "trained")
+    before, inputs = dict(trained.named_parameters()), tiny.inputs_for(architecture, kind)
+    outputs = tiny.outputs_of(trained.eval(), inputs)
+    numbers = tuple(map(str, range(len(labels))))
+    for there, task_labels, kept in (
+        (labels, labels, True),
+        ([label.upper() for label in reversed(labels)], labels, True),
+        ([f"LABEL_{number}" for number in numbers], numbers, True),
+        ([f"LABEL_{number}" for number in numbers], labels, False),
+        ([f"other {number}" for number in numbers], labels, False),
+    ):
+        values = json.loads((tmp_path / "trained/config.json").read_text())
+        values |= {"id2label": dict(enumerate(there)), "label2id": {label: i for i, label in enumerate(there)}}
+        (tmp_path / "trained/config.json").write_text(json.dumps(values))
+        load = dataclasses.replace(
+            tiny.loader_for(tmp_path / "trained", kind, seed=1),
+            task=dataclasses.replace(plain.task, labels=task_labels),
+        )
+        model: Any = load().eval()
+        (note,) = [note for note in load.notes if "head" in note]
+        assert ("training starts from it" in note) == kept
+        assert ("drawn anew" in note) != kept
+        assert (model.fresh_names == set()) == kept
+        found = tiny.outputs_of(model, inputs)
+        if kept:
+            turned = outputs.flip(-1) if there[0] == labels[-1].upper() else outputs
+            assert torch.equal(found, turned)
+        else:
+            redrawn = {name: p for name, p in model.named_parameters() if name in model.fresh_names}
+            assert {p.shape[0] for p in redrawn.values()} == {len(labels)}
+            assert all(p.dim() < 2 or not torch.equal(p, before[name]) for name, p in redrawn.items())
+
+
 @pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] not in HEADS])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_output_layer_of_a_language_model_is_trained_on_request(
@@ -358,7 +403,8 @@ def test_the_head_is_drawn_from_the_seed_alone(loader: LoaderOf) -> None:
 
 
 def test_a_head_that_the_checkpoint_holds_is_kept_and_trained(loader: LoaderOf, copy: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(copy, num_labels=2)
+    labels = dict(enumerate(loader(copy).task.labels))
+    model = AutoModelForSequenceClassification.from_pretrained(copy, id2label=labels)
     model.save_pretrained(copy)
     for frozen in (False, True):
         loaded = loader(copy)(frozen=frozen)

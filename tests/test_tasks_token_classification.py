@@ -215,7 +215,7 @@ def test_tags_by_hand() -> None:
 def test_the_head_starts_from_the_frequencies_of_the_tags(name: str) -> None:
     bound = tags()
     made = model(name, "TokenClassification", bound.tokenizer, len(TAGS))
-    made.head_names = frozenset(head_names(made))
+    made.fresh_names = frozenset(head_names(made))
     before = {n: p.clone() for n, p in made.named_parameters()}
     bound.fit(bound.encode(table([["the", "cat", "sings"], ["cat", "cat"]], [[0, 1, 2], [1, 1]]), split="train"))
     bound.start(made)
@@ -223,6 +223,10 @@ def test_the_head_starts_from_the_frequencies_of_the_tags(name: str) -> None:
     assert len(changed) == 1
     bias = dict(made.named_parameters())[changed[0]]
     assert bias.exp().tolist() == pytest.approx([2 / 8, 4 / 8, 2 / 8])  # one more than each was seen
+    made.fresh_names = frozenset()  # a checkpoint's, for the same tags
+    bias.data.zero_()
+    bound.start(made)
+    assert not bias.any()
 
 
 def test_what_cannot_be_used() -> None:

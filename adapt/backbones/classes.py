@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import Unsupported
@@ -99,6 +101,30 @@ def head_names(model: Any) -> set[str]:
         pretrained = base_class(model.config)(model.config)
     known = {name for name, _ in pretrained.named_parameters(remove_duplicate=False)}
     return {name for name, _ in model.named_parameters() if name not in known}
+
+
+def class_outputs(model: Any) -> set[str]:
+    """Names of the head's parameters that have a row for each class: whose shape another number of classes changes."""
+    import torch
+
+    config = copy.deepcopy(model.config)
+    config.num_labels += 1
+    with torch.device("meta"):
+        larger = dict(type(model)(config).named_parameters())
+    head = head_names(model)
+    return {name for name, p in model.named_parameters() if name in head and p.shape != larger[name].shape}
+
+
+def order_of(labels: Sequence[str], there: Mapping[int, str]) -> list[int] | None:
+    """Where each label is among those of a checkpoint; None where they are not the same ones.
+
+    Args:
+        labels: The task's.
+        there: A configuration's `id2label`; its names that nobody gave, `LABEL_3`, stand for the class 3.
+    """
+    places = {re.sub(r"^LABEL_(?=\d+$)", "", str(name)).casefold(): place for place, name in there.items()}
+    found = [places.get(label.casefold(), -1) for label in labels]
+    return found if sorted(found) == list(range(len(there))) else None
 
 
 def output_layer(model: nn.Module) -> nn.Module | None:

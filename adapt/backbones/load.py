@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
@@ -21,6 +21,10 @@ _DROPOUT_FIELDS = (
     "activation_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",
     "attn_pdrop", "dropout_rate",
 )  # fmt: skip
+_CLASSIFIERS = ("sequence_classification", "token_classification")
+"""Kinds whose head has a row for each class."""
+_VALUE = "value"
+"""What stands for the name of a class in a regression."""
 SHORT = 256
 """Tokens up to which attention is eager on CPUs. It is the faster for longer rows too, by 10 to 20 % at 400 to 500
 tokens, but holds its weights, which grow with the square of the tokens; sdpa holds none where nothing is dropped."""
@@ -34,6 +38,7 @@ class Loader:
     task: Task
     budget: Budget
     seed: int
+    _told: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __call__(
         self, *, frozen: bool = False, output_layer: bool = False, quantization_config: Any = None
@@ -52,8 +57,10 @@ class Loader:
             A model of the class that transformers has for the task's kind (or mean pooling's own), whose `base_model`
             is the pretrained part, or the model itself where its class has none. `head_names` (a frozenset) names the
             parameters of the head, that are trained under every strategy, and `head_size` counts them; a language
-            model has none, unless its output layer is trained. `task_kind` is the task's kind. Every parameter that
-            the checkpoint does not hold is drawn from the seed.
+            model has none, unless its output layer is trained. `fresh_names` names those of them that are drawn anew:
+            all but what the checkpoint has of a head for the same kind of task, where the output layer is kept for the
+            same classes alone, in whichever order. `task_kind` is the task's kind. Every parameter that the checkpoint
+            does not hold is drawn from the seed.
 
         Raises:
             Unsupported: transformers has no such head for this architecture (or one for more than text); the device
@@ -89,6 +96,7 @@ class Loader:
         parameters = dict(model.named_parameters())
         model.task_kind = self.task.kind  # type: ignore[assignment]
         model.head_names = frozenset(head)  # type: ignore[assignment]
+        model.fresh_names = frozenset(head & fresh)  # type: ignore[assignment]
         model.head_size = sum(parameters[name].numel() for name in head)  # type: ignore[assignment]
         if frozen:
             for name, parameter in parameters.items():
@@ -142,7 +150,7 @@ class Loader:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result must be told about how the backbone was loaded."""
-        return self.backbone.tokenizer[1]
+        return [*self.backbone.tokenizer[1], *dict.fromkeys(self._told)]
 
     def attention(self) -> str:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
@@ -165,8 +173,8 @@ class Loader:
         from adapt.backbones.classes import text_part
 
         config = text_part(self.task.kind, self._pretrained_config())
-        if self.task.kind in ("sequence_classification", "token_classification"):
-            labels = self.task.labels or ("value",)
+        if self.task.kind in _CLASSIFIERS:
+            labels = self.task.labels or (_VALUE,)
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: i for i, label in enumerate(labels)}
         elif self.task.kind == "question_answering":
@@ -208,7 +216,28 @@ class Loader:
         model, fresh = self._from_pretrained(cls, config, options)
         if self.budget.dropout is not None:
             keep_head_dropout(model, self.config(dropout=False))
-        return model, fresh
+        return model, fresh | self._of_other_classes(model, fresh)
+
+    def _of_other_classes(self, model: Any, fresh: set[str]) -> set[str]:
+        """The parameters of a checkpoint's head whose rows are for other classes than the task's, which must be fresh.
+
+        Rows for the same classes are put into the task's order.
+        """
+        from adapt.backbones.classes import class_outputs, head_names, order_of
+
+        if self.task.kind not in _CLASSIFIERS or not head_names(model) - fresh:
+            return set()
+        outputs = class_outputs(model) - fresh
+        there = self._pretrained_config().id2label
+        order = order_of(self.task.labels or (_VALUE,), there)
+        if order is None:
+            known = ", ".join(list(there.values())[:5]) + (", ..." if len(there) > 5 else "")
+            self._told.append(f"the checkpoint's head is for other classes ({known}), and its output layer drawn anew")
+            return outputs
+        for parameter in (p for name, p in model.named_parameters() if name in outputs):
+            parameter.data = parameter.data[order]
+        self._told.append("the checkpoint's head is for the same classes, and training starts from it")
+        return set()
 
     def _full_precision(self, cls: Any) -> list[str]:
         """Full names of the modules that are not quantised: the head and the pooler, which many checkpoints lack."""

@@ -171,7 +171,7 @@ class TokenClassification:
             self._common = _most_frequent(Counter(tag for e in examples for tag in e.get("row_tags", ())))
 
     def start(self, model: nn.Module) -> None:
-        """Set the biases of the head to the log frequencies of the tags (one is added to each count).
+        """Set the biases of a fresh head to the log frequencies of the tags (one is added to each count).
 
         Nearly all words of a text are outside of names. A head that starts from even odds has to be taught this first,
         by gradients that are alike for all tokens: at the rates of adapters they wipe out what tells the tokens apart
@@ -180,7 +180,7 @@ class TokenClassification:
         import torch
         from torch import nn
 
-        names: frozenset[str] = getattr(model, "head_names", frozenset())
+        names: frozenset[str] = getattr(model, "fresh_names", frozenset())
         tags = len(self.task.labels)
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear) and module.out_features == tags and f"{name}.bias" in names:
