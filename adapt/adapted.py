@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,8 @@ def fit_model(
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
     """
-    options.check_rates(choices.get("learning_rate"), [] if isinstance(strategy, str) else [strategy])
+    own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
+    options.check_rates(choices.get("learning_rate"), own)
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
     result, fitted = fit(spec, rows, source, on_step)
     return Adapted(fitted, spec, source, result, columns=rows.columns)
@@ -223,6 +225,8 @@ def assemble(
     own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
     known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
     for name in own.keys() - set(known):
+        if name in signature(load).parameters:
+            raise OptionError(f"'{name}' is an option of adapt.data.load; give what that returns as data.")
         every = ", ".join((*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known))
         raise OptionError(f"There is no option '{name}' for {rows.kind}; there are {every}.")
     source = resolve(backbone)

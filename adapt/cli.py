@@ -8,7 +8,8 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -320,23 +321,35 @@ def heed_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def main() -> None:
-    """Entry point: an error of ours is one line on standard error and exit code 2."""
+@contextmanager
+def plain_errors(goes_on: bool) -> Iterator[None]:
+    """An error of ours is one line on standard error and exit code 2; so is an interrupt, with exit code 130.
+
+    Args:
+        goes_on: The command is a comparison, which the next one goes on with.
+    """
     heed_signals()
-    warnings.formatwarning = lambda message, *rest, **more: f"adapt: {message}\n"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it can do without
     try:
-        cli(standalone_mode=False)
+        yield
     except AdaptError as error:
         click.echo(f"adapt: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        kept = "; results so far are kept, the same command goes on from there" if goes_on else ""
+        click.echo(f"adapt: stopped{kept}.", err=True)
+        sys.exit(130)
+
+
+def main() -> None:
+    """Entry point."""
+    warnings.formatwarning = lambda message, *rest, **more: f"adapt: {message}\n"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it can do without
+    try:
+        with plain_errors("compare" in sys.argv[1:2]):
+            cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        goes_on = "; results so far are kept, the same command goes on from there" if "compare" in sys.argv[1:2] else ""
-        click.echo(f"adapt: stopped{goes_on}.", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

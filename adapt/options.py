@@ -150,8 +150,15 @@ def check_strategy(strategy: Strategy) -> Strategy:
     """
     Raises:
         OptionError: The strategy's learning rate cannot be used, another of its numbers is not finite, or a field is
-            not of its type; or what the strategy itself says of its fields; or it is no dataclass of plain values.
+            not of its type; or what the strategy itself says of its fields; or it is no dataclass of plain values with
+            what every strategy has.
     """
+    missing = [name for name in ("name", "learning_rate", "build") if not hasattr(strategy, name)]
+    if missing:
+        raise OptionError(
+            f"{strategy!r} is no strategy: it has no {', '.join(missing)}; give a name, or a frozen dataclass with a "
+            "name, a learning_rate and the method build(load, task)."
+        )
     try:
         fields_of(strategy)
     except TypeError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import adapt
-from adapt.cli import heed_signals
+from adapt.cli import plain_errors
 from adapt.comparison.progress import Progress
 from adapt.fields import settings_from
 
@@ -37,15 +37,15 @@ def recipe(
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
-    heed_signals()
-    data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
-    wanted = [name.strip() for name in options.strategies.split(",")]
-    own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
-    for name, fields in settings_from(options.set).items():
-        own.setdefault(name, {}).update(fields)
-    with Progress(sys.stderr) as progress:
-        done = adapt.compare(
-            options.backbone, data, options.strategies, settings=own, seeds=options.seeds, out=options.out,
-            jobs=options.jobs, on_event=progress, max_steps=options.max_steps, **choices,
-        )  # fmt: skip
-    print(done.table)
+    with plain_errors(goes_on=True):
+        data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
+        wanted = [name.strip() for name in options.strategies.split(",")]
+        own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
+        for name, fields in settings_from(options.set).items():
+            own.setdefault(name, {}).update(fields)
+        with Progress(sys.stderr) as progress:
+            done = adapt.compare(
+                options.backbone, data, options.strategies, settings=own, seeds=options.seeds, out=options.out,
+                jobs=options.jobs, on_event=progress, max_steps=options.max_steps, **choices,
+            )  # fmt: skip
+        print(done.table)

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--out", default="pretrained/tiny-decoder", help="model folder to write")
     parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
     options = parser.parse_args()
+    lm.exportable(options.out)
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
 
     documents, held_out_documents = lm.split_documents(lm.read_corpus(options.corpus, LEAVE_OUT), share=0.01, seed=0)
@@ -58,7 +59,6 @@ def main() -> None:
         print(line, flush=True)
         lm.export(model, tokenizer, options.out)  # usable from the first checkpoint on
 
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     objective, history = lm.CausalLM(), []
     for length, settings in ((SHORT, SHORT_ROWS), (LONG, LONG_ROWS)):
         checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"

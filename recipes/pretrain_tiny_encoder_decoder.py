@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--out", default="pretrained/tiny-encoder-decoder", help="model folder to write")
     parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
     options = parser.parse_args()
+    lm.exportable(options.out)
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
 
     documents, held_out_documents = lm.split_documents(lm.read_corpus(options.corpus, LEAVE_OUT), share=0.01, seed=0)
@@ -65,7 +66,6 @@ def main() -> None:
     # spans make the encoder understand, whole texts keep the decoder copying, and prefixes make it write on its own.
     copying, spans, whole = lm.Copying(), lm.SpanCorruption(tokenizer), lm.SpanCorruption(tokenizer, whole=True)
     prefix = lm.PrefixLM()
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     stages = (
         (copying, FIRST, FIRST_ROWS),
         (lm.Mixture((spans, whole, prefix)), SHORT, SHORT_ROWS),

@@ -137,6 +137,15 @@ def in_this_process(runs: Sequence[Run], data: Any, backbone: Any, store: Store,
         store.write(run(one, data, backbone))
 
 
+def test_bad_input_of_a_recipe_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "recipes/sentiment.py"), "--data", str(tmp_path / "none.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("adapt: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "none.csv" in done.stderr
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipe(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -171,12 +180,12 @@ def test_a_large_set_of_the_hub_gives_a_small_test_split(
 
     def load(source: str, **options: Any) -> None:
         asked.append(options)
-        raise KeyboardInterrupt
+        raise LookupError
 
     monkeypatch.syspath_prepend(ROOT / "recipes")
     monkeypatch.setattr(sys, "argv", [recipe])
     monkeypatch.setattr("adapt.data.load", load)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(LookupError):
         runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
     assert asked[0]["test"] == share
 

@@ -507,6 +507,12 @@ def test_an_output_that_is_the_input_by_another_name(model: Adapted, tmp_path: P
     assert (tmp_path / "out.jsonl").exists()
 
 
+def test_options_of_the_data_are_told_from_those_of_training() -> None:
+    for name in ("kind", "label", "test"):
+        with pytest.raises(OptionError, match=rf"'{name}' is an option of adapt\.data\.load; give what that returns"):
+            adapt.fit("tiny-encoder", tiny.classification(), **{name: "regression"})
+
+
 def test_a_rate_for_all_and_one_of_its_own_are_too_many() -> None:
     with pytest.raises(
         OptionError, match=r"learning_rate is 0\.01 for all .*, and lora\.learning_rate is 0\.001; give"

@@ -116,6 +116,12 @@ def test_a_checkpoint_of_other_bits_is_unsupported_in_plan_and_training(
         fit_model(folder, task_data("single_label"), strategy, max_steps=1, device="cpu")
 
 
+def test_a_batch_may_be_written_as_on_the_command_line() -> None:
+    assert adapt.plan("tiny-encoder", "head", batch="4x16") == adapt.plan("tiny-encoder", "head", batch=(4, 16))
+    with pytest.raises(OptionError, match="4 by 16"):
+        adapt.plan("tiny-encoder", "head", batch="4 by 16")
+
+
 @pytest.mark.parametrize("strategy", ["lora", "qlora"])
 def test_a_configuration_may_say_that_nothing_is_quantised(tmp_path: Path, task_data: Any, strategy: str) -> None:
     for file in resolve("tiny-encoder").path.glob("*.*"):

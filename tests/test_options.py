@@ -286,6 +286,7 @@ def test_a_comparison_takes_seeds_not_a_seed() -> None:
         (QLoRA(bits=2), r"qlora\.bits is 2; give one of 8, 4"),  # type: ignore[arg-type]
         (BottleneckAdapter(placement="Pfeiffer"), "bottleneck.placement is 'Pfeiffer'"),  # type: ignore[arg-type]
         (Prefix(init="words"), "prefix.init is 'words'"),  # type: ignore[arg-type]
+        (None, r"None is no strategy: it has no name, learning_rate, build; give a name"),
         (LoRA(rank=2.5), r"lora\.rank is 2.5; give a whole number"),  # type: ignore[arg-type]
     ],
 )

@@ -20,6 +20,7 @@ from adapt.pretrain import (
     Pretraining,
     evaluate,
     export,
+    exportable,
     mask_tokens,
     masked_logits,
     pack,
@@ -122,6 +123,10 @@ def test_split_holds_out_whole_documents(documents):
     assert split_documents(documents, share=0.1, seed=4)[1] != held_out
     with pytest.raises(DataError, match="one document"):
         split_documents(documents[:1], share=0.1, seed=0)
+    assert [len(part) for part in split_documents(documents, share=0.999, seed=0)] == [1, len(documents) - 1]
+    for share in (-0.1, 1.0, 2.0):
+        with pytest.raises(OptionError, match=f"share is {share}; give a number from 0 to below 1"):
+            split_documents(documents, share, 0)
 
 
 def test_tokenizer_is_berts(tokenizer):
@@ -468,6 +473,26 @@ def test_a_checkpoint_goes_with_its_model(tokenizer, rows, tmp_path):
         config.update(change)
         with pytest.raises(OptionError, match=r"other settings or text \(model"):
             pretrain(BertForMaskedLM(config), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+
+
+def test_what_cannot_be_written_is_found_before_the_work(tokenizer, rows, tmp_path):
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 2, "checkpoint_every": 1})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="file cannot be written: it is a file"):
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, tmp_path / "file" / "state", quiet)
+    for folder, message in (("file/model", "cannot be written"), ("", "holds more than a model")):
+        with pytest.raises(OptionError, match=message):
+            exportable(tmp_path / folder)
+    assert exportable(tmp_path / "a/b") == tmp_path / "a/b"
+    file = tmp_path / "new" / "state.safetensors"
+
+    def report(line: str) -> None:
+        assert file.exists()  # whatever becomes of what is done with the report
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, report)
+    assert len(pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)) == 2
 
 
 def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from adapt.backbones.families import positions_of
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
+from adapt.memory.budget import parse_batch
 from adapt.memory.shapes import Shape, shape_of
 from adapt.memory.trace import Trace
 from adapt.memory.types import CATEGORIES, Memory
@@ -41,7 +42,7 @@ def plan(
     strategy: str | Strategy,
     *,
     kind: str = "sequence_classification",
-    batch: tuple[int, int] = (32, 128),
+    batch: tuple[int, int] | str = (32, 128),
     precision: str = "auto",
     device: str = "cuda",
     labels: int = 2,
@@ -59,7 +60,7 @@ def plan(
             folder or a hub name only `config.json` is needed.
         strategy: A strategy, or its name.
         kind: A task kind, by a short name or its full one.
-        batch: Rows of a forward pass, and tokens of each row.
+        batch: Rows of a forward pass, and tokens of each row: `(4, 2048)` or `"4x2048"`.
         precision: `bf16`, `fp32`, or `auto`: bf16 for CUDA, and for the CPU what this one does.
         device: `cuda` or `cpu`; it need not be there. Attention is what the loop takes there: fused on CUDA, where the
             architecture has that.
@@ -74,7 +75,8 @@ def plan(
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling, **choices
     )
-    return Planner(setting).memory(*batch)
+    rows, length = parse_batch(batch) if isinstance(batch, str) else batch
+    return Planner(setting).memory(rows, length)
 
 
 def planned_precision(precision: str, device: str) -> str:

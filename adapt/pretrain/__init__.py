@@ -10,7 +10,7 @@ from adapt.pretrain.causal import CausalLM
 from adapt.pretrain.corpus import pack, read_corpus, split_documents
 from adapt.pretrain.counts import warm_start
 from adapt.pretrain.denoising import Copying, Mixture, PrefixLM, SpanCorruption
-from adapt.pretrain.folder import export
+from adapt.pretrain.folder import export, exportable
 from adapt.pretrain.loop import Pretraining, evaluate, pretrain, schedule
 from adapt.pretrain.masked import MaskedLM, mask_tokens, masked_logits
 from adapt.pretrain.objective import Objective
@@ -29,6 +29,7 @@ __all__ = [
     "SpanCorruption",
     "evaluate",
     "export",
+    "exportable",
     "for_decoder",
     "for_encoder_decoder",
     "mask_tokens",

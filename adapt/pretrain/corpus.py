@@ -49,10 +49,13 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
 
 
 def split_documents(documents: Sequence[list[str]], share: float, seed: int) -> tuple[list[list[str]], list[list[str]]]:
-    """Cut whole documents into training and held-out ones; at least one is held out, drawn with the seed."""
+    """Cut whole documents into training and held-out ones; at least one is in each, drawn with the seed."""
+    if not 0 <= share < 1:
+        raise OptionError(f"share is {share}; give a number from 0 to below 1")
     if len(documents) < 2:
         raise DataError("the corpus has one document: separate documents by empty lines, one is held out")
-    held_out = set(random.Random(seed).sample(range(len(documents)), max(1, round(share * len(documents)))))
+    count = min(max(1, round(share * len(documents))), len(documents) - 1)
+    held_out = set(random.Random(seed).sample(range(len(documents)), count))
     return (
         [document for i, document in enumerate(documents) if i not in held_out],
         [document for i, document in enumerate(documents) if i in held_out],

@@ -48,7 +48,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     deviation = words.std().item()
     frequency = torch.bincount(inner[counted], minlength=size) + 1.0
     with torch.no_grad():
-        words[seen] = vectors * (deviation / vectors.std())
+        words[seen.to(words.device)] = (vectors * (deviation / vectors.std())).to(words.device)
         if positions is not None:
             angles = torch.arange(len(positions.weight))[:, None] * period ** -(torch.arange(0, width, 2) / width)
             positions.weight[:, 0::2] = angles.sin() * 1.4 * deviation

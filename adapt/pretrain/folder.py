@@ -10,10 +10,33 @@ from typing import Any
 
 import torch
 
+from adapt.files import writable_folder
 from adapt.spec import OptionError
 
 COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
 """The tokenizer's file is several times larger with white space."""
+
+
+def exportable(folder: str | Path) -> Path:
+    """The folder, which `export` may replace; to be asked before the work.
+
+    Raises:
+        OptionError: The folder holds something else than a model, or cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    writable_folder(folder.parent)
+    _, old = _beside(folder)
+    if old.exists() and not folder.exists():  # an earlier export was ended between its last two steps
+        old.rename(folder)
+    held = list(folder.iterdir()) if folder.exists() else []
+    if held and (folder / "config.json" not in held or any(path.is_dir() for path in held)):
+        raise OptionError(f"{folder} holds more than a model, which would be lost; give a new folder.")
+    return folder
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where the new folder is made, and where the old one is until that is whole."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
 
 
 def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None:
@@ -23,15 +46,10 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
     `facts` go into `config.json` under `pretraining`.
 
     Raises:
-        OptionError: The folder holds something else than a model.
+        OptionError: As `exportable`.
     """
-    folder = Path(folder)
-    partial, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("partial", "old"))
-    if old.exists() and not folder.exists():  # an earlier export was ended between its last two steps
-        old.rename(folder)
-    held = list(folder.iterdir()) if folder.exists() else []
-    if held and (folder / "config.json" not in held or any(path.is_dir() for path in held)):
-        raise OptionError(f"{folder} holds more than a model, which would be lost; give a new folder.")
+    folder = exportable(folder)
+    partial, old = _beside(folder)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     deepcopy(model).to(torch.bfloat16).save_pretrained(partial)  # which writes into a model's configuration

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from adapt.files import writable_folder
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged, OptionError
@@ -92,6 +93,8 @@ def pretrain(
     or other text, `Diverged` where the loss is no longer finite.
     """
     _check(settings)
+    if checkpoint is not None:
+        checkpoint = writable_folder(Path(checkpoint).expanduser().parent) / Path(checkpoint).name
     if len(rows) < settings.batch_size:
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
     device = next(model.parameters()).device
@@ -145,13 +148,13 @@ def pretrain(
             others = ", ".join(
                 f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items() if name != "loss"
             )
+            if checkpoint is not None:
+                save(checkpoint, shared, progress, model, optimizer, generator)
             report(
                 f"step {progress.step}/{settings.steps}  train loss {train_loss:.3f}  held-out loss "
                 f"{scores['loss']:.3f} {others}  {chosen.numel() / pace:.0f} tokens/s  "
                 f"{pace * (settings.steps - progress.step) / 60:.0f} min left"
             )
-            if checkpoint is not None:
-                save(checkpoint, shared, progress, model, optimizer, generator)
     return progress.history
 
 
