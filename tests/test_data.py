@@ -366,6 +366,18 @@ def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
     assert columns(load(path, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
 
 
+def test_csv_files_are_read_where_a_c_long_has_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_limit = csv.field_size_limit
+
+    def of_32_bits(limit: int) -> int:
+        if limit > 2**31 - 1:
+            raise OverflowError("Python int too large to convert to C long")
+        return set_limit(limit)
+
+    monkeypatch.setattr(csv, "field_size_limit", of_32_bits)
+    assert columns(load(write_csv(tmp_path / "x.csv", ROWS), **NONE))["text"] == TEXTS
+
+
 def test_read_inputs_keeps_order_and_needs_no_label(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", [{"id": i, "text": t} for i, t in enumerate(TEXTS)])
     for source in (

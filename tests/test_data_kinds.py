@@ -157,6 +157,8 @@ def test_tags() -> None:
     assert columns(data)["tags"] == [[1, 3, 0, 1], [2, 3], [1, 3]]
     numbers = load({"tokens": [["a", "b", "c"]], "tags": [[10, 2, 0]]}, **NONE)
     assert (numbers.labels, columns(numbers)["tags"]) == (("0", "2", "10"), [[2, 1, 0]])
+    assert [note.split(",")[0] for note in numbers.notes] == ["tags are numbers without names"]
+    assert load({"tokens": [["a", "b", "c"]], "tags": [["²", "2", "x"]]}, **NONE).labels == ("2", "x", "²")
     asked = load({"tokens": WORDS, "tags": SPANS}, problem="tags", **NONE)
     assert (asked.labels, asked.notes) == (("B-LOC", "B-PER", "I-LOC", "O"), ())
     names = ["X", "VERB", "NOUN"]

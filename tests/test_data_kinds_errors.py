@@ -201,6 +201,20 @@ def test_tags_that_are_no_spans() -> None:
         load({"tokens": [["a", "b"]], "tags": [["N", "V"]]}, kind="ner", **NONE)
 
 
+@pytest.mark.parametrize("odd", ["0", "o", "B_PER", "b-PER", "B-", "I PER", "PER"])
+def test_a_mistyped_tag_does_not_make_tags_of_spans(odd: str) -> None:
+    train = {"tokens": [["a", "b"], ["Jane", "saw", "it"]], "tags": [["B-PER", "I-PER"], ["B-LOC", odd, "O"]]}
+    for table in (train, {**train, "tags": [["B-PER", "I-PER"], ["B-LOC", odd, "E-LOC"]]}):
+        with pytest.raises(
+            DataError,
+            match=rf"split 'train', row 2, word 2 \('saw'\): tag '{odd}' is not O, B-x or I-x, .* problem='tags' \(--p",
+        ):
+            load({"train": table}, kind="tagging", **NONE)
+        assert load({"train": table}, problem="tags", **NONE).problem == "tags"
+    chunks = {"tokens": [["a", "b", "c", "d"]], "tags": [["O", "B-X", odd, "NOUN"]]}
+    assert load(chunks, **NONE).problem == "tags", "most are not of spans"
+
+
 def test_every_answer_is_bad() -> None:
     with pytest.raises(DataError, match=r"no row has its answer in its context; the first is .*'Rome'"):
         load([qa("Rome", 0)], bad_answers="drop", **NONE)

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,9 @@ _CONLL = (".conll", ".bio")
 SUFFIXES = (*_DELIMITERS, *_JSON_LINES, ".parquet", *_CONLL)
 """Kinds of file that can be read."""
 _BOM = b"\xef\xbb\xbf"
+_LONGEST = 2**31 - 1
+"""Characters of a field in a CSV file, where documents may be longer than the 131,072 that `csv` allows unless it is
+told otherwise; more than fits 32 bits is refused on Windows."""
 
 
 def read_file(path: Path) -> Table:
@@ -121,7 +123,7 @@ def _fields(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.
     rows: list[list[str]] = []
     lines: list[int] = []
     names: list[str] = []
-    limit = csv.field_size_limit(sys.maxsize)  # a document may be longer than the default of 131,072 characters
+    limit = csv.field_size_limit(_LONGEST)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
     start = 1
     try:

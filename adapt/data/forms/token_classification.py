@@ -30,6 +30,7 @@ _OTHER_SCHEMES = re.compile(r"O|[BIESLUM]-.+")
 _SCHEME = (
     "tags look like spans, not all of them in BIO, and are scored as tags; convert them to BIO for scores of spans"
 )
+_NUMBERS = "tags are numbers without names, and are scored as tags; give names, in BIO for scores of spans"
 _Splits = dict[str, list[list[str]]]
 
 
@@ -47,7 +48,8 @@ def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
 def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
     """
     Raises:
-        DataError: A word, tag or row cannot be used, a tag breaks BIO, or a tag is not in train.
+        DataError: A word, tag or row cannot be used, a tag breaks BIO or is none of spans where most are, or a tag is
+            not in train.
     """
     chosen = find(tables["train"], given)
     tables, without = labelled(tables, chosen, "tags", NAMES["tags"])
@@ -56,12 +58,14 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
     train = {tag for row in tags["train"] for tag in row}
     problem = wishes.problem or ("spans" if _is_bio(train) else "tags")
+    if wishes.problem is None:
+        _refuse_odd(tables["train"], tokens["train"], tags["train"], train)
     if problem == "spans":
         names, notes = _spans(tables, tokens, tags, wishes.repair_tags)
         known = set(names)
     else:
         names, known = _in_order(train, tables["train"].classes.get(columns["train"]["tags"])), train
-        notes = [_SCHEME] if _is_other_scheme(train) else []
+        notes = [_SCHEME] if _is_other_scheme(train) else [_NUMBERS] if all(map(str.isdecimal, train)) else []
     if len(names) < 2:
         raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
     for split, table in tables.items():
@@ -140,6 +144,21 @@ def _is_other_scheme(tags: set[str]) -> bool:
     return not _is_bio(tags) and "O" in tags and len(tags) > 1 and all(map(_OTHER_SCHEMES.fullmatch, tags))
 
 
+def _refuse_odd(table: Table, tokens: list[list[str]], tags: list[list[str]], train: set[str]) -> None:
+    """Raise where at least half of the kinds of tags besides `O` have the form of spans and others, mistyped, have not.
+
+    No set of parts of speech has so many of that form.
+    """
+    odd = {tag for tag in train if not _OTHER_SCHEMES.fullmatch(tag)}
+    if not odd or len(odd) > len(train - odd - {"O"}):
+        return
+    row, position = next((i, j) for i, names in enumerate(tags) for j, tag in enumerate(names) if tag in odd)
+    raise DataError(
+        f"{_word(table, row, tokens[row], position)}: tag {tags[row][position]!r} is not O, B-x or I-x, and most tags "
+        f"are; mend it, or pass problem='tags' (--problem tags) to score them one by one"
+    )
+
+
 def _spans(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> tuple[list[str], list[str]]:
     """Names of the tags and what must be said of them; tags that break BIO are mended where that is asked for.
 
@@ -188,7 +207,7 @@ def _in_order(tags: set[str], declared: Sequence[str] | None) -> list[str]:
     names = list(dict.fromkeys(map(tidy, declared or ())))
     if tags <= set(names):
         return names
-    return sorted(tags, key=lambda tag: (not tag.isdigit(), int(tag) if tag.isdigit() else 0, tag))
+    return sorted(tags, key=lambda tag: (not tag.isdecimal(), int(tag) if tag.isdecimal() else 0, tag))
 
 
 def _refuse_unseen(table: Table, split: str, tokens: list[list[str]], tags: list[list[str]], known: set[str]) -> None:
