@@ -174,6 +174,14 @@ def test_a_label_of_minus_one_is_a_label_where_train_has_it() -> None:
     assert columns(load({"train": train, "test": (["c"], [-1])}, validation=0), "test")["label"] == [0]
 
 
+def test_lists_of_minus_one_are_withheld_labels() -> None:
+    train = ([f"text {i}" for i in range(20)], [[i % 2, 1 - i % 2, 1] for i in range(20)])
+    data = load({"train": train, "test": (["a", "b"], [[-1, -1, -1]] * 2)}, validation=0)
+    assert len(data.splits["test"]) == 2
+    assert set(data.splits["test"]["text"]) < set(train[0])
+    assert data.notes == ("the test split is left out: its labels are withheld",)
+
+
 def test_a_folder_goes_before_a_hub_name(
     hub: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +286,8 @@ def test_problem_option_overrides() -> None:
             ("10000000000000000001", "10000000000000000002", "3"),
         ),
         (["NA", "null", "NA"], "single_label", ("NA", "null")),
+        (["1", "2", "NA"], "single_label", ("1", "2", "NA")),
+        (["1.5", "b", "c"], "single_label", ("1.5", "b", "c")),
         (["nan", "inf", "nan"], "single_label", ("inf", "nan")),
     ],
 )

@@ -273,6 +273,43 @@ def test_a_csv_file_holds_no_lists_of_labels(tmp_path: Path, cell: str) -> None:
     assert load(path, **NONE).labels == ("[+]", "[NEG]")
 
 
+@pytest.mark.parametrize("odd", ["NA", "#N/A", "n/a", "-", "3,5"])
+def test_a_label_that_is_no_number_does_not_make_classes_of_numbers(tmp_path: Path, odd: str) -> None:
+    cells = ["1", "1.5", "2", odd, odd, "4.5"]
+    (tmp_path / "x.csv").write_text("text,label\n" + "".join(f'text {i},"{cell}"\n' for i, cell in enumerate(cells)))
+    message = (
+        rf"x\.csv, line 5: label '{odd}' is no number, and most labels are; mend it, take the row out, or pass "
+        r"problem='single_label' \(--problem single_label\) to make classes"
+    )
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "x.csv", **NONE)
+    assert len(load(tmp_path / "x.csv", problem="single_label", **NONE).labels) == 5
+
+
+def test_decimals_with_a_comma_are_no_classes(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text("text\tlabel\na\t1\nb\t1,5\nc\t-2,5\nd\tNA\n")
+    with pytest.raises(
+        DataError, match=r"x\.tsv, line 3: label '1,5' is a number with a comma; write .* with a point, or"
+    ):
+        load(tmp_path / "x.tsv", **NONE)
+    assert load(tmp_path / "x.tsv", problem="single_label", **NONE).labels == ("-2,5", "1", "1,5", "NA")
+
+
+@pytest.mark.parametrize("odd", [-1, 2, -1.0])
+def test_zeros_and_ones_hold_nothing_else(odd: float) -> None:
+    rows = [{"text": f"text {i}", "label": [i % 2, 1, 0, 0]} for i in range(6)]
+    rows[4] = {"text": "text", "label": [0, 1, odd, 1]}
+    with pytest.raises(
+        DataError, match=rf"the rows, row 5: {int(odd)} in the list of labels is not 0 or 1; mend it, or"
+    ):
+        load(rows, **NONE)
+
+
+def test_indices_of_labels_are_not_negative() -> None:
+    with pytest.raises(DataError, match="row 2: -1 in the list of labels is no index; mend it"):
+        load((["a", "b"], [[0, 2], [-1]]), **NONE)
+
+
 def test_problem_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"'multi_label' needs a list of labels in each row; .* holds integers"):
         load((["a", "b"], [0, 1]), problem="multi_label", **NONE)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import blank, tidy
+from adapt.data.columns import blank, plain, tidy
 from adapt.data.table import Table
 from adapt.spec import DataError, OptionError, Problem
 
@@ -16,6 +16,8 @@ NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]{0,17})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[
 """A number in an untyped table."""
 _LIST = re.compile(r"""\[\s*(['"].*['"]|[+-]?\.?\d[\d\s,.+-]*)?\s*\]""", re.DOTALL)
 """A list of strings or of numbers as Python and JSON write it."""
+_COMMA = re.compile(r"[+-]?\d+(,\d+)?")
+"""A number with a comma for its point, or a whole one."""
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 Raw = Mapping[str, list[Any]]
 Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
@@ -36,8 +38,8 @@ def encode(
         the names, or floats.
 
     Raises:
-        DataError: A label is missing, of mixed type, not finite or not among those of train; or there is
-            one class only.
+        DataError: A label is missing, of mixed type, not finite, no number where most are, or not among those of
+            train; or there is one class only.
         OptionError: The problem asked for does not fit the values.
     """
     raw = {split: _present(table, columns[split]) for split, table in tables.items()}
@@ -82,12 +84,18 @@ def _order(table: Table, column: str) -> list[str] | None:
 
 
 def withheld(table: Table, column: str | None, train: Table, train_column: str | None) -> bool:
-    """Whether every label is -1 while train's are not: how hub sets withhold the labels of a test split."""
+    """Whether every label is -1, or a list of it, while train's are not: how hub sets withhold those of test."""
 
     def unknown(values: Table, name: str | None) -> Iterator[bool]:
-        return (str(value) in ("-1", "-1.0") for value in values.column(str(name)))
+        return (_is_unknown(plain(value)) for value in values.column(str(name)))
 
     return table.rows > 0 and all(unknown(table, column)) and not any(unknown(train, train_column))
+
+
+def _is_unknown(label: Any) -> bool:
+    if isinstance(label, list):
+        return len(label) > 0 and all(map(_is_unknown, label))
+    return str(label) in ("-1", "-1.0")
 
 
 _PLURAL = {"bool": "booleans", "int": "integers", "float": "numbers", "str": "strings", "list": "lists"}
@@ -133,6 +141,8 @@ def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem:
     strings = {value for split in untyped for value in raw[split]}
     if any(isinstance(value, str) for split in raw if split not in untyped for value in raw[split]):
         return
+    if problem is None:
+        _refuse_odd_numbers({split: tables[split] for split in untyped}, raw)
     if all(INTEGER.fullmatch(s) for s in strings):
         convert: Any = int
     elif (
@@ -148,6 +158,28 @@ def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem:
         return
     for split in untyped:
         raw[split] = [convert(value) for value in raw[split]]
+
+
+def _refuse_odd_numbers(tables: Mapping[str, Table], raw: Raw) -> None:
+    """Raise where most strings of untyped tables are numbers, not all of them whole, and others would make classes."""
+    cells = [(table, row, value) for split, table in tables.items() for row, value in enumerate(raw[split])]
+    numbers = [value for _, _, value in cells if NUMBER.fullmatch(value)]
+    commas = [value for _, _, value in cells if _COMMA.fullmatch(value)]
+    classes = "or pass problem='single_label' (--problem single_label) to make classes of them"
+    if 2 * len(numbers) > len(cells) and not all(map(_is_whole, numbers)):
+        for table, row, value in cells:
+            if not (NUMBER.fullmatch(value) or _NOT_FINITE.fullmatch(value)):
+                raise DataError(
+                    f"{table.at(row)}: label {value!r:.60} is no number, and most labels are; mend it, take the "
+                    f"row out, {classes}"
+                )
+    elif 2 * len(commas) > len(cells):
+        for table, row, value in cells:
+            if "," in value and _COMMA.fullmatch(value):
+                raise DataError(
+                    f"{table.at(row)}: label {value!r:.60} is a number with a comma; write decimals with a point, "
+                    f"{classes}"
+                )
 
 
 def _is_whole(number: str) -> bool:
@@ -243,7 +275,7 @@ def _multi_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | N
 
 def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
     found: list[Any] = []
-    for item in items:
+    for item in map(plain, items):
         if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
             item = int(item)
         if isinstance(item, str):
@@ -260,6 +292,7 @@ def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
     Lists of differing length whose items rise, such as [0] and [0, 1], name indices.
     """
     if any(item not in (0, 1) for values in lists.values() for items in values for item in items):
+        _check_indices(tables, lists)
         return None
     width = len(lists["train"][0])
     rising = all(list(items) == sorted(set(items)) for values in lists.values() for items in values)
@@ -273,3 +306,21 @@ def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
                     f"give one for each label in every row"
                 )
     return width if width > 1 else None
+
+
+def _check_indices(tables: Mapping[str, Table], lists: Raw) -> None:
+    """Raise for an index below zero, and for what is not 0 or 1 where lists of one length, some with an item twice,
+    can be no lists of indices."""
+    every = [items for values in lists.values() for items in values]
+    one_length = len(set(map(len, every))) == 1
+    indices = not (one_length and any(len(set(items)) < len(items) for items in every))
+    for split, values in lists.items():
+        for row, items in enumerate(values):
+            for item in items:
+                if indices and item < 0:
+                    raise DataError(f"{tables[split].at(row)}: {item} in the list of labels is no index; mend it")
+                if not indices and item not in (0, 1):
+                    raise DataError(
+                        f"{tables[split].at(row)}: {item} in the list of labels is not 0 or 1; mend it, or take the "
+                        f"row out (a list of indices has none twice)"
+                    )
