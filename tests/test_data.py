@@ -133,7 +133,32 @@ def test_dict_of_splits_and_dataset_dict(tmp_path: Path) -> None:
         test=datasets.Dataset.from_list(ROWS[:4]),
         unsupervised=datasets.Dataset.from_list(ROWS),
     )
-    assert list(load(hub_like, validation=0).splits) == ["train", "test"]
+    data = load(hub_like, validation=0)
+    assert list(data.splits) == ["train", "test"]
+    assert data.notes[0] == (
+        "splits that are not used: 'unsupervised'; to use one, name it one of train, validation, test, or give a dict "
+        "of splits"
+    )
+    hub_like["eval"] = hub_like.pop("unsupervised")
+    assert list(load(hub_like).splits) == ["train", "validation", "test"]
+
+
+@pytest.mark.parametrize("name", ["development", "eval", "Evaluation"])
+def test_a_validation_split_has_many_names(tmp_path: Path, name: str) -> None:
+    write_csv(tmp_path / "train.csv", ROWS)
+    write_csv(tmp_path / f"{name}.csv", ROWS[:3])
+    data = load(tmp_path, test=0)
+    assert (len(data.splits["train"]), columns(data, "validation")["text"]) == (len(ROWS), TEXTS[:3])
+
+
+def test_files_that_are_no_split_are_told_of(tmp_path: Path) -> None:
+    for name in ("train.csv", "validation_matched.csv", "held out.csv", ".validation.csv"):
+        write_csv(tmp_path / name, ROWS)
+    (tmp_path / "SOURCE.md").write_text("where it came from")
+    assert load(tmp_path, **NONE).notes == (
+        "files that are not used: 'held out.csv', 'validation_matched.csv'; to use one, name it one of train, "
+        "validation, test, or give a dict of splits",
+    )
 
 
 @pytest.fixture
@@ -513,6 +538,18 @@ def test_splits_of_classes_of_few_rows_say_that_they_are_large() -> None:
         "test has 20 rows, where 10 were asked for: each class has at least one in it",
     )
     assert adapt.data.load([{"text": f"text {i}", "label": i % 2} for i in range(100)]).notes == ()
+
+
+def test_columns_of_training_are_not_those_of_plain_lists(backbone: Callable[..., Path]) -> None:
+    pairs = [("first", "second")]
+    got = read_inputs(pairs, PAIR, None, {"text": "text_pair", "text_pair": "text"})
+    assert got.to_dict() == {"text": ["first"], "text_pair": ["second"]}
+    data = adapt.data.load(([*tiny.GOOD, *tiny.BAD] * 4, ([1] * len(tiny.GOOD) + [0] * len(tiny.BAD)) * 4))
+    model = adapt.fit(backbone("bert"), data, "head", epochs=1, device="cpu")
+    assert model.columns["text"] == "text"
+    for rows in (pairs, [(tiny.GOOD[0], 1)]):
+        with pytest.raises(DataError, match="the texts: one text a row is needed and there are two"):
+            model.predict(rows)
 
 
 def test_named_columns_are_looked_for_in_rows_to_be_predicted(backbone: Callable[..., Path], tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_the_columns_tell_the_kind(names: tuple[str, ...], kind: str) -> None:
     assert load(table, **NONE).kind == kind
 
 
+@pytest.mark.parametrize("text", ["text", "sentence"])
+def test_a_label_for_each_word_beside_the_text_is_a_tag(text: str) -> None:
+    table = {text: ["Ada saw New York", "it rained", "Bo left"], "tokens": WORDS, "labels": SPANS}
+    data = load(table, **NONE)
+    assert data.sha256 == load({"tokens": WORDS, "tags": SPANS}, **NONE).sha256
+    assert load(pandas.DataFrame(table), **NONE).sha256 == data.sha256
+    with pytest.raises(DataError, match=r"no tags column found .* --column tags=NAME"):
+        load({"label" if name == "labels" else name: values for name, values in table.items()}, **NONE)
+    assert load({**table, "labels": [["x"], ["y"], []]}, **NONE).problem == "multi_label", "labels of the texts"
+
+
 def test_every_kind_has_a_form_and_every_problem_its_metrics() -> None:
     assert set(KINDS) <= set(FORMS)
     assert set(METRICS) == {problem for form in FORMS.values() for problem in form.problems}

@@ -87,10 +87,10 @@ def load(
 
     Args:
         source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,
-            `.bio`) file, or of a folder with files `train`, `validation` (or `valid`, `val`, `dev`) and `test`; a
-            pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists
-            `(texts, labels)`, where a text may be a pair of texts; or a dict of splits, each any of these
-            but a hub name.
+            `.bio`) file, or of a folder with files `train`, `validation` (or `valid`, `val`, `dev`, `development`,
+            `eval`, `evaluation`) and `test`; a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a dict of
+            columns; a list of dicts; two lists `(texts, labels)`, where a text may be a pair of texts; or a dict of
+            splits, each any of these but a hub name.
         kind: A key of `adapt.tasks.KINDS`, or a short name (`adapt.data.kinds.ALIASES`); None lets the columns tell.
         name: Readable name; None takes the hub name or the last part of the path, else "data".
         text: Column of the text, or of the first text of a pair; None looks for the usual names. Given
@@ -120,7 +120,7 @@ def load(
     splits.check_options(shares, seed)
     known, problem = kinds.resolve(kind, problem)
     given = kinds.given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
-    found, tables = sources.read(source, config=config, revision=revision)
+    found, tables, not_used = sources.read(source, config=config, revision=revision)
     for table in tables.values():
         check_rows(table)
     train = tables["train"]
@@ -139,6 +139,7 @@ def load(
     made = {split: _dataset(columns_, read.problem) for split, columns_ in rows.items()}
     sha256 = _hash(read.problem, read.labels, rows)
     notes = (
+        *not_used,
         *read.notes,
         *splits.beyond(len(next(iter(whole.values()))), read.problem, parts, missing),
         *splits.seen_before(rows),
@@ -161,7 +162,8 @@ def read_inputs(
         task: Decides the kind, and whether texts come in pairs.
         columns: What a column is for to its name, as for `load`; columns with labels are left aside.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
-            have are passed over. Where training had conversations, a prompt is the user's turn of one.
+            have are passed over, and all of them where rows are a plain list. Where training had conversations, a
+            prompt is the user's turn of one.
 
     Returns:
         The canonical columns of the kind without those of labels; rows as they came.
@@ -172,10 +174,10 @@ def read_inputs(
     """
     form, given = FORMS[task.kind], kinds.given_roles(columns)
     kinds.check_roles(task.kind, given)
-    table = sources.read_rows(source, form.plain)
+    table, plain = sources.read_rows(source, form.plain)
     check_rows(table)
     table = form.expand(table, {**(usual or {}), **given})
-    known = {role: name for role, name in (usual or {}).items() if first(table, (name,))}
+    known = {role: name for role, name in (usual or {}).items() if not plain and first(table, (name,))}
     if any(role in given for role in form.alternatives):
         known = {role: name for role, name in known.items() if role not in form.alternatives}
     return _dataset(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))

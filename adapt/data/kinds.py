@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from adapt.data.columns import first
-from adapt.data.forms import FORMS
+from adapt.data.columns import first, plain
+from adapt.data.forms import FORMS, token_classification
 from adapt.data.forms.sequence_classification import NAMES, PAIRS, PLAIN_LABELS
 from adapt.data.table import Table, listing, nearest
 from adapt.spec import DataError, OptionError, Problem
@@ -120,7 +120,8 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
     """The kind that the columns tell.
 
     A column `text` with any label, or any text with a label under one of its plain names, is a classification whatever
-    else is there. After that the forms are tried in order, and what fits none of them is a classification too.
+    else is there, of words where each has its label. After that the forms are tried in order, and what fits none of
+    them is a classification too.
 
     Args:
         table: The training rows.
@@ -138,7 +139,10 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
             if unknown
             else f"columns: no kind has {listing(list(given))} together; name the kind with the option kind"
         )
-    if "sequence_classification" in kinds and (given or _plainly_labelled(table)):
+    label = None if given else _plain_label(table)
+    if label is not None and _one_a_word(table, label):
+        return "token_classification"
+    if "sequence_classification" in kinds and (given or label is not None):
         return "sequence_classification"
     for kind in kinds:
         with contextlib.suppress(DataError):
@@ -147,9 +151,21 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
     return kinds[0]
 
 
-def _plainly_labelled(table: Table) -> bool:
-    if first(table, ("text",)) and first(table, NAMES["label"], ["target"] if "source" in table.names else []):
-        return True
+def _plain_label(table: Table) -> str | None:
+    """The label of a text, where one is there and has a plain name."""
+    if first(table, ("text",)):
+        label = first(table, NAMES["label"], ["target"] if "source" in table.names else [])
+        if label is not None:
+            return label
     one_of = (*NAMES["text"], *(name for both in PAIRS for name in both))
     label = first(table, PLAIN_LABELS)
-    return label is not None and first(table, one_of, [label]) is not None
+    return label if label is not None and first(table, one_of, [label]) else None
+
+
+def _one_a_word(table: Table, label: str) -> bool:
+    """Whether each row has a list of labels with one for each of its words."""
+    words = first(table, token_classification.NAMES["tokens"], [label])
+    if words is None:
+        return False
+    rows = [(plain(one), plain(two)) for one, two in zip(table.column(words), table.column(label), strict=True)]
+    return all(isinstance(one, list) and isinstance(two, list) and len(one) == len(two) for one, two in rows)

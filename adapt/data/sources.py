@@ -19,47 +19,54 @@ if TYPE_CHECKING:
     import datasets
     import pandas
 
-SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
+    "test": ("test",),
+}
 """Split to the names that mean it, as file names and as keys."""
 _SPLIT_OF = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
 
 
-def read(source: Any, *, config: str | None = None, revision: str | None = None) -> tuple[str, dict[str, Table]]:
+def read(
+    source: Any, *, config: str | None = None, revision: str | None = None
+) -> tuple[str, dict[str, Table], list[str]]:
     """Read any source that `adapt.data.load` takes.
 
     Returns:
-        A readable name, and the tables of the splits that are there; "train" always is.
+        A readable name; the tables of the splits that are there, "train" always is; and what must be said of others.
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         named, known = os.fspath(source), path.suffix.casefold() in SUFFIXES
         hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(source) and not path.exists()
         if hub:
-            return str(named), _dataset_dict(_load_hub(str(named), config, revision), str(named))
+            return str(named), *_dataset_dict(_load_hub(str(named), config, revision), str(named))
         _local_only(config, revision)
         if path.is_dir():
-            return path.resolve().name, _folder(path)
-        return path.stem, {"train": read_file(path)}
+            return path.resolve().name, *_folder(path)
+        return path.stem, {"train": read_file(path)}, []
     _local_only(config, revision)
     import datasets
 
     if isinstance(source, datasets.DatasetDict):
-        return "data", _dataset_dict(source, "the DatasetDict")
+        return "data", *_dataset_dict(source, "the DatasetDict")
     if isinstance(source, Mapping) and source and ("train" in source or set(source) <= set(_SPLIT_OF)):
-        return "data", _by_split(source)
-    return "data", {"train": _one(source)}
+        return "data", _by_split(source), []
+    return "data", {"train": _one(source)}, []
 
 
-def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[Any]]]) -> Table:
-    """Read one table without labels: a file, or rows in memory; `columns_of` makes columns of a plain list."""
+def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[Any]]]) -> tuple[Table, bool]:
+    """Read one table without labels: a file, or rows in memory; and whether they came as a plain list, of which
+    `columns_of` makes columns."""
     if isinstance(source, str | os.PathLike):
-        return read_file(Path(source).expanduser())
+        return read_file(Path(source).expanduser()), False
     if _is_list(source):
         rows = _plain(source)
         if not rows or not isinstance(rows[0], Mapping):
-            return _columns(columns_of(rows), "the texts")
-    return _one(source)
+            return _columns(columns_of(rows), "the texts"), True
+    return _one(source), False
 
 
 def column_of(dataset: datasets.Dataset, name: str) -> list[Any]:
@@ -87,11 +94,17 @@ def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.D
         ) from error
 
 
-def _dataset_dict(source: Mapping[str, datasets.Dataset], where: str) -> dict[str, Table]:
-    known = {k: v for k, v in source.items() if k in _SPLIT_OF}  # hub sets have splits that we have no use for
+def _dataset_dict(source: Mapping[str, datasets.Dataset], where: str) -> tuple[dict[str, Table], list[str]]:
+    known = {k: v for k, v in source.items() if k in _SPLIT_OF}
     if "train" not in known:
         raise DataError(f"{where}: no split 'train' (it has {listing(list(source))}); give one")
-    return _by_split(known, f"{where}, ")
+    return _by_split(known, f"{where}, "), _not_used("splits", [k for k in source if k not in known])
+
+
+def _not_used(what: str, names: Sequence[str]) -> list[str]:
+    """What must be said of files or splits that have no name of a split."""
+    how = f"name it one of {', '.join(SPLITS)}, or give a dict of splits"
+    return [f"{what} that are not used: {listing(names)}; to use one, {how}"] if names else []
 
 
 def _by_split(source: Mapping[str, Any], prefix: str = "") -> dict[str, Table]:
@@ -109,11 +122,15 @@ def _by_split(source: Mapping[str, Any], prefix: str = "") -> dict[str, Table]:
     return tables
 
 
-def _folder(folder: Path) -> dict[str, Table]:
+def _folder(folder: Path) -> tuple[dict[str, Table], list[str]]:
     files: dict[str, Path] = {}
+    others: list[str] = []
     for path in sorted(folder.iterdir()):
+        if path.suffix.casefold() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
         split = _SPLIT_OF.get(path.stem.casefold())
-        if split is None or path.suffix.casefold() not in SUFFIXES or not path.is_file():
+        if split is None:
+            others.append(path.name)
             continue
         if split in files:
             raise DataError(f"{folder}: both {files[split].name!r} and {path.name!r} are the {split} split; keep one")
@@ -123,7 +140,7 @@ def _folder(folder: Path) -> dict[str, Table]:
         raise DataError(
             f"{folder}: no train file (it holds {there}); name one train.csv, .tsv, .jsonl, .json, .parquet or .conll"
         )
-    return {split: read_file(path) for split, path in files.items()}
+    return {split: read_file(path) for split, path in files.items()}, _not_used("files", others)
 
 
 def _one(source: Any, where: str | None = None) -> Table:
