@@ -355,6 +355,31 @@ def test_names_are_the_same_in_every_normal_form_of_unicode() -> None:
     assert load(rows, **NONE).labels == ("x", composed)
 
 
+def test_unseen_marks_around_names_are_no_part_of_them(tmp_path: Path) -> None:
+    labels = ["\u200fpos", "pos\u200b \ufeff", "neg", "\u202aneg\u202c", "\u2067a\u200b\u200fb\u2069", "a\u200d"]
+    data = load(([f"t{i}" for i in range(6)], labels), **NONE)
+    assert data.labels == ("a\u200b\u200fb", "a\u200d", "neg", "pos"), (
+        "what joins letters, and all within a name, stays"
+    )
+    assert load((["t1", "t2"], [["x\u200e"], ["x", "y"]]), **NONE).labels == ("x", "y")
+    tags = {"tokens": [["a\u200b", "b"]], "tags": [["O\u200b", "B-x\u200f"]]}
+    assert load(tags, **NONE).labels == ("O", "B-x")
+    assert columns(load(tags, **NONE))["tokens"] == [["a\u200b", "b"]]
+    with pytest.raises(DataError, match="row 2: no label in column 'label'"):
+        load((["t1", "t2", "t3"], ["x", "\u200b", "y"]), **NONE)
+    with pytest.raises(DataError, match=r"word 2 .*is no tag"):
+        load({**tags, "tags": [["O", "\u200b"]]}, **NONE)
+
+
+def test_names_of_columns_are_the_same_in_every_normal_form_of_unicode(tmp_path: Path) -> None:
+    composed, parted = "\u00e9tiquette", "e\u0301tiquette"
+    write_csv(tmp_path / "train.csv", [{"text": f"text {i}", composed: i % 2} for i in range(4)])
+    write_csv(tmp_path / "test.csv", [{"text\u200b": f"test {i}", parted: i % 2} for i in range(2)])
+    for label in (composed, parted, parted.upper()):
+        data = load(tmp_path, label=label, validation=0)
+        assert columns(data, "test") == {"text": ["test 0", "test 1"], "label": [0, 1]}
+
+
 def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
     write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 1}])
@@ -450,6 +475,11 @@ def test_read_inputs_errors(tmp_path: Path) -> None:
         read_inputs([], SINGLE)
     with pytest.raises(DataError, match=r"absent\.csv: no such file"):
         read_inputs(tmp_path / "absent.csv", SINGLE)
+    for text in ("a good film", "a good\nfilm " * 100, "~ 5 dollars", "~nobody's film", "a\0b"):
+        with pytest.raises(DataError, match=r"check the path, or give texts as a list$") as caught:
+            read_inputs(text, SINGLE)
+        assert len(str(caught.value).splitlines()) == 1
+        assert len(str(caught.value)) < 300
     one_column = tmp_path / "one.csv"
     one_column.write_text("text\na\n\nb\n")
     with pytest.raises(DataError, match=r"one\.csv, line 3: no text"):

@@ -159,6 +159,9 @@ def test_missing_file(tmp_path: Path) -> None:
         load(tmp_path / "revews.csv")
     with pytest.raises(DataError, match=r"nothing/x\.csv: no such file; check the path"):
         load(str(tmp_path / "nothing" / "x.csv"))
+    for text in ("x" * 300, "a text " * 100):
+        with pytest.raises(DataError, match="check the path"):
+            load(text)
 
 
 def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

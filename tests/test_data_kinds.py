@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy
 import pandas
 import pytest
 
@@ -439,6 +440,24 @@ def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
     assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]
 
 
+def test_marks_of_documents_and_paragraphs_in_conll_files_are_no_words(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text("# newdoc\n# newpar\nAda B-PER\nsaw O\n\n# newpar\nit O\n# newpar\n")
+    assert columns(load(tmp_path / "x.conll", problem="tags", **NONE))["tokens"] == [["Ada", "saw"], ["it", "#"]]
+
+
+def test_numbers_of_numpy_in_lists_are_numbers() -> None:
+    one, two = numpy.int64(1), numpy.int64(2)
+    assert load((["a", "b"], [[one, two], (two,)]), **NONE).labels == ("1", "2")
+    assert load((["a", "b"], [one, two]), **NONE).labels == ("1", "2")
+    assert load({"tokens": [["a", "b"]], "tags": [[one, two]]}, **NONE).labels == ("1", "2")
+    answers = {"text": ["New York"], "answer_start": [numpy.int64(8)]}
+    rows = [{"id": numpy.int64(7), "question": "Where?", "context": CONTEXT, "answers": answers}]
+    data = load(rows, **NONE)
+    assert (columns(data)["id"], columns(data)["answer_starts"]) == (["7"], [[8]])
+    single = [{"question": "Where?", "context": CONTEXT, "answer": "New York", "answer_start": numpy.int64(8)}]
+    assert columns(load(single, kind="qa", **NONE))["answer_starts"] == [[8]]
+
+
 def test_completions_of_one_prompt_stay_together() -> None:
     rows = [{"prompt": f"prompt {i % 20}", "completion": f"completion {i}"} for i in range(160)]
     talks = [
@@ -480,6 +499,10 @@ def test_splits_of_few_contexts_say_why_they_are_large() -> None:
     found = {"text": ["cat"], "answer_start": [4]}
     rows = [{"question": f"who {i}", "context": f"the cat {i % 4}", "answers": found} for i in range(100)]
     assert "test has 25 rows, where 10 were asked for: rows of one context stay together" in load(rows).notes
+    rows[0]["context"] = "the cat alone"
+    assert "test has 1 rows, where 20 were asked for: rows of one context stay together" in [
+        note for seed in range(20) for note in load(rows, validation=0, test=0.2, seed=seed).notes
+    ]
 
 
 def test_an_instruction_that_all_rows_share_does_not_hold_them_together() -> None:

@@ -87,6 +87,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         qa("Ada", 0), qa("Ada", 0), r"x\.jsonl, line 2: id 'q7' is that of .*x\.jsonl, line 1 too; give each row its",
     ),
     "no id": (qa("Ada", 0), qa("Ada", 0, id=None), r"line 2: None is no id; give a text or an integer in 'id'"),
+    "half a character in an id": (qa("Ada", 0, id="ok"), qa("Ada", 0, id="\ud83d"), r"line 2: column 'id' holds half"),
     "empty question": (qa("Ada", 0, id="ok"), qa("Ada", 0, question=" "), r"line 2: no question in column"),
     "empty context": (qa("Ada", 0, id="ok"), qa("Ada", 0, context=""), r"line 2: no context in column"),
     "empty source": (
@@ -101,6 +102,10 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "references that are no texts": (
         {"source": "a", "target": "b"}, {"source": "a", "target": "b", "references": ["b", ""]},
         r"line 2: references \['b', ''\] are not texts; give a list of texts, none of them empty",
+    ),
+    "half a character in a reference": (
+        {"source": "a", "target": "b"}, {"source": "a", "target": "b", "references": ["b", "\ud83d"]},
+        r"line 2: a reference holds half of a surrogate pair",
     ),
     "empty completion": (
         {"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "\n"},

@@ -98,6 +98,17 @@ def test_multi_label_cut_leaves_every_label_in_train() -> None:
         assert (positives > 0).all()
 
 
+def test_a_split_that_is_small_for_labels_of_one_example_is_told_of() -> None:
+    labels = [["common", f"rare {i}"] if i < 88 else ["common"] for i in range(100)]
+    data = load(([f"row {i}" for i in range(100)], labels))
+    assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 88, "validation": 2, "test": 10}
+    assert data.notes == (
+        "validation has 2 rows, where 10 were asked for: each class, label or tag has at least one in train",
+    )
+    data = load(([f"row {i}" for i in range(100)], labels[5:] + [["common"]] * 5))
+    assert (len(data.splits["validation"]), data.notes) == (7, ()), "two thirds"
+
+
 def test_few_shot() -> None:
     labels = [int(x) for x in rows({"0": 50, "1": 7, "2": 4})[1]]
     full = canonical(labels)

@@ -80,10 +80,12 @@ def load(
     Classification: labels that are strings make classes in alphabetical order, integers and booleans in numeric
     order, and class names that a data set declares keep their order; numbers that are not all whole make a
     regression; lists (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem. White space
-    around a label or tag is dropped, and names that differ in Unicode's normal form alone are one (NFC). A column of a
-    CSV or TSV file holds numbers if every value of every split is one, for the problem single_label a whole one. Where
-    a data set withholds the labels, tags or answers of a held-out split (there is no column of them, or nothing in it;
-    all labels are -1; or all questions are without an answer, and none in train is), that split counts as missing.
+    and unseen marks around a label, a tag or a column's name are dropped, and names that differ in Unicode's normal
+    form alone are one (NFC). A column of a CSV or TSV file holds numbers if every value of every split is one, for the
+    problem single_label a whole one; if most are and not all of them whole, the others are refused unless it is asked
+    for. Where a data set withholds the labels, tags or answers of a held-out split (there is no column of them, or
+    nothing in it; all labels are -1, or lists of it; or all questions are without an answer, and none in train is),
+    that split counts as missing.
 
     Args:
         source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,10 +13,13 @@ from adapt.spec import DataError
 
 OPTIONS = ("text", "text_pair", "label")
 """Roles with an option of their own; the others are named by the option `columns`."""
+_UNSEEN = r"[\s\u200b\ufeff\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
+_AROUND = re.compile(f"^{_UNSEEN}|{_UNSEEN}$")
+"""White space, and marks that are not seen and join no letters, such as those of a text's direction."""
 
 
 def named(table: Table, role: str, name: str) -> str:
-    """The column that the caller named; upper and lower case are the same.
+    """The column that the caller named; upper and lower case are the same, and what is around it (`tidy`).
 
     Raises:
         DataError: It does not exist; the nearest is named.
@@ -37,12 +41,12 @@ def all_named(table: Table, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def first(table: Table, usual: Iterable[str], taken: Iterable[str] = ()) -> str | None:
-    """The column that has the likeliest of these names and is not taken; upper and lower case are the same."""
+    """The column that has the likeliest of these names, as `named` finds them, and is not taken."""
     there: dict[str, str] = {}
     for name in table.names:
         if name not in taken:
-            there.setdefault(name.strip().casefold(), name)
-    return next((there[n.strip().casefold()] for n in usual if n.strip().casefold() in there), None)
+            there.setdefault(tidy(name).casefold(), name)
+    return next((there[found] for n in usual if (found := tidy(n).casefold()) in there), None)
 
 
 def pair(
@@ -181,8 +185,9 @@ def check_characters(table: Table, row: int, what: str, value: str) -> None:
 
 
 def tidy(name: str) -> str:
-    """The name of a class or a tag without white space around it, in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", name.strip())
+    """The name of a class, a tag or a column without white space and unseen marks around it, in Unicode's composed form
+    (NFC)."""
+    return unicodedata.normalize("NFC", _AROUND.sub("", name))
 
 
 def lists(table: Table, column: str, role: str) -> list[list[Any]]:
@@ -210,7 +215,7 @@ def lists(table: Table, column: str, role: str) -> list[list[Any]]:
 
 
 def plain(value: Any) -> Any:
-    """An array or a tuple as a list; anything else as it is."""
+    """An array or a tuple as a list, and the numbers of numpy in it as those of Python; anything else as it is."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

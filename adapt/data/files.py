@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,14 +26,43 @@ _LONGEST = 2**31 - 1
 told otherwise; more than fits 32 bits is refused on Windows."""
 
 
-def read_file(path: Path) -> Table:
-    """Read one file, by its suffix; a `.json` file holds JSON lines, or one document as SQuAD has it."""
+def local_path(source: str | os.PathLike[str], *, advice: str = "check the path") -> Path:
+    """The path, where `~` is the home folder.
+
+    Args:
+        source: A path, or a text in its place.
+        advice: What to do where there can be no such file.
+
+    Raises:
+        DataError: No path can be so long, or it cannot be looked at.
+    """
+    path = Path(source)
+    with contextlib.suppress(RuntimeError):  # a name that begins with ~ and is no user's
+        path = path.expanduser()
+    try:
+        path.exists()
+    except OSError as error:
+        raise DataError(f"{_shown(path)}: {error.strerror}; {advice}") from error
+    return path
+
+
+def _shown(path: Path) -> str:
+    """One line of what may be a text."""
+    return " ".join(str(path).splitlines())[:200]
+
+
+def read_file(source: str | os.PathLike[str], *, advice: str = "check the path") -> Table:
+    """Read one file, by its suffix; a `.json` file holds JSON lines, or one document as SQuAD has it.
+
+    `advice` is what to do where there is no such file and none of a similar name.
+    """
+    path = local_path(source, advice=advice)
     suffix = path.suffix.casefold()
     if not path.is_file():
         if path.is_dir():
             raise DataError(f"{path}: is a folder; give a file")
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path}: no such file{nearest(path.name, near) or '; check the path'}")
+        raise DataError(f"{_shown(path)}: no such file{nearest(path.name, near) or f'; {advice}'}")
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: unknown kind of file {suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
     try:

@@ -105,7 +105,7 @@ def _present(table: Table, column: str) -> list[Any]:
     """The labels as plain Python values, class indices replaced by their names; none is missing."""
     values = table.column(column)
     if not table.untyped:
-        values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+        values = [plain(value) for value in values]
     names = table.classes.get(column)
     if names is not None:
         values = [_class_name(table, row, value, names) for row, value in enumerate(values)]
@@ -275,7 +275,7 @@ def _multi_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | N
 
 def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
     found: list[Any] = []
-    for item in map(plain, items):
+    for item in items:
         if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
             item = int(item)
         if isinstance(item, str):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.files import SUFFIXES, read_file
+from adapt.data.files import SUFFIXES, local_path, read_file
 from adapt.data.table import Table, classes_of, listing, nearest, no_duplicates
 from adapt.spec import DataError, OptionError
 
@@ -38,7 +38,7 @@ def read(
         A readable name; the tables of the splits that are there, "train" always is; and what must be said of others.
     """
     if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+        path = local_path(source)
         named, known = os.fspath(source), path.suffix.casefold() in SUFFIXES
         hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(source) and not path.exists()
         if hub:
@@ -61,7 +61,7 @@ def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[A
     """Read one table without labels: a file, or rows in memory; and whether they came as a plain list, of which
     `columns_of` makes columns."""
     if isinstance(source, str | os.PathLike):
-        return read_file(Path(source).expanduser()), False
+        return read_file(source, advice="check the path, or give texts as a list"), False
     if _is_list(source):
         rows = _plain(source)
         if not rows or not isinstance(rows[0], Mapping):
@@ -149,7 +149,7 @@ def _one(source: Any, where: str | None = None) -> Table:
     import pandas
 
     if isinstance(source, str | os.PathLike):
-        return read_file(Path(source).expanduser())
+        return read_file(source)
     if isinstance(source, pandas.DataFrame):
         return _frame(source, where or "the DataFrame")
     if isinstance(source, datasets.Dataset):

@@ -114,7 +114,7 @@ def cut_missing(
 
 
 def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
-    """What must be said of splits that are much larger than was asked for.
+    """What must be said of splits that are much larger or smaller than was asked for.
 
     Args:
         rows: Of train, before anything was cut out.
@@ -122,14 +122,14 @@ def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shar
         parts: From `cut_missing`.
         shares: As given to it.
     """
-    why = "each class has at least one in it"
-    if problem in _GROUPED:
-        why = f"rows of one {_DECISIVE[problem]} stay together"
     asked = {split: max(1, round(share * rows)) for split, share in shares.items() if share}
+    large, small = "each class has at least one in it", "each class, label or tag has at least one in train"
+    if problem in _GROUPED:
+        large = small = f"rows of one {_DECISIVE[problem]} stay together"
     return [
-        f"{split} has {len(parts[split])} rows, where {n} were asked for: {why}"
+        f"{split} has {len(parts[split])} rows, where {n} were asked for: {large if len(parts[split]) > n else small}"
         for split, n in asked.items()
-        if split in parts and len(parts[split]) > 1.5 * n
+        if split in parts and not n / 1.5 <= len(parts[split]) <= 1.5 * n
     ]
 
 

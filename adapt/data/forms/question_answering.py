@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, first, labelled, missing, plain, texts
+from adapt.data.columns import all_named, check_characters, first, labelled, missing, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
 from adapt.spec import DataError, Task
@@ -106,9 +106,10 @@ def _ids(table: Table, column: str | None, prefix: str) -> list[str]:
     if column is None:
         return [f"{prefix}{row + 1}" for row in range(table.rows)]
     seen: dict[str, int] = {}
-    for row, value in enumerate(table.column(column)):
+    for row, value in enumerate(map(plain, table.column(column))):
         if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
             raise DataError(f"{table.at(row)}: {value!r:.60} is no id; give a text or an integer in {column!r}")
+        check_characters(table, row, f"column {column!r}", str(value))
         if str(value) in seen:
             raise DataError(
                 f"{table.at(row)}: id {value!r} is that of {table.at(seen[str(value)])} too; give each row its own"

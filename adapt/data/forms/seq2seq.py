@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adapt.data.columns import all_named, first, missing, pair, plain, texts
+from adapt.data.columns import all_named, check_characters, first, missing, pair, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -92,6 +92,8 @@ def _references(table: Table, row: int, target: str, value: Any) -> list[str]:
         raise DataError(
             f"{table.at(row)}: references {value!r:.60} are not texts; give a list of texts, none of them empty"
         )
+    for text in references:
+        check_characters(table, row, "a reference", text)
     return references if target in references else [target, *references]
 
 

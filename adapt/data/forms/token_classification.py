@@ -129,11 +129,12 @@ def _tag(table: Table, row: int, words: Sequence[str], position: int, tag: Any, 
             return str(tag)
         if classes is not None and 0 <= tag < len(classes):
             return tidy(classes[tag])
-    if not isinstance(tag, str) or not tag.strip():
+    name = tidy(tag) if isinstance(tag, str) else ""
+    if not name:
         wanted = "its name" if classes is None else f"its name or its index among the {len(classes)} tag names"
         raise DataError(f"{_word(table, row, words, position)}: {tag!r:.40} is no tag; give {wanted}")
-    check_characters(table, row, "a tag", tag)
-    return tidy(tag)
+    check_characters(table, row, "a tag", name)
+    return name
 
 
 def _is_bio(tags: set[str]) -> bool:
