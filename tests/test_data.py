@@ -141,6 +141,10 @@ def test_dict_of_splits_and_dataset_dict(tmp_path: Path) -> None:
     )
     hub_like["eval"] = hub_like.pop("unsupervised")
     assert list(load(hub_like).splits) == ["train", "validation", "test"]
+    hub_like["validation"] = hub_like["train"].select(range(3))
+    data = load(hub_like)
+    assert len(data.splits["validation"]) == 3, "of several names the likeliest"
+    assert data.notes[0].startswith("splits that are not used: 'eval'; to use one, ")
 
 
 @pytest.mark.parametrize("name", ["development", "eval", "Evaluation"])

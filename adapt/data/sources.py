@@ -24,7 +24,7 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
     "test": ("test",),
 }
-"""Split to the names that mean it, as file names and as keys."""
+"""Split to the names that mean it, as file names and as keys, the likeliest first."""
 _SPLIT_OF = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
 
@@ -95,14 +95,15 @@ def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.D
 
 
 def _dataset_dict(source: Mapping[str, datasets.Dataset], where: str) -> tuple[dict[str, Table], list[str]]:
-    known = {k: v for k, v in source.items() if k in _SPLIT_OF}
+    there = (next((name for name in names if name in source), None) for names in SPLITS.values())
+    known = {name: source[name] for name in there if name is not None}
     if "train" not in known:
         raise DataError(f"{where}: no split 'train' (it has {listing(list(source))}); give one")
     return _by_split(known, f"{where}, "), _not_used("splits", [k for k in source if k not in known])
 
 
 def _not_used(what: str, names: Sequence[str]) -> list[str]:
-    """What must be said of files or splits that have no name of a split."""
+    """What must be said of files or splits that are passed over."""
     how = f"name it one of {', '.join(SPLITS)}, or give a dict of splits"
     return [f"{what} that are not used: {listing(names)}; to use one, {how}"] if names else []
 
