@@ -492,7 +492,7 @@ def test_the_columns_that_a_caller_names_go_before_those_of_training() -> None:
     asked = Task("t", Source("t", "0" * 64), kind="causal_lm", problem="completion")
     assert list(read_inputs(rows, asked, None, data.columns)["prompt"]) == ["asked"]
     assert list(read_inputs(rows, asked, {"text": "story"}, data.columns)["prompt"]) == ["told"]
-    assert "messages" in read_inputs(rows, asked, {"messages": "talk"}, data.columns).column_names
+    assert list(read_inputs(rows, asked, {"messages": "talk"}, data.columns)["prompt"]) == ["said"]
 
 
 def test_splits_of_few_contexts_say_why_they_are_large() -> None:
@@ -525,7 +525,7 @@ def test_withheld_answers_are_no_questions_without_an_answer() -> None:
     assert (len(read.splits["test"]), read.notes) == (4, ())
 
 
-@pytest.mark.parametrize("role", ["label", "tags", "answers"])
+@pytest.mark.parametrize("role", ["label", "tags", "answers", "target", "completion"])
 @pytest.mark.parametrize("how", ["absent", "empty", "misspelt", "renamed"])
 def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) -> None:
     def rows(n: int) -> list[dict[str, Any]]:
@@ -533,6 +533,8 @@ def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) 
             "label": [{"text": f"text {i}", "label": i % 2} for i in range(n)],
             "tags": [{"tokens": ["a", f"{i}"], "tags": ["x", "y"]} for i in range(n)],
             "answers": [{"question": "who?", "context": f"the cat {i}", "answers": ["cat"]} for i in range(n)],
+            "target": [{"source": f"text {i}", "target": f"{i}"} for i in range(n)],
+            "completion": [{"prompt": f"text {i}", "completion": f"{i}"} for i in range(n)],
         }
         return found[role]
 
@@ -544,7 +546,9 @@ def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) 
             load(source)
         return
     if how == "renamed":
-        other = {"label": "sentiment", "tags": "upos", "answers": "answer"}[role]
+        other = {
+            "label": "sentiment", "tags": "upos", "answers": "answer", "target": "summary", "completion": "response",
+        }[role]  # fmt: skip
         source["test"] = [row | {other: "x"} for row in test]
         with pytest.raises(DataError, match=rf"split 'test': no column '{role}'"):
             load(source)
@@ -675,6 +679,22 @@ def test_prompts_are_turns_of_the_user_where_conversations_were_learnt(tmp_path:
     assert list(read_inputs({"q": ["hi", ""]}, task("causal_lm"), {"prompt": "q"}, usual)["messages"]) == [
         [{"role": "user", "content": "hi"}], [],
     ]  # fmt: skip
+
+
+def test_a_conversation_is_a_prompt_where_prompts_were_learnt() -> None:
+    for usual in ({"prompt": "prompt", "completion": "completion"}, {"text": "text"}):
+        found = read_inputs([[{"role": "user", "content": "hi"}]], task("causal_lm"), usual=usual)
+        assert {name: list(found[name]) for name in found.column_names} == {"prompt": ["hi"]}
+        for first in ("assistant", "system", "user"):
+            turns = [{"role": first, "content": "so"}, {"role": "user", "content": "hi"}]
+            with pytest.raises(DataError, match="row 1: the model was trained on prompts, and this conversation is"):
+                read_inputs({"messages": [turns]}, task("causal_lm"), usual=usual)
+
+
+def test_a_second_text_is_no_column_of_single_texts() -> None:
+    rows = {"text": ["a"], "note": ["b"]}
+    with pytest.raises(OptionError, match="text_pair is for models of pairs of texts"):
+        read_inputs(rows, task("sequence_classification"), {"text_pair": "note"}, {"text": "text"})
 
 
 def test_rows_may_have_numbers_as_names_of_columns() -> None:

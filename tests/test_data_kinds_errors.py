@@ -171,7 +171,9 @@ def test_errors_of_files_hold_for_every_kind(tmp_path: Path, kind: str) -> None:
     path.write_text(json.dumps(row))
     with pytest.raises(DataError, match=rf"no column '{role}x' for {role}; the columns are .*; did you mean '{role}'"):
         load(path, columns={role: f"{role}x"})
-    role = "tokens" if role == "tags" else role  # a split without tags is left out
+    role = {"tags": "tokens", "target": "source", "completion": "prompt"}.get(
+        role, role
+    )  # without those it is left out
     with pytest.raises(DataError, match=rf"split 'test': no column '{role}' for {role}"):
         load({"train": path, "test": [{name: value for name, value in row.items() if name != role}]}, kind=kind)
 

@@ -83,9 +83,9 @@ def load(
     and unseen marks around a label, a tag or a column's name are dropped, and names that differ in Unicode's normal
     form alone are one (NFC). A column of a CSV or TSV file holds numbers if every value of every split is one, for the
     problem single_label a whole one; if most are and not all of them whole, the others are refused unless it is asked
-    for. Where a data set withholds the labels, tags or answers of a held-out split (there is no column of them, or
-    nothing in it; all labels are -1, or lists of it; or all questions are without an answer, and none in train is),
-    that split counts as missing.
+    for. Where a data set withholds the labels, tags, answers, targets or completions of a held-out split (there is no
+    column of them, or nothing in it; all labels are -1, or lists of it; or all questions are without an answer, and
+    none in train is), that split counts as missing.
 
     Args:
         source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, lists, missing, pair, plain, texts
+from adapt.data.columns import all_named, check_characters, first, labelled, lists, missing, pair, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
 from adapt.spec import DataError, Task
@@ -55,7 +55,9 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     Raises:
         DataError: A completion or a turn is missing, empty or not text, or a conversation does not end in an answer.
     """
-    chosen = find(tables["train"], given)
+    chosen, notes = find(tables["train"], given), list[str]()
+    if "completion" in chosen:
+        tables, notes = labelled(tables, chosen, "completion", [completion for _, completion in PAIRS])
     rows: dict[str, Columns] = {}
     for split, table in tables.items():
         columns = all_named(table, chosen)
@@ -66,7 +68,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         else:
             completions = texts(table, columns["completion"], "completion")
             rows[split] = {"prompt": _prompts(table, columns), "completion": completions}
-    return Read("completion", (), rows)
+    return Read("completion", (), rows, tuple(notes))
 
 
 def prompts(rows: list[Any]) -> Columns:
@@ -89,11 +91,26 @@ def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
 
 
 def like_training(columns: Columns, usual: Mapping[str, str]) -> Columns:
-    """Prompts as the user's turn where conversations were learnt."""
+    """Prompts as the user's turn where conversations were learnt, and such a turn as a prompt where those were.
+
+    Raises:
+        DataError: Prompts were learnt, and a conversation has other turns.
+    """
+    if "messages" in columns and usual and "messages" not in usual:
+        return {"prompt": [_lone_prompt(row, turns) for row, turns in enumerate(columns["messages"])]}
     if "prompt" not in columns or "messages" not in usual:
         return columns
     turns = [[{"role": "user", "content": prompt}] if prompt.strip() else [] for prompt in columns["prompt"]]
     return {"messages": turns}
+
+
+def _lone_prompt(row: int, turns: list[dict[str, str]]) -> str:
+    if [turn["role"] for turn in turns] != ["user"]:
+        raise DataError(
+            f"row {row + 1}: the model was trained on prompts, and this conversation is more than one turn of a user; "
+            "give the prompt alone"
+        )
+    return turns[0]["content"]
 
 
 def _conversations(table: Table) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, missing, pair, plain, texts
+from adapt.data.columns import all_named, check_characters, first, labelled, missing, pair, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -39,17 +39,18 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     usual = (given["references"],) if "references" in given else REFERENCES
     if "references" in given and not any(first(table, usual) for table in tables.values()):
         all_named(tables["train"], {"references": given["references"]})
+    expanded = {split: _by_language(table, given) for split, table in tables.items()}
+    expanded, notes = labelled(expanded, chosen, "target", [target for _, target in PAIRS])
     rows = {}
-    for split, table in tables.items():
-        references = first(table, usual)  # often only held-out splits have them
-        given_ones = table.column(references) if references else [None] * table.rows
-        table = _by_language(table, given)
+    for split, table in expanded.items():
+        references = first(tables[split], usual)  # often only held-out splits have them
+        given_ones = tables[split].column(references) if references else [None] * table.rows
         columns = all_named(table, chosen)
         found: Columns = {role: texts(table, columns[role], role) for role in ("source", "target")}
         pairs = enumerate(zip(found["target"], given_ones, strict=True))
         found["references"] = [_references(table, row, target, plain(value)) for row, (target, value) in pairs]
         rows[split] = found
-    return Read("text", (), rows)
+    return Read("text", (), rows, tuple(notes))
 
 
 def sources(rows: list[Any]) -> Columns:

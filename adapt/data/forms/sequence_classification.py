@@ -104,7 +104,13 @@ def plain(rows: list[Any]) -> Columns:
 
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
-    """`text` and, where the task has pairs, `text_pair`."""
+    """`text` and, where the task has pairs, `text_pair`.
+
+    Raises:
+        OptionError: A second text is named, and the task has single ones.
+    """
+    if "text_pair" in given and not task.pair:
+        raise OptionError("text_pair is for models of pairs of texts, and this one was trained on single texts.")
     named = {role: name for role, name in given.items() if role != "label"}
     return _texts(table, find(table, named, pair=task.pair, labelled=False))
 
