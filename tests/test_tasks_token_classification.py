@@ -9,6 +9,8 @@ import datasets
 import pytest
 import torch
 from task_helpers import WORDS, byte_level, kind, model, one_by_one, outputs, wordpiece
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from adapt.backbones.classes import head_names
 from adapt.metrics.spans import spans_of
@@ -60,7 +62,30 @@ def test_words_become_the_tokens_that_they_have_in_a_text(which: str) -> None:
     assert example["input_ids"] == tokenizer(" " + " ".join(words))["input_ids"]
     read = [tokenizer.convert_ids_to_tokens(example["input_ids"][position]) for position in example["positions"]]
     assert len(read) == len(words)
-    assert all(token.startswith("Ġ") for token in read)
+    assert all(token.lstrip("Ġ")[:1] == word[0] for token, word in zip(read, words, strict=True))
+
+
+@pytest.mark.parametrize(("one", "other"), [("1515", "2024"), ("我", "在"), ("Zürich", "Lyon")])
+def test_a_causal_model_has_seen_something_of_the_word_it_reads(one: str, other: str) -> None:
+    tokenizer = byte_level("llama3")
+    bound = tags(tokenizer)
+    examples = bound.encode(table([["the", one], ["the", other], ["the", " "]]))
+    ids = [tokenizer.convert_ids_to_tokens(example["input_ids"]) for example in examples]
+    assert [row[1] for row in ids[:2]] == ["Ġ", "Ġ"]
+    assert [example["positions"] for example in examples] == [[0, 2], [0, 2], [0, 1]]
+    net = model("Llama", "TokenClassification", tokenizer, len(TAGS))
+    (first, a), (second, b), _ = (list(row) for row in outputs(bound, net, examples))
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(a, b, atol=1e-2)
+
+
+def test_the_space_that_sentencepiece_parts_from_a_word_is_not_read() -> None:
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -2.0), ("▁cat", -1.0), ("我", -1.0)], unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    bound = tags(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<unk>"))
+    (example,) = bound.encode(table([["cat", "我", "▁"]]))
+    assert bound.tokenizer.convert_ids_to_tokens(example["input_ids"]) == ["▁cat", "▁", "我", "▁"]
+    assert example["positions"] == [0, 2, 3]
 
 
 def test_words_that_the_tokenizer_makes_nothing_of_are_predicted_too() -> None:

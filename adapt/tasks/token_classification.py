@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_SPACES = "Ġ▁ "
+"""A space, as byte-level and SentencePiece vocabularies write it, and as it is."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Options of token classification."""
@@ -46,7 +50,10 @@ class Options:
 
 
 class TokenClassification:
-    """A tag for each word, read at the word's first token (Devlin et al. 2019).
+    """A tag for each word, read at the word's first token that is more than white space (Devlin et al. 2019).
+
+    The space before a word is a token of its own where the tokenizer joins it to nothing, as before digits and Chinese
+    characters; there a causal model has not seen the word yet.
 
     A row longer than `max_length` tokens becomes several windows that overlap, in training too. Each word is learnt
     and predicted in one of them: where it has the most context on its poorer side. A word that the tokenizer makes
@@ -104,7 +111,7 @@ class TokenClassification:
         long = 0
         for row in range(len(words)):
             fields = {name: tokens[name][row] for name in TOKEN_FIELDS if name in tokens}
-            made = self._windows(fields, tokens.word_ids(row))
+            made = self._windows(fields, tokens.word_ids(row), tokens.tokens(row))
             long += len(made) > 1
             for example in made:
                 example["row"] = row
@@ -131,12 +138,15 @@ class TokenClassification:
 
         return lead(encode, self.tokenizer("a a", add_special_tokens=False)["input_ids"])
 
-    def _windows(self, fields: Mapping[str, list[int]], owners: list[int | None]) -> list[Example]:
+    def _windows(
+        self, fields: Mapping[str, list[int]], owners: list[int | None], tokens: Sequence[str]
+    ) -> list[Example]:
         """The windows of a row.
 
         Args:
             fields: Token fields of the whole row, special tokens included.
             owners: The word that each token belongs to; None for special tokens, which stand around every window.
+            tokens: What the vocabulary calls each token.
         """
         own = [i for i, word in enumerate(owners) if word is not None]
         first, end = (own[0], own[-1] + 1) if own else (len(owners), len(owners))
@@ -147,10 +157,8 @@ class TokenClassification:
             )
         parts = windows(end - first, size, self.options.stride)
         found: list[list[tuple[int, int]]] = [[] for _ in parts]
-        for i in own:
-            word, place = owners[i], i - first
-            if word is None or (place and owners[i - 1] == word):
-                continue  # not the first token of its word
+        for word, i in _read(owners, tokens).items():
+            place = i - first
             room = [min(place - a, b - 1 - place) for a, b in parts]  # negative: not in that window
             best = room.index(max(room))
             found[best].append((word, first + place - parts[best][0]))
@@ -297,6 +305,18 @@ class TokenClassification:
         return "majority", [
             scores[[choice.get(rows[e["row"]][word], self._common) for word in e["words"]]] for e in examples
         ]
+
+
+def _read(owners: Sequence[int | None], tokens: Sequence[str]) -> dict[int, int]:
+    """The token at which each word is read: its first that is more than white space, or else its first."""
+    first: dict[int, int] = {}
+    written: dict[int, int] = {}
+    for i, (word, token) in enumerate(zip(owners, tokens, strict=True)):
+        if word is not None:
+            first.setdefault(word, i)
+            if token.strip(_SPACES):
+                written.setdefault(word, i)
+    return first | written
 
 
 def _true_tags(examples: Sequence[Example]) -> list[list[int]]:
