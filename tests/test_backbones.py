@@ -14,7 +14,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from adapt import options
 from adapt.adapted import assemble
@@ -372,6 +372,21 @@ def test_a_tokenizer_without_any_token_that_pads_is_refused(backbone: Callable[.
     PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer_for("llama").backend_tokenizer).save_pretrained(folder)
     with pytest.raises(AdaptError, match=r"bare has no padding token.*set its pad_token"):
         tiny.loader_for(folder, "causal_lm").tokenizer()
+
+
+@pytest.mark.parametrize(("architecture", "numbered"), [("bert", True), ("roberta", False), ("deberta-v2", False)])
+def test_texts_of_a_pair_are_numbered_where_the_backbone_has_embeddings_for_it(
+    backbone: Callable[..., Path], loader: LoaderOf, tmp_path: Path, architecture: str, numbered: bool
+) -> None:
+    folder = Path(shutil.copytree(backbone(architecture), tmp_path / "pairs"))
+    tiny.tokenizer_for("bert").save_pretrained(folder)
+    load = loader(folder, task="pairs")
+    tokens = load.tokenizer()(["sunny"], ["warm kind"], return_tensors="pt")
+    assert ("token_type_ids" in tokens) == numbered
+    assert load().eval()(**tokens).logits.shape == (1, 2)
+    load.tokenizer().save_pretrained(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert ("token_type_ids" in again("sunny", "warm")) == numbered
 
 
 @pytest.mark.parametrize("architecture", [*tiny.ENCODERS, *tiny.DECODERS])

@@ -15,7 +15,8 @@ def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
     """The tokenizer with a padding token, and what a reader of a result must be told about it.
 
     Where it has none, or one that the backbone has no embedding for, another of its special tokens pads: the mask hides
-    padding in any case, and the embeddings keep their size.
+    padding in any case, and the embeddings keep their size. It numbers the texts of a pair (`token_type_ids`) only
+    where the backbone has more than one embedding for these numbers, as a RoBERTa with BERT's tokenizer has not.
 
     Raises:
         AdaptError: It cannot be loaded, or has no token that can pad.
@@ -26,6 +27,9 @@ def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
         tokenizer = AutoTokenizer.from_pretrained(backbone.path, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise AdaptError(f"The tokenizer of backbone {backbone.reference} cannot be loaded: {error}") from error
+    numbers = backbone.config.get("type_vocab_size")
+    if isinstance(numbers, int) and numbers < 2:
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     size = backbone.config.get("vocab_size") or len(tokenizer)
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < size:
         return tokenizer, []
