@@ -11,6 +11,15 @@ import pytest
 import sacrebleu
 import torch
 from task_helpers import greedy, kind, model, one_by_one, outputs, wordpiece
+from transformers import (
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    MBart50Tokenizer,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    MBartTokenizer,
+    NllbTokenizer,
+)
 
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
 
@@ -89,6 +98,101 @@ def test_a_checkpoints_own_way_of_generating_is_set_aside(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         assert [row["text"] for row in outputs(made, net, examples)] == expected
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"encoder_repetition_penalty": 3.0}, {"exponential_decay_length_penalty": (2, 1.5)}, {"max_time": 1e-4},
+        {"sequence_bias": {(8,): 5.0}}, {"penalty_alpha": 0.6, "top_k": 4}, {"stop_strings": ["a"]},
+        {"num_beam_groups": 2, "num_beams": 4, "diversity_penalty": 1.0}, {"guidance_scale": 1.5},
+        {"prompt_lookup_num_tokens": 3}, {"dola_layers": "high"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)  # fmt: skip
+def test_no_setting_of_a_checkpoint_changes_or_stops_generation(setting: dict[str, Any]) -> None:
+    for beams in (1, 2):
+        made = bound(max_target_length=9, beams=beams)
+        net = _t5(made.tokenizer)
+        examples = made.encode(table(), split="test")
+        expected = outputs(made, net, examples)
+        net.generation_config.update(**setting)
+        own = net.generation_config
+        assert outputs(made, net, examples) == expected
+        assert net.generation_config is own
+
+
+def test_tokens_that_a_checkpoint_does_not_write_are_kept() -> None:
+    made = bound(max_target_length=9)
+    net = _t5(made.tokenizer)
+    examples = made.encode(table(), split="test")
+    word = " ".join(row["text"] for row in outputs(made, net, examples)).split()[0]
+    token = made.tokenizer.convert_tokens_to_ids(word)
+    for setting in ({"suppress_tokens": [token]}, {"bad_words_ids": [[token]]}):
+        net = _t5(made.tokenizer)
+        net.generation_config.update(**setting)
+        texts = [row["text"] for row in outputs(made, net, examples)]
+        assert word not in " ".join(texts).split()
+
+
+def _multilingual(name: str) -> tuple[Any, Any]:
+    """A tokenizer that tags its texts with their language, and a model that reads them."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b", "▁a", "▁b"]
+    tokens: Any = (
+        NllbTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[("▁", "a"), ("▁", "b")])
+        if name == "M2M100"
+        else {"MBart": MBartTokenizer, "MBart50": MBart50Tokenizer}[name](vocab=[(p, -1.0) for p in pieces])
+    )
+    torch.manual_seed(3)
+    config = MBartConfig if name.startswith("MBart") else M2M100Config
+    cls = MBartForConditionalGeneration if name.startswith("MBart") else M2M100ForConditionalGeneration
+    net = cls(config(
+        vocab_size=len(tokens), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64,
+        pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2, init_std=0.5,
+    ))  # fmt: skip
+    return tokens, net.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "last"),
+    [
+        ("M2M100", "fra_Latn", "deu_Latn", False),
+        ("MBart50", "fr_XX", "de_DE", False),
+        ("MBart", "fr_XX", "de_DE", True),
+    ],
+)
+def test_a_multilingual_model_is_told_the_languages(name: str, source: str, target: str, last: bool) -> None:
+    tokens, net = _multilingual(name)
+    made = kind("seq2seq", tokens, "text", "chrf", max_target_length=5, source_language=source, target_language=target)
+    rows = table(["a b", "b"], ["b a", "a"])
+    examples = made.encode(rows, split="train")
+    (read,), (learnt,) = (tokens.convert_ids_to_tokens(examples[0][side][-1 if last else 0 :][:1])
+                          for side in ("input_ids", "labels"))  # fmt: skip
+    assert (read, learnt) == (source, target)
+    begins = made._inputs(net, made.collate(examples))["decoder_input_ids"][0, 0]
+    assert tokens.convert_ids_to_tokens(int(begins)) == (target if last else "</s>")
+    ids: list[torch.Tensor] = []
+    own = net.generate
+    net.generate = lambda **inputs: ids.append(own(**inputs)) or ids[-1]
+    outputs(made, net, made.encode(rows.remove_columns(["target", "references"])))
+    assert tokens.convert_ids_to_tokens(ids[0][:, 0 if last else 1].tolist()) == [target] * 2
+
+
+def test_languages_that_cannot_be_used() -> None:
+    tokens, _ = _multilingual("M2M100")
+
+    def encode(tokenizer: Any, **options: Any) -> Any:
+        return kind("seq2seq", tokenizer, "text", "chrf", **options).encode(table())
+
+    with pytest.raises(OptionError, match=r"told the language of the targets: --set task\.target_language=.*ace_Arab"):
+        encode(tokens, source_language="fra_Latn")
+    with pytest.raises(OptionError, match=r"target_language is 'deu_Lat' \(did you mean 'deu_Latn'\?\); .*knows ace_A"):
+        encode(tokens, target_language="deu_Lat")
+    with pytest.raises(OptionError, match=r"source_language is 'eng_Latn', but .* has no languages"):
+        encode(tokenizer(), source_language="eng_Latn")
+    tokens.tgt_lang = "deu_Latn"
+    assert tokens.convert_ids_to_tokens(encode(tokens)[0]["labels"][0]) == "deu_Latn"
 
 
 def test_beams_are_those_of_transformers() -> None:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_KEPT = (
+    "bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids",
+    "suppress_tokens", "begin_suppress_tokens",
+)  # fmt: skip
+"""What is kept of a checkpoint's generation configuration."""
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -29,11 +34,13 @@ def generate(
     beams: int,
     length_penalty: float = 1.0,
     ends: Sequence[int] = (),
+    start: int | None = None,
+    first: int | None = None,
 ) -> list[str]:
     """What the model writes, without special tokens and white space around.
 
-    The most likely token (or beam) is always taken. A checkpoint's own sampling, penalties and least lengths are set
-    aside; the tokens that it must begin or end with are kept.
+    The most likely token (or beam) is always taken. Of a checkpoint's own way of generating the tokens are kept that a
+    text must begin or end with or must not have; all else is set aside.
 
     Args:
         model: In eval mode, with `generate` as transformers has it.
@@ -43,6 +50,8 @@ def generate(
         beams: Beams of the search; 1 is greedy.
         length_penalty: Exponent of the length by which a beam's log-probability is divided.
         ends: Tokens that end a text, beside those of the model's generation configuration.
+        start: Token that a decoder's text begins with; None: that of the model's generation configuration.
+        first: Token written first; None: that of the model's generation configuration, or any.
 
     Returns:
         One text a row.
@@ -52,15 +61,14 @@ def generate(
     own = model.generation_config
     found = getattr(own, "eos_token_id", None)
     stops = sorted({*ends, *(found if isinstance(found, list) else [] if found is None else [found])})
+    kept = {name: getattr(own, name, None) for name in _KEPT}
+    kept |= {} if start is None else {"decoder_start_token_id": start}
+    kept |= {} if first is None else {"forced_bos_token_id": first}
     config = GenerationConfig(
-        max_new_tokens=new_tokens, num_beams=beams, length_penalty=length_penalty, early_stopping=False,
-        do_sample=False, temperature=1.0, top_k=50, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0,
-        encoder_no_repeat_ngram_size=0, min_length=0, num_return_sequences=1, use_cache=True,
-        return_dict_in_generate=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=stops or None,
+        max_new_tokens=new_tokens, num_beams=beams, length_penalty=length_penalty, early_stopping=False, use_cache=True,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=stops or None, **kept,
     )  # fmt: skip
-    if getattr(own, "min_new_tokens", None):  # to set it costs a copy of the scores for each token
-        config.min_new_tokens = 0
-    with _quiet():
+    with _instead(model, config):
         made = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
     # an encoder-decoder's text begins with the decoder's start token, which may be the one that ends a text
     begin = 1 if getattr(model.config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]
@@ -72,16 +80,15 @@ def generate(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' remarks on a length that a checkpoint's generation configuration sets too."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+def _instead(model: Any, config: Any) -> Iterator[None]:
+    """With another generation configuration: transformers takes what one that it is given leaves open from the
+    model's."""
+    own = model.generation_config
+    model.generation_config = config
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        model.generation_config = own
 
 
 def needs_text(metric: str) -> bool:

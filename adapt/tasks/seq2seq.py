@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.fields import fill
-from adapt.spec import RowError, Task, Unsupported
+from adapt.fields import fill, nearest
+from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcomes
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
@@ -41,6 +41,11 @@ class Options:
     """Text put before every source, as T5 wants its tasks named."""
     length_penalty: float = 1.0
     """Exponent of the length by which a beam's log-probability is divided; above 1 favours longer texts."""
+    source_language: str | None = field(default=None, metadata={"neutral": None})
+    """Language of the sources, as the tokenizer of a multilingual model calls it (`eng_Latn`, `en_XX`, `en`); None: the
+    tokenizer's own."""
+    target_language: str | None = field(default=None, metadata={"neutral": None})
+    """Language of the targets, likewise; without one that the tokenizer has of its own it must be given."""
 
 
 class Seq2Seq:
@@ -63,6 +68,8 @@ class Seq2Seq:
         self.task = task
         self.tokenizer = tokenizer
         self.notes: list[str] = []
+        self._first: int | None = None
+        self._start: int | None = None
 
     @classmethod
     def selection(cls, metric: str) -> str | None:
@@ -74,9 +81,11 @@ class Seq2Seq:
 
         Raises:
             AdaptError: The tokenizer has no padding token.
+            OptionError: The tokenizer does not know a language, or is not told that of the targets.
             RowError: The tokenizer makes nothing of a source or a target.
         """
         check_padding(self.tokenizer)
+        self._tell_languages()
         if not len(rows):
             return []
         sources = list(rows["source"])
@@ -97,6 +106,34 @@ class Seq2Seq:
                     )  # fmt: skip
                 example |= {"labels": labels, "references": list(references)}
         return examples
+
+    def _tell_languages(self) -> None:
+        """Tell the tokenizer the languages, and find where its token of the target's stands.
+
+        Most families have it first in a target. mBART has it last, and it is what the decoder's text begins with.
+        """
+        known = _languages(self.tokenizer)
+        some = ", ".join(sorted(known)[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
+        for option, attribute in (("source_language", "src_lang"), ("target_language", "tgt_lang")):
+            name = getattr(self.options, option)
+            if name is None:
+                continue
+            if not known:
+                raise OptionError(f"{option} is '{name}', but the backbone's tokenizer has no languages; leave it out.")
+            if name not in known:
+                raise OptionError(f"{option} is '{name}'{nearest(name, known)}; the tokenizer knows {some}.")
+            setattr(self.tokenizer, attribute, name)
+        target = getattr(self.tokenizer, "tgt_lang", None)
+        if target is None and known and self.tokenizer.src_lang is not None:
+            raise OptionError(
+                "The backbone's tokenizer must be told the language of the targets: --set task.target_language=NAME, "
+                f"or target_language='NAME' in Python (and source_language, unless it is {self.tokenizer.src_lang}). "
+                f"It knows {some}."
+            )
+        if target in known:
+            frame = self.tokenizer(text_target="")["input_ids"]
+            self._first = known[target] if frame[0] == known[target] else None
+            self._start = known[target] if frame[-1] == known[target] else None
 
     def _ids(self, sources: list[str], split: str | None) -> list[list[int]]:
         bare = self.tokenizer(sources, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
@@ -153,7 +190,7 @@ class Seq2Seq:
         """Source and target; what each target token is predicted from stands before it."""
         labels = batch["labels"]
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
-        before[:, 0] = _start(model)
+        before[:, 0] = _start(model) if self._start is None else self._start
         return {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
@@ -182,6 +219,8 @@ class Seq2Seq:
                 beams=self.options.beams,
                 length_penalty=self.options.length_penalty,
                 ends=[] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id],
+                start=self._start,
+                first=self._first,
             )
             for row, text in zip(rows, texts, strict=True):
                 row["text"] = text
@@ -209,6 +248,16 @@ class Seq2Seq:
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """The source as it is."""
         return "copy", [{"nll": None, "tokens": None, "text": example["source"].strip()} for example in examples]
+
+
+def _languages(tokenizer: Any) -> dict[str, int]:
+    """The languages that the tokenizer of a multilingual model knows, and the token of each; empty for other models."""
+    if not hasattr(tokenizer, "tgt_lang"):
+        return {}
+    found = getattr(tokenizer, "lang_code_to_id", None)
+    if found is None:
+        found = {name: tokenizer.convert_tokens_to_ids(name) for name in map(str, tokenizer.extra_special_tokens)}
+    return {name: token for name, token in found.items() if token != tokenizer.unk_token_id}
 
 
 def _start(model: nn.Module) -> int:
