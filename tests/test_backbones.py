@@ -14,7 +14,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, ByT5Tokenizer
 
 from adapt import options
 from adapt.adapted import assemble
@@ -77,7 +77,7 @@ def test_the_hash_sees_every_file_that_decides_what_it_computes(copy: Path, name
     [
         (["config.json"], "has no config.json"),
         (["model.safetensors"], r"has no weights \(\*\.safetensors\)"),
-        (["tokenizer.json"], r"has no tokenizer .*save_pretrained"),
+        (["tokenizer.json", "tokenizer_config.json"], r"has no tokenizer .*save_pretrained"),
     ],
 )
 def test_a_folder_that_is_not_whole_says_what_is_missing(copy: Path, missing: list[str], message: str) -> None:
@@ -473,6 +473,48 @@ def test_a_tokenizer_that_cannot_be_read_is_named(loader: LoaderOf, copy: Path) 
     (copy / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(AdaptError, match=r"tokenizer of backbone .*copy cannot be loaded"):
         loader(copy).tokenizer()
+
+
+def test_a_tokenizer_that_lost_its_vocabulary_is_refused(loader: LoaderOf, copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    for cls in ("PreTrainedTokenizerFast", "BertTokenizer"):
+        (copy / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": cls}), encoding="utf-8")
+        with pytest.raises(AdaptError, match=r"tokenizer of backbone .*copy (has no vocabulary|cannot be loaded)"):
+            loader(copy).tokenizer()
+
+
+def test_a_tokenizer_of_bytes_needs_no_vocabulary(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("t5"), tmp_path / "bytes"))
+    for file in folder.glob("token*"):
+        file.unlink()
+    ByT5Tokenizer().save_pretrained(folder)
+    assert not (folder / "tokenizer.json").exists()
+    assert tiny.loader_for(folder, "seq2seq").tokenizer()("a")["input_ids"] == [100, 1]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "spm.model", "source.spm"])
+def test_a_package_that_a_tokenizer_needs_is_named(
+    loader: LoaderOf, copy: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = loader(copy)
+    (copy / "tokenizer.json").unlink()
+    (copy / "tokenizer_config.json").unlink()
+    (copy / name).write_bytes(b"")
+    if name.endswith(".spm"):
+        (copy / "vocab.json").write_text("{}", encoding="utf-8")
+    resolve(copy)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("Unrecognized configuration class.\nModel type should be one of many.")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
+    for found, message in (
+        (None, f"{name} needs the package sentencepiece"),
+        (1, r"Unrecognized configuration class\.$"),
+    ):
+        monkeypatch.setattr("adapt.backbones.tokenizer.find_spec", lambda package, found=found: found)
+        with pytest.raises(AdaptError, match=rf"copy cannot be loaded: {message}"):
+            load.tokenizer()
 
 
 def test_an_architecture_without_such_a_head_is_unsupported(loader: LoaderOf, copy: Path) -> None:

@@ -22,7 +22,11 @@ _RESOURCES = Path(__file__).parent.parent / "resources"
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".jinja")
 """Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model", "spm.model",
+)  # fmt: skip
+"""Any of them makes a tokenizer, or the cause why not is told by what loads it: some have no vocabulary (ByT5)."""
 
 
 @dataclass(frozen=True)

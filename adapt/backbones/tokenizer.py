@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from adapt.backbones.source import Backbone
@@ -19,14 +21,22 @@ def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
     where the backbone has more than one embedding for these numbers, as a RoBERTa with BERT's tokenizer has not.
 
     Raises:
-        AdaptError: It cannot be loaded, or has no token that can pad.
+        AdaptError: It cannot be loaded, lacks its vocabulary, or has no token that can pad.
     """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(backbone.path, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise AdaptError(f"The tokenizer of backbone {backbone.reference} cannot be loaded: {error}") from error
+        raise AdaptError(
+            f"The tokenizer of backbone {backbone.reference} cannot be loaded: {_cause(error, backbone.path)}"
+        ) from error
+    files = tokenizer.vocab_files_names.values()
+    if files and not any((backbone.path / name).is_file() for name in ("tokenizer.json", *files)):
+        raise AdaptError(
+            f"The tokenizer of backbone {backbone.reference} has no vocabulary ({', '.join(files)}); save the "
+            "tokenizer beside the weights with tokenizer.save_pretrained(folder)."
+        )
     numbers = backbone.config.get("type_vocab_size")
     if isinstance(numbers, int) and numbers < 2:
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
@@ -43,3 +53,11 @@ def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
         f"The tokenizer of backbone {backbone.reference} has no padding token, and no other special token that could "
         "pad; set its pad_token and save it."
     )
+
+
+def _cause(error: Exception, folder: Path) -> str:
+    """Why a tokenizer could not be loaded; transformers tries other ways where sentencepiece is missing."""
+    pieces = sorted([*folder.glob("*.model"), *folder.glob("*.spm")])
+    if pieces and not (folder / "tokenizer.json").is_file() and find_spec("sentencepiece") is None:
+        return f"{pieces[0].name} needs the package sentencepiece: pip install sentencepiece."
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
