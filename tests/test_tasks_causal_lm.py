@@ -10,6 +10,8 @@ import datasets
 import pytest
 import torch
 from task_helpers import SENTENCE, byte_level, greedy, kind, model, one_by_one, outputs, wordpiece
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import AdaptError, DataError, Diverged, OptionError
 from adapt.tasks.prompts import plain
@@ -57,6 +59,23 @@ def test_the_prompt_is_read_and_the_completion_learnt() -> None:
     (example,) = made.encode(table(["who saw"], ["the cat"]), split="train")
     assert example["input_ids"][:-1] == made.tokenizer("who saw the cat")["input_ids"]  # the space is the word's
     assert parts(made, example) == ("who saw", " the cat<end>")
+
+
+@pytest.mark.parametrize("spaces", [0, 1, 2, 8])
+def test_spaces_at_the_end_of_a_prompt_are_kept(spaces: int) -> None:
+    sentencepiece = Tokenizer(
+        models.BPE({"<unk>": 0, "</s>": 1, "▁": 2, "a": 3, ":": 4, "\n": 5}, [], unk_token="<unk>")
+    )
+    sentencepiece.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    sentencepiece.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    for tokenizer in (
+        byte_level(), PreTrainedTokenizerFast(tokenizer_object=sentencepiece, eos_token="</s>", pad_token="</s>")
+    ):  # fmt: skip
+        made = bound(tokenizer=tokenizer, separator="")
+        (example,) = made.encode(table(["a:\n" + " " * spaces], ["a"]), split="train")
+        written = made.tokenizer.decode(example["input_ids"][:-1])
+        # what SentencePiece puts before every text stands after the prompt's line break too
+        assert written == "a:\n" + " " * (spaces if tokenizer.eos_token == "<end>" else max(spaces, 1)) + "a"
 
 
 def test_a_text_without_prompt_follows_a_token_that_begins_one() -> None:
@@ -296,6 +315,17 @@ def test_a_chat_template_that_writes_the_first_token_keeps_it_when_cut() -> None
     made = bound(tokenizer=templated, length=6)
     (example,) = made.encode(chats([("user", SENTENCE), ("assistant", "bob")]), split="train")
     assert templated.convert_ids_to_tokens(example["input_ids"]) == ["[BOS]", "cat", "sat", "there", "bob", "[SEP]"]
+
+
+@pytest.mark.parametrize("default", ["strftime_now('%d %b %Y')", 'strftime_now( "%d %b %Y" )', "'26 Jul 2024'"])
+def test_a_chat_template_writes_the_same_day_on_every_day(default: str) -> None:
+    templated = byte_level()
+    templated.chat_template = (
+        f"{{% if not day is defined %}}{{% set day = {default} %}}{{% endif %}}"
+        "Today: {{ day }}.{% for m in messages %} {{ m.content }}{% endfor %}"
+    )
+    (example,) = bound(tokenizer=templated).encode(chats([("user", "who saw ?"), ("assistant", "bob")]), split="train")
+    assert templated.decode(example["input_ids"]).startswith("Today: 26 Jul 2024. who saw ?")
 
 
 def test_stop_and_answer_marker() -> None:

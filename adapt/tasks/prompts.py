@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from adapt.spec import AdaptError, RowError
 from adapt.tasks.tokens import lead
 
 Message = Mapping[str, str]
+
+_TODAY = datetime(2024, 7, 26)
+"""What chat templates write as today's date, so that no result depends on it; Llama 3's own where it is told none."""
+_NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+"""How a template asks for it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,8 @@ class Prompts:
     """Writes rows as a prompt and a completion, which become token ids apart from each other.
 
     So that both are the same tokens in training and in generation, where the prompt stands alone. Spaces at the end
-    of a prompt go to the beginning of the completion where the tokenizer writes a word and the space before it as one.
+    of a prompt go to the beginning of the completion where the tokenizer writes a word and the space before it as one;
+    where it puts a space before every text (SentencePiece), the last of them is the completion's.
     """
 
     def __init__(self, tokenizer: Any, template: str, separator: str) -> None:
@@ -80,8 +88,8 @@ class Prompts:
             else (self._rendered(prompt, i, split) if templated else plain(prompt))
             for i, prompt in enumerate(prompts)
         ]
-        bare = [text.rstrip(" ") for text in written]
         space = self._lead()
+        bare = [text.rstrip(" ") if space else text.removesuffix(" ") for text in written]
         prompt_ids = self._ids(bare)
         texts = None if completions is None else [
             (text[len(cut) :] if space else "") + completion
@@ -113,7 +121,10 @@ class Prompts:
         if not messages:
             return ""
         try:
-            return self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            template = _NOW.sub(lambda now: repr(_TODAY.strftime(now[2])), self.tokenizer.get_chat_template())
+            return self.tokenizer.apply_chat_template(
+                list(messages), chat_template=template, tokenize=False, add_generation_prompt=True
+            )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise RowError(
                 row, split, f"the tokenizer's chat template refuses the messages: {error}", messages[0]["content"]
