@@ -9,16 +9,18 @@ import datasets
 import pytest
 import torch
 from task_helpers import kind, wordpiece
+from transformers import ByT5Tokenizer
 
 
 def table(texts: list[Any], labels: list[Any], **more: Any) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"text": texts, "label": labels, **more})
 
 
-def test_texts_that_are_cut_are_counted() -> None:
-    made = kind("sequence_classification", wordpiece(), "single_label", "accuracy", length=8)
-    made.encode(table(["the cat " * n for n in (1, 2, 3, 4, 9)], [0] * 5), split="train")
-    made.encode(table(["the cat"], [0]), split="test")
+@pytest.mark.parametrize(("tokenizer", "piece"), [(wordpiece(), "the cat "), (ByT5Tokenizer(), "ab")])
+def test_texts_that_are_cut_are_counted(tokenizer: Any, piece: str) -> None:
+    made = kind("sequence_classification", tokenizer, "single_label", "accuracy", length=8)
+    made.encode(table([piece * n for n in (1, 2, 3, 4, 9)], [0] * 5), split="train")
+    made.encode(table([piece], [0]), split="test")
     assert made.notes == ["2 texts of the train split were cut to 8 tokens"]
 
 

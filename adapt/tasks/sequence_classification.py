@@ -84,7 +84,11 @@ class SequenceClassification:
         if self.task.pair:
             columns.append(list(rows["text_pair"]))
         tokens = self.tokenizer(*columns, truncation=True, max_length=self.task.max_length)
-        cut = sum(bool(row.overflowing) for row in tokens.encodings or [])  # which only fast tokenizers have
+        if tokens.encodings is not None:
+            cut = sum(bool(row.overflowing) for row in tokens.encodings)
+        else:  # of a tokenizer that is not a fast one
+            whole = self.tokenizer(*columns, truncation=False, verbose=False)["input_ids"]
+            cut = sum(len(ids) > self.task.max_length for ids in whole)
         if cut:
             what = "pairs of texts" if self.task.pair else "texts"
             self.notes.append(f"{cut} {what} of {of_split(split)} were cut to {self.task.max_length} tokens")
