@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
+from adapt.tasks.generation import generate
 
 MODELS = ["T5", "Bart"]
 SOURCES = ["anna saw bob", "the big red cat sat there while anna walked in paris", "who ?", "a tree house on monday"]
@@ -133,6 +134,17 @@ def test_tokens_that_a_checkpoint_does_not_write_are_kept() -> None:
         net.generation_config.update(**setting)
         texts = [row["text"] for row in outputs(made, net, examples)]
         assert word not in " ".join(texts).split()
+
+
+def test_a_token_to_be_written_first_is_no_part_of_the_text() -> None:
+    tokens = tokenizer()
+    inputs = dict(tokens(["anna saw bob"], return_tensors="pt"))
+    net = _t5(tokens)
+    first = tokens.convert_tokens_to_ids("tree")
+    ids = net.generate(**inputs, forced_bos_token_id=first, max_new_tokens=6)[0]
+    assert int(ids[1]) == first
+    (text,) = generate(net, tokens, inputs, new_tokens=6, beams=1, first=first)
+    assert text == tokens.decode(ids[2:], skip_special_tokens=True)
 
 
 def _multilingual(name: str) -> tuple[Any, Any]:

@@ -51,7 +51,8 @@ def generate(
         length_penalty: Exponent of the length by which a beam's log-probability is divided.
         ends: Tokens that end a text, beside those of the model's generation configuration.
         start: Token that a decoder's text begins with; None: that of the model's generation configuration.
-        first: Token written first; None: that of the model's generation configuration, or any.
+        first: Token written first, which is no part of the text; None: that of the model's generation configuration,
+            or any.
 
     Returns:
         One text a row.
@@ -72,6 +73,7 @@ def generate(
         made = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
     # an encoder-decoder's text begins with the decoder's start token, which may be the one that ends a text
     begin = 1 if getattr(model.config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]
+    begin += first is not None
     rows = []
     for ids in made[:, begin:].tolist():
         end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
