@@ -6,10 +6,13 @@ import dataclasses
 import gc
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,6 +26,7 @@ from adapt.backbones.families import positions_of
 from adapt.backbones.load import SHORT, place_rest
 from adapt.cli import cli
 from adapt.comparison.grid import EMBEDDED_BACKBONES
+from adapt.data import load
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.blueprint import without_padding
 from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
@@ -114,6 +118,50 @@ def test_a_checkpoint_of_other_bits_is_unsupported_in_plan_and_training(
         plan(folder, strategy, batch=(2, 8), device="cpu")
     with pytest.raises(Unsupported, match=expected):
         fit_model(folder, task_data("single_label"), strategy, max_steps=1, device="cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("architecture", "strategy"),
+    [("bart", "full"), ("bart", "qlora"), ("t5", "lora"), ("bert", "full"), ("electra", "full"), ("albert", "full")],
+)
+def test_a_run_measures_what_is_planned(
+    backbone: Callable[..., Path], architecture: str, strategy: str, precision: Any
+) -> None:
+    """With numbers of the texts of a pair, end tokens and norms as only real rows and kernels have them."""
+    texts = [f"word{i} word{i} word{9 - i} word3" for i in range(4)] * 4
+    rows = (texts, ["a", "b"] * 8)
+    made = fit_model(
+        backbone(architecture), load({"train": rows, "validation": rows, "test": rows}), strategy, epochs=1,
+        batch_size=4, device="cpu", precision=precision, pooling="native",
+    )  # fmt: skip
+    assert made.result is not None
+    length = len(made.fitted.kind.tokenizer(texts[0])["input_ids"])
+    found = adapt.plan(
+        backbone(architecture), strategy, batch=(4, length), device="cpu", precision=precision, pooling="native"
+    ).as_dict()
+    measured = made.result.memory
+    assert {name: measured[name] for name in CATEGORIES} == {name: found[name] for name in CATEGORIES}
+
+
+def test_deberta_is_not_trained_in_bfloat16(backbone: Callable[..., Path], tmp_path: Path, task_data: Any) -> None:
+    from transformers import DebertaConfig, DebertaModel
+
+    shutil.copytree(backbone("deberta-v2"), tmp_path / "deberta")
+    config = DebertaConfig(
+        vocab_size=len(tiny.VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, relative_attention=True, pos_att_type=["c2p", "p2c"],
+    )  # fmt: skip
+    DebertaModel(config).save_pretrained(tmp_path / "deberta")
+    given: dict[str, Any] = {"device": "cpu", "pooling": "native"}
+    for precision in ("fp32", "bf16"):
+        refused = pytest.raises(Unsupported, match=r"'deberta' masks .*; use precision fp32")
+        with refused if precision == "bf16" else nullcontext():
+            fit_model(
+                tmp_path / "deberta", task_data("single_label"), "lora", max_steps=1, precision=precision, **given
+            )
+        with refused if precision == "bf16" else nullcontext():
+            adapt.plan(tmp_path / "deberta", "lora", batch=(2, 8), precision=precision, **given)
 
 
 def test_a_batch_may_be_written_as_on_the_command_line() -> None:
@@ -462,7 +510,7 @@ def test_the_command_prints_a_table_or_json() -> None:
 
 def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_reason() -> None:
     text = command("--backbone", "tiny-encoder", "--kind", "seq2seq", "--batch", "2x8", "--strategies", "lora")
-    assert "lora is not supported: transformers has no seq2seq head" in text
+    assert "lora has no plan: transformers has no seq2seq head" in text
 
 
 def foreseen(monkeypatch: pytest.MonkeyPatch, task_data: Any, length: int, **choices: Any) -> list[int]:

@@ -19,6 +19,21 @@ _POSITIONS_FROM_2 = frozenset({
 """Families that number tokens from the padding index + 1, so that the first two positions are never a token's."""
 
 
+_FLOAT32_ALONE = frozenset({"deberta"})
+"""Families whose attention is masked with float32's lowest number, which bfloat16 has not."""
+
+
+def check_precision(model_type: str, precision: str) -> None:
+    """
+    Raises:
+        Unsupported: The family cannot be trained in that precision.
+    """
+    if precision == "bf16" and model_type in _FLOAT32_ALONE:
+        raise Unsupported(
+            f"'{model_type}' masks attention with a number that bfloat16 has not; use precision fp32 (--precision fp32)"
+        )
+
+
 @dataclass(frozen=True)
 class Family:
     """Module names inside one transformer layer, as suffixes of the full names."""

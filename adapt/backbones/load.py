@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
+from adapt.backbones.families import check_precision
 from adapt.backbones.source import Backbone
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
@@ -72,6 +73,7 @@ class Loader:
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, initialise, untie_output_layer
         from adapt.backbones.norms import keep_precision
 
+        check_precision(self._pretrained_config().model_type, self.budget.precision)
         quantization_config = self._agreed(quantization_config)
         if quantization_config is not None:
             self._check_device(quantization_config)

@@ -30,6 +30,7 @@ class Tokenizer:
     sep_token_id: int | None = None
     padding_side: str = "right"
     is_fast: bool = True
+    model_input_names: tuple[str, ...] = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Blueprint(Loader):
         padding = getattr(self.model_config, "pad_token_id", None)
         end = getattr(self.model_config, "eos_token_id", None)
         end = end[0] if isinstance(end, list) else end
-        return Tokenizer(0 if padding is None else padding, 1 if end is None else end)
+        named = Tokenizer.model_input_names
+        if (getattr(self.model_config, "type_vocab_size", None) or 0) > 1:
+            named = (*named, "token_type_ids")
+        return Tokenizer(0 if padding is None else padding, 1 if end is None else end, model_input_names=named)
 
     def _check_device(self, quantization_config: Any) -> None:
         """The device need not be there."""
@@ -166,7 +170,9 @@ def _state(weight: Any, module: Any) -> Any:
 class _NoPadding(TorchDispatchMode):
     """Answers what a model asks of its inputs, where there is nothing in them: that no token is padding.
 
-    And of a number drawn at random, that it is not below another: no layer is skipped (layerdrop).
+    That all rows have as many end tokens (which T5's and BART's classifiers ask), and of a number drawn at random, that
+    it is not below another: no layer is skipped (layerdrop). The statistics of a layer norm are float32 where its
+    weights are and its input is not, as torch's kernels have them, but not its fake ones.
     """
 
     def __init__(self) -> None:
@@ -188,6 +194,11 @@ class _NoPadding(TorchDispatchMode):
             return self._below[-1]
         if func is aten.equal.default:
             return True
+        if func is aten.unique_consecutive.default:
+            return args[0].new_empty(1), args[0].new_empty(0), args[0].new_empty(0)
+        if func is aten.native_layer_norm.default and args[2] is not None and args[2].dtype != args[0].dtype:
+            out, *statistics = func(*args, **(kwargs or {}))
+            return out, *(each.to(args[2].dtype) for each in statistics)
         if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
             args = (args[0], _all_of(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))

@@ -19,8 +19,10 @@ CUDA_CONTEXT = 600 * 2**20
 MiB of cuBLAS's workspace are in torch's figures (H100, `results/benchmarks/memory.md`)."""
 CPU_LIBRARIES = 600 * 2**20
 """What a Python process has resident with torch, transformers and PEFT loaded."""
-FRAGMENTATION = 0.05
-"""Share of the peak that the allocator loses between blocks."""
+BESIDE = {"cuda": 0.05, "cpu": 1.5}
+"""Share of the peak that is held beside it: on a GPU what torch's allocator loses between blocks; on CPUs also what the
+C library keeps of freed memory, products' own scratch, scoring, and a copy of what was trained until the best epoch.
+There it is about the median of the runs under `results` whose peak is above 300 MiB (`memory.process_bytes`)."""
 ROOM = 0.9
 """Above this share of the budget a plan is tight."""
 
@@ -57,7 +59,7 @@ def parse_batch(text: str) -> tuple[int, int]:
 
 
 def allowance(peak: int, device: str, *, running: bool = False) -> int:
-    """Bytes that are needed beside what tensors hold: the device's context or the libraries, and fragmentation.
+    """Bytes that are needed beside what tensors hold: the device's context or the libraries, and `BESIDE`.
 
     Args:
         peak: Bytes that tensors hold at the peak.
@@ -65,7 +67,7 @@ def allowance(peak: int, device: str, *, running: bool = False) -> int:
         running: Whether context and libraries have their memory already.
     """
     fixed = 0 if running else CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
-    return fixed + math.ceil(FRAGMENTATION * peak)
+    return fixed + math.ceil(BESIDE[device] * peak)
 
 
 def verdict(required: int, budget: int) -> Verdict:

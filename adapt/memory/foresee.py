@@ -7,7 +7,7 @@ from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
 
-_SMALL = 0.5
+_SMALL = 0.2
 """No plan is needed where a backbone's weights, four times over and once more for every 64 tokens of a batch, are below
 this share of the memory: no backbone was found to take twice as much."""
 

@@ -215,7 +215,9 @@ class Planner:
             raise
         except Exception as error:  # of transformers, PEFT or torch, for architectures that are not known here
             told = str(error).strip().partition("\n")[0]
-            raise Unsupported(f"no plan for '{shape.model_type}': {type(error).__name__}: {told}") from error
+            raise Unsupported(
+                f"a step of '{shape.model_type}' cannot be run without contents: {type(error).__name__}: {told}"
+            ) from error
 
 
 def _carried_on(found: Sequence[Mapping[str, Memory]], more: int) -> dict[str, Memory] | None:

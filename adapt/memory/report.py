@@ -7,15 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapt.memory.budget import CPU_LIBRARIES, CUDA_CONTEXT, FRAGMENTATION, ROOM, shown
+from adapt.backbones.load import SHORT
+from adapt.memory.budget import BESIDE, CPU_LIBRARIES, CUDA_CONTEXT, ROOM, shown
 from adapt.memory.planner import planned_precision
 from adapt.memory.types import CATEGORIES
 from adapt.memory.within import Plan
 
 _COLUMNS = (*CATEGORIES, "peak", "allowance", "required")
 
-_KERNELS = {"sdpa": "fused, no mask kept", "eager": "eager, its weights kept"}
-"""What is said of each attention kernel."""
+_KERNELS = {
+    ("cuda", "sdpa"): "fused, no mask kept",
+    ("cpu", "sdpa"): "fused, its weights kept where some are dropped",
+    ("cuda", "eager"): "eager, its weights kept",
+    ("cpu", "eager"): "eager, its weights kept",
+}
+"""What is said of each attention kernel of a device."""
+_PADDING = {"cuda": "on a GPU", "cpu": f"on CPUs, beyond {SHORT} tokens,"}
+"""Where a mask is made for it."""
+
+
+_HELD = {
+    "cuda": "fragmentation",
+    "cpu": "what a process was seen to hold besides (freed memory, scratch, the best epoch's weights)",
+}
+"""What the share of the peak is for."""
 
 
 def json_text(plans: Sequence[Plan]) -> str:
@@ -36,7 +51,7 @@ def markdown(
     ]
     for plan in plans:
         values = plan.as_dict()
-        cells = ["" if values[name] is None else shown(values[name]) for name in _COLUMNS]
+        cells = [shown(values[name]) if plan.memory is not None else "" for name in _COLUMNS]
         if budget is not None:
             text = "" if plan.longest_text is None else f"{plan.longest_text:,}{' (all)' if plan.at_limit else ''}"
             rows = "" if plan.largest_batch is None else f"{plan.largest_batch:,}"
@@ -44,21 +59,21 @@ def markdown(
         lines.append(f"| {plan.strategy} | {' | '.join(cells)} |")
     lines.append("")
     lines += [f"- {plan.strategy} fits with: {plan.advice}." for plan in plans if plan.advice]
-    lines += [f"- {plan.strategy} is not supported: {plan.reason}." for plan in plans if plan.reason]
+    lines += [f"- {plan.strategy} has no plan: {plan.reason.rstrip('.')}." for plan in plans if plan.reason]
     device = options.get("device", "cuda")
     fixed = CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
     precision = planned_precision(options.get("precision", "auto"), device)
     unsaid = ("device", "kind", "labels", "pooling", "precision")
     given = {name: value for name, value in options.items() if name not in unsaid}
     said = "".join(f", {name} {value}" for name, value in given.items())
-    kernels = sorted({_KERNELS.get(plan.attention, plan.attention) for plan in plans if plan.attention})
+    kernels = sorted({_KERNELS.get((device, plan.attention), plan.attention) for plan in plans if plan.attention})
     attention = f"; attention {' or '.join(kernels)}" if kernels else ""
     lines += [
         f"- Assumed: {device}, {precision}{said}{attention}; no outliers in 8-bit layers; rows of equal "
-        "length (on a GPU padding costs a mask in each attention); features of the batch alone (head and "
+        f"length ({_PADDING[device]} padding costs a mask in each attention); features of the batch alone (head and "
         "layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short).",
         f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "
-        f"{100 * FRAGMENTATION:g} % of the peak for fragmentation.",
+        f"{100 * BESIDE[device]:g} % of the peak for {_HELD[device]}.",
     ]
     if budget is not None:
         lines.append(

@@ -102,7 +102,7 @@ class Trace:
                 return found if len(self._optimizer.state) == states else self._tracked(step)
             except _NOT_FAKED as error:
                 raise Unsupported(
-                    f"no plan for {type(self._model).__name__}, whose step depends on what its tensors hold "
+                    f"the step of {type(self._model).__name__} depends on what its tensors hold "
                     f"({type(error).__name__})"
                 ) from error
 

@@ -19,7 +19,7 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
-    distinct_rows,
+    made_up,
     model_inputs,
     of_split,
     pad,
@@ -212,8 +212,8 @@ class QuestionAnswering:
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up windows of `length` tokens, for planning."""
         return [
-            {"input_ids": row, "null": 0, "first": 0, "offsets": [(0, 0)] * length, "target": (0, 0)}
-            for row in distinct_rows(rows, length)
+            {**row, "null": 0, "first": 0, "offsets": [(0, 0)] * length, "target": (0, 0)}
+            for row in made_up(self.tokenizer, rows, length)
         ]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:

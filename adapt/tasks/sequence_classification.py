@@ -14,7 +14,7 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
-    distinct_rows,
+    made_up,
     model_inputs,
     of_split,
     token_tensors,
@@ -154,7 +154,7 @@ class SequenceClassification:
             label = [0.0] * len(self.task.labels)
         elif self.task.problem == "regression":
             label = 0.0
-        return [{"input_ids": row, "label": label} for row in distinct_rows(rows, length)]
+        return [{**row, "label": label} for row in made_up(self.tokenizer, rows, length)]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """Rows padded on the right to the longest: (batch, length) each; `labels` (batch, ...), scaled."""

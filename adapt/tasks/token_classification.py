@@ -21,8 +21,8 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
-    distinct_rows,
     lead,
+    made_up,
     mean_loss,
     model_inputs,
     of_split,
@@ -206,8 +206,8 @@ class TokenClassification:
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up windows of `length` tokens, each of them a word, for planning."""
         return [
-            {"input_ids": row, "positions": list(range(length)), "tags": [0] * length}
-            for row in distinct_rows(rows, length)
+            {**row, "positions": list(range(length)), "tags": [0] * length}
+            for row in made_up(self.tokenizer, rows, length)
         ]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:

@@ -68,6 +68,13 @@ def distinct_rows(rows: int, length: int) -> list[list[int]]:
     return [[row >> i & 1 for i in range(length)] for row in range(rows)]
 
 
+def made_up(tokenizer: Any, rows: int, length: int) -> list[dict[str, Any]]:
+    """Token fields of made-up rows, as the tokenizer would have them: `distinct_rows`, each the first of a pair."""
+    numbered = "token_type_ids" in tokenizer.model_input_names
+    numbers = {"token_type_ids": [0] * length} if numbered else {}
+    return [{"input_ids": row, **numbers} for row in distinct_rows(rows, length)]
+
+
 def of_split(split: str | None) -> str:
     """What a note calls the rows of a split."""
     return "new rows" if split is None else f"the {split} split"
