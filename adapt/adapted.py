@@ -122,14 +122,19 @@ class Adapted:
         rows.
 
         Raises:
-            Unsupported: The strategy adds to the model what no weight can hold, or transformers has no class for its
-                head (mean pooling).
+            Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
+                backbone's own weights are quantised; or transformers has no class for its head (mean pooling).
             OptionError: The folder cannot be written, or is the backbone's own.
         """
         from adapt.backbones.plain import save_plain
 
         strategy = self.run.strategy
         merge = getattr(strategy, "merge", None)
+        if merge is None and not is_known(strategy):
+            raise Unsupported(
+                f"'{strategy.name}', a strategy of your own, does not say how it is merged; give it a method "
+                "merge(model, load), or keep the saved model"
+            )
         if merge is None:
             raise Unsupported(
                 f"'{strategy.name}' cannot be merged: it adds to the model what its weights cannot hold; keep the "
@@ -142,6 +147,11 @@ class Adapted:
             )
         budget = dataclasses.replace(self.run.budget, precision="fp32", dropout=None, device="cpu")
         loader = dataclasses.replace(self.fitted.loader, budget=budget)
+        if loader.quantised() is not None:
+            raise Unsupported(
+                "a model whose backbone's own weights are quantised cannot be merged; keep the saved model, or fit "
+                "on the backbone as it was before"
+            )
         plain = merge(self.fitted.model, loader)
         if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
             problem = self.run.task.problem

@@ -17,7 +17,16 @@ import torch
 from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModel, BitsAndBytesConfig, GPTNeoConfig, T5GemmaConfig, XLNetConfig, XLNetModel
+from transformers import (
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    BitsAndBytesConfig,
+    GPTNeoConfig,
+    LongT5Config,
+    T5GemmaConfig,
+    XLNetConfig,
+    XLNetModel,
+)
 
 import adapt
 from adapt.adapted import assemble, fit_model
@@ -89,6 +98,17 @@ def test_a_plan_knows_the_options_of_the_loop(kind: str, strategy: str, choices:
 def test_a_plan_knows_4_bit_weights(fields: dict[str, Any]) -> None:
     strategy: Any = make("qlora", {"bits": 4, **fields})
     step, setting = real_step("tiny-encoder", strategy, "sequence_classification")
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_plan_knows_what_stays_as_it_is_beside_quantised_weights(tmp_path: Path, bits: int) -> None:
+    config = LongT5Config(
+        vocab_size=99, d_model=32, d_ff=48, num_heads=4, d_kv=8, num_layers=1, local_radius=4, decoder_start_token_id=0
+    )
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer_for("t5").save_pretrained(tmp_path)
+    step, setting = real_step(str(tmp_path), make("qlora", {"bits": bits}), "seq2seq")  # type: ignore[arg-type]
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tiny
 import torch
 import transformers
+from tiny_tasks import TASKS
 
 from adapt import params
 from adapt.adapted import fit_model
@@ -127,6 +130,17 @@ def test_a_merged_model_says_what_its_outputs_mean(
             assert scores == pytest.approx(prediction["probabilities"], abs=1e-5)
 
 
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """A strategy that a user made, and that cannot be merged."""
+
+    name: ClassVar[str] = "own"
+    learning_rate: float = 1e-3
+
+    def build(self, load: Any, task: Any) -> Any:
+        return load(frozen=True)
+
+
 def test_what_cannot_be_merged_says_why(backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path) -> None:
     def fit(strategy: Any, pooling: str = "native") -> Any:
         return fit_model(
@@ -139,10 +153,53 @@ def test_what_cannot_be_merged_says_why(backbone: Folder, task_data: Callable[[s
             fit(strategy).merge(tmp_path / "out")
     with pytest.raises(Unsupported, match=r"mean pooling cannot be merged: .*pooling='native'"):
         fit(Head(), "mean").merge(tmp_path / "out")
+    with pytest.raises(Unsupported, match=r"'own', a strategy of your own, .* give it a method merge\(model, load\)"):
+        fit(Own()).merge(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError):
         fit(Head()).merge(tmp_path / "file")
+
+
+def test_what_was_not_trained_has_nothing_to_merge(backbone: Folder, tmp_path: Path) -> None:
+    model = fit_model(
+        backbone("gpt2"), TASKS["completion"](), "untrained", max_length=32, device="cpu", precision="fp32"
+    )
+    with pytest.raises(Unsupported, match=r"'untrained' has nothing to merge: .* use the backbone as it is"):
+        model.merge(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_nothing_is_merged_into_weights_that_were_quantised_before(
+    backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path, bits: Any
+) -> None:
+    how = transformers.BitsAndBytesConfig(**{f"load_in_{bits}bit": True}, llm_int8_skip_modules=["score"])
+    own = transformers.AutoModel.from_pretrained(backbone("llama"), quantization_config=how, device_map={"": "cpu"})
+    own.save_pretrained(tmp_path / "own")
+    tiny.tokenizer_for("llama").save_pretrained(tmp_path / "own")
+    strategy = QLoRA(rank=2, bits=bits)
+    model = fit_model(
+        tmp_path / "own", task_data("single_label"), strategy, max_steps=1, device="cpu", precision="fp32"
+    )
+    with pytest.raises(Unsupported, match="own weights are quantised cannot be merged; keep the saved model"):
+        model.merge(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_merged_model_is_generated_from_as_its_checkpoint_says(backbone: Folder, tmp_path: Path) -> None:
+    """Many checkpoints have settings of generation that transformers writes only where they are as they were read."""
+    own = Path(shutil.copytree(backbone("llama"), tmp_path / "own"))
+    settings = {"bos_token_id": 2, "eos_token_id": tiny.END, "temperature": 0.9, "top_p": 0.6}
+    (own / "generation_config.json").write_text(json.dumps(settings))
+    load = tiny.loader_for(own, "causal_lm")
+    plain = Head().merge(Head().build(load, load.task), load)
+    assert plain.generation_config.pad_token_id == tiny.END
+    (tmp_path / "plain").mkdir()
+    save_plain(plain, load, tmp_path / "plain")
+    found = json.loads((tmp_path / "plain" / "generation_config.json").read_text())
+    found.pop("transformers_version")
+    assert found == settings
 
 
 def test_a_t5_with_an_output_layer_of_its_own_stays_so(backbone: Folder, tmp_path: Path) -> None:

@@ -15,34 +15,46 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    BertConfig,
     BloomConfig,
     CodeGenConfig,
+    EncoderDecoderConfig,
     FalconConfig,
     Gemma3Config,
+    Gemma4TextConfig,
     Glm4MoeConfig,
     GPTJConfig,
     LayoutLMConfig,
+    LEDConfig,
     Llama4Config,
     LlamaConfig,
+    LongT5Config,
     MambaConfig,
     MBartConfig,
     MixtralConfig,
+    NllbMoeConfig,
     OpenAIGPTConfig,
     OPTConfig,
     PLBartConfig,
+    ProphetNetConfig,
+    RwkvConfig,
     SqueezeBertConfig,
+    SwitchTransformersConfig,
     XLNetConfig,
+    Zamba2Config,
 )
 
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.backbones.memo import Memo
 from adapt.backbones.memoise import memoise, release
+from adapt.backbones.plain import save_plain
 from adapt.data import Data
 from adapt.run import run
 from adapt.spec import FieldError, Unsupported
-from adapt.strategies import Full, Head, LoRA, Prefix
+from adapt.strategies import Full, Head, LoRA, Prefix, QLoRA
 from adapt.tasks import KINDS
 
 LLAMA: dict[str, Any] = {**tiny._SIZES, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
@@ -239,3 +251,122 @@ def test_layers_that_are_called_past_their_hooks_cannot_be_left_out(tmp_path: Pa
     model = Full(layers="last:1").build(load, load.task)
     with pytest.raises(Unsupported, match="the layers of 'squeezebert' cannot be left out; set layers='all'"):
         model(**tiny.inputs_for("bert", "sequence_classification"))
+
+
+def test_layers_that_attend_to_keys_of_lower_ones_cannot_be_left_out(tmp_path: Path) -> None:
+    layers = {"num_kv_shared_layers": 1, "layer_types": ["full_attention"] * 2, "sliding_window": 8}
+    words = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": len(tiny.VOCABULARY)}
+    config = Gemma4TextConfig(**LLAMA, **layers, **words, head_dim=8, global_head_dim=8)
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
+    with pytest.raises(Unsupported, match=r"layers of 'gemma4_text' hand on more than hidden states.*layers='all'"):
+        LoRA(rank=2, layers="last:1").build(load, load.task)
+
+
+def test_a_backbone_without_linear_layers(tmp_path: Path) -> None:
+    load = tiny.loader_for(
+        saved(tmp_path, SqueezeBertConfig(**tiny._SIZES, embedding_size=32), "bert"), "sequence_classification"
+    )
+    for strategy in (LoRA(), LoRA(targets="query"), LoRA(layers="last:1")):
+        with pytest.raises(Unsupported, match="'squeezebert' has no linear layers that lora could adapt"):
+            strategy.build(load, load.task)
+
+
+def test_a_decoder_whose_weights_change_between_training_and_evaluation_is_refused(tmp_path: Path) -> None:
+    config = RwkvConfig(vocab_size=len(tiny.VOCABULARY), hidden_size=32, num_hidden_layers=2, context_length=64)
+    load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
+    with pytest.raises(Unsupported, match=r"'rwkv' cannot be adapted: .* between training and evaluation"):
+        Full().build(load, load.task)
+
+
+T5: dict[str, Any] = {"vocab_size": len(tiny.VOCABULARY), "d_model": 32, "d_ff": 48, "num_heads": 4, "d_kv": 8}
+T5 |= {"num_layers": 2, "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0}
+BART: dict[str, Any] = {"vocab_size": len(tiny.VOCABULARY), "d_model": 32, "init_std": 0.15, "pad_token_id": 0}
+BART |= {f"{part}_{what}": n for part in ("encoder", "decoder") for what, n in (("layers", 2), ("ffn_dim", 48))}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "eos_token_id": 3, "decoder_start_token_id": 3}
+FEW_EXPERTS = {"num_experts": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+ENCODER_DECODERS: dict[str, Callable[[], Any]] = {
+    "led": lambda: LEDConfig(**BART, attention_window=4),
+    "longt5": lambda: LongT5Config(**T5, local_radius=4),
+    "nllb-moe": lambda: NllbMoeConfig(**BART, num_experts=2, encoder_sparse_step=2, decoder_sparse_step=2),
+    "switch": lambda: SwitchTransformersConfig(**T5, **FEW_EXPERTS),
+}
+"""Whose classes look for more in the outputs of their parts, or for the type of a weight."""
+
+
+@pytest.mark.parametrize("architecture", ["longt5", "switch"])
+def test_no_layer_beside_4_bit_weights_gets_integers(tmp_path: Path, architecture: str) -> None:
+    """transformers gives the second layer of a feed-forward block inputs of the type of its weight."""
+    folder = saved(tmp_path, ENCODER_DECODERS[architecture](), "t5", AutoModelForSeq2SeqLM)
+    load = tiny.loader_for(folder, "seq2seq")
+    model = QLoRA(rank=2, bits=4).build(load, load.task).eval()
+    seen: set[torch.dtype] = set()
+    for name, module in model.named_modules():
+        if name.endswith(".wo"):
+            module.register_forward_pre_hook(lambda _, args: seen.add(args[0].dtype))
+    with torch.no_grad():
+        model(**tiny.inputs_for("t5", "seq2seq"))
+    assert seen == {torch.float32}
+    assert any(type(module).__name__ == "Linear4bit" for module in model.modules())
+
+
+@pytest.mark.parametrize("architecture", ["led", "nllb-moe", "switch"])
+def test_features_of_other_encoder_decoders_are_computed_once(tmp_path: Path, architecture: str) -> None:
+    folder = saved(tmp_path, ENCODER_DECODERS[architecture](), "t5", AutoModelForSeq2SeqLM)
+    load = tiny.loader_for(folder, "seq2seq")
+    inputs = tiny.inputs_for("t5", "seq2seq")
+    with torch.no_grad():
+        expected = tiny.outputs_of(load(frozen=True).eval(), inputs)
+        model = Head().build(load, load.task).eval()
+        for _ in range(2):
+            torch.testing.assert_close(tiny.outputs_of(model, inputs), expected, rtol=1e-4, atol=1e-5)
+    (memo,) = [module for module in model.modules() if isinstance(module, Memo)]
+    assert memo.encoded_rows == 3
+
+
+def test_an_output_layer_that_reads_more_than_the_last_hidden_states(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"vocab_size": len(tiny.VOCABULARY), "hidden_size": 32, "pad_token_id": 0}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"num_{part}_layers": 1, f"num_{part}_attention_heads": 4, f"{part}_ffn_dim": 48}
+    config = ProphetNetConfig(**sizes, decoder_start_token_id=3)
+    load = tiny.loader_for(saved(tmp_path, config, "t5", AutoModelForSeq2SeqLM), "seq2seq")
+    with pytest.raises(Unsupported, match="'prophetnet' reads streams for several tokens ahead"):
+        Head().build(load, load.task)
+
+
+def test_two_models_joined_are_refused(tmp_path: Path) -> None:
+    part = BertConfig(**tiny._SIZES)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(part, part)
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 2, 0, 3
+    load = tiny.loader_for(saved(tmp_path, config, "t5", AutoModelForSeq2SeqLM), "seq2seq")
+    with pytest.raises(Unsupported, match="no class for the pretrained part of 'encoder-decoder' alone"):
+        LoRA().build(load, load.task)
+
+
+def shared_layers(folder: Path) -> Loader:
+    """Of a decoder whose second and fourth layer have their attention in common."""
+    mamba = {"mamba_d_state": 4, "mamba_headdim": 8, "mamba_ngroups": 1, "n_mamba_heads": 8, "use_mamba_kernels": False}
+    sizes = {**LLAMA, "num_hidden_layers": 4, "num_key_value_heads": 4, "pad_token_id": 0}
+    config = Zamba2Config(**sizes, **mamba, layers_block_type=["mamba", "hybrid"] * 2, num_mem_blocks=1)
+    return tiny.loader_for(saved(folder, config, "llama", AutoModelForCausalLM), "causal_lm")
+
+
+@pytest.mark.parametrize("layers", ["all", "last:1"])
+def test_updates_of_layers_that_share_their_weights_cannot_be_merged(tmp_path: Path, layers: str) -> None:
+    load = shared_layers(tmp_path)
+    strategy = LoRA(rank=2, layers=layers)
+    with pytest.raises(Unsupported, match=r"cannot be merged: 'zamba2' has the weight of layers\.\d.* in other layers"):
+        strategy.merge(strategy.build(load, load.task), load)
+
+
+def test_layers_that_share_their_weights_still_do_in_a_merged_model(tmp_path: Path) -> None:
+    load, plain = shared_layers(tmp_path / "own"), tmp_path / "plain"
+    inputs = tiny.inputs_for("llama", "causal_lm")
+    model = tiny.moved(Head().build(load, load.task))
+    release(model)
+    plain.mkdir()
+    save_plain(Head().merge(model, load), load, plain)
+    found, info = AutoModelForCausalLM.from_pretrained(plain, output_loading_info=True)
+    assert not info["missing_keys"]
+    with torch.no_grad():
+        expected = tiny.outputs_of(model.eval(), inputs)
+        torch.testing.assert_close(tiny.outputs_of(found.eval(), inputs), expected, rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,20 @@ AUTO_CLASSES: dict[str, str] = {
 """By task kind, as transformers names them."""
 LANGUAGE_MODELS = ("seq2seq", "causal_lm")
 """Kinds whose output layer is pretrained."""
+_REFUSED: dict[str, str] = {
+    "rwkv": "transformers changes its weights in place between training and evaluation, and does not mask its padding",
+}
+"""Architectures, by `model_type`, whose classes do not do what training and saving rely on; and why."""
+
+
+def check_architecture(config: Any) -> None:
+    """
+    Raises:
+        Unsupported: No kind of task can rely on transformers' classes for this architecture.
+    """
+    found = config.model_type
+    if found in _REFUSED:
+        raise Unsupported(f"'{found}' cannot be adapted: {_REFUSED[found]}; use another backbone")
 
 
 def model_class(kind: str, config: Any) -> Any:
@@ -69,10 +84,19 @@ def text_part(kind: str, config: Any) -> Any:
 
 
 def base_class(config: Any) -> Any:
-    """The transformers class of the pretrained part alone."""
+    """The transformers class of the pretrained part alone.
+
+    Raises:
+        Unsupported: transformers has none.
+    """
     from transformers import MODEL_MAPPING
 
-    found = MODEL_MAPPING[type(config)]
+    try:
+        found = MODEL_MAPPING[type(config)]
+    except KeyError as error:  # two models joined, for one
+        raise Unsupported(
+            f"transformers has no class for the pretrained part of '{config.model_type}' alone"
+        ) from error
     return found[0] if isinstance(found, tuple) else found
 
 
@@ -145,9 +169,16 @@ def untie_output_layer(model: Any) -> set[str]:
     for name, parameter in list(last.named_parameters()):
         if id(parameter) in shared:
             setattr(last, name, nn.Parameter(parameter.detach().clone()))
-            if not model.config.is_encoder_decoder:  # there it ties the embeddings of encoder and decoder, too
+            # it may tie more: the embeddings of encoder and decoder, whole layers (Zamba2's)
+            if not model.config.is_encoder_decoder and not shared_parameters(model.base_model):
                 model.config.tie_word_embeddings = False
     return {f"{prefix}.{name}" for name, _ in last.named_parameters()}
+
+
+def shared_parameters(model: nn.Module) -> set[int]:
+    """Ids of the parameters that several modules have in common."""
+    held = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    return {parameter for parameter, times in held.items() if times > 1}
 
 
 def keep_head_dropout(model: Any, own: Any) -> None:

@@ -60,8 +60,9 @@ class Loader:
             parameters of the head, that are trained under every strategy, and `head_size` counts them; a language
             model has none, unless its output layer is trained. `fresh_names` names those of them that are drawn anew:
             all but what the checkpoint has of a head for the same kind of task, where the output layer is kept for the
-            same classes alone, in whichever order. `task_kind` is the task's kind. Every parameter that the checkpoint
-            does not hold is drawn from the seed.
+            same classes alone, in whichever order. `task_kind` is the task's kind, `generation_padding` the token that
+            the checkpoint pads with in generation, if it says. Every parameter that the checkpoint does not hold is
+            drawn from the seed.
 
         Raises:
             Unsupported: transformers has no such head for this architecture (or one for more than text); the device
@@ -113,7 +114,7 @@ class Loader:
 
     def _agreed(self, asked: Any) -> Any:
         """The checkpoint's own quantisation, where it has one, of as many bits as are asked for; else what is asked."""
-        found = self._quantised()
+        found = self.quantised()
         if found is None:
             return asked
         from transformers import BitsAndBytesConfig
@@ -131,7 +132,7 @@ class Loader:
             )
         return BitsAndBytesConfig.from_dict(found)
 
-    def _quantised(self) -> Mapping[str, Any] | None:
+    def quantised(self) -> Mapping[str, Any] | None:
         """How the checkpoint says that its weights are quantised; None: they are not."""
         found: Mapping[str, Any] | None = getattr(self._pretrained_config(), "quantization_config", None)
         return found
@@ -172,9 +173,10 @@ class Loader:
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
-        from adapt.backbones.classes import text_part
+        from adapt.backbones.classes import check_architecture, text_part
 
         config = text_part(self.task.kind, self._pretrained_config())
+        check_architecture(config)
         if self.task.kind in _CLASSIFIERS:
             labels = self.task.labels or (_VALUE,)
             config.id2label = dict(enumerate(labels))
@@ -199,6 +201,7 @@ class Loader:
                 config.use_cache = False  # generation asks for its cache itself; training must not fill one
         padding = self.tokenizer().pad_token_id
         generation = getattr(model, "generation_config", None)
+        model.generation_padding = getattr(generation, "pad_token_id", None)
         if generation is not None and generation.pad_token_id is None:
             generation.pad_token_id = padding
         # an embedding made with this index would never be trained there, and it may be that of a token of the text;
@@ -242,7 +245,10 @@ class Loader:
         return set()
 
     def _full_precision(self, cls: Any) -> list[str]:
-        """Full names of the modules that are not quantised: the head and the pooler, which many checkpoints lack."""
+        """Full names of the modules that are not quantised: head, pooler, which many checkpoints lack, and `wo`.
+
+        T5's relatives give `wo` inputs of its weight's type, which in 4 bits is one of integers.
+        """
         import torch
 
         from adapt.backbones.classes import head_names, output_layer
@@ -251,8 +257,8 @@ class Loader:
             model = cls(self.config())
         names = head_names(model) | {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
         last = output_layer(model)
-        vocabulary = {name for name, module in model.named_modules() if module is last}
-        return sorted({name.rpartition(".")[0] for name in names} | vocabulary)
+        kept = {name for name, module in model.named_modules() if module is last or name.endswith(".wo")}
+        return sorted({name.rpartition(".")[0] for name in names} | kept)
 
     def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         from inspect import signature
@@ -279,7 +285,7 @@ class Loader:
         from adapt.backbones.classes import LANGUAGE_MODELS, head_names, renaming
 
         options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
-        if self._quantised() is not None:  # transformers knows by the configuration that weights are quantised already
+        if self.quantised() is not None:  # transformers knows by the configuration that weights are quantised already
             config.quantization_config = options.pop("quantization_config").to_dict()
         names = renaming(cls, config)
         if names:

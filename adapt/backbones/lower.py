@@ -50,7 +50,7 @@ def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
 
     Raises:
         OptionError: It is neither.
-        Unsupported: The model has two stacks, or layers that cannot be told apart.
+        Unsupported: The model has two stacks, or layers that cannot be told apart or cannot be left out.
     """
     most = uppermost(layers, strategy)
     if most is None:
@@ -68,7 +68,17 @@ def upper_layers(model: Any, layers: str, strategy: str) -> UpperLayers | None:
         raise Unsupported(f"'{config.model_type}' has no list of whole layers")
     if getattr(base.get_submodule(path.rpartition(".")[0]), "conv", None) is not None:
         raise Unsupported(f"'{config.model_type}' joins what its first layer got to what it gave (conv_kernel_size)")
-    return UpperLayers(path, max(0, depth - most))
+    first = max(0, depth - most)
+    if first and getattr(config, "num_kv_shared_layers", 0):  # Gemma's, whose upper layers attend to keys of lower ones
+        raise _hand_on_more(config)
+    return UpperLayers(path, first)
+
+
+def _hand_on_more(config: Any) -> Unsupported:
+    return Unsupported(
+        f"the layers of '{config.model_type}' hand on more than hidden states, so that those below cannot be left out; "
+        "set layers='all'"
+    )
 
 
 def freeze_below(model: Any, upper: UpperLayers) -> None:
@@ -171,10 +181,7 @@ class _State:
         hidden, *beside = self.given
         taken = {id(value) for value in (*args, *kwargs.values())}
         if any(value is not None and id(value) in taken for value in beside):
-            raise Unsupported(
-                f"the layers of '{self.base.config.model_type}' hand on more than hidden states, so that those below "
-                "cannot be left out; set layers='all'"
-            )
+            raise _hand_on_more(self.base.config)
         raise _Reached(hidden)
 
 

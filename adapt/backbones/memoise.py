@@ -30,13 +30,19 @@ def memoise(model: Any, max_bytes: int) -> None:
         max_bytes: Bytes the memo may take.
 
     Raises:
-        Unsupported: The model's class has neither an inner base model nor T5's two stacks.
+        Unsupported: The model's class has neither an inner base model nor T5's two stacks, or reads more of them than
+            their last hidden states.
     """
     from adapt.backbones.heads import MeanPoolingClassifier
 
     if isinstance(model, MeanPoolingClassifier):
         model.features = Memo(model.features, max_bytes, _longest(model.base_model), padding_of(model.base_model))
     elif model.base_model is not model:
+        if hasattr(model.config, "disable_ngram_loss"):  # ProphetNet
+            raise Unsupported(
+                f"the output layer of '{model.config.model_type}' reads streams for several tokens ahead, which are "
+                "not kept; use a strategy that trains more than the head"
+            )
         part = asked(model.base_model)
         holder, name = (model.base_model, part) if part else (model, model.base_model_prefix)
         setattr(holder, name, MemoBase(getattr(holder, name), max_bytes))
@@ -149,12 +155,28 @@ class _StandIn(nn.Module):
         return self.replaced
 
 
-class _Output(BaseModelOutputWithPoolingAndCrossAttentions):
-    """Of a base model, whatever else its class may look for, such as the routing of a mixture of experts."""
+class _Lenient:
+    """An output with None for whatever else a class may look for, such as the routing of a mixture of experts."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
             raise AttributeError(name)
+
+
+class _OfBase(_Lenient, BaseModelOutputWithPoolingAndCrossAttentions):
+    pass
+
+
+class _OfTwoStacks(_Lenient, Seq2SeqModelOutput):
+    pass
+
+
+class _OfEncoder(_Lenient, BaseModelOutput):
+    pass
+
+
+class _OfDecoder(_Lenient, BaseModelOutputWithPastAndCrossAttentions):
+    pass
 
 
 class MemoBase(_StandIn):
@@ -183,8 +205,8 @@ class MemoBase(_StandIn):
             return out
         hidden = self.memo(**rows_of(input_ids, attention_mask, kwargs, self.memo.padding))
         if self.config.is_encoder_decoder and hasattr(self.replaced, "decoder"):
-            return Seq2SeqModelOutput(last_hidden_state=hidden)
-        return _Output(last_hidden_state=hidden, pooler_output=self._pool(hidden))
+            return _OfTwoStacks(last_hidden_state=hidden)
+        return _OfBase(last_hidden_state=hidden, pooler_output=self._pool(hidden))
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor | None:
         if self.pooler is None:
@@ -225,7 +247,7 @@ class MemoDecoder(_StandIn):
         target = {"decoder_input_ids": kwargs["input_ids"], "decoder_attention_mask": kwargs["attention_mask"]}
         mask = kwargs["encoder_attention_mask"]
         hidden = self.memo(**rows_of(encoder_hidden_states, mask, target, self.memo.padding))
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+        return _OfDecoder(last_hidden_state=hidden)
 
     def restored(self) -> Any:
         """The decoder."""
@@ -236,7 +258,7 @@ class MemoDecoder(_StandIn):
 def _hand_ids_through(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if args or kwargs.get("input_ids") is None or goes_on(kwargs):
         return None
-    return args, {**kwargs, "encoder_outputs": BaseModelOutput(last_hidden_state=kwargs["input_ids"])}
+    return args, {**kwargs, "encoder_outputs": _OfEncoder(last_hidden_state=kwargs["input_ids"])}
 
 
 class _LastHidden(nn.Module):

@@ -19,6 +19,9 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     own = loader.config(dropout=False)
     if hasattr(own, "use_cache"):
         model.config.use_cache = own.use_cache
+    if getattr(model, "generation_config", None) is not None:
+        # transformers writes what was changed only where everything in it is valid
+        model.generation_config.pad_token_id = model.generation_padding
     with quiet():
         model.save_pretrained(folder)
         loader.tokenizer().save_pretrained(folder)

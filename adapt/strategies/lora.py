@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.backbones.classes import output_layer
+from adapt.backbones.classes import output_layer, shared_parameters
 from adapt.backbones.families import family_of, is_projection
 from adapt.files import writable_folder, write_atomically
-from adapt.spec import FieldError, Load, OptionError, Task
+from adapt.spec import FieldError, Load, OptionError, Task, Unsupported
 from adapt.strategies.checks import check_words
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class LoRA:
         Raises:
             OptionError: A field is out of range, or a target name matches no linear layer, or one that PEFT refuses or
                 takes for another.
-            Unsupported: Word embeddings are to be updated, which more than one module looks up.
+            Unsupported: The backbone has no linear layers, or word embeddings are to be updated, which more than one
+                module looks up.
         """
         self.check()
         from adapt.backbones.lower import memoise_lower
@@ -137,6 +138,9 @@ class LoRA:
         Args:
             model: The trained model.
             load: Loads in float32.
+
+        Raises:
+            Unsupported: Layers that are adapted each by itself have a weight in common.
         """
         from adapt import params
         from adapt.strategies.word_embeddings import merge_word_embeddings
@@ -144,8 +148,13 @@ class LoRA:
         plain = load(frozen=True)
         self._inject(plain)
         params.fill(plain, params.trainable_state(model), "the trained state")
-        base = plain.base_model
+        base, shared = plain.base_model, shared_parameters(plain)
         for name, layer in [(n, m) for n, m in base.named_modules() if hasattr(m, "lora_A")]:
+            if id(layer.get_base_layer().weight) in shared:
+                raise Unsupported(
+                    f"'{self.name}' cannot be merged: '{base.config.model_type}' has the weight of {name} in other "
+                    "layers, too, whose update is not the same; keep the saved model"
+                )
             layer.merge()
             parent, _, child = name.rpartition(".")
             setattr(base.get_submodule(parent), child, layer.get_base_layer())
@@ -243,9 +252,15 @@ def target_names(model: Any, targets: Targets, strategy: str) -> list[str]:
 
     Raises:
         OptionError: A name matches no linear layer; the message lists what there is.
-        Unsupported: `attention` is asked for in an architecture whose layers are not known.
+        Unsupported: There are no linear layers, or `attention` is asked for in an architecture whose layers are not
+            known.
     """
     linear = _linear_layers(model)
+    if not linear:
+        raise Unsupported(
+            f"'{model.base_model.config.model_type}' has no linear layers that {strategy} could adapt; use another "
+            "strategy"
+        )
     if targets == "all-linear":
         return sorted(linear)
     family = targets == "attention"

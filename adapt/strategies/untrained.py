@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapt.spec import Load, Task
+from adapt.spec import Load, Task, Unsupported
 
 
 @dataclass(frozen=True)
@@ -19,3 +19,10 @@ class Untrained:
     def build(self, load: Load, task: Task) -> Any:
         """Load the model; nothing is trainable, so that the run only scores it."""
         return load(frozen=True).requires_grad_(False)
+
+    def merge(self, model: Any, load: Load) -> Any:
+        """
+        Raises:
+            Unsupported: Always.
+        """
+        raise Unsupported(f"'{self.name}' has nothing to merge: nothing was trained; use the backbone as it is")
