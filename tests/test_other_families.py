@@ -52,6 +52,7 @@ from adapt.backbones.memo import Memo
 from adapt.backbones.memoise import memoise, release
 from adapt.backbones.plain import save_plain
 from adapt.data import Data
+from adapt.memory import plan
 from adapt.run import run
 from adapt.spec import FieldError, Unsupported
 from adapt.strategies import Full, Head, LoRA, Prefix, QLoRA
@@ -338,8 +339,11 @@ def test_two_models_joined_are_refused(tmp_path: Path) -> None:
     config = EncoderDecoderConfig.from_encoder_decoder_configs(part, part)
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 2, 0, 3
     load = tiny.loader_for(saved(tmp_path, config, "t5", AutoModelForSeq2SeqLM), "seq2seq")
-    with pytest.raises(Unsupported, match="no class for the pretrained part of 'encoder-decoder' alone"):
+    message = "no class for the pretrained part of 'encoder-decoder' alone"
+    with pytest.raises(Unsupported, match=message):
         LoRA().build(load, load.task)
+    with pytest.raises(Unsupported, match=message):
+        plan(tmp_path, "lora", kind="seq2seq", batch=(2, 8), device="cpu")
 
 
 def shared_layers(folder: Path) -> Loader:

@@ -33,11 +33,13 @@ _REFUSED: dict[str, str] = {
 def check_architecture(config: Any) -> None:
     """
     Raises:
-        Unsupported: No kind of task can rely on transformers' classes for this architecture.
+        Unsupported: No kind of task can rely on transformers' classes for this architecture, or there is none for its
+            pretrained part.
     """
     found = config.model_type
     if found in _REFUSED:
         raise Unsupported(f"'{found}' cannot be adapted: {_REFUSED[found]}; use another backbone")
+    base_class(config)
 
 
 def model_class(kind: str, config: Any) -> Any:
