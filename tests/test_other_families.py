@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BertConfig,
     BloomConfig,
+    CanineConfig,
     CodeGenConfig,
     EncoderDecoderConfig,
     FalconConfig,
+    FNetConfig,
     Gemma3Config,
     Gemma4TextConfig,
     Glm4MoeConfig,
     GPTJConfig,
+    GPTNeoConfig,
     LayoutLMConfig,
     LEDConfig,
     Llama4Config,
@@ -34,6 +39,8 @@ from transformers import (
     MambaConfig,
     MBartConfig,
     MixtralConfig,
+    ModernBertConfig,
+    MptConfig,
     NllbMoeConfig,
     OpenAIGPTConfig,
     OPTConfig,
@@ -41,6 +48,7 @@ from transformers import (
     ProphetNetConfig,
     RwkvConfig,
     SqueezeBertConfig,
+    Starcoder2Config,
     SwitchTransformersConfig,
     XLNetConfig,
     Zamba2Config,
@@ -54,7 +62,7 @@ from adapt.backbones.plain import save_plain
 from adapt.data import Data
 from adapt.memory import plan
 from adapt.run import run
-from adapt.spec import FieldError, Unsupported
+from adapt.spec import FieldError, OptionError, Unsupported
 from adapt.strategies import Full, Head, LoRA, Prefix, QLoRA
 from adapt.tasks import KINDS
 
@@ -374,3 +382,93 @@ def test_layers_that_share_their_weights_still_do_in_a_merged_model(tmp_path: Pa
     with torch.no_grad():
         expected = tiny.outputs_of(model.eval(), inputs)
         torch.testing.assert_close(tiny.outputs_of(found.eval(), inputs), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pooler_that_reads_more_than_the_last_hidden_states_is_no_probe(
+    tmp_path: Path, task_data: Callable[[str], Data]
+) -> None:
+    config = CanineConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, num_hash_buckets=16,
+        max_position_embeddings=64, local_transformer_stride=8, downsampling_rate=2,
+    )  # fmt: skip
+    folder, given = saved(tmp_path, config, "bert"), {"pooling": "native", "device": "cpu", "max_steps": 1}
+    with pytest.raises(Unsupported, match="the pooler of 'canine' reads more than the last hidden states"):
+        fit_model(folder, task_data("single_label"), "head", **given)
+    made = fit_model(folder, task_data("single_label"), "full", **given)
+    assert made.result is not None
+    assert made.result.scores
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Starcoder2Config(**LLAMA, residual_dropout=0.1, attention_dropout=0.1, embedding_dropout=0.1),
+        GPTNeoConfig(
+            vocab_size=len(tiny.VOCABULARY), hidden_size=32, num_layers=2, num_heads=2, resid_dropout=0.1,
+            attention_types=[[["global"], 2]], embed_dropout=0.1, attention_dropout=0.1,
+        ),
+        MptConfig(
+            vocab_size=len(tiny.VOCABULARY), d_model=32, n_layers=2, n_heads=2, emb_pdrop=0.1, resid_pdrop=0.1
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)  # fmt: skip
+def test_the_dropout_of_a_budget_is_that_of_every_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Any
+) -> None:
+    """What each call of torch's dropout is asked for, and what modules say."""
+    load = tiny.loader_for(saved(tmp_path, config, "llama"), "causal_lm", dropout=0.0)
+    model, asked = load().train(), set[float]()
+    dropout = torch.nn.functional.dropout
+
+    def spy(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        if training:
+            asked.add(p)
+        return dropout(input, p, training, inplace)
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", spy)
+    tiny.outputs_of(model, tiny.inputs_for("llama", "causal_lm"))
+    assert asked == {0.0}
+
+
+def test_a_model_that_transformers_does_not_know_is_one_error(tmp_path: Path, task_data: Callable[[str], Data]) -> None:
+    folder = saved(tmp_path, BertConfig(**tiny._SIZES), "bert")
+    for changes, told in (
+        ({"model_type": "perceptron-9"}, "model_type must be one that transformers knows"),
+        (
+            {"model_type": "internlm2", "auto_map": {"AutoConfig": "c.C", "AutoModel": "m.M"}},
+            "config.json cannot be used",
+        ),
+    ):
+        (folder / "config.json").write_text(json.dumps(changes))
+        with pytest.raises(OptionError, match=told) as caught:
+            fit_model(folder, task_data("single_label"), "head", device="cpu", pooling="native")
+        assert "trust_remote_code" not in str(caught.value)
+
+
+def test_a_masked_language_models_layers_are_no_head_for_classes(tmp_path: Path) -> None:
+    """ModernBERT's classifiers have the dense layer of its language model."""
+    config = ModernBertConfig(**tiny._SIZES, local_attention=8)
+    folder = saved(tmp_path, config, "modernbert", AutoModelForMaskedLM)
+    load = tiny.loader_for(folder, "sequence_classification")
+    model: Any = load()
+    assert not load.notes
+    assert {"classifier.weight", "classifier.bias"} <= model.fresh_names
+    assert "head.dense.weight" not in model.fresh_names
+
+
+def test_outputs_that_are_projected_have_a_mean(tmp_path: Path, task_data: Callable[[str], Data]) -> None:
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 32, "num_hidden_layers": 1}
+    config = OPTConfig(vocab_size=len(tiny.VOCABULARY), num_attention_heads=2, max_position_embeddings=64, **sizes)
+    folder = saved(tmp_path, config, "gpt2")
+    assert fit_model(folder, task_data("single_label"), "head", device="cpu", pooling="mean", max_steps=1).result
+
+
+def test_fnet_is_not_trained_in_bfloat16(tmp_path: Path, task_data: Callable[[str], Data]) -> None:
+    config = FNetConfig(
+        vocab_size=len(tiny.VOCABULARY), hidden_size=32, num_hidden_layers=1, intermediate_size=32,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    folder = saved(tmp_path, config, "bert")
+    with pytest.raises(Unsupported, match=r"'fnet' mixes tokens by transforms .*; use precision fp32"):
+        fit_model(folder, task_data("single_label"), "lora", device="cpu", precision="bf16")

@@ -19,8 +19,11 @@ _POSITIONS_FROM_2 = frozenset({
 """Families that number tokens from the padding index + 1, so that the first two positions are never a token's."""
 
 
-_FLOAT32_ALONE = frozenset({"deberta"})
-"""Families whose attention is masked with float32's lowest number, which bfloat16 has not."""
+_FLOAT32_ALONE = {
+    "deberta": "masks attention with a number that bfloat16 has not",
+    "fnet": "mixes tokens by transforms that are in float32",
+}
+"""Families that cannot be trained in bfloat16 under every strategy, and why."""
 
 
 def check_precision(model_type: str, precision: str) -> None:
@@ -29,9 +32,7 @@ def check_precision(model_type: str, precision: str) -> None:
         Unsupported: The family cannot be trained in that precision.
     """
     if precision == "bf16" and model_type in _FLOAT32_ALONE:
-        raise Unsupported(
-            f"'{model_type}' masks attention with a number that bfloat16 has not; use precision fp32 (--precision fp32)"
-        )
+        raise Unsupported(f"'{model_type}' {_FLOAT32_ALONE[model_type]}; use precision fp32 (--precision fp32)")
 
 
 @dataclass(frozen=True)

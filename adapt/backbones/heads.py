@@ -52,7 +52,8 @@ class MeanPoolingClassifier(nn.Module):
         self.config = encoder.config
         self.features: nn.Module = MeanPooling(encoder)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.config.hidden_size, labels)
+        size = getattr(self.config, "word_embed_proj_dim", self.config.hidden_size)  # what OPT projects its outputs to
+        self.classifier = nn.Linear(size, labels)
 
     @property
     def base_model(self) -> nn.Module:

