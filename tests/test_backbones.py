@@ -645,3 +645,28 @@ def test_a_damaged_configuration_is_named(
     (copy / name).write_text(text)
     with pytest.raises(AdaptError, match=f"{name} {message}"):
         assemble(copy, task_data("single_label"), "lora", device="cpu")
+
+
+def test_what_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, backbone: Callable[..., Path]) -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = {
+        "config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json",
+        "vocab.txt", "bpe.codes", "tokenizer.model", "chat_template.jinja", "1_Pooling/config.json",
+    }  # fmt: skip
+    others = {
+        "pytorch_model.bin",
+        "original/params.json",
+        "metal/model.safetensors",
+        "consolidated.safetensors",
+        "a.py",
+    }
+    found: set[str] = set()
+
+    def snapshot_download(name: str, revision: str | None, **patterns: Any) -> str:
+        found.update(filter_repo_objects(sorted(wanted | others), **patterns))
+        return str(backbone("bert"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert resolve("somebody/model").path == backbone("bert")
+    assert found == wanted

@@ -22,6 +22,8 @@ _RESOURCES = Path(__file__).parent.parent / "resources"
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinja")
 """Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
+_COPIES = ["*/*.safetensors", "consolidated*", "original/*"]
+"""Weights in other folders or by other names, which are the same again in another form."""
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model", "spm.model",
@@ -112,7 +114,7 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES))
     except Exception as error:  # the hub client raises a dozen kinds for offline, missing, gated, malformed
         raise OptionError(
             f"Backbone '{name}' is neither a local folder nor could it be fetched from the hub "
