@@ -238,6 +238,7 @@ def test_the_head_of_a_checkpoint_is_kept_for_the_same_classes_alone(
         (labels, labels, True),
         ([label.upper() for label in reversed(labels)], labels, True),
         ([f"LABEL_{number}" for number in numbers], numbers, True),
+        ([f"LABEL_{number}" for number in numbers], tuple(f"LABEL_{number}" for number in numbers), True),
         ([f"LABEL_{number}" for number in numbers], labels, False),
         ([f"other {number}" for number in numbers], labels, False),
     ):
@@ -428,6 +429,14 @@ def test_a_head_that_the_checkpoint_holds_is_kept_and_trained(loader: LoaderOf, 
         assert weights["classifier.weight"].requires_grad
         assert weights["bert.pooler.dense.weight"].requires_grad is not frozen  # pretrained, so it is no head
         assert loaded.head_size == tiny.HIDDEN * 2 + 2
+
+
+def test_the_head_of_a_regression_is_kept(loader: LoaderOf, copy: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(copy, num_labels=1)
+    model.save_pretrained(copy)
+    load = loader(copy, task="regression")
+    assert torch.equal(dict(load().named_parameters())["classifier.weight"], model.classifier.weight)
+    assert not load.notes
 
 
 @pytest.mark.parametrize("frozen", [False, True])

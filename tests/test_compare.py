@@ -179,7 +179,7 @@ def test_a_run_is_the_same_run_however_its_strategy_is_given(tmp_path: Path) -> 
     keys = {
         assemble("tiny-encoder", data, strategy, **choices)[0].key() for strategy in ("full", adapt.Full())
     }  # a shipped backbone, with rates of its own for strategies given by their names
-    for strategies in ("full", ["full"], adapt.Full(), [adapt.Full()]):
+    for strategies in ("full", ["full"], {"full"}, adapt.Full(), (s for s in [adapt.Full()])):
         done = adapt.compare("tiny-encoder", data, strategies, seeds=numpy.int64(1), out=tmp_path, **choices)
         keys |= {result["key"] for result in done.results}
     assert len(keys) == 1

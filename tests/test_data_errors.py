@@ -182,9 +182,13 @@ def test_folder_without_train(tmp_path: Path) -> None:
 
 
 def test_two_files_for_one_split(tmp_path: Path) -> None:
-    for name in ("train.csv", "dev.csv", "valid.csv"):
-        (tmp_path / name).write_text("text,label\na,0\nb,1\n")
-    with pytest.raises(DataError, match=r"both 'dev\.csv' and 'valid\.csv' are the validation split; keep one"):
+    for name, text in (("train.csv", "train"), ("dev.csv", "dev"), ("eval.csv", "eval"), ("valid.csv", "valid")):
+        (tmp_path / name).write_text(f"text,label\n{text},0\nb,1\n")
+    data = load(tmp_path, test=0)
+    assert "valid" in data.splits["validation"]["text"]
+    assert any("files that are not used: 'dev.csv', 'eval.csv'" in note for note in data.notes)
+    (tmp_path / "valid.tsv").write_text("text\tlabel\na\t0\nb\t1\n")
+    with pytest.raises(DataError, match=r"both 'valid\.csv' and 'valid\.tsv' are the validation split; keep one"):
         load(tmp_path)
 
 
@@ -292,7 +296,8 @@ def test_a_label_that_is_no_number_does_not_make_classes_of_numbers(tmp_path: Pa
 def test_decimals_with_a_comma_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("text\tlabel\na\t1\nb\t1,5\nc\t-2,5\nd\tNA\n")
     with pytest.raises(
-        DataError, match=r"x\.tsv, line 3: label '1,5' is a number with a comma; write .* with a point, or"
+        DataError,
+        match=r"x\.tsv, line 3: label '1,5' is a number with a comma, or two .* with a point, lists .*, or",
     ):
         load(tmp_path / "x.tsv", **NONE)
     assert load(tmp_path / "x.tsv", problem="single_label", **NONE).labels == ("-2,5", "1", "1,5", "NA")
@@ -306,6 +311,11 @@ def test_zeros_and_ones_hold_nothing_else(odd: float) -> None:
         DataError, match=rf"the rows, row 5: {int(odd)} in the list of labels is not 0 or 1; mend it, or"
     ):
         load(rows, **NONE)
+
+
+def test_an_index_given_twice_counts_once() -> None:
+    rows = [{"text": f"text {i}", "label": [1 + i % 3, 3]} for i in range(6)]
+    assert load(rows, **NONE).labels == ("1", "2", "3")
 
 
 def test_indices_of_labels_are_not_negative() -> None:

@@ -682,7 +682,7 @@ def test_prompts_are_turns_of_the_user_where_conversations_were_learnt(tmp_path:
 
 
 def test_a_conversation_is_a_prompt_where_prompts_were_learnt() -> None:
-    for usual in ({"prompt": "prompt", "completion": "completion"}, {"text": "text"}):
+    for usual in ({"prompt": "prompt", "completion": "completion"}, {"prompt": "q"}):
         found = read_inputs([[{"role": "user", "content": "hi"}]], task("causal_lm"), usual=usual)
         assert {name: list(found[name]) for name in found.column_names} == {"prompt": ["hi"]}
         for first in ("assistant", "system", "user"):

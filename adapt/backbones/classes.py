@@ -148,8 +148,12 @@ def order_of(labels: Sequence[str], there: Mapping[int, str]) -> list[int] | Non
         labels: The task's.
         there: A configuration's `id2label`; its names that nobody gave, `LABEL_3`, stand for the class 3.
     """
-    places = {re.sub(r"^LABEL_(?=\d+$)", "", str(name)).casefold(): place for place, name in there.items()}
-    found = [places.get(label.casefold(), -1) for label in labels]
+
+    def plain(name: object) -> str:
+        return re.sub(r"^LABEL_(?=\d+$)", "", str(name)).casefold()
+
+    places = {plain(name): place for place, name in there.items()}
+    found = [places.get(plain(label), -1) for label in labels]
     return found if sorted(found) == list(range(len(there))) else None
 
 

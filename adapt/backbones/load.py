@@ -229,12 +229,12 @@ class Loader:
         """
         from adapt.backbones.classes import class_outputs, head_names, order_of
 
-        if self.task.kind not in _CLASSIFIERS or not head_names(model) - fresh:
-            return set()
+        if self.task.kind not in _CLASSIFIERS or not self.task.labels or not head_names(model) - fresh:
+            return set()  # a regression has one value, as its checkpoint's head has
         if not (outputs := class_outputs(model) - fresh):
             return set()
         there = self._pretrained_config().id2label
-        order = order_of(self.task.labels or (_VALUE,), there)
+        order = order_of(self.task.labels, there)
         if order is None:
             known = ", ".join(list(there.values())[:5]) + (", ..." if len(there) > 5 else "")
             self._told.append(f"the checkpoint's head is for other classes ({known}), and its output layer drawn anew")

@@ -13,6 +13,10 @@ _PADDING = {"eos_token": "end-of-text", "unk_token": "unknown-word", "bos_token"
 """Tokens that pad where there is no padding token: attribute of the tokenizer to what it is called."""
 
 
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "tekken.json", "tiktoken.model")
+"""Files that transformers makes a vocabulary of, whatever files the tokenizer's class names."""
+
+
 def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
     """The tokenizer with a padding token, and what a reader of a result must be told about it.
 
@@ -32,7 +36,7 @@ def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
             f"The tokenizer of backbone {backbone.reference} cannot be loaded: {_cause(error, backbone.path)}"
         ) from error
     files = tokenizer.vocab_files_names.values()
-    if files and not any((backbone.path / name).is_file() for name in ("tokenizer.json", *files)):
+    if files and not any((backbone.path / name).is_file() for name in (*_VOCABULARIES, *files)):
         raise AdaptError(
             f"The tokenizer of backbone {backbone.reference} has no vocabulary ({', '.join(files)}); save the "
             "tokenizer beside the weights with tokenizer.save_pretrained(folder)."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -93,8 +93,8 @@ def compare(
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     numbers = seeds_of(seeds)
-    if not isinstance(strategies, str | Sequence):
-        strategies = [strategies]
+    if not isinstance(strategies, str):
+        strategies = list(strategies) if isinstance(strategies, Iterable) else [strategies]
     if data is None:
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):

@@ -177,8 +177,8 @@ def _refuse_odd_numbers(tables: Mapping[str, Table], raw: Raw) -> None:
         for table, row, value in cells:
             if "," in value and _COMMA.fullmatch(value):
                 raise DataError(
-                    f"{table.at(row)}: label {value!r:.60} is a number with a comma; write decimals with a point, "
-                    f"{classes}"
+                    f"{table.at(row)}: label {value!r:.60} is a number with a comma, or two of them; write decimals "
+                    f"with a point, lists as lists (JSON lines, Parquet), {classes}"
                 )
 
 
@@ -309,11 +309,13 @@ def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
 
 
 def _check_indices(tables: Mapping[str, Table], lists: Raw) -> None:
-    """Raise for an index below zero, and for what is not 0 or 1 where lists of one length, some with an item twice,
-    can be no lists of indices."""
+    """Raise for an index below zero, and for what is not 0 or 1 in lists of one length, some with an item twice, of
+    which most items are: they can be no lists of indices."""
     every = [items for values in lists.values() for items in values]
     one_length = len(set(map(len, every))) == 1
-    indices = not (one_length and any(len(set(items)) < len(items) for items in every))
+    bits = sum(item in (0, 1) for items in every for item in items)
+    most = 2 * bits > sum(map(len, every))
+    indices = not (one_length and most and any(len(set(items)) < len(items) for items in every))
     for split, values in lists.items():
         for row, items in enumerate(values):
             for item in items:

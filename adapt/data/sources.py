@@ -134,14 +134,18 @@ def _folder(folder: Path) -> tuple[dict[str, Table], list[str]]:
             others.append(path.name)
             continue
         if split in files:
-            raise DataError(f"{folder}: both {files[split].name!r} and {path.name!r} are the {split} split; keep one")
+            both = sorted((files[split], path), key=lambda file: SPLITS[split].index(file.stem.casefold()))
+            if both[0].stem.casefold() == both[1].stem.casefold():
+                raise DataError(f"{folder}: both {both[0].name!r} and {both[1].name!r} are the {split} split; keep one")
+            path, passed_over = both
+            others.append(passed_over.name)
         files[split] = path
     if "train" not in files:
         there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
         raise DataError(
             f"{folder}: no train file (it holds {there}); name one train.csv, .tsv, .jsonl, .json, .parquet or .conll"
         )
-    return {split: read_file(path) for split, path in files.items()}, _not_used("files", others)
+    return {split: read_file(path) for split, path in files.items()}, _not_used("files", sorted(others))
 
 
 def _one(source: Any, where: str | None = None) -> Table:

@@ -96,7 +96,7 @@ def like_training(columns: Columns, usual: Mapping[str, str]) -> Columns:
     Raises:
         DataError: Prompts were learnt, and a conversation has other turns.
     """
-    if "messages" in columns and usual and "messages" not in usual:
+    if "messages" in columns and "prompt" in usual:
         return {"prompt": [_lone_prompt(row, turns) for row, turns in enumerate(columns["messages"])]}
     if "prompt" not in columns or "messages" not in usual:
         return columns
