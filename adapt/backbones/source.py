@@ -24,11 +24,11 @@ _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinj
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
 _COPIES = ["*/*.safetensors", "consolidated*", "original/*"]
 """Weights in other folders or by other names, which are the same again in another form."""
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model", "spm.model",
+VOCABULARIES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "spm.model", "tekken.json", "tiktoken.model",
 )  # fmt: skip
-"""Any of them makes a tokenizer, or the cause why not is told by what loads it: some have no vocabulary (ByT5)."""
+"""Files that a tokenizer's vocabulary is in."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,16 @@ def _check(path: Path, reference: str) -> None:
             else " Only safetensors weights are read."
         )
         raise AdaptError(f"Backbone {reference} has no weights (*.safetensors).{hint}")
-    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
-        raise AdaptError(
-            f"Backbone {reference} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); save the tokenizer beside "
-            "the weights with tokenizer.save_pretrained(folder)."
-        )
+    if not any((path / name).is_file() for name in (*VOCABULARIES, "tokenizer_config.json")):
+        raise without_tokenizer(reference)  # which some have without a vocabulary (ByT5)
+
+
+def without_tokenizer(reference: str) -> AdaptError:
+    """The error where a backbone's folder has no vocabulary."""
+    return AdaptError(
+        f"Backbone {reference} has no tokenizer ({', '.join(VOCABULARIES)}); save the tokenizer beside the weights "
+        "with tokenizer.save_pretrained(folder)."
+    )
 
 
 def _hash(path: Path) -> str:

@@ -6,15 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.source import Backbone
+from adapt.backbones.source import VOCABULARIES, Backbone, without_tokenizer
 from adapt.spec import AdaptError
 
 _PADDING = {"eos_token": "end-of-text", "unk_token": "unknown-word", "bos_token": "start-of-text"}
 """Tokens that pad where there is no padding token: attribute of the tokenizer to what it is called."""
-
-
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "tekken.json", "tiktoken.model")
-"""Files that transformers makes a vocabulary of, whatever files the tokenizer's class names."""
 
 
 def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
@@ -29,18 +25,18 @@ def load_tokenizer(backbone: Backbone) -> tuple[Any, list[str]]:
     """
     from transformers import AutoTokenizer
 
+    there = any((backbone.path / name).is_file() for name in VOCABULARIES)
     try:
         tokenizer = AutoTokenizer.from_pretrained(backbone.path, local_files_only=True, trust_remote_code=False)
     except Exception as error:
+        if not there:
+            raise without_tokenizer(backbone.reference) from error
         raise AdaptError(
             f"The tokenizer of backbone {backbone.reference} cannot be loaded: {_cause(error, backbone.path)}"
         ) from error
-    files = tokenizer.vocab_files_names.values()
-    if files and not any((backbone.path / name).is_file() for name in (*_VOCABULARIES, *files)):
-        raise AdaptError(
-            f"The tokenizer of backbone {backbone.reference} has no vocabulary ({', '.join(files)}); save the "
-            "tokenizer beside the weights with tokenizer.save_pretrained(folder)."
-        )
+    own = tokenizer.vocab_files_names.values()
+    if own and not there and not any((backbone.path / name).is_file() for name in own):  # it has a few tokens
+        raise without_tokenizer(backbone.reference)
     numbers = backbone.config.get("type_vocab_size")
     if isinstance(numbers, int) and numbers < 2:
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]

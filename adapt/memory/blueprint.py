@@ -51,7 +51,8 @@ class Blueprint(Loader):
         end = getattr(self.model_config, "eos_token_id", None)
         end = end[0] if isinstance(end, list) else end
         named = Tokenizer.model_input_names
-        if (getattr(self.model_config, "type_vocab_size", None) or 0) > 1:
+        unsaid = 2 if self.model_config.model_type == "xlnet" else 0  # whose embedding of them is of this size
+        if (getattr(self.model_config, "type_vocab_size", unsaid) or 0) > 1:
             named = (*named, "token_type_ids")
         return Tokenizer(0 if padding is None else padding, 1 if end is None else end, model_input_names=named)
 
