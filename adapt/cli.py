@@ -164,8 +164,9 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     model_folder(out, locate(backbone, None)[1])
     rows, choices = _read(data, rest)
     choices |= own
-    check_rates(choices.get("learning_rate"), settings={strategy: fields})
-    chosen = make(strategy, {**preset(backbone, rows.kind, strategy, choices.get("learning_rate")), **fields})
+    rate = choices.get("learning_rate")
+    check_rates(rate, settings={strategy: fields})
+    chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
     with StepBar(sys.stderr, f"{strategy}") as bar:
         model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)

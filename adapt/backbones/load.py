@@ -25,8 +25,6 @@ _DROPOUT_FIELDS = (
 )  # fmt: skip
 _CLASSIFIERS = ("sequence_classification", "token_classification")
 """Kinds whose head has a row for each class."""
-_VALUE = "value"
-"""What stands for the name of a class in a regression."""
 SHORT = 256
 """Tokens up to which attention is eager on CPUs. It is the faster for longer rows too, by 10 to 20 % at 400 to 500
 tokens, but holds its weights, which grow with the square of the tokens; sdpa holds none where nothing is dropped."""
@@ -179,7 +177,7 @@ class Loader:
         config = text_part(self.task.kind, self._pretrained_config())
         check_architecture(config)
         if self.task.kind in _CLASSIFIERS:
-            labels = self.task.labels or (_VALUE,)
+            labels = self.task.labels or ("value",)
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: i for i, label in enumerate(labels)}
         elif self.task.kind == "question_answering":

@@ -107,8 +107,9 @@ def compare(
             raise OptionError(f"kind is '{kind}', but the data are for {data.kind} ({data.problem}); leave kind out.")
     backbone = backbone or EMBEDDED_BACKBONES[data.kind]
     own = [] if isinstance(strategies, str) else [check_strategy(s) for s in strategies if not isinstance(s, str)]
-    check_rates(choices.get("learning_rate"), own, settings or {})
-    presets = {name: preset(backbone, data.kind, name, choices.get("learning_rate")) for name in STRATEGIES}
+    rate = choices.get("learning_rate")
+    check_rates(rate, own, settings or {})
+    presets = {name: preset(backbone, data.kind, name, rate) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
