@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adapt.adapted import fit_model as fit
     from adapt.adapted import load_model as load
     from adapt.comparison import Comparison, compare
+    from adapt.extraction.representations import Representations, representations
     from adapt.memory import plan
     from adapt.spec import (
         AdaptError,
@@ -42,6 +43,7 @@ _PUBLIC = {
     "OptionError": ("adapt.spec", "OptionError"),
     "Prefix": ("adapt.strategies", "Prefix"),
     "QLoRA": ("adapt.strategies", "QLoRA"),
+    "Representations": ("adapt.extraction", "Representations"),
     "Result": ("adapt.spec", "Result"),
     "Run": ("adapt.spec", "Run"),
     "Task": ("adapt.spec", "Task"),
@@ -52,12 +54,13 @@ _PUBLIC = {
     "load": ("adapt.adapted", "load_model"),
     "memory": ("adapt.memory", None),
     "plan": ("adapt.memory", "plan"),
+    "representations": ("adapt.extraction", "representations"),
 }
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
-    "LoRA", "OptionError", "Prefix", "QLoRA", "Result", "Run", "Task", "Unsupported", "compare", "data", "fit", "load",
-    "memory", "plan",
+    "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Unsupported", "compare",
+    "data", "fit", "load", "memory", "plan", "representations",
 ]  # fmt: skip
 
 

@@ -57,8 +57,8 @@ def save(model: nn.Module, folder: Path) -> int:
     return file.stat().st_size
 
 
-def write(state: dict[str, torch.Tensor], file: Path) -> None:
-    """Write tensors in the format of safetensors.
+def write(state: dict[str, torch.Tensor], file: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors in the format of safetensors, and what `metadata` says of them.
 
     Raises:
         OptionError: The file cannot be written.
@@ -67,7 +67,7 @@ def write(state: dict[str, torch.Tensor], file: Path) -> None:
     from safetensors.torch import save_file
 
     try:
-        save_file(state, file, metadata={"format": "pt"})
+        save_file(state, file, metadata={"format": "pt", **(metadata or {})})
     except (OSError, SafetensorError) as error:
         raise OptionError(f"{file} cannot be written ({error}); free some space, or give another folder.") from error
     file.chmod(0o644)  # safetensors writes files that only their owner can read

@@ -78,12 +78,7 @@ class Loader:
         if quantization_config is not None:
             self._check_device(quantization_config)
         low = torch.bfloat16 if frozen and self.budget.precision == "bf16" else torch.float32
-        options: dict[str, Any] = {
-            "dtype": low,
-            "local_files_only": True,
-            "trust_remote_code": False,
-            "use_safetensors": True,
-        }
+        options = _options(low)
         if quantization_config is not None:
             if hasattr(quantization_config, "bnb_4bit_compute_dtype"):
                 quantization_config.bnb_4bit_compute_dtype = low
@@ -107,6 +102,25 @@ class Loader:
         if frozen and self.budget.device == "cuda" and self.budget.precision == "bf16":
             keep_precision(model)
         return self._place(model, quantization_config is not None)
+
+    def pretrained(self) -> nn.Module:
+        """The pretrained part alone, without a head or a pooler: frozen, in evaluation mode.
+
+        It is in bfloat16 where the budget's precision is bf16, else in float32.
+
+        Raises:
+            Unsupported: These weights are quantised, or the architecture has no class for its pretrained part.
+            AdaptError: The weights cannot be read, or are not all there.
+        """
+        import torch
+
+        check_precision(self._pretrained_config().model_type, self.budget.precision)
+        self._agreed(None)
+        low = torch.bfloat16 if self.budget.precision == "bf16" else torch.float32
+        with quiet():
+            model, _ = self._base(self.config(), _options(low))
+        self._configure(model.requires_grad_(False).eval())
+        return self._place(model, False)
 
     def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
         return place_rest(model, self.budget.device) if quantised else model.to(self.budget.device)
@@ -259,22 +273,28 @@ class Loader:
         return sorted({name.rpartition(".")[0] for name in names} | kept)
 
     def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
-        from inspect import signature
-
-        from adapt.backbones.classes import base_class, head_names
+        from adapt.backbones.classes import head_names
         from adapt.backbones.heads import MeanPoolingClassifier, head_dropout  # imports torch
 
         config = self.config()
         if getattr(config, "is_encoder_decoder", False):
             raise Unsupported("mean pooling is for encoders; use pooling='native' for encoder-decoders")
-        cls = base_class(config)
-        if "add_pooling_layer" in signature(cls.__init__).parameters:
-            options = {**options, "add_pooling_layer": False}
-        base, fresh = self._from_pretrained(cls, config, options)
+        base, fresh = self._base(config, options)
         dropout = head_dropout(self.config(dropout=False))
         model = MeanPoolingClassifier(base, max(len(self.task.labels), 1), dropout)
         prefix = next(name for name, module in model.named_modules() if module is base)
         return model, {f"{prefix}.{name}" for name in fresh} | head_names(model)
+
+    def _base(self, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
+        """The pretrained part without a pooler, and the names of its fresh parameters."""
+        from inspect import signature
+
+        from adapt.backbones.classes import base_class
+
+        cls = base_class(config)
+        if "add_pooling_layer" in signature(cls.__init__).parameters:
+            options = {**options, "add_pooling_layer": False}
+        return self._from_pretrained(cls, config, options)
 
     def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         """The model and the names of its fresh parameters; a head of another shape than the checkpoint's is fresh."""
@@ -318,6 +338,11 @@ class Loader:
                 "give the folder of a model that is pretrained whole"
             )
         return model, {*info["missing_keys"], *other}
+
+
+def _options(dtype: Any) -> dict[str, Any]:
+    """Options of `from_pretrained` that hold for every model."""
+    return {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
 
 
 def _bits(quantization: Mapping[str, Any]) -> int | None:

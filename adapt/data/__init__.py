@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
 from adapt.data.columns import check_rows, first
-from adapt.data.forms import FORMS, Wishes
+from adapt.data.forms import FORMS, Wishes, sequence_classification, token_classification
 from adapt.data.splits import few_shot, subsample
-from adapt.spec import OptionError, Problem, Task, canonical
+from adapt.spec import OptionError, Problem, Source, Task, canonical
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Data", "few_shot", "load", "read_inputs", "subsample"]
+__all__ = ["Data", "few_shot", "load", "read_inputs", "read_texts", "subsample"]
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,48 @@ def read_inputs(
     if any(role in given for role in form.alternatives):
         known = {role: name for role, name in known.items() if role not in form.alternatives}
     return _dataset(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))
+
+
+def read_texts(
+    source: Any, columns: Mapping[str, str] | None = None, usual: Mapping[str, str] | None = None
+) -> datasets.Dataset:
+    """Read texts, pairs of texts or lists of words, whichever the rows are.
+
+    Args:
+        source: As for `read_inputs`; in a list, a tuple of two is a pair of texts and a list is one of words.
+        columns: What a column is for (`text`, `text_pair`, `tokens`) to its name, where that is unusual.
+        usual: The same for roles that `columns` does not name; names that the rows do not have are passed over.
+
+    Returns:
+        The column `tokens`; or `text` and, where there are two texts a row, `text_pair`. Where a table has words and
+        texts, the texts.
+
+    Raises:
+        DataError: A file, column or row cannot be used; the message says which and what to do.
+        OptionError: A column is named for something else.
+    """
+    given = {role: name for role, name in kinds.given_roles(columns).items() if role not in ("label", "tags")}
+    words = "tokens" in given
+    kinds.check_roles("token_classification" if words else "sequence_classification", given)
+    table, plain = sources.read_rows(source, _plain_texts)
+    check_rows(table)
+    if not plain:
+        known = {role: name for role, name in (usual or {}).items() if role in ("text", "text_pair", "tokens")}
+        given = {**{role: name for role, name in known.items() if not given and first(table, (name,))}, **given}
+    if not given and first(table, ("text",)) is None:
+        words = first(table, token_classification.NAMES["tokens"]) is not None
+    words = words or "tokens" in given
+    task = Task("texts", Source("texts", ""))
+    if words:
+        return _dataset(token_classification.inputs(table, given, task))
+    pair = "text_pair" in sequence_classification.find(table, given, labelled=False)
+    return _dataset(sequence_classification.inputs(table, given, replace(task, pair=pair)))
+
+
+def _plain_texts(rows: list[Any]) -> dict[str, list[Any]]:
+    """Columns of a plain list, by what its first row is."""
+    form = token_classification if rows and isinstance(rows[0], list) else sequence_classification
+    return form.plain(rows)
 
 
 def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:

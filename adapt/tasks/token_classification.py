@@ -21,12 +21,13 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
-    lead,
+    lead_of_words,
     made_up,
     mean_loss,
     model_inputs,
     of_split,
     pad,
+    read_at,
     token_tensors,
     windows,
 )
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     import datasets
     import torch
     from torch import nn
-
-
-_SPACES = "Ġ▁ "
-"""A space, as byte-level and SentencePiece vocabularies write it, and as it is."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class TokenClassification:
         if not len(rows):
             return []
         words, tags = list(rows["tokens"]), list(rows["tags"]) if "tags" in rows.column_names else None
-        space = self._lead()
+        space = lead_of_words(self.tokenizer)
         spaced = [[space + word for word in row] for row in words] if space else words
         tokens = self.tokenizer(spaced, is_split_into_words=True, truncation=False, verbose=False)
         examples: list[Example] = []
@@ -128,16 +125,6 @@ class TokenClassification:
             )
         return examples
 
-    def _lead(self) -> str:
-        """What each word needs before it; see `lead`."""
-
-        def encode(pair: list[str]) -> list[list[int]]:
-            made = self.tokenizer(pair, is_split_into_words=True, add_special_tokens=False)
-            owners = made.word_ids(0)
-            return [[i for i, word in zip(made["input_ids"], owners, strict=True) if word == n] for n in (0, 1)]
-
-        return lead(encode, self.tokenizer("a a", add_special_tokens=False)["input_ids"])
-
     def _windows(
         self, fields: Mapping[str, list[int]], owners: list[int | None], tokens: Sequence[str]
     ) -> list[Example]:
@@ -157,7 +144,7 @@ class TokenClassification:
             )
         parts = windows(end - first, size, self.options.stride)
         found: list[list[tuple[int, int]]] = [[] for _ in parts]
-        for word, i in _read(owners, tokens).items():
+        for word, i in read_at(owners, tokens).items():
             place = i - first
             room = [min(place - a, b - 1 - place) for a, b in parts]  # negative: not in that window
             best = room.index(max(room))
@@ -305,18 +292,6 @@ class TokenClassification:
         return "majority", [
             scores[[choice.get(rows[e["row"]][word], self._common) for word in e["words"]]] for e in examples
         ]
-
-
-def _read(owners: Sequence[int | None], tokens: Sequence[str]) -> dict[int, int]:
-    """The token at which each word is read: its first that is more than white space, or else its first."""
-    first: dict[int, int] = {}
-    written: dict[int, int] = {}
-    for i, (word, token) in enumerate(zip(owners, tokens, strict=True)):
-        if word is not None:
-            first.setdefault(word, i)
-            if token.strip(_SPACES):
-                written.setdefault(word, i)
-    return first | written
 
 
 def _true_tags(examples: Sequence[Example]) -> list[list[int]]:

@@ -161,6 +161,38 @@ def lead(encode: Callable[[list[str]], list[list[int]]], text: list[int]) -> str
     return " " if within == spaced[1] and within != plain[1] else ""
 
 
+def lead_of_words(tokenizer: Any) -> str:
+    """What each word of a list of words needs before it; see `lead`."""
+
+    def encode(pair: list[str]) -> list[list[int]]:
+        made = tokenizer(pair, is_split_into_words=True, add_special_tokens=False)
+        owners = made.word_ids(0)
+        return [[i for i, word in zip(made["input_ids"], owners, strict=True) if word == n] for n in (0, 1)]
+
+    return lead(encode, tokenizer("a a", add_special_tokens=False)["input_ids"])
+
+
+_SPACES = "Ġ▁ "
+"""A space, as byte-level and SentencePiece vocabularies write it, and as it is."""
+
+
+def read_at(owners: Sequence[int | None], tokens: Sequence[str]) -> dict[int, int]:
+    """The token at which each word is read: its first that is more than white space, or else its first.
+
+    Args:
+        owners: The word that each token belongs to; None: to none.
+        tokens: What the vocabulary calls each token.
+    """
+    first: dict[int, int] = {}
+    written: dict[int, int] = {}
+    for i, (word, token) in enumerate(zip(owners, tokens, strict=True)):
+        if word is not None:
+            first.setdefault(word, i)
+            if token.strip(_SPACES):
+                written.setdefault(word, i)
+    return first | written
+
+
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood of each label in float32 nats, 0 where the label is `IGNORED`.
 

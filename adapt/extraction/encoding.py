@@ -1,0 +1,134 @@
+"""Rows to token ids, with what tells which token is of which word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapt.spec import OptionError, RowError
+from adapt.tasks import Example
+from adapt.tasks.tokens import TOKEN_FIELDS, check_fast, lead_of_words, read_at
+
+if TYPE_CHECKING:
+    import datasets
+
+_WORD = re.compile(r"\S+")
+
+
+def encode(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
+    """Texts, pairs of texts or lists of words to token ids.
+
+    Words of a text are what stands between white space. Each row has:
+
+    - `input_ids` and, where the tokenizer numbers the texts of a pair, `token_type_ids`;
+    - `cut`: whether tokens were left out, of a pair from the longer text first;
+    - `row_words`: its words; those of the second text of a pair follow those of the first;
+    - where the tokenizer is a fast one, `words`: the word of each token; None for special tokens and white space;
+      and for texts `offsets`: start and end (exclusive) of each token in its text, and `texts`: the text of each, 0 or
+      1, or None.
+
+    Args:
+        tokenizer: With a padding token.
+        rows: As `adapt.data.read_texts` gives them.
+        max_length: Tokens that a row is cut to.
+
+    Raises:
+        RowError: The tokenizer makes nothing of a row.
+        OptionError: `max_length` leaves no room beside the tokenizer's special tokens.
+        Unsupported: Rows are lists of words, and the tokenizer is not a fast one.
+    """
+    pair = "text_pair" in rows.column_names
+    framing = tokenizer.num_special_tokens_to_add(pair=pair)
+    if max_length <= framing + pair:
+        raise OptionError(
+            f"max_length is {max_length}, of which the tokenizer's own tokens take {framing}; "
+            f"give at least {framing + 1 + pair}."
+        )
+    made = _lists(tokenizer, rows, max_length) if "tokens" in rows.column_names else _texts(tokenizer, rows, max_length)
+    for row, example in enumerate(made):
+        if not example["input_ids"]:
+            raise RowError(row, None, "the tokenizer makes no token of it; take it out", " ".join(example["row_words"]))
+    return made
+
+
+def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
+    check_fast(tokenizer, "A list of words")
+    space, every = lead_of_words(tokenizer), list(rows["tokens"])
+    tokens = tokenizer(
+        [[space + word for word in words] for words in every], is_split_into_words=True, truncation=True,
+        max_length=max_length,
+    )  # fmt: skip
+    return [
+        {
+            **_fields(tokens, row),
+            "cut": bool(tokens.encodings[row].overflowing),
+            "row_words": words,
+            "words": _written(tokens.word_ids(row), tokens.tokens(row)),
+        }
+        for row, words in enumerate(every)
+    ]
+
+
+def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
+    columns = [list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names]
+    tokens = tokenizer(*columns, truncation=True, max_length=max_length)
+    rows_of = list(zip(*columns, strict=True))
+    spans = [[[found.span() for found in _WORD.finditer(text)] for text in texts] for texts in rows_of]
+    named = [
+        [text[a:b] for text, words in zip(texts, parts, strict=True) for a, b in words]
+        for texts, parts in zip(rows_of, spans, strict=True)
+    ]
+    if tokens.encodings is None:  # of a tokenizer that is not a fast one
+        whole = tokenizer(*columns, truncation=False, verbose=False)["input_ids"]
+        return [
+            {**_fields(tokens, row), "cut": len(whole[row]) > max_length, "row_words": words}
+            for row, words in enumerate(named)
+        ]
+    return [
+        {
+            **_fields(tokens, row),
+            "cut": bool(encoding.overflowing),
+            "row_words": words,
+            "words": _owners(encoding.offsets, encoding.sequence_ids, rows_of[row], spans[row]),
+            "offsets": list(encoding.offsets),
+            "texts": list(encoding.sequence_ids),
+        }
+        for row, (words, encoding) in enumerate(zip(named, tokens.encodings, strict=True))
+    ]
+
+
+def _fields(tokens: Any, row: int) -> Example:
+    return {name: list(tokens[name][row]) for name in TOKEN_FIELDS if name in tokens}
+
+
+def _written(owners: Sequence[int | None], tokens: Sequence[str]) -> list[int | None]:
+    """The word of each token; None for those before the one at which the word is read, which are white space."""
+    read = read_at(owners, tokens)
+    return [word if word is not None and i >= read[word] else None for i, word in enumerate(owners)]
+
+
+def _owners(
+    offsets: Sequence[tuple[int, int]],
+    of: Sequence[int | None],
+    texts: Sequence[str],
+    spans: Sequence[Sequence[tuple[int, int]]],
+) -> list[int | None]:
+    """The word that the first character of each token, but for white space, is in.
+
+    Args:
+        offsets: Start and end of each token in its text.
+        of: The text of each token; None for special tokens.
+        texts: The texts of the row.
+        spans: Start and end of the words of each text.
+    """
+    word_at: list[dict[int, int]] = []
+    before = 0
+    for words in spans:
+        word_at.append({i: before + w for w, (a, b) in enumerate(words) for i in range(a, b)})
+        before += len(words)
+    found: list[int | None] = []
+    for (a, b), text in zip(offsets, of, strict=True):
+        within = () if text is None else (word_at[text].get(i) for i in range(a, b))
+        found.append(next((word for word in within if word is not None), None))
+    return found

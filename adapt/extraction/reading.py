@@ -1,0 +1,223 @@
+"""What knowledge is read from: the pretrained part of a backbone or of an adapted model, and rows as it takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt import options, params
+from adapt.adapted import MODEL_FILE, Adapted, load_model
+from adapt.backbones import Loader, resolve
+from adapt.backbones.exhausted import explained
+from adapt.backbones.families import positions_of
+from adapt.backbones.memoise import release
+from adapt.extraction.encoding import encode
+from adapt.spec import Budget, OptionError, Source, Task, Unsupported
+from adapt.tasks import Example
+from adapt.tasks.tokens import model_inputs, token_tensors
+from adapt.training.batching import lengths_of
+from adapt.training.on_cpu import faster_on_cpu
+from adapt.training.step import on
+
+LONGEST = 512
+"""Tokens that rows are cut to where nothing else is asked for and the backbone has positions for more."""
+_TOKENS = 8192
+"""Tokens of a batch, padding included."""
+_KERNELS = ("eager", "sdpa")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The pretrained part of a model, the encoder's where there are two, and how rows are put to it."""
+
+    model: nn.Module
+    """In evaluation mode, with the strategy's adaptation in force. Of an adapted model it is that model's own."""
+    tokenizer: Any
+    name: str
+    """Backbone, and strategy and task where it is adapted; for tables."""
+    device: str
+    precision: str
+    """`fp32`, or `bf16`: matrix products under autocast."""
+    max_length: int
+    """Tokens that a row is cut to."""
+    layers: int
+    """Transformer layers: how many hidden states there are beside the embeddings."""
+    attention: str | None = None
+    """The attention kernel in a forward pass, `eager` or `sdpa`; None: as the model was loaded."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Role to column, as named in training: where rows have one of that name, it is taken."""
+    notes: tuple[str, ...] = ()
+    """What must be said of the model, such as a padding token that was set."""
+
+    def encode(self, rows: Any, columns: Mapping[str, str] | None = None) -> list[Example]:
+        """Rows to token ids, cut to `max_length`, in order; see `adapt.extraction.encoding.encode` for the fields.
+
+        Args:
+            rows: A list of texts, of pairs of texts (tuples) or of lists of words; or anything that
+                `adapt.data.read_texts` reads.
+            columns: What a column is for (`text`, `text_pair`, `tokens`) to its name, where that is unusual.
+
+        Raises:
+            DataError: A row cannot be used.
+            OptionError: `max_length` leaves no room for text.
+            Unsupported: Rows are lists of words, and the tokenizer does not say which token is of which.
+        """
+        from adapt.data import read_texts
+
+        return encode(self.tokenizer, read_texts(rows, columns, self.columns), self.max_length)
+
+    def batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+        """Indices of examples and their tensors, each (batch, length), the longest rows first.
+
+        Rows are padded on the right; a batch has rows of similar length, as many as make some 8,000 tokens.
+        """
+        lengths = lengths_of(examples)
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        start = 0
+        while start < len(order):
+            indices = order[start : start + max(1, _TOKENS // lengths[order[start]])]
+            start += len(indices)
+            yield indices, token_tensors(self.tokenizer, [examples[i] for i in indices])
+
+    def forward(self, batch: Mapping[str, torch.Tensor], **flags: Any) -> Any:
+        """transformers' output of the pretrained part, without gradients.
+
+        Args:
+            batch: As `batches` gives it; what the model does not take is left aside.
+            flags: `output_hidden_states`, `output_attentions`.
+
+        Raises:
+            OutOfMemory: The batch does not fit.
+        """
+        device = torch.device(self.device)
+        autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        self.model.eval()
+        with (
+            torch.no_grad(), _kernel(self.model, self.attention), autocast, faster_on_cpu(),
+            explained("while rows were read", "cut texts shorter (max_length)"),
+        ):  # fmt: skip
+            return self.model(**on(model_inputs(batch), device), **flags)
+
+    def hidden_states(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """States of the embeddings and of each layer, each (batch, length, hidden).
+
+        The last are the model's `last_hidden_state`: after a final norm where the architecture has one.
+
+        Raises:
+            Unsupported: The model does not hand on a vector a token for each layer.
+        """
+        states = self.forward(batch, output_hidden_states=True).hidden_states
+        shape = batch["input_ids"].shape
+        if states is None or len(states) != self.layers + 1 or any(s.shape[:2] != shape for s in states):
+            raise Unsupported(f"the layers of {self.name} do not give a vector a token, row by row")
+        return tuple(states)
+
+
+def reader(
+    source: Any,
+    *,
+    device: str = "auto",
+    precision: str | None = None,
+    max_length: int | None = None,
+    attention: str | None = None,
+) -> Reader:
+    """What reads a model.
+
+    Args:
+        source: An `Adapted`, the folder that one was saved to, or a backbone as `adapt.fit` takes it; or a `Reader`,
+            which is handed back.
+        device: `auto`, `cpu` or `cuda`; `auto` leaves an `Adapted` where it is.
+        precision: `fp32` or `bf16`; None: that of training, for a backbone fp32. In another than that of training the
+            adaptation is put on the backbone anew.
+        max_length: Tokens that a row is cut to; None: as in training, for a backbone as many as it has positions, at
+            most 512.
+        attention: `eager` (which alone gives weights) or `sdpa`; None: as the model is trained.
+
+    Raises:
+        AdaptError: The source or an option cannot be used.
+    """
+    if isinstance(source, Reader):
+        return source
+    if attention is not None and attention not in _KERNELS:
+        raise OptionError(f"attention is {attention!r}; choose one of {', '.join(_KERNELS)}.")
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+        raise OptionError(f"max_length is {max_length}; give a whole number of at least 1.")
+    if not isinstance(source, Adapted | str | Path):
+        raise OptionError(
+            f"{type(source).__name__} is nothing that can be read; give an adapted model, the folder of one, or a "
+            "backbone."
+        )
+    if not isinstance(source, Adapted) and (Path(source).expanduser() / MODEL_FILE).is_file():
+        source = load_model(source, device=device)
+    if isinstance(source, Adapted):
+        return _of_adapted(source, device, precision, max_length, attention)
+    backbone = resolve(source)
+    place = options.device_of(device)
+    chosen = options.precision_of(precision or "fp32", place)
+    positions = positions_of(backbone.config)
+    length = min(max_length or LONGEST, positions)
+    task = Task(backbone.source.name, Source(backbone.source.name, ""), max_length=length)
+    loader = Loader(backbone, task, Budget(device=place, precision=chosen), 0)
+    model = _encoder(loader.pretrained())
+    return Reader(
+        model, loader.tokenizer(), backbone.source.name, place, chosen, length, _depth(model), attention,
+        notes=tuple(loader.notes),
+    )  # fmt: skip
+
+
+def _of_adapted(
+    adapted: Adapted, device: str, precision: str | None, max_length: int | None, attention: str | None
+) -> Reader:
+    run, fitted = adapted.run, adapted.fitted
+    budget = dataclasses.replace(
+        run.budget,
+        device=run.budget.device if device == "auto" else options.device_of(device),
+        precision=options.precision_of(precision or run.budget.precision, run.budget.device),
+    )
+    model = fitted.model if budget == run.budget else _rebuilt(adapted, budget)
+    part = _encoder(model.base_model)
+    length = min(max_length or run.task.max_length, positions_of(adapted.backbone.config))
+    return Reader(
+        part, fitted.tokenizer, f"{run.backbone.name}, {run.strategy.name} on {run.task.name}", budget.device,
+        budget.precision, length, _depth(part), attention, adapted.columns, tuple(fitted.loader.notes),
+    )  # fmt: skip
+
+
+def _rebuilt(adapted: Adapted, budget: Budget) -> Any:
+    """The same adaptation in another precision or on another device."""
+    fitted, run = adapted.fitted, adapted.run
+    model = run.strategy.build(dataclasses.replace(fitted.loader, budget=budget), run.task)
+    params.fill(model, params.trainable_state(fitted.model), "the trained state")
+    release(model)
+    return model.eval()
+
+
+def _encoder(base: Any) -> Any:
+    """The pretrained part, of an encoder-decoder its encoder."""
+    return base.encoder if base.config.is_encoder_decoder and hasattr(base, "decoder") else base
+
+
+def _depth(model: Any) -> int:
+    return int(getattr(model.config, "encoder_layers", None) or model.config.num_hidden_layers)
+
+
+@contextmanager
+def _kernel(model: Any, kernel: str | None) -> Iterator[None]:
+    """Have the attention of a model computed by another kernel; a strategy's own function around it stays."""
+    every = {id(m.config): m.config for m in model.modules() if kernel and hasattr(m, "config")}.values()
+    before = [(config, str(config._attn_implementation)) for config in every]
+    try:
+        for config, name in before:
+            config._attn_implementation = re.sub(rf"({'|'.join(_KERNELS)})$", str(kernel), name)
+        yield
+    finally:
+        for config, name in before:
+            config._attn_implementation = name

@@ -1,0 +1,325 @@
+"""Hidden states of backbones and of adapted models, beside what transformers gives row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import task_helpers
+import tiny
+import torch
+import transformers
+from safetensors.torch import save_file
+
+import adapt
+import adapt.data
+from adapt.adapted import Adapted
+from adapt.extraction import reader
+from adapt.extraction.encoding import encode
+from adapt.extraction.representations import read
+from adapt.spec import AdaptError, DataError, OptionError, Unsupported
+
+TEXTS = ["sunny word1 word2 warm", "rotten", "cold word5 kind word7 word8 word9", "word3 bitter"]
+
+
+def alone(model: Any, tokenizer: Any, text: str) -> torch.Tensor:
+    """(layers, length, hidden) of one text without padding."""
+    inputs = dict(tokenizer(text, return_tensors="pt"))
+    with torch.no_grad():
+        out = model.eval()(**inputs, output_hidden_states=True)
+    assert torch.equal(out.hidden_states[-1], out.last_hidden_state)
+    return torch.stack(out.hidden_states)[:, 0]
+
+
+@pytest.fixture(scope="module")
+def adapted(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> Callable[..., Adapted]:
+    """A backbone after a strategy, moved far from where it starts."""
+    made: dict[tuple[str, str, str], Adapted] = {}
+
+    def make(strategy: str, architecture: str, precision: str = "fp32") -> Adapted:
+        key = strategy, architecture, precision
+        if key not in made:
+            made[key] = adapt.fit(
+                backbone(architecture), task_data("single_label"), tiny.STRATEGIES[strategy], max_steps=2, device="cpu",
+                precision=precision, max_length=32,
+            )  # fmt: skip
+            tiny.moved(made[key].fitted.model)
+        return made[key]
+
+    return make
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_a_backbone_gives_what_transformers_gives(backbone: Callable[..., Path], architecture: str) -> None:
+    folder = backbone(architecture)
+    plain = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager")
+    plain = plain.get_encoder() if plain.config.is_encoder_decoder else plain
+    tokenizer = tiny.tokenizer_for(architecture)
+    every = {p: adapt.representations(folder, TEXTS, pooling=p, device="cpu")
+             for p in ("tokens", "mean", "first", "last")}  # fmt: skip
+    assert every["mean"].layers == tuple(range(tiny.LAYERS + 1))
+    assert every["mean"].values.dtype == np.float32
+    for row, text in enumerate(TEXTS):
+        expected = alone(plain, tokenizer, text)
+        for pooling, reference in {
+            "tokens": expected, "mean": expected.mean(1, keepdim=True), "first": expected[:, :1],
+            "last": expected[:, -1:],
+        }.items():  # fmt: skip
+            np.testing.assert_allclose(every[pooling].of(row), reference.numpy(), rtol=1e-4, atol=1e-5)
+
+
+CELLS = [(s, a) for s in tiny.STRATEGIES for a in tiny.ARCHITECTURES]
+
+
+@pytest.mark.parametrize(("strategy", "architecture"), CELLS)
+def test_an_adapted_model_gives_its_own_states(
+    adapted: Callable[..., Adapted], backbone: Callable[..., Path], strategy: str, architecture: str
+) -> None:
+    """Those of its own class, asked row by row, and other ones than the backbone's unless only a head was trained."""
+    model = adapted(strategy, architecture)
+    base: Any = model.fitted.model.base_model
+    base = base.encoder if base.config.is_encoder_decoder else base
+    found = adapt.representations(model, TEXTS, pooling="tokens")
+    for row, text in enumerate(TEXTS):
+        np.testing.assert_allclose(
+            found.of(row), alone(base, tiny.tokenizer_for(architecture), text).numpy(), rtol=1e-4, atol=2e-5
+        )
+    plain = adapt.representations(backbone(architecture), TEXTS, pooling="tokens", device="cpu")
+    assert found.values.shape == plain.values.shape  # virtual tokens are none of the output's
+    moved = np.abs(found.values - plain.values).max((1, 2)) > 1e-3
+    assert moved[1:].tolist() == [strategy != "head"] * tiny.LAYERS or strategy == "qlora"  # whose weights are rounded
+
+
+@pytest.mark.parametrize("strategy", tiny.STRATEGIES)
+def test_a_saved_model_gives_the_same(adapted: Callable[..., Adapted], strategy: str, tmp_path: Path) -> None:
+    model = adapted(strategy, "bert")
+    model.save(tmp_path / "model")
+    before = adapt.representations(model, TEXTS)
+    after = adapt.representations(tmp_path / "model", TEXTS, device="cpu")
+    assert np.array_equal(before.values, after.values)
+    assert before.source == after.source == f"bert-2-0, {strategy} on words"
+
+
+@pytest.mark.parametrize("strategy", tiny.STRATEGIES)
+def test_an_adaptation_is_put_on_the_backbone_anew_in_another_precision(
+    adapted: Callable[..., Adapted], strategy: str
+) -> None:
+    model = adapted(strategy, "bert", "bf16")
+    own, exact = (adapt.representations(model, TEXTS, precision=p) for p in (None, "fp32"))
+    assert reader(model).precision == "bf16"
+    assert not np.array_equal(own.values, exact.values)
+    np.testing.assert_allclose(own.values, exact.values, atol=0.15)
+    assert np.array_equal(exact.values, adapt.representations(model, TEXTS, precision="fp32").values)
+
+
+def test_another_kernel_is_taken_for_a_forward_pass_alone(adapted: Callable[..., Adapted]) -> None:
+    model = adapted("prefix", "bert")
+    config = model.fitted.model.base_model.config
+    before = config._attn_implementation
+    one, two = (adapt.representations(model, TEXTS, attention=kernel) for kernel in ("eager", "sdpa"))
+    assert config._attn_implementation == before
+    np.testing.assert_allclose(one.values, two.values, rtol=1e-4, atol=1e-5)
+    batch = next(reader(model, attention="eager").batches(reader(model).encode(TEXTS)))[1]
+    weights = reader(model, attention="eager").forward(batch, output_attentions=True).attentions
+    assert [w.shape[-1] for w in weights] == [batch["input_ids"].shape[1]] * tiny.LAYERS
+
+
+def test_a_row_is_the_same_alone_and_among_others(backbone: Callable[..., Path]) -> None:
+    texts = [" ".join(tiny.FILL[: 1 + i % 20]) for i in range(700)]  # several batches
+    found = adapt.representations(backbone("bert"), texts, device="cpu")
+    assert np.array_equal(found.rows, np.arange(700))
+    again = adapt.representations(backbone("bert"), texts, device="cpu")
+    assert np.array_equal(found.values, again.values)
+    for row in (0, 19, 699):
+        one = adapt.representations(backbone("bert"), [texts[row]], device="cpu")
+        np.testing.assert_allclose(found.of(row), one.values, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_are_named_in_many_ways(backbone: Callable[..., Path]) -> None:
+    every = adapt.representations(backbone("bert"), TEXTS, device="cpu")
+    for layers, chosen in (
+        ("last", (2,)),
+        (-1, (2,)),
+        (1, (1,)),
+        ("0, -1", (0, 2)),
+        ([2, 0, 2], (2, 0)),
+        ("all", (0, 1, 2)),
+    ):
+        found = adapt.representations(backbone("bert"), TEXTS, layers=layers, device="cpu")
+        assert found.layers == chosen
+        assert np.array_equal(found.values, every.values[list(chosen)])
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "roberta", "llama3", "wordpiece"])
+def test_words_are_found_among_tokens(kind: str) -> None:
+    tokenizer = task_helpers.wordpiece() if kind == "wordpiece" else task_helpers.byte_level(kind)
+    text = "  the big  tree\tplaying . sat"
+    (example,) = encode(tokenizer, adapt.data.read_texts([text]), 64)
+    assert example["row_words"] == text.split()
+    for word, written in enumerate(text.split()):
+        tokens = [i for i, owner in enumerate(example["words"]) if owner == word]
+        start, end = example["offsets"][tokens[0]][0], example["offsets"][tokens[-1]][1]
+        assert text[start:end].strip() == written
+    (listed,) = encode(tokenizer, adapt.data.read_texts([text.split()]), 64)
+    (single,) = encode(tokenizer, adapt.data.read_texts([" ".join(text.split())]), 64)
+    if kind == "wordpiece":  # others write the space before a word into its token
+        assert listed["input_ids"] == single["input_ids"]
+        assert listed["words"] == single["words"]
+    assert set(listed["words"]) == set(single["words"])
+
+
+def test_words_of_a_pair_are_counted_on() -> None:
+    tokenizer = task_helpers.wordpiece()
+    (example,) = encode(tokenizer, adapt.data.read_texts([("the cat", "sat there")]), 64)
+    assert example["words"] == [None, 0, 1, None, 2, 3, None]
+    assert example["texts"] == [None, 0, 0, None, 1, 1, None]
+    assert example["row_words"] == ["the", "cat", "sat", "there"]
+
+
+def test_vectors_of_words() -> None:
+    words = [["sunny", "word1"], ["kind"]]
+    tokens = adapt.representations("tiny-encoder", [" ".join(row) for row in words], pooling="tokens", device="cpu")
+    read = {p: adapt.representations("tiny-encoder", words, pooling=p, device="cpu") for p in ("words", "word_means")}
+    texts = adapt.representations("tiny-encoder", [" ".join(row) for row in words], pooling="words", device="cpu")
+    (example, _) = reader("tiny-encoder", device="cpu").encode(words)
+    assert read["words"].rows.tolist() == [0, 0, 1]
+    assert read["words"].positions.tolist() == [0, 1, 0]
+    np.testing.assert_allclose(read["words"].values, texts.values, rtol=1e-5, atol=1e-6)
+    for word in (0, 1):
+        of = [i for i, owner in enumerate(example["words"]) if owner == word]
+        np.testing.assert_allclose(read["words"].of(0)[:, word], tokens.of(0)[:, of[0]], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(read["word_means"].of(0)[:, word], tokens.of(0)[:, of].mean(1), rtol=1e-5, atol=1e-5)
+
+
+def test_words_beyond_the_cut_have_no_vector(backbone: Callable[..., Path]) -> None:
+    found = adapt.representations(
+        backbone("bert"), [tiny.FILL[:9], ["kind"]], pooling="words", max_length=6, device="cpu"
+    )
+    assert found.rows.tolist() == [0, 0, 0, 0, 1]
+    assert found.positions.tolist() == [0, 1, 2, 3, 0]
+    assert found.notes == ("1 of 2 rows were cut to 6 tokens",)
+
+
+def test_every_kind_of_rows_gives_the_same(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    import pandas
+
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps({"tokens": text.split()}) + "\n" for text in TEXTS))
+    expected = adapt.representations(backbone("bert"), TEXTS, device="cpu").values
+    others: list[Any] = [
+        tmp_path / "rows.jsonl", str(tmp_path / "words.jsonl"), pandas.DataFrame({"text": TEXTS}), {"text": TEXTS},
+        [text.split() for text in TEXTS], np.array(TEXTS),
+    ]  # fmt: skip
+    for rows in others:
+        assert np.array_equal(adapt.representations(backbone("bert"), rows, device="cpu").values, expected)
+    named = adapt.representations(backbone("bert"), {"a": TEXTS, "b": [1] * 4}, columns={"text": "a"}, device="cpu")
+    assert np.array_equal(named.values, expected)
+    pairs = adapt.representations(
+        backbone("bert"), {"sentence1": TEXTS, "sentence2": TEXTS[::-1]}, device="cpu", pooling="last"
+    )
+    in_list = adapt.representations(
+        backbone("bert"), list(zip(TEXTS, TEXTS[::-1], strict=True)), device="cpu", pooling="last"
+    )
+    assert np.array_equal(pairs.values, in_list.values)
+    assert not np.array_equal(pairs.values, adapt.representations(backbone("bert"), TEXTS, pooling="last").values)
+
+
+def test_what_is_saved_is_loaded(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    found = adapt.representations(backbone("bert"), TEXTS, layers=[2, 0], pooling="words", max_length=5, device="cpu")
+    loaded = adapt.Representations.load(found.save(tmp_path / "new" / "found.safetensors"))
+    for name in ("values", "rows", "positions"):
+        assert np.array_equal(getattr(loaded, name), getattr(found, name))
+    for name in ("layers", "pooling", "source", "notes"):
+        assert getattr(loaded, name) == getattr(found, name)
+    assert found.notes
+
+
+def test_files_that_are_no_representations(tmp_path: Path) -> None:
+    for name, content in (("none", None), ("text", b"nonsense")):
+        file = tmp_path / f"{name}.safetensors"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(AdaptError, match=rf"{name}\.safetensors cannot be read"):
+            adapt.Representations.load(file)
+    save_file({"values": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(AdaptError, match="holds no representations"):
+        adapt.Representations.load(tmp_path / "other.safetensors")
+    found = adapt.representations("tiny-encoder", TEXTS, layers="last", device="cpu")
+    with pytest.raises(OptionError, match=r"ends in '\.npy'; write to \.safetensors"):
+        found.save(tmp_path / "found.npy")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(OptionError, match="is a folder; give a file"):
+        found.save(tmp_path / "folder.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 3}, "no layer 3; the model has the layers 0 .* to 2"),
+        ({"layers": -4}, "no layer -4"),
+        ({"layers": "upper"}, "layers is 'upper'; give all, last"),
+        ({"layers": []}, "layers names none"),
+        ({"pooling": "max"}, "pooling is 'max'; choose one of mean, first"),
+        ({"attention": "flash"}, "attention is 'flash'; choose one of eager, sdpa"),
+        ({"max_length": 2}, "max_length is 2, of which the tokenizer's own tokens take 2; give at least 3"),
+        ({"max_length": 0}, "max_length is 0; give a whole number"),
+        ({"precision": "fp8"}, "Precision 'fp8' is not known"),
+        ({"device": "tpu"}, "Device 'tpu' is not known"),
+        ({"columns": {"texts": "a"}}, "has no 'texts'"),
+    ],
+)
+def test_options_that_cannot_be_used(backbone: Callable[..., Path], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        adapt.representations(backbone("bert"), TEXTS, **{"device": "cpu", **options})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["kind", " "], "row 2.*"),
+        ([], "there are no rows"),
+        ([["kind"], []], "row 2.*no word"),
+        (["kind", 3], "row 2.*not text"),
+        ("nowhere.jsonl", "nowhere.jsonl"),
+    ],
+)
+def test_rows_that_cannot_be_used(backbone: Callable[..., Path], rows: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        adapt.representations(backbone("bert"), rows, device="cpu")
+
+
+def test_a_row_of_no_token_is_named(backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = reader(backbone("gpt2"), device="cpu")
+    object.__setattr__(model, "tokenizer", task_helpers.wordpiece(cls=False))
+    with pytest.raises(DataError, match=r"Row 2 \('\\x01'\): the tokenizer makes no token of it"):
+        model.encode([["the"], ["\x01"]])
+
+
+def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="int is nothing that can be read"):
+        reader(3)
+    with pytest.raises(OptionError, match="does not exist"):
+        reader(tmp_path / "none")
+
+
+def test_words_need_a_tokenizer_that_tells_them(backbone: Callable[..., Path]) -> None:
+    model = reader(backbone("bert"), device="cpu")
+    examples = [{n: v for n, v in e.items() if n != "words"} for e in model.encode(TEXTS)]
+    with pytest.raises(Unsupported, match="only a fast tokenizer"):
+        read(model, examples, (0,), "words")
+
+
+def test_layers_that_give_no_vector_a_token(backbone: Callable[..., Path]) -> None:
+    model = reader(backbone("bert"), device="cpu")
+    object.__setattr__(model, "layers", 7)
+    with pytest.raises(Unsupported, match="do not give a vector a token"):
+        adapt.representations(model, TEXTS)
+
+
+def test_a_padding_token_that_was_set_is_told_of(backbone: Callable[..., Path]) -> None:
+    found = adapt.representations(backbone("gpt2"), TEXTS, layers="last", device="cpu")
+    assert found.notes == ("The tokenizer has no padding token; its end-of-text token '[SEP]' pads instead.",)
