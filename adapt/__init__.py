@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapt.adapted import load_model as load
     from adapt.comparison import Comparison, compare
     from adapt.extraction.representations import Representations, representations
+    from adapt.extraction.similarity import similarity
     from adapt.memory import plan
     from adapt.spec import (
         AdaptError,
@@ -55,12 +56,13 @@ _PUBLIC = {
     "memory": ("adapt.memory", None),
     "plan": ("adapt.memory", "plan"),
     "representations": ("adapt.extraction", "representations"),
+    "similarity": ("adapt.extraction", "similarity"),
 }
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
     "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Unsupported", "compare",
-    "data", "fit", "load", "memory", "plan", "representations",
+    "data", "fit", "load", "memory", "plan", "representations", "similarity",
 ]  # fmt: skip
 
 

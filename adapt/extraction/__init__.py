@@ -2,5 +2,6 @@
 
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import Representations, representations
+from adapt.extraction.similarity import similarity
 
-__all__ = ["Reader", "Representations", "reader", "representations"]
+__all__ = ["Reader", "Representations", "reader", "representations", "similarity"]
