@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from adapt.comparison import Store, Table, table_of
-from adapt.comparison.table import Row, share
+from adapt.comparison.cells import share
+from adapt.comparison.table import Row
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.strategies import FLOORS, STRATEGIES, make
 

@@ -16,8 +16,9 @@ import pytest
 import scipy.stats
 from comparison_helpers import MEMORY, contents, result_of, run_of
 
+from adapt.comparison.cells import interval, share
 from adapt.comparison.store import Store
-from adapt.comparison.table import COLUMNS, Table, _interval, share, table_of, write_table
+from adapt.comparison.table import COLUMNS, Table, table_of, write_table
 from adapt.spec import FOUND_FEATURES, Result
 from adapt.stats import Interval, mean_interval, paired_difference
 
@@ -192,7 +193,7 @@ def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, sc
 def test_no_difference_is_not_a_negative_one() -> None:
     made = table(*grid({"full": [0.8, 0.8], "lora": [0.79999, 0.79999]}))
     assert cells_of(made.markdown())[3][3] == "+0.0"
-    assert _interval(Interval(-0.0, None, None), False, signed=True) == "+0.00"
+    assert interval(Interval(-0.0, None, None), False, signed=True) == "+0.00"
 
 
 def test_without_scores_the_table_says_so() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
 from adapt.comparison.store import Store
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
@@ -24,13 +24,6 @@ COLUMNS = (
 
 BASELINE = "full"
 """Name of the strategy that the others are compared with."""
-
-_SHARES = frozenset({
-    "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
-    "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l",
-})  # fmt: skip
-_CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
-"""Metrics that readers are shown times 100; any other in its own unit."""
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
 """Fields of the budget that are named where they are not the defaults."""
@@ -280,23 +273,23 @@ def _number(value: float | None) -> float | str:
 def _section(section: Section) -> str:
     metric = section.rows[0].metric
     name = metric.replace("_", " ")
-    unit = ", %" if metric in _SHARES else " × 100" if metric in _CORRELATIONS else ""
+    unit = unit_of(metric)
     better = ", lower is better" if metric in LOWER_IS_BETTER else ""
     head = ["strategy", f"{name}{unit} [95 % CI]{better}", "seeds", "difference to full", "trainable", "share", "saved",
             "peak memory", "train time", "examples/s"]  # fmt: skip
     backbone = section.results[0]["backbone"]
     lines = [
-        f"### {_escape(section.task)}, {_escape(backbone)}",
+        f"### {escape(section.task)}, {escape(backbone)}",
         "",
-        _line(head),
-        _line(["---"] + ["---:"] * (len(head) - 1)),
+        line(head),
+        line(["---"] + ["---:"] * (len(head) - 1)),
     ]
     for row in section.rows:
         bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
-        score = _interval(row.score, bool(unit)) if row.score else "" if bad else "not scored"
-        lines.append(_line([
-            _escape(row.strategy),
-            ", ".join(part for part in (score, _escape(bad)) if part),
+        score = interval(row.score, bool(unit)) if row.score else "" if bad else "not scored"
+        lines.append(line([
+            escape(row.strategy),
+            ", ".join(part for part in (score, escape(bad)) if part),
             str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
             _difference(row, bool(unit)),
             "" if row.trainable is None else f"{row.trainable:,}",
@@ -304,7 +297,7 @@ def _section(section: Section) -> str:
             "" if row.saved_bytes is None else shown(row.saved_bytes),
             "" if row.peak_bytes is None else shown(row.peak_bytes),
             "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
-            "" if row.examples_per_second is None else _digits(row.examples_per_second),
+            "" if row.examples_per_second is None else digits(row.examples_per_second),
         ]))  # fmt: skip
     return "\n".join([*lines, "", *_facts(section.results), ""])
 
@@ -329,7 +322,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     labels = _labels(results)
     rates = {labels[canonical(r["spec"]["strategy"])]: r["settings"]["learning_rate"] for r in results}
-    each = ", ".join(f"{_escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
+    each = ", ".join(f"{escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     seeds = sorted({r["seed"] for r in results})
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
     machines = machines or [_machine(first["environment"])]
@@ -339,20 +332,20 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
         if name in budget and budget[name] != getattr(Budget, name):
-            dropout += f", {words} {_escape(str(budget[name]))}"
+            dropout += f", {words} {escape(str(budget[name]))}"
     if budget.get("checkpointing"):
         dropout += ", gradient checkpointing"
     if "loss_chunk" in budget:
         dropout += f", logits of {budget['loss_chunk']} tokens at a time"
     if "optimizer" in budget:
-        dropout += f", {_escape(budget['optimizer'])}"
+        dropout += f", {escape(budget['optimizer'])}"
     if "graphs" in budget:
-        dropout += f", CUDA graphs {_escape(budget['graphs'])}"
+        dropout += f", CUDA graphs {escape(budget['graphs'])}"
     return [
-        f"- Data: {_escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
+        f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
         f"texts cut to {task['max_length']} tokens; scored on {scored}, "
         f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
-        f"- Backbone: {_escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
+        f"- Backbone: {escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
         f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
         f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
@@ -367,21 +360,21 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         + "; or ".join(machines)
         + ".",
         *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
-        *(f"- Note: {_escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
+        *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
 
 
 def _code(environment: Mapping[str, Any]) -> str:
     """The state of this package's code, as far as it is known: of a checkout and of its modules."""
     commit, content = environment.get("commit"), environment.get("code")
-    return _escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
+    return escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
     """What a run was made on, and with."""
     named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
     hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
-    return _escape(f"{hardware}, {environment.get('threads')} threads; {named}")
+    return escape(f"{hardware}, {environment.get('threads')} threads; {named}")
 
 
 def _head(task: Mapping[str, Any]) -> str:
@@ -389,45 +382,11 @@ def _head(task: Mapping[str, Any]) -> str:
     if task["kind"] == "sequence_classification":
         return f"{task['pooling']} pooling"
     chosen = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.get("options", {}).items() if value)
-    return _escape(task["kind"].replace("_", " ") + (f" ({chosen})" if chosen else ""))
-
-
-def _interval(interval: Interval, times_100: bool, signed: bool = False) -> str:
-    """Times 100 with one decimal, or in the metric's own unit with three digits that matter."""
-
-    def text(value: float) -> str:
-        sign = "+" if signed else ""
-        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + _digits(value + 0.0)
-
-    if interval.low is None or interval.high is None or interval.low == interval.high:
-        return text(interval.mean)
-    return f"{text(interval.mean)} [{text(interval.low)}, {text(interval.high)}]"
-
-
-def _digits(value: float) -> str:
-    """Three digits that matter, or all before the point."""
-    whole = len(f"{abs(value):.0f}")
-    return f"{value:,.0f}" if 3 <= whole < 10 else f"{value:#.3g}".rstrip(".")
-
-
-def share(value: float) -> str:
-    """In per cent; what is there is never shown as nothing."""
-    return "< 0.01 %" if 0 < value < 5e-5 else f"{100 * value:.2f} %"
+    return escape(task["kind"].replace("_", " ") + (f" ({chosen})" if chosen else ""))
 
 
 def _difference(row: Row, times_100: bool) -> str:
     if row.difference is None:
         return ""
     shared = "" if row.pairs == len(row.scores) else f" ({row.pairs} seed{'s' if row.pairs > 1 else ''})"
-    return _interval(row.difference, times_100, signed=True) + shared
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _escape(text: str) -> str:
-    """Text from names and messages, which must not become markup or steer a terminal."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    return interval(row.difference, times_100, signed=True) + shared
