@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adapt.adapted import fit_model as fit
     from adapt.adapted import load_model as load
     from adapt.comparison import Comparison, compare
+    from adapt.extraction.attention import attention
     from adapt.extraction.representations import Representations, representations
     from adapt.extraction.similarity import similarity
     from adapt.memory import plan
@@ -49,6 +50,7 @@ _PUBLIC = {
     "Run": ("adapt.spec", "Run"),
     "Task": ("adapt.spec", "Task"),
     "Unsupported": ("adapt.spec", "Unsupported"),
+    "attention": ("adapt.extraction", "attention"),
     "compare": ("adapt.comparison", "compare"),
     "data": ("adapt.data", None),
     "fit": ("adapt.adapted", "fit_model"),
@@ -61,8 +63,8 @@ _PUBLIC = {
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
-    "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Unsupported", "compare",
-    "data", "fit", "load", "memory", "plan", "representations", "similarity",
+    "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Unsupported", "attention",
+    "compare", "data", "fit", "load", "memory", "plan", "representations", "similarity",
 ]  # fmt: skip
 
 

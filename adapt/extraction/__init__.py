@@ -1,7 +1,13 @@
 """What a model knows, read out of it: representations of its layers, their similarity, probes, attention."""
 
+from adapt.extraction.attention import Attention, attention, each_attention
+from adapt.extraction.flows import flow, rollout
+from adapt.extraction.measures import HeadMeasures, heads
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import Representations, representations
 from adapt.extraction.similarity import similarity
 
-__all__ = ["Reader", "Representations", "reader", "representations", "similarity"]
+__all__ = [
+    "Attention", "HeadMeasures", "Reader", "Representations", "attention", "each_attention", "flow", "heads", "reader",
+    "representations", "rollout", "similarity",
+]  # fmt: skip

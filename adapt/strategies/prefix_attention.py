@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from adapt.backbones.attended import own_keys
 from adapt.backbones.families import positions_of
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
@@ -148,7 +149,7 @@ def _prefixed(kernel: str) -> Callable[..., Any]:
         if kwargs.get("position_bias") is not None:  # T5: a prefix is at no distance
             kwargs["position_bias"] = F.pad(kwargs["position_bias"], (prefix.tokens, 0))
         out, weights = inner(module, query, key, value, attention_mask, **kwargs)
-        return out, None if weights is None else weights[..., prefix.tokens :]
+        return out, None if weights is None else own_keys(weights, prefix.tokens)
 
     return attention
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
+from adapt.backbones.attended import own_keys
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import PrefixKV, is_recording, prefix_of, record
 
@@ -40,7 +41,7 @@ class PrefixedAttention(DisentangledSelfAttention):
             context, weights = super().forward(hidden_states, *args, **kwargs)
         join.check()
         if weights is not None and prefix is not None and prefix.gate is None:
-            weights = weights[..., prefix.tokens :]
+            weights = own_keys(weights, prefix.tokens)
         return context, weights
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
