@@ -2,6 +2,7 @@
 
 from adapt.extraction.attention import Attention, attention, each_attention
 from adapt.extraction.flows import flow, rollout
+from adapt.extraction.maps import write_maps
 from adapt.extraction.measures import HeadMeasures, heads
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import Representations, representations
@@ -9,5 +10,5 @@ from adapt.extraction.similarity import similarity
 
 __all__ = [
     "Attention", "HeadMeasures", "Reader", "Representations", "attention", "each_attention", "flow", "heads", "reader",
-    "representations", "rollout", "similarity",
+    "representations", "rollout", "similarity", "write_maps",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,12 @@ class Attention:
             special=frozenset(i for i, start in enumerate(starts) if start in self.special),
             words=tuple((word, 1) for word, _ in self.words),
         )
+
+    def to_html(self, file: str | Path) -> Path:
+        """Write the maps as a page of their own; see `adapt.extraction.write_maps`."""
+        from adapt.extraction.maps import write_maps
+
+        return write_maps([self], file)
 
 
 def attention(source: Any, rows: Any, **options: Any) -> list[Attention]:
