@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adapt.adapted import fit_model as fit
     from adapt.adapted import load_model as load
     from adapt.comparison import Comparison, compare
+    from adapt.distillation import distill
     from adapt.extraction.attention import attention
     from adapt.extraction.representations import Representations, representations
     from adapt.extraction.similarity import similarity
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Result,
         Run,
         Task,
+        Teacher,
         Unsupported,
     )
     from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
@@ -49,10 +51,12 @@ _PUBLIC = {
     "Result": ("adapt.spec", "Result"),
     "Run": ("adapt.spec", "Run"),
     "Task": ("adapt.spec", "Task"),
+    "Teacher": ("adapt.spec", "Teacher"),
     "Unsupported": ("adapt.spec", "Unsupported"),
     "attention": ("adapt.extraction", "attention"),
     "compare": ("adapt.comparison", "compare"),
     "data": ("adapt.data", None),
+    "distill": ("adapt.distillation", "distill"),
     "fit": ("adapt.adapted", "fit_model"),
     "load": ("adapt.adapted", "load_model"),
     "memory": ("adapt.memory", None),
@@ -63,8 +67,8 @@ _PUBLIC = {
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
-    "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Unsupported", "attention",
-    "compare", "data", "fit", "load", "memory", "plan", "representations", "similarity",
+    "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Teacher", "Unsupported",
+    "attention", "compare", "data", "distill", "fit", "load", "memory", "plan", "representations", "similarity",
 ]  # fmt: skip
 
 

@@ -34,12 +34,14 @@ from adapt.spec import (
     Source,
     Strategy,
     Task,
+    Teacher,
     Unsupported,
 )
 from adapt.strategies import make
 from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
+    import datasets
     from torch import nn
 
 OnStep = Callable[[int, int, float], None]
@@ -78,13 +80,22 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     Raises:
         AdaptError: Bad input.
     """
+    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer[0])
+    return Encoded(kind, {split: kind.encode(rows, split=split) for split, rows in drawn(spec, data).items()})
+
+
+def drawn(spec: Run, data: Data) -> dict[str, datasets.Dataset]:
+    """The rows of each split, those of train sampled as the run says.
+
+    Raises:
+        AdaptError: There are too few rows for the sample.
+    """
     task, rows = spec.task, dict(data.splits)
-    kind = KINDS[task.kind](task, backbone.tokenizer[0])
     if task.few_shot is not None:
         rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
     if task.max_train is not None:
         rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
-    return Encoded(kind, {split: kind.encode(dataset, split=split) for split, dataset in rows.items()})
+    return rows
 
 
 def draws_of(spec: Run) -> int | None:
@@ -309,6 +320,7 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
         strategy=make(strategy.pop("name"), strategy) if own is None else own,
         budget=Budget(**spec["budget"]),
         seed=spec["seed"],
+        teacher=Teacher(**spec["teacher"]) if "teacher" in spec else None,
     )
 
 

@@ -223,6 +223,24 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The trained model that a student learns from beside the labels (Hinton et al. 2015)."""
+
+    name: str
+    """Readable name: its backbone and its strategy."""
+    sha256: str
+    """Hash of what decided its training and of the tensors that it gave (64 hexadecimal digits)."""
+    temperature: float = 2.0
+    """What both models' logits are divided by before their distributions are compared (section 2)."""
+    weight: float = 0.5
+    """Share of the loss that is the teacher's; the rest is that of the labels."""
+    unlabelled_rows: int = 0
+    """Further training rows, whose labels are what the teacher predicts."""
+    unlabelled_sha256: str | None = None
+    """Hash of these rows and labels."""
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything that decides a result; the environment is recorded with the result, not here."""
 
@@ -231,9 +249,11 @@ class Run:
     strategy: Any
     budget: Budget
     seed: int
+    teacher: Teacher | None = None
 
     def spec(self) -> dict[str, Any]:
-        """Canonical form: nested plain values, the strategy as its name and fields."""
+        """Canonical form: nested plain values, the strategy as its name and fields; `teacher` where there is one."""
+        taught = {} if self.teacher is None else {"teacher": fields_of(self.teacher)}
         return {
             "schema": SCHEMA,
             "backbone": fields_of(self.backbone),
@@ -241,6 +261,7 @@ class Run:
             "strategy": {"name": self.strategy.name, **fields_of(self.strategy)},
             "budget": fields_of(self.budget),
             "seed": self.seed,
+            **taught,
         }
 
     def key(self) -> str:

@@ -16,11 +16,15 @@ from adapt.strategies import STRATEGIES
 ROOT = Path(adapt.__file__).parent
 LAYERS = (
     "spec", "fields", "params", "stats", "files", "machine", "metrics", "backbones", "data", "tasks", "strategies",
-    "training", "options", "memory", "run", "adapted", "comparison", "pretrain", "extraction", "cli", "__init__",
+    "training", "options", "memory", "run", "adapted", "comparison", "pretrain", "distillation", "extraction", "cli",
+    "__init__",
 )  # fmt: skip
 """A file imports only from layers to the left of its own, and from its own package."""
-LEAVES = {"pretrain", "extraction"}
-STRANGERS = {("strategies", "tasks"), ("training", "strategies"), ("pretrain", "comparison")}
+LEAVES = {"pretrain", "distillation", "extraction"}
+STRANGERS = {
+    ("strategies", "tasks"), ("training", "strategies"), ("pretrain", "comparison"), ("distillation", "comparison"),
+    ("distillation", "pretrain"), ("extraction", "distillation"), ("extraction", "pretrain"),
+}  # fmt: skip
 """Layers that do not know each other, though their order would let them."""
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 

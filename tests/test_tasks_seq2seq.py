@@ -182,7 +182,7 @@ def test_a_multilingual_model_is_told_the_languages(name: str, source: str, targ
     (read,), (learnt,) = (tokens.convert_ids_to_tokens(examples[0][side][-1 if last else 0 :][:1])
                           for side in ("input_ids", "labels"))  # fmt: skip
     assert (read, learnt) == (source, target)
-    begins = made._inputs(net, made.collate(examples))["decoder_input_ids"][0, 0]
+    begins = made.asked(net, made.collate(examples))[0]["decoder_input_ids"][0, 0]
     assert tokens.convert_ids_to_tokens(int(begins)) == (target if last else "</s>")
     ids: list[torch.Tensor] = []
     own = net.generate

@@ -125,6 +125,11 @@ def before_logits(
 _ADVICE = "leave loss_chunk out"
 
 
+LossAndSlope = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+"""From the logits of some positions, (positions, vocabulary) without a graph, and which they are, to the sum of their
+losses, a float32 scalar, and its gradient, of the shape and dtype of the logits."""
+
+
 def summed_loss(
     model: nn.Module, hidden: torch.Tensor, wanted: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor],
     tokens: int,
@@ -140,12 +145,25 @@ def summed_loss(
         logits: From `before_logits`.
         tokens: Positions whose logits are held at a time.
     """
+
+    def of(found: torch.Tensor, which: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        return _loss_and_slope(found, wanted[which, None])
+
+    total = summed(model, hidden, of, logits, tokens)
+    return each_loss(hidden, wanted, logits, tokens).sum() if total is None else total
+
+
+def summed(
+    model: nn.Module, hidden: torch.Tensor, of: LossAndSlope, logits: Callable[[torch.Tensor], torch.Tensor],
+    tokens: int,
+) -> torch.Tensor | None:  # fmt: skip
+    """The sum of any loss over positions, as `summed_loss`; None where nothing asks for its gradient."""
     layer = output_layer(model)
     assert layer is not None
     trained = [p for p in layer.parameters() if p.requires_grad]
     if not (torch.is_grad_enabled() and (trained or hidden.requires_grad)):
-        return each_loss(hidden, wanted, logits, tokens).sum()
-    total: torch.Tensor = _SummedLoss.apply(hidden, wanted, logits, tokens, *trained)
+        return None
+    total: torch.Tensor = _SummedLoss.apply(hidden, of, logits, tokens, *trained)
     return total
 
 
@@ -167,12 +185,12 @@ class _SummedLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: torch.Tensor,
-        wanted: torch.Tensor,
+        of: LossAndSlope,
         logits: Callable[[torch.Tensor], torch.Tensor],
         tokens: int,
         *trained: torch.Tensor,
     ) -> torch.Tensor:
-        """See `summed_loss`."""
+        """See `summed`."""
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         into_hidden = ctx.needs_input_grad[0]
         of_hidden = torch.empty_like(hidden) if into_hidden else None
@@ -181,7 +199,7 @@ class _SummedLoss(torch.autograd.Function):
             part = hidden[start : start + tokens].detach().requires_grad_(into_hidden)
             with torch.enable_grad(), _gradients_in_forward():
                 found = logits(part[None])[0]
-                loss, slope = _loss_and_slope(found.detach(), wanted[start : start + tokens, None])
+                loss, slope = of(found.detach(), slice(start, start + tokens))
                 total += loss
                 sought = [part, *trained] if into_hidden else list(trained)
                 made = list(torch.autograd.grad(found, sought, slope))

@@ -13,7 +13,7 @@ from adapt.comparison.store import Store
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import FOUND_FEATURES, Budget, canonical
+from adapt.spec import FOUND_FEATURES, Budget, Teacher, canonical
 from adapt.stats import Interval, mean_interval, paired_difference
 
 COLUMNS = (
@@ -103,7 +103,8 @@ class Table:
 
 
 def table_of(results: Iterable[Mapping[str, Any]]) -> Table:
-    """The table of result files' contents: sections by task, backbone and budget; rows by strategy and settings."""
+    """The table of result files' contents: sections by task, backbone and budget; rows by strategy, settings and
+    teacher."""
     sections: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         spec = result["spec"]
@@ -124,15 +125,20 @@ def write_table(store: Store) -> Table:
 def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
-        groups.setdefault(canonical(result["spec"]["strategy"]), []).append(result)
+        groups.setdefault(_way(result), []).append(result)
     labels = _labels(results)
-    rows = [_make_row(group, labels[key]) for key, group in groups.items()]
-    base = _baseline(rows)
-    rows = [_with_difference(row, base) for row in rows]
+    made = [(group[0]["spec"], _make_row(group, labels[key])) for key, group in groups.items()]
+    base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
     order = _strategy_order()
-    rows.sort(key=lambda row: (order.get(row.strategy.split("(")[0], len(order)), row.strategy))
-    rows += _without_model(results)
+    made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
+    rows = [_with_difference(row, base) for _, row in made] + _without_model(results)
     return Section(results[0]["task"], rows, results)
+
+
+def _way(result: Mapping[str, Any]) -> str:
+    """What makes a row: the strategy with its settings, and the teacher where there is one."""
+    spec = result["spec"]
+    return canonical({name: spec[name] for name in ("strategy", "teacher") if name in spec})
 
 
 def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -157,10 +163,9 @@ def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def _baseline(rows: Sequence[Row]) -> Row | None:
-    """Full fine-tuning as it is by default, else the only one with other settings."""
-    found = [row for row in rows if row.strategy.split("(")[0] == BASELINE]
-    default = [row for row in found if row.strategy == BASELINE]
-    return default[0] if default else found[0] if len(found) == 1 else None
+    """Of rows of full fine-tuning that with the default settings, else the only one."""
+    default = [row for row in rows if row.strategy == BASELINE]
+    return default[0] if default else rows[0] if len(rows) == 1 else None
 
 
 def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
@@ -234,25 +239,36 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _labels(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """For each strategy, by its canonical form: its name and the fields that are not as they are by default.
+    """For each row, by `_way`: the strategy's name and the fields that are not as they are by default, and the teacher.
 
     The learning rate, which is said below the table, is among them only where a strategy has several.
     """
     from adapt.spec import fields_of
     from adapt.strategies import STRATEGIES, make
 
-    strategies = {canonical(r["spec"]["strategy"]): r["spec"]["strategy"] for r in results}
+    specs = {_way(r): r["spec"] for r in results}
     rates: dict[str, set[Any]] = {}
-    for strategy in strategies.values():
-        rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
+    for spec in specs.values():
+        rates.setdefault(spec["strategy"]["name"], set()).add(spec["strategy"].get("learning_rate"))
     labels = {}
-    for key, strategy in strategies.items():
+    for key, spec in specs.items():
+        strategy = spec["strategy"]
         name = str(strategy["name"])
         defaults = fields_of(make(name)) if name in STRATEGIES else {}
         hidden = {"name"} if len(rates[name]) > 1 else {"name", "learning_rate"}
         changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
         labels[key] = f"{name}({', '.join(changed)})" if changed else name
+        if "teacher" in spec:
+            labels[key] += _taught(spec["teacher"])
     return labels
+
+
+def _taught(teacher: Mapping[str, Any]) -> str:
+    """By whom, and how where that is not as it is by default."""
+    how = [f"{name} {teacher[name]:g}" for name in ("temperature", "weight") if teacher[name] != getattr(Teacher, name)]
+    if teacher["unlabelled_rows"]:
+        how.append(f"{teacher['unlabelled_rows']:,} rows more, which it labelled")
+    return f", taught by {teacher['name']}" + (f" ({', '.join(how)})" if how else "")
 
 
 def _plain(value: Any) -> str:
@@ -321,7 +337,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         else "each strategy's own learning rate"
     )
     labels = _labels(results)
-    rates = {labels[canonical(r["spec"]["strategy"])]: r["settings"]["learning_rate"] for r in results}
+    rates = {labels[_way(r)]: r["settings"]["learning_rate"] for r in results}
     each = ", ".join(f"{escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     seeds = sorted({r["seed"] for r in results})
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))

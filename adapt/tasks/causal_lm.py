@@ -185,11 +185,13 @@ class CausalLM:
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean negative log-likelihood of the completions' tokens, a float32 scalar."""
-        return mean_language_loss(model, self._inputs(batch), batch["labels"][:, 1:])
+        return mean_language_loss(model, *self.asked(model, batch))
 
-    @staticmethod
-    def _inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
+        """What a model is called with, and what each of its positions but the last is to predict, (batch, length - 1);
+        `IGNORED` takes no part."""
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+        return inputs, batch["labels"][:, 1:]
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Tokens of the completions; the first of a text is predicted from nothing."""
@@ -200,8 +202,8 @@ class CausalLM:
         (both None for rows without completion), and `text`, what the model writes (None where not asked for)."""
         rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
         if "labels" in batch:
-            labels = batch["labels"][:, 1:]
-            rows = row_losses(language_losses(model, self._inputs(batch), labels), (labels != IGNORED).sum(-1))
+            inputs, labels = self.asked(model, batch)
+            rows = row_losses(language_losses(model, inputs, labels), (labels != IGNORED).sum(-1))
         if final and "prompt_ids" in batch:
             texts = generate(
                 model,

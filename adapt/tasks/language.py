@@ -32,7 +32,7 @@ def mean_language_loss(model: nn.Module, inputs: Mapping[str, Any], labels: torc
     """
     from adapt.backbones.chunked import summed_loss
 
-    found = _learnt(model, inputs, labels)
+    found = learnt_states(model, inputs, labels)
     if found is None:
         return mean_loss(_logits(model, inputs, labels), labels)
     return summed_loss(model, *found) / (labels != IGNORED).sum().clamp(min=1)
@@ -45,7 +45,7 @@ def language_losses(model: nn.Module, inputs: Mapping[str, Any], labels: torch.T
     from adapt.backbones.chunked import each_loss
 
     with torch.no_grad():
-        found = _learnt(model, inputs, labels)
+        found = learnt_states(model, inputs, labels)
         if found is None:
             return token_losses(_logits(model, inputs, labels), labels)
         losses = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
@@ -57,7 +57,7 @@ def _logits(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -
     return model(**inputs).logits[:, : labels.shape[1]]
 
 
-def _learnt(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> Learnt | None:
+def learnt_states(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> Learnt | None:
     """Hidden states of the labels that count, these labels, what makes logits, and how many tokens' at a time; None
     where all logits are to be made at once.
 

@@ -184,20 +184,22 @@ class Seq2Seq:
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean negative log-likelihood of the targets' tokens, a float32 scalar."""
-        return mean_language_loss(model, self._inputs(model, batch), batch["labels"])
+        return mean_language_loss(model, *self.asked(model, batch))
 
-    def _inputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """Source and target; what each target token is predicted from stands before it."""
+    def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
+        """What a model is called with, source and target, where what each target token is predicted from stands before
+        it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part."""
         labels = batch["labels"]
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
         before[:, 0] = _start(model) if self._start is None else self._start
-        return {
+        inputs = {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
             "decoder_input_ids": before,
             "decoder_attention_mask": (labels != IGNORED).long(),
             "use_cache": False,
         }
+        return inputs, labels
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Tokens of the targets."""
@@ -208,8 +210,8 @@ class Seq2Seq:
         None for rows without target), and `text`, what the model writes (None unless `final`)."""
         rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
         if "labels" in batch:
-            labels = batch["labels"]
-            rows = row_losses(language_losses(model, self._inputs(model, batch), labels), (labels != IGNORED).sum(-1))
+            inputs, labels = self.asked(model, batch)
+            rows = row_losses(language_losses(model, inputs, labels), (labels != IGNORED).sum(-1))
         if final:
             texts = generate(
                 model,

@@ -1,0 +1,196 @@
+"""`adapt.distill`: fit a student that has a teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapt import options, params
+from adapt.adapted import Adapted, assemble, load_model
+from adapt.backbones import Backbone
+from adapt.data import Data, load
+from adapt.distillation.kind import Distilled, Lesson
+from adapt.distillation.unlabelled import labelled_by
+from adapt.run import Encoded, OnStep, drawn, fit
+from adapt.spec import OptionError, Run, Strategy, Teacher, Unsupported, canonical
+from adapt.tasks import KINDS, Example, Kind
+
+if TYPE_CHECKING:
+    import datasets
+
+_LABELS = ("label", "tags", "answer_texts", "answer_starts")
+"""Columns that a teacher is not shown."""
+
+
+def distill(
+    teacher: Adapted | str | Path,
+    backbone: str | Path,
+    data: Any,
+    strategy: Strategy | str = "full",
+    *,
+    unlabelled: Any = None,
+    columns: Mapping[str, str] | None = None,
+    temperature: float = Teacher.temperature,
+    weight: float = Teacher.weight,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    **choices: Any,
+) -> Adapted:
+    """Adapt a backbone to data and to what a teacher says of them; the public `adapt.distill`.
+
+    The loss is (1 - weight) times that of the labels, plus weight times temperature squared times the KL divergence of
+    the student's distribution from the teacher's, both softened by the temperature (Hinton et al. 2015, "Distilling the
+    Knowledge in a Neural Network", section 2): over classes, over the tags of each word, over the first and last token
+    of an answer, over the next token. For regression it is weight times the squared difference from the teacher's
+    number. Scores are those of the true labels.
+
+    Args:
+        teacher: What `adapt.fit` or `adapt.load` gave, or the folder of a saved model. It was trained for the same kind
+            of task, and the same classes, on whatever data, backbone and strategy.
+        backbone: Of the student, as for `adapt.fit`.
+        data: The labelled rows, as for `adapt.fit`.
+        strategy: Of the student.
+        unlabelled: Further rows for training without labels, in any form that can be predicted: the teacher's
+            predictions stand for their labels.
+        columns: What a column of these is for to its name.
+        temperature: Above 0. Where it is high, what the teacher thinks of the classes that it does not choose counts
+            for more.
+        weight: From 0 to 1; 0 with rows without labels: the teacher's predictions alone are learnt from.
+        seed: As for `adapt.fit`, and `on_step` and `choices` too.
+
+    Raises:
+        OptionError: The teacher is for another task, or an option cannot be used.
+        Unsupported: A language model's teacher has another vocabulary.
+        AdaptError: Bad input, as for `adapt.fit`.
+    """
+    if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
+        raise OptionError(f"temperature is {temperature}; give a finite number above 0.")
+    if not (isinstance(weight, int | float) and 0 <= weight <= 1):
+        raise OptionError(f"weight is {weight}; give a number from 0 to 1.")
+    if weight == 0 and unlabelled is None:
+        raise OptionError("weight is 0, with which the teacher teaches nothing; raise it, or give unlabelled rows.")
+    own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
+    options.check_rates(choices.get("learning_rate"), own)
+    rows = data if isinstance(data, Data) else load(data)
+    spec, rows, source = assemble(backbone, rows, strategy, seed=seed, **choices)
+    if not isinstance(teacher, Adapted):
+        teacher = load_model(teacher, device=spec.budget.device)
+    check_same_task(teacher, spec)
+    extra = None if unlabelled is None else labelled_by(teacher, unlabelled, rows, columns)
+    spec = dataclasses.replace(spec, teacher=_described(teacher, temperature, weight, extra))
+    encoded = taught(spec, rows, source, teacher, extra)
+    result, fitted = fit(spec, rows, source, on_step, encoded=encoded)
+    if extra is not None:
+        note = f"{len(extra)} training rows have no labels but what {teacher_name(teacher)} predicts"
+        result = dataclasses.replace(result, notes=[*result.notes, note])
+    plain = dataclasses.replace(fitted, kind=encoded.kind.kind)  # type: ignore[attr-defined]
+    return Adapted(plain, spec, source, result, columns=rows.columns)
+
+
+def teacher_name(teacher: Adapted) -> str:
+    """Its backbone and its strategy."""
+    return f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
+
+
+def check_same_task(teacher: Adapted, spec: Run) -> None:
+    """
+    Raises:
+        OptionError: The teacher was trained for something else than the student is to learn.
+    """
+    its, own = teacher.run.task, spec.task
+    for what, theirs, ours in (("kind", its.kind, own.kind), ("problem", its.problem, own.problem)):
+        if theirs != ours:
+            raise OptionError(
+                f"The teacher was trained for {what} {theirs}, and the data are for {ours}; give another."
+            )
+    if its.pair != own.pair:
+        one, other = ("pairs of texts", "single texts") if its.pair else ("single texts", "pairs of texts")
+        raise OptionError(f"The teacher was trained on {one}, and the data are {other}; give another teacher.")
+    different = sorted(set(its.labels) ^ set(own.labels))
+    if different:
+        raise OptionError(
+            f"The teacher and the data do not have the same classes ({', '.join(different[:5])} on one side only); "
+            "give a teacher that was trained on these classes."
+        )
+
+
+def taught(
+    spec: Run, data: Data, backbone: Backbone, teacher: Adapted, extra: datasets.Dataset | None = None
+) -> Encoded:
+    """The rows of a run, encoded, with what its teacher says of those of train, and its lesson as the loss.
+
+    Args:
+        spec: The student's, of which `teacher` says how it is taught.
+        data: The labelled rows.
+        backbone: The student's.
+        teacher: Trained.
+        extra: Further training rows, which it labelled.
+
+    Raises:
+        AdaptError: Bad input.
+    """
+    import datasets
+
+    rows = drawn(spec, data)
+    labelled = len(rows["train"])
+    if extra is not None:
+        rows["train"] = datasets.concatenate_datasets([rows["train"], extra])
+    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer[0])
+    splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
+    lesson = _lesson(spec, kind, splits["train"], rows["train"], teacher)
+    return Encoded(Distilled(kind, lesson, labelled), splits)  # type: ignore[arg-type]
+
+
+def _lesson(spec: Run, kind: Kind, examples: list[Example], rows: datasets.Dataset, teacher: Adapted) -> Lesson | None:
+    from adapt.distillation.language import Tokens
+    from adapt.distillation.soft import SOFT, Said
+    from adapt.training import predict
+
+    assert spec.teacher is not None
+    temperature, weight = spec.teacher.temperature, spec.teacher.weight
+    if weight == 0:
+        return None
+    its = teacher.run.task
+    asked = KINDS[its.kind](its, teacher.fitted.tokenizer)
+    asked.load_state(teacher.fitted.kind.state())
+    model, budget = teacher.fitted.model, teacher.run.budget
+    if its.kind not in SOFT:
+        _check_same_vocabulary(teacher.fitted.tokenizer, kind.tokenizer)  # type: ignore[attr-defined]
+        vocabulary = len(teacher.fitted.tokenizer)
+        return Tokens(kind, asked, model.eval(), budget, vocabulary, temperature, weight)
+    shown = asked.encode(rows.remove_columns([name for name in _LABELS if name in rows.column_names]))
+    lesson = SOFT[its.kind](kind, spec.task, temperature, weight)
+    lesson.teach(examples, Said(asked, its, shown, predict(model, asked, shown, budget)))
+    return lesson
+
+
+def _check_same_vocabulary(teachers: Any, students: Any) -> None:
+    """
+    Raises:
+        Unsupported: The two tokenizers do not number the same tokens alike.
+    """
+    theirs, own = teachers.get_vocab(), students.get_vocab()
+    if theirs != own:
+        raise Unsupported(
+            f"the teacher's vocabulary ({len(theirs):,} tokens) is not the student's ({len(own):,}), so that they "
+            "cannot be compared token by token; have it write texts to learn from: weight=0 and unlabelled prompts or "
+            "sources"
+        )
+
+
+def _described(teacher: Adapted, temperature: float, weight: float, extra: datasets.Dataset | None) -> Teacher:
+    digest = hashlib.sha256(teacher.run.key().encode())
+    for name, tensor in sorted(params.trainable_state(teacher.fitted.model).items()):
+        digest.update(name.encode())
+        digest.update(tensor.view(-1).numpy().tobytes())
+    said = Teacher(teacher_name(teacher), digest.hexdigest(), float(temperature), float(weight))
+    if extra is None:
+        return said
+    found = hashlib.sha256()
+    for row in extra:
+        found.update(canonical(row).encode() + b"\n")
+    return dataclasses.replace(said, unlabelled_rows=len(extra), unlabelled_sha256=found.hexdigest())

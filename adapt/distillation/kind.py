@@ -1,0 +1,56 @@
+"""A task kind whose loss is a teacher's, too; all else is the kind's own, and the loop does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from adapt.tasks import Example, Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Lesson(Protocol):
+    """What a teacher adds to the loss of a kind that it was made for."""
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """What `loss` needs beside the kind's batch; nothing for rows that the teacher was not asked about."""
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over the kind's `terms` of (1 - weight) times its own loss plus weight times the distance from the
+        teacher, a float32 scalar."""
+
+
+class Distilled:
+    """A kind that has a teacher's lesson for its loss."""
+
+    def __init__(self, kind: Kind, lesson: Lesson | None, labelled: int) -> None:
+        """
+        Args:
+            kind: What the student is trained for.
+            lesson: None: the teacher has labelled rows, and that is all.
+            labelled: Training rows whose labels are not the teacher's; they come first.
+        """
+        self.kind = kind
+        self.lesson = lesson
+        self.labelled = labelled
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not said here is as the kind has it."""
+        return getattr(self.kind, name)
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """The kind's batch, with what the lesson needs."""
+        batch = self.kind.collate(examples, longest=longest)
+        return batch if self.lesson is None else batch | self.lesson.collate(examples, longest=longest)
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean loss of a batch, a float32 scalar."""
+        return self.kind.loss(model, batch) if self.lesson is None else self.lesson.loss(model, batch)
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """As the kind's, from the rows that a teacher did not label."""
+        own = [example for i, example in enumerate(train) if example.get("row", i) < self.labelled]
+        return self.kind.baseline(own, examples)

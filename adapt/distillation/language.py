@@ -1,0 +1,101 @@
+"""The lesson of a language model: at each position that is learnt, its distribution over the whole vocabulary.
+
+That of all rows would not fit anywhere, so the teacher runs beside the student, over the same tokens (word-level
+distillation; Kim & Rush 2016, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adapt.distillation.soft import divergence
+from adapt.spec import Budget
+from adapt.tasks import Example
+from adapt.tasks.language import learnt_states
+from adapt.tasks.tokens import IGNORED
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The next token of a text, as `soft.Classes` has classes."""
+
+    kind: Any
+    """The student's: `CausalLM` or `Seq2Seq`."""
+    teachers_kind: Any
+    """The same for the teacher, of the same vocabulary."""
+    teacher: nn.Module
+    """In evaluation mode, on the student's device."""
+    budget: Budget
+    """The teacher's, of which the precision counts."""
+    vocabulary: int
+    """Tokens that there are; the models may have further rows."""
+    temperature: float
+    weight: float
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """Nothing: the teacher reads the student's batch."""
+        return {}
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """See `Lesson.loss`; logits of a few tokens at a time, where the student's own loss is made so."""
+        import torch
+
+        from adapt.backbones.chunked import summed
+
+        inputs, labels = self.kind.asked(model, batch)
+        learnt = labels != IGNORED
+        wanted, said = labels[learnt], self._said(batch)
+        count = learnt.sum().clamp(min=1)
+
+        def of(logits: torch.Tensor, which: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.enable_grad():
+                leaf = logits.requires_grad_()
+                loss = self._mixed(leaf, wanted[which], said(which))
+                (slope,) = torch.autograd.grad(loss, leaf)
+            return loss.detach(), slope
+
+        found = learnt_states(model, inputs, labels)
+        if found is None:
+            logits = model(**inputs).logits[:, : labels.shape[1]][learnt]
+            return self._mixed(logits, wanted, said(slice(None))) / count
+        states, _, logits_of, tokens = found
+        total = summed(model, states, of, logits_of, tokens)
+        if total is None:
+            return self._mixed(logits_of(states[None])[0], wanted, said(slice(None))) / count
+        return total / count
+
+    def _mixed(self, logits: torch.Tensor, wanted: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        """Sum over positions."""
+        from torch.nn import functional as F
+
+        own = F.cross_entropy(logits.float(), wanted, reduction="sum")
+        found = logits[:, : self.vocabulary].float()
+        return (1 - self.weight) * own + self.weight * divergence(said, found, self.temperature).sum()
+
+    def _said(self, batch: Mapping[str, torch.Tensor]) -> Callable[[slice], torch.Tensor]:
+        """What makes the teacher's logits of some of the learnt positions, (positions, vocabulary) in float32."""
+        import torch
+
+        device = batch["input_ids"].device
+        precise = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.budget.precision == "bf16")
+        inputs, labels = self.teachers_kind.asked(self.teacher, batch)
+        with torch.no_grad(), precise:
+            found = learnt_states(self.teacher, inputs, labels)
+            every = None if found else self.teacher(**inputs).logits[:, : labels.shape[1]][labels != IGNORED]
+
+        def said(which: slice) -> torch.Tensor:
+            with torch.no_grad(), precise:
+                if found is not None:
+                    logits = found[2](found[0][which][None])[0]
+                else:
+                    assert every is not None
+                    logits = every[which]
+                return logits[:, : self.vocabulary].float()
+
+        return said

@@ -1,0 +1,262 @@
+"""What a teacher says of each row, made once: distributions over classes, tags and places of an answer; numbers."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adapt.spec import Task
+from adapt.tasks import Example, Kind
+from adapt.tasks.tokens import IGNORED, by_row, rounded_length
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_FIELD = "teacher"
+"""Field of an encoded row, and of a batch, with what the teacher said of it."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """The teacher's outputs for the training rows, all of them, in order."""
+
+    kind: Kind
+    task: Task
+    examples: Sequence[Example]
+    """Encoded by the teacher's own tokenizer."""
+    outputs: Sequence[Any]
+    """As `Kind.outputs` gives them."""
+
+
+@dataclass(frozen=True)
+class _Soft:
+    """A lesson of which each row of the student's holds its part."""
+
+    kind: Kind
+    """The student's."""
+    task: Task
+    temperature: float
+    weight: float
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """See `Lesson.loss`; the model runs once for both terms."""
+        seen = _Seen(model)
+        own = self.kind.loss(seen, batch)  # type: ignore[arg-type]
+        return (1 - self.weight) * own + self.weight * self.distance(seen.output, batch)
+
+    def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """How far the student's outputs are from the teacher's."""
+        raise NotImplementedError
+
+    def order(self, said: Said) -> list[int]:
+        """Where the student's classes stand among the teacher's."""
+        return [said.task.labels.index(name) for name in self.task.labels]
+
+
+class Classes(_Soft):
+    """The class of a row: KL divergence of softened distributions, times the squared temperature, so that its gradient
+    keeps its size (Hinton et al. 2015, section 2). Of labels that a row may have several of, each is a distribution of
+    its own. A number: the squared difference, in standard deviations of the labels."""
+
+    def teach(self, examples: Sequence[Example], said: Said) -> None:
+        """Give each row what the teacher said of it."""
+        order = self.order(said) if self.task.labels else [0]
+        for example, output in zip(examples, said.outputs, strict=True):
+            example[_FIELD] = output[order].numpy()
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """`teacher` (batch, labels): logits, or the number in standard deviations from the mean."""
+        import torch
+
+        if _FIELD not in examples[0]:
+            return {}
+        said = np.stack([example[_FIELD] for example in examples])
+        if self.task.problem == "regression":
+            scale = self.kind.state()
+            said = (said - scale["mean"]) / scale["std"]
+        return {_FIELD: torch.from_numpy(said.astype(np.float32))}
+
+    def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over rows."""
+        import torch
+        from torch.nn import functional as F
+
+        logits, said = found.logits.float(), batch[_FIELD]
+        if self.task.problem == "regression":
+            return F.mse_loss(logits, said)
+        if self.task.problem == "single_label":
+            return divergence(said, logits, self.temperature).mean()
+        none = said.new_zeros(())  # a sigmoid is a softmax beside 0
+        beside = [torch.stack([x, none.expand_as(x)], -1) for x in (said, logits)]
+        return divergence(beside[0], beside[1], self.temperature).mean()
+
+
+class Tags(_Soft):
+    """The tag of each word, as `Classes`; the tokenizers may differ, for words are the same."""
+
+    def teach(self, examples: Sequence[Example], said: Said) -> None:
+        """Give each window what the teacher said of the words read in it; NaN where its tokenizer had nothing."""
+        order, rows = self.order(said), []
+        for parts in by_row(said.examples):
+            words = len(said.examples[parts[0]]["row_words"])
+            row = np.full((words, len(order)), np.nan, dtype=np.float32)
+            for i in parts:
+                if said.examples[i]["words"]:
+                    row[said.examples[i]["words"]] = said.outputs[i][:, order].numpy()
+            rows.append(row)
+        for example in examples:
+            example[_FIELD] = rows[example["row"]][example["words"]]
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """`teacher` (batch, length, tags): logits, NaN where the teacher was not asked."""
+        import torch
+
+        if _FIELD not in examples[0]:
+            return {}
+        length = _length(examples, longest)
+        said = np.full((len(examples), length, len(self.task.labels)), np.nan, dtype=np.float32)
+        for i, example in enumerate(examples):
+            said[i, example["positions"]] = example[_FIELD]
+        return {_FIELD: torch.from_numpy(said)}
+
+    def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over words that are learnt; one that the teacher said nothing of adds nothing."""
+        learnt, said = batch["labels"] != IGNORED, batch[_FIELD]
+        each = divergence(said.nan_to_num(), found.logits.float(), self.temperature)
+        return (each * (learnt & said[..., 0].isfinite())).sum() / learnt.sum().clamp(min=1)
+
+
+class Places(_Soft):
+    """First and last token of an answer, or none; the tokenizers may differ, for characters are the same.
+
+    The teacher's distribution is over the whole context. Of it a window of the student's gets what lies in the window,
+    and what lies elsewhere is that there is no answer here.
+    """
+
+    def teach(self, examples: Sequence[Example], said: Said) -> None:
+        """Give each window its distributions, (2, 1 + tokens), that of no answer first."""
+        rows = [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
+        for example in examples:
+            example[_FIELD] = _within(example["offsets"], *rows[example["row"]])
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """`teacher` (batch, 2, length): probabilities."""
+        import torch
+
+        if _FIELD not in examples[0]:
+            return {}
+        said = np.zeros((len(examples), 2, _length(examples, longest)), dtype=np.float32)
+        for i, example in enumerate(examples):
+            first = example["first"]
+            said[i, :, first : first + len(example["offsets"])] = example[_FIELD][:, 1:]
+            said[i, :, example["null"]] += example[_FIELD][:, 0]
+        return {_FIELD: torch.from_numpy(said)}
+
+    def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over windows, and over first and last token."""
+        import torch
+
+        logits = torch.stack([found.start_logits, found.end_logits], 1).float()
+        outside = ~batch["choices"][:, None]
+        student = (logits / self.temperature).masked_fill(outside, float("-inf")).log_softmax(-1)
+        said = batch[_FIELD]
+        each = torch.xlogy(said, said) - said * student.masked_fill(outside, 0.0)
+        return each.sum(-1).mean() * self.temperature**2
+
+
+SOFT: dict[str, type[Classes | Tags | Places]] = {
+    "sequence_classification": Classes,
+    "token_classification": Tags,
+    "question_answering": Places,
+}
+"""Lessons of the kinds for which a teacher's whole outputs are small, by kind."""
+
+
+class _Seen:
+    """A model that remembers what it gave."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.output: Any = None
+
+    def __call__(self, **inputs: Any) -> Any:
+        self.output = self.model(**inputs)
+        return self.output
+
+
+def divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL(teacher || student) of softened distributions, times the squared temperature, in nats: (...).
+
+    Args:
+        teacher: Logits (..., classes).
+        student: The same.
+        temperature: What both are divided by.
+    """
+    wanted = (teacher / temperature).log_softmax(-1)
+    found = (student / temperature).log_softmax(-1)
+    return (wanted.exp() * (wanted - found)).sum(-1) * temperature**2
+
+
+def _length(examples: Sequence[Example], longest: int | None) -> int:
+    """The padded length, as `adapt.tasks.tokens.pad` has it."""
+    length = max(len(example["input_ids"]) for example in examples)
+    return length if longest is None else max(length, min(rounded_length(length), longest))
+
+
+def _whole(said: Said, parts: Sequence[int], temperature: float) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The teacher's distributions over no answer and each token of the context, and the characters of these tokens.
+
+    A token that lies in several windows has its logits from where it has the most context on its poorer side; those of
+    no answer are the least of any window's, as when answers are chosen.
+
+    Args:
+        said: The teacher's outputs.
+        parts: The windows of the row.
+        temperature: What logits are divided by.
+    """
+    offsets: dict[int, tuple[int, int]] = {}
+    room: dict[int, int] = {}
+    logits: dict[int, np.ndarray] = {}
+    for i in parts:
+        example, output = said.examples[i], said.outputs[i].numpy()
+        tokens = len(example["offsets"])
+        for j, characters in enumerate(example["offsets"]):
+            token = example["begin"] + j
+            if min(j, tokens - 1 - j) > room.get(token, -1):
+                room[token], offsets[token] = min(j, tokens - 1 - j), characters
+                logits[token] = output[:, 1 + j]
+    null = np.min([said.outputs[i][:, 0].numpy() for i in parts], axis=0)
+    ordered = sorted(logits)
+    every = np.stack([null, *(logits[token] for token in ordered)], axis=1).astype(np.float64) / temperature
+    shares = np.exp(every - every.max(1, keepdims=True))
+    return shares / shares.sum(1, keepdims=True), [offsets[token] for token in ordered]
+
+
+def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """What of a distribution over a context lies in a window, (2, 1 + tokens); the rest is in the first place.
+
+    Args:
+        window: Characters of each token of the window.
+        shares: (2, 1 + tokens of the context).
+        offsets: Characters of each token that `shares` is over.
+    """
+    found = np.zeros((2, 1 + len(window)))
+    begins = [a for a, _ in window]
+    for token, (a, b) in enumerate(offsets):
+        found[0, 1 + _token_at(window, begins, a, forward=True)] += shares[0, 1 + token]
+        found[1, 1 + _token_at(window, begins, max(a, b - 1), forward=False)] += shares[1, 1 + token]
+    found[:, 0] += shares[:, 0]
+    return found.astype(np.float32)
+
+
+def _token_at(window: Sequence[tuple[int, int]], begins: Sequence[int], character: int, *, forward: bool) -> int:
+    """The token with a character, or, of one between two tokens, the next or the last one; -1: not in the window."""
+    if not window or not window[0][0] <= character < window[-1][1]:
+        return -1
+    at = bisect_right(begins, character) - 1
+    return at if character < window[at][1] or not forward else at + 1
