@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from adapt.comparison import Comparison, compare
     from adapt.distillation import distill
     from adapt.extraction.attention import attention
+    from adapt.extraction.probed import Probing
+    from adapt.extraction.probing import probe
     from adapt.extraction.representations import Representations, representations
     from adapt.extraction.similarity import similarity
     from adapt.memory import plan
@@ -46,6 +48,7 @@ _PUBLIC = {
     "LoRA": ("adapt.strategies", "LoRA"),
     "OptionError": ("adapt.spec", "OptionError"),
     "Prefix": ("adapt.strategies", "Prefix"),
+    "Probing": ("adapt.extraction", "Probing"),
     "QLoRA": ("adapt.strategies", "QLoRA"),
     "Representations": ("adapt.extraction", "Representations"),
     "Result": ("adapt.spec", "Result"),
@@ -61,14 +64,16 @@ _PUBLIC = {
     "load": ("adapt.adapted", "load_model"),
     "memory": ("adapt.memory", None),
     "plan": ("adapt.memory", "plan"),
+    "probe": ("adapt.extraction", "probe"),
     "representations": ("adapt.extraction", "representations"),
     "similarity": ("adapt.extraction", "similarity"),
 }
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
-    "LoRA", "OptionError", "Prefix", "QLoRA", "Representations", "Result", "Run", "Task", "Teacher", "Unsupported",
-    "attention", "compare", "data", "distill", "fit", "load", "memory", "plan", "representations", "similarity",
+    "LoRA", "OptionError", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Task", "Teacher",
+    "Unsupported", "attention", "compare", "data", "distill", "fit", "load", "memory", "plan", "probe",
+    "representations", "similarity",
 ]  # fmt: skip
 
 

@@ -56,6 +56,8 @@ class Reader:
     """Role to column, as named in training: where rows have one of that name, it is taken."""
     notes: tuple[str, ...] = ()
     """What must be said of the model, such as a padding token that was set."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """`backbone`, the hash of its content, and `run`, the key of the run that adapted it."""
 
     def encode(self, rows: Any, columns: Mapping[str, str] | None = None) -> list[Example]:
         """Rows to token ids, cut to `max_length`, in order; see `adapt.extraction.encoding.encode` for the fields.
@@ -169,7 +171,7 @@ def reader(
     model = _encoder(loader.pretrained())
     return Reader(
         model, loader.tokenizer(), backbone.source.name, place, chosen, length, _depth(model), attention,
-        notes=tuple(loader.notes),
+        notes=tuple(loader.notes), origin={"backbone": backbone.source.sha256},
     )  # fmt: skip
 
 
@@ -188,6 +190,7 @@ def _of_adapted(
     return Reader(
         part, fitted.tokenizer, f"{run.backbone.name}, {run.strategy.name} on {run.task.name}", budget.device,
         budget.precision, length, _depth(part), attention, adapted.columns, tuple(fitted.loader.notes),
+        {"backbone": run.backbone.sha256, "run": run.key()},
     )  # fmt: skip
 
 

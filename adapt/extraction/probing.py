@@ -1,0 +1,147 @@
+"""What each layer knows, as a linear probe of the frozen model finds it, beside a control task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from adapt.data import Data, load, subsample
+from adapt.data.splits import generator
+from adapt.extraction.probed import Probed, Probing
+from adapt.extraction.probes import Probes
+from adapt.extraction.reading import reader
+from adapt.extraction.representations import layers_of
+from adapt.machine import hardware
+from adapt.metrics import METRICS
+from adapt.run import code_state, versions
+from adapt.spec import DataError, OptionError, Source, Task, Unsupported
+
+if TYPE_CHECKING:
+    import datasets
+
+_KINDS = ("sequence_classification", "token_classification")
+_POOLINGS = ("mean", "first", "last")
+
+
+def probe(
+    source: Any,
+    data: Any,
+    *,
+    layers: Any = "all",
+    seeds: int = 3,
+    control: bool = True,
+    metric: str | None = None,
+    pooling: str = "mean",
+    max_train: int = 20_000,
+    max_held_out: int = 10_000,
+    max_length: int = 128,
+    device: str = "auto",
+    precision: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Probing:
+    """Probe layers of one or several models; the public `adapt.probe`.
+
+    A probe is a linear model on vectors of the frozen model, standardised: multinomial logistic regression (of each
+    label where a row has several) or ridge regression. Its penalty is chosen on validation, its score is that on test
+    by the task's own metric. A word is read at its first token that is more than white space, a row as `pooling` says.
+
+    The control task (Hewitt & Liang 2019) has the same rows with targets that are drawn for each word type with the
+    seed, so that a probe can only learn them by heart; of a row the first word is taken for its type. Selectivity is
+    the probe's accuracy (macro F1 of several labels, Spearman's correlation of numbers) minus that on the control task.
+
+    Args:
+        source: An adapted model, its folder, or a backbone, as `adapt.extraction.reader` takes it; or a list of them.
+            All are probed with the same rows, and compared with the first.
+        data: `adapt.data.Data` of classification, regression or token classification with a validation and a test
+            split, or anything that `adapt.data.load` reads.
+        layers: As for `adapt.representations`.
+        seeds: How many. A seed draws the training rows, where there are more than `max_train`, and the control targets.
+        control: Whether the control task is probed too.
+        metric: The score; None takes the problem's first.
+        pooling: Of rows: `mean`, `first` or `last`, as for `adapt.representations`.
+        max_train: Vectors (rows, or words) that a probe is fitted on, at most; words come in whole rows.
+        max_held_out: The same of validation and of test, drawn once.
+        max_length: Tokens that a row is cut to, for all models; words of a longer row are read in several windows.
+        device: `auto`, `cpu` or `cuda`.
+        precision: As for `adapt.extraction.reader`.
+        report: Told of each layer that is probed.
+
+    Raises:
+        Unsupported: The data are of another kind.
+        DataError: The data have no validation or test split, or cannot be read.
+        OptionError: An option cannot be used.
+    """
+    for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise OptionError(f"{name} is {value}; give a whole number of at least 1.")
+    if pooling not in _POOLINGS:
+        raise OptionError(f"pooling is {pooling!r}; choose one of {', '.join(_POOLINGS)}.")
+    rows = data if isinstance(data, Data) else load(data)
+    if rows.kind not in _KINDS:
+        raise Unsupported(f"probes are for {' and '.join(_KINDS)}, and the data are for {rows.kind}")
+    for split in ("validation", "test"):
+        if not len(rows.splits.get(split, ())):
+            raise DataError(
+                f"{rows.name} has no {split} split, which probes need; give one, or have it cut from train."
+            )
+    given = list(source) if isinstance(source, list | tuple) else [source]
+    if not given:
+        raise OptionError("There is no model to be probed; give one.")
+    task = Task(
+        rows.name, Source(rows.name, rows.sha256), kind=rows.kind, problem=rows.problem, labels=rows.labels,
+        pair=rows.kind == _KINDS[0] and rows.pair, metric=metric or METRICS[rows.problem][0], max_length=max_length,
+    )  # fmt: skip
+    drawn = {
+        **{f"train {seed}": _draw(rows, "train", max_train, seed) for seed in range(seeds)},
+        **{split: _draw(rows, split, max_held_out, 0) for split in ("validation", "test")},
+    }
+    found: list[Probed] = []
+    baselines: list[tuple[str, float]] = []
+    counts: dict[str, Any] = {}
+    notes = list(rows.notes)
+    for one in given:
+        model = reader(one, device=device, precision=precision, max_length=max_length)
+        probes = Probes(model, task, layers_of(layers, model.layers), pooling, report or _silent)
+        probed, own, of = probes.probed(drawn, seeds, control)
+        found.append(_renamed(probed, [other.name for other in found]))
+        baselines, counts = baselines or own, counts or of
+        notes += [note for note in (*model.notes, *probes.notes) if note not in notes]
+    settings = {
+        "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
+        "pooling": pooling, "max_length": max_length, "seeds": seeds,
+        "max_train": max_train, "max_held_out": max_held_out,
+    }  # fmt: skip
+    environment = {
+        "versions": versions(), **code_state(), "device": model.device, "hardware": hardware(model.device),
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    return Probing(rows.name, rows.sha256, settings, counts, tuple(found), tuple(baselines), tuple(notes), environment)
+
+
+def _renamed(probed: Probed, taken: Sequence[str]) -> Probed:
+    """With a number behind the name where another model has it."""
+    name, number = probed.name, 1
+    while name in taken:
+        number += 1
+        name = f"{probed.name} ({number})"
+    return replace(probed, name=name)
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:
+    """Rows of a split, in order: as many as hold at most so many vectors, but one at least."""
+    rows = data.splits[split]
+    if data.kind == "sequence_classification":
+        return subsample(rows, data.problem, most, seed)
+    order = generator(seed).permutation(len(rows))
+    words = np.cumsum([len(rows[int(i)]["tokens"]) for i in order])
+    if words[-1] <= most:
+        return rows
+    return rows.select(sorted(order[: max(1, int(np.searchsorted(words, most, side="right")))].tolist()))

@@ -1,0 +1,313 @@
+"""Probes beside closed forms, of models whose layers hold what was put there, of every architecture and strategy."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import tiny_tasks
+import torch
+
+import adapt
+from adapt.data import Data
+from adapt.extraction import Probing, Reader
+from adapt.extraction.control import control_targets
+from adapt.extraction.linear import PENALTIES, Vectors, _Classes, fit, measure
+from adapt.spec import AdaptError, DataError, OptionError, Unsupported
+from adapt.stats import mean_interval, paired_difference
+
+RNG = np.random.default_rng(0)
+
+
+def vectors(rows: int, targets: Any) -> Vectors:
+    return Vectors(RNG.normal(size=(rows, 6)).astype(np.float32), np.asarray(targets))
+
+
+# ---------------------------------------------------------------- the probe
+
+
+def test_a_ridge_probe_is_the_closed_form() -> None:
+    x = RNG.normal(3, 2, size=(60, 6)).astype(np.float32)
+    y = x @ RNG.normal(size=6) + 7 + RNG.normal(size=60)
+    found = fit("regression", Vectors(x[:40], y[:40]), Vectors(x[40:], y[40:]))
+    z, centre = (x - x[:40].mean(0)) / x[:40].std(0), y[:40].mean()
+    expected = {}
+    for penalty in PENALTIES:
+        w = np.linalg.solve(z[:40].T @ z[:40] + penalty * np.eye(6), z[:40].T @ (y[:40] - centre))
+        expected[penalty] = z @ w + centre
+    scores = {p: measure("regression", guess[40:], y[40:]) for p, guess in expected.items()}
+    assert found.penalty == max(PENALTIES, key=lambda p: scores[p])
+    np.testing.assert_allclose(found.decide(x), expected[found.penalty], rtol=1e-4)
+
+
+def test_a_logistic_probe_is_where_its_loss_has_no_gradient() -> None:
+    x, y = RNG.normal(size=(80, 5)), RNG.integers(3, size=80)
+    model = _Classes(x, y)
+    for penalty in PENALTIES:
+        model.fit(penalty)
+        w, b = model.model.coef_, model.model.intercept_
+        logits = x @ w.T + b
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        rest = shares / shares.sum(1, keepdims=True) - np.eye(3)[y]
+        # summed cross-entropy and half the penalty times the squared norm of the coefficients
+        assert np.abs(rest.T @ x + penalty * w).max() < 0.05
+        assert np.abs(rest.sum(0)).max() < 0.05
+
+
+def test_a_penalty_is_chosen_on_validation() -> None:
+    """Of labels that are noise but for the majority the strongest, of a clean border a weak one."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 6)).astype(np.float32)
+    clean, noise = (x[:, 0] + x[:, 1] > 0).astype(int), (rng.random(400) < 0.3).astype(int)
+    weak, strong = (fit("single_label", Vectors(x[:60], y[:60]), Vectors(x[60:], y[60:])) for y in (clean, noise))
+    assert (weak.decide(x) == clean).mean() > 0.9
+    assert weak.penalty < 100
+    assert strong.penalty == max(PENALTIES)
+
+
+def test_labels_that_training_does_not_have() -> None:
+    one = fit("single_label", vectors(9, [2] * 9), vectors(5, [2, 0, 1, 1, 2]))
+    assert one.decide(RNG.normal(size=(4, 6))).tolist() == [2, 2, 2, 2]
+    some = fit("single_label", vectors(9, [4, 1] * 4 + [1]), vectors(5, [4, 0, 1, 1, 2]))
+    assert set(some.decide(RNG.normal(size=(40, 6))).tolist()) <= {1, 4}
+    several = fit("multi_label", vectors(8, [[0, 1], [1, 1]] * 4), vectors(2, [[0, 1], [1, 0]]))
+    assert several.decide(RNG.normal(size=(40, 6)))[:, 1].tolist() == [1] * 40
+
+
+def test_a_feature_that_does_not_vary_is_no_trouble() -> None:
+    x = RNG.normal(size=(50, 6)).astype(np.float32)
+    y = (x[:, 1] > 0).astype(int)
+    x[:, 0] = 1 / 3
+    found = fit("single_label", Vectors(x, y), Vectors(x, y))
+    assert np.isfinite(x).all()
+    assert (found.decide(x) == y).mean() > 0.9
+
+
+# ---------------------------------------------------------------- the control task
+
+
+def test_a_control_target_is_a_word_types() -> None:
+    train = np.array([0] * 90 + [1] * 10)
+    words = [[f"w{i}" for i in range(1000)] + ["w0"], ["w3", "new", "w3"]]
+    one, two = control_targets(words, train, 0)
+    assert one[0] == one[1000]
+    assert two[0] == two[2] == one[3]
+    assert 0.05 < one.mean() < 0.15  # the frequencies of the true ones
+    again, other = control_targets(words, train, 0), control_targets(words, train, 1)
+    assert np.array_equal(one, again[0])
+    assert not np.array_equal(one, other[0])
+    labels = control_targets([["a", "b", "a"]], np.array([[0, 1], [1, 1]]), 0)[0]
+    assert labels.shape == (3, 2)
+    assert np.array_equal(labels[0], labels[2])
+
+
+# ---------------------------------------------------------------- models whose layers are known
+
+
+class Planted(torch.nn.Module):
+    """Layer 0 tells nothing, layer 1 a word's class, layer 2 the word."""
+
+    def __init__(self, classes: list[int]) -> None:
+        super().__init__()
+        self.word = torch.eye(len(classes))
+        self.cls = torch.nn.functional.pad(torch.eye(3)[classes], (0, len(classes) - 3))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+        states = (torch.ones_like(self.word[input_ids]), self.cls[input_ids], self.word[input_ids])
+        return SimpleNamespace(hidden_states=states)
+
+
+@pytest.fixture(scope="module")
+def planted() -> Reader:
+    classes = [{True: 1}.get(w in tiny.GOOD, 2 if w in tiny.BAD else 0) for w in tiny.VOCABULARY]
+    return Reader(Planted(classes), tiny.tokenizer_for("distilbert"), "planted", "cpu", "fp32", 128, 2)
+
+
+@pytest.fixture(scope="module")
+def tagged() -> Data:
+    """A tag for each word that its type decides."""
+    rng = random.Random(0)
+
+    def row() -> dict[str, list[str]]:
+        words = rng.choices(tiny.GOOD + tiny.BAD + tiny.FILL[:8], k=8)
+        tags = ["good" if w in tiny.GOOD else "bad" if w in tiny.BAD else "other" for w in words]
+        return {"tokens": words, "tags": tags}
+
+    return adapt.data.load({s: [row() for _ in range(n)] for s, n in (("train", 60), ("validation", 20), ("test", 25))})
+
+
+def test_a_probe_finds_what_was_planted(planted: Reader, tagged: Data) -> None:
+    found = adapt.probe(planted, tagged, seeds=4)
+    nothing, cls, word = found.models[0].layers
+    tags = [tag for row in tagged.splits["test"]["tags"] for tag in row]
+    train = [tag for row in tagged.splits["train"]["tags"] for tag in row]
+    common = max(set(train), key=train.count)
+    assert nothing.scores == pytest.approx([tags.count(common) / len(tags)] * 4)
+    assert set(cls.scores) == set(word.scores) == {1.0}
+    assert set(cls.accuracies) == {1.0}
+    assert set(word.controls) == {1.0}  # whoever knows the word can learn anything by heart
+    assert word.selectivities == [0.0] * 4
+    assert min(cls.selectivities) > 0.1  # three classes do not tell the targets of sixteen words
+    assert found.baseline == (("majority", 1.0),) * 4  # each word's most frequent tag
+    assert found.counts == {
+        "train": [{"vectors": 480, "rows": 60}] * 4, "validation": {"vectors": 160, "rows": 20},
+        "test": {"vectors": 200, "rows": 25},
+    }  # fmt: skip
+
+
+def test_a_seed_draws_whole_rows(planted: Reader, tagged: Data) -> None:
+    found = adapt.probe(planted, tagged, seeds=3, max_train=50, max_held_out=30, control=False, layers=[2])
+    assert found.counts["train"] == [{"vectors": 48, "rows": 6}] * 3
+    assert found.counts["test"] == {"vectors": 24, "rows": 3}
+    assert found.models[0].layers[0].controls == ()
+    assert found.models[0].layers[0].selectivities == []
+    one = adapt.probe(planted, tagged, seeds=1, max_train=1, max_held_out=1)
+    assert one.counts["train"] == [{"vectors": 8, "rows": 1}]
+
+
+def test_windows_of_long_rows_are_read_too(planted: Reader, tagged: Data) -> None:
+    whole, parts = (adapt.probe(planted, tagged, seeds=1, layers=[1, 2], max_length=n) for n in (128, 6))
+    assert whole.counts == parts.counts
+    assert [layer.scores for layer in whole.models[0].layers] == [layer.scores for layer in parts.models[0].layers]
+    assert any("cut into windows" in note for note in parts.notes)
+    assert not whole.notes
+
+
+# ---------------------------------------------------------------- every kind, architecture and strategy
+
+
+@pytest.mark.parametrize("task", ["single_label", "pairs", "multi_label", "regression", "spans", "tags"])
+def test_every_problem_is_probed(task: str) -> None:
+    data = tiny_tasks.TASKS[task]()
+    found = adapt.probe("tiny-encoder", data, seeds=2, layers=[0, 2], device="cpu", max_train=40)
+    assert [layer.layer for layer in found.models[0].layers] == [0, 2]
+    best = max(mean_interval(layer.scores).mean for layer in found.models[0].layers)
+    assert best > mean_interval([score for _, score in found.baseline]).mean
+    again = adapt.probe("tiny-encoder", data, seeds=2, layers=[0, 2], device="cpu", max_train=40)
+    assert again == found
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_every_architecture_is_probed(backbone: Callable[..., Path], architecture: str) -> None:
+    """Token by token, too, where transformers has no such head."""
+    for task in ("single_label", "tags"):
+        data = tiny_tasks.TASKS[task]()
+        found = adapt.probe(backbone(architecture), data, seeds=1, device="cpu")
+        (model,) = found.models
+        assert [layer.layer for layer in model.layers] == list(range(tiny.LAYERS + 1))
+        assert all(0 <= layer.scores[0] <= 1 for layer in model.layers)
+    assert max(layer.scores[0] for layer in model.layers) > 0.8  # its type tells a word's tag
+
+
+@pytest.mark.parametrize("strategy", tiny.STRATEGIES)
+def test_models_are_compared_before_and_after_every_strategy(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], strategy: str, tmp_path: Path
+) -> None:
+    data, folder = task_data("single_label"), backbone("bert")
+    model = adapt.fit(folder, data, tiny.STRATEGIES[strategy], epochs=1, device="cpu", precision="fp32", max_length=32)
+    tiny.moved(model.fitted.model)
+    found = adapt.probe([folder, model, model.save(tmp_path / "model")], data, seeds=2, max_train=30, device="cpu")
+    names = [one.name for one in found.models]
+    assert names == ["bert-2-0", f"bert-2-0, {strategy} on words", f"bert-2-0, {strategy} on words (2)"]
+    plain, adapted, loaded = (one.layers for one in found.models)
+    assert adapted == loaded
+    assert plain[0].controls == adapted[0].controls or strategy in ("full", "qlora")
+    assert (plain == adapted) == (strategy == "head")
+    assert found.models[1].origin["run"] == model.run.key()
+    assert found.models[0].origin == {"backbone": model.backbone.source.sha256}
+
+
+# ---------------------------------------------------------------- JSON and table
+
+
+@pytest.fixture(scope="module")
+def result(planted: Reader) -> Probing:
+    data = tiny_tasks.TASKS["spans"]()
+    return adapt.probe([planted, "tiny-encoder"], data, seeds=3, layers=[0, 2], device="cpu", max_train=100)
+
+
+def test_what_is_written_is_read(result: Probing) -> None:
+    content = json.loads(json.dumps(result.to_json()))
+    assert Probing.from_json(content) == result
+    for broken in ({}, {**content, "schema": 0}, {**content, "models": [{"name": "x"}]}, {**content, "baseline": 3}):
+        with pytest.raises(AdaptError, match="This is no result of probes"):
+            Probing.from_json(broken)
+
+
+def test_the_table_says_what_was_found(result: Probing) -> None:
+    lines = result.table().splitlines()
+    assert lines[0] == "### spans, probes of layers"
+    head = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert head == [
+        "model", "layer", "span f1, % [95 % CI]", "difference to planted", "token accuracy, %", "control, %",
+        "selectivity",
+    ]  # fmt: skip
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:9]]
+    assert [row[:2] for row in rows[:4]] == [["planted", "0"], ["planted", "2"], ["tiny-encoder", "0"],
+                                             ["tiny-encoder", "2"]]  # fmt: skip
+    ours, base = result.models[1].layers[1], result.models[0].layers[1]
+    score, difference = mean_interval(ours.scores), paired_difference(ours.scores, base.scores)
+    assert rows[3][2].startswith(f"{100 * score.mean:.1f}")
+    assert rows[3][3].startswith(f"{100 * difference.mean:+.1f}")
+    assert rows[3][6].startswith(f"{100 * mean_interval(ours.selectivities).mean:.1f}")
+    assert rows[4][0] == "majority"
+    facts = "\n".join(lines[9:])
+    assert "words: 9" in facts
+    assert "train (at most 100)" in facts
+    assert "Hewitt & Liang 2019" in facts
+    assert "Seeds: 0, 1, 2;" in facts
+
+
+def test_names_do_not_become_markup(result: Probing) -> None:
+    one = replace(result.models[0], name="<b>|x*")
+    table = replace(result, name="a|<i>", models=(one, result.models[1]), notes=("<script>",)).table()
+    assert "<b>" not in table
+    assert "<i>" not in table
+    assert "<script>" not in table
+    assert "\n| &lt;b&gt;\\|x\\* | 0 |" in table
+
+
+def test_a_table_of_one_model_without_control(planted: Reader, tagged: Data) -> None:
+    table = adapt.probe(planted, tagged, seeds=1, control=False).table()
+    assert table.splitlines()[2] == "| model | layer | token accuracy, % [95 % CI] |"
+    assert "Hewitt" not in table
+    assert "paired" not in table
+
+
+# ---------------------------------------------------------------- what cannot be used
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds is 0; give a whole number"),
+        ({"max_train": -1}, "max_train is -1"),
+        ({"max_held_out": 0}, "max_held_out is 0"),
+        ({"pooling": "words"}, "pooling is 'words'; choose one of mean, first, last"),
+        ({"metric": "bleu"}, "Metric 'bleu' does not go with single_label"),
+        ({"layers": 9}, "no layer 9"),
+        ({"max_length": 2}, "max_length is 2"),
+    ],
+)
+def test_options_that_cannot_be_used(task_data: Callable[[str], Data], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        adapt.probe("tiny-encoder", task_data("single_label"), **{"device": "cpu", **options})
+
+
+def test_data_that_cannot_be_probed() -> None:
+    with pytest.raises(Unsupported, match="the data are for question_answering"):
+        adapt.probe("tiny-encoder", tiny_tasks.TASKS["answers"](), device="cpu")
+    texts = [f"word{i % 9} {'kind' if i % 2 else 'cold'}" for i in range(20)]
+    data = adapt.data.load((texts, [i % 2 for i in range(20)]), validation=0)
+    with pytest.raises(DataError, match="has no validation split, which probes need"):
+        adapt.probe("tiny-encoder", data, device="cpu")
+    with pytest.raises(OptionError, match="no model to be probed"):
+        adapt.probe([], tiny_tasks.TASKS["tags"]())
