@@ -329,6 +329,27 @@ def represent(
 
 
 @cli.command()
+@click.argument("source")
+@click.option("--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file of texts or words.")
+@click.option("--output", "target", help="File to write the maps of the first rows to: .html or .json.")
+@click.option("--max-rows", type=int, default=10, show_default=True, help="Rows whose maps are written.")
+@click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")
+@_reading_options
+@_column_options
+def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:
+    """Print what each attention head of SOURCE looks at in the rows of a file.
+
+    SOURCE is a folder that fit wrote, or a backbone as for compare.
+    """
+    from adapt.extraction.report import report_heads
+
+    columns = _columns(rest.pop("columns")) | {n: v for n in ("text", "text_pair") if (v := rest.pop(n)) is not None}
+    click.echo(report_heads(source, rows, target, columns=columns, **rest).table())
+    if target is not None:
+        click.echo(f"Maps: {target}", err=True)
+
+
+@cli.command()
 @click.argument("folder")
 def table(folder: str) -> None:
     """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""

@@ -115,6 +115,11 @@ def test_table_and_json_have_a_row_for_each_head() -> None:
     assert "prefix" in heads([made(drawn(1, 1, 3, prefix=2), prefix=2)]).table()
 
 
+def test_a_name_is_no_markup() -> None:
+    found = heads([made(drawn(1, 1, 3), source="<b>a</b> | *mine*\n# x")])
+    assert found.table().splitlines()[-1].startswith(r"- Attention of &lt;b&gt;a&lt;/b&gt; \| \*mine\* # x: means")
+
+
 # ---------------------------------------------------------------- words
 
 

@@ -63,6 +63,7 @@ def test_shell_examples(reviews: Path) -> None:
     assert len(predictions) == len((reviews / "new.csv").read_text().splitlines()) - 1
     assert set(json.loads(predictions[0])["probabilities"]) == {"good", "bad"}
     assert (reviews / "compared" / "table.csv").exists()
+    assert (reviews / "attention.html").read_text(encoding="utf-8").count("<section>") == 3
 
 
 def test_python_example(reviews: Path) -> None:

@@ -77,6 +77,18 @@ class Attention:
             words=tuple((word, 1) for word, _ in self.words),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; weights have six decimals, as nested lists."""
+        return {
+            "tokens": list(self.tokens),
+            "prefix": self.prefix,
+            "special": sorted(self.special),
+            "words": None if self.words is None else [list(word) for word in self.words],
+            "cut": self.cut,
+            "layers": list(self.layers),
+            "weights": self.weights.astype(np.float64).round(6).tolist(),
+        }
+
     def to_html(self, file: str | Path) -> Path:
         """Write the maps as a page of their own; see `adapt.extraction.write_maps`."""
         from adapt.extraction.maps import write_maps

@@ -25,7 +25,7 @@ section { margin: 2.5rem 0; } h1 { font-size: 1.3rem; } h2 { font-size: 1rem; }
 label { margin-right: 1rem; } output { font-variant-numeric: tabular-nums; }
 .map { overflow: auto; margin-top: .7rem; } table { border-collapse: collapse; }
 th { font-weight: normal; white-space: pre; padding: 1px 5px; }
-thead th { writing-mode: vertical-rl; text-align: right; transform: rotate(180deg); padding: 5px 1px; }
+thead th { writing-mode: vertical-rl; text-align: left; transform: rotate(180deg); padding: 5px 1px; }
 tbody th { text-align: right; }
 td { min-width: 18px; height: 18px; padding: 0; border: 1px solid var(--line); }
 td i { display: block; height: 18px; background: var(--mark); }

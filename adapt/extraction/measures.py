@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from adapt.comparison.cells import escape, line
 from adapt.extraction.attention import Attention
 from adapt.spec import OptionError
 
@@ -57,18 +58,15 @@ class HeadMeasures:
     def table(self) -> str:
         """The measures in Markdown, one row a head; shares are in points of a hundred, left out where all are 0."""
         shown = [name for name in MEASURES if not _is_share(name) or getattr(self, name).any()]
-        lines = [
-            f"| layer | head | {' | '.join(MEASURES[name] for name in shown)} |",
-            f"| ---: | ---: |{' ---: |' * len(shown)}",
-        ]
+        lines = [line(["layer", "head", *(MEASURES[name] for name in shown)]), line(["---:"] * (2 + len(shown)))]
         for i, layer in enumerate(self.layers):
             for head in range(self.entropy.shape[1]):
                 cells = [_cell(name, float(getattr(self, name)[i, head])) for name in shown]
-                lines.append(f"| {layer} | {head + 1} | {' | '.join(cells)} |")
+                lines.append(line([str(layer), str(head + 1), *cells]))
         texts = f"{self.texts:,} text{'s' if self.texts > 1 else ''}" + (
             f" ({self.cut:,} cut short)" if self.cut else ""
         )
-        source = f" of {self.source}" if self.source else ""
+        source = f" of {escape(self.source)}" if self.source else ""
         return "\n".join([*lines, "", f"- Attention{source}: means over the {self.queries:,} tokens of {texts}.", ""])
 
     def to_json(self) -> dict[str, Any]:

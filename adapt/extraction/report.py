@@ -1,0 +1,68 @@
+"""Measures of heads over many texts, with the maps of the first of them in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adapt.extraction.attention import Attention, each_attention
+from adapt.extraction.maps import write_maps
+from adapt.extraction.measures import HeadMeasures, heads
+from adapt.files import writable_folder, write_atomically
+from adapt.spec import OptionError
+
+
+def report_heads(
+    source: Any, rows: Any, target: str | Path | None = None, *, max_rows: int = 10, **options: Any
+) -> HeadMeasures:
+    """Measure the heads over all rows, and write the maps of the first.
+
+    Args:
+        source: As for `each_attention`.
+        rows: As for `each_attention`.
+        target: `.html`, a page of maps; or `.json`, an object with `heads`, what `HeadMeasures.to_json` gives, and
+            `maps`, what `Attention.to_json` gives of each text. None: nothing is written.
+        max_rows: Rows whose maps are written.
+        options: As for `each_attention`.
+
+    Raises:
+        OptionError: The file cannot be written, or `max_rows` is below 1.
+        AdaptError: The source, a row or an option cannot be used.
+    """
+    if max_rows < 1:
+        raise OptionError(f"max_rows is {max_rows}; give a whole number of at least 1.")
+    path = None if target is None else maps_file(target, rows)
+    kept: list[Attention] = []
+
+    def seen() -> Iterator[Attention]:
+        for attention in each_attention(source, rows, **options):
+            if path is not None and len(kept) < max_rows:
+                kept.append(attention)
+            yield attention
+
+    measures = heads(seen())
+    if path is not None and path.suffix == ".html":
+        write_maps(kept, path, title=f"Attention of {measures.source}")
+    elif path is not None:
+        content = {"heads": measures.to_json(), "maps": [attention.to_json() for attention in kept]}
+        write_atomically(path, json.dumps(content, ensure_ascii=False) + "\n")
+    return measures
+
+
+def maps_file(target: str | Path, rows: Any = None) -> Path:
+    """Where maps are written.
+
+    Raises:
+        OptionError: They cannot be written there.
+    """
+    path = Path(target).expanduser()
+    if path.suffix not in (".html", ".json"):
+        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .html or .json.")
+    if isinstance(rows, str | Path) and path.resolve() == Path(rows).expanduser().resolve():
+        raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
+    if path.is_dir():
+        raise OptionError(f"Output {path} is a folder; give a file.")
+    writable_folder(path.parent)
+    return path
