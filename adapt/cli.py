@@ -332,7 +332,7 @@ def represent(
 @click.argument("source")
 @click.option("--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file of texts or words.")
 @click.option("--output", "target", help="File to write the maps of the first rows to: .html or .json.")
-@click.option("--max-rows", type=int, default=10, show_default=True, help="Rows whose maps are written.")
+@click.option("--max-rows", type=int, default=10, show_default=True, help="Most rows whose maps are written.")
 @click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")
 @_reading_options
 @_column_options
@@ -344,9 +344,10 @@ def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:
     from adapt.extraction.report import report_heads
 
     columns = _columns(rest.pop("columns")) | {n: v for n in ("text", "text_pair") if (v := rest.pop(n)) is not None}
-    click.echo(report_heads(source, rows, target, columns=columns, **rest).table())
+    measures, maps = report_heads(source, rows, target, columns=columns, **rest)
+    click.echo(measures.table())
     if target is not None:
-        click.echo(f"Maps: {target}", err=True)
+        click.echo(f"Maps of {maps} rows: {target}", err=True)
 
 
 @cli.command()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from tiny_tasks import TASKS
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModel, AutoTokenizer
@@ -176,6 +177,18 @@ def test_a_prefix_with_a_gate_is_apart(fitted: Any) -> None:
     sums_to_1(attention)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [("bert", "spans"), ("electra", "answers"), ("gpt2", "completion"), ("t5", "text"), ("bart", "text")],
+)
+def test_models_of_other_kinds(architecture: str, task: str, backbone: Callable[..., Path]) -> None:
+    chosen = tiny.STRATEGIES["prefix"]
+    model = adapt.fit(backbone(architecture), TASKS[task](), chosen, max_steps=1, max_length=48, precision="fp32")
+    attention = adapt.attention(model, TEXTS[:1])[0]
+    assert attention.prefix == tiny.VIRTUAL
+    sums_to_1(attention)
+
+
 def test_models_hand_out_weights_on_the_text_alone(fitted: Any) -> None:
     """As they did before, wherever it is not asked otherwise."""
     model = fitted("deberta-v2", "prefix")
@@ -289,16 +302,18 @@ def test_other_architectures_are_refused(name: str, fields: dict[str, Any], tmp_
         adapt.attention(small(tmp_path, name, **fields), TEXTS)
 
 
-def test_attention_that_goes_to_no_token_is_refused(backbone: Callable[..., Path], monkeypatch: Any) -> None:
-    from adapt.extraction.reading import Reader
-
-    forward = Reader.forward
-
-    def with_a_sink(self: Any, batch: Any, **flags: Any) -> Any:
-        out = forward(self, batch, **flags)
-        out.attentions = tuple(weights * 0.9 for weights in out.attentions)
-        return out
-
-    monkeypatch.setattr(Reader, "forward", with_a_sink)
-    with pytest.raises(Unsupported, match="do not sum to 1"):
-        adapt.attention(backbone("bert"), TEXTS)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        (
+            "gpt_oss",
+            {"num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1},
+        ),  # sinks
+        ("squeezebert", {"embedding_size": 32}),  # scores, before the softmax
+    ],
+)
+def test_weights_that_are_no_probabilities_are_refused(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    """A part of GPT-OSS' attention goes to sinks; SqueezeBERT gives scores before the softmax."""
+    fields = {"intermediate_size": 32, "num_attention_heads": 4, **fields}
+    with pytest.raises(Unsupported, match=f"weights of '{name}' do not sum to 1"):
+        adapt.attention(small(tmp_path, name, **fields), TEXTS)

@@ -30,15 +30,16 @@ def command(*arguments: object) -> Result:
 
 def test_measures_are_of_all_rows_and_maps_of_the_first(rows: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "maps.json"
-    found = report_heads("tiny-encoder", rows, file, max_rows=2, layers="1,3")
+    found, written = report_heads("tiny-encoder", rows, file, max_rows=2, layers="1,3")
+    assert written == 2
     maps = adapt.attention("tiny-encoder", TEXTS, layers=[1, 3])
     assert found.to_json() == heads(maps).to_json()
     content = json.loads(file.read_text(encoding="utf-8"))
     assert content["heads"] == found.to_json()
     assert [m["tokens"] for m in content["maps"]] == [list(attention.tokens) for attention in maps[:2]]
-    for written, attention in zip(content["maps"], maps, strict=False):
-        np.testing.assert_allclose(written["weights"], attention.weights, atol=1e-6)
-        assert (written["layers"], written["special"]) == ([1, 3], sorted(attention.special))
+    for one, attention in zip(content["maps"], maps, strict=False):
+        np.testing.assert_allclose(one["weights"], attention.weights, atol=1e-6)
+        assert (one["layers"], one["special"]) == ([1, 3], sorted(attention.special))
 
 
 def test_the_command_prints_the_table_and_writes_the_page(rows: Path, tmp_path: Path) -> None:
@@ -47,10 +48,22 @@ def test_the_command_prints_the_table_and_writes_the_page(rows: Path, tmp_path: 
     assert done.stdout == heads(adapt.attention("tiny-encoder", TEXTS, layers="last")).table() + "\n"
     text = (tmp_path / "maps.html").read_text(encoding="utf-8")
     assert text.count("<section>") == 3
+    assert done.stderr == f"Maps of 3 rows: {tmp_path / 'maps.html'}\n"
     assert "<title>Attention of tiny-encoder</title>" in text
     without = command("tiny-encoder", "--input", rows, "--layers", "last")
     assert without.stdout == done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "maps.html"}
+
+
+def test_maps_are_no_more_than_a_browser_opens(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adapt.extraction import report
+
+    sizes = [attention.weights.size for attention in adapt.attention("tiny-encoder", TEXTS)]
+    for most, expected in ((sum(sizes), 3), (sum(sizes) - 1, 2), (1, 1)):
+        monkeypatch.setattr(report, "_MOST", most)
+        measures, written = report_heads("tiny-encoder", rows, tmp_path / "maps.html")
+        assert (written, measures.texts) == (expected, 3)
+        assert (tmp_path / "maps.html").read_text(encoding="utf-8").count("<section>") == expected
 
 
 def test_a_column_can_be_named(tmp_path: Path) -> None:

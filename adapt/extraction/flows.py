@@ -73,7 +73,8 @@ def flow(attention: Attention, queries: Sequence[int] | None = None) -> np.ndarr
     size = keys + depth * tokens
     graph = coo_array((values, (sources, targets)), shape=(size, size)).tocsr()
     top = size - tokens
-    return np.array([[maximum_flow(graph, top + q, key).flow_value / _UNIT for key in range(keys)] for q in asked])
+    found = [[maximum_flow(graph, top + q, key).flow_value / _UNIT for key in range(keys)] for q in asked]
+    return np.array(found).clip(max=1)
 
 
 def _mixed(attention: Attention) -> np.ndarray:

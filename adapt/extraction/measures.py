@@ -116,22 +116,36 @@ def heads(attentions: Iterable[Attention]) -> HeadMeasures:
 
 def _sums(attention: Attention) -> dict[str, np.ndarray]:
     """Sums over the queries of one text, (layers, heads) each."""
+    special = np.isin(np.arange(len(attention.tokens)), list(attention.special))
+    marks = np.array([_is_punctuation(token) for token in attention.tokens], dtype=bool) & ~special
+    layers = [_of_layer(layer.astype(np.float64), attention.prefix, special, marks) for layer in attention.weights]
+    return {name: np.stack([layer[name] for layer in layers]) for name in layers[0]}
+
+
+def _of_layer(weights: np.ndarray, prefix: int, special: np.ndarray, marks: np.ndarray) -> dict[str, np.ndarray]:
+    """
+    Args:
+        weights: (heads, tokens, prefix + tokens).
+        prefix: Learned keys.
+        special: Whether each token is special.
+        marks: Whether each token is of punctuation marks alone.
+
+    Returns:
+        (heads) each.
+    """
     from scipy.special import entr
 
-    weights = attention.weights.astype(np.float64)
-    text, places = weights[..., attention.prefix :], np.arange(len(attention.tokens))
-    special = np.isin(places, list(attention.special))
-    marks = np.array([_is_punctuation(token) for token in attention.tokens], dtype=bool) & ~special
-    ordinary = text[..., ~special, :][..., ~special]
+    text, places = weights[..., prefix:], np.arange(len(special))
+    ordinary = text[:, ~special][..., ~special]
     return {
         "entropy": entr(weights).sum((-2, -1)),
         "distance": (text * abs(places[:, None] - places)).sum((-2, -1)),
         "on text": text.sum((-2, -1)),
         "confidence": ordinary.max(-1, initial=0.0).sum(-1),
-        "ordinary": np.full(weights.shape[:2], float((~special).sum())),
+        "ordinary": np.full(len(weights), float((~special).sum())),
         "special": text[..., special].sum((-2, -1)),
         "punctuation": text[..., marks].sum((-2, -1)),
-        "prefix": weights[..., : attention.prefix].sum((-2, -1)),
+        "prefix": weights[..., :prefix].sum((-2, -1)),
     }
 
 

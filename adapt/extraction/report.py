@@ -13,19 +13,25 @@ from adapt.extraction.measures import HeadMeasures, heads
 from adapt.files import writable_folder, write_atomically
 from adapt.spec import OptionError
 
+_MOST = 1 << 24
+"""Weights of all maps in a file, beyond those of the first text: what a browser opens at once."""
+
 
 def report_heads(
     source: Any, rows: Any, target: str | Path | None = None, *, max_rows: int = 10, **options: Any
-) -> HeadMeasures:
-    """Measure the heads over all rows, and write the maps of the first.
+) -> tuple[HeadMeasures, int]:
+    """Measure the heads over all rows, and write the maps of the first: as many as make a file of some 20 MB as a page.
 
     Args:
         source: As for `each_attention`.
         rows: As for `each_attention`.
         target: `.html`, a page of maps; or `.json`, an object with `heads`, what `HeadMeasures.to_json` gives, and
             `maps`, what `Attention.to_json` gives of each text. None: nothing is written.
-        max_rows: Rows whose maps are written.
+        max_rows: Most rows whose maps are written.
         options: As for `each_attention`.
+
+    Returns:
+        The measures, and of how many rows maps were written.
 
     Raises:
         OptionError: The file cannot be written, or `max_rows` is below 1.
@@ -37,8 +43,10 @@ def report_heads(
     kept: list[Attention] = []
 
     def seen() -> Iterator[Attention]:
-        for attention in each_attention(source, rows, **options):
-            if path is not None and len(kept) < max_rows:
+        room = _MOST if path is not None else 0
+        for number, attention in enumerate(each_attention(source, rows, **options)):
+            room -= attention.weights.size
+            if path is not None and number < max_rows and (room >= 0 or not number):
                 kept.append(attention)
             yield attention
 
@@ -48,7 +56,7 @@ def report_heads(
     elif path is not None:
         content = {"heads": measures.to_json(), "maps": [attention.to_json() for attention in kept]}
         write_atomically(path, json.dumps(content, ensure_ascii=False) + "\n")
-    return measures
+    return measures, len(kept)
 
 
 def maps_file(target: str | Path, rows: Any = None) -> Path:
