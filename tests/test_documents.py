@@ -20,6 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import adapt
 from adapt import pretrain
 from adapt.comparison import grid
 from adapt.comparison.store import Store
@@ -64,16 +65,25 @@ def test_shell_examples(reviews: Path) -> None:
     assert set(json.loads(predictions[0])["probabilities"]) == {"good", "bad"}
     assert (reviews / "compared" / "table.csv").exists()
     assert (reviews / "attention.html").read_text(encoding="utf-8").count("<section>") == 3
+    assert "tiny-encoder, lora on reviews" in (reviews / "probed" / "probe.md").read_text()
+    assert adapt.Representations.load(reviews / "new.safetensors").layers == (1, 4)
 
 
-def test_python_example(reviews: Path) -> None:
-    (block,) = blocks("python")
-    script = reviews / "example.py"
-    script.write_text(block, encoding="utf-8")
-    done = command([sys.executable, str(script)], reviews)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] in {"good", "bad"}
-    assert "| full |" in done.stdout
+def test_python_examples(reviews: Path) -> None:
+    """In order, for a later one may read what an earlier one wrote."""
+    outputs = []
+    for number, block in enumerate(blocks("python")):
+        script = reviews / f"example{number}.py"
+        script.write_text(block, encoding="utf-8")
+        done = command([sys.executable, str(script)], reviews)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[0].splitlines()[-1] in {"good", "bad"}
+    assert "| full |" in outputs[0]
+    assert "| tiny-encoder, lora on reviews | 4 |" in outputs[1]
+    alike = [float(value) for value in outputs[1].splitlines()[-1].strip("[]").split()]
+    assert alike[0] == pytest.approx(1)
+    assert 0 < alike[-1] < 1
 
 
 def test_tables_are_those_of_the_committed_results() -> None:

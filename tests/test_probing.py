@@ -122,7 +122,7 @@ class Planted(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
         states = (torch.ones_like(self.word[input_ids]), self.cls[input_ids], self.word[input_ids])
-        return SimpleNamespace(hidden_states=states)
+        return SimpleNamespace(hidden_states=states, last_hidden_state=states[-1])
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,27 @@ def test_a_seed_draws_whole_rows(planted: Reader, tagged: Data) -> None:
     assert found.models[0].layers[0].selectivities == []
     one = adapt.probe(planted, tagged, seeds=1, max_train=1, max_held_out=1)
     assert one.counts["train"] == [{"vectors": 8, "rows": 1}]
+
+
+def test_rows_that_no_seed_draws_are_read_once(planted: Reader, tagged: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adapt.extraction import probes
+
+    asked: list[int] = []
+    plain = probes.read
+
+    def counted(model: Reader, examples: Any, *rest: Any) -> Any:
+        asked.append(len(examples))
+        return plain(model, examples, *rest)
+
+    monkeypatch.setattr(probes, "read", counted)
+    whole = adapt.probe(planted, tagged, seeds=3, layers=[1])
+    assert asked == [20, 25, 60]
+    (layer,) = whole.models[0].layers
+    assert len(layer.scores) == len(layer.controls) == len(layer.penalties) == 3
+    assert len(set(layer.controls)) > 1  # whose targets a seed draws in any case
+    alone = [adapt.probe(planted, tagged, seeds=n, layers=[1]).models[0].layers[0] for n in (1, 2)]
+    assert layer.controls[:2] == alone[1].controls
+    assert layer.controls[:1] == alone[0].controls
 
 
 def test_windows_of_long_rows_are_read_too(planted: Reader, tagged: Data) -> None:

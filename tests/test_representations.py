@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import task_helpers
 import tiny
+import tiny_tasks
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -92,6 +93,27 @@ def test_an_adapted_model_gives_its_own_states(
     assert found.values.shape == plain.values.shape  # virtual tokens are none of the output's
     moved = np.abs(found.values - plain.values).max((1, 2)) > 1e-3
     assert moved[1:].tolist() == [strategy != "head"] * tiny.LAYERS or strategy == "qlora"  # whose weights are rounded
+
+
+EXAMPLES = {"sequence_classification": "pairs", "token_classification": "tags", "question_answering": "answers",
+            "seq2seq": "text", "causal_lm": "completion"}  # fmt: skip
+"""Kind to one of its tiny tasks."""
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_a_model_of_every_kind_is_read(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    data = tiny_tasks.TASKS[EXAMPLES[kind]]()
+    model = adapt.fit(
+        backbone(architecture), data, tiny.STRATEGIES["lora"], max_steps=1, device="cpu", precision="fp32",
+        max_length=48,
+    )  # fmt: skip
+    base: Any = tiny.moved(model.fitted.model).base_model
+    base = base.encoder if base.config.is_encoder_decoder else base
+    found = adapt.representations(model, TEXTS, pooling="tokens")
+    for row, text in enumerate(TEXTS):
+        np.testing.assert_allclose(
+            found.of(row), alone(base, tiny.tokenizer_for(architecture), text).numpy(), rtol=1e-4, atol=2e-5
+        )
 
 
 @pytest.mark.parametrize("strategy", tiny.STRATEGIES)

@@ -52,18 +52,24 @@ class Probes:
         self.notes = list(kind.notes)
         results: dict[int, list[dict[str, float]]] = {layer: [] for layer in self.layers}
         baselines, sizes = [], []
+        before: datasets.Dataset | None = None
         for seed in range(seeds):
-            kind = self._kind()
-            train = self._part(kind, drawn[f"train {seed}"], "train")
-            kind.fit(train.examples)
-            self.notes += kind.notes if seed == 0 else []
-            parts = [train, *held]
-            sizes.append({"vectors": len(train.targets), "rows": len(drawn[f"train {seed}"])})
-            if (simple := kind.baseline(train.examples, held[1].examples)) is not None:
+            rows = drawn[f"train {seed}"]
+            if rows is not before:  # else they are all there are, and the probes the same
+                kind, before = self._kind(), rows
+                train = self._part(kind, rows, "train")
+                kind.fit(train.examples)
+                self.notes += kind.notes if seed == 0 else []
+                parts = [train, *held]
+                own = [self._task(kind, parts, place) for place in range(len(self.layers))]
+                simple = kind.baseline(train.examples, held[1].examples)
+            sizes.append({"vectors": len(train.targets), "rows": len(rows)})
+            if simple is not None:
                 baselines.append((simple[0], kind.score(simple[1], held[1].examples)[self.task.metric]))
             targets = control_targets([part.types for part in parts], train.targets, seed) if control else None
             for place, layer in enumerate(self.layers):
-                found = self._layer(kind, parts, place, targets)
+                also = {} if targets is None else {"control": self._control(parts, place, targets)}
+                found = {**own[place], **also}
                 results[layer].append(found)
                 self.report(f"{self.model.name}, seed {seed}, layer {layer}: {self.task.metric} {found['score']:.4f}")
         probed = Probed(self.model.name, dict(self.model.origin), tuple(
@@ -92,24 +98,24 @@ class Probes:
         targets = np.array([tag for example in examples for tag in example["tags"]])
         return _Part(examples, values, targets, [words[e["row"]][word] for e in examples for word in e["words"]])
 
-    def _layer(
-        self, kind: Kind, parts: Sequence[_Part], place: int, control: Sequence[np.ndarray] | None
-    ) -> dict[str, float]:
-        """Score, measure and penalty of a probe, and the measure of that of the control task."""
+    def _task(self, kind: Kind, parts: Sequence[_Part], place: int) -> dict[str, float]:
+        """Score, measure and penalty of the probe of a layer."""
         problem, test = self.task.problem, parts[2]
         train, validation, last = (Vectors(part.values[place], part.targets) for part in parts)
         best = fit(problem, train, validation)
         decisions = best.decide(last.values)
         scores = kind.score(self._outputs(decisions, test.examples), test.examples)
-        found = {
-            "score": scores[self.task.metric], "measure": measure(problem, decisions, last.targets),
+        return {
+            "score": scores[self.task.metric],
+            "measure": measure(problem, decisions, last.targets),
             "penalty": best.penalty,
-        }  # fmt: skip
-        if control is not None:
-            one, two = (Vectors(part.values[place], own) for part, own in zip(parts[:2], control, strict=False))
-            decisions = fit(problem, one, two).decide(last.values)
-            found["control"] = measure(problem, decisions, control[2])
-        return found
+        }
+
+    def _control(self, parts: Sequence[_Part], place: int, targets: Sequence[np.ndarray]) -> float:
+        """Measure of the probe of a layer that learns the control task."""
+        problem = self.task.problem
+        train, validation, last = (Vectors(part.values[place], own) for part, own in zip(parts, targets, strict=True))
+        return measure(problem, fit(problem, train, validation).decide(last.values), last.targets)
 
     def _outputs(self, decisions: np.ndarray, examples: Sequence[Example]) -> list[Any]:
         """Decisions as the task kind has a model's outputs: one tensor a row or window."""

@@ -111,16 +111,18 @@ class Reader:
     def hidden_states(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """States of the embeddings and of each layer, each (batch, length, hidden).
 
-        The last are the model's `last_hidden_state`: after a final norm where the architecture has one.
+        The last are the model's `last_hidden_state`, after a final norm where the architecture has one, unless these
+        have another size (OPT's).
 
         Raises:
             Unsupported: The model does not hand on a vector a token for each layer.
         """
-        states = self.forward(batch, output_hidden_states=True).hidden_states
-        shape = batch["input_ids"].shape
+        out = self.forward(batch, output_hidden_states=True)
+        states, shape = out.hidden_states, batch["input_ids"].shape
         if states is None or len(states) != self.layers + 1 or any(s.shape[:2] != shape for s in states):
             raise Unsupported(f"the layers of {self.name} do not give a vector a token, row by row")
-        return tuple(states)
+        last = out.last_hidden_state
+        return (*states[:-1], last if last.shape == states[-1].shape else states[-1])
 
 
 def reader(
