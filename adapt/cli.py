@@ -149,7 +149,46 @@ def compare(
 @_training_options
 def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any) -> None:
     """Adapt a backbone to data with one strategy and save the model to OUT."""
-    from adapt.adapted import fit_model, model_folder, preset
+    from adapt.adapted import fit_model
+
+    _fit(fit_model, backbone, data, strategy, seed, out, settings, rest)
+
+
+@cli.command()
+@click.argument("teacher")
+@click.option("--backbone", required=True, help="Of the student: " + BACKBONE_HELP)
+@click.option("--data", required=True, help=DATA_HELP)
+@click.option("--unlabelled", help="File of further training rows without labels, which the teacher labels.")
+@click.option("--temperature", type=float, help="What logits are divided by.  [default: 2]")
+@click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]")
+@click.option("--strategy", default="full", show_default=True, help="Of the student.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", required=True, help="Folder for the student.")
+@_set_option
+@_data_options
+@_training_options
+def distill(
+    teacher: str, backbone: str, data: str, unlabelled: str | None, temperature: float | None, weight: float | None,
+    strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
+    from pathlib import Path
+
+    from adapt.distillation import distill as distill_model
+
+    if Path(out).expanduser().resolve() == Path(teacher).expanduser().resolve():
+        raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
+    given = {"unlabelled": unlabelled, "temperature": temperature, "weight": weight}
+    rest |= {name: value for name, value in given.items() if value is not None}
+    _fit(functools.partial(distill_model, teacher), backbone, data, strategy, seed, out, settings, rest)
+
+
+def _fit(
+    fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int, out: str,
+    settings: tuple[str, ...], rest: dict[str, Any],
+) -> None:  # fmt: skip
+    """Train one model, save it, and say what it scores and costs."""
+    from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
     from adapt.comparison.progress import StepBar
     from adapt.options import check_rates
@@ -168,7 +207,7 @@ def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: 
     check_rates(rate, settings={strategy: fields})
     chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
     with StepBar(sys.stderr, f"{strategy}") as bar:
-        model = fit_model(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
+        model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
     assert model.result is not None
     for split, scores in model.result.scores.items():

@@ -108,6 +108,9 @@ OPTIONS = {
         "--column", "--repair-tags", "--bad-answers",
     ],
     "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision"],
+    "distill": [
+        "--backbone", "--data", "--strategy", "--out", "--unlabelled", "--temperature", "--weight", "--set", "--seed",
+    ],
     "predict": ["--input", "--output", "--backbone", "--device", "--text", "--text-pair", "--column"],
     "table": [],
 }  # fmt: skip
@@ -222,6 +225,12 @@ def test_cuda_where_there_is_none(adapt: Command, tiny: Path, data: Path, tmp_pa
     assert refused(adapt("fit", *common)) == message
 
 
+def test_a_teacher_that_is_none(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
+    common = ["--backbone", tiny, "--data", data, "--out", tmp_path / "out", "--device", "cpu"]
+    error = refused(adapt("distill", tmp_path / "nobody", *common))
+    assert error.startswith(f"{tmp_path / 'nobody' / 'adapt.json'}")
+
+
 @pytest.mark.parametrize("command", ["compare", "fit"])
 def test_an_output_folder_that_cannot_be_written(
     adapt: Command, tiny: Path, data: Path, tmp_path: Path, command: str
@@ -241,6 +250,8 @@ def test_a_model_does_not_go_where_its_backbone_or_its_input_is(
     """Said before anything is trained or predicted."""
     error = refused(adapt("fit", "--backbone", tiny, "--data", tmp_path / "nowhere.csv", "--out", tiny))
     assert error == f"{tiny} is the folder of the backbone, which must stay as it is; give another."
+    error = refused(adapt("distill", tiny, "--backbone", tiny, "--data", tmp_path / "nowhere.csv", "--out", tiny))
+    assert error == f"{tiny} is the folder of the teacher, which must stay as it is; give another."
     before = data.read_text()
     error = refused(adapt("predict", tmp_path / "no-model", "--input", data, "--output", data))
     assert error == f"Output {data} is the input, which would be lost; give another file."

@@ -400,7 +400,7 @@ def test_rows_without_labels_join_those_of_training(
     assert description is not None
     more = len(labelled_by(teacher, inputs, data))
     assert description.unlabelled_rows == more
-    assert f"{more} training rows have no labels but what {description.name} predicts" in result.notes
+    assert f"{more:,} training rows have no labels but what {description.name} predicts" in result.notes
     assert result.environment["train_rows"] == 20 + more
     plain = adapt.fit(backbone(CELLS[task], seed=3), data, "full", max_train=20, **SHORT, **OPTIONS.get(task, {}))
     assert plain.result is not None

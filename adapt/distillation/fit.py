@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapt import options, params
 from adapt.adapted import Adapted, assemble, load_model
 from adapt.backbones import Backbone
-from adapt.data import Data, load
+from adapt.backbones.classes import LANGUAGE_MODELS
+from adapt.data import Data
 from adapt.distillation.kind import Distilled, Lesson
 from adapt.distillation.unlabelled import labelled_by
 from adapt.run import Encoded, OnStep, drawn, fit
@@ -67,6 +69,65 @@ def distill(
         Unsupported: A language model's teacher has another vocabulary.
         AdaptError: Bad input, as for `adapt.fit`.
     """
+    student = prepare(
+        teacher, backbone, data, strategy, unlabelled=unlabelled, columns=columns, temperature=temperature,
+        weight=weight, seed=seed, **choices,
+    )  # fmt: skip
+    return student.fit(on_step)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A run with all that it needs, not yet done."""
+
+    run: Run
+    data: Data
+    backbone: Backbone
+    teacher: Adapted
+    extra: datasets.Dataset | None
+    """Training rows that the teacher labelled."""
+
+    def fit(self, on_step: OnStep | None = None) -> Adapted:
+        """Train and score; `on_step` as for `adapt.fit`.
+
+        Raises:
+            AdaptError: As for `distill`.
+        """
+        encoded = taught(self.run, self.data, self.backbone, self.teacher, self.extra)
+        result, fitted = fit(self.run, self.data, self.backbone, on_step, encoded=encoded)
+        result = dataclasses.replace(result, notes=[*result.notes, *self._notes(encoded)])
+        plain = dataclasses.replace(fitted, kind=encoded.kind.kind)  # type: ignore[attr-defined]
+        return Adapted(plain, self.run, self.backbone, result, columns=self.data.columns)
+
+    def _notes(self, encoded: Encoded) -> list[str]:
+        """What a reader must know of the teacher."""
+        name, notes = teacher_name(self.teacher), []
+        if self.extra is not None:
+            notes.append(f"{len(self.extra):,} training rows have no labels but what {name} predicts")
+        lesson = encoded.kind.lesson  # type: ignore[attr-defined]
+        if lesson is not None and self.run.task.kind in LANGUAGE_MODELS:
+            held = sum(p.nbytes for p in self.teacher.fitted.model.parameters())
+            notes.append(
+                f"{name} ran beside the student; its weights, {held / 2**20:.1f} MiB, are not in the memory shown"
+            )
+        return notes
+
+
+def prepare(
+    teacher: Adapted | str | Path,
+    backbone: str | Path,
+    data: Any,
+    strategy: Strategy | str = "full",
+    *,
+    unlabelled: Any = None,
+    columns: Mapping[str, str] | None = None,
+    temperature: float = Teacher.temperature,
+    weight: float = Teacher.weight,
+    seed: int = 0,
+    **choices: Any,
+) -> Student:
+    """Everything that decides a student's run, checked, its rows without labels labelled; see `distill`."""
+    temperature, weight = options.plain(temperature), options.plain(weight)
     if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
         raise OptionError(f"temperature is {temperature}; give a finite number above 0.")
     if not (isinstance(weight, int | float) and 0 <= weight <= 1):
@@ -75,20 +136,13 @@ def distill(
         raise OptionError("weight is 0, with which the teacher teaches nothing; raise it, or give unlabelled rows.")
     own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
     options.check_rates(choices.get("learning_rate"), own)
-    rows = data if isinstance(data, Data) else load(data)
-    spec, rows, source = assemble(backbone, rows, strategy, seed=seed, **choices)
+    run, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
     if not isinstance(teacher, Adapted):
-        teacher = load_model(teacher, device=spec.budget.device)
-    check_same_task(teacher, spec)
+        teacher = load_model(teacher, device=run.budget.device)
+    check_same_task(teacher, run)
     extra = None if unlabelled is None else labelled_by(teacher, unlabelled, rows, columns)
-    spec = dataclasses.replace(spec, teacher=_described(teacher, temperature, weight, extra))
-    encoded = taught(spec, rows, source, teacher, extra)
-    result, fitted = fit(spec, rows, source, on_step, encoded=encoded)
-    if extra is not None:
-        note = f"{len(extra)} training rows have no labels but what {teacher_name(teacher)} predicts"
-        result = dataclasses.replace(result, notes=[*result.notes, note])
-    plain = dataclasses.replace(fitted, kind=encoded.kind.kind)  # type: ignore[attr-defined]
-    return Adapted(plain, spec, source, result, columns=rows.columns)
+    run = dataclasses.replace(run, teacher=_described(teacher, temperature, weight, extra))
+    return Student(run, rows, source, teacher, extra)
 
 
 def teacher_name(teacher: Adapted) -> str:

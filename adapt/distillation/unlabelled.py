@@ -29,7 +29,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
     import datasets
 
     like = data.splits["train"]
-    inputs = read_inputs(rows, teacher.run.task, columns, teacher.columns)
+    inputs = read_inputs(rows, teacher.run.task, columns, {**teacher.columns, **data.columns})
     found = list(teacher.iterate(inputs))
     made = [_LABELS[data.kind](prediction, row, data) for prediction, row in zip(found, inputs, strict=True)]
     kept = [{**row, **labels} for row, labels in zip(inputs, made, strict=True) if labels is not None]
