@@ -17,14 +17,17 @@ from tiny_tasks import TASKS
 from torch.nn import functional as F
 
 import adapt
+import adapt.training
 from adapt.adapted import Adapted, assemble
 from adapt.comparison.table import table_of
 from adapt.data import Data
-from adapt.distillation import Distilled, labelled_by
+from adapt.distillation import Distilled, labelled_by, prepare
 from adapt.distillation.fit import taught
-from adapt.distillation.soft import Classes, Places, Said, Tags, divergence
+from adapt.distillation.said import Said
+from adapt.distillation.soft import Classes, Places, Tags, divergence
 from adapt.run import run_from
 from adapt.spec import DataError, OptionError, Teacher, Unsupported
+from adapt.tasks import Seq2Seq
 from adapt.training import predict
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "dropout": 0.0}
@@ -192,7 +195,7 @@ def test_what_is_said_of_a_word_goes_to_its_first_token() -> None:
     assert len(shown) > len(examples)  # windows
     said = [torch.tensor([[float(word), -float(word)] for word in e["words"]]).reshape(-1, 2) for e in shown]
     lesson = Tags(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, Said(its, its.task, shown, said))
+    lesson.teach(examples, [Said(its, its.task, shown, said)])
     batch = own.collate(examples[:1]) | lesson.collate(examples[:1])
     found = batch["teacher"][0][batch["read"][0]]
     assert found.tolist() == [[-0.0, 0.0], [-1.0, 1.0], [-3.0, 3.0]]  # the third is no word to WordPiece
@@ -209,7 +212,7 @@ def test_a_word_that_the_teacher_cannot_read_teaches_nothing() -> None:
     its, shown = encoded_by(task_helpers.wordpiece(), "token_classification", "tags", rows, labels=["n", "v"])
     own, examples = encoded_by(task_helpers.byte_level(), "token_classification", "tags", rows, labels=["n", "v"])
     lesson = Tags(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, Said(its, its.task, shown, [torch.tensor([[3.0, 0.0]])] * 2))
+    lesson.teach(examples, [Said(its, its.task, shown, [torch.tensor([[3.0, 0.0]])] * 2)])
     batch = own.collate(examples) | lesson.collate(examples)
     logits = torch.zeros(*batch["read"].shape, 2, requires_grad=True)
     loss = lesson.distance(type("Output", (), {"logits": logits}), batch)
@@ -250,7 +253,7 @@ def test_a_place_is_that_of_its_characters(tokenizer: str, length: int) -> None:
                 logits[1, 1 + j] = sure
         said.append(logits)
     lesson = Places(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, Said(its, its.task, shown, said))
+    lesson.teach(examples, [Said(its, its.task, shown, said)])
     batch = own.collate(examples) | lesson.collate(examples)
     assert torch.allclose(batch["teacher"].sum(-1), torch.ones(len(examples), 2), atol=1e-5)
     assert not batch["teacher"][~batch["choices"][:, None].expand_as(batch["teacher"])].any()
@@ -269,7 +272,7 @@ def test_of_overlapping_windows_the_one_with_most_context_is_believed() -> None:
     shown = [example for example in shown if example["row"] == 0]
     said = [torch.full((2, 1 + len(example["offsets"])), float(i)) for i, example in enumerate(shown)]
     lesson = Places(own, own.task, 1.0, 1.0)
-    lesson.teach(examples[:1], Said(its, its.task, shown, said))
+    lesson.teach(examples[:1], [Said(its, its.task, shown, said)])
     tokens = len(examples[0]["offsets"])
     best = []
     for token in range(tokens):
@@ -330,6 +333,28 @@ def test_a_saved_teacher_says_the_same(
     assert made[0].run == made[1].run == made[2].run
     results = [student.result.scores for student in made if student.result is not None]
     assert results[0] == results[1] == results[2]
+
+
+def test_a_teacher_is_asked_once(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = TASKS["multi_label"]()
+    teacher = adapt.load(teachers("multi_label").save(tmp_path / "teacher"), device="cpu")
+    asked: list[int] = []
+
+    def counted(model: Any, kind: Any, examples: Any, budget: Any, **more: Any) -> Any:
+        asked.append(len(examples))
+        return predict(model, kind, examples, budget, **more)
+
+    monkeypatch.setattr(adapt.training, "predict", counted)
+    texts = [row["text"] for row in data.splits["test"]]
+    students = [
+        prepare(teacher, backbone("roberta"), data, strategy, unlabelled=texts, temperature=t, **SHORT)
+        for strategy in ("head", "lora") for t in (1.0, 2.0)
+    ]  # fmt: skip
+    for student in students:
+        taught(student.run, student.data, student.backbone, teacher, student.extra)
+    assert asked == [len(texts), len(data.splits["train"])]
 
 
 def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(backbone: Callable[..., Path]) -> None:
@@ -431,11 +456,11 @@ def test_texts_that_a_teacher_writes_nothing_for_are_left_out(
     teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher, data = teachers("text"), TASKS["text"]()
-    said = iter(["", "sunny", " \n"])
-    monkeypatch.setattr(Adapted, "iterate", lambda self, rows: ({"text": next(said)} for _ in rows))
+    said = ["", "sunny", " \n"]
+    monkeypatch.setattr(Seq2Seq, "decode", lambda self, outputs, examples: [{"text": text} for text in said])
     found = labelled_by(teacher, ["word1", "word2", "word3"], data)
     assert [(row["source"], row["target"]) for row in found] == [("word2", "sunny")]
-    monkeypatch.setattr(Adapted, "iterate", lambda self, rows: ({"text": ""} for _ in rows))
+    said[:] = [""]
     with pytest.raises(DataError, match="writes nothing for any of the rows"):
         labelled_by(teacher, ["word1"], data)
 
@@ -494,9 +519,12 @@ def test_a_language_model_with_another_vocabulary(
 
 
 def test_rows_without_labels_that_are_of_another_form(teachers: Callable[[str], Adapted]) -> None:
-    teacher, data = teachers("completion"), TASKS["messages"]()
-    with pytest.raises(DataError, match="have no messages, which the labelled rows have"):
-        labelled_by(teacher, ["word1 word2"], data)
+    teacher, data = teachers("messages"), TASKS["completion"]()
+    said = [{"role": role, "content": "word1"} for role in ("user", "assistant", "user")]
+    with pytest.raises(DataError, match="have no prompt, which the labelled rows have"):
+        labelled_by(teacher, [said], data)
+    (prompted,) = labelled_by(teacher, [said[:1]], data)
+    assert prompted["prompt"] == "word1"
 
 
 # --- the table ---

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt import options, params
+from adapt import options
 from adapt.adapted import Adapted, assemble, load_model
 from adapt.backbones import Backbone
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.data import Data
 from adapt.distillation.kind import Distilled, Lesson
+from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of
 from adapt.distillation.unlabelled import labelled_by
 from adapt.run import Encoded, OnStep, drawn, fit
-from adapt.spec import OptionError, Run, Strategy, Teacher, Unsupported, canonical
+from adapt.spec import OptionError, Run, Strategy, Teacher, Unsupported
 from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
     import datasets
-
-_LABELS = ("label", "tags", "answer_texts", "answer_starts")
-"""Columns that a teacher is not shown."""
 
 
 def distill(
@@ -173,12 +170,12 @@ def check_same_task(teacher: Adapted, spec: Run) -> None:
 
 
 def taught(
-    spec: Run, data: Data, backbone: Backbone, teacher: Adapted, extra: datasets.Dataset | None = None
+    run: Run, data: Data, backbone: Backbone, teacher: Adapted, extra: datasets.Dataset | None = None
 ) -> Encoded:
     """The rows of a run, encoded, with what its teacher says of those of train, and its lesson as the loss.
 
     Args:
-        spec: The student's, of which `teacher` says how it is taught.
+        run: The student's, of which `teacher` says how it is taught.
         data: The labelled rows.
         backbone: The student's.
         teacher: Trained.
@@ -189,36 +186,41 @@ def taught(
     """
     import datasets
 
-    rows = drawn(spec, data)
-    labelled = len(rows["train"])
-    if extra is not None:
-        rows["train"] = datasets.concatenate_datasets([rows["train"], extra])
-    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer[0])
+    rows = drawn(run, data)
+    parts = [rows["train"], *([] if extra is None else [extra])]
+    rows["train"] = datasets.concatenate_datasets(parts)
+    kind = KINDS[run.task.kind](run.task, backbone.tokenizer[0])
     splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
-    lesson = _lesson(spec, kind, splits["train"], rows["train"], teacher)
-    return Encoded(Distilled(kind, lesson, labelled), splits)  # type: ignore[arg-type]
+    lesson = _lesson(run, kind, splits["train"], parts, teacher)
+    return Encoded(Distilled(kind, lesson, len(parts[0])), splits)  # type: ignore[arg-type]
 
 
-def _lesson(spec: Run, kind: Kind, examples: list[Example], rows: datasets.Dataset, teacher: Adapted) -> Lesson | None:
+def _lesson(
+    run: Run, kind: Kind, examples: list[Example], parts: list[datasets.Dataset], teacher: Adapted
+) -> Lesson | None:
+    """What the teacher adds to the loss; None: nothing.
+
+    Args:
+        run: The student's.
+        kind: The student's.
+        examples: Its training rows; what the teacher says of them is put in.
+        parts: The same rows as the teacher is asked about them.
+        teacher: Trained.
+    """
     from adapt.distillation.language import Tokens
-    from adapt.distillation.soft import SOFT, Said
-    from adapt.training import predict
+    from adapt.distillation.soft import SOFT
 
-    assert spec.teacher is not None
-    temperature, weight = spec.teacher.temperature, spec.teacher.weight
+    assert run.teacher is not None
+    temperature, weight = run.teacher.temperature, run.teacher.weight
     if weight == 0:
         return None
-    its = teacher.run.task
-    asked = KINDS[its.kind](its, teacher.fitted.tokenizer)
-    asked.load_state(teacher.fitted.kind.state())
-    model, budget = teacher.fitted.model, teacher.run.budget
-    if its.kind not in SOFT:
-        _check_same_vocabulary(teacher.fitted.tokenizer, kind.tokenizer)  # type: ignore[attr-defined]
-        vocabulary = len(teacher.fitted.tokenizer)
-        return Tokens(kind, asked, model.eval(), budget, vocabulary, temperature, weight)
-    shown = asked.encode(rows.remove_columns([name for name in _LABELS if name in rows.column_names]))
-    lesson = SOFT[its.kind](kind, spec.task, temperature, weight)
-    lesson.teach(examples, Said(asked, its, shown, predict(model, asked, shown, budget)))
+    if run.task.kind not in SOFT:
+        its = teacher.fitted.tokenizer
+        _check_same_vocabulary(its, kind.tokenizer)  # type: ignore[attr-defined]
+        model, precision = teacher.fitted.model.eval(), teacher.run.budget.precision
+        return Tokens(kind, copy_of_kind(teacher), model, precision, len(its), temperature, weight)
+    lesson = SOFT[run.task.kind](kind, run.task, temperature, weight)
+    lesson.teach(examples, [said_of(teacher, rows) for rows in parts])
     return lesson
 
 
@@ -237,14 +239,5 @@ def _check_same_vocabulary(teachers: Any, students: Any) -> None:
 
 
 def _described(teacher: Adapted, temperature: float, weight: float, extra: datasets.Dataset | None) -> Teacher:
-    digest = hashlib.sha256(teacher.run.key().encode())
-    for name, tensor in sorted(params.trainable_state(teacher.fitted.model).items()):
-        digest.update(name.encode())
-        digest.update(tensor.view(-1).numpy().tobytes())
-    said = Teacher(teacher_name(teacher), digest.hexdigest(), float(temperature), float(weight))
-    if extra is None:
-        return said
-    found = hashlib.sha256()
-    for row in extra:
-        found.update(canonical(row).encode() + b"\n")
-    return dataclasses.replace(said, unlabelled_rows=len(extra), unlabelled_sha256=found.hexdigest())
+    rows, sha256 = (0, None) if extra is None else (len(extra), hash_of(extra))
+    return Teacher(teacher_name(teacher), digest_of(teacher), float(temperature), float(weight), rows, sha256)

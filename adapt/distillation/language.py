@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.distillation.soft import divergence
-from adapt.spec import Budget
 from adapt.tasks import Example
 from adapt.tasks.language import learnt_states
 from adapt.tasks.tokens import IGNORED
@@ -31,8 +30,8 @@ class Tokens:
     """The same for the teacher, of the same vocabulary."""
     teacher: nn.Module
     """In evaluation mode, on the student's device."""
-    budget: Budget
-    """The teacher's, of which the precision counts."""
+    precision: Literal["fp32", "bf16"]
+    """Of the teacher's arithmetic."""
     vocabulary: int
     """Tokens that there are; the models may have further rows."""
     temperature: float
@@ -83,7 +82,7 @@ class Tokens:
         import torch
 
         device = batch["input_ids"].device
-        precise = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.budget.precision == "bf16")
+        precise = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
         inputs, labels = self.teachers_kind.asked(self.teacher, batch)
         with torch.no_grad(), precise:
             found = learnt_states(self.teacher, inputs, labels)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adapt.distillation.said import Said
 from adapt.spec import Task
 from adapt.tasks import Example, Kind
 from adapt.tasks.tokens import IGNORED, by_row, rounded_length
@@ -19,18 +20,6 @@ if TYPE_CHECKING:
 
 _FIELD = "teacher"
 """Field of an encoded row, and of a batch, with what the teacher said of it."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """The teacher's outputs for the training rows, all of them, in order."""
-
-    kind: Kind
-    task: Task
-    examples: Sequence[Example]
-    """Encoded by the teacher's own tokenizer."""
-    outputs: Sequence[Any]
-    """As `Kind.outputs` gives them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,25 @@ class _Soft:
         """How far the student's outputs are from the teacher's."""
         raise NotImplementedError
 
+    def teach(self, examples: Sequence[Example], said: Sequence[Said]) -> None:
+        """Give each row what the teacher said of it.
+
+        Args:
+            examples: The student's training rows.
+            said: Of the same rows, part after part.
+        """
+        rows = [row for part in said for row in self.rows(part)]
+        for i, example in enumerate(examples):
+            example[_FIELD] = self.part(rows[example.get("row", i)], example)
+
+    def rows(self, said: Said) -> list[Any]:
+        """What the teacher said of each row."""
+        raise NotImplementedError
+
+    def part(self, row: Any, example: Example) -> np.ndarray:
+        """Of that, what concerns an example, which may be a window of the row."""
+        raise NotImplementedError
+
     def order(self, said: Said) -> list[int]:
         """Where the student's classes stand among the teacher's."""
         return [said.task.labels.index(name) for name in self.task.labels]
@@ -63,11 +71,14 @@ class Classes(_Soft):
     keeps its size (Hinton et al. 2015, section 2). Of labels that a row may have several of, each is a distribution of
     its own. A number: the squared difference, in standard deviations of the labels."""
 
-    def teach(self, examples: Sequence[Example], said: Said) -> None:
-        """Give each row what the teacher said of it."""
+    def rows(self, said: Said) -> list[Any]:
+        """Logits in the student's order, or the number."""
         order = self.order(said) if self.task.labels else [0]
-        for example, output in zip(examples, said.outputs, strict=True):
-            example[_FIELD] = output[order].numpy()
+        return [output[order].numpy() for output in said.outputs]
+
+    def part(self, row: Any, example: Example) -> np.ndarray:
+        """All of it."""
+        return np.asarray(row)
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`teacher` (batch, labels): logits, or the number in standard deviations from the mean."""
@@ -99,8 +110,8 @@ class Classes(_Soft):
 class Tags(_Soft):
     """The tag of each word, as `Classes`; the tokenizers may differ, for words are the same."""
 
-    def teach(self, examples: Sequence[Example], said: Said) -> None:
-        """Give each window what the teacher said of the words read in it; NaN where its tokenizer had nothing."""
+    def rows(self, said: Said) -> list[Any]:
+        """Logits of each word, (words, tags); NaN where the teacher's tokenizer had nothing."""
         order, rows = self.order(said), []
         for parts in by_row(said.examples):
             words = len(said.examples[parts[0]]["row_words"])
@@ -109,8 +120,11 @@ class Tags(_Soft):
                 if said.examples[i]["words"]:
                     row[said.examples[i]["words"]] = said.outputs[i][:, order].numpy()
             rows.append(row)
-        for example in examples:
-            example[_FIELD] = rows[example["row"]][example["words"]]
+        return rows
+
+    def part(self, row: Any, example: Example) -> np.ndarray:
+        """The words that are read in a window."""
+        return np.asarray(row[example["words"]])
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`teacher` (batch, length, tags): logits, NaN where the teacher was not asked."""
@@ -138,11 +152,13 @@ class Places(_Soft):
     and what lies elsewhere is that there is no answer here.
     """
 
-    def teach(self, examples: Sequence[Example], said: Said) -> None:
-        """Give each window its distributions, (2, 1 + tokens), that of no answer first."""
-        rows = [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
-        for example in examples:
-            example[_FIELD] = _within(example["offsets"], *rows[example["row"]])
+    def rows(self, said: Said) -> list[Any]:
+        """Distributions over the whole context, and the characters that they are over."""
+        return [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
+
+    def part(self, row: Any, example: Example) -> np.ndarray:
+        """The distributions of a window, (2, 1 + tokens), that of no answer first."""
+        return _within(example["offsets"], *row)
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`teacher` (batch, 2, length): probabilities."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
 from adapt.data import Data, read_inputs
+from adapt.distillation.said import said_of
 from adapt.spec import DataError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
 
     like = data.splits["train"]
     inputs = read_inputs(rows, teacher.run.task, columns, {**teacher.columns, **data.columns})
-    found = list(teacher.iterate(inputs))
+    said = said_of(teacher, inputs)
+    found = said.kind.decode(said.outputs, said.examples)
     made = [_LABELS[data.kind](prediction, row, data) for prediction, row in zip(found, inputs, strict=True)]
     kept = [{**row, **labels} for row, labels in zip(inputs, made, strict=True) if labels is not None]
     if not kept:

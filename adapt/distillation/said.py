@@ -1,0 +1,81 @@
+"""What a teacher says of rows. It is asked once about the same rows, whatever students they are for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from adapt import params
+from adapt.adapted import Adapted
+from adapt.spec import Task, canonical
+from adapt.tasks import KINDS, Example, Kind
+
+if TYPE_CHECKING:
+    import datasets
+    from torch import nn
+
+_LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references", "completion")
+"""Columns that a teacher is not shown."""
+
+_known: WeakKeyDictionary[nn.Module, dict[tuple[str, str], Said]] = WeakKeyDictionary()
+"""By model, by its content and that of the rows."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A teacher's outputs for rows, all of them, in order."""
+
+    kind: Kind
+    """The teacher's, bound to its own tokenizer."""
+    task: Task
+    examples: Sequence[Example]
+    """As `kind` encodes the rows."""
+    outputs: Sequence[Any]
+    """As `Kind.outputs` gives them, one an example."""
+
+
+def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
+    """What a teacher says of rows in canonical form, without a look at their labels.
+
+    Raises:
+        RowError: The teacher's kind cannot use a row.
+    """
+    from adapt.training import predict
+
+    model = teacher.fitted.model
+    rows = rows.remove_columns([name for name in _LABELS if name in rows.column_names])
+    key = digest_of(teacher), hash_of(rows)
+    found = _known.setdefault(model, {})
+    if key not in found:
+        kind = copy_of_kind(teacher)
+        examples = kind.encode(rows)
+        found[key] = Said(kind, teacher.run.task, examples, predict(model, kind, examples, teacher.run.budget))
+    return found[key]
+
+
+def copy_of_kind(teacher: Adapted) -> Kind:
+    """The teacher's kind, with notes of its own."""
+    task = teacher.run.task
+    kind = KINDS[task.kind](task, teacher.fitted.tokenizer)
+    kind.load_state(teacher.fitted.kind.state())
+    return kind
+
+
+def digest_of(teacher: Adapted) -> str:
+    """Hash of what decided the teacher's training and of the tensors that it gave."""
+    digest = hashlib.sha256(teacher.run.key().encode())
+    for name, tensor in sorted(params.trainable_state(teacher.fitted.model).items()):
+        digest.update(name.encode())
+        digest.update(tensor.view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_of(rows: datasets.Dataset) -> str:
+    """Hash of the rows in order (64 hexadecimal digits)."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(canonical(row).encode() + b"\n")
+    return digest.hexdigest()
