@@ -521,7 +521,7 @@ def test_a_language_model_with_another_vocabulary(
 def test_rows_without_labels_that_are_of_another_form(teachers: Callable[[str], Adapted]) -> None:
     teacher, data = teachers("messages"), TASKS["completion"]()
     said = [{"role": role, "content": "word1"} for role in ("user", "assistant", "user")]
-    with pytest.raises(DataError, match="have no prompt, which the labelled rows have"):
+    with pytest.raises(DataError, match="trained on prompts, and this conversation is more than one turn of a user"):
         labelled_by(teacher, [said], data)
     (prompted,) = labelled_by(teacher, [said[:1]], data)
     assert prompted["prompt"] == "word1"

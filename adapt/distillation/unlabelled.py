@@ -25,7 +25,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
         columns: As for `read_inputs`.
 
     Raises:
-        DataError: A row cannot be used, or the teacher writes nothing for any, or rows are not of the form of `data`.
+        DataError: A row cannot be used, or the teacher writes nothing for any.
     """
     import datasets
 
@@ -37,12 +37,6 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
     kept = [{**row, **labels} for row, labels in zip(inputs, made, strict=True) if labels is not None]
     if not kept:
         raise DataError("The teacher writes nothing for any of the rows without labels; leave them out.")
-    missing = set(like.column_names) - kept[0].keys()
-    if missing:
-        raise DataError(
-            f"The rows without labels have no {', '.join(sorted(missing))}, which the labelled rows have; give them in "
-            "the same form."
-        )
     return datasets.Dataset.from_dict({c: [row[c] for row in kept] for c in like.column_names}, features=like.features)
 
 
