@@ -46,7 +46,7 @@ def main() -> None:
             known = set(drawn(teacher.run, data)["train"]["text"])
             rest = [text for text in data.splits["train"]["text"] if text not in known]
             for strategy in strategies:
-                for texts in (None, rest):
+                for texts in (None, rest) if rest else (None,):
                     student = prepare(teacher, options.backbone, data, strategy, unlabelled=texts, seed=seed, **same)
                     if store.read(student.run) is None and (result := student.fit().result) is not None:
                         store.write(result)

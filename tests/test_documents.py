@@ -140,6 +140,11 @@ def recipe_data(name: str, folder: Path) -> None:
 TINY = {"data_to_text": "tiny-encoder-decoder", "translation": "tiny-encoder-decoder", "maths": "tiny-decoder",
         "stories": "tiny-decoder"}  # fmt: skip
 """Recipe to the shipped backbone it is tried with; the others take the encoder."""
+MORE = {"distillation": ["--teacher", "tiny-encoder", "--labelled", "12"]}
+"""Recipe to options of its own."""
+RUNS = {"distillation": 4}
+"""Recipe to the runs that one strategy and seed makes, where these are more than one: the teacher's, and a student's
+alone, taught, and taught with further rows."""
 
 
 def in_this_process(runs: Sequence[Run], data: Any, backbone: Any, store: Store, **_: Any) -> None:
@@ -164,7 +169,7 @@ def test_recipe(
     recipe_data(recipe.stem, tmp_path)
     options = [
         "--data", ".", "--backbone", TINY.get(recipe.stem, "tiny-encoder"), "--strategies", "head", "--seeds", "1",
-        "--max-steps", "2", "--out", "out",
+        "--max-steps", "2", "--out", "out", *MORE.get(recipe.stem, []),
     ]  # fmt: skip
     if recipe.stem == "sentiment":  # one as users start it
         done = command([sys.executable, str(recipe), *options], tmp_path)
@@ -178,9 +183,10 @@ def test_recipe(
         runpy.run_path(str(recipe), run_name="__main__")
         printed = capsys.readouterr().out
     assert "\n| head" in printed
-    (result,) = (json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*.json"))
-    assert result["status"] == "ok"
-    assert result["spec"]["budget"]["max_steps"] == 2
+    results = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*.json")]
+    assert len(results) == RUNS.get(recipe.stem, 1)
+    assert {result["status"] for result in results} == {"ok"}
+    assert {result["spec"]["budget"]["max_steps"] for result in results} == {2}
 
 
 @pytest.mark.parametrize(("recipe", "share"), [("stories", 0.0005), ("question_answering", 0.01)])
