@@ -91,6 +91,19 @@ def test_a_feature_that_does_not_vary_is_no_trouble() -> None:
     assert (found.decide(x) == y).mean() > 0.9
 
 
+def test_a_probe_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    from threadpoolctl import threadpool_info
+
+    from adapt.extraction import linear
+
+    seen: list[int] = []
+    monkeypatch.setattr(
+        linear, "_fit", lambda *_: seen.extend(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas")
+    )
+    linear.fit("tags", vectors(2, [0, 1]), vectors(2, [0, 1]))
+    assert set(seen) == {1}
+
+
 # ---------------------------------------------------------------- the control task
 
 

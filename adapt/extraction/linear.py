@@ -50,7 +50,16 @@ def fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
         problem: What the targets are.
         train: What it is fitted on; features are scaled to mean 0 and deviation 1 over them.
         validation: What chooses the penalty, by the metric of `MEASURES`.
+
+    It runs on one thread: its steps are so small that several would wait for each other most of the time.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        return _fit(problem, train, validation)
+
+
+def _fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
     mean = train.values.mean(0, dtype=np.float64).astype(np.float32)
     deviation = train.values.std(0, dtype=np.float64).astype(np.float32)
     deviation[deviation < 1e-6] = 1.0
