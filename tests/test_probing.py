@@ -256,7 +256,9 @@ def test_models_are_compared_before_and_after_every_strategy(
     assert plain[0].controls == adapted[0].controls or strategy in ("full", "qlora")
     assert (plain == adapted) == (strategy == "head")
     assert found.models[1].origin["run"] == model.run.key()
-    assert found.models[0].origin == {"backbone": model.backbone.source.sha256}
+    assert found.models[0].origin == {"backbone": model.backbone.source.sha256, "precision": "fp32"}
+    key = model.run.key()[:12]
+    assert f"(backbone's content {model.backbone.source.sha256[:12]}, run {key}, read in fp32)" in found.table()
 
 
 # ---------------------------------------------------------------- JSON and table

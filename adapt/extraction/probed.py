@@ -43,7 +43,7 @@ class Probed:
 
     name: str
     origin: Mapping[str, str]
-    """Hash of the backbone's content, and the key of the run that adapted it."""
+    """`backbone`, the hash of its content, `run`, the key of the run that adapted it, and `precision`."""
     layers: tuple[LayerProbe, ...]
 
 
@@ -127,11 +127,7 @@ class Probing:
         sizes = sorted({one["vectors"] for one in counts["train"]})
         train = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
         held = ", ".join(f"{counts[split]['vectors']:,} {split}" for split in ("validation", "test"))
-        models = ", ".join(
-            f"{escape(m.name)} (backbone's content {m.origin.get('backbone', '')[:12]}"
-            + (f", run {m.origin['run'][:12]})" if "run" in m.origin else ")")
-            for m in self.models
-        )
+        models = ", ".join(f"{escape(model.name)} ({_origin(model.origin)})" for model in self.models)
         read = "at their first token" if words else f"by {settings['pooling']} pooling"
         how = "ridge regression" if settings["problem"] == "regression" else "logistic regression"
         seeds = settings["seeds"]
@@ -155,6 +151,12 @@ class Probing:
             f"{environment.get('threads')} threads; {escape(named)}.",
             *(f"- Note: {escape(note)}" for note in self.notes),
         ]  # fmt: skip
+
+
+def _origin(origin: Mapping[str, str]) -> str:
+    """Where a model came from and how it was read."""
+    known = {"backbone": "backbone's content", "run": "run", "precision": "read in"}
+    return ", ".join(f"{words} {origin[name][:12]}" for name, words in known.items() if name in origin)
 
 
 def _layer(content: Mapping[str, Any]) -> LayerProbe:

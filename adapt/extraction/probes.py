@@ -72,7 +72,7 @@ class Probes:
                 found = {**own[place], **also}
                 results[layer].append(found)
                 self.report(f"{self.model.name}, seed {seed}, layer {layer}: {self.task.metric} {found['score']:.4f}")
-        probed = Probed(self.model.name, dict(self.model.origin), tuple(
+        probed = Probed(self.model.name, {**self.model.origin, "precision": self.model.precision}, tuple(
             LayerProbe(
                 layer, tuple(f["score"] for f in found), tuple(f["measure"] for f in found),
                 tuple(f["control"] for f in found if "control" in f), tuple(f["penalty"] for f in found),
