@@ -345,3 +345,10 @@ def test_layers_that_give_no_vector_a_token(backbone: Callable[..., Path]) -> No
 def test_a_padding_token_that_was_set_is_told_of(backbone: Callable[..., Path]) -> None:
     found = adapt.representations(backbone("gpt2"), TEXTS, layers="last", device="cpu")
     assert found.notes == ("The tokenizer has no padding token; its end-of-text token '[SEP]' pads instead.",)
+
+
+def test_states_that_are_not_finite(backbone: Callable[..., Path]) -> None:
+    model = reader(backbone("bert"), device="cpu")
+    next(model.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(AdaptError, match="Hidden states of bert-2-0 are not finite; read it in fp32"):
+        adapt.representations(model, TEXTS)

@@ -141,7 +141,7 @@ def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:
     if data.kind == "sequence_classification":
         return subsample(rows, data.problem, most, seed)
     order = generator(seed).permutation(len(rows))
-    words = np.cumsum([len(rows[int(i)]["tokens"]) for i in order])
+    words = np.cumsum(np.array([len(tokens) for tokens in rows["tokens"]])[order])
     if words[-1] <= most:
         return rows
     return rows.select(sorted(order[: max(1, int(np.searchsorted(words, most, side="right")))].tolist()))

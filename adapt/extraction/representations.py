@@ -140,6 +140,7 @@ def read(
 
     Raises:
         Unsupported: Words are asked for, and the tokenizer does not say which token is of which.
+        AdaptError: A state is not finite.
     """
     groups = [_groups(example, pooling) for example in examples]
     found: list[np.ndarray] = [np.empty(0)] * len(examples)
@@ -149,6 +150,8 @@ def read(
             row = torch.stack([states[layer][place, : len(examples[i]["input_ids"])] for layer in layers]).float().cpu()
             found[i] = _pooled(row, list(groups[i].values()))
     values = np.concatenate(found, axis=1)
+    if not np.isfinite(values).all():
+        raise AdaptError(f"Hidden states of {model.name} are not finite; read it in fp32, or fit it at a lower rate.")
     return values, [len(group) for group in groups], np.array([n for group in groups for n in group], dtype=np.int64)
 
 
