@@ -5,12 +5,14 @@
 In the README, between marks: `<!-- table: embedded -->` is the table of `adapt compare` without arguments
 (`results/embedded`), `real` has a row for each data set of `results/runs`, `strategies` lists the strategies and their
 fields, and `support` is what the matrix of contracts (`tests/matrix.py`) holds. In each recipe: run time and expected
-score. With --check nothing is written; the exit code tells whether all is up to date.
+score. `results/probing/table.md` is made of the JSON files beside it. With --check nothing is written; the exit code
+tells whether all is up to date.
 """
 
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import sys
 from functools import partial
@@ -20,12 +22,15 @@ from typing import Any
 from adapt.comparison import Store, Table, table_of
 from adapt.comparison.cells import share
 from adapt.comparison.table import Row
+from adapt.extraction.probed import Probing, tables
 from adapt.metrics import LOWER_IS_BETTER
+from adapt.stats import mean_interval
 from adapt.strategies import FLOORS, STRATEGIES, make
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 RECIPES = RESULTS.parent / "recipes"
+PROBING = RESULTS / "probing"
 
 
 def overview(table: Table) -> str:
@@ -136,6 +141,16 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
     )
 
 
+def probing_recipe(text: str, results: list[Probing]) -> str:
+    """The recipe of probes with its expected scores: each data set's best layer, before and after adaptation."""
+    found = []
+    for result in results:
+        best = [max(mean_interval(layer.scores).mean for layer in model.layers) for model in result.models[:2]]
+        found.append(f"{result.name} " + " and ".join(f"{100 * score:.1f}" for score in best))
+    line = f"Expected test score: best layers, before and after, %: {'; '.join(found)}.\n"
+    return re.sub(r"Expected test score: .*\.\n", line, text, count=1)
+
+
 def _filled(match: re.Match[str], table: str) -> str:
     return f"{match[1]}{table}\n{match[2]}"
 
@@ -145,7 +160,10 @@ def main() -> None:
     real, embedded = table_of(results), table_of(Store(RESULTS / "embedded").all())
     new = {README: readme(README.read_text(encoding="utf-8"), real, embedded)}
     new |= {path: recipe(path.read_text(encoding="utf-8"), real, results) for path in RECIPES.glob("*.py")}
-    changed = [path for path, text in new.items() if path.read_text(encoding="utf-8") != text]
+    probes = [Probing.from_json(json.loads(p.read_text(encoding="utf-8"))) for p in sorted(PROBING.glob("*.json"))]
+    new[PROBING / "table.md"] = tables(probes)
+    new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
+    changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:
         for path in changed:
             path.write_text(new[path], encoding="utf-8")

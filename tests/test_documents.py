@@ -24,12 +24,15 @@ import adapt
 from adapt import pretrain
 from adapt.comparison import grid
 from adapt.comparison.store import Store
+from adapt.extraction import Probing
 from adapt.run import run
 from adapt.spec import Run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.py") if not path.stem.startswith(("_", "pretrain_")))
+SHORT = sorted(path for path in (ROOT / "recipes").glob("*.py") if not path.stem.startswith(("_", "pretrain_")))
+RECIPES = [path for path in SHORT if path.stem != "probing"]
+"""Those that compare strategies."""
 
 
 @pytest.fixture
@@ -257,7 +260,25 @@ def test_a_pretraining_recipe_leaves_its_checkpoints_beside_its_model(
     assert all(re.fullmatch(r"made/model-\d+\.safetensors", file) for file in files)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_recipe_of_probes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, form in (("sst2", "sentiment"), ("ud_ewt_pos", "part_of_speech")):
+        (tmp_path / name).mkdir()
+        recipe_data(form, tmp_path / name)
+    options = ["--data", ".", "--models", "tiny-encoder", "--seeds", "1", "--max-steps", "2", "--out", "out"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["probing.py", *options])
+    runpy.run_path(str(ROOT / "recipes" / "probing.py"), run_name="__main__")
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    for name in ("sst2", "ud_ewt_pos"):
+        found = Probing.from_json(json.loads((tmp_path / "out" / f"{name}.json").read_text()))
+        assert found.table() in table
+        assert [model.name for model in found.models] == ["tiny-encoder", f"tiny-encoder, lora on {name}"]
+
+
+@pytest.mark.parametrize("recipe", SHORT, ids=lambda path: path.stem)
 def test_recipes_are_short_and_open_alike(recipe: Path) -> None:
     text = recipe.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 60

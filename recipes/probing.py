@@ -1,0 +1,59 @@
+"""What each layer knows of parts of speech (UD EWT) and sentiment (SST-2), before and after LoRA on 1,000 rows.
+
+    python recipes/probing.py --data ../shared/data
+
+Hardware: one CPU thread with AVX512-BF16 or AMX, 4 GB of memory. Run time: 5 minutes (OMP_NUM_THREADS=1).
+Expected test score: best layers, before and after, %: sst2 82.0 and 85.8; ud_ewt_pos 91.7 and 93.8.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import adapt
+from adapt.cli import plain_errors
+from adapt.extraction.probed import tables
+
+SETS: dict[str, tuple[str, dict[str, Any], str, int]] = {
+    "sst2": ("SetFit/sst2", {}, "classification", 2000),
+    "ud_ewt_pos": (
+        "universal-dependencies/universal_dependencies",
+        {"config": "en_ewt", "revision": "refs/convert/parquet"},
+        "pos",
+        5000,
+    ),
+}
+"""Name to hub name, how to load it there, kind of task, and rows or words that a probe is fitted on."""
+
+
+def main() -> None:
+    """Probe, and write OUT/NAME.json of each data set and OUT/table.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder that holds the data sets; without it they come from the hub")
+    parser.add_argument("--models", default="minilm,tiny-encoder", help="backbones with commas between them")
+    parser.add_argument("--strategy", default="lora", help="how the first of them is adapted")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--max-steps", type=int, help="optimizer steps of the adaptation, for a quick look")
+    parser.add_argument("--out", type=Path, default=Path("recipe-results/probing"), help="folder of results")
+    options = parser.parse_args()
+    with plain_errors(goes_on=False):
+        first, *others = options.models.split(",")
+        options.out.mkdir(parents=True, exist_ok=True)
+        found = []
+        for name, (hub, on_hub, kind, most) in SETS.items():
+            where, how = (hub, on_hub) if options.data is None else (options.data / name, {})
+            data = adapt.data.load(where, name=name, kind=kind, **how)
+            model = adapt.fit(first, data, options.strategy, max_train=1000, max_steps=options.max_steps)
+            result = adapt.probe(
+                [first, model, *others], data, seeds=options.seeds, max_train=most, max_held_out=5000,
+                report=print,
+            )  # fmt: skip
+            (options.out / f"{name}.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+            found.append(result)
+        (options.out / "table.md").write_text(tables(found), encoding="utf-8")
+        print(tables(found))
+
+
+if __name__ == "__main__":
+    main()
