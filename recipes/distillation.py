@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import adapt
+from adapt.adapted import assemble
 from adapt.cli import plain_errors
 from adapt.comparison import Store
 from adapt.comparison.table import write_table
@@ -35,7 +36,8 @@ def main() -> None:
         same = {"pooling": "mean", "max_train": options.labelled, "max_steps": options.max_steps, "epochs": 5}
         adapt.compare(options.backbone, data, strategies, seeds=options.seeds, out=options.out, **same)
         for seed in range(options.seeds):
-            folder = Path(options.out) / f"teacher-{seed}"
+            wanted, *_ = assemble(options.teacher, data, adapt.LoRA(), seed=seed, **same)
+            folder = Path(options.out) / f"teacher-seed{seed}-{wanted.key()[:12]}"
             if (folder / "adapt.json").exists():
                 teacher = adapt.load(folder)
             else:

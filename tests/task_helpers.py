@@ -111,6 +111,31 @@ def model(name: str, head: str, tokenizer: Any, labels: int = 2) -> Any:
     return made.eval()
 
 
+def multilingual(name: str) -> tuple[Any, Any]:
+    """A tokenizer that tags its texts with their language, and a model that reads them."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b", "▁a", "▁b"]
+    tokens: Any = (
+        transformers.NllbTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[("▁", "a"), ("▁", "b")])
+        if name == "M2M100"
+        else {"MBart": transformers.MBartTokenizer, "MBart50": transformers.MBart50Tokenizer}[name](
+            vocab=[(p, -1.0) for p in pieces]
+        )
+    )
+    torch.manual_seed(3)
+    config = transformers.MBartConfig if name.startswith("MBart") else transformers.M2M100Config
+    cls = (
+        transformers.MBartForConditionalGeneration
+        if name.startswith("MBart")
+        else transformers.M2M100ForConditionalGeneration
+    )
+    net = cls(config(
+        vocab_size=len(tokens), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64,
+        pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2, init_std=0.5,
+    ))  # fmt: skip
+    return tokens, net.eval()
+
+
 def kind(name: str, tokenizer: Any, problem: Any, metric: str, *, labels: Sequence[str] = (), length: int = 64,
          **options: Any) -> Any:  # fmt: skip
     """A task kind bound to a task with these options."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import task_helpers
 import tiny
@@ -23,11 +26,14 @@ from adapt.comparison.table import table_of
 from adapt.data import Data
 from adapt.distillation import Distilled, labelled_by, prepare
 from adapt.distillation.fit import taught
-from adapt.distillation.said import Said
-from adapt.distillation.soft import Classes, Places, Tags, divergence
+from adapt.distillation.language import Tokens
+from adapt.distillation.said import Said, copy_of_kind, said_of
+from adapt.distillation.soft import Classes, Places, Tags, _within, divergence
 from adapt.run import run_from
 from adapt.spec import DataError, OptionError, Teacher, Unsupported
-from adapt.tasks import Seq2Seq
+from adapt.tasks import KINDS, QuestionAnswering
+from adapt.tasks.generation import Written
+from adapt.tasks.question_answering import _tokens_of
 from adapt.training import predict
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "dropout": 0.0}
@@ -47,7 +53,7 @@ def teachers(backbone: Callable[..., Path]) -> Callable[[str], Adapted]:
     def make(task: str) -> Adapted:
         if task not in made:
             architecture = CELLS[task]
-            choices = {**SHORT, "max_length": 48, **OPTIONS.get(task, {})}
+            choices = {**SHORT, "max_length": 48, **OPTIONS.get(task, {}), **LONGER.get(task, {})}
             made[task] = adapt.fit(backbone(architecture), TASKS[task](), adapt.Full(learning_rate=5e-3), **choices)
         return made[task]
 
@@ -59,6 +65,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "completion": {"max_new_tokens": 4},
     "messages": {"max_new_tokens": 4},
 }
+LONGER = {task: {"epochs": 30, "max_steps": None} for task in OPTIONS}
+"""Until they come to an end of what they write."""
 
 
 def lesson_of(teacher: Adapted, backbone: Path, data: Data, *, weight: float = 1.0, temperature: float = 2.0) -> Any:
@@ -265,6 +273,37 @@ def test_a_place_is_that_of_its_characters(tokenizer: str, length: int) -> None:
             assert row[side, wanted] > 0.999
 
 
+@pytest.mark.parametrize("text", ["anna “saw” bob", "安娜在巴黎看见鲍勃", "café – naïve ☃☃ bob"])
+@pytest.mark.parametrize("length", [64, 20])
+def test_tokens_that_share_a_character_keep_what_is_theirs(text: str, length: int) -> None:
+    """Tokens of bytes: what a teacher of the same tokenizer says is what the student is taught, to the last token."""
+    row = {"question": "who ?", "context": text, "answers": {"text": [text[:2]], "answer_start": [0]}}
+    rows = adapt.data.load([row] * 2, validation=0, test=0).splits["train"]
+    its, shown = encoded_by(task_helpers.byte_level("roberta"), "question_answering", "answers", rows, length=64)
+    own, examples = encoded_by(task_helpers.byte_level("roberta"), "question_answering", "answers", rows, length=length)
+    said = [torch.randn(2, 1 + len(example["offsets"])) for example in shown]
+    lesson = Places(own, own.task, 1.0, 1.0)
+    lesson.teach(examples, [Said(its, its.task, shown, said)])
+    for example in examples:
+        assert np.allclose(example["teacher"].sum(1), 1.0, atol=1e-5)
+    if length == 64:
+        shares, wanted = said[0].softmax(-1).numpy(), np.zeros((2, len(said[0][0])))
+        wanted[:, 0] = shares[:, 0]
+        for token, (a, b) in enumerate(shown[0]["offsets"]):
+            for side, place in enumerate(_tokens_of(shown[0]["offsets"], a, b)):  # type: ignore[arg-type]
+                wanted[side, 1 + place] += shares[side, 1 + token]
+        assert np.allclose(examples[0]["teacher"], wanted, atol=1e-6)
+
+
+def test_a_token_that_begins_with_the_space_before_a_window_is_in_it() -> None:
+    """Of byte-level vocabularies a word's token has the space before it, of others it has not."""
+    shares = np.zeros((2, 3))
+    shares[:, 2] = 1.0
+    assert _within([(7, 12)], shares, [(0, 6), (6, 12)]).tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    assert _within([(0, 6)], shares, [(0, 6), (6, 12)]).tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert _within([], shares, [(0, 6), (6, 12)]).tolist() == [[1.0], [1.0]]
+
+
 def test_of_overlapping_windows_the_one_with_most_context_is_believed() -> None:
     rows = answers()
     its, shown = encoded_by(task_helpers.wordpiece(), "question_answering", "answers", rows, length=14, stride=4)
@@ -386,9 +425,15 @@ def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[st
     if task == "messages":
         inputs = inputs.map(lambda row: {"messages": row["messages"][:-1]})
     predicted = teacher.predict(inputs)
-    found = labelled_by(teacher, inputs, data)
+    labelled = labelled_by(teacher, inputs, data)
+    found = labelled.rows
     assert found.features == data.splits["train"].features
-    for row, prediction in zip(found, [p for p in predicted if p.get("text", "x").strip()], strict=True):
+    ended = [
+        not isinstance(o, dict) or bool(o["written"].ended and o["text"]) for o in said_of(teacher, inputs).outputs
+    ]
+    predicted = [p for i, p in enumerate(predicted) if len(ended) > len(predicted) or ended[i]]
+    assert any("were left out" in note for note in labelled.notes) == (len(predicted) < len(inputs))
+    for row, prediction in zip(found, predicted, strict=True):
         if task == "tags" or task == "spans":
             assert [data.labels[tag] for tag in row["tags"]] == prediction["tags"]
         elif task == "multi_label":
@@ -401,9 +446,10 @@ def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[st
         elif task == "text":
             assert row["references"] == [row["target"]] == [prediction["text"].strip()]
         elif task == "completion":
-            assert row["completion"] == prediction["text"]
+            assert row["completion"].strip() == prediction["text"]
         elif task == "messages":
-            assert row["messages"][-1] == {"role": "assistant", "content": prediction["text"]}
+            assert row["messages"][-1] == {"role": "assistant", "content": row["messages"][-1]["content"]}
+            assert row["messages"][-1]["content"].strip() == prediction["text"]
         else:
             assert data.labels[row["label"]] == prediction["label"]
 
@@ -423,7 +469,7 @@ def test_rows_without_labels_join_those_of_training(
     result, description = student.result, student.run.teacher
     assert result is not None
     assert description is not None
-    more = len(labelled_by(teacher, inputs, data))
+    more = len(labelled_by(teacher, inputs, data).rows)
     assert description.unlabelled_rows == more
     assert f"{more:,} training rows have no labels but what {description.name} predicts" in result.notes
     assert result.environment["train_rows"] == 20 + more
@@ -444,7 +490,7 @@ def test_classes_in_another_order_are_the_same_classes(
     other = dataclasses.replace(data, labels=data.labels[::-1], splits=turned)
     texts = [row["text"] for row in data.splits["test"]]
     wanted = [prediction["label"] for prediction in teacher.predict(texts)]
-    assert [other.labels[row["label"]] for row in labelled_by(teacher, texts, other)] == wanted
+    assert [other.labels[row["label"]] for row in labelled_by(teacher, texts, other).rows] == wanted
     _, encoded = lesson_of(teacher, backbone("bert"), other)
     said = encoded.kind.collate(encoded.splits["train"])["teacher"]
     rows = teacher.fitted.kind.encode(data.splits["train"])
@@ -452,17 +498,85 @@ def test_classes_in_another_order_are_the_same_classes(
     assert torch.allclose(said, torch.stack(outputs).flip(-1))
 
 
-def test_texts_that_a_teacher_writes_nothing_for_are_left_out(
-    teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_without_an_end_are_left_out(teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, data = teachers("text"), TASKS["text"]()
-    said = ["", "sunny", " \n"]
-    monkeypatch.setattr(Seq2Seq, "decode", lambda self, outputs, examples: [{"text": text} for text in said])
-    found = labelled_by(teacher, ["word1", "word2", "word3"], data)
-    assert [(row["source"], row["target"]) for row in found] == [("word2", "sunny")]
-    said[:] = [""]
-    with pytest.raises(DataError, match="writes nothing for any of the rows"):
-        labelled_by(teacher, ["word1"], data)
+    said = [Written("", (), True), Written(" sunny ", (5,), True), Written("sunny", (5,), False)]
+    outputs = [{"nll": None, "tokens": None, "text": written.text, "written": written} for written in said]
+    monkeypatch.setattr(adapt.training, "predict", lambda *_, **__: outputs)
+    found = labelled_by(teacher, ["word1 word1", "word2 word1", "word3 word1"], data)
+    assert [(row["source"], row["target"]) for row in found.rows] == [("word2 word1", "sunny")]
+    assert found.notes == ("2 of 3 rows without labels were left out, to which the teacher finds no answer or end",)
+    del outputs[1:]
+    with pytest.raises(DataError, match="To none of the 1 rows without labels the teacher finds an answer, or an end"):
+        labelled_by(teacher, ["word1 word2"], data)
+
+
+def test_a_model_that_may_not_write_more_has_not_ended(teachers: Callable[[str], Adapted]) -> None:
+    teacher = teachers("completion")
+    prompts = [row["prompt"] for row in TASKS["completion"]().splits["test"]]
+    outputs = {}
+    for most in (1, 4):
+        kind = KINDS["causal_lm"](
+            dataclasses.replace(teacher.run.task, options={"max_new_tokens": most}), teacher.fitted.tokenizer
+        )
+        examples = kind.encode(adapt.data.read_inputs(prompts, teacher.run.task))
+        outputs[most] = predict(teacher.fitted.model, kind, examples, teacher.run.budget)
+    assert all(output["written"].ended == (not output["written"].ids) for output in outputs[1])
+    assert True in {output["written"].ended for output in outputs[4]}
+    assert all(len(output["written"].ids) < 4 for output in outputs[4] if output["written"].ended)
+    assert False in {output["written"].ended for output in outputs[1]}
+
+
+@pytest.mark.parametrize("separator", ["", " ", "\n", ": "])
+@pytest.mark.parametrize("tokenizer", ["gpt2", "llama3", "wordpiece"])
+@pytest.mark.parametrize("prompted", [True, False])
+def test_what_was_written_is_learnt_token_by_token(tokenizer: str, separator: str, prompted: bool) -> None:
+    """The made-up row has the tokens that the teacher read and wrote, whatever white space lies between."""
+    made = task_helpers.wordpiece(cls=False) if tokenizer == "wordpiece" else task_helpers.byte_level(tokenizer)
+    kind = task_helpers.kind("causal_lm", made, "completion", "perplexity", separator=separator)
+    kind.load_state({"prompted": float(prompted)})
+    for prompt in ("anna saw", "anna saw ", "in paris  "):
+        rows = adapt.data.load({"train": [{"prompt": prompt, "completion": "bob in paris"}] * 2}, kind="causal_lm",
+                               validation=0, test=0).splits["train"]  # fmt: skip
+        (asked, *_) = kind.encode(rows.remove_columns("completion"))
+        space = "" if tokenizer == "wordpiece" else kind._prompts.moved(prompt) or " "
+        wrote = made(f"{space}bob in paris", add_special_tokens=False)["input_ids"]
+        written = Written(made.decode(wrote), tuple(wrote), True)
+        ours, text = kind.learnable({"written": written}, prompt)
+        again = adapt.data.load({"train": [{"prompt": ours, "completion": text}] * 2}, kind="causal_lm", validation=0,
+                                test=0).splits["train"]  # fmt: skip
+        (learnt, *_) = kind.encode(again, split="validation")
+        assert learnt["input_ids"] == [*asked["prompt_ids"], *wrote, made.eos_token_id], (prompt, ours, text)
+
+
+@pytest.mark.parametrize("name", ["M2M100", "MBart50", "MBart"])
+def test_a_teacher_of_many_languages_begins_as_its_student_does(name: str) -> None:
+    tokens, net = task_helpers.multilingual(name)
+    languages = ("fra_Latn", "deu_Latn") if name == "M2M100" else ("fr_XX", "de_DE")
+    kind = task_helpers.kind("seq2seq", tokens, "text", "chrf", max_target_length=5, source_language=languages[0],
+                             target_language=languages[1])  # fmt: skip
+    rows = adapt.data.load({"train": [{"source": "a b", "target": "b a"}] * 3}, validation=0, test=0).splits["train"]
+    batch = kind.collate(kind.encode(rows))
+    teacher = SimpleNamespace(run=SimpleNamespace(task=kind.task), fitted=SimpleNamespace(tokenizer=tokens, kind=kind))
+    lesson = Tokens(kind, copy_of_kind(teacher), net, "fp32", len(tokens), 2.0, 1.0)  # type: ignore[arg-type]
+    assert lesson.loss(net, batch).abs() < 1e-6
+
+
+def test_an_answer_of_white_space_is_none(teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, data = teachers("answers"), TASKS["answers"]()
+    inputs = data.splits["test"].select(range(2)).remove_columns(["answer_texts", "answer_starts"])
+    first = teacher.predict(inputs)[0]
+    monkeypatch.setattr(
+        QuestionAnswering, "decode", lambda *_: [first, {"id": "x", "answer": "", "start": None, "score": 0.0}]
+    )
+    found = labelled_by(teacher, inputs, data)
+    assert [row["answer_texts"] for row in found.rows] == [[first["answer"]]]
+    teacher.fitted.kind.load_state({"unanswerable": 1.0})
+    try:
+        also = labelled_by(teacher, inputs.map(lambda row: {"question": row["question"] + " word1"}), data)
+    finally:
+        teacher.fitted.kind.load_state({"unanswerable": 0.0})
+    assert [row["answer_texts"] for row in also.rows] == [[first["answer"]], []]
 
 
 # --- what is refused ---
@@ -519,12 +633,103 @@ def test_a_language_model_with_another_vocabulary(
 
 
 def test_rows_without_labels_that_are_of_another_form(teachers: Callable[[str], Adapted]) -> None:
-    teacher, data = teachers("messages"), TASKS["completion"]()
     said = [{"role": role, "content": "word1"} for role in ("user", "assistant", "user")]
     with pytest.raises(DataError, match="trained on prompts, and this conversation is more than one turn of a user"):
-        labelled_by(teacher, [said], data)
-    (prompted,) = labelled_by(teacher, [said[:1]], data)
-    assert prompted["prompt"] == "word1"
+        labelled_by(teachers("messages"), [said], TASKS["completion"]())
+    found = labelled_by(teachers("completion"), [said[:1]], TASKS["messages"]())
+    assert [turn["role"] for turn in found.rows[0]["messages"]] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"template": "Q {prompt}"},
+            r"with template '{prompt}', .* to be with 'Q {prompt}'; .*task\.template=",
+        ),
+        ({"separator": " "}, r"trained with separator '\\n', .* to be with ' '"),
+        ({"max_length": 65}, "max_length is 65, and the teacher has positions for 64 tokens; lower it"),
+    ],
+)
+def test_a_teacher_that_would_read_other_tokens(
+    changed: dict[str, Any], words: str, teachers: Callable[[str], Adapted], backbone: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Said before it is asked about any row; where it only labels rows, it reads them in its own way."""
+    teacher, data = teachers("completion"), TASKS["completion"]()
+    prompts = [row["prompt"] for row in data.splits["test"]]
+    student = "tiny-decoder" if "max_length" in changed else backbone("gpt2")
+    if "max_length" in changed:
+        monkeypatch.setattr(type(teacher.fitted.tokenizer), "get_vocab", lambda self: {})
+    with monkeypatch.context() as patched:
+        patched.setattr(adapt.training, "predict", None)
+        with pytest.raises(OptionError, match=words):
+            prepare(teacher, student, data, "head", unlabelled=prompts, **SHORT, **changed)
+    assert prepare(teacher, student, data, "head", unlabelled=prompts, weight=0, **SHORT, **changed).extra is not None
+
+
+def test_a_teacher_elsewhere(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
+    teacher = teachers("completion")
+    model = copy.deepcopy(teacher.fitted.model).to("meta")
+    far = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, model=model))
+    with pytest.raises(OptionError, match="The teacher is on device 'meta', and the student is to be trained on 'cpu'"):
+        prepare(far, backbone("gpt2"), TASKS["completion"](), "head", **SHORT)
+
+
+def test_another_chat_template(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
+    teacher = teachers("messages")
+    tokenizer = copy.deepcopy(teacher.fitted.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    other = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, tokenizer=tokenizer))
+    with pytest.raises(OptionError, match="The chat template of the student's tokenizer is not that of the teacher's"):
+        prepare(other, backbone("llama"), TASKS["messages"](), "head", **SHORT)
+
+
+# --- what is said of it ---
+
+
+def test_the_memory_of_training_holds_a_language_models_teacher(backbone: Callable[..., Path]) -> None:
+    data = TASKS["completion"]()
+    choices = {**SHORT, **OPTIONS["completion"], "max_length": 48}
+    teacher = adapt.fit(backbone("gpt2", 5), data, "lora", **choices)
+    alone = adapt.fit(backbone("gpt2", 1), data, "lora", **choices).result
+    taught_ = adapt.distill(teacher, backbone("gpt2", 1), data, "lora", **choices).result
+    assert alone is not None
+    assert taught_ is not None
+    held = sum({p.data_ptr(): p.nbytes for p in teacher.fitted.model.parameters()}.values())
+    held += sum(b.nbytes for b in teacher.fitted.model.buffers())
+    assert taught_.memory["weights"] - alone.memory["weights"] == held
+    (note,) = (note for note in taught_.notes if "ran beside" in note)
+    assert note.endswith("are part of the memory shown")
+
+
+def test_texts_that_a_teacher_does_not_read_whole_are_told(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    data = TASKS["single_label"]()
+    teacher = adapt.fit(backbone("bert"), data, "head", **SHORT, max_length=5)
+    texts = ["word1 word2 word3 word4 word5", "word1"]
+    student = adapt.distill(teacher, backbone("bert"), data, "head", **SHORT, unlabelled=texts)
+    assert student.result is not None
+    assert "the teacher: 1 texts of new rows were cut to 5 tokens" in student.result.notes
+    assert sum(note.startswith("the teacher: ") for note in student.result.notes) == 2
+
+
+def test_teachers_of_one_name_are_one_row() -> None:
+    """Each seed has a teacher of its own; two of one seed are told apart."""
+
+    def content(seed: int, digest: str, rows: int) -> dict[str, Any]:
+        teacher = Teacher("big lora", digest * 64, unlabelled_rows=rows, unlabelled_sha256=digest * 64)
+        return json.loads(json.dumps(result_of(dataclasses.replace(run_of("full", seed), teacher=teacher)).to_json()))
+
+    (row,) = table_of([content(0, "a", 1200), content(1, "b", 1201)]).rows
+    assert (row.strategy, len(row.scores)) == ("full, taught by big lora (on rows that it labelled, too)", 2)
+    assert row.score is not None
+    assert row.score.low is not None
+    rows = table_of([content(0, "a", 1200), content(0, "b", 1200), content(1, "a", 1200)]).rows
+    assert [(row.strategy.split(", content ")[1], sorted(row.scores)) for row in rows] == [
+        ("aaaaaaaaaaaa", [0, 1]), ("bbbbbbbbbbbb", [0]),
+    ]  # fmt: skip
 
 
 # --- the table ---
@@ -540,7 +745,7 @@ def test_a_table_has_a_row_for_each_teacher() -> None:
     assert [row.strategy for row in table.rows] == [
         "full",
         "full, taught by big lora",
-        "full, taught by big lora (temperature 4, 1,200 rows more, which it labelled)",
+        "full, taught by big lora (temperature 4, on rows that it labelled, too)",
     ]
     assert table.rows[0].difference is None
     assert [round(row.difference.mean, 6) for row in table.rows[1:] if row.difference is not None] == [0.1, 0.1]

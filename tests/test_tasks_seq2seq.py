@@ -10,16 +10,7 @@ import datasets
 import pytest
 import sacrebleu
 import torch
-from task_helpers import greedy, kind, model, one_by_one, outputs, wordpiece
-from transformers import (
-    M2M100Config,
-    M2M100ForConditionalGeneration,
-    MBart50Tokenizer,
-    MBartConfig,
-    MBartForConditionalGeneration,
-    MBartTokenizer,
-    NllbTokenizer,
-)
+from task_helpers import greedy, kind, model, multilingual, one_by_one, outputs, wordpiece
 
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
 from adapt.tasks.generation import generate
@@ -143,27 +134,8 @@ def test_a_token_to_be_written_first_is_no_part_of_the_text() -> None:
     first = tokens.convert_tokens_to_ids("tree")
     ids = net.generate(**inputs, forced_bos_token_id=first, max_new_tokens=6)[0]
     assert int(ids[1]) == first
-    (text,) = generate(net, tokens, inputs, new_tokens=6, beams=1, first=first)
-    assert text == tokens.decode(ids[2:], skip_special_tokens=True)
-
-
-def _multilingual(name: str) -> tuple[Any, Any]:
-    """A tokenizer that tags its texts with their language, and a model that reads them."""
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b", "▁a", "▁b"]
-    tokens: Any = (
-        NllbTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[("▁", "a"), ("▁", "b")])
-        if name == "M2M100"
-        else {"MBart": MBartTokenizer, "MBart50": MBart50Tokenizer}[name](vocab=[(p, -1.0) for p in pieces])
-    )
-    torch.manual_seed(3)
-    config = MBartConfig if name.startswith("MBart") else M2M100Config
-    cls = MBartForConditionalGeneration if name.startswith("MBart") else M2M100ForConditionalGeneration
-    net = cls(config(
-        vocab_size=len(tokens), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64,
-        pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2, init_std=0.5,
-    ))  # fmt: skip
-    return tokens, net.eval()
+    (written,) = generate(net, tokens, inputs, new_tokens=6, beams=1, first=first)
+    assert written.text == tokens.decode(ids[2:], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +147,7 @@ def _multilingual(name: str) -> tuple[Any, Any]:
     ],
 )
 def test_a_multilingual_model_is_told_the_languages(name: str, source: str, target: str, last: bool) -> None:
-    tokens, net = _multilingual(name)
+    tokens, net = multilingual(name)
     made = kind("seq2seq", tokens, "text", "chrf", max_target_length=5, source_language=source, target_language=target)
     rows = table(["a b", "b"], ["b a", "a"])
     examples = made.encode(rows, split="train")
@@ -192,7 +164,7 @@ def test_a_multilingual_model_is_told_the_languages(name: str, source: str, targ
 
 
 def test_languages_that_cannot_be_used() -> None:
-    tokens, _ = _multilingual("M2M100")
+    tokens, _ = multilingual("M2M100")
 
     def encode(tokenizer: Any, **options: Any) -> Any:
         return kind("seq2seq", tokenizer, "text", "chrf", **options).encode(table())

@@ -123,22 +123,12 @@ def write_table(store: Store) -> Table:
 
 
 def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for result in results:
-        groups.setdefault(_way(result), []).append(result)
-    labels = _labels(results)
-    made = [(group[0]["spec"], _make_row(group, labels[key])) for key, group in groups.items()]
+    made = [(group[0]["spec"], _make_row(group, label)) for label, group in _groups(results).items()]
     base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
     order = _strategy_order()
     made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
     rows = [_with_difference(row, base) for _, row in made] + _without_model(results)
     return Section(results[0]["task"], rows, results)
-
-
-def _way(result: Mapping[str, Any]) -> str:
-    """What makes a row: the strategy with its settings, and the teacher where there is one."""
-    spec = result["spec"]
-    return canonical({name: spec[name] for name in ("strategy", "teacher") if name in spec})
 
 
 def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -238,37 +228,52 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
     return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
 
 
-def _labels(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """For each row, by `_way`: the strategy's name and the fields that are not as they are by default, and the teacher.
+def _groups(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
+    the teacher.
 
-    The learning rate, which is said below the table, is among them only where a strategy has several.
+    The learning rate, which is said below the table, is among the fields only where a strategy has several. Teachers of
+    one name are one row, as where each seed has its own, unless a seed has several results.
     """
     from adapt.spec import fields_of
     from adapt.strategies import STRATEGIES, make
 
-    specs = {_way(r): r["spec"] for r in results}
     rates: dict[str, set[Any]] = {}
-    for spec in specs.values():
-        rates.setdefault(spec["strategy"]["name"], set()).add(spec["strategy"].get("learning_rate"))
-    labels = {}
-    for key, spec in specs.items():
+    for result in results:
+        strategy = result["spec"]["strategy"]
+        rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        spec = result["spec"]
         strategy = spec["strategy"]
         name = str(strategy["name"])
         defaults = fields_of(make(name)) if name in STRATEGIES else {}
         hidden = {"name"} if len(rates[name]) > 1 else {"name", "learning_rate"}
         changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
-        labels[key] = f"{name}({', '.join(changed)})" if changed else name
-        if "teacher" in spec:
-            labels[key] += _taught(spec["teacher"])
-    return labels
+        label = f"{name}({', '.join(changed)})" if changed else name
+        label += _taught(spec["teacher"]) if "teacher" in spec else ""
+        found.setdefault(label, []).append(result)
+    return {label: group for each in found.items() for label, group in _by_teacher(*each).items()}
 
 
 def _taught(teacher: Mapping[str, Any]) -> str:
     """By whom, and how where that is not as it is by default."""
     how = [f"{name} {teacher[name]:g}" for name in ("temperature", "weight") if teacher[name] != getattr(Teacher, name)]
     if teacher["unlabelled_rows"]:
-        how.append(f"{teacher['unlabelled_rows']:,} rows more, which it labelled")
+        how.append("on rows that it labelled, too")
     return f", taught by {teacher['name']}" + (f" ({', '.join(how)})" if how else "")
+
+
+def _by_teacher(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The group as it is, or a group for each teacher's content, which its label then says."""
+    if len({result["seed"] for result in group}) == len(group) or "teacher" not in group[0]["spec"]:
+        return {label: group}
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in group:
+        teacher = result["spec"]["teacher"]
+        content = "".join(digest[:6] for digest in (teacher["sha256"], teacher["unlabelled_sha256"]) if digest)
+        found.setdefault(f"{label}, content {content}", []).append(result)
+    return found
 
 
 def _plain(value: Any) -> str:
@@ -336,8 +341,7 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         if budget["learning_rate"] is not None
         else "each strategy's own learning rate"
     )
-    labels = _labels(results)
-    rates = {labels[_way(r)]: r["settings"]["learning_rate"] for r in results}
+    rates = {label: r["settings"]["learning_rate"] for label, group in _groups(results).items() for r in group}
     each = ", ".join(f"{escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     seeds = sorted({r["seed"] for r in results})
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))

@@ -8,6 +8,6 @@ a token is as large as the vocabulary, and must share the student's.
 
 from adapt.distillation.fit import Student, distill, prepare
 from adapt.distillation.kind import Distilled
-from adapt.distillation.unlabelled import labelled_by
+from adapt.distillation.unlabelled import Labelled, labelled_by
 
-__all__ = ["Distilled", "Student", "distill", "labelled_by", "prepare"]
+__all__ = ["Distilled", "Labelled", "Student", "distill", "labelled_by", "prepare"]

@@ -14,11 +14,12 @@ from adapt.adapted import Adapted, assemble, load_model
 from adapt.backbones import Backbone
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.data import Data
+from adapt.distillation.checks import check_reads_alike, check_same_task
 from adapt.distillation.kind import Distilled, Lesson
 from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of
-from adapt.distillation.unlabelled import labelled_by
+from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.run import Encoded, OnStep, drawn, fit
-from adapt.spec import OptionError, Run, Strategy, Teacher, Unsupported
+from adapt.spec import OptionError, Run, Strategy, Teacher
 from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Student:
     data: Data
     backbone: Backbone
     teacher: Adapted
-    extra: datasets.Dataset | None
+    extra: Labelled | None
     """Training rows that the teacher labelled."""
 
     def fit(self, on_step: OnStep | None = None) -> Adapted:
@@ -100,12 +101,15 @@ class Student:
         """What a reader must know of the teacher."""
         name, notes = teacher_name(self.teacher), []
         if self.extra is not None:
-            notes.append(f"{len(self.extra):,} training rows have no labels but what {name} predicts")
+            notes += [
+                f"{len(self.extra.rows):,} training rows have no labels but what {name} predicts",
+                *self.extra.notes,
+            ]
         lesson = encoded.kind.lesson  # type: ignore[attr-defined]
         if lesson is not None and self.run.task.kind in LANGUAGE_MODELS:
             held = sum(p.nbytes for p in self.teacher.fitted.model.parameters())
             notes.append(
-                f"{name} ran beside the student; its weights, {held / 2**20:.1f} MiB, are not in the memory shown"
+                f"{name} ran beside the student; its weights, {held / 2**20:.1f} MiB, are part of the memory shown"
             )
         return notes
 
@@ -137,6 +141,8 @@ def prepare(
     if not isinstance(teacher, Adapted):
         teacher = load_model(teacher, device=run.budget.device)
     check_same_task(teacher, run)
+    if weight and run.task.kind in LANGUAGE_MODELS:
+        check_reads_alike(teacher, run, rows, source.tokenizer[0])
     extra = None if unlabelled is None else labelled_by(teacher, unlabelled, rows, columns)
     run = dataclasses.replace(run, teacher=_described(teacher, temperature, weight, extra))
     return Student(run, rows, source, teacher, extra)
@@ -147,31 +153,7 @@ def teacher_name(teacher: Adapted) -> str:
     return f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
 
 
-def check_same_task(teacher: Adapted, spec: Run) -> None:
-    """
-    Raises:
-        OptionError: The teacher was trained for something else than the student is to learn.
-    """
-    its, own = teacher.run.task, spec.task
-    for what, theirs, ours in (("kind", its.kind, own.kind), ("problem", its.problem, own.problem)):
-        if theirs != ours:
-            raise OptionError(
-                f"The teacher was trained for {what} {theirs}, and the data are for {ours}; give another."
-            )
-    if its.pair != own.pair:
-        one, other = ("pairs of texts", "single texts") if its.pair else ("single texts", "pairs of texts")
-        raise OptionError(f"The teacher was trained on {one}, and the data are {other}; give another teacher.")
-    different = sorted(set(its.labels) ^ set(own.labels))
-    if different:
-        raise OptionError(
-            f"The teacher and the data do not have the same classes ({', '.join(different[:5])} on one side only); "
-            "give a teacher that was trained on these classes."
-        )
-
-
-def taught(
-    run: Run, data: Data, backbone: Backbone, teacher: Adapted, extra: datasets.Dataset | None = None
-) -> Encoded:
+def taught(run: Run, data: Data, backbone: Backbone, teacher: Adapted, extra: Labelled | None = None) -> Encoded:
     """The rows of a run, encoded, with what its teacher says of those of train, and its lesson as the loss.
 
     Args:
@@ -187,7 +169,7 @@ def taught(
     import datasets
 
     rows = drawn(run, data)
-    parts = [rows["train"], *([] if extra is None else [extra])]
+    parts = [rows["train"], *([] if extra is None else [extra.rows])]
     rows["train"] = datasets.concatenate_datasets(parts)
     kind = KINDS[run.task.kind](run.task, backbone.tokenizer[0])
     splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
@@ -215,29 +197,15 @@ def _lesson(
     if weight == 0:
         return None
     if run.task.kind not in SOFT:
-        its = teacher.fitted.tokenizer
-        _check_same_vocabulary(its, kind.tokenizer)  # type: ignore[attr-defined]
-        model, precision = teacher.fitted.model.eval(), teacher.run.budget.precision
-        return Tokens(kind, copy_of_kind(teacher), model, precision, len(its), temperature, weight)
+        model, precision, tokens = teacher.fitted.model.eval(), teacher.run.budget.precision, teacher.fitted.tokenizer
+        return Tokens(kind, copy_of_kind(teacher), model, precision, len(tokens), temperature, weight)
+    said = [said_of(teacher, rows) for rows in parts]
+    kind.notes += said[0].notes  # those of further rows were taken when these were labelled
     lesson = SOFT[run.task.kind](kind, run.task, temperature, weight)
-    lesson.teach(examples, [said_of(teacher, rows) for rows in parts])
+    lesson.teach(examples, said)
     return lesson
 
 
-def _check_same_vocabulary(teachers: Any, students: Any) -> None:
-    """
-    Raises:
-        Unsupported: The two tokenizers do not number the same tokens alike.
-    """
-    theirs, own = teachers.get_vocab(), students.get_vocab()
-    if theirs != own:
-        raise Unsupported(
-            f"the teacher's vocabulary ({len(theirs):,} tokens) is not the student's ({len(own):,}), so that they "
-            "cannot be compared token by token; have it write texts to learn from: weight=0 and unlabelled prompts or "
-            "sources"
-        )
-
-
-def _described(teacher: Adapted, temperature: float, weight: float, extra: datasets.Dataset | None) -> Teacher:
-    rows, sha256 = (0, None) if extra is None else (len(extra), hash_of(extra))
+def _described(teacher: Adapted, temperature: float, weight: float, extra: Labelled | None) -> Teacher:
+    rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     return Teacher(teacher_name(teacher), digest_of(teacher), float(temperature), float(weight), rows, sha256)

@@ -37,6 +37,12 @@ class Distilled:
         self.lesson = lesson
         self.labelled = labelled
 
+    @property
+    def beside(self) -> tuple[nn.Module, ...]:
+        """The teacher, where it runs in each step: its weights are held in training too."""
+        found = getattr(self.lesson, "teacher", None)
+        return () if found is None else (found,)
+
     def __getattr__(self, name: str) -> Any:
         """What is not said here is as the kind has it."""
         return getattr(self.kind, name)

@@ -36,6 +36,11 @@ class Said:
     outputs: Sequence[Any]
     """As `Kind.outputs` gives them, one an example."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What of the rows the teacher did not read."""
+        return [f"the teacher: {note}" for note in self.kind.notes]
+
 
 def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
     """What a teacher says of rows in canonical form, without a look at their labels.
@@ -58,9 +63,12 @@ def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
 
 def copy_of_kind(teacher: Adapted) -> Kind:
     """The teacher's kind, with notes of its own."""
+    import datasets
+
     task = teacher.run.task
     kind = KINDS[task.kind](task, teacher.fitted.tokenizer)
     kind.load_state(teacher.fitted.kind.state())
+    kind.encode(datasets.Dataset.from_dict({}))  # which has a tokenizer of many languages told the task's
     return kind
 
 

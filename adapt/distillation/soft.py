@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -256,23 +255,25 @@ def _whole(said: Said, parts: Sequence[int], temperature: float) -> tuple[np.nda
 def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     """What of a distribution over a context lies in a window, (2, 1 + tokens); the rest is in the first place.
 
+    As labels have it, an answer begins with the first token that has its first character (tokens of bytes may share
+    one), and ends with the last that has its last. A first character that lies between two tokens, or before a window
+    that the rest of its token lies in, is white space.
+
     Args:
         window: Characters of each token of the window.
         shares: (2, 1 + tokens of the context).
         offsets: Characters of each token that `shares` is over.
     """
     found = np.zeros((2, 1 + len(window)))
-    begins = [a for a, _ in window]
-    for token, (a, b) in enumerate(offsets):
-        found[0, 1 + _token_at(window, begins, a, forward=True)] += shares[0, 1 + token]
-        found[1, 1 + _token_at(window, begins, max(a, b - 1), forward=False)] += shares[1, 1 + token]
-    found[:, 0] += shares[:, 0]
+    if window and offsets:
+        (begins, ends), (first, end) = np.array(window).T, np.array(offsets).T
+        last = np.maximum(first, end - 1)
+        first = np.where(end > begins[0], np.maximum(first, begins[0]), first)
+        for side, characters, places in (
+            (0, first, np.searchsorted(ends, first, side="right")),
+            (1, last, np.searchsorted(begins, last, side="right") - 1),
+        ):
+            inside = (begins[0] <= characters) & (characters < ends[-1])
+            np.add.at(found[side], 1 + places[inside], shares[side, 1:][inside])
+    found[:, 0] = np.maximum(0.0, 1.0 - found[:, 1:].sum(1))
     return found.astype(np.float32)
-
-
-def _token_at(window: Sequence[tuple[int, int]], begins: Sequence[int], character: int, *, forward: bool) -> int:
-    """The token with a character, or, of one between two tokens, the next or the last one; -1: not in the window."""
-    if not window or not window[0][0] <= character < window[-1][1]:
-        return -1
-    at = bisect_right(begins, character) - 1
-    return at if character < window[at][1] or not forward else at + 1

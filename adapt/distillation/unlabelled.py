@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
@@ -15,8 +16,37 @@ if TYPE_CHECKING:
     import datasets
 
 
-def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, str] | None = None) -> datasets.Dataset:
-    """Rows with what the teacher predicts in place of labels; those for which it writes nothing are left out.
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with what a teacher predicts in place of labels."""
+
+    rows: datasets.Dataset
+    """With the columns that labelled rows have."""
+    notes: tuple[str, ...]
+    """What must be said: rows left out, texts that the teacher did not read whole."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A row, and what the teacher says of it."""
+
+    row: Mapping[str, Any]
+    prediction: Mapping[str, Any]
+    """As `Kind.decode` gives it."""
+    output: Any
+    """As `Kind.outputs` gives it, where a row has one."""
+    kind: Any
+    """The teacher's."""
+    labels: tuple[str, ...]
+    """Names of the classes in the order of the labelled rows."""
+    problem: str
+
+
+def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, str] | None = None) -> Labelled:
+    """Have a teacher label rows.
+
+    Left out are rows for which it writes nothing, or no end (`max_new_tokens`, `max_target_length`), and questions that
+    it answers by white space where all that it was trained on had answers.
 
     Args:
         teacher: Predicts.
@@ -25,58 +55,78 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
         columns: As for `read_inputs`.
 
     Raises:
-        DataError: A row cannot be used, or the teacher writes nothing for any.
+        DataError: A row cannot be used, or all are left out.
     """
     import datasets
 
     like = data.splits["train"]
-    inputs = read_inputs(rows, teacher.run.task, columns, {**teacher.columns, **data.columns})
+    inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
     said = said_of(teacher, inputs)
     found = said.kind.decode(said.outputs, said.examples)
-    made = [_LABELS[data.kind](prediction, row, data) for prediction, row in zip(found, inputs, strict=True)]
-    kept = [{**row, **labels} for row, labels in zip(inputs, made, strict=True) if labels is not None]
-    if not kept:
-        raise DataError("The teacher writes nothing for any of the rows without labels; leave them out.")
-    return datasets.Dataset.from_dict({c: [row[c] for row in kept] for c in like.column_names}, features=like.features)
+    outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)
+    asked = [
+        _Asked(row, prediction, output, said.kind, data.labels, data.problem)
+        for row, prediction, output in zip(inputs, found, outputs, strict=True)
+    ]
+    made = [{**one.row, **labels} for one in asked if (labels := _LABELS[data.kind](one)) is not None]
+    if not made:
+        raise DataError(
+            f"To none of the {len(inputs)} rows without labels the teacher finds an answer, or an end; leave them "
+            "out, or take a teacher that may write more (max_new_tokens, max_target_length)."
+        )
+    missing = sorted(set(like.column_names) - made[0].keys())
+    if missing:
+        raise DataError(
+            f"The rows without labels have no {', '.join(missing)}, which the labelled rows have; give them in the "
+            "same form."
+        )
+    left = len(inputs) - len(made)
+    notes = [f"{left} of {len(inputs)} rows without labels were left out, to which the teacher finds no answer or end"]
+    columns_ = {name: [row[name] for row in made] for name in like.column_names}
+    return Labelled(
+        datasets.Dataset.from_dict(columns_, features=like.features), (*said.notes, *(notes if left else ()))
+    )
 
 
-def _label(prediction: Mapping[str, Any], row: Mapping[str, Any], data: Data) -> dict[str, Any] | None:
-    if data.problem == "regression":
-        return {"label": prediction["value"]}
-    if data.problem == "multi_label":
-        return {"label": [int(name in prediction["labels"]) for name in data.labels]}
-    return {"label": data.labels.index(prediction["label"])}
+def _label(asked: _Asked) -> dict[str, Any] | None:
+    if asked.problem == "regression":
+        return {"label": asked.prediction["value"]}
+    if asked.problem == "multi_label":
+        return {"label": [int(name in asked.prediction["labels"]) for name in asked.labels]}
+    return {"label": asked.labels.index(asked.prediction["label"])}
 
 
-def _tags(prediction: Mapping[str, Any], row: Mapping[str, Any], data: Data) -> dict[str, Any] | None:
-    return {"tags": [data.labels.index(tag) for tag in prediction["tags"]]}
+def _tags(asked: _Asked) -> dict[str, Any] | None:
+    return {"tags": [asked.labels.index(tag) for tag in asked.prediction["tags"]]}
 
 
-def _answer(prediction: Mapping[str, Any], row: Mapping[str, Any], data: Data) -> dict[str, Any] | None:
-    if not prediction["answer"]:
-        return {"answer_texts": [], "answer_starts": []}
-    return {"answer_texts": [prediction["answer"]], "answer_starts": [prediction["start"]]}
+def _answer(asked: _Asked) -> dict[str, Any] | None:
+    answer = asked.prediction["answer"]
+    if answer:
+        return {"answer_texts": [answer], "answer_starts": [asked.prediction["start"]]}
+    return {"answer_texts": [], "answer_starts": []} if asked.kind.state()["unanswerable"] else None
 
 
-def _target(prediction: Mapping[str, Any], row: Mapping[str, Any], data: Data) -> dict[str, Any] | None:
-    text = prediction["text"].strip()
-    return {"target": text, "references": [text]} if text else None
+def _target(asked: _Asked) -> dict[str, Any] | None:
+    written = asked.output["written"]
+    return {"target": written.text, "references": [written.text]} if written.text and written.ended else None
 
 
-def _completion(prediction: Mapping[str, Any], row: Mapping[str, Any], data: Data) -> dict[str, Any] | None:
-    text = prediction["text"]
-    if not text.strip():
+def _completion(asked: _Asked) -> dict[str, Any] | None:
+    written, messages = asked.output["written"], asked.row.get("messages")
+    if not (written.text and written.ended):
         return None
-    if "messages" in row:
-        return {"messages": [*row["messages"], {"role": "assistant", "content": text}]}
-    return {"completion": text}
+    prompt, text = asked.kind.learnable(asked.output, asked.row["prompt"] if messages is None else messages)
+    if messages is None:
+        return {"prompt": prompt, "completion": text}
+    return {"messages": [*messages, {"role": "assistant", "content": text}]}
 
 
-_LABELS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], Data], dict[str, Any] | None]] = {
+_LABELS: dict[str, Callable[[_Asked], dict[str, Any] | None]] = {
     "sequence_classification": _label,
     "token_classification": _tags,
     "question_answering": _answer,
     "seq2seq": _target,
     "causal_lm": _completion,
 }
-"""A prediction as the columns that labelled rows have; None where it cannot be learnt."""
+"""What the teacher says as the columns that labelled rows have; None where it cannot be learnt."""

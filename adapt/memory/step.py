@@ -108,7 +108,8 @@ def prepare(step: Step) -> None:
 
 def track(step: Step, *, block: int = 1, device: str | None = None) -> dict[str, Memory]:
     """The peak of each segment of a step (`Tracker`) that finds the optimizer's state made."""
-    with _no_collection(), Tracker(step.model, step.optimizer, block=block, device=device) as tracker:
+    beside = getattr(step.kind, "beside", ())
+    with _no_collection(), Tracker(step.model, step.optimizer, beside=beside, block=block, device=device) as tracker:
         tracker.restart()
         step()
     return tracker.segments()

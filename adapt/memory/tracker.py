@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -58,18 +58,21 @@ class Tracker(TorchDispatchMode):
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
         *,
+        beside: Sequence[nn.Module] = (),
         block: int = 1,
         device: str | None = None,
     ) -> None:
         """
         Args:
             model: Its parameters, buffers and what it holds besides are the weights.
+            beside: Models that the step runs too, whose weights are among them.
             optimizer: Its state is found after each of its steps.
             block: Bytes that sizes are rounded up to, as the device's allocator does (CUDA: 512).
             device: `cpu` or `cuda`: whose kernels' scratch is counted; None: the model's.
         """
         super().__init__()
         self._model, self._optimizer, self._block = model, optimizer, block
+        self._beside = beside
         self._device = next(model.parameters()).device.type
         self._kernels = device or self._device
         self._live: dict[int, _Storage] = {}
@@ -102,7 +105,8 @@ class Tracker(TorchDispatchMode):
     def __enter__(self) -> Tracker:
         """Register what is there already, and start to look."""
         self._see_all(features(self._model), "activations")
-        self._see_all(held_tensors(self._model), "weights")
+        for module in (self._model, *self._beside):
+            self._see_all(held_tensors(module), "weights")
         for parameter in self._model.parameters():
             if parameter.requires_grad:
                 if parameter.grad is not None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
 from adapt.spec import OptionError, RowError, Task
-from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcomes
+from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcomes
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
-from adapt.tasks.prompts import Prompts
+from adapt.tasks.prompts import Message, Prompts
 from adapt.tasks.tokens import (
     IGNORED,
     by_row,
@@ -199,13 +199,14 @@ class CausalLM:
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """`nll`, the summed negative log-likelihood of the completion in nats, `tokens`, the number of its tokens
-        (both None for rows without completion), and `text`, what the model writes (None where not asked for)."""
+        (both None for rows without completion), and `text`, what the model writes (None where not asked for), with
+        `written`."""
         rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
         if "labels" in batch:
             inputs, labels = self.asked(model, batch)
             rows = row_losses(language_losses(model, inputs, labels), (labels != IGNORED).sum(-1))
         if final and "prompt_ids" in batch:
-            texts = generate(
+            written = generate(
                 model,
                 self.tokenizer,
                 {"input_ids": batch["prompt_ids"], "attention_mask": batch["prompt_mask"]},
@@ -213,8 +214,10 @@ class CausalLM:
                 beams=self.options.beams,
                 ends=[self._prompts.end],
             )
-            for row, text in zip(rows, texts, strict=True):
-                row["text"] = text.partition(self.options.stop)[0].strip() if self.options.stop else text
+            for row, made in zip(rows, written, strict=True):
+                if self.options.stop and self.options.stop in made.raw:
+                    made = replace(made, raw=made.raw.partition(self.options.stop)[0], ended=True)
+                row |= {"text": made.text, "written": made}
         return rows
 
     @staticmethod
@@ -228,6 +231,21 @@ class CausalLM:
                 first = {**first, "nll": sums["nll"], "tokens": int(sums["tokens"])}
             rows.append(first)
         return rows
+
+    def learnable(self, output: Mapping[str, Any], prompt: str | Sequence[Message]) -> tuple[Any, str]:
+        """Prompt and completion from which what was written is learnt token by token as it was written.
+
+        Where new prompts are texts to go on with, they are part of the text that is learnt.
+
+        Args:
+            output: Of `outputs`, with a text.
+            prompt: Of its row, or the messages before the answer.
+        """
+        written: Written = output["written"]
+        if isinstance(prompt, str) and prompt and not self._prompts.prompted:
+            return "", self._prompts.joined(prompt, written)
+        spaces = len(written.raw) - len(written.raw.lstrip(" "))
+        return prompt, written.raw[min(spaces, len(self._prompts.moved(prompt))) :]
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """Losses, and metrics of texts where they have been written.

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import LOSSES, METRICS, score
@@ -25,6 +26,23 @@ _KEPT = (
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote."""
+
+    raw: str
+    """With the white space that it has around."""
+    ids: tuple[int, ...]
+    """Its tokens, without the one that ended it."""
+    ended: bool
+    """Whether the model came to an end, rather than to the most tokens that it may write."""
+
+    @property
+    def text(self) -> str:
+        """Without white space around."""
+        return self.raw.strip()
+
+
 def generate(
     model: nn.Module,
     tokenizer: Any,
@@ -36,8 +54,8 @@ def generate(
     ends: Sequence[int] = (),
     start: int | None = None,
     first: int | None = None,
-) -> list[str]:
-    """What the model writes, without special tokens and white space around.
+) -> list[Written]:
+    """What the model writes, without special tokens.
 
     The most likely token (or beam) is always taken. Of a checkpoint's own way of generating the tokens are kept that a
     text must begin or end with or must not have; all else is set aside.
@@ -55,7 +73,7 @@ def generate(
             or any.
 
     Returns:
-        One text a row.
+        One a row.
     """
     from transformers import GenerationConfig
 
@@ -77,7 +95,8 @@ def generate(
     rows = []
     for ids in made[:, begin:].tolist():
         end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
-        rows.append(tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False).strip())
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        rows.append(Written(text, tuple(ids[:end]), end < len(ids)))
     return rows
 
 

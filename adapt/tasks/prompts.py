@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from adapt.spec import AdaptError, RowError
+from adapt.tasks.generation import Written
 from adapt.tasks.tokens import lead
 
 Message = Mapping[str, str]
@@ -82,12 +83,7 @@ class Prompts:
         """
         chat = [not isinstance(prompt, str) for prompt in prompts]
         templated = bool(getattr(self.tokenizer, "chat_template", None))
-        written = [
-            self._written(prompt)
-            if isinstance(prompt, str)
-            else (self._rendered(prompt, i, split) if templated else plain(prompt))
-            for i, prompt in enumerate(prompts)
-        ]
+        written = [self._written(prompt, i, split) for i, prompt in enumerate(prompts)]
         space = self._lead()
         bare = [text.rstrip(" ") if space else text.removesuffix(" ") for text in written]
         prompt_ids = self._ids(bare)
@@ -110,7 +106,24 @@ class Prompts:
             rows.append(Row(first, rest, completion, None if completions is None else completions[i]))
         return rows
 
-    def _written(self, prompt: str) -> str:
+    def moved(self, prompt: str | Sequence[Message]) -> str:
+        """The spaces at the end of a prompt with which its completion begins."""
+        text = self._written(prompt, 0, None)
+        return text[len(text.rstrip(" ")) :] if self._lead() else ""
+
+    def joined(self, prompt: str, written: Written) -> str:
+        """A text and what a model wrote after it."""
+        before = self._ids([prompt.rstrip(" ") if self._lead() else prompt.removesuffix(" ")])[0]
+        start, whole = (
+            self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            for ids in (before, [*before, *written.ids])
+        )
+        return prompt.rstrip(" ") + whole.removeprefix(start) if whole.startswith(start) else whole
+
+    def _written(self, prompt: str | Sequence[Message], row: int, split: str | None) -> str:
+        if not isinstance(prompt, str):
+            templated = getattr(self.tokenizer, "chat_template", None)
+            return self._rendered(prompt, row, split) if templated else plain(prompt)
         if not self.prompted:
             return prompt
         return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""

@@ -207,13 +207,13 @@ class Seq2Seq:
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """`nll`, the summed negative log-likelihood of the target in nats, `tokens`, the number of its tokens (both
-        None for rows without target), and `text`, what the model writes (None unless `final`)."""
+        None for rows without target), and `text`, what the model writes (None unless `final`), with `written`."""
         rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
         if "labels" in batch:
             inputs, labels = self.asked(model, batch)
             rows = row_losses(language_losses(model, inputs, labels), (labels != IGNORED).sum(-1))
         if final:
-            texts = generate(
+            written = generate(
                 model,
                 self.tokenizer,
                 {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]},
@@ -224,8 +224,8 @@ class Seq2Seq:
                 start=self._start,
                 first=self._first,
             )
-            for row, text in zip(rows, texts, strict=True):
-                row["text"] = text
+            for row, made in zip(rows, written, strict=True):
+                row |= {"text": made.text, "written": made}
         return rows
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:

@@ -1,0 +1,89 @@
+"""Whether a teacher can teach a student: said before anything is predicted or trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapt.adapted import Adapted
+from adapt.backbones.families import positions_of
+from adapt.data import Data
+from adapt.fields import fill
+from adapt.spec import OptionError, Run, Task, Unsupported
+from adapt.tasks import KINDS
+
+_FORMAT = ("template", "separator", "prefix", "source_language", "target_language")
+"""Options of language models that decide what they read."""
+
+
+def check_same_task(teacher: Adapted, run: Run) -> None:
+    """
+    Raises:
+        OptionError: The teacher was trained for something else than the student is to learn.
+    """
+    its, own = teacher.run.task, run.task
+    for what, theirs, ours in (("kind", its.kind, own.kind), ("problem", its.problem, own.problem)):
+        if theirs != ours:
+            raise OptionError(
+                f"The teacher was trained for {what} {theirs}, and the data are for {ours}; give another."
+            )
+    if its.pair != own.pair:
+        one, other = ("pairs of texts", "single texts") if its.pair else ("single texts", "pairs of texts")
+        raise OptionError(f"The teacher was trained on {one}, and the data are {other}; give another teacher.")
+    different = sorted(set(its.labels) ^ set(own.labels))
+    if different:
+        raise OptionError(
+            f"The teacher and the data do not have the same classes ({', '.join(different[:5])} on one side only); "
+            "give a teacher that was trained on these classes."
+        )
+
+
+def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) -> None:
+    """A language model's teacher reads the very tokens that its student reads, beside it.
+
+    Args:
+        teacher: Trained for the same task.
+        run: The student's.
+        data: The student's.
+        tokenizer: The student's.
+
+    Raises:
+        Unsupported: The two tokenizers do not number the same tokens alike.
+        OptionError: The teacher reads rows in another form, has too few positions, or is on another device.
+    """
+    its = teacher.fitted.tokenizer
+    theirs, own = its.get_vocab(), tokenizer.get_vocab()
+    if theirs != own:
+        raise Unsupported(
+            f"the teacher's vocabulary ({len(theirs):,} tokens) is not the student's ({len(own):,}), so that they "
+            "cannot be compared token by token; have it write texts to learn from: weight=0 and unlabelled prompts or "
+            "sources"
+        )
+    before, now = _options(teacher.run.task), _options(run.task)
+    for name in _FORMAT:
+        if getattr(before, name, None) != getattr(now, name, None):
+            raise OptionError(
+                f"The teacher was trained with {name} {getattr(before, name)!r}, and the student is to be with "
+                f"{getattr(now, name)!r}; give the student the teacher's (--set task.{name}=...)."
+            )
+    if "messages" in data.splits["train"].column_names and its.chat_template != tokenizer.chat_template:
+        raise OptionError(
+            "The chat template of the student's tokenizer is not that of the teacher's; save the teacher's with the "
+            "student's tokenizer, or take weight=0 with unlabelled conversations."
+        )
+    positions = positions_of(teacher.backbone.config)
+    for name, length in (
+        ("max_length", run.task.max_length),
+        ("max_target_length", getattr(now, "max_target_length", 0)),
+    ):
+        if length > positions:
+            raise OptionError(f"{name} is {length}, and the teacher has positions for {positions} tokens; lower it.")
+    place = next(teacher.fitted.model.parameters()).device.type
+    if place != run.budget.device:
+        raise OptionError(
+            f"The teacher is on device '{place}', and the student is to be trained on '{run.budget.device}'; load the "
+            "teacher there: adapt.load(folder, device=...)."
+        )
+
+
+def _options(task: Task) -> Any:
+    return fill(KINDS[task.kind].Options, task.options, f"Task kind {task.kind}", "")
