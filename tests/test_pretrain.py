@@ -302,6 +302,21 @@ def test_loss_falls_well_below_what_frequencies_give(tokenizer, rows, precision)
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
+def test_a_model_in_bfloat16_is_trained_in_float32(tokenizer, rows):
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 3})
+    works = (
+        lambda model: warm_start(model, rows),
+        lambda model: pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, report=quiet),
+    )
+    for work in works:
+        given, same = tiny(tokenizer).bfloat16(), tiny(tokenizer).bfloat16().float()
+        for model in (given, same):
+            work(model)
+        assert next(given.parameters()).dtype == torch.float32
+        for name, tensor in given.state_dict().items():
+            assert torch.equal(tensor, same.state_dict()[name]), name
+
+
 def test_resumed_training_ends_with_the_same_bits(tokenizer, rows, tmp_path):
     whole = tiny(tokenizer, dropout=0.1)
     history = pretrain(whole, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, report=quiet)

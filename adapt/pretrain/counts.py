@@ -12,7 +12,7 @@ from adapt.spec import OptionError
 
 
 def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0) -> None:
-    """Start a fresh language model from counts of its corpus instead of from noise alone.
+    """Start a fresh language model from counts of its corpus instead of from noise alone, in float32.
 
     Word embeddings: the singular vectors, scaled by the roots of the singular values, of the positive pointwise
     mutual information of each word with the words up to `window` tokens to its left and, apart, to its right
@@ -22,6 +22,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     `pack` or `pack_pairs`; padding at its end does not count.
     Raises `OptionError` where the embeddings are wider than the vocabulary is large.
     """
+    model.float()
     words = model.get_input_embeddings().weight
     positions = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     bias = getattr(model.get_output_embeddings(), "bias", None)

@@ -87,6 +87,7 @@ def pretrain(
 ) -> list[dict[str, float]]:
     """Train a language model in place; returns its history, one entry every `checkpoint_every` steps.
 
+    Its weights are in float32 from then on: in bfloat16 most updates would be lost in rounding.
     `rows` and `held_out` are token ids, (rows, length), from `pack` or `pack_pairs`; the model stays on its device.
     With `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as
     if it had never stopped. Raises `OptionError` where a setting cannot be used, or the file belongs to other settings
@@ -98,6 +99,7 @@ def pretrain(
     if len(rows) < settings.batch_size:
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
     device = next(model.parameters()).device
+    model.float()
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
