@@ -524,6 +524,39 @@ def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):
     assert [path.name for path in tmp_path.glob("*kept*")] == ["kept"]
 
 
+def test_export_keeps_what_is_no_part_of_a_model(tokenizer, rows, tmp_path):
+    model, folder = tiny(tokenizer), tmp_path / "model"
+    export(model, tokenizer, folder)
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 2, "checkpoint_every": 1})
+    state = folder / "state.safetensors"
+    (folder / "notes.txt").write_text("dear")
+    (folder / "model-00001-of-00002.safetensors").write_bytes(b"of an older model")
+
+    def report(line: str) -> None:
+        export(model, tokenizer, folder)
+
+    pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, state, report)
+    assert (folder / "notes.txt").read_text() == "dear"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json", "model.safetensors", "notes.txt", "state.safetensors", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    assert len(pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, state, quiet)) == 2
+
+
+def test_export_goes_where_a_link_leads(tokenizer, tmp_path, monkeypatch):
+    model, link = tiny(tokenizer), tmp_path / "link"
+    (tmp_path / "disk").mkdir()
+    link.symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        export(model, tokenizer, link)
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "config.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+    monkeypatch.chdir(link)
+    with pytest.raises(OptionError, match="disk is the working directory, which cannot be replaced; give another"):
+        exportable(".")
+
+
 def test_marks_that_tell_words_apart_can_be_kept() -> None:
     lines = [["ọkọ́ ọkọ̀ oko ọkọ"] * 20]
     stripped, kept = (train_tokenizer(lines, 120, 16, strip_accents=strip) for strip in (True, False))

@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    ByT5Tokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     T5Config,
@@ -315,6 +316,11 @@ def test_export_is_loaded_by_the_auto_classes(make, frame, auto, bpe, tmp_path):
     assert again.decode(again(text)["input_ids"], skip_special_tokens=True) == text
     assert again.all_special_ids == tokenizer.all_special_ids
     assert again.model_max_length == tokenizer.model_max_length
+
+
+def test_a_tokenizer_without_a_vocabulary_is_exported(tmp_path):
+    export(encoder_decoder(), ByT5Tokenizer(), tmp_path / "model")
+    assert AutoTokenizer.from_pretrained(tmp_path / "model")("a cat")["input_ids"] == ByT5Tokenizer()("a cat").input_ids
 
 
 @pytest.mark.parametrize(

@@ -10,28 +10,42 @@ from typing import Any
 
 import torch
 
+from adapt.backbones.source import VOCABULARIES
 from adapt.files import writable_folder
 from adapt.spec import OptionError
 
 COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
 """The tokenizer's file is several times larger with white space."""
+_A_MODELS = (
+    "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "merges.txt",
+    *VOCABULARIES,
+)  # fmt: skip
+"""Files that go with the model that they are of; others are somebody's own."""
 
 
 def exportable(folder: str | Path) -> Path:
     """The folder, which `export` may replace; to be asked before the work.
 
     Raises:
-        OptionError: The folder holds something else than a model, or cannot be written.
+        OptionError: The folder holds something else than a model, is the working directory, or cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(folder).expanduser().resolve()
     writable_folder(folder.parent)
     _, old = _beside(folder)
     if old.exists() and not folder.exists():  # an earlier export was ended between its last two steps
         old.rename(folder)
-    held = list(folder.iterdir()) if folder.exists() else []
+    held = _held(folder)
+    if folder.exists() and folder.samefile("."):
+        raise OptionError(f"{folder} is the working directory, which cannot be replaced; give another folder.")
     if held and (folder / "config.json" not in held or any(path.is_dir() for path in held)):
         raise OptionError(f"{folder} holds more than a model, which would be lost; give a new folder.")
     return folder
+
+
+def _held(folder: Path) -> list[Path]:
+    """What a folder holds, nothing where there is none."""
+    return list(folder.iterdir()) if folder.exists() else []
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:
@@ -42,8 +56,8 @@ def _beside(folder: Path) -> tuple[Path, Path]:
 def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None:
     """Write a model folder that the auto classes of transformers load, weights in bfloat16.
 
-    The folder is replaced as a whole, so that no reader sees half of one; a `README.md` that it held is kept.
-    `facts` go into `config.json` under `pretraining`.
+    The folder is replaced as a whole, so that no reader sees half of one; what it held beside a model, such as a
+    `README.md`, is kept. `facts` go into `config.json` under `pretraining`.
 
     Raises:
         OptionError: As `exportable`.
@@ -55,13 +69,16 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
     deepcopy(model).to(torch.bfloat16).save_pretrained(partial)  # which writes into a model's configuration
     tokenizer.save_pretrained(partial)
     vocabulary = partial / "tokenizer.json"
-    vocabulary.write_text(json.dumps(json.loads(vocabulary.read_text(encoding="utf-8")), **COMPACT), encoding="utf-8")
+    if vocabulary.exists():
+        content = json.loads(vocabulary.read_text(encoding="utf-8"))
+        vocabulary.write_text(json.dumps(content, **COMPACT), encoding="utf-8")
     config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
     (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n", encoding="utf-8")
-    if (folder / "README.md").exists():
-        shutil.copy(folder / "README.md", partial)
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner reads
+    for file in _held(folder):
+        if not any(file.match(pattern) for pattern in _A_MODELS) and not (partial / file.name).exists():
+            shutil.copy2(file, partial)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
