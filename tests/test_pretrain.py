@@ -31,7 +31,7 @@ from adapt.pretrain import (
     train_tokenizer,
     warm_start,
 )
-from adapt.spec import DataError, Diverged, OptionError, Unsupported
+from adapt.spec import DataError, Diverged, OptionError, OutOfMemory, Unsupported
 
 SUBJECTS = ["the cat", "a dog", "my horse", "the old bird", "every fish"]
 VERBS = ["sees", "follows", "likes", "knows"]
@@ -281,6 +281,27 @@ def test_schedule_rises_then_falls_to_zero():
     assert max(factors) == factors[9] == factors[10] == 1.0
     assert factors[100] == 0.0
     assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+class Narrow(MaskedLM):
+    """Has no memory for more than a few rows at a time."""
+
+    most = 5
+
+    def answers(self, model, batch):
+        if len(batch["input_ids"]) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().answers(model, batch)
+
+
+def test_held_out_rows_are_scored_in_the_memory_there_is(tokenizer, rows, monkeypatch):
+    model = tiny(tokenizer)
+    whole = evaluate(model, MaskedLM(tokenizer), rows)
+    assert evaluate(model, Narrow(tokenizer), rows) == pytest.approx(whole)
+    assert model.training
+    monkeypatch.setattr(Narrow, "most", 0)
+    with pytest.raises(OutOfMemory, match="one row at a time; use shorter rows, or a smaller model"):
+        evaluate(model, Narrow(tokenizer), rows)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

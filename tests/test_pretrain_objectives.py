@@ -248,6 +248,14 @@ def test_mixture_draws_every_part(bpe, text_rows):
     assert min(kinds.values()) > 70
 
 
+def test_every_part_of_a_mixture_is_scored_on_all_rows(bpe, text_rows):
+    parts = (SpanCorruption(for_encoder_decoder(bpe)), Copying(), PrefixLM())
+    model, held_out = encoder_decoder(), text_rows[:40]
+    each = [evaluate(model, part, held_out) for part in parts]
+    found = evaluate(model, Mixture(parts), held_out)
+    assert found == {name: pytest.approx(sum(one[name] for one in each) / 3) for name in ("loss", "accuracy")}
+
+
 # ---------------------------------------------------------------- start, loop and folder
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, get_args, get_type_hints
 
 import torch
@@ -18,6 +19,7 @@ from adapt.pretrain.checkpoint import Progress, described, described_model, dige
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept
+from adapt.training.halving import halving
 from adapt.training.on_cpu import faster_on_cpu
 
 
@@ -48,31 +50,48 @@ class Pretraining:
 def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 64, seed: int = 0) -> dict[str, float]:
     """Held-out `loss` (nats a question, such as a token hidden) and `accuracy`; the same seed asks the same each time.
 
-    Rows come in an order drawn with the seed, as in training, so that those of a batch are of many documents.
+    Rows come in an order drawn with the seed, as in training, so that those of a batch are of many documents. Where
+    memory runs out, the questions about a batch are answered for fewer rows at a time.
 
     Where the objective asks questions of several sorts, the loss is the sum of theirs, the accuracy the first's, and
-    each sort has its own too (`masked_loss`, `masked_accuracy`, `next_sentence_loss`, ...).
+    each sort has its own too (`masked_loss`, `masked_accuracy`, `next_sentence_loss`, ...). Of an
+    objective that has `parts`, of which it draws one a batch, each is scored on all rows, and their means are given.
+
+    Raises:
+        OutOfMemory: The questions about one row cannot be answered.
     """
-    generator = torch.Generator().manual_seed(seed)
+    parts: Sequence[Objective] = getattr(objective, "parts", ())
+    if parts:
+        each = [evaluate(model, part, rows, batch_size, seed) for part in parts]
+        return {name: fmean(found[name] for found in each) for name in ("loss", "accuracy")}
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    sums: dict[str, list[float]] = {}  # for each sort of question: loss, right answers, questions
-    with torch.no_grad():
+
+    def summed(at_once: int) -> dict[str, list[float]]:
+        """For each sort of question: loss, right answers, questions."""
+        generator = torch.Generator().manual_seed(seed)
+        sums: dict[str, list[float]] = {}
         for rows_ in rows[torch.randperm(len(rows), generator=generator)].split(batch_size):
-            batch = {name: tensor.to(device) for name, tensor in objective.draw(rows_, generator).items()}
-            for sort, (logits, wanted) in objective.answers(model, batch).items():
-                total = sums.setdefault(sort, [0.0, 0.0, 0.0])
-                total[0] += cross_entropy(logits.float(), wanted, reduction="sum").item()
-                total[1] += (logits.argmax(-1) == wanted).sum().item()
-                total[2] += len(wanted)
+            batch = objective.draw(rows_, generator)
+            for start in range(0, len(rows_), at_once):
+                part = {name: tensor[start : start + at_once].to(device) for name, tensor in batch.items()}
+                for sort, (logits, wanted) in objective.answers(model, part).items():
+                    total = sums.setdefault(sort, [0.0, 0.0, 0.0])
+                    total[0] += cross_entropy(logits.float(), wanted, reduction="sum").item()
+                    total[1] += (logits.argmax(-1) == wanted).sum().item()
+                    total[2] += len(wanted)
+        return sums
+
+    with torch.no_grad():
+        sums, _ = halving(summed, batch_size, device.type, advice="use shorter rows, or a smaller model")
     model.train(was_training)
     scores = {
         f"{sort}_{name}": value / count
         for sort, (loss, right, count) in sums.items()
         for name, value in (("loss", loss), ("accuracy", right))
     }
-    summed = sum(scores[f"{sort}_loss"] for sort in sums)
-    return {"loss": summed, "accuracy": scores[f"{next(iter(sums))}_accuracy"], **(scores if len(sums) > 1 else {})}
+    loss = sum(scores[f"{sort}_loss"] for sort in sums)
+    return {"loss": loss, "accuracy": scores[f"{next(iter(sums))}_accuracy"], **(scores if len(sums) > 1 else {})}
 
 
 @memory_kept()

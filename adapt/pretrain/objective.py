@@ -19,7 +19,7 @@ class Objective(Protocol):
             generator: The only source of chance.
 
         Returns:
-            Tensors by name, on the CPU; what `answers` needs.
+            Tensors by name, on the CPU, a row of each for each of the rows; what `answers` needs, for some rows too.
         """
 
     def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
