@@ -84,14 +84,9 @@ def budget_of(**values: Any) -> Budget:
     for name in ("max_steps", "patience", "loss_chunk"):
         if getattr(budget, name) is not None:
             _check_count(name, getattr(budget, name))
-    if not (_finite(budget.warmup) and 0 <= budget.warmup < 1):
-        raise OptionError(f"warmup is {budget.warmup}; give a number from 0 to below 1.")
+    check_steps(budget)
     if budget.dropout is not None and not (_finite(budget.dropout) and 0 <= budget.dropout < 1):
         raise OptionError(f"dropout is {budget.dropout}; give a number from 0 to below 1.")
-    if not (_finite(budget.clip) and budget.clip > 0):
-        raise OptionError(f"clip is {budget.clip}; give a finite number above 0.")
-    if not (_finite(budget.weight_decay) and budget.weight_decay >= 0):
-        raise OptionError(f"weight_decay is {budget.weight_decay}; give a finite number of at least 0.")
     if budget.learning_rate is not None:
         check_learning_rate(budget.learning_rate, "learning_rate")
     return budget
@@ -135,6 +130,19 @@ def _finite(value: Any) -> bool:
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise OptionError(f"{name} is {value}; give a whole number of at least 1.")
+
+
+def check_steps(settings: Any) -> None:
+    """
+    Raises:
+        OptionError: `warmup`, `clip` or `weight_decay` of a budget, or of what has these too, is out of range.
+    """
+    if not (_finite(settings.warmup) and 0 <= settings.warmup < 1):
+        raise OptionError(f"warmup is {settings.warmup}; give a number from 0 to below 1.")
+    if not (_finite(settings.clip) and settings.clip > 0):
+        raise OptionError(f"clip is {settings.clip}; give a finite number above 0.")
+    if not (_finite(settings.weight_decay) and settings.weight_decay >= 0):
+        raise OptionError(f"weight_decay is {settings.weight_decay}; give a finite number of at least 0.")
 
 
 def check_learning_rate(value: float, what: str) -> None:

@@ -21,6 +21,7 @@ from adapt.pretrain import (
     evaluate,
     export,
     exportable,
+    for_decoder,
     mask_tokens,
     masked_logits,
     pack,
@@ -28,6 +29,7 @@ from adapt.pretrain import (
     read_corpus,
     schedule,
     split_documents,
+    train_byte_tokenizer,
     train_tokenizer,
     warm_start,
 )
@@ -193,6 +195,15 @@ def test_special_tokens_are_never_masked_or_drawn(tokenizer, rows):
         assert not torch.isin(new, special).any()
     with pytest.raises(DataError, match="special tokens only"):
         mask_tokens(ids[:, 10:], tokenizer, torch.Generator())
+
+
+def test_what_cannot_be_masked_is_an_error(documents, tokenizer, rows):
+    for share in (15, 0, -0.1):
+        with pytest.raises(OptionError, match=f"share is {share}; give a number above 0 and up to 1"):
+            mask_tokens(rows, tokenizer, torch.Generator(), share)
+    unmasked = for_decoder(train_byte_tokenizer(documents, vocab_size=300))
+    with pytest.raises(Unsupported, match="has no mask token to hide others by: take one like BERT's"):
+        mask_tokens(rows, unmasked, torch.Generator())
 
 
 def test_masking_follows_the_generator_alone(tokenizer, rows):
@@ -439,10 +450,18 @@ def test_loop_errors(tokenizer, rows, tmp_path):
         ("checkpoint_every", 0, "checkpoint_every is 0; give a whole number of at least 1"),
         ("steps", 0, "steps is 0; give a whole number"),
         ("batch_size", -1, "batch_size is -1; give a whole number"),
+        ("clip", 0.0, "clip is 0.0; give a finite number above 0"),
+        ("warmup", 1.5, "warmup is 1.5; give a number from 0 to below 1"),
+        ("weight_decay", -0.1, "weight_decay is -0.1; give a finite number of at least 0"),
+        ("learning_rate", -1e-3, "learning_rate is -0.001; give a finite number above zero"),
     ):
         wrong = Pretraining(**{**vars(SETTINGS), name: value})
         with pytest.raises(OptionError, match=message):
             pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], wrong, report=quiet)
+    with pytest.raises(DataError, match="no rows are held out: give some text"):
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:0], SETTINGS, report=quiet)
+    with pytest.raises(OptionError, match="is a folder; give the name of a file, such as one in it"):
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], SETTINGS, tmp_path, quiet)
     file = tmp_path / "state.safetensors"
     pretrain(
         tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], Pretraining(**{**vars(SETTINGS), "steps": 1}), file, quiet

@@ -225,6 +225,17 @@ def test_loss_is_that_of_transformers(tokenizer, rows):
     torch.testing.assert_close(found, expected)
 
 
+def test_a_model_with_both_heads_learns_masked_tokens_alone_too(tokenizer, rows):
+    model, objective = model_of(tokenizer).eval(), MaskedLM(tokenizer)
+    batch = objective.draw(rows[:16], torch.Generator().manual_seed(0))
+    logits, _ = objective.answers(model, batch)["masked"]
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    expected = model(**inputs).prediction_logits[batch["targets"] != -100]
+    torch.testing.assert_close(logits, expected)
+    assert torch.equal(inputs["attention_mask"].bool(), rows[:16] != tokenizer.pad_token_id)
+    assert "attention_mask" not in objective.draw(pack(documents(), tokenizer, LENGTH)[:16], torch.Generator())
+
+
 def test_a_model_without_the_head_is_unsupported(tokenizer, rows):
     objective = NextSentence(tokenizer)
     batch = objective.draw(rows[:4], torch.Generator())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CausalLM:
-    """Predict the next token at every position of a row; nothing is left to chance."""
+    """Predict the next token at every position of a row, which has no padding; nothing is left to chance."""
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """`input_ids` and `targets`, both int64 (rows, length - 1): all but the last token, and all but the first."""

@@ -89,6 +89,12 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     return torch.cat([edges[0], text, edges[1]], 1)
 
 
+def before_padding(rows: Tensor, padding: int | None) -> Tensor:
+    """Whether a token is none of the padding at the end of its row; bool (rows, length), all of it without padding."""
+    text = (rows != padding) if padding is not None else torch.ones_like(rows)
+    return text.flip(1).cumsum(1).flip(1) > 0
+
+
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Ids of the special tokens that a tokenizer puts before and after a text."""
     text, framed = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]

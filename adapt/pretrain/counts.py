@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from adapt.pretrain.corpus import before_padding
 from adapt.spec import OptionError
 
 
@@ -31,8 +32,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
         raise OptionError(f"a vocabulary of {size} cannot fill embeddings of width {width}: use a smaller hidden_size")
     counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
     inner = rows[:, 1:-1].long()
-    text = (inner != model.config.pad_token_id) if model.config.pad_token_id is not None else torch.ones_like(inner)
-    counted = text.flip(1).cumsum(1).flip(1) > 0  # up to the last token that is not padding
+    counted = before_padding(inner, model.config.pad_token_id)
     for distance in range(1, window + 1):
         left, right = inner[:, :-distance].flatten(), inner[:, distance:].flatten()
         weight = counted[:, distance:].flatten() / distance

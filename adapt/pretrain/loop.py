@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from adapt.files import writable_folder
+from adapt.options import check_learning_rate, check_steps
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged, OptionError
@@ -107,7 +108,8 @@ def pretrain(
     """Train a language model in place; returns its history, one entry every `checkpoint_every` steps.
 
     Its weights are in float32 from then on: in bfloat16 most updates would be lost in rounding.
-    `rows` and `held_out` are token ids, (rows, length), from `pack` or `pack_pairs`; the model stays on its device.
+    `rows` and `held_out` are token ids, (rows, length), from `pack`, or from `pack_pairs` for `NextSentence` and
+    `MaskedLM`, which know padding; the model stays on its device.
     With `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as
     if it had never stopped. Raises `OptionError` where a setting cannot be used, or the file belongs to other settings
     or other text, `Diverged` where the loss is no longer finite.
@@ -115,8 +117,12 @@ def pretrain(
     _check(settings)
     if checkpoint is not None:
         checkpoint = writable_folder(Path(checkpoint).expanduser().parent) / Path(checkpoint).name
+        if checkpoint.is_dir():
+            raise OptionError(f"checkpoint {checkpoint} is a folder; give the name of a file, such as one in it.")
     if len(rows) < settings.batch_size:
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
+    if len(held_out) == 0:
+        raise DataError("no rows are held out: give some text that is not trained on")
     device = next(model.parameters()).device
     model.float()
     groups = [
@@ -192,3 +198,5 @@ def _check(settings: Pretraining) -> None:
     for name in ("steps", "batch_size", "checkpoint_every"):
         if getattr(settings, name) < 1:
             raise OptionError(f"{name} is {getattr(settings, name)}; give a whole number of at least 1.")
+    check_steps(settings)
+    check_learning_rate(settings.learning_rate, "learning_rate")

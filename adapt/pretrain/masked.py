@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.spec import DataError, Unsupported
+from adapt.pretrain.corpus import before_padding
+from adapt.spec import DataError, OptionError, Unsupported
 
 MASKED_SHARE = 0.15
 IGNORED = -100
@@ -27,14 +28,18 @@ class MaskedLM:
     """Share of the tokens that are asked for."""
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """`input_ids` and `targets`, both int64 (rows, length); see `mask_tokens`."""
+        """`input_ids` and `targets`, int64 (rows, length); `attention_mask` too where a row is padded."""
         inputs, targets = mask_tokens(rows, self.tokenizer, generator, self.share)
-        return {"input_ids": inputs, "targets": targets}
+        padding, ends = self.tokenizer.pad_token_id, (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id)
+        text = before_padding(rows, None if padding in ends else padding)
+        padded = {} if text.all() else {"attention_mask": text.long()}
+        return {"input_ids": inputs, "targets": targets, **padded}
 
     def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """`masked`: logits (masked, vocabulary) and original ids (masked,)."""
         targets = batch["targets"]
-        return {"masked": (masked_logits(model, batch["input_ids"], targets), targets[targets != IGNORED])}
+        logits = masked_logits(model, batch["input_ids"], targets, batch.get("attention_mask"))
+        return {"masked": (logits, targets[targets != IGNORED])}
 
 
 def mask_tokens(
@@ -44,8 +49,13 @@ def mask_tokens(
 
     `ids` is (rows, length). Exactly `round(share * n)` of the n tokens that are not special are drawn, and at
     least one. Returns the inputs, int64 (rows, length), and the targets of that shape: the original id where the
-    model is asked, -100 elsewhere. Raises `DataError` where every token is special.
+    model is asked, -100 elsewhere. Raises `DataError` where every token is special, `OptionError` where the share is
+    none, `Unsupported` where the tokenizer has no mask.
     """
+    if not 0 < share <= 1:
+        raise OptionError(f"share is {share}; give a number above 0 and up to 1, such as 0.15 for 15 %")
+    if tokenizer.mask_token_id is None:
+        raise Unsupported(f"{type(tokenizer).__name__} has no mask token to hide others by: take one like BERT's")
     special = torch.tensor(sorted(tokenizer.all_special_ids))
     ids = ids.long()
     candidates = (~torch.isin(ids, special)).flatten().nonzero().flatten()  # (n,) positions in the flat batch
@@ -70,7 +80,8 @@ def masked_logits(model: Any, input_ids: Tensor, targets: Tensor, attention_mask
     Only these hidden states go through the language-model head, which at 15 % of the positions saves most of the
     head's time and memory. Raises `Unsupported` where transformers does not keep the head in one module.
     """
-    head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
+    heads = getattr(model, "cls", None) or getattr(model, "lm_head", None)
+    head = getattr(heads, "predictions", heads)  # without the one for next sentence prediction
     if head is None or model.base_model is model:
         raise Unsupported(f"{type(model).__name__} has no masked-language-model head in `cls` or `lm_head`")
     hidden = model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
