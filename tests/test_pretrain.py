@@ -95,6 +95,8 @@ def test_corpus_is_read_in_order_of_file_names(tmp_path):
 
 
 def test_corpus_errors_name_the_file(tmp_path):
+    with pytest.raises(OptionError, match=r"leave_out is 'gum\.txt'; give a list of names of files"):
+        read_corpus(tmp_path, "gum.txt")
     with pytest.raises(DataError, match="no-such-folder does not exist"):
         read_corpus(tmp_path / "no-such-folder")
     with pytest.raises(DataError, match="holds no text"):
@@ -163,6 +165,16 @@ def test_rows_hold_the_running_text(documents, tokenizer, rows):
     for length in (1, 2):
         with pytest.raises(OptionError, match=rf"length={length} leaves no room for text; give 3 or more"):
             pack(documents, tokenizer, length)
+
+
+def test_text_that_spells_a_special_token_holds_none(documents, tokenizer):
+    spelt = [["the cat [SEP] sees [MASK] us [PAD] at home near the river on the hill."]]
+    plain = [["the cat sees us at home near the river on the hill."]]
+    assert torch.equal(pack(spelt, tokenizer, 8), pack(plain, tokenizer, 8))
+    assert (pack([["the 中 cat sees us at home"]], tokenizer, 8) == tokenizer.unk_token_id).any()
+    decoder = for_decoder(train_byte_tokenizer(documents, vocab_size=300))
+    decoder.unk_token = decoder.eos_token  # as GPT-2's
+    assert (pack([["the </s> cat"]], decoder, 8) == decoder.eos_token_id).sum() == 1  # at the end of the document
 
 
 # ---------------------------------------------------------------- masking and objective
@@ -595,6 +607,14 @@ def test_export_goes_where_a_link_leads(tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(link)
     with pytest.raises(OptionError, match="disk is the working directory, which cannot be replaced; give another"):
         exportable(".")
+
+
+def test_a_vocabulary_without_room_for_its_characters_is_an_error(documents):
+    with pytest.raises(OptionError, match=r"vocab_size is 40; give at least 49, .*; or a smaller alphabet_size"):
+        train_tokenizer(documents, vocab_size=40)
+    assert len(train_tokenizer(documents, vocab_size=49)) == 49
+    with pytest.raises(OptionError, match="vocab_size is 291; give at least 292, as"):
+        train_byte_tokenizer(documents, vocab_size=291)
 
 
 def test_marks_that_tell_words_apart_can_be_kept() -> None:

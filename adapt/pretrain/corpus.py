@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
+from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
     """Documents of all `.txt` and `.txt.gz` files of a folder, in the order of the file names.
 
     A file holds UTF-8 text, one sentence or paragraph a line, documents separated by empty lines. Returns a list
-    of documents, each the list of its lines. `leave_out` names files that are not read. Raises `DataError` for a
-    missing folder, a folder without text and a file that is damaged or not UTF-8.
+    of documents, each the list of its lines. `leave_out` names files that are not read where they are there, by
+    their whole names. Raises `DataError` for a missing folder, a folder without text and a file that is damaged or not
+    UTF-8, `OptionError` where `leave_out` is one name and no list of them.
     """
+    if isinstance(leave_out, str):
+        raise OptionError(f"leave_out is {leave_out!r}; give a list of names of files, such as [{leave_out!r}].")
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"corpus folder {folder} does not exist: give a folder of .txt or .txt.gz files")
@@ -68,25 +72,35 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     That is `[CLS]`, the running text, `[SEP]` for a BERT tokenizer, `<s>` and text for one of a decoder, text and
     `</s>` for one of an encoder-decoder. Lines follow one another within and across documents, with a line feed
     between the lines of a document (which WordPiece drops) and a `[SEP]` or `</s>` after each document
-    (FULL-SENTENCES of RoBERTa, Liu et al. 2019, section 4.2); what does not fill the last row is dropped. Returns
-    token ids, int32 (rows, length). Raises `DataError` where the text does not fill a row, `OptionError` where a row
-    has no place for text.
+    (FULL-SENTENCES of RoBERTa, Liu et al. 2019, section 4.2); what does not fill the last row is dropped, and so are
+    special tokens that a text spells. A document is encoded at once.
+
+    Returns token ids, int32 (rows, length). Raises `DataError` where the text does not fill a row, `OptionError` where
+    a row has no place for text.
     """
     before, after = frame(tokenizer)
     inner = length - len(before) - len(after)
     if inner < 1:
         raise OptionError(f"length={length} leaves no room for text; give {length - inner + 1} or more")
     end = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
-    stream: list[int] = []
+    stream = array("i")  # a list takes nine times the memory
     for document in documents:
-        stream += tokenizer("\n".join(document), add_special_tokens=False, verbose=False)["input_ids"]
+        stream.extend(encoded(["\n".join(document)], tokenizer)[0])
         stream.append(end)
     count = len(stream) // inner
     if count == 0:
         raise DataError(f"the text has {len(stream)} tokens, fewer than the {inner} of one row: add text")
-    text = torch.tensor(stream[: count * inner], dtype=torch.int32).view(count, inner)
+    text = torch.frombuffer(stream, dtype=torch.int32, count=count * inner).view(count, inner)
     edges = [torch.tensor(ids, dtype=torch.int32).expand(count, len(ids)) for ids in (before, after)]
     return torch.cat([edges[0], text, edges[1]], 1)
+
+
+def encoded(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Ids of each text, without the special tokens that it spells. What stands for unknown words is text."""
+    unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # GPT-2 has one token for both
+    special = set(tokenizer.all_special_ids) - unknown
+    found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [[token for token in ids if token not in special] for ids in found]
 
 
 def before_padding(rows: Tensor, padding: int | None) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapt.pretrain.corpus import encoded
 from adapt.pretrain.masked import IGNORED, MASKED_SHARE, mask_tokens
 from adapt.spec import DataError, OptionError, Unsupported
 
@@ -108,11 +109,9 @@ def pack_pairs(documents: Iterable[Sequence[str]], tokenizer: Any, length: int =
     room = length - 3
     if room < 2:
         raise OptionError(f"length={length} leaves no room for two texts; give 5 or more")
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # as text that spells one would have it
     rows = []
     for document in documents:
-        found = tokenizer(list(document), add_special_tokens=False, verbose=False)["input_ids"]
-        lines = [line for ids in found if (line := [token for token in ids if token not in special])]
+        lines = [line for line in encoded(document, tokenizer) if line]
         at = 0
         while at < len(lines) - 1:
             taken, size = 2, len(lines[at]) + len(lines[at + 1])

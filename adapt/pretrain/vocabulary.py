@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from adapt.spec import OptionError
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Of WordPiece, in the order of their ids."""
 BYTE_SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *(f"<extra_id_{i}>" for i in range(32)))
@@ -26,12 +28,16 @@ def train_tokenizer(
 
     Args:
         documents: Lines of each.
-        vocab_size: Entries at most.
+        vocab_size: Entries at most, of which special tokens take five and each character kept takes two.
         max_length: Tokens of a text that the tokenizer is for.
-        alphabet_size: Characters kept, the most frequent ones; words with others become `[UNK]`. Ethiopic script, say,
-            needs more than the default.
+        alphabet_size: Characters kept, the most frequent ones; words with others become `[UNK]`, and so do those of
+            more than 100 characters, as text of a script without spaces has them. Ethiopic script, say, needs more than
+            the default.
         strip_accents: Leave out combining marks, as BERT does. Where they tell words apart, as tones do in Yoruba, or
             are the vowels of a script, keep them.
+
+    Raises:
+        OptionError: The vocabulary has no room for the characters.
     """
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizer
@@ -41,6 +47,7 @@ def train_tokenizer(
     counts = Counter(character for line in lines for character in trainer.normalizer.normalize_str(line))
     del counts[" "]
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:alphabet_size])
+    _check_room(vocab_size, len(SPECIAL_TOKENS) + 2 * len(alphabet), "; or a smaller alphabet_size")
     trainer.train_from_iterator(
         lines,
         vocab_size=vocab_size,
@@ -62,10 +69,11 @@ def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4
     Digits stand alone, so that numbers can be copied. The vocabulary holds `BYTE_SPECIAL_TOKENS` first, then the 256
     bytes, then merges; lines of a document are learnt from with the line feeds between them. The same text gives the
     same vocabulary. Returns a `tokenizers.Tokenizer`; `for_decoder` and `for_encoder_decoder` make tokenizers of
-    transformers from it.
+    transformers from it. Raises `OptionError` where the vocabulary has no room for the bytes.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    _check_room(vocab_size, len(BYTE_SPECIAL_TOKENS) + 256)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -90,6 +98,17 @@ def for_decoder(tokenizer: Any, max_length: int = 256) -> Any:
 def for_encoder_decoder(tokenizer: Any, max_length: int = 256) -> Any:
     """A tokenizer of transformers for an encoder-decoder: `</s>` after each text."""
     return _with_frame(tokenizer, "$A </s>", "$A </s> $B </s>", max_length)
+
+
+def _check_room(vocab_size: int, least: int, otherwise: str = "") -> None:
+    """
+    Raises:
+        OptionError: A vocabulary is smaller than what is always in it.
+    """
+    if vocab_size < least:
+        raise OptionError(
+            f"vocab_size is {vocab_size}; give at least {least}, as special tokens and characters take{otherwise}."
+        )
 
 
 def _with_frame(tokenizer: Any, single: str, pair: str, max_length: int) -> Any:
