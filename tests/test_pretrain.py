@@ -11,6 +11,10 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    MobileBertConfig,
+    MobileBertForMaskedLM,
 )
 
 from adapt.backbones.checkpointing import checkpoint_layers
@@ -285,6 +289,32 @@ def test_warm_start_needs_a_vocabulary_as_large_as_the_width(tokenizer, rows):
     model.resize_token_embeddings(20)
     with pytest.raises(OptionError, match="vocabulary of 20 cannot fill embeddings of width 32"):
         warm_start(model, rows)
+
+
+def test_warm_start_takes_no_vocabulary_that_fills_the_memory(tokenizer, rows):
+    model = tiny(tokenizer)
+    model.resize_token_embeddings(10_001, mean_resizing=False)
+    before = model.bert.embeddings.word_embeddings.weight.detach().clone()
+    with pytest.raises(OptionError, match=r"vocabulary of 10001 is too large .* at most 10000: do without warm_start"):
+        warm_start(model, rows)
+    assert torch.equal(model.bert.embeddings.word_embeddings.weight, before)
+
+
+def test_warm_start_of_words_narrower_than_the_model(tokenizer, rows):
+    """MobileBERT's positions are wider than its words, and the head of DeBERTa gives its inner layer as the last."""
+    shape = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 16,
+    }  # fmt: skip
+    narrow = MobileBertForMaskedLM(MobileBertConfig(embedding_size=16, true_hidden_size=32, **shape))
+    warm_start(narrow, rows)
+    positions = narrow.base_model.embeddings.position_embeddings.weight
+    assert (positions[0, 0::2] == 0).all()
+    assert positions[1, 1::2].diff().ge(0).all()  # longer periods turn less
+    inner = DebertaV2ForMaskedLM(DebertaV2Config(legacy=False, **shape))
+    before = inner.get_output_embeddings().bias.detach().clone()
+    warm_start(inner, rows)
+    assert torch.equal(inner.get_output_embeddings().bias, before)
 
 
 # ---------------------------------------------------------------- the loop

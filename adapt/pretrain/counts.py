@@ -11,6 +11,9 @@ from torch.nn.functional import pad
 from adapt.pretrain.corpus import before_padding
 from adapt.spec import OptionError
 
+MOST_WORDS = 10_000
+"""Of a vocabulary whose counts are held and taken apart as a whole: about 7 GB and several minutes."""
+
 
 def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0) -> None:
     """Start a fresh language model from counts of its corpus instead of from noise alone, in float32.
@@ -19,17 +22,24 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     mutual information of each word with the words up to `window` tokens to its left and, apart, to its right
     (Levy & Goldberg 2014; Levy et al. 2015), brought to the standard deviation of the noise; words that never occur
     keep their noise. Learnt position embeddings, where they stand in BERT's place: sinusoids (Vaswani et al. 2017) of
-    periods up to 2 pi `period` tokens. Output bias, where it has one: log frequencies. `rows` is (rows, length), from
-    `pack` or `pack_pairs`; padding at its end does not count.
-    Raises `OptionError` where the embeddings are wider than the vocabulary is large.
+    periods up to 2 pi `period` tokens. Output bias, where it has one of each word: log frequencies. `rows` is
+    (rows, length), from `pack` or `pack_pairs`; padding at its end does not count.
+
+    Memory grows with the square of the vocabulary, time with its cube: `OptionError` above `MOST_WORDS`, and where the
+    embeddings are wider than the vocabulary is large.
     """
-    model.float()
     words = model.get_input_embeddings().weight
     positions = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     bias = getattr(model.get_output_embeddings(), "bias", None)
     size, width = words.shape
     if size < width:
         raise OptionError(f"a vocabulary of {size} cannot fill embeddings of width {width}: use a smaller hidden_size")
+    if size > MOST_WORDS:
+        raise OptionError(
+            f"a vocabulary of {size} is too large for a start from counts, which takes at most {MOST_WORDS}: do "
+            "without warm_start, or train a smaller tokenizer"
+        )
+    model.float()
     counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
     inner = rows[:, 1:-1].long()
     counted = before_padding(inner, model.config.pad_token_id)
@@ -51,8 +61,9 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     with torch.no_grad():
         words[seen.to(words.device)] = (vectors * (deviation / vectors.std())).to(words.device)
         if positions is not None:
-            angles = torch.arange(len(positions.weight))[:, None] * period ** -(torch.arange(0, width, 2) / width)
+            count, wide = positions.weight.shape
+            angles = torch.arange(count)[:, None] * period ** -(torch.arange(0, wide, 2) / wide)
             positions.weight[:, 0::2] = angles.sin() * 1.4 * deviation
             positions.weight[:, 1::2] = angles.cos() * 1.4 * deviation
-        if bias is not None:
+        if bias is not None and len(bias) == size:
             bias.copy_(frequency.log() - frequency.log().mean())
