@@ -12,6 +12,8 @@ from transformers import (
     ByT5Tokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -329,6 +331,15 @@ def test_export_is_loaded_by_the_auto_classes(make, frame, auto, bpe, tmp_path):
 def test_a_tokenizer_without_a_vocabulary_is_exported(tmp_path):
     export(encoder_decoder(), ByT5Tokenizer(), tmp_path / "model")
     assert AutoTokenizer.from_pretrained(tmp_path / "model")("a cat")["input_ids"] == ByT5Tokenizer()("a cat").input_ids
+
+
+def test_a_tokenizer_that_is_loaded_as_another_is_told_of(bpe, tmp_path):
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=64,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="makes a Qwen2Tokenizer of its tokenizer, with another normalizer"):
+        export(Qwen2ForCausalLM(config), for_decoder(bpe), tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
     """Write a model folder that the auto classes of transformers load, weights in bfloat16.
 
     The folder is replaced as a whole, so that no reader sees half of one; what it held beside a model, such as a
-    `README.md`, is kept. `facts` go into `config.json` under `pretraining`.
+    `README.md`, is kept. `facts` go into `config.json` under `pretraining`. A warning says where the auto classes make
+    another tokenizer of this one.
 
     Raises:
         OptionError: As `exportable`.
@@ -83,3 +85,20 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+    if tokenizer.is_fast:
+        _compare(tokenizer, folder)
+
+
+def _compare(tokenizer: Any, folder: Path) -> None:
+    """Warn where transformers has a tokenizer of its own for a kind of model and reads the folder's into that."""
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    given, found = (json.loads(each.backend_tokenizer.to_str()) for each in (tokenizer, loaded))
+    other = [name for name in ("normalizer", "pre_tokenizer", "post_processor") if given[name] != found[name]]
+    if other:
+        warnings.warn(
+            f"{folder}: AutoTokenizer makes a {type(loaded).__name__} of its tokenizer, with another "
+            f"{', '.join(other)} than the model was trained with; take a model of another type.",
+            stacklevel=3,
+        )
