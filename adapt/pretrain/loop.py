@@ -112,7 +112,8 @@ def pretrain(
     `MaskedLM`, which know padding; the model stays on its device.
     With `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as
     if it had never stopped. Raises `OptionError` where a setting cannot be used, or the file belongs to other settings
-    or other text, `Diverged` where the loss is no longer finite.
+    or other text, `DataError` where rows do not fill a batch or none are held out, `Diverged` where the loss is no
+    longer finite.
     """
     _check(settings)
     if checkpoint is not None:
