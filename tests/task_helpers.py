@@ -75,6 +75,28 @@ def byte_level(kind: str = "gpt2", *, side: str = "right") -> PreTrainedTokenize
     )  # fmt: skip
 
 
+def byte_fallback() -> PreTrainedTokenizerFast:
+    """As Llama-2's: a space before the first word, alone where no piece begins with it; bytes of unknown characters."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁thecat12", "▁t", "▁th", "▁the"]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, [("▁", "t"), ("▁t", "h"), ("▁th", "e")],
+            unk_token="<unk>", byte_fallback=True, fuse_unk=True,
+        )
+    )  # fmt: skip
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = token_decoders.Sequence([
+        token_decoders.Replace("▁", " "), token_decoders.ByteFallback(), token_decoders.Fuse(),
+        token_decoders.Strip(" ", 1, 0),
+    ])  # fmt: skip
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )
+
+
 _CONFIGS: dict[str, Callable[[Any], Any]] = {
     "Bert": lambda ids: transformers.BertConfig(**SIZES, **ids, max_position_embeddings=96),
     "GPT2": lambda ids: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=96, **ids),

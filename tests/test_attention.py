@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import task_helpers
 import tiny
 import torch
 from tiny_tasks import TASKS
@@ -20,6 +21,7 @@ import adapt
 from adapt.backbones import load
 from adapt.data import Data
 from adapt.extraction import Attention, each_attention, heads
+from adapt.extraction.shown import shown
 from adapt.spec import OptionError, Unsupported
 
 TEXTS = ["sunny word1 word2 warm", "rotten", "cold word5 kind word7 word8 word9", "word3 word3 bitter"]
@@ -266,6 +268,12 @@ def test_parts_of_a_character_are_bytes_and_spaces_are_kept() -> None:
     assert "<0xC3>" in tokens
     assert "\n" in tokens
     assert not any("\ufffd" in token for token in tokens)
+
+
+def test_bytes_that_a_vocabulary_names_are_shown_by_their_names() -> None:
+    tokenizer = task_helpers.byte_fallback()
+    tokens = shown(tokenizer, tokenizer("the 你")["input_ids"])
+    assert tokens == ("<s>", "the", " ", "<0xE4>", "<0xBD>", "<0xA0>")
 
 
 def test_an_unknown_word_is_a_word(backbone: Callable[..., Path]) -> None:

@@ -90,7 +90,9 @@ def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
             **_fields(tokens, row),
             "cut": bool(encoding.overflowing),
             "row_words": words,
-            "words": _owners(encoding.offsets, encoding.sequence_ids, rows_of[row], spans[row]),
+            "words": _written(
+                _owners(encoding.offsets, encoding.sequence_ids, rows_of[row], spans[row]), encoding.tokens
+            ),
             "offsets": list(encoding.offsets),
             "texts": list(encoding.sequence_ids),
         }

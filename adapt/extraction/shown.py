@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,9 +27,11 @@ def _shown(tokenizer: Any, token: int) -> str:
 
 
 def _in_bytes(piece: str) -> str:
-    """A token that a byte-level vocabulary writes one character a byte."""
+    """A token that a byte-level vocabulary writes one character a byte, or that is a byte's name already."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+    if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
+        return piece
     values = {character: value for value, character in bytes_to_unicode().items()}
     if not all(character in values for character in piece):
         return piece
