@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -150,6 +152,31 @@ def test_another_kernel_is_taken_for_a_forward_pass_alone(adapted: Callable[...,
     assert [w.shape[-1] for w in weights] == [batch["input_ids"].shape[1]] * tiny.LAYERS
 
 
+def test_threads_that_read_one_model_leave_it_as_it_was(adapted: Callable[..., Adapted]) -> None:
+    """One is within its forward pass when the other asks for another kernel."""
+    model = adapted("lora", "bert")
+    base: Any = model.fitted.model.base_model
+    inside = Event()
+    seen: list[str] = []
+
+    def waiting(*_: Any) -> None:
+        inside.set()
+        sleep(0.2)  # in which the other would change it
+        seen.append(base.config._attn_implementation)
+
+    before, hook = base.config._attn_implementation, base.register_forward_pre_hook(waiting)
+    try:
+        first = Thread(target=lambda: adapt.representations(model, TEXTS, attention="sdpa"))
+        first.start()
+        inside.wait()
+        adapt.representations(model, TEXTS, attention="eager")
+        first.join()
+    finally:
+        hook.remove()
+    assert seen == ["sdpa", "eager"]
+    assert base.config._attn_implementation == before
+
+
 def test_a_row_is_the_same_alone_and_among_others(backbone: Callable[..., Path]) -> None:
     texts = [" ".join(tiny.FILL[: 1 + i % 20]) for i in range(700)]  # several batches
     found = adapt.representations(backbone("bert"), texts, device="cpu")
@@ -194,6 +221,18 @@ def test_words_are_found_among_tokens(kind: str) -> None:
     assert set(listed["words"]) == set(single["words"])
 
 
+def test_a_space_before_a_word_is_none_of_its_tokens() -> None:
+    tokenizer = task_helpers.byte_fallback()
+    for text in ("12 the cat 21", "the 1"):
+        (example,) = encode(tokenizer, adapt.data.read_texts([text]), 64)
+        (listed,) = encode(tokenizer, adapt.data.read_texts([text.split()]), 64)
+        assert example["input_ids"] == listed["input_ids"]
+        assert example["words"] == listed["words"]
+        spaces = [i for i, token in enumerate(tokenizer.convert_ids_to_tokens(example["input_ids"])) if token == "▁"]
+        assert {example["words"][i] for i in spaces} == {None}
+        assert set(example["words"]) == {None, *range(len(text.split()))}
+
+
 def test_words_of_a_pair_are_counted_on() -> None:
     tokenizer = task_helpers.wordpiece()
     (example,) = encode(tokenizer, adapt.data.read_texts([("the cat", "sat there")]), 64)
@@ -223,6 +262,7 @@ def test_words_beyond_the_cut_have_no_vector(backbone: Callable[..., Path]) -> N
     )
     assert found.rows.tolist() == [0, 0, 0, 0, 1]
     assert found.positions.tolist() == [0, 1, 2, 3, 0]
+    assert found.cut.tolist() == [6, 0]
     assert found.notes == ("1 of 2 rows were cut to 6 tokens",)
 
 
@@ -253,7 +293,7 @@ def test_every_kind_of_rows_gives_the_same(backbone: Callable[..., Path], tmp_pa
 def test_what_is_saved_is_loaded(backbone: Callable[..., Path], tmp_path: Path) -> None:
     found = adapt.representations(backbone("bert"), TEXTS, layers=[2, 0], pooling="words", max_length=5, device="cpu")
     loaded = adapt.Representations.load(found.save(tmp_path / "new" / "found.safetensors"))
-    for name in ("values", "rows", "positions"):
+    for name in ("values", "rows", "positions", "cut"):
         assert np.array_equal(getattr(loaded, name), getattr(found, name))
     for name in ("layers", "pooling", "source", "notes"):
         assert getattr(loaded, name) == getattr(found, name)

@@ -88,6 +88,21 @@ def test_layers_of_a_model_are_alike_most_with_themselves() -> None:
         adapt.similarity(every, other)
 
 
+def test_rows_must_be_cut_alike() -> None:
+    texts = [" ".join(["good day"] * n) for n in (2, 5, 6)]
+
+    def read(most: int) -> adapt.Representations:
+        return adapt.representations("tiny-encoder", texts, max_length=most, device="cpu")
+
+    assert np.diag(adapt.similarity(read(64), read(32))) == pytest.approx(1)  # no row is as long
+    with pytest.raises(
+        DataError, match=r"Row \d was read whole by tiny-encoder and cut to 6 tokens by tiny-encoder; make"
+    ):
+        adapt.similarity(read(64), read(6))
+    with pytest.raises(DataError, match=r"Row \d was cut to 7 tokens by .* and cut to 6 tokens by"):
+        adapt.similarity(read(7), read(6))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "debiased", "message"),
     [

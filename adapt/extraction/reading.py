@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -32,6 +34,8 @@ LONGEST = 512
 _TOKENS = 8192
 """Tokens of a batch, padding included."""
 _KERNELS = ("eager", "sdpa")
+_locks: WeakKeyDictionary[nn.Module, Lock] = WeakKeyDictionary()
+"""Of the models that are read: the kernel is in their configurations, which all threads see."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Reader:
             yield indices, token_tensors(self.tokenizer, [examples[i] for i in indices])
 
     def forward(self, batch: Mapping[str, torch.Tensor], **flags: Any) -> Any:
-        """transformers' output of the pretrained part, without gradients.
+        """transformers' output of the pretrained part, without gradients; one thread at a time reads a model.
 
         Args:
             batch: As `batches` gives it; what the model does not take is left aside.
@@ -103,8 +107,8 @@ class Reader:
         autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
         self.model.eval()
         with (
-            torch.no_grad(), _kernel(self.model, self.attention), autocast, faster_on_cpu(),
-            explained("while rows were read", "cut texts shorter (max_length)"),
+            _locks.setdefault(self.model, Lock()), _kernel(self.model, self.attention), torch.no_grad(), autocast,
+            faster_on_cpu(), explained("while rows were read", "cut texts shorter (max_length)"),
         ):  # fmt: skip
             return self.model(**on(model_inputs(batch), device), **flags)
 

@@ -38,6 +38,8 @@ class Representations:
     """(vectors,), int64: the row that each vector is of."""
     positions: np.ndarray
     """(vectors,), int64: which word or token of its row each vector is of; 0 where there is one vector a row."""
+    cut: np.ndarray
+    """(rows,), int64: tokens that each row was cut to; 0 for a row that was read whole."""
     notes: tuple[str, ...] = ()
     """What must be said, such as how many texts were cut."""
 
@@ -46,7 +48,7 @@ class Representations:
         return self.values[:, self.rows == row]
 
     def save(self, file: str | Path) -> Path:
-        """Write a safetensors file: `values`, `rows` and `positions`, the rest in its metadata.
+        """Write a safetensors file: `values`, `rows`, `positions` and `cut`, the rest in its metadata.
 
         Raises:
             OptionError: The file cannot be written, or its name does not end in .safetensors.
@@ -82,7 +84,7 @@ class Representations:
         )  # fmt: skip
 
 
-_ARRAYS = ("values", "rows", "positions")
+_ARRAYS = ("values", "rows", "positions", "cut")
 
 
 def representations(
@@ -118,10 +120,12 @@ def representations(
     chosen = layers_of(layers, model.layers)
     examples = model.encode(rows, columns)
     values, counts, positions = read(model, examples, chosen, pooling)
-    cut = sum(example["cut"] for example in examples)
-    notes = [*model.notes, *([f"{cut} of {len(examples)} rows were cut to {model.max_length} tokens"] if cut else [])]
+    cut = np.array([len(example["input_ids"]) if example["cut"] else 0 for example in examples], dtype=np.int64)
+    notes = list(model.notes)
+    if cut.any():
+        notes.append(f"{(cut > 0).sum()} of {len(cut)} rows were cut to {model.max_length} tokens")
     of = np.repeat(np.arange(len(examples)), counts)
-    return Representations(values, chosen, pooling, model.name, of, positions, tuple(notes))
+    return Representations(values, chosen, pooling, model.name, of, positions, cut, tuple(notes))
 
 
 def read(

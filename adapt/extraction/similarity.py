@@ -28,7 +28,7 @@ def similarity(a: Any, b: Any, *, debiased: bool = False) -> np.ndarray:
         token among the embeddings (debiased also where noise makes a layer's own alignment no more than 0).
 
     Raises:
-        DataError: The two are not of the same vectors, there are too few of them, or one is not finite.
+        DataError: The two are not of the same vectors, of rows cut alike, there are too few, or one is not finite.
     """
     _check_alike(a, b)
     one, two = _centred(a, debiased), _centred(b, debiased)
@@ -48,10 +48,18 @@ def similarity(a: Any, b: Any, *, debiased: bool = False) -> np.ndarray:
 def _check_alike(a: Any, b: Any) -> None:
     if not (isinstance(a, Representations) and isinstance(b, Representations)):
         return
-    if not (np.array_equal(a.rows, b.rows) and np.array_equal(a.positions, b.positions)):
+    vectors = np.array_equal(a.rows, b.rows) and np.array_equal(a.positions, b.positions)
+    if not vectors or len(a.cut) != len(b.cut):
         raise DataError(
             f"The representations by {a.source} and {b.source} are not of the same rows, words or tokens; make both of "
             "the same rows, pooled alike (of models with different tokenizers by words or rows) and cut alike."
+        )
+    if not np.array_equal(a.cut, b.cut):
+        row = int((a.cut != b.cut).argmax())
+        one, two = (f"cut to {one.cut[row]} tokens" if one.cut[row] else "read whole" for one in (a, b))
+        raise DataError(
+            f"Row {row + 1} was {one} by {a.source} and {two} by {b.source}; make both with the same max_length, and "
+            "shorten rows that only one of two tokenizers makes too long."
         )
 
 
