@@ -299,7 +299,8 @@ _reading_options = _options(
 @click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
 @click.option("--max-train", type=int, default=20_000, show_default=True, help="Rows, or words, a probe is fitted on.")
 @click.option("--max-held-out", type=int, default=10_000, show_default=True, help="The same of validation and of test.")
-@click.option("--max-length", type=int, default=128, show_default=True, help="Tokens a row is cut to.")
+@click.option("--max-length", type=int, default=128, show_default=True,
+              help="Tokens a row is cut to, at most: as many as every model reads.")  # fmt: skip
 @click.option("--pooling", type=click.Choice(["mean", "first", "last"]), default="mean", show_default=True,
               help="How a row becomes a vector.")  # fmt: skip
 @click.option("--metric", help="The score.  [default: the task's first]")

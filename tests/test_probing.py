@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import task_helpers
 import tiny
 import tiny_tasks
 import torch
+import transformers
 
 import adapt
 from adapt.data import Data
@@ -215,6 +217,23 @@ def test_windows_of_long_rows_are_read_too(planted: Reader, tagged: Data) -> Non
     assert not whole.notes
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_every_model_reads_as_many_tokens_as_each_can(backbone: Callable[..., Path], words: bool) -> None:
+    folder, kinds = backbone("bert"), ("sunny", "cold")
+    most = transformers.AutoConfig.from_pretrained(folder).max_position_embeddings
+    texts = [[kinds[i % 2], *(f"word{i % 20}" for i in range(most))] for i in range(40)]
+    rows = [
+        {"tokens": text, "tags": ["X", *"Y" * most]} if words else {"text": " ".join(text), "label": text[0]}
+        for text in texts
+    ]
+    found = adapt.probe(["tiny-encoder", folder], adapt.data.load(rows), seeds=1, layers=[1], device="cpu")
+    assert found.settings["max_length"] == most < 128
+    assert f"every model reads {most} tokens at a time, for bert-2-0 reads no more" in found.notes
+    assert any(f"{most} tokens" in note for note in found.notes[1:])
+    alone = adapt.probe("tiny-encoder", adapt.data.load(rows), seeds=1, layers=[1], device="cpu", max_length=most)
+    assert alone.models[0] == found.models[0]
+
+
 # ---------------------------------------------------------------- every kind, architecture and strategy
 
 
@@ -336,6 +355,28 @@ def test_a_table_of_one_model_without_control(planted: Reader, tagged: Data) -> 
 def test_options_that_cannot_be_used(task_data: Callable[[str], Data], options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         adapt.probe("tiny-encoder", task_data("single_label"), **{"device": "cpu", **options})
+
+
+@pytest.mark.parametrize(
+    ("other", "options", "message"),
+    [
+        ("nowhere/at/all", {}, "does not exist"),
+        ("bert", {"layers": [4]}, "no layer 4; the model has the layers 0 .* to 2"),
+        ("odd", {"max_length": 3}, "max_length is 3"),
+    ],
+)
+def test_no_model_is_probed_before_all_can_be(
+    backbone: Callable[..., Path], planted: Reader, other: str, options: dict[str, Any], message: str
+) -> None:
+    told: list[str] = []
+    source: Any = other
+    if other == "bert":
+        source = backbone(other)
+    elif other == "odd":
+        source = replace(planted, tokenizer=task_helpers.wordpiece(single="[CLS] [BOS] $A [SEP]"))
+    with pytest.raises(OptionError, match=message):
+        adapt.probe(["tiny-encoder", source], tiny_tasks.TASKS["single_label"](), **options, report=told.append)
+    assert not told
 
 
 def test_data_that_cannot_be_probed() -> None:

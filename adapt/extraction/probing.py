@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from adapt.data import Data, load, subsample
 from adapt.data.splits import generator
 from adapt.extraction.probed import Probed, Probing
 from adapt.extraction.probes import Probes
-from adapt.extraction.reading import reader
+from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
 from adapt.machine import hardware
 from adapt.metrics import METRICS
 from adapt.run import code_state, versions
 from adapt.spec import DataError, OptionError, Source, Task, Unsupported
+from adapt.tasks import KINDS
 
 if TYPE_CHECKING:
     import datasets
@@ -55,7 +57,8 @@ def probe(
 
     Args:
         source: An adapted model, its folder, or a backbone, as `adapt.extraction.reader` takes it; or a list of them.
-            All are probed with the same rows, and compared with the first.
+            All are probed with the same rows, and compared with the first. Each is loaded once before any is probed,
+            so that what cannot be used is found first; one is held at a time.
         data: `adapt.data.Data` of classification, regression or token classification with a validation and a test
             split, or anything that `adapt.data.load` reads.
         layers: As for `adapt.representations`.
@@ -65,7 +68,8 @@ def probe(
         pooling: Of rows: `mean`, `first` or `last`, as for `adapt.representations`.
         max_train: Vectors (rows, or words) that a probe is fitted on, at most; words come in whole rows.
         max_held_out: The same of validation and of test, drawn once.
-        max_length: Tokens that a row is cut to, for all models; words of a longer row are read in several windows.
+        max_length: Tokens that a row is cut to, for all models; fewer where one of them reads no more. Words of a
+            longer row are read in several windows.
         device: `auto`, `cpu` or `cuda`.
         precision: As for `adapt.extraction.reader`.
         report: Told of each layer that is probed.
@@ -99,27 +103,59 @@ def probe(
         **{f"train {seed}": _draw(rows, "train", max_train, seed) for seed in range(seeds)},
         **{split: _draw(rows, split, max_held_out, 0) for split in ("validation", "test")},
     }
+    opened = partial(reader, device=device, precision=precision, max_length=max_length)
+    later = [_outline(opened(one), layers) for one in given[1:]]
+    held = [opened(given[0])]
+    outlines = [_outline(held[0], layers), *later]
+    shortest = min(outlines, key=lambda outline: outline.max_length)
+    task = replace(task, max_length=min(max_length, shortest.max_length))
+    for outline in outlines:  # whose tokenizer may leave no room, or not tell words
+        KINDS[task.kind](task, outline.tokenizer).encode(drawn["test"].select([0]), split="test")
     found: list[Probed] = []
     baselines: list[tuple[str, float]] = []
     counts: dict[str, Any] = {}
     notes = list(rows.notes)
-    for one in given:
-        model = reader(one, device=device, precision=precision, max_length=max_length)
-        probes = Probes(model, task, layers_of(layers, model.layers), pooling, report or _silent)
+    if task.max_length < max_length:
+        notes.append(f"every model reads {task.max_length} tokens at a time, for {shortest.name} reads no more")
+    for one, outline in zip(given, outlines, strict=True):
+        model = held.pop() if held else opened(one)
+        probes = Probes(model, task, outline.layers, pooling, report or _silent)
         probed, own, of = probes.probed(drawn, seeds, control)
         found.append(_renamed(probed, [other.name for other in found]))
         baselines, counts = baselines or own, counts or of
         notes += [note for note in (*model.notes, *probes.notes) if note not in notes]
+        del model, probes
     settings = {
         "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
-        "pooling": pooling, "max_length": max_length, "seeds": seeds,
+        "pooling": pooling, "max_length": task.max_length, "seeds": seeds,
         "max_train": max_train, "max_held_out": max_held_out,
     }  # fmt: skip
+    place = outlines[0].device
     environment = {
-        "versions": versions(), **code_state(), "device": model.device, "hardware": hardware(model.device),
+        "versions": versions(), **code_state(), "device": place, "hardware": hardware(place),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     return Probing(rows.name, rows.sha256, settings, counts, tuple(found), tuple(baselines), tuple(notes), environment)
+
+
+class _Outline(NamedTuple):
+    """What must be known of a model before any is probed."""
+
+    name: str
+    tokenizer: Any
+    device: str
+    max_length: int
+    layers: tuple[int, ...]
+    """Those to be probed."""
+
+
+def _outline(model: Reader, layers: Any) -> _Outline:
+    """
+    Raises:
+        OptionError: The model has not the layers asked for.
+    """
+    chosen = layers_of(layers, model.layers)
+    return _Outline(model.name, model.tokenizer, model.device, model.max_length, chosen)
 
 
 def _renamed(probed: Probed, taken: Sequence[str]) -> Probed:
