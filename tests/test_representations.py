@@ -118,6 +118,37 @@ def test_a_model_of_every_kind_is_read(backbone: Callable[..., Path], kind: str,
         )
 
 
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [("token_classification", "t5"), ("question_answering", "llama"), ("sequence_classification", "bert")],
+)
+def test_a_merged_model_is_read_whatever_its_class_calls_its_parts(
+    backbone: Callable[..., Path], kind: str, architecture: str, tmp_path: Path
+) -> None:
+    data = tiny_tasks.TASKS[EXAMPLES[kind]]()
+    model = adapt.fit(
+        backbone(architecture), data, tiny.STRATEGIES["lora"], max_steps=1, device="cpu", precision="fp32",
+        max_length=48,
+    )  # fmt: skip
+    tiny.moved(model.fitted.model)
+    model.merge(tmp_path / "merged")
+    found = adapt.representations(tmp_path / "merged", TEXTS, device="cpu")
+    np.testing.assert_allclose(found.values, adapt.representations(model, TEXTS).values, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_that_was_saved_without_its_decoder_is_read(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    transformers.T5EncoderModel.from_pretrained(backbone("t5")).save_pretrained(tmp_path / "encoder")
+    tiny.tokenizer_for("t5").save_pretrained(tmp_path / "encoder")
+    found, whole = (adapt.representations(f, TEXTS, device="cpu") for f in (tmp_path / "encoder", backbone("t5")))
+    assert np.array_equal(found.values, whole.values)
+    config = json.loads((tmp_path / "encoder" / "config.json").read_text())
+    for said in (True, False):  # as T5's own token classifiers say
+        (tmp_path / "encoder" / "config.json").write_text(json.dumps({**config, "is_encoder_decoder": said}))
+        for pooling, message in (("native", "its weights lack .*decoder"), ("mean", "mean pooling is for encoders")):
+            with pytest.raises(AdaptError, match=message):
+                adapt.fit(tmp_path / "encoder", tiny_tasks.TASKS["single_label"](), "head", pooling=pooling)
+
+
 @pytest.mark.parametrize("strategy", tiny.STRATEGIES)
 def test_a_saved_model_gives_the_same(adapted: Callable[..., Adapted], strategy: str, tmp_path: Path) -> None:
     model = adapted(strategy, "bert")

@@ -105,11 +105,22 @@ def base_class(config: Any) -> Any:
 def renaming(cls: Any, config: Any) -> dict[str, str]:
     """Pattern to replacement for the names in a checkpoint, where the class calls its pretrained part otherwise.
 
-    Llama's and Qwen's classes for question answering call it `transformer` and every checkpoint `model`: without this
-    all weights would be taken for missing.
+    Llama's and Qwen's classes for question answering call it `transformer` and every other `model`: without this all
+    weights would be taken for missing.
     """
-    usual = base_class(config).base_model_prefix
-    return {} if cls.base_model_prefix == usual else {rf"^{re.escape(usual)}\.": f"{cls.base_model_prefix}."}
+    import transformers
+
+    saved_as = (config.architectures or [""])[0]
+    there = getattr(transformers, saved_as, base_class(config)).base_model_prefix
+    return {} if cls.base_model_prefix == there else {rf"^{re.escape(there)}\.": f"{cls.base_model_prefix}."}
+
+
+def encoder_of(base: Any) -> Any:
+    """The part of a pretrained model that reads a text: of an encoder-decoder the encoder, else all of it.
+
+    The configuration does not tell: that of a token classifier of T5's says that it is no encoder-decoder.
+    """
+    return base.encoder if hasattr(base, "encoder") and hasattr(base, "decoder") else base
 
 
 def head_names(model: Any) -> set[str]:

@@ -104,8 +104,9 @@ class Loader:
         return self._place(model, quantization_config is not None)
 
     def pretrained(self) -> nn.Module:
-        """The pretrained part alone, without a head or a pooler: frozen, in evaluation mode.
+        """The part that reads a text, without a head or a pooler: frozen, in evaluation mode.
 
+        Of an encoder-decoder it is the encoder, and the checkpoint may be one of the encoder alone.
         It is in bfloat16 where the budget's precision is bf16, else in float32.
 
         Raises:
@@ -114,13 +115,15 @@ class Loader:
         """
         import torch
 
+        from adapt.backbones.classes import encoder_of
+
         check_precision(self._pretrained_config().model_type, self.budget.precision)
         self._agreed(None)
         low = torch.bfloat16 if self.budget.precision == "bf16" else torch.float32
         with quiet():
             model, _ = self._base(self.config(), _options(low))
         self._configure(model.requires_grad_(False).eval())
-        return self._place(model, False)
+        return self._place(encoder_of(model), False)
 
     def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
         return place_rest(model, self.budget.device) if quantised else model.to(self.budget.device)
@@ -273,13 +276,13 @@ class Loader:
         return sorted({name.rpartition(".")[0] for name in names} | kept)
 
     def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
-        from adapt.backbones.classes import head_names
+        from adapt.backbones.classes import encoder_of, head_names
         from adapt.backbones.heads import MeanPoolingClassifier, head_dropout  # imports torch
 
         config = self.config()
-        if getattr(config, "is_encoder_decoder", False):
-            raise Unsupported("mean pooling is for encoders; use pooling='native' for encoder-decoders")
         base, fresh = self._base(config, options)
+        if encoder_of(base) is not base:
+            raise Unsupported("mean pooling is for encoders; use pooling='native' for encoder-decoders")
         dropout = head_dropout(self.config(dropout=False))
         model = MeanPoolingClassifier(base, max(len(self.task.labels), 1), dropout)
         prefix = next(name for name, module in model.named_modules() if module is base)
@@ -300,7 +303,7 @@ class Loader:
         """The model and the names of its fresh parameters; a head of another shape than the checkpoint's is fresh."""
         from safetensors import SafetensorError
 
-        from adapt.backbones.classes import LANGUAGE_MODELS, head_names, renaming
+        from adapt.backbones.classes import LANGUAGE_MODELS, base_class, encoder_of, head_names, renaming
 
         options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
         if self.quantised() is not None:  # transformers knows by the configuration that weights are quantised already
@@ -332,6 +335,8 @@ class Loader:
                 f"{', '.join(sorted(other - fresh)[:5])}"
             )
         lost = sorted(n for n in info["missing_keys"] if n not in fresh and "pooler" not in n.split("."))
+        if cls is base_class(config) and encoder_of(model) is not model:  # nothing but the encoder is used
+            lost = [name for name in lost if not name.startswith("decoder.")]
         if lost:
             raise AdaptError(
                 f"Backbone {self.backbone.reference}: its weights lack {', '.join(lost[:5])}, which would be random; "

@@ -18,6 +18,7 @@ from torch import nn
 from adapt import options, params
 from adapt.adapted import MODEL_FILE, Adapted, load_model
 from adapt.backbones import Loader, resolve
+from adapt.backbones.classes import encoder_of
 from adapt.backbones.exhausted import explained
 from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
@@ -174,7 +175,7 @@ def reader(
     length = min(max_length or LONGEST, positions)
     task = Task(backbone.source.name, Source(backbone.source.name, ""), max_length=length)
     loader = Loader(backbone, task, Budget(device=place, precision=chosen), 0)
-    model = _encoder(loader.pretrained())
+    model = loader.pretrained()
     return Reader(
         model, loader.tokenizer(), backbone.source.name, place, chosen, length, _depth(model), attention,
         notes=tuple(loader.notes), origin={"backbone": backbone.source.sha256},
@@ -191,7 +192,7 @@ def _of_adapted(
         precision=options.precision_of(precision or run.budget.precision, run.budget.device),
     )
     model = fitted.model if budget == run.budget else _rebuilt(adapted, budget)
-    part = _encoder(model.base_model)
+    part = encoder_of(model.base_model)
     length = min(max_length or run.task.max_length, positions_of(adapted.backbone.config))
     return Reader(
         part, fitted.tokenizer, f"{run.backbone.name}, {run.strategy.name} on {run.task.name}", budget.device,
@@ -207,11 +208,6 @@ def _rebuilt(adapted: Adapted, budget: Budget) -> Any:
     params.fill(model, params.trainable_state(fitted.model), "the trained state")
     release(model)
     return model.eval()
-
-
-def _encoder(base: Any) -> Any:
-    """The pretrained part, of an encoder-decoder its encoder."""
-    return base.encoder if base.config.is_encoder_decoder and hasattr(base, "decoder") else base
 
 
 def _depth(model: Any) -> int:
