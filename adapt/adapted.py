@@ -327,7 +327,10 @@ def _backbone(reference: str) -> Backbone:
     try:
         return resolve(reference)
     except AdaptError as error:
-        raise AdaptError(f"{error} If it was moved, name its place with the option backbone.") from error
+        raise AdaptError(
+            f"{error} If it was moved, name its place with the option backbone, or give the model that "
+            "adapt.load(..., backbone=...) makes."
+        ) from error
 
 
 def _read_model_file(path: Path) -> dict[str, Any]:

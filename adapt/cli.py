@@ -342,11 +342,12 @@ def probe(
 @click.option("--pooling", type=click.Choice(["mean", "first", "last", "words", "word_means", "tokens"]),
               default="mean", show_default=True, help="A vector for each row, word or token.")  # fmt: skip
 @click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
 @_reading_options
 @_column_options
 def represent(
-    source: str, rows: str, target: str, pooling: Any, max_length: int | None, layers: str, device: str,
-    precision: str | None, **rest: Any,
+    source: str, rows: str, target: str, pooling: Any, max_length: int | None, backbone: str | None, layers: str,
+    device: str, precision: str | None, **rest: Any,
 ) -> None:  # fmt: skip
     """Write the hidden states that SOURCE has for the rows of a file.
 
@@ -359,7 +360,7 @@ def represent(
     columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
     found = representations(
         source, rows, layers=layers, pooling=pooling, columns=columns, max_length=max_length, device=device,
-        precision=precision,
+        precision=precision, backbone=backbone,
     )  # fmt: skip
     found.save(target)
     for note in found.notes:
@@ -374,6 +375,7 @@ def represent(
 @click.option("--output", "target", help="File to write the maps of the first rows to: .html or .json.")
 @click.option("--max-rows", type=int, default=10, show_default=True, help="Most rows whose maps are written.")
 @click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
 @_reading_options
 @_column_options
 def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def test_represent_reads_the_column_that_is_named(data: Path, tmp_path: Path) ->
     found = adapt.Representations.load(tmp_path / "found.safetensors")
     expected = adapt.representations("tiny-encoder", ["good"] * 20 + ["bad"] * 20, device="cpu")
     assert np.array_equal(found.values, expected.values)
+
+
+def test_a_backbone_that_was_moved(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapt.backbones.resolve("tiny-encoder").path, tmp_path / "mine")
+    adapt.fit(tmp_path / "mine", data, "head", max_steps=1, device="cpu", max_length=16).save(tmp_path / "model")
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    commands = [
+        ["represent", tmp_path / "model", "--input", data, "--output", tmp_path / "found.safetensors"],
+        ["attention", tmp_path / "model", "--input", data],
+        ["probe", tmp_path / "model", "--data", data],
+    ]
+    for command in commands:
+        with pytest.raises(AdaptError, match=r"option backbone, or give the model that adapt\.load\(\.\.\., backbone="):
+            call(*command)
+    for command in commands[:2]:
+        assert call(*command, "--backbone", tmp_path / "moved").exit_code == 0
+    with pytest.raises(OptionError, match="this is no folder of one; leave it out"):
+        call("attention", "tiny-encoder", "--input", data, "--backbone", tmp_path / "moved")
 
 
 @pytest.mark.parametrize(

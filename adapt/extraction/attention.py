@@ -110,6 +110,7 @@ def each_attention(
     max_length: int | None = None,
     device: str = "auto",
     precision: str | None = None,
+    backbone: str | Path | None = None,
 ) -> Iterator[Attention]:
     """The attention maps of texts in input order, of which few are held at a time.
 
@@ -124,12 +125,13 @@ def each_attention(
         max_length: Tokens that a row is cut to; None: as for `adapt.extraction.reader`.
         device: `auto`, `cpu` or `cuda`.
         precision: `fp32` or `bf16`; None: that of training, for a backbone fp32.
+        backbone: As for `adapt.extraction.reader`.
 
     Raises:
         AdaptError: The source, a row or an option cannot be used.
         Unsupported: The architecture gives no weights of every token on every other, layer by layer.
     """
-    made = reader(source, device=device, precision=precision, max_length=max_length)
+    made = reader(source, device=device, precision=precision, max_length=max_length, backbone=backbone)
     chosen = _numbers(layers, made.layers)
     return _each(dataclasses.replace(made, attention="eager"), made.encode(rows, columns), chosen)
 

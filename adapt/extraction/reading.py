@@ -137,6 +137,7 @@ def reader(
     precision: str | None = None,
     max_length: int | None = None,
     attention: str | None = None,
+    backbone: str | Path | None = None,
 ) -> Reader:
     """What reads a model.
 
@@ -149,6 +150,7 @@ def reader(
         max_length: Tokens that a row is cut to; None: as in training, for a backbone as many as it has positions, at
             most 512.
         attention: `eager` (which alone gives weights) or `sdpa`; None: as the model is trained.
+        backbone: Where the backbone of a folder's model is now, if not where it was.
 
     Raises:
         AdaptError: The source or an option cannot be used.
@@ -165,20 +167,24 @@ def reader(
             "backbone."
         )
     if not isinstance(source, Adapted) and (Path(source).expanduser() / MODEL_FILE).is_file():
-        source = load_model(source, device=device)
+        source = load_model(source, device=device, backbone=backbone)
+    elif backbone is not None:
+        raise OptionError(
+            "backbone says where that of a saved model is now, and this is no folder of one; leave it out."
+        )
     if isinstance(source, Adapted):
         return _of_adapted(source, device, precision, max_length, attention)
-    backbone = resolve(source)
+    found = resolve(source)
     place = options.device_of(device)
     chosen = options.precision_of(precision or "fp32", place)
-    positions = positions_of(backbone.config)
+    positions = positions_of(found.config)
     length = min(max_length or LONGEST, positions)
-    task = Task(backbone.source.name, Source(backbone.source.name, ""), max_length=length)
-    loader = Loader(backbone, task, Budget(device=place, precision=chosen), 0)
+    task = Task(found.source.name, Source(found.source.name, ""), max_length=length)
+    loader = Loader(found, task, Budget(device=place, precision=chosen), 0)
     model = loader.pretrained()
     return Reader(
-        model, loader.tokenizer(), backbone.source.name, place, chosen, length, _depth(model), attention,
-        notes=tuple(loader.notes), origin={"backbone": backbone.source.sha256},
+        model, loader.tokenizer(), found.source.name, place, chosen, length, _depth(model), attention,
+        notes=tuple(loader.notes), origin={"backbone": found.source.sha256},
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def representations(
             token that is more than white space, or `word_means`, the mean of its tokens. `tokens`: one vector a token,
             special tokens included. A word of which no token is left, by a cut or else, has none.
         columns: What a column is for to its name, where that is unusual.
-        options: `device`, `precision`, `max_length`, `attention`, as for `adapt.extraction.reader`.
+        options: `device`, `precision`, `max_length`, `attention`, `backbone`, as for `adapt.extraction.reader`.
 
     Raises:
         AdaptError: The source, a row or an option cannot be used.
