@@ -58,12 +58,25 @@ def test_the_command_prints_the_table_and_writes_the_page(rows: Path, tmp_path: 
 def test_maps_are_no_more_than_a_browser_opens(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adapt.extraction import report
 
-    sizes = [attention.weights.size for attention in adapt.attention("tiny-encoder", TEXTS)]
-    for most, expected in ((sum(sizes), 3), (sum(sizes) - 1, 2), (1, 1)):
-        monkeypatch.setattr(report, "_MOST", most)
-        measures, written = report_heads("tiny-encoder", rows, tmp_path / "maps.html")
-        assert (written, measures.texts) == (expected, 3)
-        assert (tmp_path / "maps.html").read_text(encoding="utf-8").count("<section>") == expected
+    for suffix in (".html", ".json"):
+        size = sum(report._bytes(attention, suffix) for attention in adapt.attention("tiny-encoder", TEXTS))
+        for most, expected in ((size, 3), (size - 1, 2), (1, 1)):
+            monkeypatch.setitem(report._MOST, suffix, most)
+            measures, written = report_heads("tiny-encoder", rows, tmp_path / f"maps{suffix}")
+            assert (written, measures.texts) == (expected, 3)
+            text = (tmp_path / f"maps{suffix}").read_text(encoding="utf-8")
+            assert text.count("<section>" if suffix == ".html" else '"weights"') == expected
+
+
+@pytest.mark.parametrize("layers", ["all", "last"])
+@pytest.mark.parametrize("suffix", [".html", ".json"])
+def test_a_file_is_about_as_large_as_it_is_taken_for(suffix: str, layers: str, tmp_path: Path) -> None:
+    from adapt.extraction import report
+
+    texts, file = ["good day " * 60], tmp_path / f"maps{suffix}"
+    (attention,) = adapt.attention("tiny-encoder", texts, layers=layers)
+    report_heads("tiny-encoder", texts, file, layers=layers)
+    assert file.stat().st_size == pytest.approx(report._bytes(attention, suffix), rel=0.1)
 
 
 def test_a_column_can_be_named(tmp_path: Path) -> None:

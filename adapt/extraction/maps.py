@@ -15,6 +15,7 @@ from adapt.spec import OptionError
 
 _STEPS = 255
 """Weights are written in steps of 1/255: one byte each."""
+_CELL = len('<td><i style="opacity:0.123"></i></td>')
 _VISIBLE = {" ": "␣", "\t": "⇥", "\n": "⏎", "\r": "⏎"}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _STYLE = """
@@ -85,6 +86,13 @@ def write_maps(attentions: Sequence[Attention], file: str | Path, *, title: str 
     with whole(path) as handle:
         handle.writelines(_page(attentions, title))
     return path
+
+
+def page_bytes(attention: Attention) -> int:
+    """About as many bytes as a text's section of the page has, but for its tokens."""
+    layers, heads, tokens, keys = attention.weights.shape
+    cells = tokens * (keys - attention.prefix + bool(attention.prefix))
+    return cells * (layers * heads * 4 // 3 + _CELL)
 
 
 def _page(attentions: Sequence[Attention], title: str) -> Iterator[str]:

@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from adapt.extraction.attention import Attention, each_attention
-from adapt.extraction.maps import write_maps
+from adapt.extraction.maps import page_bytes, write_maps
 from adapt.extraction.measures import HeadMeasures, heads
 from adapt.files import writable_folder, write_atomically
 from adapt.spec import OptionError
 
-_MOST = 1 << 24
-"""Weights of all maps in a file, beyond those of the first text: what a browser opens at once."""
+_MOST = {".html": 20_000_000, ".json": 160_000_000}
+"""Bytes of all maps in a file, unless those of the first text are more; of a page what a browser opens at once."""
 
 
 def report_heads(
     source: Any, rows: Any, target: str | Path | None = None, *, max_rows: int = 10, **options: Any
 ) -> tuple[HeadMeasures, int]:
-    """Measure the heads over all rows, and write the maps of the first: as many as make a file of some 20 MB as a page.
+    """Measure the heads over all rows, and write the maps of the first: as many as make a page of some 20 MB.
 
     Args:
         source: As for `each_attention`.
         rows: As for `each_attention`.
         target: `.html`, a page of maps; or `.json`, an object with `heads`, what `HeadMeasures.to_json` gives, and
-            `maps`, what `Attention.to_json` gives of each text. None: nothing is written.
+            `maps`, what `Attention.to_json` gives of each text, in up to some 160 MB. None: nothing is written.
         max_rows: Most rows whose maps are written.
         options: As for `each_attention`.
 
@@ -43,11 +43,12 @@ def report_heads(
     kept: list[Attention] = []
 
     def seen() -> Iterator[Attention]:
-        room = _MOST if path is not None else 0
+        room = 0 if path is None else _MOST[path.suffix]
         for number, attention in enumerate(each_attention(source, rows, **options)):
-            room -= attention.weights.size
-            if path is not None and number < max_rows and (room >= 0 or not number):
-                kept.append(attention)
+            if path is not None and number < max_rows:
+                room -= _bytes(attention, path.suffix)
+                if room >= 0 or not number:
+                    kept.append(attention)
             yield attention
 
     measures = heads(seen())
@@ -57,6 +58,11 @@ def report_heads(
         content = {"heads": measures.to_json(), "maps": [attention.to_json() for attention in kept]}
         write_atomically(path, json.dumps(content, ensure_ascii=False) + "\n")
     return measures, len(kept)
+
+
+def _bytes(attention: Attention, suffix: str) -> int:
+    """About how many a text's maps are in a file."""
+    return page_bytes(attention) if suffix == ".html" else attention.weights.size * len("0.123456, ")
 
 
 def maps_file(target: str | Path, rows: Any = None) -> Path:
