@@ -51,6 +51,7 @@ def test_probe_without_control(data: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.splitlines()[2] == "| model | layer | macro f1, % [95 % CI] |"
     assert "by last pooling" in done.stdout
+    assert "texts cut to 128 tokens" in done.stdout
 
 
 def test_represent_writes_what_the_function_gives(data: Path, tmp_path: Path) -> None:

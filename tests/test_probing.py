@@ -316,6 +316,7 @@ def test_the_table_says_what_was_found(result: Probing) -> None:
     assert rows[4][0] == "majority"
     facts = "\n".join(lines[9:])
     assert "words: 9" in facts
+    assert "texts read in windows of at most 128 tokens" in facts
     assert "train (at most 100)" in facts
     assert "Hewitt & Liang 2019" in facts
     assert "Seeds: 0, 1, 2;" in facts

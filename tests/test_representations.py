@@ -321,6 +321,13 @@ def test_every_kind_of_rows_gives_the_same(backbone: Callable[..., Path], tmp_pa
     assert not np.array_equal(pairs.values, adapt.representations(backbone("bert"), TEXTS, pooling="last").values)
 
 
+def test_words_and_texts_in_one_table() -> None:
+    table = {"title": ["A cat"], "tokens": [["the", "cat"]]}
+    assert adapt.data.read_texts(table).column_names == ["tokens"]
+    assert adapt.data.read_texts({**table, "Text": ["the cat"]}).to_dict() == {"text": ["the cat"]}
+    assert adapt.data.read_texts(table, {"text": "title"}).to_dict() == {"text": ["A cat"]}
+
+
 def test_what_is_saved_is_loaded(backbone: Callable[..., Path], tmp_path: Path) -> None:
     found = adapt.representations(backbone("bert"), TEXTS, layers=[2, 0], pooling="words", max_length=5, device="cpu")
     loaded = adapt.Representations.load(found.save(tmp_path / "new" / "found.safetensors"))

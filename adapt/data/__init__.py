@@ -197,7 +197,7 @@ def read_texts(
 
     Returns:
         The column `tokens`; or `text` and, where there are two texts a row, `text_pair`. Where a table has words and
-        texts, the texts.
+        a column `text`, the texts; other columns beside words, such as a title, are texts only where they are named.
 
     Raises:
         DataError: A file, column or row cannot be used; the message says which and what to do.

@@ -135,8 +135,8 @@ class Probing:
         named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
         return [
             f"- Data: {escape(self.name)} (content {self.sha256[:12]}), {unit}: {train} train (at most "
-            f"{settings['max_train']:,}), {held} (at most {settings['max_held_out']:,}); texts cut to "
-            f"{settings['max_length']} tokens; scored on test.",
+            f"{settings['max_train']:,}), {held} (at most {settings['max_held_out']:,}); texts "
+            f"{'read in windows of at most' if words else 'cut to'} {settings['max_length']} tokens; scored on test.",
             f"- Models: {models}; layer 0 are the embeddings, the last is what the model hands on.",
             f"- Probe: {how} on frozen, standardised vectors, {unit} read {read}; penalty of "
             f"{', '.join(f'{p:g}' for p in sorted(PENALTIES))} chosen on validation.",
