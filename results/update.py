@@ -130,15 +130,25 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
     metric = rows[0].metric
     scores = ", ".join(f"{_name(row)} {_mean(row, metric)}" for row in rows if row.trainable)
     unit = "" if metric in LOWER_IS_BETTER else ", %"
-    text = re.sub(
-        r"Run time: .*\.\n", f"Run time: {max(1, round(seconds / 120))} minutes of training.\n", text, count=1
-    )
-    return re.sub(
-        r"Expected test score: .*\.\n",
-        f"Expected test score: {metric.replace('_', ' ')}{unit}: {scores}.\n",
-        text,
-        count=1,
-    )
+    return _stated(text, seconds / 2, f"{metric.replace('_', ' ')}{unit}: {scores}")
+
+
+def _stated(text: str, seconds: float, scores: str) -> str:
+    """The opening of a recipe with its run time and expected score."""
+    minutes = f"Run time: {max(1, round(seconds / 60))} minutes of training.\n"
+    text = re.sub(r"Run time: .*\.\n", minutes, text, count=1)
+    return re.sub(r"Expected test score: .*\.\n", f"Expected test score: {scores}.\n", text, count=1)
+
+
+def distillation_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
+    """The recipe of distillation: its teachers' score, and each student's alone, taught, and with further texts."""
+    by_way: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.score is not None and row.trainable:
+            who = "teacher" if row in table.sections[0].rows else row.strategy.partition(",")[0]
+            by_way.setdefault(who, []).append(_mean(row, row.metric))
+    scores = "; ".join(f"{who} {', '.join(means)}" for who, means in by_way.items())
+    return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results), f"accuracy, %: {scores}")
 
 
 def probing_recipe(text: str, results: list[Probing]) -> str:
@@ -162,6 +172,9 @@ def main() -> None:
     new |= {path: recipe(path.read_text(encoding="utf-8"), real, results) for path in RECIPES.glob("*.py")}
     probes = [Probing.from_json(json.loads(p.read_text(encoding="utf-8"))) for p in sorted(PROBING.glob("*.json"))]
     new[PROBING / "table.md"] = tables(probes)
+    taught = Store(RESULTS / "distillation").all()
+    path = RECIPES / "distillation.py"
+    new[path] = distillation_recipe(new[path], table_of(taught), taught)
     new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
     changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:
