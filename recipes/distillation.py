@@ -2,8 +2,8 @@
 
     python recipes/distillation.py --data ../shared/data/sst2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 1 minutes of training.
-Expected test score: accuracy, %: full 0.0.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 24 minutes of training.
+Expected test score: accuracy, %: teacher 83.3; full 67.3, 67.7, 78.7; lora 65.6, 65.3, 75.3.
 The teacher has the same labelled rows as its student, drawn with the seed; the other rows of train lose their labels.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
         data = adapt.data.load(options.data, name="sst2")
         store, strategies = Store(options.out), options.strategies.split(",")
         same = {"pooling": "mean", "max_train": options.labelled, "max_steps": options.max_steps, "epochs": 5}
-        adapt.compare(options.backbone, data, strategies, seeds=options.seeds, out=options.out, **same)
+        adapt.compare(options.backbone, data, strategies, seeds=options.seeds, out=options.out, jobs=1, **same)
         for seed in range(options.seeds):
             wanted, *_ = assemble(options.teacher, data, adapt.LoRA(), seed=seed, **same)
             folder = Path(options.out) / f"teacher-seed{seed}-{wanted.key()[:12]}"
