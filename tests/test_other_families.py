@@ -20,12 +20,15 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertForSequenceClassification,
     BloomConfig,
     CanineConfig,
     CodeGenConfig,
     EncoderDecoderConfig,
     FalconConfig,
     FNetConfig,
+    FunnelConfig,
+    FunnelModel,
     Gemma3Config,
     Gemma4TextConfig,
     Glm4MoeConfig,
@@ -50,12 +53,15 @@ from transformers import (
     SqueezeBertConfig,
     Starcoder2Config,
     SwitchTransformersConfig,
+    T5Config,
+    T5Model,
     XLNetConfig,
     Zamba2Config,
 )
 
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
+from adapt.backbones.classes import encoder_of, renaming
 from adapt.backbones.memo import Memo
 from adapt.backbones.memoise import memoise, release
 from adapt.backbones.plain import save_plain
@@ -316,6 +322,22 @@ def test_no_layer_beside_4_bit_weights_gets_integers(tmp_path: Path, architectur
         model(**tiny.inputs_for("t5", "seq2seq"))
     assert seen == {torch.float32}
     assert any(type(module).__name__ == "Linear4bit" for module in model.modules())
+
+
+def test_funnels_decoder_is_part_of_its_encoder() -> None:
+    config = FunnelConfig(
+        vocab_size=30, d_model=16, n_head=2, d_head=8, d_inner=24, block_sizes=[1, 1], num_decoder_layers=1
+    )
+    base = FunnelModel(config)
+    assert encoder_of(base) is base
+    both = T5Model(T5Config(vocab_size=30, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2))
+    assert encoder_of(both) is both.encoder
+
+
+@pytest.mark.parametrize("names", [None, [], ["AutoModel"], ["AutoModelForCausalLM"], ["JinaBertModel"], ["BertModel"]])
+def test_what_a_configuration_says_of_its_class_may_be_anything(names: list[str] | None) -> None:
+    config = BertConfig(architectures=names)
+    assert renaming(BertForSequenceClassification, config) == {}
 
 
 @pytest.mark.parametrize("architecture", ["led", "nllb-moe", "switch"])

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import AdaptError, DataError, Diverged, OptionError
+from adapt.tasks.generation import Written
 from adapt.tasks.prompts import plain
 
 MODELS = ["GPT2", "Llama"]
@@ -341,6 +342,30 @@ def test_stop_and_answer_marker() -> None:
     cut = [row["text"] for row in outputs(bound("chrf", stop=stop), net, free)]
     assert cut == [text.partition(stop)[0].strip() for text in whole]
     assert cut[0] != whole[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "stop", "text", "ended"),
+    [
+        ("\nParis\nLondon", "\n", "Paris", True),
+        ("\n\nParis\n\nQ", "\n\n", "Paris", True),
+        (" Paris is", " ", "Paris", True),
+        ("Paris is", "\n", "Paris is", False),
+        ("\n", "\n", "", False),
+    ],
+)
+def test_white_space_at_the_beginning_stops_nothing(raw: str, stop: str, text: str, ended: bool) -> None:
+    found = bound("chrf", stop=stop)._stopped(Written(raw, (), False))
+    assert (found.text, found.ended) == (text, ended)
+
+
+def test_what_stops_a_text_is_not_learnt() -> None:
+    made = bound("chrf", tokenizer=byte_level(), stop=" ###")
+    wrote = made.tokenizer(" went home ### and then", add_special_tokens=False)["input_ids"]
+    written = made._stopped(Written(made.tokenizer.decode(wrote), tuple(wrote), False))
+    for prompted, learnt in ((1.0, ("anna", " went home")), (0.0, ("", "anna went home"))):
+        made.load_state({"prompted": prompted})
+        assert made.learnable({"written": written}, "anna") == learnt
 
 
 def test_the_baseline_counts_tokens() -> None:

@@ -10,7 +10,7 @@ import datasets
 import pytest
 import sacrebleu
 import torch
-from task_helpers import greedy, kind, model, multilingual, one_by_one, outputs, wordpiece
+from task_helpers import SENTENCE, greedy, kind, model, multilingual, one_by_one, outputs, wordpiece
 
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
 from adapt.tasks.generation import generate
@@ -125,6 +125,19 @@ def test_tokens_that_a_checkpoint_does_not_write_are_kept() -> None:
         net.generation_config.update(**setting)
         texts = [row["text"] for row in outputs(made, net, examples)]
         assert word not in " ".join(texts).split()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_end_that_is_forced_is_none(name: str) -> None:
+    """BART's configuration has the end written where the most tokens are."""
+    tokens = tokenizer()
+    net = model(name, "ConditionalGeneration", tokens)
+    inputs = dict(tokens([SENTENCE], return_tensors="pt"))
+    (whole,) = generate(net, tokens, inputs, new_tokens=40, beams=1)
+    most = len(whole.ids) // 2  # where the model itself comes to no end
+    (written,) = generate(net, tokens, inputs, new_tokens=most, beams=1)
+    assert len(written.ids) == most - (name == "Bart")
+    assert not written.ended
 
 
 def test_a_token_to_be_written_first_is_no_part_of_the_text() -> None:

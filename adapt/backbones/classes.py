@@ -111,16 +111,21 @@ def renaming(cls: Any, config: Any) -> dict[str, str]:
     import transformers
 
     saved_as = (config.architectures or [""])[0]
-    there = getattr(transformers, saved_as, base_class(config)).base_model_prefix
+    usual = base_class(config).base_model_prefix
+    there = getattr(getattr(transformers, saved_as, None), "base_model_prefix", usual)  # an auto class has none
     return {} if cls.base_model_prefix == there else {rf"^{re.escape(there)}\.": f"{cls.base_model_prefix}."}
 
 
 def encoder_of(base: Any) -> Any:
     """The part of a pretrained model that reads a text: of an encoder-decoder the encoder, else all of it.
 
-    The configuration does not tell: that of a token classifier of T5's says that it is no encoder-decoder.
+    The configuration does not tell: that of a token classifier of T5's says that it is no encoder-decoder. Nor do
+    the names: Funnel's encoder, which is no model of its own, hands on to what it calls its decoder.
     """
-    return base.encoder if hasattr(base, "encoder") and hasattr(base, "decoder") else base
+    from transformers import PreTrainedModel
+
+    both = hasattr(base, "decoder") and isinstance(getattr(base, "encoder", None), PreTrainedModel)
+    return base.encoder if both else base
 
 
 def head_names(model: Any) -> set[str]:

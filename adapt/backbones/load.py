@@ -279,10 +279,12 @@ class Loader:
         from adapt.backbones.classes import encoder_of, head_names
         from adapt.backbones.heads import MeanPoolingClassifier, head_dropout  # imports torch
 
-        config = self.config()
+        config, advice = self.config(), "mean pooling is for encoders; use pooling='native' for encoder-decoders"
+        if getattr(config, "is_encoder_decoder", False):  # before its weights are read
+            raise Unsupported(advice)
         base, fresh = self._base(config, options)
         if encoder_of(base) is not base:
-            raise Unsupported("mean pooling is for encoders; use pooling='native' for encoder-decoders")
+            raise Unsupported(advice)
         dropout = head_dropout(self.config(dropout=False))
         model = MeanPoolingClassifier(base, max(len(self.task.labels), 1), dropout)
         prefix = next(name for name, module in model.named_modules() if module is base)

@@ -75,7 +75,8 @@ def evaluate(model: Any, objective: Objective, rows: Tensor, batch_size: int = 6
         for rows_ in rows[torch.randperm(len(rows), generator=generator)].split(batch_size):
             batch = objective.draw(rows_, generator)
             for start in range(0, len(rows_), at_once):
-                part = {name: tensor[start : start + at_once].to(device) for name, tensor in batch.items()}
+                end = start + at_once
+                part = {n: (t[start:end] if at_once < len(rows_) else t).to(device) for n, t in batch.items()}
                 for sort, (logits, wanted) in objective.answers(model, part).items():
                     total = sums.setdefault(sort, [0.0, 0.0, 0.0])
                     total[0] += cross_entropy(logits.float(), wanted, reduction="sum").item()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
 from adapt.spec import OptionError, RowError, Task
-from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcomes
+from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcomes, until
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.prompts import Message, Prompts
@@ -214,11 +214,14 @@ class CausalLM:
                 beams=self.options.beams,
                 ends=[self._prompts.end],
             )
-            for row, made in zip(rows, written, strict=True):
-                if self.options.stop and self.options.stop in made.raw:
-                    made = replace(made, raw=made.raw.partition(self.options.stop)[0], ended=True)
+            for row, made in zip(rows, map(self._stopped, written), strict=True):
                 row |= {"text": made.text, "written": made}
         return rows
+
+    def _stopped(self, written: Written) -> Written:
+        """What was written up to the text that stops it."""
+        raw = until(written.raw, self.options.stop)
+        return written if raw == written.raw else replace(written, raw=raw, ended=True)
 
     @staticmethod
     def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -243,7 +246,7 @@ class CausalLM:
         """
         written: Written = output["written"]
         if isinstance(prompt, str) and prompt and not self._prompts.prompted:
-            return "", self._prompts.joined(prompt, written)
+            return "", self._prompts.joined(prompt, written, self.options.stop)
         spaces = len(written.raw) - len(written.raw.lstrip(" "))
         return prompt, written.raw[min(spaces, len(self._prompts.moved(prompt))) :]
 

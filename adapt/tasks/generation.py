@@ -92,11 +92,13 @@ def generate(
     # an encoder-decoder's text begins with the decoder's start token, which may be the one that ends a text
     begin = 1 if getattr(model.config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]
     begin += first is not None
+    # BART's end is forced where the most tokens are written, whatever the model would have
+    last = new_tokens - 1 - (first is not None) if kept["forced_eos_token_id"] is not None else None
     rows = []
     for ids in made[:, begin:].tolist():
         end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
         text = tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        rows.append(Written(text, tuple(ids[:end]), end < len(ids)))
+        rows.append(Written(text, tuple(ids[:end]), end < len(ids) and end != last))
     return rows
 
 
@@ -110,6 +112,12 @@ def _instead(model: Any, config: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
+
+
+def until(text: str, stop: str) -> str:
+    """A text up to what stops it (empty: nothing does), which white space at its beginning is no part of."""
+    place = text.find(stop, len(text) - len(text.lstrip())) if stop else -1
+    return text if place < 0 else text[:place]
 
 
 def needs_text(metric: str) -> bool:

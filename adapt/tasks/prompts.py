@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from adapt.spec import AdaptError, RowError
-from adapt.tasks.generation import Written
+from adapt.tasks.generation import Written, until
 from adapt.tasks.tokens import lead
 
 Message = Mapping[str, str]
@@ -111,14 +111,16 @@ class Prompts:
         text = self._written(prompt, 0, None)
         return text[len(text.rstrip(" ")) :] if self._lead() else ""
 
-    def joined(self, prompt: str, written: Written) -> str:
-        """A text and what a model wrote after it."""
+    def joined(self, prompt: str, written: Written, stop: str) -> str:
+        """A text and what a model wrote after it, up to the text that stops it."""
         before = self._ids([prompt.rstrip(" ") if self._lead() else prompt.removesuffix(" ")])[0]
         start, whole = (
             self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for ids in (before, [*before, *written.ids])
         )
-        return prompt.rstrip(" ") + whole.removeprefix(start) if whole.startswith(start) else whole
+        if not whole.startswith(start):
+            return whole
+        return prompt.rstrip(" ") + until(whole.removeprefix(start), stop)
 
     def _written(self, prompt: str | Sequence[Message], row: int, split: str | None) -> str:
         if not isinstance(prompt, str):
