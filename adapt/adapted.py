@@ -15,13 +15,15 @@ from adapt import options, params
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import Data, load, read_inputs
-from adapt.files import whole, writable_folder, write_atomically
+from adapt.files import output_file, whole, writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported, fields_of
 from adapt.strategies import SHIPPED_SETTINGS, is_known, make
 from adapt.tasks import KINDS
 
 MODEL_FILE = "adapt.json"
+PREDICTION_FILES = (".jsonl", ".csv", ".tsv")
+"""How the name of a file of predictions may end."""
 _CHUNK = 1024
 """Rows encoded and predicted at a time, so that a file of any size fits in memory."""
 
@@ -367,30 +369,13 @@ def write_predictions(
         OptionError: The suffix is not known or the file cannot be written.
         DataError: The input cannot be used.
     """
-    path = output_file(target, source)
+    path = output_file(target, PREDICTION_FILES, source)
     written = 0
     with whole(path) as handle:
         for line in _lines(model.iterate(source, columns), path.suffix, handle):
             handle.write(line)
             written += 1
     return written
-
-
-def output_file(target: str | Path, source: str | Path) -> Path:
-    """Where the predictions for `source` are written.
-
-    Raises:
-        OptionError: They cannot be written there.
-    """
-    path = Path(target).expanduser()
-    if path.resolve() == Path(source).expanduser().resolve():
-        raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
-    if path.suffix not in (".jsonl", ".csv", ".tsv"):
-        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .jsonl, .csv or .tsv.")
-    if path.is_dir():
-        raise OptionError(f"Output {path} is a folder; give a file.")
-    writable_folder(path.parent)
-    return path
 
 
 def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator[str]:

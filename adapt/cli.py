@@ -228,9 +228,10 @@ def _fit(
 @_column_options
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
     """Predict the rows of a file with the model in FOLDER, in input order."""
-    from adapt.adapted import load_model, output_file, write_predictions
+    from adapt.adapted import PREDICTION_FILES, load_model, write_predictions
+    from adapt.files import output_file
 
-    output_file(target, source)
+    output_file(target, PREDICTION_FILES, source)
     columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
     model = load_model(folder, backbone=backbone, device=device)
     count = write_predictions(model, source, target, columns)
@@ -354,9 +355,10 @@ def represent(
     SOURCE is a folder that fit wrote, or a backbone as for compare.
     """
     from adapt.extraction import representations
-    from adapt.extraction.representations import output_file
+    from adapt.extraction.representations import REPRESENTATION_FILES
+    from adapt.files import output_file
 
-    output_file(target)
+    output_file(target, REPRESENTATION_FILES)
     columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
     found = representations(
         source, rows, layers=layers, pooling=pooling, columns=columns, max_length=max_length, device=device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -30,6 +30,29 @@ def writable_folder(folder: str | Path) -> Path:
     except OSError as error:
         reason = "it is a file" if path.is_file() else error.strerror
         raise OptionError(f"Output folder {path} cannot be written: {reason}; choose another.") from error
+    return path
+
+
+def output_file(target: str | Path, suffixes: Sequence[str], source: object = None) -> Path:
+    """Where something is written, found out before the work.
+
+    Args:
+        target: The file.
+        suffixes: How its name may end.
+        source: What is read; no file where it is neither a text nor a path.
+
+    Raises:
+        OptionError: It cannot be written there.
+    """
+    path = Path(target).expanduser()
+    if isinstance(source, str | Path) and path.resolve() == Path(source).expanduser().resolve():
+        raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
+    if path.suffix not in suffixes:
+        several = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if suffixes[1:] else suffixes[0]
+        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to {several}.")
+    if path.is_dir():
+        raise OptionError(f"Output {path} is a folder; give a file.")
+    writable_folder(path.parent)
     return path
 
 

@@ -63,12 +63,9 @@ def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
 
 def copy_of_kind(teacher: Adapted) -> Kind:
     """The teacher's kind, with notes of its own."""
-    import datasets
-
     task = teacher.run.task
     kind = KINDS[task.kind](task, teacher.fitted.tokenizer)
     kind.load_state(teacher.fitted.kind.state())
-    kind.encode(datasets.Dataset.from_dict({}))  # which has a tokenizer of many languages told the task's
     return kind
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ _FIELD = "teacher"
 
 
 @dataclass(frozen=True)
-class _Soft:
+class _Soft(ABC):
     """A lesson of which each row of the student's holds its part."""
 
     kind: Kind
@@ -37,9 +38,9 @@ class _Soft:
         own = self.kind.loss(seen, batch)  # type: ignore[arg-type]
         return (1 - self.weight) * own + self.weight * self.distance(seen.output, batch)
 
+    @abstractmethod
     def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """How far the student's outputs are from the teacher's."""
-        raise NotImplementedError
 
     def teach(self, examples: Sequence[Example], said: Sequence[Said]) -> None:
         """Give each row what the teacher said of it.
@@ -52,13 +53,13 @@ class _Soft:
         for i, example in enumerate(examples):
             example[_FIELD] = self.part(rows[example.get("row", i)], example)
 
+    @abstractmethod
     def rows(self, said: Said) -> list[Any]:
         """What the teacher said of each row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def part(self, row: Any, example: Example) -> np.ndarray:
         """Of that, what concerns an example, which may be a window of the row."""
-        raise NotImplementedError
 
     def order(self, said: Said) -> list[int]:
         """Where the student's classes stand among the teacher's."""

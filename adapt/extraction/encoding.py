@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from adapt.spec import OptionError, RowError
+from adapt.spec import RowError
 from adapt.tasks import Example
-from adapt.tasks.tokens import TOKEN_FIELDS, check_fast, lead_of_words, read_at
+from adapt.tasks.tokens import TOKEN_FIELDS, check_fast, check_room, cut_texts, lead_of_words, read_at
 
 if TYPE_CHECKING:
     import datasets
@@ -39,12 +39,7 @@ def encode(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
         Unsupported: Rows are lists of words, and the tokenizer is not a fast one.
     """
     pair = "text_pair" in rows.column_names
-    framing = tokenizer.num_special_tokens_to_add(pair=pair)
-    if max_length <= framing + pair:
-        raise OptionError(
-            f"max_length is {max_length}, of which the tokenizer's own tokens take {framing}; "
-            f"give at least {framing + 1 + pair}."
-        )
+    check_room(tokenizer, max_length, pair=pair)
     made = _lists(tokenizer, rows, max_length) if "tokens" in rows.column_names else _texts(tokenizer, rows, max_length)
     for row, example in enumerate(made):
         if not example["input_ids"]:
@@ -72,7 +67,7 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
     columns = [list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names]
-    tokens = tokenizer(*columns, truncation=True, max_length=max_length)
+    tokens, cut = cut_texts(tokenizer, columns, max_length)
     rows_of = list(zip(*columns, strict=True))
     spans = [[[found.span() for found in _WORD.finditer(text)] for text in texts] for texts in rows_of]
     named = [
@@ -80,15 +75,11 @@ def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
         for texts, parts in zip(rows_of, spans, strict=True)
     ]
     if tokens.encodings is None:  # of a tokenizer that is not a fast one
-        whole = tokenizer(*columns, truncation=False, verbose=False)["input_ids"]
-        return [
-            {**_fields(tokens, row), "cut": len(whole[row]) > max_length, "row_words": words}
-            for row, words in enumerate(named)
-        ]
+        return [{**_fields(tokens, row), "cut": cut[row], "row_words": words} for row, words in enumerate(named)]
     return [
         {
             **_fields(tokens, row),
-            "cut": bool(encoding.overflowing),
+            "cut": cut[row],
             "row_words": words,
             "words": _written(
                 _owners(encoding.offsets, encoding.sequence_ids, rows_of[row], spans[row]), encoding.tokens

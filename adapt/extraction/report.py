@@ -10,7 +10,7 @@ from typing import Any
 from adapt.extraction.attention import Attention, each_attention
 from adapt.extraction.maps import page_bytes, write_maps
 from adapt.extraction.measures import HeadMeasures, heads
-from adapt.files import writable_folder, write_atomically
+from adapt.files import output_file, write_atomically
 from adapt.spec import OptionError
 
 _MOST = {".html": 20_000_000, ".json": 160_000_000}
@@ -39,7 +39,7 @@ def report_heads(
     """
     if max_rows < 1:
         raise OptionError(f"max_rows is {max_rows}; give a whole number of at least 1.")
-    path = None if target is None else maps_file(target, rows)
+    path = None if target is None else output_file(target, tuple(_MOST), rows)
     kept: list[Attention] = []
 
     def seen() -> Iterator[Attention]:
@@ -63,20 +63,3 @@ def report_heads(
 def _bytes(attention: Attention, suffix: str) -> int:
     """About how many a text's maps are in a file."""
     return page_bytes(attention) if suffix == ".html" else attention.weights.size * len("0.123456, ")
-
-
-def maps_file(target: str | Path, rows: Any = None) -> Path:
-    """Where maps are written.
-
-    Raises:
-        OptionError: They cannot be written there.
-    """
-    path = Path(target).expanduser()
-    if path.suffix not in (".html", ".json"):
-        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .html or .json.")
-    if isinstance(rows, str | Path) and path.resolve() == Path(rows).expanduser().resolve():
-        raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
-    if path.is_dir():
-        raise OptionError(f"Output {path} is a folder; give a file.")
-    writable_folder(path.parent)
-    return path

@@ -13,11 +13,13 @@ import torch
 
 from adapt import params
 from adapt.extraction.reading import Reader, reader
-from adapt.files import writable_folder
+from adapt.files import output_file
 from adapt.spec import AdaptError, OptionError, Unsupported
 from adapt.tasks import Example
 
 Pooling = Literal["mean", "first", "last", "words", "word_means", "tokens"]
+REPRESENTATION_FILES = (".safetensors",)
+"""How the name of a file of representations may end."""
 _FORMAT = "adapt representations 1"
 """What the metadata of a file say that `Representations.save` wrote."""
 
@@ -53,7 +55,7 @@ class Representations:
         Raises:
             OptionError: The file cannot be written, or its name does not end in .safetensors.
         """
-        path = output_file(file)
+        path = output_file(file, REPRESENTATION_FILES)
         rest = {"layers": self.layers, "pooling": self.pooling, "source": self.source, "notes": self.notes}
         arrays = {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in _ARRAYS}
         params.write(arrays, path, {"content": _FORMAT, "about": json.dumps(rest, ensure_ascii=False)})
@@ -215,18 +217,3 @@ def layers_of(layers: Any, depth: int) -> tuple[int, ...]:
     if not numbers:
         raise OptionError("layers names none; give all, last, or numbers with commas between them.")
     return tuple(dict.fromkeys(number % (depth + 1) for number in numbers))
-
-
-def output_file(file: str | Path) -> Path:
-    """Where representations are written.
-
-    Raises:
-        OptionError: They cannot be written there.
-    """
-    path = Path(file).expanduser()
-    if path.suffix != ".safetensors":
-        raise OptionError(f"Output {path} ends in '{path.suffix}'; write to .safetensors.")
-    if path.is_dir():
-        raise OptionError(f"Output {path} is a folder; give a file.")
-    writable_folder(path.parent)
-    return path

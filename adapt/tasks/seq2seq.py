@@ -70,6 +70,7 @@ class Seq2Seq:
         self.notes: list[str] = []
         self._first: int | None = None
         self._start: int | None = None
+        self._told = False
 
     @classmethod
     def selection(cls, metric: str) -> str | None:
@@ -134,6 +135,7 @@ class Seq2Seq:
             frame = self.tokenizer(text_target="")["input_ids"]
             self._first = known[target] if frame[0] == known[target] else None
             self._start = known[target] if frame[-1] == known[target] else None
+        self._told = True
 
     def _ids(self, sources: list[str], split: str | None) -> list[list[int]]:
         bare = self.tokenizer(sources, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
@@ -190,6 +192,8 @@ class Seq2Seq:
         """What a model is called with, source and target, where what each target token is predicted from stands before
         it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part."""
         labels = batch["labels"]
+        if not self._told:  # of rows that another kind has encoded
+            self._tell_languages()
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
         before[:, 0] = _start(model) if self._start is None else self._start
         inputs = {

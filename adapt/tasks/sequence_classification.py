@@ -14,6 +14,8 @@ from adapt.tasks.tokens import (
     check_finite_tensors,
     check_metric,
     check_padding,
+    check_room,
+    cut_texts,
     made_up,
     model_inputs,
     of_split,
@@ -74,21 +76,12 @@ class SequenceClassification:
         check_padding(self.tokenizer)
         if not len(rows):
             return []
-        framing = self.tokenizer.num_special_tokens_to_add(pair=self.task.pair)
-        if self.task.max_length <= framing + self.task.pair:
-            raise OptionError(
-                f"max_length is {self.task.max_length}, of which the tokenizer's own tokens take {framing}; "
-                f"give at least {framing + 1 + self.task.pair}."
-            )
+        check_room(self.tokenizer, self.task.max_length, pair=self.task.pair)
         columns = [list(rows["text"])]
         if self.task.pair:
             columns.append(list(rows["text_pair"]))
-        tokens = self.tokenizer(*columns, truncation=True, max_length=self.task.max_length)
-        if tokens.encodings is not None:
-            cut = sum(bool(row.overflowing) for row in tokens.encodings)
-        else:  # of a tokenizer that is not a fast one
-            whole = self.tokenizer(*columns, truncation=False, verbose=False)["input_ids"]
-            cut = sum(len(ids) > self.task.max_length for ids in whole)
+        tokens, longer = cut_texts(self.tokenizer, columns, self.task.max_length)
+        cut = sum(longer)
         if cut:
             what = "pairs of texts" if self.task.pair else "texts"
             self.notes.append(f"{cut} {what} of {of_split(split)} were cut to {self.task.max_length} tokens")

@@ -63,6 +63,29 @@ def check_fast(tokenizer: Any, what: str) -> None:
         )
 
 
+def check_room(tokenizer: Any, max_length: int, *, pair: bool) -> None:
+    """
+    Raises:
+        OptionError: The maximum length leaves no room for a text, or a pair, beside the tokenizer's own tokens.
+    """
+    framing = tokenizer.num_special_tokens_to_add(pair=pair)
+    if max_length <= framing + pair:
+        raise OptionError(
+            f"max_length is {max_length}, of which the tokenizer's own tokens take {framing}; "
+            f"give at least {framing + 1 + pair}."
+        )
+
+
+def cut_texts(tokenizer: Any, columns: Sequence[list[str]], most: int) -> tuple[Any, list[bool]]:
+    """Texts, or the two columns of pairs, as token ids of at most so many tokens, of a pair the longer text cut first;
+    and whether each was longer."""
+    tokens = tokenizer(*columns, truncation=True, max_length=most)
+    if tokens.encodings is not None:
+        return tokens, [bool(row.overflowing) for row in tokens.encodings]
+    whole = tokenizer(*columns, truncation=False, verbose=False)["input_ids"]  # of one that is not a fast one
+    return tokens, [len(ids) > most for ids in whole]
+
+
 def distinct_rows(rows: int, length: int) -> list[list[int]]:
     """Rows of the token ids 0 and 1, no two the same where their length allows: their numbers in binary."""
     return [[row >> i & 1 for i in range(length)] for row in range(rows)]
