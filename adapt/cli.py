@@ -232,7 +232,7 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
     from adapt.files import output_file
 
     output_file(target, PREDICTION_FILES, source)
-    columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
+    columns = _taken_columns(rest)
     model = load_model(folder, backbone=backbone, device=device)
     count = write_predictions(model, source, target, columns)
     for note in model.notes:
@@ -359,7 +359,7 @@ def represent(
     from adapt.files import output_file
 
     output_file(target, REPRESENTATION_FILES)
-    columns = _columns(rest["columns"]) | {n: rest[n] for n in ("text", "text_pair") if rest[n] is not None}
+    columns = _taken_columns(rest)
     found = representations(
         source, rows, layers=layers, pooling=pooling, columns=columns, max_length=max_length, device=device,
         precision=precision, backbone=backbone,
@@ -387,7 +387,7 @@ def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:
     """
     from adapt.extraction.report import report_heads
 
-    columns = _columns(rest.pop("columns")) | {n: v for n in ("text", "text_pair") if (v := rest.pop(n)) is not None}
+    columns = _taken_columns(rest)
     measures, maps = report_heads(source, rows, target, columns=columns, **rest)
     click.echo(measures.table())
     if target is not None:
@@ -409,6 +409,12 @@ def table(folder: str) -> None:
     if not store.all():
         raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
     click.echo(write_table(store).markdown())
+
+
+def _taken_columns(options: dict[str, Any]) -> dict[str, str]:
+    """What `_column_options` say, taken out of the options of a command."""
+    named = {name: value for name in ("text", "text_pair") if (value := options.pop(name)) is not None}
+    return _columns(options.pop("columns")) | named
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -246,7 +246,7 @@ class CausalLM:
         """
         written: Written = output["written"]
         if isinstance(prompt, str) and prompt and not self._prompts.prompted:
-            return "", self._prompts.joined(prompt, written, self.options.stop)
+            return "", self._prompts.joined(prompt, written)
         spaces = len(written.raw) - len(written.raw.lstrip(" "))
         return prompt, written.raw[min(spaces, len(self._prompts.moved(prompt))) :]
 

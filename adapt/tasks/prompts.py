@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from adapt.spec import AdaptError, RowError
-from adapt.tasks.generation import Written, until
+from adapt.tasks.generation import Written
 from adapt.tasks.tokens import lead
 
 Message = Mapping[str, str]
@@ -85,7 +85,7 @@ class Prompts:
         templated = bool(getattr(self.tokenizer, "chat_template", None))
         written = [self._written(prompt, i, split) for i, prompt in enumerate(prompts)]
         space = self._lead()
-        bare = [text.rstrip(" ") if space else text.removesuffix(" ") for text in written]
+        bare = [_bare(text, space) for text in written]
         prompt_ids = self._ids(bare)
         texts = None if completions is None else [
             (text[len(cut) :] if space else "") + completion
@@ -111,16 +111,18 @@ class Prompts:
         text = self._written(prompt, 0, None)
         return text[len(text.rstrip(" ")) :] if self._lead() else ""
 
-    def joined(self, prompt: str, written: Written, stop: str) -> str:
-        """A text and what a model wrote after it, up to the text that stops it."""
-        before = self._ids([prompt.rstrip(" ") if self._lead() else prompt.removesuffix(" ")])[0]
+    def joined(self, prompt: str, written: Written) -> str:
+        """A text and what a model wrote after it, with the white space between them that decoders drop at a start."""
+        bare = _bare(prompt, self._lead())
+        before = self._ids([bare])[0]
         start, whole = (
             self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for ids in (before, [*before, *written.ids])
         )
         if not whole.startswith(start):
-            return whole
-        return prompt.rstrip(" ") + until(whole.removeprefix(start), stop)
+            return bare + written.raw
+        rest = whole.removeprefix(start)
+        return bare + rest[: len(rest) - len(rest.lstrip())] + written.raw.lstrip()
 
     def _written(self, prompt: str | Sequence[Message], row: int, split: str | None) -> str:
         if not isinstance(prompt, str):
@@ -157,6 +159,11 @@ class Prompts:
     def _lead(self) -> str:
         """What a completion needs before it to follow a space; see `lead`."""
         return lead(self._ids, self._ids(["a a"])[0])
+
+
+def _bare(text: str, space: str) -> str:
+    """A prompt without the spaces at its end that its completion begins with; `space`: see `Prompts._lead`."""
+    return text.rstrip(" ") if space else text.removesuffix(" ")
 
 
 def plain(messages: Sequence[Message]) -> str:
