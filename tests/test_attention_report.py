@@ -95,7 +95,7 @@ def test_bad_input_is_one_error(rows: Path, tmp_path: Path) -> None:
         (("tiny-encoder", "--input", empty), r"empty\.csv, line 3: no text in column"),
         (("tiny-encoder", "--input", tmp_path / "none.csv"), "no such file"),
         (("tiny-encoder", "--input", rows, "--max-rows", "0"), "max_rows is 0; give a whole number of at least 1"),
-        (("tiny-encoder", "--input", rows, "--output", rows), r"write to \.html or \.json"),
+        (("tiny-encoder", "--input", rows, "--output", rows), "is the input, which would be lost"),
         (("tiny-encoder", "--input", rows, "--output", tmp_path), r"write to \.html or \.json"),
         ((tmp_path, "--input", rows), "has no config.json"),
     ):
