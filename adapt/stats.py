@@ -48,3 +48,54 @@ def paired_difference(ours: Sequence[float], base: Sequence[float], confidence: 
         ValueError: The sequences are empty or differ in length.
     """
     return mean_interval([a - b for a, b in zip(ours, base, strict=True)], confidence)
+
+
+def crossed_interval(values: Sequence[Sequence[float]], mean: float, confidence: float = 0.95) -> Interval:
+    """Interval of a mean over seeds and rows that are both drawn from more: for other seeds and other rows.
+
+    Seeds and rows are crossed random effects (Cornfield & Tukey 1956): the variance of the mean is
+    (MS of seeds + MS of rows - MS of what remains) / values, its degrees of freedom are Satterthwaite's (1946). Of one
+    seed it is the interval over rows alone.
+
+    Args:
+        values: (seeds, rows), the same rows for each seed; at least two rows.
+        mean: What the interval is put around: the mean of `values`, or the estimate whose pseudo-values they are.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: There are fewer than two rows, or not the same for each seed.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    if len(set(map(len, values))) != 1 or len(values[0]) < 2:
+        raise ValueError("an interval over rows needs the same two rows or more for each seed")
+    table = np.array(values, dtype=float)
+    seeds, rows = table.shape
+    by_row = table.mean(0)
+    of_rows = seeds * float(by_row.var(ddof=1))
+    if seeds == 1:
+        variance, freedom = of_rows, rows - 1.0
+    else:
+        by_seed = table.mean(1, keepdims=True)
+        of_seeds = rows * float(by_seed.var(ddof=1))
+        rest = float(((table - by_row - by_seed + table.mean()) ** 2).sum()) / ((seeds - 1) * (rows - 1))
+        variance, freedom = of_seeds + of_rows - rest, 0.0
+        if variance < max(of_seeds, of_rows):  # one of them is not seen at all
+            variance, freedom = max((of_seeds, seeds - 1.0), (of_rows, rows - 1.0))
+        elif variance > 0:
+            parts = of_seeds**2 / (seeds - 1) + of_rows**2 / (rows - 1) + rest**2 / ((seeds - 1) * (rows - 1))
+            freedom = variance**2 / parts
+    if variance <= 0:
+        return Interval(mean, mean, mean)
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size)
+    return Interval(mean, mean - half, mean + half)
+
+
+def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
+    """Which points no other is at least as good as in every number and better in one; larger is better."""
+    return [
+        i
+        for i, point in enumerate(points)
+        if not any(other != point and all(a >= b for a, b in zip(other, point, strict=True)) for other in points)
+    ]

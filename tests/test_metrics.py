@@ -15,7 +15,7 @@ import sklearn.metrics
 from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, metric, score
 from adapt.metrics import texts as texts_module
 from adapt.metrics.numbers import correlation, f1
-from adapt.metrics.texts import answer_scores, rouge_l, row_chrf
+from adapt.metrics.texts import answer_scores, bleu_counts, bleu_of, chrf_counts, chrf_of, rouge_l
 from adapt.spec import OptionError
 
 
@@ -185,9 +185,9 @@ def test_text_scores_are_those_of_sacrebleu_and_rouge_score() -> None:
         "text_exact_match": 0.0,
     }
     assert 0 < found["bleu"] < found["chrf"] < 1
-    assert row_chrf(texts[1], references[1]) == pytest.approx(
-        sacrebleu.sentence_chrf(texts[1], references[1]).score / 100
-    )
+    for counts, whole, name in ((chrf_counts, chrf_of, "chrf"), (bleu_counts, bleu_of, "bleu")):
+        rows = [counts(text, several) for text, several in zip(texts, references, strict=True)]
+        assert whole([sum(column) for column in zip(*rows, strict=True)]) == pytest.approx(found[name], rel=1e-12)
 
 
 def test_a_perfect_text_has_score_one_and_no_more() -> None:

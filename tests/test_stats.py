@@ -6,7 +6,7 @@ import numpy
 import pytest
 import scipy.stats
 
-from adapt.stats import Interval, mean_interval, paired_difference
+from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference, pareto_front
 
 OURS, BASE = [0.91, 0.88, 0.93, 0.90], [0.90, 0.89, 0.91, 0.86]
 
@@ -60,3 +60,53 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
         found = mean_interval(rng.normal(3.0, 2.0, 5).tolist(), 0.9)
         hits += found.low is not None and found.high is not None and found.low <= 3.0 <= found.high
     assert hits == pytest.approx(900, abs=40)
+
+
+def test_the_crossed_interval_by_hand() -> None:
+    # grand mean 3; seeds 2 and 4, rows 2, 3 and 4, and nothing else: mean squares 6, 2 and 0, of which rests 8 / 6
+    found = crossed_interval([[1, 2, 3], [3, 4, 5]], 3.0)
+    freedom = 8**2 / (6**2 / 1 + 2**2 / 2)
+    half = scipy.stats.t.ppf(0.975, freedom) * (8 / 6) ** 0.5
+    assert (found.mean, found.low, found.high) == (3.0, pytest.approx(3 - half), pytest.approx(3 + half))
+
+
+def test_of_one_seed_the_crossed_interval_is_that_over_rows() -> None:
+    expected = mean_interval(OURS)
+    found = crossed_interval([OURS], 0.5)
+    assert found.low is not None
+    assert expected.low is not None
+    assert (found.mean, 0.5 - found.low) == (0.5, pytest.approx(expected.mean - expected.low))
+
+
+def test_where_all_seeds_or_all_rows_agree_the_others_alone_count() -> None:
+    rows_alone = crossed_interval([OURS] * 3, 0.9)
+    assert rows_alone.low == pytest.approx(0.9 - (mean_interval(OURS).mean - mean_interval(OURS).low))  # type: ignore[operator]
+    seeds_alone, expected = crossed_interval([[v] * 5 for v in OURS], numpy.mean(OURS).item()), mean_interval(OURS)
+    assert (seeds_alone.low, seeds_alone.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert crossed_interval([[0.5, 0.5]] * 3, 0.5) == Interval(0.5, 0.5, 0.5)
+
+
+def test_the_crossed_interval_holds_for_other_seeds_and_other_rows() -> None:
+    rng = numpy.random.default_rng(0)
+    crossed, alone = 0, 0
+    for _ in range(600):
+        table = rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.4, (1, 400)) + rng.normal(0, 0.2, (3, 400))
+        crossed += covers_0(crossed_interval(table.tolist(), float(table.mean())))
+        alone += covers_0(mean_interval(table.mean(1).tolist()))
+    assert 0.93 < crossed / 600 < 0.98
+    assert alone / 600 < 0.9  # which say nothing of other rows
+
+
+def covers_0(found: Interval) -> bool:
+    return found.low is not None and found.high is not None and found.low <= 0 <= found.high
+
+
+def test_rows_that_are_not_the_same_for_each_seed_are_refused() -> None:
+    for values in ([[1.0], [2.0]], [[1.0, 2.0], [1.0]], []):
+        with pytest.raises(ValueError, match="the same two rows or more"):
+            crossed_interval(values, 1.0)
+
+
+def test_the_front_holds_what_nothing_else_betters() -> None:
+    assert pareto_front([(1, 1), (2, 0), (0, 2), (0, 1), (2, 0), (1, 0.5)]) == [0, 1, 2, 4]
+    assert pareto_front([]) == []

@@ -20,7 +20,7 @@ from adapt.comparison.cells import interval, share
 from adapt.comparison.store import Store
 from adapt.comparison.table import COLUMNS, Table, table_of, write_table
 from adapt.spec import FOUND_FEATURES, Result
-from adapt.stats import Interval, mean_interval, paired_difference
+from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
 
 SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
 
@@ -112,6 +112,50 @@ def test_a_difference_is_paired_by_seed() -> None:
     assert lora.difference == expected
     other = [result_of(run_of("head", seed), 0.5) for seed in (7, 8)]
     assert [row.difference for row in table(*grid({"full": SCORES["full"]}), *other).rows] == [None, None]
+
+
+def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> None:
+    right = {"full": [[1, 1, 0, 1], [1, 0, 0, 1]], "lora": [[1, 1, 1, 1], [1, 0, 0, 1]], "head": [[1, 0, 0, 0]]}
+    results = [
+        result_of(run_of(name, seed), sum(hits) / 4, test_outcomes=[[hit, 1] for hit in hits])
+        for name, seeds in right.items()
+        for seed, hits in enumerate(seeds)
+    ]
+    made = table(*results)
+    found = {row.strategy: row for row in made.rows}
+    assert found["lora"].score == crossed_interval(right["lora"], 0.75)
+    gains = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(right["lora"], right["full"], strict=True)]
+    assert found["lora"].difference == crossed_interval(gains, 0.125)
+    assert found["head"].score == crossed_interval(right["head"], 0.25)
+    assert found["head"].difference == crossed_interval([[0, -1, 0, -1]], -0.5)
+    assert (
+        "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
+        "both; of head, with one seed, for other rows alone."
+    ) in made.markdown()
+
+    results[3] = result_of(run_of("lora", 1), 0.5, test_outcomes=[1, 0, 0, 1])  # as older ones are
+    made = table(*results)
+    found = {row.strategy: row for row in made.rows}
+    assert found["lora"].score == mean_interval([1.0, 0.5])
+    assert found["lora"].difference == mean_interval([0.25, 0.0])
+    assert found["full"].score == crossed_interval(right["full"], 0.625)
+    assert "with one seed, for other rows alone; of lora for other seeds alone." in made.markdown()
+
+
+def test_what_no_other_row_betters_is_said() -> None:
+    costs = {"full": (0.9, 300, 3.0), "lora": (0.9, 200, 4.0), "bottleneck": (0.8, 250, 4.0), "head": (0.5, 10, 0.1)}
+    results = [
+        result_of(run_of(name), score, memory={**MEMORY, "peak": peak}, train_seconds=seconds)
+        for name, (score, peak, seconds) in costs.items()
+    ]
+    said = "- Trade-off: on the Pareto front of mean score, peak memory and train time: "
+    assert f"{said}full, head, lora; any other row" in table(*results).markdown()
+    assert said not in table(results[0]).markdown()
+    losses = [
+        result_of(run_of(name, metric="mse", problem="regression"), score, memory={**MEMORY, "peak": peak})
+        for name, (score, peak, _) in costs.items()
+    ]
+    assert f"{said}head; any other row" in table(*losses).markdown()
 
 
 def test_the_baseline_may_have_settings_but_must_be_one() -> None:

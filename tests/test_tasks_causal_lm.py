@@ -13,6 +13,7 @@ from task_helpers import SENTENCE, byte_level, greedy, kind, model, one_by_one, 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from adapt.metrics.texts import chrf_counts
 from adapt.spec import AdaptError, DataError, Diverged, OptionError
 from adapt.tasks.generation import Written
 from adapt.tasks.prompts import plain
@@ -272,10 +273,11 @@ def test_outcomes_tell_right_texts_from_wrong_ones_row_by_row() -> None:
     written = [{"nll": 1.0, "tokens": 2, "text": text} for text in ("so well #### 1200", "so #### 8")]
     found = made.outcomes(written, examples)
     assert [row[:2] for row in found] == [[1.0, 2], [1.0, 2]]
-    assert [row[4] for row in found] == [1.0, 0.0]
+    assert [row[3] for row in found] == [1.0, 0.0]
     assert made.score(written, examples)["text_exact_match"] == 0.5
-    assert all(0 <= value < 1 for row in found for value in row[2:4])
-    assert found[0][3] > 0
+    assert all(0 < row[2] < 1 for row in found)
+    assert found[0][4] == chrf_counts("so well #### 1200", ["so #### 1,200"])
+    assert [len(row) for row in found] == [5, 5]  # completions have no BLEU
 
 
 def test_of_messages_the_last_is_learnt() -> None:

@@ -12,6 +12,7 @@ import sacrebleu
 import torch
 from task_helpers import SENTENCE, greedy, kind, model, multilingual, one_by_one, outputs, wordpiece
 
+from adapt.metrics.texts import bleu_counts, chrf_counts
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
 from adapt.tasks.generation import generate
 
@@ -253,10 +254,12 @@ def test_scores_are_those_of_sacrebleu() -> None:
         "text_exact_match": 0.25,
     }
     outcomes = made.outcomes(made_outputs, examples)
-    assert [row[0] for row in outcomes] == [2.0] * 4
-    assert outcomes[1][1] == round(sacrebleu.sentence_chrf(texts[1], [s[1] for s in streams]).score / 100, 4)
-    assert made.outcomes([{"nll": 1.0, "tokens": 3, "text": None}], examples[:1]) == [[0.3333]]
-    assert [row[2:] for row in outcomes] == [[1.0, 1.0], [0.6, 0.0], [1.0, 0.0], [0.0, 0.0]]
+    assert [row[:4] for row in outcomes] == [[2, 1, 1, 1], [4, 2, 0.6, 0], [6, 3, 1, 0], [8, 4, 0, 0]]
+    assert [row[4:] for row in outcomes] == [
+        [chrf_counts(text, e["references"]), bleu_counts(text, e["references"])]
+        for text, e in zip(texts, examples, strict=True)
+    ]
+    assert made.outcomes([{"nll": 1.0, "tokens": 3, "text": None}], examples[:1]) == [[1.0, 3]]
     with pytest.raises(Diverged):
         made.score([{"nll": math.nan, "tokens": 1, "text": None}], examples[:1])
 

@@ -187,7 +187,7 @@ def test_spans_by_hand() -> None:
     examples = bound.encode(table(words, [[2, 4, 0, 1], [0, 0], [2, 0]]), split="test")
     # predicted: PER(0,1) LOC(3,4); a lone I-LOC, which is no span; PER(0,1) LOC(1,2)
     made = hot([[2, 0, 0, 1], [0, 3], [2, 1]], len(SPANS))
-    assert bound.outcomes(made, examples) == [[1, 1, 1], [0, 0, 0], [1, 1, 0]]
+    assert bound.outcomes(made, examples) == [[1, 1, 1, 3, 4], [0, 0, 0, 1, 2], [1, 1, 0, 1, 2]]
     found = bound.score(made, examples)
     assert found == {
         "span_precision": pytest.approx(2 / 4),

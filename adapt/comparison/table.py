@@ -13,8 +13,9 @@ from adapt.comparison.store import Store
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
+from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import FOUND_FEATURES, Budget, Teacher, canonical
-from adapt.stats import Interval, mean_interval, paired_difference
+from adapt.stats import Interval, crossed_interval, mean_interval, pareto_front
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -43,9 +44,12 @@ class Row:
     """Status of the runs that did not end well, with the reason of one of them."""
     scores: Mapping[int, float]
     """Seed to test score (validation score where there is no test split) of the runs that ended well."""
+    parts: Mapping[int, Sequence[float]]
+    """Seed to what each test row adds to its score (`adapt.metrics.jackknife`), where the results of all tell."""
     score: Interval | None
+    """Over seeds and test rows; over seeds alone where there are no `parts`."""
     difference: Interval | None
-    """Score minus that of full fine-tuning with the same seeds."""
+    """Score minus that of full fine-tuning, with the same seeds and on the same rows."""
     pairs: int
     """Seeds that both have."""
     trainable: int | None
@@ -146,7 +150,7 @@ def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [
         Row(
             task=results[0]["task"], strategy=name, metric=metric, runs=len(scores), statuses={}, scores=scores,
-            score=mean_interval(list(scores.values())), pairs=0, **empty,
+            parts={}, score=mean_interval(list(scores.values())), pairs=0, **empty,
         )
         for name, scores in found.items()
     ]  # fmt: skip
@@ -164,6 +168,7 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
     first = group[0]
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
+    parts = _parts([r for r in good if r["seed"] in scores], metric)
     trainable, total = _one(good, "params", "trainable"), _one(good, "params", "total")
     return Row(
         task=first["task"],
@@ -172,7 +177,8 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
         runs=len(group),
         statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
         scores=scores,
-        score=mean_interval(list(scores.values())) if scores else None,
+        parts=parts,
+        score=_interval(list(scores.values()), list(parts.values())) if scores else None,
         difference=None,
         pairs=0,
         trainable=trainable,
@@ -182,6 +188,23 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
         train_seconds=_mean(timed, "time", "train_seconds"),
         examples_per_second=_rate(timed),
     )
+
+
+def _parts(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, list[float]]:
+    """What each test row adds to the score, by seed; nothing where one of the results does not tell."""
+    found: dict[int, list[float]] = {}
+    for result in results:
+        values = pseudo_values(result["spec"]["task"]["problem"], metric, result["test_outcomes"])
+        if values is None:
+            return {}
+        found[result["seed"]] = values
+    return found if len(set(map(len, found.values()))) == 1 else {}
+
+
+def _interval(scores: Sequence[float], parts: Sequence[Sequence[float]]) -> Interval:
+    """Over seeds and rows, or over seeds alone."""
+    alone = mean_interval(scores)
+    return crossed_interval(parts, alone.mean) if parts else alone
 
 
 def _found_features(result: Mapping[str, Any]) -> bool:
@@ -199,8 +222,11 @@ def _with_difference(row: Row, base: Row | None) -> Row:
     seeds = sorted(row.scores.keys() & base.scores.keys())
     if not seeds:
         return row
-    difference = paired_difference([row.scores[s] for s in seeds], [base.scores[s] for s in seeds])
-    return replace(row, difference=difference, pairs=len(seeds))
+    scores = [row.scores[s] - base.scores[s] for s in seeds]
+    pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
+    alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
+    parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
+    return replace(row, difference=_interval(scores, parts), pairs=len(seeds))
 
 
 def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:
@@ -320,11 +346,12 @@ def _section(section: Section) -> str:
             "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
             "" if row.examples_per_second is None else digits(row.examples_per_second),
         ]))  # fmt: skip
-    return "\n".join([*lines, "", *_facts(section.results), ""])
+    return "\n".join([*lines, "", *_facts(section), ""])
 
 
-def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader must know: data, backbone, budget, tuning, seeds, hardware, versions."""
+def _facts(section: Section) -> list[str]:
+    """What a reader must know: data, backbone, budget, tuning, seeds, trade-offs, hardware, versions."""
+    results = section.results
     first = next((r for r in results if r["status"] == "ok"), results[0])
     spec = first["spec"]
     task, budget = spec["task"], spec["budget"]
@@ -343,7 +370,6 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     rates = {label: r["settings"]["learning_rate"] for label, group in _groups(results).items() for r in group}
     each = ", ".join(f"{escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
-    seeds = sorted({r["seed"] for r in results})
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
     machines = machines or [_machine(first["environment"])]
     good = [r for r in results if r["status"] == "ok"]
@@ -368,9 +394,9 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"- Backbone: {escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
         f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
-        f"- Seeds: {', '.join(map(str, seeds))}; a seed draws sample, head and order of rows alike for every "
-        "strategy; intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is "
-        "not in them.",
+        f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
+        f"rows alike for every strategy; {_uncertainty(section.rows)}.",
+        *_trade_off(section.rows),
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
@@ -381,6 +407,42 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> list[str]:
         + ".",
         *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
         *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
+    ]
+
+
+def _uncertainty(rows: Sequence[Row]) -> str:
+    """What the intervals are over."""
+    scored = [row for row in rows if row.score and row.trainable is not None]
+    seeds_alone = [escape(row.strategy) for row in scored if not row.parts]
+    rows_alone = [escape(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
+    if len(seeds_alone) == len(scored):
+        return (
+            "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
+        )
+    text = (
+        "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
+    )
+    text += "both"
+    text += f"; of {', '.join(rows_alone)}, with one seed, for other rows alone" if rows_alone else ""
+    return text + (f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else "")
+
+
+def _trade_off(rows: Sequence[Row]) -> list[str]:
+    """Which rows no other is as good as in score, memory and time."""
+    told = [
+        (
+            row,
+            (-row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean, -row.peak_bytes, -row.train_seconds),
+        )
+        for row in rows
+        if row.score is not None and row.peak_bytes is not None and row.train_seconds is not None
+    ]
+    if len(told) < 2:
+        return []
+    front = ", ".join(escape(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
+    return [
+        f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
+        "three is no better than one of them in any."
     ]
 
 

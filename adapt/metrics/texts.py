@@ -70,15 +70,37 @@ def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
     return _sacrebleu("CHRF").corpus_score(list(predictions), _streams(references)).score / 100
 
 
-def row_chrf(prediction: str, references: Sequence[str]) -> float:
-    """chrF2 of one text."""
-    return _sacrebleu("CHRF").sentence_score(prediction, list(references)).score / 100
-
-
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """BLEU-4 of the corpus with sacrebleu's tokens (13a) and smoothing (exp)."""
     # sacrebleu's exponential of a sum of logarithms may come out a rounding error above 100
     return min(_sacrebleu("BLEU").corpus_score(list(predictions), _streams(references)).score / 100, 1.0)
+
+
+def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:
+    """n-grams of a text, of the reference that it is nearest to, and of both, for each of six lengths: whose sums over
+    texts chrF is of."""
+    return _counts("CHRF", prediction, references)
+
+
+def bleu_counts(prediction: str, references: Sequence[str]) -> list[int]:
+    """Tokens of a text and of the reference nearest in length; n-grams of four lengths that are right, and all."""
+    return _counts("BLEU", prediction, references)
+
+
+def chrf_of(counts: Sequence[int]) -> float:
+    """chrF2 from sums of `chrf_counts`."""
+    return _sacrebleu("CHRF")._compute_score_from_stats(list(counts)).score / 100
+
+
+def bleu_of(counts: Sequence[int]) -> float:
+    """BLEU-4 from sums of `bleu_counts`."""
+    return min(_sacrebleu("BLEU")._compute_score_from_stats(list(counts)).score / 100, 1.0)
+
+
+def _counts(name: str, prediction: str, references: Sequence[str]) -> list[int]:
+    # what sacrebleu's own resampling of rows is made of
+    rows = _sacrebleu(name)._extract_corpus_statistics([prediction], _streams([references]))
+    return [int(count) for count in rows[0]]
 
 
 def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill
 from adapt.spec import OptionError, RowError, Task
-from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcomes, until
+from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcome, until
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.prompts import Message, Prompts
@@ -260,10 +260,10 @@ class CausalLM:
         return score_texts(self.task.problem, self._rows(outputs, examples), references, self.options.answer_marker)
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Summed negative log-likelihood, and tokens; of texts `text_outcomes`."""
+        """`text_outcome` of each row."""
         references = [examples[parts[0]]["references"] for parts in by_row(examples)]
         return [
-            [round(row["nll"], 4), row["tokens"], *text_outcomes(row["text"], truths, self.options.answer_marker)]
+            text_outcome(self.task.problem, row, truths, self.options.answer_marker)
             for row, truths in zip(self._rows(outputs, examples), references, strict=True)
         ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import LOSSES, METRICS, score
-from adapt.metrics.texts import rouge_l, row_chrf, text_exact_match
+from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
 from adapt.spec import Problem
 from adapt.tasks.tokens import check_finite
 
@@ -154,14 +154,20 @@ def score_texts(
     return found
 
 
-def text_outcomes(text: str | None, references: Sequence[str], marker: str = "") -> list[float]:
-    """chrF, ROUGE-L and exact match of one text, for tests that compare row by row; nothing without one."""
+def text_outcome(problem: Problem, output: Mapping[str, Any], references: Sequence[str], marker: str = "") -> list[Any]:
+    """What one row adds to each metric of its problem, as `adapt.metrics.jackknife` reads it.
+
+    Returns:
+        Negative log-likelihood in nats and tokens (None where there is no target); where there is a text also ROUGE-L,
+        exact match, the counts of chrF and, of `text`, those of BLEU.
+    """
+    nll, text = output["nll"], output["text"]
+    outcome: list[Any] = [None if nll is None else round(nll, 4), output["tokens"]]
     if text is None:
-        return []
+        return outcome
     compared = _marked([text], [references], marker) if marker else ([text], [references])
-    return [
-        round(row_chrf(text, references), 4), round(rouge_l([text], [references]), 4), text_exact_match(*compared)
-    ]  # fmt: skip
+    outcome += [round(rouge_l([text], [references]), 4), text_exact_match(*compared), chrf_counts(text, references)]
+    return outcome + ([bleu_counts(text, references)] if "bleu" in METRICS[problem] else [])
 
 
 def _marked(

@@ -87,7 +87,7 @@ class Kind(Protocol):
         """Metric name to value over labelled rows."""
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """One small JSON value a row, enough for paired tests."""
+        """One small JSON value a row: what it adds to the metrics, which `adapt.metrics.jackknife` reads."""
 
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """One readable prediction a row."""

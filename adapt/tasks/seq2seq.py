@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import fill, nearest
 from adapt.spec import OptionError, RowError, Task, Unsupported
-from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcomes
+from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcome
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.tokens import (
@@ -241,9 +241,9 @@ class Seq2Seq:
         return score_texts(self.task.problem, outputs, [example["references"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Negative log-likelihood a token; of texts `text_outcomes`."""
+        """`text_outcome` of each row."""
         return [
-            [round(output["nll"] / output["tokens"], 4), *text_outcomes(output["text"], example["references"])]
+            text_outcome(self.task.problem, output, example["references"])
             for output, example in zip(outputs, examples, strict=True)
         ]
 

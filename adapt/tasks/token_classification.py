@@ -254,11 +254,12 @@ class TokenClassification:
         return score(self.task.problem, self._named(self._decisions(outputs, examples)), truth)
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Spans that are right, wrong and missed; or words that are right, and words in all."""
+        """Words that are right, and words in all; of spans before these spans that are right, wrong and missed."""
         pairs = list(zip(self._decisions(outputs, examples), _true_tags(examples), strict=True))
-        if self.task.problem == "spans":
-            return [counts(*self._named(pair)) for pair in pairs]
-        return [[sum(a == b for a, b in zip(*pair, strict=True)), len(pair[1])] for pair in pairs]
+        words = [[sum(a == b for a, b in zip(*pair, strict=True)), len(pair[1])] for pair in pairs]
+        if self.task.problem == "tags":
+            return words
+        return [counts(*self._named(pair)) + row for pair, row in zip(pairs, words, strict=True)]
 
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """`tags` of the words; for spans also `spans`: type, first word, end (exclusive) and text."""
