@@ -106,7 +106,8 @@ def test_outcomes_that_do_not_tell_give_none() -> None:
         ("spans", "token_accuracy", [[1, 0, 2]] * 3), ("tags", "macro_f1", [[3, 4]] * 3),
         ("text", "chrf", [[2.5, 0.3, 0.4, 0.0]] * 3), ("completion", "chrf", [[9.5, 12]] * 3),
         ("text", "loss", [[None, None, 0.5, 0.0, [1] * 18, [1] * 10]] * 3), ("single_label", "accuracy", []),
-        ("single_label", "accuracy", [[1, 1]]), ("completion", "perplexity", [[9.5, 12], [9.5, 12, 1.0]]),
+        ("single_label", "accuracy", [["a", "b"]] * 3), ("single_label", "accuracy", [[1, 1]]),
+        ("completion", "perplexity", [[9.5, 12], [9.5, 12, 1.0]]),
     ]  # fmt: skip
     assert [pseudo_values(*case) for case in older] == [None] * len(older)
     assert pseudo_values("spans", "span_f1", [[1, 0, 2], [1, 1, 0]]) is not None

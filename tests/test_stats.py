@@ -86,15 +86,21 @@ def test_where_all_seeds_or_all_rows_agree_the_others_alone_count() -> None:
     assert crossed_interval([[0.5, 0.5]] * 3, 0.5) == Interval(0.5, 0.5, 0.5)
 
 
-def test_the_crossed_interval_holds_for_other_seeds_and_other_rows() -> None:
+@pytest.mark.parametrize(
+    ("seeds", "rows", "rest", "fewest", "most"),
+    [(0, 0.4, 0.2, 0, 0.75), (0.01, 0.4, 0.2, 0.6, 0.85), (0.02, 0.4, 0.2, 0.75, 0.92), (0.05, 0.1, 0.2, 0.9, 0.98)],
+)
+def test_the_crossed_interval_holds_for_other_seeds_and_other_rows(
+    seeds: float, rows: float, rest: float, fewest: float, most: float
+) -> None:
     rng = numpy.random.default_rng(0)
     crossed, alone = 0, 0
-    for _ in range(600):
-        table = rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.4, (1, 400)) + rng.normal(0, 0.2, (3, 400))
+    for _ in range(500):
+        table = rng.normal(0, seeds, (3, 1)) + rng.normal(0, rows, (1, 400)) + rng.normal(0, rest, (3, 400))
         crossed += covers_0(crossed_interval(table.tolist(), float(table.mean())))
         alone += covers_0(mean_interval(table.mean(1).tolist()))
-    assert 0.93 < crossed / 600 < 0.98
-    assert alone / 600 < 0.9  # which say nothing of other rows
+    assert 0.91 < crossed / 500 < 0.98
+    assert fewest <= alone / 500 <= most  # that over seeds alone knows nothing of other rows
 
 
 def covers_0(found: Interval) -> bool:

@@ -38,6 +38,19 @@ def test_what_is_written_is_read(store: Store, run: Run) -> None:
     assert store.read(run_of("lora", 2)) is None
 
 
+def test_the_outcomes_of_a_row_are_one_line(store: Store, run: Run) -> None:
+    outcomes = [[1, 0], [0.25, [3, 4]], ["é", None]]
+    result = result_of(run, reason='\n "test_outcomes": null', test_outcomes=outcomes)
+    text = store.write(result).read_text(encoding="utf-8")
+    assert '\n "test_outcomes": [\n  [1, 0],\n  [0.25, [3, 4]],\n  ["é", null]\n ],\n' in text
+    assert json.loads(text) == json.loads(json.dumps(result.to_json()))
+    assert list(json.loads(text)) == list(result.to_json())
+    store.write(result_of(run, test_outcomes=[]))
+    content = store.read(run)
+    assert content is not None
+    assert content["test_outcomes"] == []
+
+
 @pytest.mark.parametrize(
     ("status", "stands"),
     [("ok", True), ("unsupported", True), ("diverged", True), ("out_of_memory", False), ("failed", False)],

@@ -57,7 +57,7 @@ class Store:
             OptionError: It cannot be written.
         """
         path = self.path(result.run)
-        write_atomically(path, json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(path, text_of(result.to_json()))
         if result.status != "failed":
             self.log(result.run).unlink(missing_ok=True)
         return path
@@ -84,6 +84,15 @@ def _stands(content: Mapping[str, Any]) -> bool:
         now = {"versions": versions(), "code": code_state()["code"], "hardware": hardware(device)}
         return all(content["environment"].get(name) == value for name, value in now.items())
     return content["status"] in _FINAL
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """The text of a result file, in which the outcomes of a test row are one line."""
+    rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in content["test_outcomes"]]
+    text = json.dumps({**content, "test_outcomes": None}, indent=1, ensure_ascii=False, allow_nan=False)
+    # a string of the content cannot hold this, for its quotation marks would be escaped
+    listed = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else "[]"
+    return text.replace('\n "test_outcomes": null', f'\n "test_outcomes": {listed}', 1) + "\n"
 
 
 def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:

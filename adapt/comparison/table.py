@@ -194,7 +194,7 @@ def _parts(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, list[
     """What each test row adds to the score, by seed; nothing where one of the results does not tell."""
     found: dict[int, list[float]] = {}
     for result in results:
-        values = pseudo_values(result["spec"]["task"]["problem"], metric, result["test_outcomes"])
+        values = pseudo_values(result["spec"]["task"]["problem"], metric, result.get("test_outcomes") or ())
         if values is None:
             return {}
         found[result["seed"]] = values

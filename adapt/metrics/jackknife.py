@@ -34,7 +34,10 @@ def pseudo_values(problem: Problem, metric: str, outcomes: Sequence[Any]) -> lis
     """
     import numpy as np
 
-    rows = [list(_numbers(outcome)) for outcome in outcomes]
+    try:
+        rows = [list(_numbers(outcome)) for outcome in outcomes]
+    except (TypeError, ValueError):  # of a file that somebody has changed
+        return None
     if len(rows) < 2 or len(set(map(len, rows))) > 1:
         return None
     table = np.array(rows, dtype=float)
@@ -85,7 +88,7 @@ def _of_classes(metric: str, pairs: Array) -> tuple[Array, Value]:
     guess, truth = pairs.T
     if metric == "accuracy":
         return _mean(guess == truth)
-    labels = np.arange(pairs.max() + 1)
+    labels = np.unique(pairs)
     sides = np.stack([guess[:, None] == labels, truth[:, None] == labels], 1).astype(float)
     compute = _matthews if metric == "mcc" else _macro_f1_of_those_there
     return _by_label(sides, compute)
