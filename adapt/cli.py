@@ -107,11 +107,18 @@ _set_option = _set_options("Set a field of a strategy (lora.rank=8) or of the ta
     "--out", default="adapt-results", show_default=True, help="Folder of results; a comparison goes on there."
 )
 @click.option("--jobs", type=int, help="Runs done at the same time.  [default: 1; tiny backbones: one a core]")
+@click.option(
+    "--trials",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Learning rates of each strategy, around its own; the table shows the best by validation score.",
+)
 @_set_option
 @_data_options
 @_training_options
 def compare(
-    backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None,
+    backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
@@ -128,10 +135,11 @@ def compare(
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
     rows, choices = _read(data, rest)
     choices |= own
-    with Progress(sys.stderr) as progress:
+    with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
-            backbone, rows, strategies, seeds=seeds, settings=given, out=out, jobs=jobs, on_event=progress, **choices
-        )
+            backbone, rows, strategies, seeds=seeds, settings=given, out=out, jobs=jobs, trials=trials,
+            on_event=progress, **choices,
+        )  # fmt: skip
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)
     if not any(result["status"] == "ok" for result in done.results):
@@ -396,7 +404,10 @@ def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:
 
 @cli.command()
 @click.argument("folder")
-def table(folder: str) -> None:
+@click.option(
+    "--tuned", is_flag=True, help="Of a strategy run at several learning rates only the best by validation score."
+)
+def table(folder: str, tuned: bool) -> None:
     """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""
     from pathlib import Path
 
@@ -408,7 +419,7 @@ def table(folder: str) -> None:
     store = Store(folder)
     if not store.all():
         raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
-    click.echo(write_table(store).markdown())
+    click.echo(write_table(store, tuned=tuned).markdown())
 
 
 def _taken_columns(options: dict[str, Any]) -> dict[str, str]:

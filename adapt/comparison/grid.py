@@ -13,6 +13,7 @@ from adapt.backbones.source import EMBEDDED
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
+from adapt.comparison.trials import tried
 from adapt.data import Data, load
 from adapt.data.kinds import resolve
 from adapt.machine import cores
@@ -65,6 +66,7 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     out: str | Path = "adapt-results",
     jobs: int | None = None,
+    trials: int = 1,
     on_event: OnEvent = lambda event: None,
     **choices: Any,
 ) -> Comparison:
@@ -84,6 +86,9 @@ def compare(
             those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
         out: Folder of the results.
         jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
+        trials: Learning rates of each strategy, half a power of ten apart, around its own: as many for each. With
+            several the table shows, of each strategy, the one with the best mean validation score, and what it was
+            chosen from.
         on_event: Told when a run is found done, starts, makes a step, and ends.
         choices: Fields of the budget and the task, as for `adapt.fit`.
 
@@ -109,13 +114,19 @@ def compare(
     own = [] if isinstance(strategies, str) else [check_strategy(s) for s in strategies if not isinstance(s, str)]
     rate = choices.get("learning_rate")
     check_rates(rate, own, settings or {})
+    if trials > 1 and rate is not None:
+        raise OptionError(
+            f"learning_rate is {rate} for all strategies, and {trials} trials each want several; give one."
+        )
     presets = {name: preset(backbone, data.kind, name, rate) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
     store = Store(out)
     first, rows, source = assemble(backbone, data, chosen[0], seed=numbers[0], **choices)
-    chosen = [check_strategy(strategy) for strategy in chosen]
+    if trials > 1 and "validation" not in rows.splits:
+        raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
+    chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
     runs = [Run(first.backbone, first.task, strategy, first.budget, seed) for seed in numbers for strategy in chosen]
     if strategies == "all" and KINDS[rows.kind].pretrained_output:
         runs += [Run(first.backbone, first.task, floor(), first.budget, numbers[0]) for floor in FLOORS.values()]
@@ -132,9 +143,9 @@ def compare(
     try:
         execute(todo, rows, source, store, jobs=jobs, on_event=on_event)
     finally:
-        write_table(store)
+        write_table(store, tuned=trials > 1)
     results = [content for run in runs if (content := store.read(run, failed=True)) is not None]
-    return Comparison(table_of(results), results, store.folder)
+    return Comparison(table_of(results, tuned=trials > 1), results, store.folder)
 
 
 def embedded_data(kind: str | None) -> Data:

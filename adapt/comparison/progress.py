@@ -31,12 +31,20 @@ class StepBar:
 class Progress:
     """One line for each run that ends or was done before, and on a terminal a bar for each that runs."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, rates: bool = False) -> None:
+        """
+        Args:
+            stream: Where to.
+            rates: Whether a run is named by its learning rate, too.
+        """
         self._stream = stream
+        self._rates = rates
         self._bars: dict[int, StepBar] = {}
 
     def __call__(self, event: Event) -> None:
-        name = f"{event.run.task.name} {event.run.strategy.name} seed {event.run.seed}"
+        strategy = event.run.strategy
+        at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
+        name = f"{event.run.task.name} {strategy.name}{at} seed {event.run.seed}"
         key = id(event.run)  # a run's own key is hashed, which is too slow for each step
         if event.what == "started":
             self._bars[key] = StepBar(self._stream, name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
 from adapt.comparison.store import Store
+from adapt.comparison.trials import best_rate, rate_of
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
@@ -67,6 +68,9 @@ class Section:
     task: str
     rows: Sequence[Row]
     results: Sequence[Mapping[str, Any]]
+    """Those that the rows are of."""
+    tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
 
 
 @dataclass(frozen=True)
@@ -106,33 +110,56 @@ class Table:
         return self.markdown()
 
 
-def table_of(results: Iterable[Mapping[str, Any]]) -> Table:
+def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Table:
     """The table of result files' contents: sections by task, backbone and budget; rows by strategy, settings and
-    teacher."""
+    teacher.
+
+    With `tuned` a strategy that was run at several learning rates has a row for the one with the best mean validation
+    score alone, where the seeds tell.
+    """
     sections: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         spec = result["spec"]
         key = canonical({name: spec[name] for name in ("backbone", "task", "budget")})
         sections.setdefault(key, []).append(result)
     ordered = sorted(sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"]))
-    return Table([_make_section(section) for section in ordered])
+    return Table([_make_section(section, tuned) for section in ordered])
 
 
-def write_table(store: Store) -> Table:
-    """Write `table.md` and `table.csv` of all runs of a folder."""
-    table = table_of(store.all())
+def write_table(store: Store, *, tuned: bool = False) -> Table:
+    """Write `table.md` and `table.csv` of all runs of a folder; see `table_of` for `tuned`."""
+    table = table_of(store.all(), tuned=tuned)
     write_atomically(store.folder / "table.md", table.markdown())
     write_atomically(store.folder / "table.csv", table.csv())
     return table
 
 
-def _make_section(results: Sequence[Mapping[str, Any]]) -> Section:
-    made = [(group[0]["spec"], _make_row(group, label)) for label, group in _groups(results).items()]
+def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
+    kept, tried = _chosen(results) if tuned else (results, {})
+    others = _groups(results, by_rate=False) if tuned else {}
+    made = [
+        (group[0]["spec"], _make_row(group, label, others.get(label, ()))) for label, group in _groups(kept).items()
+    ]
     base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
     order = _strategy_order()
     made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
-    rows = [_with_difference(row, base) for _, row in made] + _without_model(results)
-    return Section(results[0]["task"], rows, results)
+    rows = [_with_difference(row, base) for _, row in made] + _without_model(kept)
+    return Section(results[0]["task"], rows, kept, tried)
+
+
+def _chosen(results: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, list[float]]]:
+    """The results at each strategy's best learning rate, and the rates tried, where it was run at several."""
+    kept: list[Mapping[str, Any]] = []
+    tried: dict[str, list[float]] = {}
+    for label, group in _groups(results, by_rate=False).items():
+        rates = {rate_of(result) for result in group if result["spec"]["strategy"].get("learning_rate") is not None}
+        best = best_rate(group) if len(rates) > 1 else None
+        if best is None:
+            kept += group
+        else:
+            kept += [result for result in group if rate_of(result) == best]
+            tried[label] = sorted(rates)
+    return kept, tried
 
 
 def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -162,9 +189,11 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
     return default[0] if default else rows[0] if len(rows) == 1 else None
 
 
-def _make_row(group: Sequence[Mapping[str, Any]], label: str) -> Row:
+def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[Mapping[str, Any]]) -> Row:
+    """The row of a group; `others` are alike but for their learning rate, by whose times one can know its own."""
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
     timed = [r for r in good if not _found_features(r)]
+    timed = timed or [r for r in others if r["status"] == "ok" and not _found_features(r)]
     first = group[0]
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
@@ -254,12 +283,12 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
     return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
 
 
-def _groups(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def _groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
     """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
     the teacher.
 
-    The learning rate, which is said below the table, is among the fields only where a strategy has several. Teachers of
-    one name are one row, as where each seed has its own, unless a seed has several results.
+    The learning rate, which is said below the table, is among the fields only where a strategy has several, and only
+    `by_rate`. Teachers of one name are one row, as where each seed has its own, unless a seed has several results.
     """
     from adapt.spec import fields_of
     from adapt.strategies import STRATEGIES, make
@@ -274,7 +303,7 @@ def _groups(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
         strategy = spec["strategy"]
         name = str(strategy["name"])
         defaults = fields_of(make(name)) if name in STRATEGIES else {}
-        hidden = {"name"} if len(rates[name]) > 1 else {"name", "learning_rate"}
+        hidden = {"name"} if by_rate and len(rates[name]) > 1 else {"name", "learning_rate"}
         changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
         label = f"{name}({', '.join(changed)})" if changed else name
         label += _taught(spec["teacher"]) if "teacher" in spec else ""
@@ -363,13 +392,6 @@ def _facts(section: Section) -> list[str]:
     scored = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
     steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
     steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
-    tuned = (
-        f"learning rate {budget['learning_rate']:g} for all"
-        if budget["learning_rate"] is not None
-        else "each strategy's own learning rate"
-    )
-    rates = {label: r["settings"]["learning_rate"] for label, group in _groups(results).items() for r in group}
-    each = ", ".join(f"{escape(k)} {v:g}" for k, v in sorted(rates.items()) if v)
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
     machines = machines or [_machine(first["environment"])]
     good = [r for r in results if r["status"] == "ok"]
@@ -393,7 +415,7 @@ def _facts(section: Section) -> list[str]:
         f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
         f"- Backbone: {escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
-        f"{dropout}; {tuned if budget['learning_rate'] is not None else f'{tuned} ({each})'}.",
+        f"{dropout}; {_rates(section, budget['learning_rate'])}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
         f"rows alike for every strategy; {_uncertainty(section.rows)}.",
         *_trade_off(section.rows),
@@ -444,6 +466,27 @@ def _trade_off(rows: Sequence[Row]) -> list[str]:
         f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
         "three is no better than one of them in any."
     ]
+
+
+def _rates(section: Section, of_all: float | None) -> str:
+    """The learning rates, and what they were chosen from."""
+    if of_all is not None:
+        return f"learning rate {of_all:g} for all"
+    used = {label: group[0]["settings"]["learning_rate"] for label, group in _groups(section.results).items()}
+    tried = section.tried
+    each = ("; " if tried else ", ").join(
+        f"{escape(label)} {rate:g}"
+        + (f" of {', '.join(f'{other:g}' for other in tried[label])}" if label in tried else "")
+        for label, rate in sorted(used.items())
+        if rate
+    )
+    if not tried:
+        return f"each strategy's own learning rate ({each})"
+    task = section.results[0]["spec"]["task"]
+    metric = (task.get("selection") or task["metric"]).replace("_", " ")
+    edge = [escape(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
+    beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
+    return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
 
 
 def _code(environment: Mapping[str, Any]) -> str:

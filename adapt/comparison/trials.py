@@ -1,0 +1,67 @@
+"""Learning rates tried for each strategy, and the choice among them by validation scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapt.metrics import LOWER_IS_BETTER
+from adapt.spec import OptionError, Strategy
+
+
+def rates_around(rate: float, trials: int) -> list[float]:
+    """A rate and others half a power of ten apart, below and above in turn, of two digits."""
+    steps = [(i + 1) // 2 * (-1) ** i for i in range(trials)]
+    return [float(f"{rate * 10 ** (step / 2):.2g}") if step else rate for step in steps]
+
+
+def tried(strategies: Sequence[Strategy], trials: int) -> list[Strategy]:
+    """Each strategy at each of its rates; one that trains nothing has none.
+
+    Raises:
+        OptionError: There is no trial.
+    """
+    if trials < 1:
+        raise OptionError(f"trials is {trials}; give at least 1.")
+    found: list[Strategy] = []
+    for strategy in strategies:
+        rate = strategy.learning_rate
+        if rate is None:
+            found.append(strategy)
+        else:
+            rates = rates_around(rate, trials)
+            found += [dataclasses.replace(strategy, learning_rate=each) for each in rates]  # type: ignore[type-var]
+    return found
+
+
+def best_rate(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """The rate with the best mean validation score over the seeds that all rates have.
+
+    Of rates at which not all of these seeds ended well it is one where most did; of equals the lowest.
+
+    Args:
+        results: Contents of result files, alike but for learning rate and seed.
+
+    Returns:
+        None where no seed was run at every rate, or none has a validation score.
+    """
+    task = results[0]["spec"]["task"]
+    metric = task.get("selection") or task["metric"]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    by_rate: dict[float, dict[int, float | None]] = {}
+    for result in results:
+        score = result["scores"].get("validation", {}).get(metric) if result["status"] == "ok" else None
+        by_rate.setdefault(rate_of(result), {})[result["seed"]] = score
+    seeds = set.intersection(*(set(scores) for scores in by_rate.values()))
+    found: list[tuple[int, float, float]] = []
+    for rate, scores in by_rate.items():
+        good = [score for seed in seeds if (score := scores[seed]) is not None]
+        if good:
+            found.append((len(good), sign * sum(good) / len(good), -rate))
+    return -max(found)[2] if found else None
+
+
+def rate_of(result: Mapping[str, Any]) -> float:
+    """The learning rate that a result's strategy was given."""
+    return float(result["spec"]["strategy"]["learning_rate"])

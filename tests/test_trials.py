@@ -1,0 +1,149 @@
+"""Learning rates tried for each strategy: which, how one is chosen, and what the table says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from click.testing import CliRunner
+from comparison_helpers import contents, result_of, run_of
+
+import adapt
+from adapt.cli import cli
+from adapt.comparison.progress import Progress
+from adapt.comparison.runner import Event
+from adapt.comparison.store import Store
+from adapt.comparison.table import table_of
+from adapt.comparison.trials import best_rate, rates_around, tried
+from adapt.spec import FOUND_FEATURES, OptionError, Result
+from adapt.strategies import FLOORS
+
+CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
+
+
+def trial(name: str, rate: float, seed: int, validation: float, test: float, **changes: Any) -> Result:
+    run = run_of(name, seed, settings={"learning_rate": rate}, **changes.pop("task", {}))
+    scores = {"validation": {run.task.metric: validation}, "test": {run.task.metric: test}}
+    return result_of(run, scores=scores, **changes)
+
+
+def best(*results: Result) -> float | None:
+    return best_rate(contents(results))
+
+
+def test_rates_lie_around_their_own_half_a_power_of_ten_apart() -> None:
+    assert rates_around(0.002, 1) == [0.002]
+    assert rates_around(0.002, 3) == [0.002, 0.00063, 0.0063]
+    assert rates_around(0.0001, 5) == [0.0001, 3.2e-05, 0.00032, 1e-05, 0.001]
+    assert rates_around(0.00123, 2) == [0.00123, 0.00039]
+    lora, floor = adapt.LoRA(rank=2), FLOORS["untrained"]()
+    made = tried([lora, floor], 2)
+    assert made == [lora, dataclasses.replace(lora, learning_rate=0.00063), floor]
+    with pytest.raises(OptionError, match="trials is 0; give at least 1"):
+        tried([lora], 0)
+
+
+def test_the_best_mean_validation_score_chooses_whatever_test_says() -> None:
+    results = [
+        trial("lora", 1e-3, 0, 0.80, 0.10), trial("lora", 1e-3, 1, 0.90, 0.10),
+        trial("lora", 1e-2, 0, 0.95, 0.90), trial("lora", 1e-2, 1, 0.70, 0.90),
+    ]  # fmt: skip
+    assert best(*results) == 1e-3
+    assert best(*results[:1], *results[2:3]) == 1e-2
+    equal = [trial("lora", rate, 0, 0.8, 0.5) for rate in (1e-2, 1e-3, 1e-1)]
+    assert best(*equal) == 1e-3
+
+
+def test_where_lower_is_better_and_where_another_metric_chooses() -> None:
+    mse = {"task": {"metric": "mse", "problem": "regression"}}
+    assert best(trial("lora", 1e-3, 0, 0.8, 0.5, **mse), trial("lora", 1e-2, 0, 0.4, 0.5, **mse)) == 1e-2
+    chosen = {"kind": "seq2seq", "problem": "text", "metric": "chrf", "selection": "loss"}
+    results = [
+        result_of(
+            run_of("lora", settings={"learning_rate": rate}, **chosen),
+            scores={"validation": {"chrf": chrf, "loss": loss}},
+        )
+        for rate, chrf, loss in ((1e-3, 0.9, 3.0), (1e-2, 0.1, 2.0))
+    ]
+    assert best(*results) == 1e-2
+
+
+def test_a_rate_that_ended_badly_is_chosen_only_where_no_other_is_left() -> None:
+    results = [trial("lora", 1e-3, seed, 0.5, 0.5) for seed in (0, 1)] + [trial("lora", 1e-2, 0, 0.9, 0.9)]
+    bad = result_of(run_of("lora", 1, settings={"learning_rate": 1e-2}), status="diverged", scores={})
+    assert best(*results, bad) == 1e-3
+    assert best(results[2], bad, *(dataclasses.replace(r, status="diverged", scores={}) for r in results[:2])) == 1e-2
+    assert best(dataclasses.replace(bad, run=results[0].run), bad) is None  # no seed was run at both
+
+
+def test_seeds_that_only_one_rate_has_do_not_choose() -> None:
+    results = [trial("lora", 1e-3, 0, 0.8, 0.5), trial("lora", 1e-2, 0, 0.7, 0.5), trial("lora", 1e-2, 1, 1.0, 0.5)]
+    assert best(*results) == 1e-3
+
+
+def test_the_tuned_table_has_the_chosen_rate_and_says_what_it_was_chosen_from() -> None:
+    rates = {1e-3: (0.9, 0.70), 2e-3: (0.8, 0.80), 5e-3: (0.7, 0.90)}
+    results = [
+        trial("lora", rate, seed, *scores, train_seconds=9.0, notes=[f"lora {FOUND_FEATURES}"] if rate == 1e-3 else [])
+        for rate, scores in rates.items()
+        for seed in (0, 1)
+    ]
+    results += [trial("full", rate, seed, 1 - rate, 0.65) for rate in (1e-5, 1e-4, 1e-3) for seed in (0, 1)]
+    results += [trial("head", 1e-2, seed, 0.5, 0.5) for seed in (0, 1)]
+    found = table_of(contents(results), tuned=True)
+    scores = {row.strategy: row.score.mean for row in found.rows if row.score}
+    assert scores == {"full": 0.65, "head": 0.5, "lora": 0.70}
+    lora = next(row for row in found.rows if row.strategy == "lora")
+    assert lora.difference is not None
+    assert lora.difference.mean == pytest.approx(0.05)
+    assert lora.train_seconds == 9.0  # of other rates, for these runs had found features
+    text = found.markdown()
+    assert (
+        "learning rates by the best mean validation accuracy (full 1e-05 of 1e-05, 0.0001, 0.001; head 0.01; lora "
+        "0.001 of 0.001, 0.002, 0.005); of full, lora it is the lowest or highest tried, so that one beyond it may be "
+        "better still."
+    ) in text
+    assert len(table_of(contents(results)).rows) == 7
+    assert "own learning rate" in table_of(contents(results)).markdown()
+    middle = [trial("lora", rate, 0, score, 0.5) for rate, score in ((1e-3, 0.7), (2e-3, 0.9), (5e-3, 0.8))]
+    assert "lowest or highest tried" not in table_of(contents(middle), tuned=True).markdown()
+
+
+def test_a_comparison_tries_as_many_rates_of_each_strategy(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"seeds": 1, "trials": 2, "out": tmp_path, **CHOICES}
+    strategies = [adapt.Head(learning_rate=3e-2), adapt.LoRA(rank=2)]
+    done = adapt.compare(backbone("bert"), tiny.classification(), strategies, **arguments)
+    assert [(r["strategy"], r["settings"]["learning_rate"], r["status"]) for r in done.results] == [
+        ("head", 0.03, "ok"), ("head", 0.0095, "ok"), ("lora", 0.002, "ok"), ("lora", 0.00063, "ok"),
+    ]  # fmt: skip
+    assert [row.strategy.partition("(")[0] for row in done.table.rows] == ["head", "lora", "majority"]
+    assert (tmp_path / "table.md").read_text() == done.table.markdown()
+    assert done.table.markdown() == table_of(Store(tmp_path).all(), tuned=True).markdown()
+    said = CliRunner().invoke(cli, ["table", str(tmp_path)], catch_exceptions=False).stdout
+    assert said.count("learning_rate=") > 2
+    tuned = CliRunner().invoke(cli, ["table", str(tmp_path), "--tuned"], catch_exceptions=False).stdout
+    assert tuned == done.table.markdown() + "\n"
+
+
+def test_trials_that_cannot_be_are_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    data = tiny.classification()
+    given: dict[str, Any] = {"seeds": 1, "out": tmp_path, **CHOICES}
+    with pytest.raises(OptionError, match=r"learning_rate is 0\.1 for all strategies, and 3 trials each want several"):
+        adapt.compare(backbone("bert"), data, "lora", trials=3, learning_rate=0.1, **given)
+    with pytest.raises(OptionError, match="trials is 0; give at least 1"):
+        adapt.compare(backbone("bert"), data, "lora", trials=0, **given)
+    alone = dataclasses.replace(data, splits={s: rows for s, rows in data.splits.items() if s != "validation"})
+    with pytest.raises(OptionError, match="2 trials are judged by validation scores, and the data have no validation"):
+        adapt.compare(backbone("bert"), alone, "lora", trials=2, **given)
+
+
+def test_progress_names_a_run_by_its_rate_where_there_are_several() -> None:
+    stream = io.StringIO()
+    with Progress(stream, rates=True) as progress:
+        progress(Event("found", run_of("lora", 1), status="ok"))
+    assert stream.getvalue() == "words lora at 0.002 seed 1: ok, done before\n"
