@@ -114,12 +114,13 @@ _set_option = _set_options("Set a field of a strategy (lora.rank=8) or of the ta
     show_default=True,
     help="Learning rates of each strategy, around its own; the table shows the best by validation score.",
 )
+@click.option("--folds", type=int, help="Cross-validation: every row is scored, by a model trained without its fold.")
 @_set_option
 @_data_options
 @_training_options
 def compare(
     backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
-    settings: tuple[str, ...], **rest: Any,
+    folds: int | None, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
 
@@ -133,7 +134,7 @@ def compare(
     given = settings_from(settings)
     own = _of_task(given)
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
-    rows, choices = _read(data, rest)
+    rows, choices = _read(data, rest, folds)
     choices |= own
     with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
@@ -441,16 +442,16 @@ def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The data set, and the options of budget and task that were given."""
+def _read(data: str | None, options: dict[str, Any], folds: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The data set, or its folds, and the options of budget and task that were given."""
     named = ("kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name")
     own = {name: value for name in named if (value := options.pop(name))}
     own |= {name: value for name in ("validation", "test", "split_seed") if (value := options.pop(name)) is not None}
     given = {name: value for name, value in options.items() if value is not None}
     if data is None:
         kind = own.pop("kind", None)
-        if own:
-            option = next(iter(own)).replace("columns", "column").replace("_", "-")
+        if own or folds is not None:
+            option = next(iter(own), "folds").replace("columns", "column").replace("_", "-")
             raise OptionError(f"--{option} goes with --data, which is not given.")
         return None, given | ({"kind": kind} if kind else {})
     from adapt.data import load
@@ -459,7 +460,14 @@ def _read(data: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any
         own["columns"] = _columns(own["columns"])
     if "split_seed" in own:
         own["seed"] = own.pop("split_seed")
-    return load(data, **own), given
+    if folds is None:
+        return load(data, **own), given
+    from adapt.data import folds as divide
+
+    if "test" in own:
+        raise OptionError("--test cuts a test split, and --folds makes one of each fold; give one of them.")
+    share = own.pop("validation", 0.1)
+    return divide(load(data, **own, validation=0, test=0), folds, seed=own.get("seed", 0), validation=share), given
 
 
 def _of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:

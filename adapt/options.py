@@ -303,6 +303,7 @@ def task_of(
         few_shot=few_shot,
         rows={split: len(rows) for split, rows in data.splits.items()},
         selection=kind.selection(metric or known[0]),
+        fold=data.fold,
         options=fields_of(chosen),
     )
 

@@ -314,6 +314,8 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
     strategy = dict(spec["strategy"])
     task = dict(spec["task"])
     task |= {"data": Source(**task["data"]), "labels": tuple(task["labels"])}
+    if "fold" in task:
+        task["fold"] = tuple(task["fold"])
     return Run(
         backbone=Source(**spec["backbone"]),
         task=Task(**task),

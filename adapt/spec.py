@@ -122,6 +122,8 @@ class Task:
     """Rows of each split before sampling."""
     selection: str | None = field(default=None, metadata={"neutral": None})
     """The validation score that chooses the epoch, where it is not `metric` (which may need slow generation)."""
+    fold: tuple[int, int] | None = field(default=None, metadata={"neutral": None})
+    """Of cross-validation: the number, from 1, of the fold that is the test split, and how many there are."""
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"neutral": {}})
     """The kind's own options: fields of the `Options` of its class in `adapt.tasks.KINDS`."""
 

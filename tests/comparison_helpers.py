@@ -63,7 +63,8 @@ def execute(runs: list[Run], folder: Path, **options: Any) -> tuple[Store, list[
     """Do runs with whichever worker is set; gives the store and what was told."""
     store, events = Store(folder), list[runner.Event]()
     backbone = options.pop("backbone", Backbone(Source("tiny", "b" * 64), "tiny", folder))
-    runner.execute(runs, words(), backbone, store, **{"on_event": events.append, **options})
+    rows = words()
+    runner.execute([(run, rows) for run in runs], backbone, store, **{"on_event": events.append, **options})
     return store, events
 
 

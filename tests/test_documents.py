@@ -150,9 +150,9 @@ RUNS = {"distillation": 4}
 alone, taught, and taught with further rows."""
 
 
-def in_this_process(runs: Sequence[Run], data: Any, backbone: Any, store: Store, **_: Any) -> None:
+def in_this_process(todo: Sequence[tuple[Run, Any]], backbone: Any, store: Store, **_: Any) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
-    for one in runs:
+    for one, data in todo:
         store.write(run(one, data, backbone))
 
 

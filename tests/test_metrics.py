@@ -66,6 +66,7 @@ def test_a_label_that_nobody_predicts_counts_as_zero_without_a_warning() -> None
     found = score("multi_label", [[1, 0], [1, 0]], [[1, 1], [1, 0]])
     assert found["macro_f1"] == pytest.approx(0.5)
     assert score("single_label", [0, 0], [0, 1])["mcc"] == 0.0
+    assert score("single_label", [1, 1], [1, 1])["mcc"] == 0.0
 
 
 def test_regression_scores_are_those_of_scipy() -> None:

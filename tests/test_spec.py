@@ -23,7 +23,7 @@ CHANGES: dict[str, Any] = {
     "epochs": 4, "max_steps": 7, "batch_size": 16, "accumulation": 2, "learning_rate": 1e-3, "weight_decay": 0.1,
     "warmup": 0.2, "decay": "cosine", "clip": 2.0, "precision": "bf16", "dropout": 0.3, "patience": 2,
     "device": "cuda", "selection": "loss", "options": {"stride": 8}, "checkpointing": True,
-    "optimizer": "adamw_8bit", "loss_chunk": 64, "graphs": "off",
+    "optimizer": "adamw_8bit", "loss_chunk": 64, "graphs": "off", "fold": (2, 5),
 }  # fmt: skip
 """Another value for every field of `Task` and `Budget`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.comparison.trials import tried
-from adapt.data import Data, load
+from adapt.data import Data, Folds, load
 from adapt.data.kinds import resolve
 from adapt.machine import cores
 from adapt.options import check_rates, check_strategy, plain, seed_of
@@ -76,7 +76,8 @@ def compare(
 
     Args:
         backbone: Shipped name, local folder or hub name; None takes the shipped one for the kind of task.
-        data: `Data`, or anything that `adapt.data.load` reads; None takes the embedded task of the kind.
+        data: `Data`, or anything that `adapt.data.load` reads; or what `adapt.data.folds` gives, for cross-validation:
+            a run for each fold, whose test rows are scored as one. None takes the embedded task of the kind.
         strategies: `all`, names with commas between them, a strategy, or a list of names and strategies. With `all`, a
             language model is also scored once without training.
         kind: Task kind, or a short name such as `ner` (`adapt.data.load`); None: what the data tells, or
@@ -104,13 +105,9 @@ def compare(
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
             choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
-    elif not isinstance(data, Data):
-        data = load(data, kind=kind)
-    elif kind is not None:
-        name, problem = resolve(kind, None)
-        if name != data.kind or problem not in (None, data.problem):
-            raise OptionError(f"kind is '{kind}', but the data are for {data.kind} ({data.problem}); leave kind out.")
-    backbone = backbone or EMBEDDED_BACKBONES[data.kind]
+    parts = _parts(data, kind)
+    task_kind = parts[0].kind
+    backbone = backbone or EMBEDDED_BACKBONES[task_kind]
     own = [] if isinstance(strategies, str) else [check_strategy(s) for s in strategies if not isinstance(s, str)]
     rate = choices.get("learning_rate")
     check_rates(rate, own, settings or {})
@@ -118,34 +115,53 @@ def compare(
         raise OptionError(
             f"learning_rate is {rate} for all strategies, and {trials} trials each want several; give one."
         )
-    presets = {name: preset(backbone, data.kind, name, rate) for name in STRATEGIES}
+    presets = {name: preset(backbone, task_kind, name, rate) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
     store = Store(out)
-    first, rows, source = assemble(backbone, data, chosen[0], seed=numbers[0], **choices)
-    if trials > 1 and "validation" not in rows.splits:
+    if trials > 1 and "validation" not in parts[0].splits:
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
-    chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
-    runs = [Run(first.backbone, first.task, strategy, first.budget, seed) for seed in numbers for strategy in chosen]
-    if strategies == "all" and KINDS[rows.kind].pretrained_output:
-        runs += [Run(first.backbone, first.task, floor(), first.budget, numbers[0]) for floor in FLOORS.values()]
+    grid: list[tuple[Run, Data]] = []
+    for part in parts:
+        first, _, source = assemble(backbone, part, chosen[0], seed=numbers[0], **choices)
+        every = [(seed, check_strategy(strategy)) for seed in numbers for strategy in tried(chosen, trials)]
+        if strategies == "all" and KINDS[task_kind].pretrained_output:
+            every += [(numbers[0], floor()) for floor in FLOORS.values()]
+        grid += [(replace(first, strategy=strategy, seed=seed), part) for seed, strategy in every]
     if jobs is None:
         size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
     todo = []
-    for run in runs:
+    for run, part in grid:
         content = store.read(run)
         if content is None:
-            todo.append(run)
+            todo.append((run, part))
         else:
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
-        execute(todo, rows, source, store, jobs=jobs, on_event=on_event)
+        execute(todo, source, store, jobs=jobs, on_event=on_event)
     finally:
         write_table(store, tuned=trials > 1)
-    results = [content for run in runs if (content := store.read(run, failed=True)) is not None]
+    results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder)
+
+
+def _parts(data: Any, kind: str | None) -> Sequence[Data]:
+    """The data; of cross-validation each division.
+
+    Raises:
+        AdaptError: They cannot be read, or are for another kind.
+    """
+    if not isinstance(data, Data | Folds):
+        return (load(data, kind=kind),)
+    parts = data.parts if isinstance(data, Folds) else (data,)
+    if kind is not None:
+        name, problem = resolve(kind, None)
+        known = parts[0]
+        if name != known.kind or problem not in (None, known.problem):
+            raise OptionError(f"kind is '{kind}', but the data are for {known.kind} ({known.problem}); leave kind out.")
+    return parts
 
 
 def embedded_data(kind: str | None) -> Data:

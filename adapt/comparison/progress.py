@@ -44,7 +44,8 @@ class Progress:
     def __call__(self, event: Event) -> None:
         strategy = event.run.strategy
         at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
-        name = f"{event.run.task.name} {strategy.name}{at} seed {event.run.seed}"
+        fold = f" fold {event.run.task.fold[0]}" if event.run.task.fold else ""
+        name = f"{event.run.task.name}{fold} {strategy.name}{at} seed {event.run.seed}"
         key = id(event.run)  # a run's own key is hashed, which is too slow for each step
         if event.what == "started":
             self._bars[key] = StepBar(self._stream, name)

@@ -46,19 +46,18 @@ OnEvent = Callable[[Event], None]
 
 
 def execute(
-    runs: Sequence[Run],
-    data: Data,
+    todo: Sequence[tuple[Run, Data]],
     backbone: Backbone,
     store: Store,
     *,
     jobs: int = 1,
     on_event: OnEvent = lambda event: None,
 ) -> None:
-    """Do `runs` and store each result as it comes.
+    """Do runs and store each result as it comes.
 
     Args:
-        runs: Runs of one task and backbone that have no result yet.
-        data: The task's rows.
+        todo: Runs on one backbone that have no result yet, each with the rows of its task; those of the same rows one
+            after another.
         backbone: Where the backbone is.
         store: Takes the results.
         jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
@@ -68,14 +67,11 @@ def execute(
     Raises:
         AdaptError: A run met bad input, which concerns them all; results stored so far stay.
     """
-    if not runs:
+    if not todo:
         return
     with tempfile.TemporaryDirectory(prefix="adapt-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
-        _save_rows(data, work / "rows")
         shared = {
-            "data": str(work / "rows"),
-            "notes": data.notes,
             "store": str(store.folder.resolve()),
             "backbone": {
                 "source": fields_of(backbone.source),
@@ -83,9 +79,14 @@ def execute(
                 "path": str(backbone.path.resolve()),
             },
         }
-        for i, run in enumerate(runs):
-            (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **shared}), encoding="utf-8")
-        named = {str(i): run for i, run in enumerate(runs)}
+        saved: dict[int, Path] = {}
+        for i, (run, data) in enumerate(todo):
+            if id(data) not in saved:
+                saved[id(data)] = work / f"rows{len(saved)}"
+                _save_rows(data, saved[id(data)])
+            rows = {"data": str(saved[id(data)]), "notes": data.notes}
+            (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **rows, **shared}), encoding="utf-8")
+        named = {str(i): run for i, (run, _) in enumerate(todo)}
         if hasattr(os, "fork"):
             with _interrupts() as check, _worker(work, _threads(jobs)) as process:
                 _serve(process, named, work, store, jobs, on_event, check)
@@ -136,18 +137,18 @@ def _serve(
 
 
 def next_of(waiting: Sequence[str], runs: Mapping[str, Run], took: Mapping[int, float]) -> str:
-    """The run to start next: of those of the first seed that waits, the one whose strategy took longest before.
+    """The run to start next: of those of the first fold and seed that wait, the one whose strategy took longest before.
 
     So the last to end are short ones, and few cores wait for them.
 
     Args:
-        waiting: Names of runs, in the order of their seeds.
+        waiting: Names of runs, in the order of their folds and seeds.
         runs: Name to run.
         took: Seconds of a run, by the identity of its strategy; one not seen yet comes before others.
     """
-    seed = runs[waiting[0]].seed
+    first = runs[waiting[0]]
     return max(
-        (name for name in waiting if runs[name].seed == seed),
+        (name for name in waiting if runs[name].seed == first.seed and runs[name].task.fold == first.task.fold),
         key=lambda name: took.get(id(runs[name].strategy), float("inf")),
     )
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
+from adapt.comparison.folds import found_features, merged, without_fold
 from adapt.comparison.store import Store
 from adapt.comparison.trials import best_rate, rate_of
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.metrics.jackknife import pseudo_values
-from adapt.spec import FOUND_FEATURES, Budget, Teacher, canonical
+from adapt.spec import Budget, Teacher, canonical
 from adapt.stats import Interval, crossed_interval, mean_interval, pareto_front
 
 COLUMNS = (
@@ -118,8 +119,8 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Ta
     score alone, where the seeds tell.
     """
     sections: dict[str, list[Mapping[str, Any]]] = {}
-    for result in results:
-        spec = result["spec"]
+    for result in merged(results):
+        spec = without_fold(result["spec"])
         key = canonical({name: spec[name] for name in ("backbone", "task", "budget")})
         sections.setdefault(key, []).append(result)
     ordered = sorted(sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"]))
@@ -192,8 +193,8 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
 def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[Mapping[str, Any]]) -> Row:
     """The row of a group; `others` are alike but for their learning rate, by whose times one can know its own."""
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
-    timed = [r for r in good if not _found_features(r)]
-    timed = timed or [r for r in others if r["status"] == "ok" and not _found_features(r)]
+    timed = [r for r in good if not found_features(r)]
+    timed = timed or [r for r in others if r["status"] == "ok" and not found_features(r)]
     first = group[0]
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
@@ -234,11 +235,6 @@ def _interval(scores: Sequence[float], parts: Sequence[Sequence[float]]) -> Inte
     """Over seeds and rows, or over seeds alone."""
     alone = mean_interval(scores)
     return crossed_interval(parts, alone.mean) if parts else alone
-
-
-def _found_features(result: Mapping[str, Any]) -> bool:
-    """Whether the run was spared what another had computed, so that its time is not what the strategy costs."""
-    return any(note.endswith(FOUND_FEATURES) for note in result.get("notes", ()))
 
 
 def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
@@ -385,17 +381,28 @@ def _facts(section: Section) -> list[str]:
     spec = first["spec"]
     task, budget = spec["task"], spec["budget"]
     sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
+    fold = task.get("fold")
+    if fold:
+        sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
     sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
     sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
     sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
     epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
-    scored = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
+    scored = (
+        "the test rows of all folds together"
+        if fold
+        else "test"
+        if "test" in task["rows"]
+        else "validation"
+        if "validation" in task["rows"]
+        else "nothing"
+    )
     steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
     steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
     machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
     machines = machines or [_machine(first["environment"])]
     good = [r for r in results if r["status"] == "ok"]
-    found = any(map(_found_features, good))
+    found = any(map(found_features, good))
     states = list(dict.fromkeys(state for r in good if (state := _code(r["environment"]))))
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
@@ -417,7 +424,7 @@ def _facts(section: Section) -> list[str]:
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
         f"{dropout}; {_rates(section, budget['learning_rate'])}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
-        f"rows alike for every strategy; {_uncertainty(section.rows)}.",
+        f"rows alike for every strategy; {_uncertainty(section.rows, bool(fold))}.",
         *_trade_off(section.rows),
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
@@ -432,7 +439,7 @@ def _facts(section: Section) -> list[str]:
     ]
 
 
-def _uncertainty(rows: Sequence[Row]) -> str:
+def _uncertainty(rows: Sequence[Row], folds: bool) -> str:
     """What the intervals are over."""
     scored = [row for row in rows if row.score and row.trainable is not None]
     seeds_alone = [escape(row.strategy) for row in scored if not row.parts]
@@ -443,8 +450,10 @@ def _uncertainty(rows: Sequence[Row]) -> str:
         )
     text = (
         "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
+        "both"
     )
-    text += "both"
+    if folds:
+        text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
     text += f"; of {', '.join(rows_alone)}, with one seed, for other rows alone" if rows_alone else ""
     return text + (f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else "")
 

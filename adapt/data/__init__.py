@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
 from adapt.data.columns import check_rows, first
+from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Wishes, sequence_classification, token_classification
 from adapt.data.splits import few_shot, subsample
 from adapt.spec import OptionError, Problem, Source, Task, canonical
@@ -16,7 +17,7 @@ from adapt.spec import OptionError, Problem, Source, Task, canonical
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Data", "few_shot", "load", "read_inputs", "read_texts", "subsample"]
+__all__ = ["Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_texts", "subsample"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Data:
     """What must be said beside results on these rows: rows left out, tags mended. Not part of the hash."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Role to the column of train that has it: rows to be predicted are likely to have these too."""
+    fold: tuple[int, int] | None = None
+    """Of cross-validation: the number, from 1, of the fold that is the test split, and how many there are. The hash is
+    that of all rows and of how they were divided, the same for each."""
 
     @property
     def pair(self) -> bool:

@@ -77,9 +77,7 @@ def cut_missing(
         DataError: Too few rows, also of each class; or a class has a single example, which cannot be in two splits; or
             all rows have one context or source.
     """
-    labels = _prompts(rows) if problem == "completion" else rows[_DECISIVE.get(problem, next(iter(rows)))]
-    if problem in ("spans", "tags"):
-        labels = [[int(i in present) for i in range(len(names))] for present in map(set, labels)]
+    labels = deciding(rows, problem, names)
     shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
     if shares and problem == "single_label":
         single = [names[i] for i, examples in enumerate(_rows_of(labels)) if len(examples) == 1]
@@ -113,6 +111,20 @@ def cut_missing(
     return {"train": left, **parts}
 
 
+def deciding(rows: Mapping[str, Sequence[Any]], problem: Problem, names: Sequence[str]) -> Sequence[Any]:
+    """What `cut` divides rows by: class, 0 and 1 for each label or tag, context, source or prompt; else anything.
+
+    Args:
+        rows: Canonical columns.
+        problem: What is predicted.
+        names: Of labels or tags.
+    """
+    found = _prompts(rows) if problem == "completion" else rows[_DECISIVE.get(problem, next(iter(rows)))]
+    if problem in ("spans", "tags"):
+        return [[int(i in present) for i in range(len(names))] for present in map(set, found)]
+    return found
+
+
 def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
     """What must be said of splits that are much larger or smaller than was asked for.
 
@@ -140,22 +152,23 @@ def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
         rows: Split to canonical columns. Rows are the same where all but their labels and names is; a completion is no
             label.
     """
-    inputs = {split: _inputs(columns) for split, columns in rows.items()}
+    inputs = {split: inputs_of(columns) for split, columns in rows.items()}
     known = set(inputs.pop("train"))
     found = {split: sum(row in known for row in held_out) for split, held_out in inputs.items()}
     return [
         f"{n} of {len(inputs[split])} rows of {split} are in train too ({n / len(inputs[split]):.0%})"
         for split, n in found.items()
-        if n >= _WORTH_SAYING * len(inputs[split]) > 0
+        if n >= WORTH_SAYING * len(inputs[split]) > 0
     ]
 
 
-_WORTH_SAYING = 0.01
+WORTH_SAYING = 0.01
 """Share of a split's rows that are in train too; fewer change a score by less than its noise."""
 _LABELS = ("id", "label", "tags", "answer_texts", "answer_starts", "target", "references")
 
 
-def _inputs(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Each row without its labels and names, as text."""
     return [canonical(row) for row in zip(*(columns[name] for name in columns if name not in _LABELS), strict=True)]
 
 

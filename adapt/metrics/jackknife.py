@@ -34,13 +34,9 @@ def pseudo_values(problem: Problem, metric: str, outcomes: Sequence[Any]) -> lis
     """
     import numpy as np
 
-    try:
-        rows = [list(_numbers(outcome)) for outcome in outcomes]
-    except (TypeError, ValueError):  # of a file that somebody has changed
+    table = _table(outcomes)
+    if table is None or len(table) < 2:
         return None
-    if len(rows) < 2 or len(set(map(len, rows))) > 1:
-        return None
-    table = np.array(rows, dtype=float)
     if problem == "regression" and metric == "spearman":
         return _spearman(table).tolist() if table.shape[1] == 2 else None
     kinds, which, counts = np.unique(table, axis=0, return_inverse=True, return_counts=True)
@@ -48,9 +44,37 @@ def pseudo_values(problem: Problem, metric: str, outcomes: Sequence[Any]) -> lis
     if found is None:
         return None
     stats, value = found
-    total, n = counts @ stats, len(rows)
+    total, n = counts @ stats, len(table)
     values = n * value(total[None]) - (n - 1) * value(total[None] - stats)
     return values[which.ravel()].tolist() if np.isfinite(values).all() else None
+
+
+def score_of(problem: Problem, metric: str, outcomes: Sequence[Any]) -> float | None:
+    """The metric of rows by their outcomes; see `pseudo_values` for the arguments, and for where it is None."""
+    import numpy as np
+
+    table = _table(outcomes)
+    if table is None or not len(table):
+        return None
+    if problem == "regression" and metric == "spearman":
+        return float(_spearman(table).mean()) if table.shape[1] == 2 and len(table) > 1 else None
+    found = _statistics(problem, metric, table)
+    if found is None:
+        return None
+    stats, value = found
+    score = float(value(stats.sum(0)[None])[0])
+    return score if np.isfinite(score) else None
+
+
+def _table(outcomes: Sequence[Any]) -> Array | None:
+    """The numbers of all outcomes (rows, numbers); None where rows have not as many, or something else."""
+    import numpy as np
+
+    try:
+        rows = [list(_numbers(outcome)) for outcome in outcomes]
+    except (TypeError, ValueError):  # of a file that somebody has changed
+        return None
+    return np.array(rows, dtype=float) if len(set(map(len, rows))) == 1 else None
 
 
 def _numbers(outcome: Any) -> Iterator[float]:

@@ -33,10 +33,12 @@ def f1(average: str) -> Callable[[Any, Any], float]:
 
 
 def mcc(predictions: Any, references: Any) -> float:
-    """Matthews correlation coefficient."""
+    """Matthews correlation coefficient; 0 where one side has one class alone."""
     from sklearn.metrics import matthews_corrcoef
 
-    return matthews_corrcoef(references, predictions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both sides have one class alone
+        return matthews_corrcoef(references, predictions)
 
 
 def correlation(kind: str) -> Callable[[Any, Any], float]:

@@ -1,0 +1,91 @@
+"""The results of the folds of a cross-validation as one, whose test rows are those of all folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from adapt.metrics.jackknife import score_of
+from adapt.spec import FOUND_FEATURES, canonical
+
+
+def merged(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The results, those of folds that differ in nothing else put together; others as they are.
+
+    The score is that of the rows of all folds together where their outcomes tell, else the mean over rows. Times are
+    means over folds, sizes the largest. Where a fold ended badly or has no result, what became of it is the status.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        found.setdefault(canonical(without_fold(result["spec"])), []).append(result)
+    return [
+        _one(sorted(group, key=lambda r: r["spec"]["task"]["fold"]))
+        if group[0]["spec"]["task"].get("fold")
+        else group[0]
+        for group in found.values()
+    ]
+
+
+def without_fold(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec with nothing that differs from fold to fold."""
+    task = spec["task"]
+    if not task.get("fold"):
+        return dict(spec)
+    return {**spec, "task": {**task, "fold": task["fold"][1], "rows": {}}}
+
+
+def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    first = group[0]
+    count = first["spec"]["task"]["fold"][1]
+    rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
+    bad = [result for result in group if result["status"] != "ok"]
+    if bad:
+        return bad[0]
+    if len(group) < count:
+        return {**first, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
+    timed = [result for result in group if not found_features(result)] or list(group)
+    task = first["spec"]["task"]
+    outcomes = [outcome for result in group for outcome in result.get("test_outcomes") or ()]
+    scores = {
+        split: _weighted([result["scores"].get(split, {}) for result in group], rows)
+        for split in ("validation", "test")
+    }
+    pooled = score_of(task["problem"], task["metric"], outcomes)
+    if pooled is not None:
+        scores["test"] = {**scores["test"], task["metric"]: pooled}
+    return {
+        **first,
+        "scores": scores,
+        "params": {name: _largest(result["params"][name] for result in group) for name in first["params"]},
+        "memory": max((result["memory"] for result in group), key=lambda memory: memory["peak_bytes"] or 0),
+        "time": {name: _mean([result["time"].get(name) for result in timed]) for name in first["time"]},
+        "throughput": {name: _mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
+        "test_outcomes": outcomes,
+        "baseline": {
+            **(first.get("baseline") or {}),
+            "scores": _weighted([(result.get("baseline") or {}).get("scores", {}) for result in group], rows),
+        },
+        "notes": list(dict.fromkeys(note for result in timed for note in result.get("notes", ()))),
+    }
+
+
+def found_features(result: Mapping[str, Any]) -> bool:
+    """Whether the run was spared what another had computed, so that its time is not what the strategy costs."""
+    return any(note.endswith(FOUND_FEATURES) for note in result.get("notes", ()))
+
+
+def _weighted(scores: Sequence[Mapping[str, float]], rows: Sequence[int]) -> dict[str, float]:
+    """The mean of each metric that all have, weighted by rows."""
+    names = [name for name in scores[0] if all(name in each for each in scores)]
+    return {
+        name: sum(each[name] * n for each, n in zip(scores, rows, strict=True)) / max(sum(rows), 1) for name in names
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def _largest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)

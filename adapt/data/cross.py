@@ -1,0 +1,102 @@
+"""Cross-validation: every labelled row is scored once, by a model that was trained without it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from adapt.data.sources import column_of
+from adapt.data.splits import WORTH_SAYING, check_options, cut, deciding, generator, inputs_of
+from adapt.spec import DataError, OptionError, canonical
+
+if TYPE_CHECKING:
+    from adapt.data import Data
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The same rows divided in several ways, each row in the test split of one of them."""
+
+    parts: tuple[Data, ...]
+    """In the order of their numbers (`Data.fold`)."""
+
+
+def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> Folds:
+    """Divide the rows of train in folds, each of them the test split of one division (Stone 1974).
+
+    Each class is in every fold in proportion, as far as it has the rows; rows of one context, source or prompt are in
+    one fold.
+
+    Args:
+        data: Without a test split: `load(..., test=0)`. A validation split that it has is that of every division.
+        count: How many, 2 or more.
+        seed: Decides which rows are in which fold.
+        validation: Share of a division's training rows that is cut out for validation where there is no such split;
+            0: none.
+
+    Raises:
+        OptionError: The data have a test split, or there are more folds than rows, or the share cannot be.
+        DataError: Too few rows, or all of one context or source.
+    """
+    check_options({"validation": validation}, seed)
+    if "test" in data.splits:
+        raise OptionError(
+            f"{data.name} has a test split, and folds are test splits of their own; leave folds, or load with test=0"
+        )
+    train = data.splits["train"]
+    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= len(train):
+        raise OptionError(f"folds={count!r}: give a number from 2 to that of the rows, {len(train)}")
+    rows = {name: column_of(train, name) for name in train.column_names}
+    labels = deciding(rows, data.problem, data.labels)
+    parts = _parts(labels, data, count, seed)
+    shared = hashlib.sha256(canonical([data.sha256, count, seed, validation]).encode()).hexdigest()
+    seen = _seen(inputs_of(rows), parts)
+    notes = (
+        *data.notes,
+        *([f"{seen} of {len(train)} rows are among those that the model which scores them was trained on "
+           f"({seen / len(train):.0%})"] if seen >= WORTH_SAYING * len(train) else []),
+    )  # fmt: skip
+    made = []
+    for number, test in enumerate(parts, 1):
+        out = set(test)
+        rest = [i for i in range(len(train)) if i not in out]
+        splits = {"train": train, **{name: split for name, split in data.splits.items() if name != "train"}}
+        if validation and "validation" not in splits:
+            where = f"{data.name}, cutting out validation beside fold {number}"
+            stay, held = cut([labels[i] for i in rest], data.problem, validation, generator(seed, 1), where=where)
+            if not held:
+                raise DataError(f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0")
+            splits["validation"] = train.select([rest[i] for i in held])
+            rest = [rest[i] for i in stay]
+        splits |= {"train": train.select(rest), "test": train.select(test)}
+        made.append(replace(data, splits=splits, sha256=shared, notes=notes, fold=(number, count)))
+    return Folds(tuple(made))
+
+
+def _parts(labels: Sequence[Any], data: Data, count: int, seed: int) -> list[list[int]]:
+    """The rows of each fold, rising: one after another is cut from what is left."""
+    left, parts = list(range(len(labels))), []
+    for number in range(1, count):
+        stay, out = cut(
+            [labels[i] for i in left],
+            data.problem,
+            1 / (count - number + 1),
+            generator(seed, 2 + number),
+            where=f"{data.name}, cutting out fold {number} of {count}",
+        )
+        if not out:
+            raise DataError(f"{data.name}: no row is left for fold {number} of {count}; add rows or take fewer folds")
+        parts.append([left[i] for i in out])
+        left = [left[i] for i in stay]
+    return [*parts, left]
+
+
+def _seen(inputs: Sequence[str], parts: Sequence[Sequence[int]]) -> int:
+    """Rows whose text is in another fold too."""
+    places: Mapping[str, set[int]] = {text: set() for text in inputs}
+    for number, part in enumerate(parts):
+        for i in part:
+            places[inputs[i]].add(number)
+    return sum(len(places[text]) > 1 for text in inputs)

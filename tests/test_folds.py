@@ -1,0 +1,208 @@
+"""Cross-validation: each row is scored once, by a model trained without it, and the table scores all of them as one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from click.testing import CliRunner
+from comparison_helpers import MEMORY, contents, result_of, run_of
+
+import adapt
+from adapt.cli import cli
+from adapt.comparison.table import table_of
+from adapt.data import Data, folds, load
+from adapt.metrics import score
+from adapt.run import run_from
+from adapt.spec import FOUND_FEATURES, DataError, OptionError, Result
+from adapt.stats import crossed_interval
+
+CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
+
+
+def labelled(counts: dict[str, int], **options: Any) -> Data:
+    rows = [(f"{label} text {i}", label) for label, n in counts.items() for i in range(n)]
+    texts, labels = zip(*rows, strict=True)
+    return load((list(texts), list(labels)), test=0, **{"validation": 0, **options})
+
+
+def texts_of(data: Data) -> dict[str, list[str]]:
+    return {split: list(rows["text"]) for split, rows in data.splits.items()}
+
+
+def test_each_row_is_in_one_test_split_and_each_class_in_proportion() -> None:
+    data = labelled({"a": 40, "b": 20, "rare": 2})
+    parts = folds(data, 4, validation=0.25).parts
+    assert [part.fold for part in parts] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    tested = [text for part in parts for text in texts_of(part)["test"]]
+    assert sorted(tested) == sorted(data.splits["train"]["text"])
+    for part in parts:
+        rows = texts_of(part)
+        assert sorted(rows["train"] + rows["validation"] + rows["test"]) == sorted(data.splits["train"]["text"])
+        assert len(rows["validation"]) == round(0.25 * (62 - len(rows["test"])))
+        classes = Counter(text.split()[0] for text in rows["test"])
+        assert (classes["a"], classes["b"]) in ((10, 5), (11, 5), (9, 5))
+        assert list(part.splits["train"]["text"]) == [t for t in data.splits["train"]["text"] if t in rows["train"]]
+    assert len({part.sha256 for part in parts}) == 1
+    again = folds(data, 4, validation=0.25).parts
+    assert [texts_of(part) for part in again] == [texts_of(part) for part in parts]
+    other = folds(data, 4, validation=0.25, seed=1).parts
+    assert [texts_of(part) for part in other] != [texts_of(part) for part in parts]
+    assert other[0].sha256 != parts[0].sha256 != folds(data, 4).parts[0].sha256
+
+
+def test_rows_of_one_context_are_in_one_fold() -> None:
+    rows = [
+        {"question": f"what {i} ?", "context": f"word {c} is here", "answers": f"word {c}"}
+        for c in range(9)
+        for i in (1, 2)
+    ]
+    parts = folds(load(rows, test=0, validation=0), 3).parts
+    for part in parts:
+        held = set(part.splits["test"]["context"])
+        assert not held & {*part.splits["train"]["context"], *part.splits["validation"]["context"]}
+        assert len(part.splits["test"]) == 6
+
+
+def test_a_validation_split_that_is_there_is_that_of_every_fold() -> None:
+    rows = {"train": (["a b", "c d"] * 6, [0, 1] * 6), "validation": (["x", "y"], [0, 1])}
+    for part in folds(load(rows, test=0), 3).parts:
+        assert list(part.splits["validation"]["text"]) == ["x", "y"]
+        assert {split: len(part.splits[split]) for split in ("train", "test")} == {"train": 8, "test": 4}
+    for part in folds(labelled({"a": 6, "b": 6}), 3, validation=0).parts:
+        assert sorted(part.splits) == ["test", "train"]
+
+
+def test_rows_that_other_folds_have_too_are_told_of() -> None:
+    texts = [f"text {i}" for i in range(18)] + ["the same"] * 2
+    data = load((texts, [0.5 * i for i in range(20)]), test=0, validation=0)
+    said = [note for note in folds(data, 20).parts[0].notes if "trained on" in note]
+    assert said == ["2 of 20 rows are among those that the model which scores them was trained on (10%)"]
+    assert not [note for note in folds(labelled({"a": 9, "b": 9}), 3).parts[0].notes if "trained on" in note]
+
+
+def test_what_cannot_be_divided_is_refused() -> None:
+    data = labelled({"a": 6, "b": 6})
+    for count in (1, 13, True, 2.0):
+        with pytest.raises(OptionError, match="give a number from 2 to that of the rows, 12"):
+            folds(data, count)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="has a test split, and folds are test splits of their own"):
+        folds(load((["a", "b"] * 9, [0, 1] * 9)), 3)
+    with pytest.raises(OptionError, match="validation=1"):
+        folds(data, 3, validation=1.0)
+    same = [{"question": f"what {i} ?", "context": "word is here", "answers": "word"} for i in range(6)]
+    with pytest.raises(DataError, match="cutting out fold 1 of 2: every row has the same context"):
+        folds(load(same, test=0, validation=0), 2)
+
+
+def fold(name: str, seed: int, number: int, outcomes: list[Any], **changes: Any) -> Result:
+    task = {"fold": (number, 2), "rows": {"train": 9 + number, "validation": 2, "test": len(outcomes)}}
+    run = run_of(name, seed, **{**task, **changes.pop("task", {})})
+    guess, truth = zip(*outcomes, strict=True)
+    scores = {"validation": {run.task.metric: 0.4 + 0.1 * number}, "test": score("single_label", guess, truth)}
+    return result_of(run, **{"scores": scores, "test_outcomes": outcomes, **changes})
+
+
+RIGHT, WRONG = [1, 1], [0, 1]
+
+
+def test_the_rows_of_all_folds_are_scored_as_one() -> None:
+    outcomes = {("lora", 0): ([RIGHT, WRONG, RIGHT], [RIGHT]), ("lora", 1): ([RIGHT, RIGHT, RIGHT], [WRONG])}
+    outcomes |= {("full", 0): ([RIGHT, RIGHT, RIGHT], [RIGHT]), ("full", 1): ([RIGHT, WRONG, WRONG], [RIGHT])}
+    results = [
+        fold(name, seed, number, rows, train_seconds=float(number), memory={**MEMORY, "peak": 100 * number})
+        for (name, seed), both in outcomes.items()
+        for number, rows in enumerate(both, 1)
+    ]
+    (section,) = table_of(contents(reversed(results))).sections
+    rows = {row.strategy: row for row in section.rows}
+    assert rows["lora"].scores == {0: 0.75, 1: 0.75}
+    assert rows["lora"].score == crossed_interval([[1, 0, 1, 1], [1, 1, 1, 0]], 0.75)
+    assert rows["full"].scores == {0: 1.0, 1: 0.5}
+    assert rows["lora"].difference == crossed_interval([[0, -1, 0, 0], [0, 1, 1, -1]], 0.0)
+    assert (rows["lora"].train_seconds, rows["lora"].peak_bytes, rows["lora"].runs) == (1.5, 200, 2)
+    text = table_of(contents(results)).markdown()
+    assert "10 train, 2 validation, 3 test in one of 2 folds, of which each row is in the test split of one" in text
+    assert "scored on the test rows of all folds together, at the epoch with the best validation accuracy" in text
+    assert "models of several folds share training rows" in text
+
+
+def test_of_a_metric_that_outcomes_do_not_tell_it_is_the_mean_over_rows() -> None:
+    tags = {"task": {"kind": "token_classification", "problem": "tags", "metric": "macro_f1"}}
+    results = [
+        fold("lora", 0, number, [RIGHT] * rows, scores={"test": {"macro_f1": value}}, **tags)
+        for number, rows, value in ((1, 3, 0.8), (2, 1, 0.4))
+    ]
+    (row,) = table_of(contents(results)).rows
+    assert row.scores == {0: pytest.approx(0.7)}
+
+
+def test_a_baseline_is_the_mean_over_rows_and_times_are_of_folds_that_computed_their_features() -> None:
+    results = [
+        fold(
+            "head", 0, number, [RIGHT] * rows, baseline={"name": "majority", "scores": {"accuracy": value}},
+            train_seconds=seconds, notes=notes,
+        )
+        for number, rows, value, seconds, notes in (
+            (1, 3, 0.5, 8.0, []), (2, 1, 0.1, 1.0, [f"head {FOUND_FEATURES}"])
+        )
+    ]  # fmt: skip
+    head, majority = table_of(contents(results)).rows
+    assert head.train_seconds == 8.0
+    assert (majority.strategy, majority.scores) == ("majority", {0: pytest.approx(0.4)})
+    assert FOUND_FEATURES not in table_of(contents(results)).markdown()
+
+
+def test_folds_that_are_missing_or_ended_badly_leave_no_score() -> None:
+    whole = [fold("full", 0, number, [RIGHT]) for number in (1, 2)]
+    half = [fold("lora", 0, 2, [RIGHT])]
+    bad = [fold("head", 0, 1, [RIGHT]), fold("head", 0, 2, [RIGHT], status="diverged", reason="the loss is nan")]
+    rows = {row.strategy: row for row in table_of(contents([*whole, *half, *bad])).rows}
+    assert rows["full"].scores == {0: 1.0}
+    assert (rows["lora"].scores, rows["lora"].statuses) == ({}, {"unfinished": "1 of 2 folds are done"})
+    assert (rows["head"].scores, rows["head"].statuses) == ({}, {"diverged": "the loss is nan"})
+
+
+def test_a_comparison_over_folds(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    data = tiny.classification()
+    pool = dataclasses.replace(data, splits={"train": data.splits["train"]})
+    strategies = [adapt.Full(learning_rate=2e-3), adapt.Head(learning_rate=3e-2)]
+    arguments: dict[str, Any] = {"seeds": 2, "out": tmp_path, "trials": 2, **CHOICES}
+    done = adapt.compare(backbone("bert"), folds(pool, 3), strategies, **arguments)
+    assert len(done.results) == 2 * 2 * 2 * 3
+    assert {result["status"] for result in done.results} == {"ok"}
+    assert len({result["key"] for result in done.results}) == 24
+    full = next(row for row in done.table.rows if row.strategy.startswith("full"))
+    assert len(full.parts[0]) == len(pool.splits["train"])
+    assert full.runs == 2
+    one = next(result for result in done.results if result["spec"]["task"]["fold"] == [2, 3])
+    assert run_from(one["spec"]).key() == one["key"]
+    alone = adapt.fit(
+        backbone("bert"), folds(pool, 3).parts[1], dataclasses.replace(strategies[0]), seed=0, **CHOICES
+    ).result
+    assert alone is not None
+    assert json.loads(json.dumps(alone.to_json()))["test_outcomes"] == one["test_outcomes"]
+
+
+def test_the_command_divides_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "few.csv"
+    rows = "".join(f"{word} thing {i},{word}\n" for i in range(8) for word in ("good", "bad"))
+    file.write_text(f"text,label\n{rows}")
+    common = ["compare", "--data", str(file), "--folds", "2"]
+    options = f"--strategies head --seeds 1 --epochs 1 --device cpu --out {tmp_path / 'out'}".split()
+    said = CliRunner().invoke(cli, [*common, *options], catch_exceptions=False)
+    assert said.exit_code == 0
+    assert "6 train, 2 validation, 8 test in one of 2 folds" in said.stdout
+    assert "few fold 2 head seed 0: ok" in said.stderr
+    for arguments, message in (
+        ([*common, "--test", "0.2"], "--test cuts a test split, and --folds makes one of each fold; give one of them"),
+        (["compare", "--folds", "2"], "--folds goes with --data, which is not given"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            CliRunner().invoke(cli, arguments, catch_exceptions=False)
