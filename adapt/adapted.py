@@ -15,11 +15,24 @@ from adapt import options, params
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import Data, load, read_inputs
+from adapt.data.general import General, read_general
 from adapt.files import output_file, whole, writable_folder, write_atomically
 from adapt.run import Fitted, OnStep, fit, run_from
-from adapt.spec import SCHEMA, AdaptError, OptionError, Result, RowError, Run, Strategy, Unsupported, fields_of
+from adapt.spec import (
+    SCHEMA,
+    AdaptError,
+    DataError,
+    OptionError,
+    Result,
+    RowError,
+    Run,
+    Strategy,
+    Unsupported,
+    fields_of,
+)
 from adapt.strategies import SHIPPED_SETTINGS, is_known, make
 from adapt.tasks import KINDS
+from adapt.tasks.general import text_rows
 
 MODEL_FILE = "adapt.json"
 PREDICTION_FILES = (".jsonl", ".csv", ".tsv")
@@ -195,6 +208,7 @@ def fit_model(
     strategy: Strategy | str = "lora",
     *,
     seed: int = 0,
+    general: Any = None,
     on_step: OnStep | None = None,
     **choices: Any,
 ) -> Adapted:
@@ -206,6 +220,8 @@ def fit_model(
         strategy: A strategy, or its name. On shipped backbones, which are tiny, one given by its name has a learning
             rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`).
         seed: Decides the sample, the head's initialisation and the order of rows.
+        general: Texts on which it is measured what the backbone has forgotten (`Result.forgetting`): a file of plain
+            text, one text a line, or whatever else `adapt.data.general.read_general` reads.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         choices: Fields of `adapt.spec.Budget` (`epochs`, `batch_size`, `learning_rate`, `precision`, ...) and of
             the task (`metric`, `max_length`, `pooling`, `class_weights`, `max_train`, `few_shot`), and the options of
@@ -216,9 +232,27 @@ def fit_model(
     """
     own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
     options.check_rates(choices.get("learning_rate"), own)
+    texts = None if general is None else read_general(general)
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
-    result, fitted = fit(spec, rows, source, on_step)
+    spec = with_general(spec, texts, source)
+    result, fitted = fit(spec, rows, source, on_step, general=texts.texts if texts else ())
     return Adapted(fitted, spec, source, result, columns=rows.columns)
+
+
+def with_general(run: Run, general: General | None, backbone: Backbone) -> Run:
+    """The run with texts on which it is measured what its backbone has forgotten, if there are any.
+
+    Raises:
+        DataError: None of them has two tokens.
+        OptionError: Texts are cut to less than the tokenizer's own tokens.
+    """
+    if general is None:
+        return run
+    if not text_rows(backbone.tokenizer[0], general.texts, run.task.max_length):
+        raise DataError(
+            f"{general.source.name}: no text has two tokens within {run.task.max_length}; give longer ones, one a line."
+        )
+    return dataclasses.replace(run, general=general.source)
 
 
 def assemble(

@@ -95,6 +95,12 @@ def _set_options(what: str) -> Any:
     return click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help=f"{what}; repeatable.")
 
 
+_general_option = click.option(
+    "--general", metavar="FILE",
+    help="Plain text, one text a line: how much of it the backbone forgets is measured, where its checkpoint has a "
+         "language-model head.",
+)  # fmt: skip
+
 _set_option = _set_options("Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4)")
 
 
@@ -115,12 +121,13 @@ _set_option = _set_options("Set a field of a strategy (lora.rank=8) or of the ta
     help="Learning rates of each strategy, around its own; the table shows the best by validation score.",
 )
 @click.option("--folds", type=int, help="Cross-validation: every row is scored, by a model trained without its fold.")
+@_general_option
 @_set_option
 @_data_options
 @_training_options
 def compare(
     backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
-    folds: int | None, settings: tuple[str, ...], **rest: Any,
+    folds: int | None, general: str | None, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
 
@@ -130,15 +137,17 @@ def compare(
     from adapt.comparison import compare as run_comparison
     from adapt.comparison.grid import strategies_of
     from adapt.comparison.progress import Progress
+    from adapt.data.general import read_general
 
     given = settings_from(settings)
     own = _of_task(given)
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
+    texts = None if general is None else read_general(general)
     rows, choices = _read(data, rest, folds)
     choices |= own
     with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
-            backbone, rows, strategies, seeds=seeds, settings=given, out=out, jobs=jobs, trials=trials,
+            backbone, rows, strategies, seeds=seeds, settings=given, general=texts, out=out, jobs=jobs, trials=trials,
             on_event=progress, **choices,
         )  # fmt: skip
     click.echo(done.table.markdown())
@@ -153,14 +162,20 @@ def compare(
 @click.option("--strategy", default="lora", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", required=True, help="Folder for the model.")
+@_general_option
 @_set_option
 @_data_options
 @_training_options
-def fit(backbone: str, data: str, strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any) -> None:
+def fit(
+    backbone: str, data: str, strategy: str, seed: int, out: str, general: str | None, settings: tuple[str, ...],
+    **rest: Any,
+) -> None:  # fmt: skip
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model
+    from adapt.data.general import read_general
 
-    _fit(fit_model, backbone, data, strategy, seed, out, settings, rest)
+    texts = None if general is None else read_general(general)
+    _fit(functools.partial(fit_model, general=texts), backbone, data, strategy, seed, out, settings, rest)
 
 
 @cli.command()
@@ -223,6 +238,9 @@ def _fit(
         click.echo(f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     trainable, total = model.result.trainable or 0, model.result.total or 1
     click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    lost = model.result.forgetting
+    if lost:
+        click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
     for note in model.result.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(f"Model: {out}", err=True)

@@ -8,8 +8,8 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -111,6 +111,7 @@ def run(
     features: Path | None = None,
     encoded: Encoded | None = None,
     on_note: OnNote = _warn,
+    general: Sequence[str] = (),
 ) -> Result:
     """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
 
@@ -122,6 +123,7 @@ def run(
         features: Folder where runs share what a frozen backbone gives for their rows.
         encoded: What `encode` gives for the run, which takes it over; None: it is made here.
         on_note: Told before the first step what is foreseen.
+        general: The texts of `spec.general`.
 
     Returns:
         A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
@@ -140,7 +142,7 @@ def run(
         return Result(run=spec, status=status, reason=str(error), notes=notes, environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step, features, encoded, noted)[0]
+        return fit(spec, data, backbone, on_step, features, encoded, noted, general)[0]
     except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -161,6 +163,7 @@ def fit(
     features: Path | None = None,
     encoded: Encoded | None = None,
     on_note: OnNote = _warn,
+    general: Sequence[str] = (),
 ) -> tuple[Result, Fitted]:
     """Train and score, and keep the model; see `run` for the arguments.
 
@@ -236,11 +239,13 @@ def fit(
     if trained.best_epoch is not None:
         scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
     outcomes: list[Any] = []
+    predicted = None
     baseline: dict[str, Any] = {}
     last = "test" if splits.get("test") else "validation"
     if last == "test" or (splits.get(last) and task.metric not in scores.get(last, {})):
         started = time.perf_counter()
         outputs = predict(model, kind, splits[last], budget)
+        predicted = len(data.splits[last]) / (time.perf_counter() - started)
         scores[last] = scores.get(last, {}) | kind.score(outputs, splits[last])
         evaluating += time.perf_counter() - started
         outcomes = kind.outcomes(outputs, splits[last])
@@ -266,6 +271,7 @@ def fit(
         train_seconds=trained.seconds,
         evaluate_seconds=evaluating,
         examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
+        predicted_per_second=predicted,
         micro_batch=trained.micro_batch,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
@@ -275,7 +281,22 @@ def fit(
         environment={**environment(spec), "train_rows": len(splits["train"])},
     )
     release(model)
+    if spec.general is not None:
+        result = _with_forgetting(result, model, loader, general)
     return result, Fitted(model, kind, loader.tokenizer(), loader)
+
+
+def _with_forgetting(result: Result, model: nn.Module, loader: Loader, texts: Sequence[str]) -> Result:
+    """The result with what the model has forgotten of general texts, or a note that says why that is not known."""
+    from adapt.training.forgetting import forgetting
+
+    try:
+        return replace(result, forgetting=forgetting(model, loader, texts))
+    except Unsupported as error:  # true of the backbone, under every strategy
+        note = f"forgetting was not measured: {error}"
+    except (Diverged, OutOfMemory) as error:
+        note = f"{result.run.strategy.name}: forgetting was not measured: {error}"
+    return replace(result, notes=[*result.notes, note])
 
 
 def came_down(spec: Run, micro_batch: int | None) -> list[str]:
@@ -323,6 +344,7 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
         budget=Budget(**spec["budget"]),
         seed=spec["seed"],
         teacher=Teacher(**spec["teacher"]) if "teacher" in spec else None,
+        general=Source(**spec["general"]) if "general" in spec else None,
     )
 
 

@@ -252,10 +252,13 @@ class Run:
     budget: Budget
     seed: int
     teacher: Teacher | None = None
+    general: Source | None = None
+    """The texts on which it is measured what the backbone has forgotten."""
 
     def spec(self) -> dict[str, Any]:
-        """Canonical form: nested plain values, the strategy as its name and fields; `teacher` where there is one."""
-        taught = {} if self.teacher is None else {"teacher": fields_of(self.teacher)}
+        """Canonical form: nested plain values, the strategy as its name and fields; `teacher` and `general` where there
+        is one."""
+        given = {"teacher": self.teacher, "general": self.general}
         return {
             "schema": SCHEMA,
             "backbone": fields_of(self.backbone),
@@ -263,7 +266,7 @@ class Run:
             "strategy": {"name": self.strategy.name, **fields_of(self.strategy)},
             "budget": fields_of(self.budget),
             "seed": self.seed,
-            **taught,
+            **{name: fields_of(value) for name, value in given.items() if value is not None},
         }
 
     def key(self) -> str:
@@ -326,6 +329,8 @@ class Result:
     """Wall-clock seconds of the training steps, without validation and test."""
     examples_per_second: float | None = None
     """Training rows gone through a second of `train_seconds`."""
+    predicted_per_second: float | None = None
+    """Rows of the split scored last over the seconds of predicting them, without scoring; None: none were predicted."""
     micro_batch: int | None = None
     """Rows of a forward pass that training came down to because memory ran out; None: it never did, and they are the
     budget's `batch_size`. The rows of an optimizer step are the same in either case."""
@@ -337,6 +342,9 @@ class Result:
     """One small value for every test row in order, from which paired tests are made; what it is, the kind says."""
     baseline: Mapping[str, Any] = field(default_factory=dict)
     """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last."""
+    forgetting: Mapping[str, Any] = field(default_factory=dict)
+    """Loss on the run's general texts under the backbone's own language-model head, in nats a token: `before`, `after`,
+    of how many `tokens`, and what it `predicts` (`adapt.training.forgetting`); empty: not measured."""
     notes: Sequence[str] = ()
     """What a reader must be told: rows left out, answers lost by truncation, a padding token that was set."""
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -372,12 +380,16 @@ class Result:
                 "baseline_bytes": self.baseline_bytes,
             },
             "time": {"train_seconds": self.train_seconds, "evaluate_seconds": self.evaluate_seconds},
-            "throughput": {"examples_per_second": self.examples_per_second},
+            "throughput": {
+                "examples_per_second": self.examples_per_second,
+                "predicted_per_second": self.predicted_per_second,
+            },
             "micro_batch": self.micro_batch,
             "best_epoch": self.best_epoch,
             "curve": [dict(point) for point in self.curve],
             "test_outcomes": list(self.test_outcomes),
             "baseline": dict(self.baseline),
+            "forgetting": dict(self.forgetting),
             "notes": list(self.notes),
             "environment": dict(self.environment),
             "spec": spec,

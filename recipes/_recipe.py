@@ -34,6 +34,7 @@ def recipe(
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--out", default="recipe-results", help="folder of results; a comparison goes on there")
     parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
+    parser.add_argument("--general", help="plain text, one text a line: how much of it is forgotten is measured")
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
@@ -45,7 +46,7 @@ def recipe(
             own.setdefault(name, {}).update(fields)
         with Progress(sys.stderr) as progress:
             done = adapt.compare(
-                options.backbone, data, options.strategies, settings=own, seeds=options.seeds, out=options.out,
-                jobs=options.jobs, on_event=progress, max_steps=options.max_steps, **choices,
+                options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
+                out=options.out, jobs=options.jobs, on_event=progress, max_steps=options.max_steps, **choices,
             )  # fmt: skip
         print(done.table)

@@ -20,7 +20,9 @@ from adapt.spec import DataError, Diverged, Result, Run, Unsupported
 BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
-def run(spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encoded: Any, on_note: Any) -> Result:
+def run(
+    spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encoded: Any, on_note: Any, general: Any
+) -> Result:
     behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
     if behaviour == "note":
         on_note("needs about 3 GiB,\nwhich does not fit")

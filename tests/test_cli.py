@@ -105,9 +105,10 @@ OPTIONS = {
     "compare": [
         "--backbone", "--data", "--strategies", "--seeds", "--epochs", "--max-train", "--few-shot", "--device",
         "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate", "--kind",
-        "--column", "--repair-tags", "--bad-answers",
+        "--column", "--repair-tags", "--bad-answers", "--general",
     ],
-    "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision"],
+    "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision",
+            "--general"],
     "distill": [
         "--backbone", "--data", "--strategy", "--out", "--unlabelled", "--temperature", "--weight", "--set", "--seed",
     ],

@@ -138,22 +138,28 @@ def recipe_data(name: str, folder: Path) -> None:
     for split, n in (("train", 24), ("validation", 8), ("test", 8)):
         rows = [json.dumps(recipe_row(name, split, i)) for i in range(n)]
         (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "general.txt").write_text("made up for a test\n", encoding="utf-8")
 
 
 TINY = {"data_to_text": "tiny-encoder-decoder", "translation": "tiny-encoder-decoder", "maths": "tiny-decoder",
         "stories": "tiny-decoder"}  # fmt: skip
 """Recipe to the shipped backbone it is tried with; the others take the encoder."""
-MORE = {"distillation": ["--teacher", "tiny-encoder", "--labelled", "12"]}
+MORE = {
+    "distillation": ["--teacher", "tiny-encoder", "--labelled", "12"],
+    "stories": ["--general", "general.txt"],
+}
 """Recipe to options of its own."""
 RUNS = {"distillation": 4}
 """Recipe to the runs that one strategy and seed makes, where these are more than one: the teacher's, and a student's
 alone, taught, and taught with further rows."""
 
 
-def in_this_process(todo: Sequence[tuple[Run, Any]], backbone: Any, store: Store, **_: Any) -> None:
+def in_this_process(
+    todo: Sequence[tuple[Run, Any]], backbone: Any, store: Store, general: Sequence[str] = (), **_: Any
+) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
     for one, data in todo:
-        store.write(run(one, data, backbone))
+        store.write(run(one, data, backbone, general=general))
 
 
 def test_bad_input_of_a_recipe_is_one_line(tmp_path: Path) -> None:
@@ -190,6 +196,8 @@ def test_recipe(
     assert len(results) == RUNS.get(recipe.stem, 1)
     assert {result["status"] for result in results} == {"ok"}
     assert {result["spec"]["budget"]["max_steps"] for result in results} == {2}
+    measured = [bool(result["forgetting"]) for result in results]
+    assert all(measured) if "--general" in options else not any(measured)
 
 
 @pytest.mark.parametrize(("recipe", "share"), [("stories", 0.0005), ("question_answering", 0.01)])

@@ -45,6 +45,7 @@ def test_fields_that_came_later_leave_the_key_of_earlier_results_as_it_was() -> 
     later = [f.name for cls in (Task, Budget) for f in dataclasses.fields(cls) if "neutral" in f.metadata]
     assert later
     assert not (spec["task"].keys() | spec["budget"].keys()) & set(later)
+    assert not spec.keys() & {"teacher", "general"}
 
 
 def test_backbone_strategy_settings_and_seed_change_the_key() -> None:
@@ -53,6 +54,8 @@ def test_backbone_strategy_settings_and_seed_change_the_key() -> None:
         dataclasses.replace(run, backbone=Source("other", "b" * 64)),
         dataclasses.replace(run, backbone=Source("tiny", "c" * 64)),
         dataclasses.replace(run, seed=1),
+        dataclasses.replace(run, general=Source("news", "a" * 64)),
+        dataclasses.replace(run, general=Source("news", "b" * 64)),
         run_of("lora", settings={"rank": 4}),
         *(run_of(name) for name in STRATEGIES if name != "lora"),
     ]
@@ -99,6 +102,8 @@ def test_settings_of_every_type_come_back() -> None:
     assert lora == LoRA(targets=("query", "value"), dora=True, alpha=32.0)
     run = dataclasses.replace(run_of(), strategy=lora)
     assert run_from(json.loads(canonical(run.spec()))) == run
+    run = dataclasses.replace(run, general=Source("news.txt", "a" * 64))
+    assert run_from(json.loads(canonical(run.spec()))) == run
 
 
 def test_a_result_has_the_documented_layout() -> None:
@@ -107,7 +112,8 @@ def test_a_result_has_the_documented_layout() -> None:
         "status", "reason", "backbone", "task", "strategy", "settings", "seed", "scores.validation", "scores.test",
         "params.trainable", "params.total", "params.saved_bytes", "memory.peak_bytes", "time.train_seconds",
         "time.evaluate_seconds",
-        "throughput.examples_per_second", "environment", "spec.backbone.name", "spec.backbone.sha256",
+        "throughput.examples_per_second", "throughput.predicted_per_second", "environment",
+        "spec.backbone.name", "spec.backbone.sha256",
         "spec.task.data.name", "spec.task.data.sha256", "spec.budget", "spec.seed",
     ):  # fmt: skip
         value = content
@@ -119,6 +125,7 @@ def test_a_result_has_the_documented_layout() -> None:
     assert content["settings"]["rank"] == 16
     assert "name" not in content["settings"]
     assert content["scores"]["test"] == {"accuracy": 0.75}
+    assert content["forgetting"] == {}
 
 
 def test_the_settings_say_the_learning_rate_that_was_used() -> None:

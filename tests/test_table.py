@@ -19,7 +19,7 @@ from comparison_helpers import MEMORY, contents, result_of, run_of
 from adapt.comparison.cells import interval, share
 from adapt.comparison.store import Store
 from adapt.comparison.table import COLUMNS, Table, table_of, write_table
-from adapt.spec import FOUND_FEATURES, Result
+from adapt.spec import FOUND_FEATURES, Result, Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
 
 SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
@@ -422,6 +422,65 @@ def test_speed_is_rows_over_seconds_of_runs_that_computed_their_features() -> No
     assert (full["strategy"], warm["train_seconds"], warm["examples_per_second"]) == ("full", "", "")
     assert said in str(table(*others, *runs[1:]))
     assert "training steps without scoring." in str(table(*others))
+
+
+def test_speed_of_prediction_is_a_column_where_some_run_has_one() -> None:
+    older = grid()
+    found = f"head {FOUND_FEATURES}"
+    runs = [
+        result_of(run_of("head", s), 0.5, predicted_per_second=rate, notes=notes)
+        for s, (rate, notes) in enumerate([(100.0, []), (300.0, []), (9000.0, [found])])
+    ]
+    text = table(*grid({"full": SCORES["full"]}), *runs).markdown()
+    assert [row[-1] for row in cells_of(text)] == ["predictions/s", "---:", "", "150"]  # rows over seconds
+    (said,) = (line for line in text.splitlines() if line.startswith("- Predictions"))
+    assert said == (
+        "- Predictions: rows of test a second once training has ended, without scoring, of the same runs; that of "
+        "full fine-tuning is the backbone's own."
+    )
+    assert rows_of(table(*runs).csv())[0].keys() == set(COLUMNS)
+    assert "redictions" not in table(*older).markdown()
+    assert "redictions" not in table(*older, runs[2]).markdown()
+    before = contents(runs)
+    for result in before:
+        del result["throughput"]["predicted_per_second"]
+    assert "redictions" not in table_of(before).markdown()
+
+
+def test_forgetting_is_a_column_where_it_was_measured_and_its_texts_are_named() -> None:
+    def runs(name: str, lost: list[float], **changes: Any) -> list[Result]:
+        return [
+            result_of(
+                dataclasses.replace(run_of(name, seed), general=Source("news_1.txt", "e" * 64)),
+                forgetting={"before": 2.5, "after": 2.5 + value, "tokens": 1234, "predicts": "hidden tokens"},
+                **changes,
+            )
+            for seed, value in enumerate(lost)
+        ]
+
+    lost = [0.25, 0.5, 0.375]
+    results = [*runs("full", lost), *runs("head", [0.0] * 3), *runs("lora", [-0.125])]
+    text = table(*results).markdown()
+    expected = mean_interval(lost)
+    assert [row[-1] for row in cells_of(text) if row[0] != "---"] == [
+        "forgetting [95 % CI], nats a token", f"+0.375 [+{expected.low:.4f}, +{expected.high:.3f}]", "+0.00", "-0.125",
+    ]  # fmt: skip
+    assert (
+        "- Forgetting: loss on news_1.txt (content eeeeeeeeeeee, 1,234 hidden tokens) after adaptation minus before "
+        "(then 2.50), under the backbone's own language-model head.\n"
+    ) in text
+    assert rows_of(table(*results).csv())[0].keys() == set(COLUMNS)
+    unmeasured = [dataclasses.replace(result, forgetting={}) for result in results]
+    assert "orgetting" not in table(*unmeasured).markdown()
+    assert "orgetting" not in table_of([{**c, "forgetting": None} for c in contents(unmeasured)]).markdown()
+
+
+def test_runs_with_and_without_general_texts_are_sections_of_their_own() -> None:
+    """A comparison that is done again with such texts in the same folder has two results of each seed."""
+    sources = None, Source("a", "e" * 64), Source("b", "f" * 64)
+    results = [result_of(dataclasses.replace(run_of("full"), general=source)) for source in sources]
+    made = table(*results)
+    assert [[row.runs for row in section.rows] for section in made.sections] == [[1], [1], [1]]
 
 
 def test_code_of_several_states_is_said() -> None:

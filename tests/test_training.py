@@ -589,6 +589,8 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     assert [point["rows"] for point in result.curve] == [48, 48]
     assert result.train_seconds == pytest.approx(sum(point["seconds"] for point in result.curve))
     assert (result.evaluate_seconds or 0) > 0
+    predicting = 16 / (result.predicted_per_second or 0)  # one pass over test; validation was predicted twice besides
+    assert 0 < predicting < (result.evaluate_seconds or 0)
     assert result.examples_per_second == pytest.approx(96 / (result.train_seconds or 0))
     assert result.process_bytes is not None
     assert result.baseline_bytes is not None
@@ -598,6 +600,23 @@ def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data:
     text = result.to_json()
     assert text["params"]["trainable"] == result.trainable
     assert text["memory"]["peak_bytes"] == result.memory["peak"]
+
+
+def test_a_speed_of_prediction_is_that_of_rows_that_were_predicted(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"text": ["a b", "c d e"] * 8, "label": ["x", "y"] * 8}
+    data = adapt.data.load(rows, test=0)
+    choices: dict[str, Any] = {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32"}
+    unseen = fit_model(backbone("bert"), data, "lora", **choices).result
+    assert unseen is not None
+    assert unseen.scores["validation"]
+    assert unseen.predicted_per_second is None  # validation was scored after the epoch and not again
+    seconds = iter(range(0, 10**6, 4))
+    monkeypatch.setattr("adapt.run.time.perf_counter", lambda: next(seconds))
+    seen = fit_model(backbone("bert"), {"train": rows, "test": rows}, "untrained", **choices).result
+    assert seen is not None
+    assert (seen.predicted_per_second, seen.evaluate_seconds) == (4.0, 8)
 
 
 def test_where_the_system_tells_no_peak_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

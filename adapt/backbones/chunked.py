@@ -56,8 +56,11 @@ def loss_chunk(model: nn.Module, inputs: torch.Tensor) -> int | None:
         inputs: What it is called with, of which the device counts.
     """
     asked: int | None = getattr(model, "loss_chunk", None)
-    if asked is not None or kernels_of(inputs) != "cpu":
-        return asked
+    return asked if asked is not None or kernels_of(inputs) != "cpu" else few_tokens(model)
+
+
+def few_tokens(model: nn.Module) -> int | None:
+    """Tokens whose logits are held at a time where no number is asked for; None: the model does something to them."""
     vocabulary = getattr(output_layer(model), "out_features", None)
     if vocabulary is None or _change_of(model) is not None or getattr(model, "changes_logits", False):
         return None

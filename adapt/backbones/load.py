@@ -15,6 +15,7 @@ from adapt.backbones.source import Backbone, read_config
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 _DROPOUT_FIELDS = (
@@ -124,6 +125,42 @@ class Loader:
             model, _ = self._base(self.config(), _options(low))
         self._configure(model.requires_grad_(False).eval())
         return self._place(encoder_of(model), False)
+
+    def language_model(self, dtype: torch.dtype) -> tuple[nn.Module, bool]:
+        """The backbone as it was pretrained, under its own language-model head: frozen, in evaluation mode.
+
+        Args:
+            dtype: Of its weights.
+
+        Returns:
+            The model, and whether it predicts hidden tokens, not the next one.
+
+        Raises:
+            Unsupported: The checkpoint has no such head, or its weights are quantised.
+            AdaptError: The weights cannot be read.
+        """
+        import torch
+
+        from adapt.backbones.classes import head_names
+        from adapt.backbones.language_head import language_class
+        from adapt.backbones.norms import keep_precision
+
+        config = self.config(dropout=False)
+        cls, masked = language_class(config)
+        if self.quantised() is not None:
+            raise Unsupported("the backbone's own weights are quantised")
+        with quiet():
+            model, fresh = self._from_pretrained(cls, config, _options(dtype))
+        lost = sorted(fresh & head_names(model))
+        if lost:
+            raise Unsupported(
+                f"the checkpoint has no language-model head (it lacks {', '.join(lost[:3])}"
+                f"{' and more' if lost[3:] else ''})"
+            )
+        self._configure(model.requires_grad_(False).eval())
+        if self.budget.device == "cuda" and dtype == torch.bfloat16:
+            keep_precision(model)
+        return self._place(model, False), masked
 
     def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
         return place_rest(model, self.budget.device) if quantised else model.to(self.budget.device)

@@ -65,8 +65,15 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
             **(first.get("baseline") or {}),
             "scores": _weighted([(result.get("baseline") or {}).get("scores", {}) for result in group], rows),
         },
+        "forgetting": _forgetting(group),
         "notes": list(dict.fromkeys(note for result in timed for note in result.get("notes", ()))),
     }
+
+
+def _forgetting(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean over folds of the loss after adaptation, where all have one."""
+    found = [result.get("forgetting") or {} for result in group]
+    return {**found[0], "after": _mean([each["after"] for each in found])} if all(found) else {}
 
 
 def found_features(result: Mapping[str, Any]) -> bool:

@@ -8,13 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapt.adapted import assemble, preset
+from adapt.adapted import assemble, preset, with_general
 from adapt.backbones.source import EMBEDDED
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
 from adapt.comparison.trials import tried
 from adapt.data import Data, Folds, load
+from adapt.data.general import read_general
 from adapt.data.kinds import resolve
 from adapt.machine import cores
 from adapt.options import check_rates, check_strategy, plain, seed_of
@@ -64,6 +65,7 @@ def compare(
     kind: str | None = None,
     seeds: int | Sequence[int] = 3,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    general: Any = None,
     out: str | Path = "adapt-results",
     jobs: int | None = None,
     trials: int = 1,
@@ -85,6 +87,7 @@ def compare(
         seeds: How many (0, 1, ...) or which.
         settings: Strategy name to field to value, for strategies given by name. On shipped backbones, which are tiny,
             those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
+        general: Texts on which each run measures what its backbone has forgotten, as for `adapt.fit`.
         out: Folder of the results.
         jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
         trials: Learning rates of each strategy, half a power of ten apart, around its own: as many for each. With
@@ -99,6 +102,7 @@ def compare(
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     numbers = seeds_of(seeds)
+    texts = None if general is None else read_general(general)
     if not isinstance(strategies, str):
         strategies = list(strategies) if isinstance(strategies, Iterable) else [strategies]
     if data is None:
@@ -125,6 +129,7 @@ def compare(
     grid: list[tuple[Run, Data]] = []
     for part in parts:
         first, _, source = assemble(backbone, part, chosen[0], seed=numbers[0], **choices)
+        first = with_general(first, texts, source)
         every = [(seed, check_strategy(strategy)) for seed in numbers for strategy in tried(chosen, trials)]
         if strategies == "all" and KINDS[task_kind].pretrained_output:
             every += [(numbers[0], floor()) for floor in FLOORS.values()]
@@ -140,7 +145,7 @@ def compare(
         else:
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
-        execute(todo, source, store, jobs=jobs, on_event=on_event)
+        execute(todo, source, store, jobs=jobs, on_event=on_event, general=texts.texts if texts else ())
     finally:
         write_table(store, tuned=trials > 1)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]

@@ -52,6 +52,7 @@ def execute(
     *,
     jobs: int = 1,
     on_event: OnEvent = lambda event: None,
+    general: Sequence[str] = (),
 ) -> None:
     """Do runs and store each result as it comes.
 
@@ -63,6 +64,7 @@ def execute(
         jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
             unless OMP_NUM_THREADS says how many threads each has.
         on_event: Told what happens.
+        general: The texts that the runs' `general` is of.
 
     Raises:
         AdaptError: A run met bad input, which concerns them all; results stored so far stay.
@@ -71,7 +73,9 @@ def execute(
         return
     with tempfile.TemporaryDirectory(prefix="adapt-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
+        (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
         shared = {
+            "general": str(work / "general.json"),
             "store": str(store.folder.resolve()),
             "backbone": {
                 "source": fields_of(backbone.source),

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import harmonic_mean
 from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
@@ -60,11 +61,14 @@ class Row:
     peak_bytes: int | None
     train_seconds: float | None
     examples_per_second: float | None
+    predicted_per_second: float | None = None
+    forgetting: Interval | None = None
+    """Loss on general text after adaptation minus before, in nats a token."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one task, backbone and budget, with what a reader must know about them."""
+    """The rows of one task, backbone, budget and general texts, with what a reader must know about them."""
 
     task: str
     rows: Sequence[Row]
@@ -112,8 +116,8 @@ class Table:
 
 
 def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Table:
-    """The table of result files' contents: sections by task, backbone and budget; rows by strategy, settings and
-    teacher.
+    """The table of result files' contents: sections by task, backbone, budget and general texts; rows by strategy,
+    settings and teacher.
 
     With `tuned` a strategy that was run at several learning rates has a row for the one with the best mean validation
     score alone, where the seeds tell.
@@ -121,7 +125,7 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Ta
     sections: dict[str, list[Mapping[str, Any]]] = {}
     for result in merged(results):
         spec = without_fold(result["spec"])
-        key = canonical({name: spec[name] for name in ("backbone", "task", "budget")})
+        key = canonical({name: spec.get(name) for name in ("backbone", "task", "budget", "general")})
         sections.setdefault(key, []).append(result)
     ordered = sorted(sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"]))
     return Table([_make_section(section, tuned) for section in ordered])
@@ -200,6 +204,7 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[M
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
     parts = _parts([r for r in good if r["seed"] in scores], metric)
     trainable, total = _one(good, "params", "trainable"), _one(good, "params", "total")
+    lost = [found["after"] - found["before"] for r in good if (found := r.get("forgetting"))]
     return Row(
         task=first["task"],
         strategy=label,
@@ -217,6 +222,8 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[M
         peak_bytes=_one([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
         train_seconds=_mean(timed, "time", "train_seconds"),
         examples_per_second=_rate(timed),
+        predicted_per_second=_predicted(timed),
+        forgetting=mean_interval(lost) if lost else None,
     )
 
 
@@ -277,6 +284,12 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
         if (seconds := r["time"]["train_seconds"]) and r["throughput"]["examples_per_second"] is not None
     ]
     return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
+
+
+def _predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """Rows predicted by all runs, each of which predicts the same, over the seconds of all of them."""
+    rates = [rate for r in results if (rate := r["throughput"].get("predicted_per_second")) is not None]
+    return harmonic_mean(rates) if rates else None
 
 
 def _groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
@@ -349,6 +362,8 @@ def _section(section: Section) -> str:
     better = ", lower is better" if metric in LOWER_IS_BETTER else ""
     head = ["strategy", f"{name}{unit} [95 % CI]{better}", "seeds", "difference to full", "trainable", "share", "saved",
             "peak memory", "train time", "examples/s"]  # fmt: skip
+    further = _further(section.rows)
+    head += further
     backbone = section.results[0]["backbone"]
     lines = [
         f"### {escape(section.task)}, {escape(backbone)}",
@@ -356,7 +371,7 @@ def _section(section: Section) -> str:
         line(head),
         line(["---"] + ["---:"] * (len(head) - 1)),
     ]
-    for row in section.rows:
+    for row, *more in zip(section.rows, *further.values(), strict=True):
         bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
         score = interval(row.score, bool(unit)) if row.score else "" if bad else "not scored"
         lines.append(line([
@@ -370,8 +385,20 @@ def _section(section: Section) -> str:
             "" if row.peak_bytes is None else shown(row.peak_bytes),
             "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
             "" if row.examples_per_second is None else digits(row.examples_per_second),
+            *more,
         ]))  # fmt: skip
     return "\n".join([*lines, "", *_facts(section), ""])
+
+
+def _further(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Head and cells of the columns that older results have nothing for, where some row has something."""
+    columns = {
+        "predictions/s": ["" if row.predicted_per_second is None else digits(row.predicted_per_second) for row in rows],
+        "forgetting [95 % CI], nats a token": [
+            "" if row.forgetting is None else interval(row.forgetting, False, signed=True) for row in rows
+        ],
+    }
+    return {name: cells for name, cells in columns.items() if any(cells)}
 
 
 def _facts(section: Section) -> list[str]:
@@ -429,6 +456,8 @@ def _facts(section: Section) -> list[str]:
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
+        *_predictions(good, scored, found),
+        *_forgetting(good),
         f"- Hardware: {machines[0]}."
         if len(machines) == 1
         else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
@@ -496,6 +525,31 @@ def _rates(section: Section, of_all: float | None) -> str:
     edge = [escape(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
     beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
     return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
+
+
+def _predictions(good: Sequence[Mapping[str, Any]], scored: str, found: bool) -> list[str]:
+    """What the column of predictions says, where there is one."""
+    if _predicted([r for r in good if not found_features(r)]) is None:
+        return []
+    return [
+        f"- Predictions: rows of {scored} a second once training has ended, without scoring"
+        + (", of the same runs" if found else "")
+        + "; that of full fine-tuning is the backbone's own."
+    ]
+
+
+def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which texts the column of forgetting is of, where there is one."""
+    of = [r for r in good if r.get("forgetting")]
+    if not of:
+        return []
+    general, found = of[0]["spec"]["general"], [r["forgetting"] for r in of]
+    before = " or ".join(sorted({digits(f["before"]) for f in found}))
+    return [
+        f"- Forgetting: loss on {escape(general['name'])} (content {general['sha256'][:12]}, {found[0]['tokens']:,} "
+        f"{found[0]['predicts']}) after adaptation minus before (then {before}), under the backbone's own "
+        "language-model head."
+    ]
 
 
 def _code(environment: Mapping[str, Any]) -> str:

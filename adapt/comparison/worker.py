@@ -235,7 +235,9 @@ def work(
     try:
         data, backbone = (shared.data, shared.backbone) if shared else _inputs(job, spec)
         encoded = shared.encoded if shared else None
-        Store(job["store"]).write(run(spec, data, backbone, on_step, file.parent / "features", encoded, on_note))
+        general = json.loads(Path(job["general"]).read_text(encoding="utf-8"))
+        features = file.parent / "features"
+        Store(job["store"]).write(run(spec, data, backbone, on_step, features, encoded, on_note, general))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 

@@ -56,21 +56,42 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
 
     `advice` is what to do where there is no such file and none of a similar name.
     """
-    path = local_path(source, advice=advice)
+    path = _existing(source, advice)
     suffix = path.suffix.casefold()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path}: unknown kind of file {suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
+    if suffix == ".parquet" and path.stat().st_size:
+        return _parquet(path)
+    text = _text_of(path)
+    if suffix in _CONLL:
+        return read_conll(path, text)
+    if suffix == ".json" and (document := _document(text)) is not None:
+        return read_squad(path, document)
+    return _json_lines(path, text) if suffix in _JSON_LINES else _delimited(path, text, _DELIMITERS[suffix])
+
+
+def read_lines(source: str | os.PathLike[str]) -> list[str]:
+    """The lines of a plain text file that hold any text, without white space around them."""
+    text = _text_of(_existing(source, "check the path"))
+    return [line.strip() for line in text.split("\n") if line.strip()]  # not splitlines: U+2028 and the like are text
+
+
+def _existing(source: str | os.PathLike[str], advice: str) -> Path:
+    path = local_path(source, advice=advice)
     if not path.is_file():
         if path.is_dir():
             raise DataError(f"{path}: is a folder; give a file")
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{_shown(path)}: no such file{nearest(path.name, near) or f'; {advice}'}")
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: unknown kind of file {suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
+    return path
+
+
+def _text_of(path: Path) -> str:
+    """What a file of UTF-8 holds, which is more than white space."""
     try:
-        content = path.read_bytes() if suffix != ".parquet" or not path.stat().st_size else None
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if content is None:
-        return _parquet(path)
     bom = len(_BOM) if content.startswith(_BOM) else 0
     try:
         text = content[bom:].decode("utf-8")
@@ -82,11 +103,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
         ) from error
     if not text.strip():
         raise DataError(f"{path}: the file is empty; give one with rows")
-    if suffix in _CONLL:
-        return read_conll(path, text)
-    if suffix == ".json" and (document := _document(text)) is not None:
-        return read_squad(path, document)
-    return _json_lines(path, text) if suffix in _JSON_LINES else _delimited(path, text, _DELIMITERS[suffix])
+    return text
 
 
 def _document(text: str) -> Any:

@@ -17,7 +17,28 @@ Example = dict[str, Any]
 labelled, and `row`, the number of its row among those encoded together, where a row may have several windows."""
 
 
-class Kind(Protocol):
+class Asked(Protocol):
+    """How a model is asked about encoded rows, and what it answers."""
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """The model's inputs, each (batch, length), and `labels`.
+
+        Args:
+            examples: Encoded rows.
+            longest: None: rows are padded to the longest of them; else to one of few lengths, at most this.
+        """
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """One output an example, on the CPU.
+
+        Args:
+            model: In eval mode.
+            batch: As `collate` gives it, without labels where rows have none.
+            final: Whether everything is to be scored; else only what `selection` asks for (no generation).
+        """
+
+
+class Kind(Asked, Protocol):
     """A task kind bound to a task and a tokenizer: `KIND(task, tokenizer)`."""
 
     Options: ClassVar[type]
@@ -60,28 +81,11 @@ class Kind(Protocol):
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up encoded rows of `length` tokens each, labelled, for planning: no tokenizer is asked."""
 
-    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """The model's inputs, each (batch, length), and `labels`.
-
-        Args:
-            examples: Encoded rows.
-            longest: None: rows are padded to the longest of them; else to one of few lengths, at most this.
-        """
-
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean loss of a batch, a float32 scalar."""
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Terms that the mean of `loss` is over (rows, or tokens that are learnt), so that parts of a batch add up."""
-
-    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
-        """One output an example, on the CPU.
-
-        Args:
-            model: In eval mode.
-            batch: As `collate` gives it, without labels where rows have none.
-            final: Whether everything is to be scored; else only what `selection` asks for (no generation).
-        """
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """Metric name to value over labelled rows."""

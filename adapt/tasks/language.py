@@ -38,15 +38,26 @@ def mean_language_loss(model: nn.Module, inputs: Mapping[str, Any], labels: torc
     return summed_loss(model, *found) / (labels != IGNORED).sum().clamp(min=1)
 
 
-def language_losses(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
-    """The loss of each label, (batch, length), as `token_losses`, without gradients; see `mean_language_loss`."""
+def language_losses(
+    model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor, *, few: bool = False
+) -> torch.Tensor:
+    """The loss of each label, (batch, length), as `token_losses`, without gradients; see `mean_language_loss`.
+
+    Args:
+        few: Logits of a few tokens at a time on every device; of models that do something to them, those of a row. All
+            inputs are tensors, (batch, length).
+    """
     import torch
 
     from adapt.backbones.chunked import each_loss
 
     with torch.no_grad():
-        found = learnt_states(model, inputs, labels)
+        found = learnt_states(model, inputs, labels, few=few)
         if found is None:
+            if few and len(labels) > 1:
+                rows = [{name: value[i : i + 1] for name, value in inputs.items()} for i in range(len(labels))]
+                each = zip(rows, labels.split(1), strict=True)
+                return torch.cat([language_losses(model, *row, few=True) for row in each])
             return token_losses(_logits(model, inputs, labels), labels)
         losses = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
         losses[labels != IGNORED] = each_loss(*found)
@@ -57,16 +68,20 @@ def _logits(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -
     return model(**inputs).logits[:, : labels.shape[1]]
 
 
-def learnt_states(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> Learnt | None:
+def learnt_states(
+    model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor, *, few: bool = False
+) -> Learnt | None:
     """Hidden states of the labels that count, these labels, what makes logits, and how many tokens' at a time; None
     where all logits are to be made at once.
 
     Raises:
         Unsupported: Chunks are asked for, and the model changes its logits.
     """
-    from adapt.backbones.chunked import before_logits, loss_chunk
+    from adapt.backbones.chunked import before_logits, few_tokens, loss_chunk
 
     tokens = loss_chunk(model, inputs["input_ids"])
+    if tokens is None and few:
+        tokens = few_tokens(model)
     if tokens is None:
         return None
     try:

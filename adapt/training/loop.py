@@ -19,6 +19,7 @@ from adapt.backbones.exhausted import explained
 from adapt.backbones.standardised import Standardised
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
+from adapt.tasks.kind import Asked
 from adapt.training.allocator import memory_kept
 from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.graphs import Graphs, graphs_for
@@ -238,7 +239,7 @@ def _advice_on_state(budget: Budget) -> str:
 @memory_kept()
 @torch.no_grad()
 def predict(
-    model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, *, final: bool = True
+    model: nn.Module, kind: Asked, examples: Sequence[Example], budget: Budget, *, final: bool = True
 ) -> list[Any]:
     """Outputs of each row in the order given, computed in batches of similar length.
 

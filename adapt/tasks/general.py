@@ -1,0 +1,86 @@
+"""Plain texts, on which a language model is scored: the next token, or tokens that are hidden."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adapt.spec import Unsupported
+from adapt.tasks.generation import row_losses
+from adapt.tasks.kind import Example
+from adapt.tasks.language import language_losses
+from adapt.tasks.tokens import IGNORED, TOKEN_FIELDS, check_room, cut_texts, model_inputs, pad, token_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MASKED_SHARE = 0.15
+"""Share of a text's tokens that is hidden (Devlin et al. 2019, section 3.1), each by the mask token alone."""
+_SEED = 0
+
+
+def text_rows(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tuple[Example, list[int]]]:
+    """The token ids of texts, cut to `max_length`, and the positions of those that are no special tokens.
+
+    Texts of fewer than two such tokens are left out.
+
+    Raises:
+        OptionError: `max_length` leaves no room beside the tokenizer's own tokens.
+    """
+    check_room(tokenizer, max_length, pair=False)
+    unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # GPT-2 has one token for both
+    special = set(tokenizer.all_special_ids) - unknown
+    tokens, _ = cut_texts(tokenizer, [list(texts)], max_length)
+    names = [name for name in TOKEN_FIELDS if name in tokens]
+    places = [[place for place, token in enumerate(ids) if token not in special] for ids in tokens["input_ids"]]
+    return [({name: list(tokens[name][i]) for name in names}, own) for i, own in enumerate(places) if len(own) > 1]
+
+
+@dataclass(frozen=True)
+class GeneralText:
+    """How a language model is asked about plain texts, as a kind of task is about rows."""
+
+    tokenizer: Any
+    masked: bool
+    """Whether hidden tokens are predicted, not the next one."""
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[Example]:
+        """`text_rows` with `labels`; which tokens are hidden is the same each time.
+
+        Raises:
+            Unsupported: Tokens are to be hidden, and the tokenizer has no mask.
+        """
+        rows = text_rows(self.tokenizer, texts, max_length)
+        if not self.masked:
+            return [{**example, "labels": example["input_ids"]} for example, _ in rows]
+        mask = self.tokenizer.mask_token_id
+        if mask is None:
+            raise Unsupported("the tokenizer has no mask token to hide others by")
+        draw = random.Random(_SEED)
+        return [
+            _hidden(example, draw.sample(own, max(1, round(MASKED_SHARE * len(own)))), mask) for example, own in rows
+        ]
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """What the model takes, and `labels`, padded on the right: (batch, length) each."""
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
+        return {**batch, "labels": pad([example["labels"] for example in examples], IGNORED, longest=longest)}
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """For each text `nll`, the summed negative log-likelihood in nats, and `tokens`, how many it is of."""
+        inputs, labels = model_inputs(batch), batch["labels"]
+        if not self.masked:
+            inputs, labels = {name: batch[name] for name in ("input_ids", "attention_mask")}, labels[:, 1:]
+        return row_losses(language_losses(model, inputs, labels, few=True), (labels != IGNORED).sum(-1))
+
+
+def _hidden(example: Example, places: Sequence[int], mask: int) -> Example:
+    """The example with the mask at some places, whose tokens are the labels."""
+    ids = list(example["input_ids"])
+    labels = [IGNORED] * len(ids)
+    for place in places:
+        labels[place], ids[place] = ids[place], mask
+    return {**example, "input_ids": ids, "labels": labels}
