@@ -21,7 +21,7 @@ from typing import Any
 
 from adapt.comparison import Store, Table, table_of
 from adapt.comparison.cells import share
-from adapt.comparison.table import Row
+from adapt.comparison.section import Row
 from adapt.extraction.probed import Probing, tables
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import mean_interval

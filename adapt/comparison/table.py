@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import harmonic_mean
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
+from adapt.comparison.facts import facts
 from adapt.comparison.folds import found_features, merged, without_fold
+from adapt.comparison.groups import groups, predicted
+from adapt.comparison.section import Row, Section
 from adapt.comparison.store import Store
 from adapt.comparison.trials import best_rate, rate_of
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.metrics.jackknife import pseudo_values
-from adapt.spec import Budget, Teacher, canonical
-from adapt.stats import Interval, crossed_interval, mean_interval, pareto_front
+from adapt.spec import canonical
+from adapt.stats import Interval, crossed_interval, mean_interval
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -28,54 +30,6 @@ COLUMNS = (
 
 BASELINE = "full"
 """Name of the strategy that the others are compared with."""
-
-_SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
-"""Fields of the budget that are named where they are not the defaults."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One strategy on one task, over its seeds."""
-
-    task: str
-    strategy: str
-    """Name, with the settings that are not the defaults."""
-    metric: str
-    runs: int
-    """Runs done, whatever their status."""
-    statuses: Mapping[str, str | None]
-    """Status of the runs that did not end well, with the reason of one of them."""
-    scores: Mapping[int, float]
-    """Seed to test score (validation score where there is no test split) of the runs that ended well."""
-    parts: Mapping[int, Sequence[float]]
-    """Seed to what each test row adds to its score (`adapt.metrics.jackknife`), where the results of all tell."""
-    score: Interval | None
-    """Over seeds and test rows; over seeds alone where there are no `parts`."""
-    difference: Interval | None
-    """Score minus that of full fine-tuning, with the same seeds and on the same rows."""
-    pairs: int
-    """Seeds that both have."""
-    trainable: int | None
-    trainable_share: float | None
-    saved_bytes: int | None
-    peak_bytes: int | None
-    train_seconds: float | None
-    examples_per_second: float | None
-    predicted_per_second: float | None = None
-    forgetting: Interval | None = None
-    """Loss on general text after adaptation minus before, in nats a token."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """The rows of one task, backbone, budget and general texts, with what a reader must know about them."""
-
-    task: str
-    rows: Sequence[Row]
-    results: Sequence[Mapping[str, Any]]
-    """Those that the rows are of."""
-    tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +95,8 @@ def write_table(store: Store, *, tuned: bool = False) -> Table:
 
 def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
     kept, tried = _chosen(results) if tuned else (results, {})
-    others = _groups(results, by_rate=False) if tuned else {}
-    made = [
-        (group[0]["spec"], _make_row(group, label, others.get(label, ()))) for label, group in _groups(kept).items()
-    ]
+    others = groups(results, by_rate=False) if tuned else {}
+    made = [(group[0]["spec"], _make_row(group, label, others.get(label, ()))) for label, group in groups(kept).items()]
     base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
     order = _strategy_order()
     made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
@@ -156,7 +108,7 @@ def _chosen(results: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any
     """The results at each strategy's best learning rate, and the rates tried, where it was run at several."""
     kept: list[Mapping[str, Any]] = []
     tried: dict[str, list[float]] = {}
-    for label, group in _groups(results, by_rate=False).items():
+    for label, group in groups(results, by_rate=False).items():
         rates = {rate_of(result) for result in group if result["spec"]["strategy"].get("learning_rate") is not None}
         best = best_rate(group) if len(rates) > 1 else None
         if best is None:
@@ -222,7 +174,7 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[M
         peak_bytes=_one([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
         train_seconds=_mean(timed, "time", "train_seconds"),
         examples_per_second=_rate(timed),
-        predicted_per_second=_predicted(timed),
+        predicted_per_second=predicted(timed),
         forgetting=mean_interval(lost) if lost else None,
     )
 
@@ -286,64 +238,6 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
     return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
 
 
-def _predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
-    """Rows predicted by all runs, each of which predicts the same, over the seconds of all of them."""
-    rates = [rate for r in results if (rate := r["throughput"].get("predicted_per_second")) is not None]
-    return harmonic_mean(rates) if rates else None
-
-
-def _groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
-    """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
-    the teacher.
-
-    The learning rate, which is said below the table, is among the fields only where a strategy has several, and only
-    `by_rate`. Teachers of one name are one row, as where each seed has its own, unless a seed has several results.
-    """
-    from adapt.spec import fields_of
-    from adapt.strategies import STRATEGIES, make
-
-    rates: dict[str, set[Any]] = {}
-    for result in results:
-        strategy = result["spec"]["strategy"]
-        rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for result in results:
-        spec = result["spec"]
-        strategy = spec["strategy"]
-        name = str(strategy["name"])
-        defaults = fields_of(make(name)) if name in STRATEGIES else {}
-        hidden = {"name"} if by_rate and len(rates[name]) > 1 else {"name", "learning_rate"}
-        changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
-        label = f"{name}({', '.join(changed)})" if changed else name
-        label += _taught(spec["teacher"]) if "teacher" in spec else ""
-        found.setdefault(label, []).append(result)
-    return {label: group for each in found.items() for label, group in _by_teacher(*each).items()}
-
-
-def _taught(teacher: Mapping[str, Any]) -> str:
-    """By whom, and how where that is not as it is by default."""
-    how = [f"{name} {teacher[name]:g}" for name in ("temperature", "weight") if teacher[name] != getattr(Teacher, name)]
-    if teacher["unlabelled_rows"]:
-        how.append("on rows that it labelled, too")
-    return f", taught by {teacher['name']}" + (f" ({', '.join(how)})" if how else "")
-
-
-def _by_teacher(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The group as it is, or a group for each teacher's content, which its label then says."""
-    if len({result["seed"] for result in group}) == len(group) or "teacher" not in group[0]["spec"]:
-        return {label: group}
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for result in group:
-        teacher = result["spec"]["teacher"]
-        content = "".join(digest[:6] for digest in (teacher["sha256"], teacher["unlabelled_sha256"]) if digest)
-        found.setdefault(f"{label}, content {content}", []).append(result)
-    return found
-
-
-def _plain(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
 def _strategy_order() -> dict[str, int]:
     from adapt.strategies import STRATEGIES
 
@@ -387,7 +281,7 @@ def _section(section: Section) -> str:
             "" if row.examples_per_second is None else digits(row.examples_per_second),
             *more,
         ]))  # fmt: skip
-    return "\n".join([*lines, "", *_facts(section), ""])
+    return "\n".join([*lines, "", *facts(section), ""])
 
 
 def _further(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -399,178 +293,6 @@ def _further(rows: Sequence[Row]) -> dict[str, list[str]]:
         ],
     }
     return {name: cells for name, cells in columns.items() if any(cells)}
-
-
-def _facts(section: Section) -> list[str]:
-    """What a reader must know: data, backbone, budget, tuning, seeds, trade-offs, hardware, versions."""
-    results = section.results
-    first = next((r for r in results if r["status"] == "ok"), results[0])
-    spec = first["spec"]
-    task, budget = spec["task"], spec["budget"]
-    sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
-    fold = task.get("fold")
-    if fold:
-        sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
-    sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
-    sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
-    sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
-    epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
-    scored = (
-        "the test rows of all folds together"
-        if fold
-        else "test"
-        if "test" in task["rows"]
-        else "validation"
-        if "validation" in task["rows"]
-        else "nothing"
-    )
-    steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
-    steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
-    machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
-    machines = machines or [_machine(first["environment"])]
-    good = [r for r in results if r["status"] == "ok"]
-    found = any(map(found_features, good))
-    states = list(dict.fromkeys(state for r in good if (state := _code(r["environment"]))))
-    dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
-    for name, words in _SCHEDULE.items():
-        if name in budget and budget[name] != getattr(Budget, name):
-            dropout += f", {words} {escape(str(budget[name]))}"
-    if budget.get("checkpointing"):
-        dropout += ", gradient checkpointing"
-    if "loss_chunk" in budget:
-        dropout += f", logits of {budget['loss_chunk']} tokens at a time"
-    if "optimizer" in budget:
-        dropout += f", {escape(budget['optimizer'])}"
-    if "graphs" in budget:
-        dropout += f", CUDA graphs {escape(budget['graphs'])}"
-    return [
-        f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
-        f"texts cut to {task['max_length']} tokens; scored on {scored}, "
-        f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
-        f"- Backbone: {escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
-        f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
-        f"{dropout}; {_rates(section, budget['learning_rate'])}.",
-        f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
-        f"rows alike for every strategy; {_uncertainty(section.rows, bool(fold))}.",
-        *_trade_off(section.rows),
-        "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
-        "without scoring"
-        + (", of runs that computed all features themselves (empty where none did)." if found else "."),
-        *_predictions(good, scored, found),
-        *_forgetting(good),
-        f"- Hardware: {machines[0]}."
-        if len(machines) == 1
-        else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
-        + "; or ".join(machines)
-        + ".",
-        *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
-        *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
-    ]
-
-
-def _uncertainty(rows: Sequence[Row], folds: bool) -> str:
-    """What the intervals are over."""
-    scored = [row for row in rows if row.score and row.trainable is not None]
-    seeds_alone = [escape(row.strategy) for row in scored if not row.parts]
-    rows_alone = [escape(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
-    if len(seeds_alone) == len(scored):
-        return (
-            "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
-        )
-    text = (
-        "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
-        "both"
-    )
-    if folds:
-        text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
-    text += f"; of {', '.join(rows_alone)}, with one seed, for other rows alone" if rows_alone else ""
-    return text + (f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else "")
-
-
-def _trade_off(rows: Sequence[Row]) -> list[str]:
-    """Which rows no other is as good as in score, memory and time."""
-    told = [
-        (
-            row,
-            (-row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean, -row.peak_bytes, -row.train_seconds),
-        )
-        for row in rows
-        if row.score is not None and row.peak_bytes is not None and row.train_seconds is not None
-    ]
-    if len(told) < 2:
-        return []
-    front = ", ".join(escape(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
-    return [
-        f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
-        "three is no better than one of them in any."
-    ]
-
-
-def _rates(section: Section, of_all: float | None) -> str:
-    """The learning rates, and what they were chosen from."""
-    if of_all is not None:
-        return f"learning rate {of_all:g} for all"
-    used = {label: group[0]["settings"]["learning_rate"] for label, group in _groups(section.results).items()}
-    tried = section.tried
-    each = ("; " if tried else ", ").join(
-        f"{escape(label)} {rate:g}"
-        + (f" of {', '.join(f'{other:g}' for other in tried[label])}" if label in tried else "")
-        for label, rate in sorted(used.items())
-        if rate
-    )
-    if not tried:
-        return f"each strategy's own learning rate ({each})"
-    task = section.results[0]["spec"]["task"]
-    metric = (task.get("selection") or task["metric"]).replace("_", " ")
-    edge = [escape(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
-    beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
-    return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
-
-
-def _predictions(good: Sequence[Mapping[str, Any]], scored: str, found: bool) -> list[str]:
-    """What the column of predictions says, where there is one."""
-    if _predicted([r for r in good if not found_features(r)]) is None:
-        return []
-    return [
-        f"- Predictions: rows of {scored} a second once training has ended, without scoring"
-        + (", of the same runs" if found else "")
-        + "; that of full fine-tuning is the backbone's own."
-    ]
-
-
-def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which texts the column of forgetting is of, where there is one."""
-    of = [r for r in good if r.get("forgetting")]
-    if not of:
-        return []
-    general, found = of[0]["spec"]["general"], [r["forgetting"] for r in of]
-    before = " or ".join(sorted({digits(f["before"]) for f in found}))
-    return [
-        f"- Forgetting: loss on {escape(general['name'])} (content {general['sha256'][:12]}, {found[0]['tokens']:,} "
-        f"{found[0]['predicts']}) after adaptation minus before (then {before}), under the backbone's own "
-        "language-model head."
-    ]
-
-
-def _code(environment: Mapping[str, Any]) -> str:
-    """The state of this package's code, as far as it is known: of a checkout and of its modules."""
-    commit, content = environment.get("commit"), environment.get("code")
-    return escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
-
-
-def _machine(environment: Mapping[str, Any]) -> str:
-    """What a run was made on, and with."""
-    named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
-    hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
-    return escape(f"{hardware}, {environment.get('threads')} threads; {named}")
-
-
-def _head(task: Mapping[str, Any]) -> str:
-    """Pooling of a classifier, or the kind of task with its options."""
-    if task["kind"] == "sequence_classification":
-        return f"{task['pooling']} pooling"
-    chosen = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.get("options", {}).items() if value)
-    return escape(task["kind"].replace("_", " ") + (f" ({chosen})" if chosen else ""))
 
 
 def _difference(row: Row, times_100: bool) -> str:

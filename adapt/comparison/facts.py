@@ -1,0 +1,189 @@
+"""What stands below a table: all that a reader must know to judge its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapt.comparison.cells import digits, escape
+from adapt.comparison.folds import found_features
+from adapt.comparison.groups import groups, predicted
+from adapt.comparison.section import Row, Section
+from adapt.metrics import LOWER_IS_BETTER
+from adapt.spec import Budget
+from adapt.stats import pareto_front
+
+_SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
+"""Fields of the budget that are named where they are not the defaults."""
+
+
+def facts(section: Section) -> list[str]:
+    """What a reader must know: data, backbone, budget, tuning, seeds, trade-offs, hardware, versions."""
+    results = section.results
+    first = next((r for r in results if r["status"] == "ok"), results[0])
+    spec = first["spec"]
+    task, budget = spec["task"], spec["budget"]
+    sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
+    fold = task.get("fold")
+    if fold:
+        sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
+    sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
+    sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
+    sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
+    epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
+    scored = (
+        "the test rows of all folds together"
+        if fold
+        else "test"
+        if "test" in task["rows"]
+        else "validation"
+        if "validation" in task["rows"]
+        else "nothing"
+    )
+    steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
+    steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
+    machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
+    machines = machines or [_machine(first["environment"])]
+    good = [r for r in results if r["status"] == "ok"]
+    found = any(map(found_features, good))
+    states = list(dict.fromkeys(state for r in good if (state := _code(r["environment"]))))
+    dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
+    for name, words in _SCHEDULE.items():
+        if name in budget and budget[name] != getattr(Budget, name):
+            dropout += f", {words} {escape(str(budget[name]))}"
+    if budget.get("checkpointing"):
+        dropout += ", gradient checkpointing"
+    if "loss_chunk" in budget:
+        dropout += f", logits of {budget['loss_chunk']} tokens at a time"
+    if "optimizer" in budget:
+        dropout += f", {escape(budget['optimizer'])}"
+    if "graphs" in budget:
+        dropout += f", CUDA graphs {escape(budget['graphs'])}"
+    return [
+        f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
+        f"texts cut to {task['max_length']} tokens; scored on {scored}, "
+        f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
+        f"- Backbone: {escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
+        f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
+        f"{dropout}; {_rates(section, budget['learning_rate'])}.",
+        f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
+        f"rows alike for every strategy; {_uncertainty(section.rows, bool(fold))}.",
+        *_trade_off(section.rows),
+        "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
+        "without scoring"
+        + (", of runs that computed all features themselves (empty where none did)." if found else "."),
+        *_predictions(good, scored, found),
+        *_forgetting(good),
+        f"- Hardware: {machines[0]}."
+        if len(machines) == 1
+        else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
+        + "; or ".join(machines)
+        + ".",
+        *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
+        *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
+    ]
+
+
+def _uncertainty(rows: Sequence[Row], folds: bool) -> str:
+    """What the intervals are over."""
+    scored = [row for row in rows if row.score and row.trainable is not None]
+    seeds_alone = [escape(row.strategy) for row in scored if not row.parts]
+    rows_alone = [escape(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
+    if len(seeds_alone) == len(scored):
+        return (
+            "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
+        )
+    text = (
+        "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
+        "both"
+    )
+    if folds:
+        text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
+    text += f"; of {', '.join(rows_alone)}, with one seed, for other rows alone" if rows_alone else ""
+    return text + (f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else "")
+
+
+def _trade_off(rows: Sequence[Row]) -> list[str]:
+    """Which rows no other is as good as in score, memory and time."""
+    told = [
+        (
+            row,
+            (-row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean, -row.peak_bytes, -row.train_seconds),
+        )
+        for row in rows
+        if row.score is not None and row.peak_bytes is not None and row.train_seconds is not None
+    ]
+    if len(told) < 2:
+        return []
+    front = ", ".join(escape(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
+    return [
+        f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
+        "three is no better than one of them in any."
+    ]
+
+
+def _rates(section: Section, of_all: float | None) -> str:
+    """The learning rates, and what they were chosen from."""
+    if of_all is not None:
+        return f"learning rate {of_all:g} for all"
+    used = {label: group[0]["settings"]["learning_rate"] for label, group in groups(section.results).items()}
+    tried = section.tried
+    each = ("; " if tried else ", ").join(
+        f"{escape(label)} {rate:g}"
+        + (f" of {', '.join(f'{other:g}' for other in tried[label])}" if label in tried else "")
+        for label, rate in sorted(used.items())
+        if rate
+    )
+    if not tried:
+        return f"each strategy's own learning rate ({each})"
+    task = section.results[0]["spec"]["task"]
+    metric = (task.get("selection") or task["metric"]).replace("_", " ")
+    edge = [escape(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
+    beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
+    return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
+
+
+def _predictions(good: Sequence[Mapping[str, Any]], scored: str, found: bool) -> list[str]:
+    """What the column of predictions says, where there is one."""
+    if predicted([r for r in good if not found_features(r)]) is None:
+        return []
+    return [
+        f"- Predictions: rows of {scored} a second once training has ended, without scoring"
+        + (", of the same runs" if found else "")
+        + "; that of full fine-tuning is the backbone's own."
+    ]
+
+
+def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which texts the column of forgetting is of, where there is one."""
+    of = [r for r in good if r.get("forgetting")]
+    if not of:
+        return []
+    general, found = of[0]["spec"]["general"], [r["forgetting"] for r in of]
+    before = " or ".join(sorted({digits(f["before"]) for f in found}))
+    return [
+        f"- Forgetting: loss on {escape(general['name'])} (content {general['sha256'][:12]}, {found[0]['tokens']:,} "
+        f"{found[0]['predicts']}) after adaptation minus before (then {before}), under the backbone's own "
+        "language-model head."
+    ]
+
+
+def _code(environment: Mapping[str, Any]) -> str:
+    """The state of this package's code, as far as it is known: of a checkout and of its modules."""
+    commit, content = environment.get("commit"), environment.get("code")
+    return escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    """What a run was made on, and with."""
+    named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
+    hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
+    return escape(f"{hardware}, {environment.get('threads')} threads; {named}")
+
+
+def _head(task: Mapping[str, Any]) -> str:
+    """Pooling of a classifier, or the kind of task with its options."""
+    if task["kind"] == "sequence_classification":
+        return f"{task['pooling']} pooling"
+    chosen = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.get("options", {}).items() if value)
+    return escape(task["kind"].replace("_", " ") + (f" ({chosen})" if chosen else ""))

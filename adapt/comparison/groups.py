@@ -1,0 +1,67 @@
+"""Which results belong together in a row of a table, and how the row is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import harmonic_mean
+from typing import Any
+
+from adapt.spec import Teacher
+
+
+def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
+    """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
+    the teacher.
+
+    The learning rate, which is said below the table, is among the fields only where a strategy has several, and only
+    `by_rate`. Teachers of one name are one row, as where each seed has its own, unless a seed has several results.
+    """
+    from adapt.spec import fields_of
+    from adapt.strategies import STRATEGIES, make
+
+    rates: dict[str, set[Any]] = {}
+    for result in results:
+        strategy = result["spec"]["strategy"]
+        rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        spec = result["spec"]
+        strategy = spec["strategy"]
+        name = str(strategy["name"])
+        defaults = fields_of(make(name)) if name in STRATEGIES else {}
+        hidden = {"name"} if by_rate and len(rates[name]) > 1 else {"name", "learning_rate"}
+        changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
+        label = f"{name}({', '.join(changed)})" if changed else name
+        label += _taught(spec["teacher"]) if "teacher" in spec else ""
+        found.setdefault(label, []).append(result)
+    return {label: group for each in found.items() for label, group in _by_teacher(*each).items()}
+
+
+def _taught(teacher: Mapping[str, Any]) -> str:
+    """By whom, and how where that is not as it is by default."""
+    how = [f"{name} {teacher[name]:g}" for name in ("temperature", "weight") if teacher[name] != getattr(Teacher, name)]
+    if teacher["unlabelled_rows"]:
+        how.append("on rows that it labelled, too")
+    return f", taught by {teacher['name']}" + (f" ({', '.join(how)})" if how else "")
+
+
+def _by_teacher(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The group as it is, or a group for each teacher's content, which its label then says."""
+    if len({result["seed"] for result in group}) == len(group) or "teacher" not in group[0]["spec"]:
+        return {label: group}
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in group:
+        teacher = result["spec"]["teacher"]
+        content = "".join(digest[:6] for digest in (teacher["sha256"], teacher["unlabelled_sha256"]) if digest)
+        found.setdefault(f"{label}, content {content}", []).append(result)
+    return found
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """Rows predicted by all runs, each of which predicts the same, over the seconds of all of them."""
+    rates = [rate for r in results if (rate := r["throughput"].get("predicted_per_second")) is not None]
+    return harmonic_mean(rates) if rates else None

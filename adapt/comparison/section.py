@@ -1,0 +1,54 @@
+"""What a table is made of: a row for each strategy, and a section for each task, backbone and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapt.stats import Interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy on one task, over its seeds."""
+
+    task: str
+    strategy: str
+    """Name, with the settings that are not the defaults."""
+    metric: str
+    runs: int
+    """Runs done, whatever their status."""
+    statuses: Mapping[str, str | None]
+    """Status of the runs that did not end well, with the reason of one of them."""
+    scores: Mapping[int, float]
+    """Seed to test score (validation score where there is no test split) of the runs that ended well."""
+    parts: Mapping[int, Sequence[float]]
+    """Seed to what each test row adds to its score (`adapt.metrics.jackknife`), where the results of all tell."""
+    score: Interval | None
+    """Over seeds and test rows; over seeds alone where there are no `parts`."""
+    difference: Interval | None
+    """Score minus that of full fine-tuning, with the same seeds and on the same rows."""
+    pairs: int
+    """Seeds that both have."""
+    trainable: int | None
+    trainable_share: float | None
+    saved_bytes: int | None
+    peak_bytes: int | None
+    train_seconds: float | None
+    examples_per_second: float | None
+    predicted_per_second: float | None = None
+    forgetting: Interval | None = None
+    """Loss on general text after adaptation minus before, in nats a token."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one task, backbone, budget and general texts, with what a reader must know about them."""
+
+    task: str
+    rows: Sequence[Row]
+    results: Sequence[Mapping[str, Any]]
+    """Those that the rows are of."""
+    tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
