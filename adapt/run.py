@@ -177,6 +177,7 @@ def fit(
 
     from adapt.backbones.memoise import fold, hand_on, release, share
     from adapt.backbones.shelf import name_of
+    from adapt.memory.budget import shown
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
     from adapt.training import Trained, predict, train
@@ -254,6 +255,11 @@ def fit(
     notes = [*([foreseen] if foreseen else []), *came_down(spec, trained.micro_batch)]
     if trained.graphs:
         notes.append(f"{spec.strategy.name}: batches of {trained.graphs} shapes ran as CUDA graphs")
+    if trained.held_bytes:
+        notes.append(
+            f"{spec.strategy.name} held the weights of its best epoch in memory, {shown(trained.held_bytes)} beside "
+            "the peak, because no folder for temporary files (TMPDIR) on a disk had room for them"
+        )
     if hand_on(model):
         notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
     result = Result(

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from adapt import params
 from adapt.memory.step import Step, measure
 from adapt.spec import Budget, OutOfMemory
 from adapt.tasks import Example, Kind
+from adapt.training.aside import Aside
 from adapt.training.batching import sizes_of
 from adapt.training.halving import halving
 from adapt.training.loop import accelerator_for
@@ -39,7 +39,6 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     sizes = sizes_of(examples)
     longest = sorted(range(len(examples)), key=lambda i: -sizes[i])[: budget.batch_size]
     group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
-    kept = params.trainable_state(model)
     state, training = random_state(budget.device), model.training
 
     def measured(most: int) -> dict[str, Any]:
@@ -51,12 +50,14 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
             parameter.grad = None
         return False
 
-    try:
-        return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=reset)[0]
-    except OutOfMemory:
-        return {}
-    finally:
-        reset()
-        params.fill(model, kept, "the trained state")
-        model.train(training)
-        set_random_state(state)
+    with Aside() as aside:
+        aside.put(model)
+        try:
+            return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=reset)[0]
+        except OutOfMemory:
+            return {}
+        finally:
+            reset()
+            aside.restore(model)
+            model.train(training)
+            set_random_state(state)

@@ -28,7 +28,7 @@ _PADDING = {"cuda": "on a GPU", "cpu": f"on CPUs, beyond {SHORT} tokens,"}
 
 _HELD = {
     "cuda": "fragmentation",
-    "cpu": "what a process was seen to hold besides (freed memory, scratch, the best epoch's weights)",
+    "cpu": "what a process was seen to hold besides (freed memory, scratch)",
 }
 """What the share of the peak is for."""
 

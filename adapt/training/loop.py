@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapt import params
 from adapt.backbones.checkpointing import saves_memory, weight_bits
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
@@ -21,6 +20,7 @@ from adapt.spec import Budget
 from adapt.tasks import Example, Kind
 from adapt.tasks.kind import Asked
 from adapt.training.allocator import memory_kept
+from adapt.training.aside import Aside
 from adapt.training.batching import by_length, length_bucketed, lengths_of
 from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
@@ -52,6 +52,8 @@ class Trained:
     """Rows of a forward pass that training came down to because memory ran out; None: it never did."""
     graphs: int = 0
     """CUDA graphs that were captured."""
+    held_bytes: int = 0
+    """Bytes of the best epoch's weights that were held in memory, because no file could be written."""
 
 
 def accelerator_for(budget: Budget) -> Any:
@@ -124,77 +126,83 @@ def train(
     watch = Watch(budget.device, steps, on_step)
     memory = PeakMemory(budget.device)
     curve: list[dict[str, Any]] = []
-    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+    best: tuple[float, int] | None = None
     step = rows = 0
     micro, advice = budget.batch_size, _advice(budget, model)
     seconds = evaluating = 0.0
 
-    for epoch in range(1, budget.epochs + 1):
-        batches = length_bucketed(lengths, budget.batch_size, order)
-        model.train()
-        losses: list[torch.Tensor] = []
-        started, rows_before = time.perf_counter(), rows
-        with memory.track():
-            for first in range(0, len(batches), budget.accumulation):
-                if step >= steps:
-                    break
-                group = batches[first : first + budget.accumulation]
-                group_rows = sum(len(batch) for batch in group)
-                most = min(micro, max(len(batch) for batch in group))
-                total, fitting = halving(
-                    partial(
-                        gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator,
-                        graphs=graphs,
-                    ),
-                    most,
-                    budget.device,
-                    advice=advice,
-                    reset=partial(
-                        _restart, optimizer, graphs, random_state(budget.device),
-                        [(norm, norm.counted()) for norm in counting],
-                    ),
-                )  # fmt: skip
-                micro = fitting if fitting < most else micro
-                watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
-                with explained("while the optimizer made its state", _advice_on_state(budget)):
-                    optimizer.step()
-                optimizer.zero_grad(set_to_none=graphs is None or not graphs.in_place)
-                schedule.step()
-                step, rows = step + 1, rows + group_rows
-                losses.append(total)
-                watch.tell()
-            watch.finish()
-        elapsed = time.perf_counter() - started
-        model.eval()  # also where nothing is scored: what the first epoch counts ends with it
-        if not losses:
-            break
-        seconds += elapsed
-        point: dict[str, Any] = {
-            "epoch": epoch,
-            "step": step,
-            "loss": float(torch.stack(losses).mean()),
-            "seconds": elapsed,
-            "rows": rows - rows_before,
-        }
-        curve.append(point)
-        if validation:
-            started = time.perf_counter()
-            scores = kind.score(predict(model, kind, validation, budget, final=False), validation)
-            evaluating += time.perf_counter() - started
-            point["validation"] = scores
-            value = scores[metric] if higher_is_better else -scores[metric]
-            if best is None or value > best[0]:
-                best = (value, epoch, params.trainable_state(model))
-            elif budget.patience is not None and epoch - best[1] >= budget.patience:
+    with Aside() as aside:
+        for epoch in range(1, budget.epochs + 1):
+            batches = length_bucketed(lengths, budget.batch_size, order)
+            model.train()
+            losses: list[torch.Tensor] = []
+            started, rows_before = time.perf_counter(), rows
+            with memory.track():
+                for first in range(0, len(batches), budget.accumulation):
+                    if step >= steps:
+                        break
+                    group = batches[first : first + budget.accumulation]
+                    group_rows = sum(len(batch) for batch in group)
+                    most = min(micro, max(len(batch) for batch in group))
+                    total, fitting = halving(
+                        partial(
+                            gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator,
+                            graphs=graphs,
+                        ),
+                        most,
+                        budget.device,
+                        advice=advice,
+                        reset=partial(
+                            _restart, optimizer, graphs, random_state(budget.device),
+                            [(norm, norm.counted()) for norm in counting],
+                        ),
+                    )  # fmt: skip
+                    micro = fitting if fitting < most else micro
+                    watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
+                    with explained("while the optimizer made its state", _advice_on_state(budget)):
+                        optimizer.step()
+                    optimizer.zero_grad(set_to_none=graphs is None or not graphs.in_place)
+                    schedule.step()
+                    step, rows = step + 1, rows + group_rows
+                    losses.append(total)
+                    watch.tell()
+                watch.finish()
+            elapsed = time.perf_counter() - started
+            model.eval()  # also where nothing is scored: what the first epoch counts ends with it
+            if not losses:
                 break
-    captured = 0
-    if graphs is not None:
-        captured = graphs.captured
-        graphs.drop()  # and the gradients that they wrote to
-    if best is not None and best[1] != curve[-1]["epoch"]:
-        params.fill(model, best[2], "the best epoch's state")
+            seconds += elapsed
+            point: dict[str, Any] = {
+                "epoch": epoch,
+                "step": step,
+                "loss": float(torch.stack(losses).mean()),
+                "seconds": elapsed,
+                "rows": rows - rows_before,
+            }
+            curve.append(point)
+            if validation:
+                started = time.perf_counter()
+                scores = kind.score(predict(model, kind, validation, budget, final=False), validation)
+                evaluating += time.perf_counter() - started
+                point["validation"] = scores
+                value = scores[metric] if higher_is_better else -scores[metric]
+                if best is None or value > best[0]:
+                    best = (value, epoch)
+                    if step < steps:  # else these are the weights that stay
+                        aside.put(model)
+                elif budget.patience is not None and epoch - best[1] >= budget.patience:
+                    break
+        captured = 0
+        if graphs is not None:
+            captured = graphs.captured
+            graphs.drop()  # and the gradients that they wrote to
+        if best is not None and best[1] != curve[-1]["epoch"]:
+            aside.restore(model)
     came_down = micro if micro < budget.batch_size else None
-    return Trained(curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down, captured)
+    return Trained(
+        curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down, captured,
+        aside.held_bytes,
+    )  # fmt: skip
 
 
 def _restart(
