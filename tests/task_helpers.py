@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -170,6 +172,13 @@ def kind(name: str, tokenizer: Any, problem: Any, metric: str, *, labels: Sequen
 def outputs(bound: Kind, net: Any, examples: Sequence[Example], *, final: bool = True) -> list[Any]:
     """Outputs of all examples in one batch."""
     return bound.outputs(net, bound.collate(examples), final=final)
+
+
+@torch.no_grad()
+def scores_by_transformers(net: Any, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """A language model's loss and perplexity by transformers, to be compared with."""
+    loss = float(net(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")}).loss)
+    return {"loss": pytest.approx(loss, rel=1e-5), "perplexity": pytest.approx(math.exp(loss), rel=1e-4)}
 
 
 def one_by_one(bound: Kind, net: Any, examples: Sequence[Example]) -> list[Any]:
