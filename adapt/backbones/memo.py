@@ -8,6 +8,7 @@ both sides); the training loop does not know.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,6 +109,26 @@ class Memo(nn.Module):
         """Tokens of each row, by the name of their mask."""
         return {name: mask.sum(1).tolist() for name, mask in batch.items() if name == _mask_of(name)}
 
+    def parted(self, features: torch.Tensor, token: torch.Tensor) -> Sequence[torch.Tensor]:
+        """What is kept of each row: (1, hidden) where features are pooled, else (its tokens, hidden).
+
+        Args:
+            features: (rows, hidden) or (rows, length, hidden).
+            token: (rows, length), bool: False at padding.
+        """
+        if features.dim() == 2:
+            return features.split(1)
+        return [feature[real] for feature, real in zip(features, token, strict=True)]
+
+    def write(self, start: int, feature: torch.Tensor) -> None:
+        """Copy what is kept of a row into the buffer, from its vector `start` on."""
+        assert self._buffer is not None
+        self._buffer[start : start + len(feature)] = feature
+
+    def joined(self, keys: Sequence[bytes], overflow: Mapping[bytes, torch.Tensor]) -> torch.Tensor:
+        """(vectors of all rows, hidden): what is kept of rows, or found no room in the buffer, one after the other."""
+        return torch.cat([overflow[key] if key in overflow else self._read(key) for key in keys])
+
     def forget(self) -> None:
         """Encode every row anew from now on; the buffer stays, to be written again."""
         self._rows, self._used, self._new, self._lying = {}, 0, [], {}
@@ -157,8 +178,7 @@ class Memo(nn.Module):
         if not overflow and self._buffer is not None and self._pooled:
             index = torch.tensor([self._rows[key][0] for key in keys], device=self._buffer.device)
             return self._buffer[index].to(out_mask.device)
-        rows = [overflow[key] if key in overflow else self._read(key) for key in keys]
-        return self._assemble(rows, out_mask)
+        return self._assemble(self.joined(keys, overflow), out_mask)
 
     def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
         """Features of some rows of the batch, in low precision those of equal padded length together."""
@@ -183,10 +203,9 @@ class Memo(nn.Module):
                 for name, value in batch.items()
             }
             features = self.features(**picked)
-            self._pooled = features.dim() == 2
             token = picked.get("decoder_attention_mask", picked["attention_mask"]).bool()
-            for j, (i, feature) in enumerate(zip(members, features, strict=True)):
-                found[i] = feature[None] if self._pooled else feature[token[j]]
+            self._pooled = features.dim() == 2
+            found.update(zip(members, self.parted(features, token), strict=True))
         self.encoded_rows += len(rows)
         return [found[i] for i in rows]
 
@@ -212,7 +231,7 @@ class Memo(nn.Module):
             if self._buffer is not None:
                 grown[: self._used] = self._buffer[: self._used]
             self._buffer = grown
-        self._buffer[self._used : needed] = feature
+        self.write(self._used, feature)
         self._rows[key] = (self._used, n)
         self._used = needed
         return True
@@ -222,11 +241,11 @@ class Memo(nn.Module):
         assert self._buffer is not None
         return self._buffer[start : start + n]
 
-    def _assemble(self, rows: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+    def _assemble(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self._pooled:
-            return torch.cat(rows)
-        out = rows[0].new_zeros(*mask.shape, rows[0].shape[-1])
-        out[mask.bool()] = torch.cat(rows)
+            return vectors
+        out = vectors.new_zeros(*mask.shape, vectors.shape[-1])
+        out[mask.bool()] = vectors
         return out
 
 

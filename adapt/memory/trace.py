@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from adapt.backbones.memo import Memo
+from adapt.memory.alike import counting
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
@@ -61,10 +61,10 @@ class Trace:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         to_fake(self._model, self._mode)
         self._model.train()
+        self._block = CUDA_BLOCK if self._cuda else 1
         self._memos = [module for module in self._model.modules() if isinstance(module, Memo)]
         for memo in self._memos:
-            memo.keys = _numbered  # type: ignore[method-assign]
-            memo.lengths = _whole  # type: ignore[method-assign]
+            counting(memo, self._block)
         self._optimizer = optimizer_for(self._model, self._budget, 1.0)
         self._optimizer.register_step_pre_hook(_forget_unreached)
         with self._mode:
@@ -107,7 +107,7 @@ class Trace:
                 ) from error
 
     def _tracked(self, step: Step) -> dict[str, Memory]:
-        return track(step, block=CUDA_BLOCK if self._cuda else 1, device="cuda" if self._cuda else "cpu")
+        return track(step, block=self._block, device="cuda" if self._cuda else "cpu")
 
 
 def _forget_unreached(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -116,13 +116,3 @@ def _forget_unreached(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for parameter in group["params"]:
             if parameter.grad is None:
                 optimizer.state.pop(parameter, None)
-
-
-def _numbered(batch: Mapping[str, torch.Tensor]) -> list[bytes]:
-    """Keys of rows of which no two are equal."""
-    return [str(row).encode() for row in range(len(batch["input_ids"]))]
-
-
-def _whole(batch: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
-    """Lengths of rows without padding."""
-    return {name: [mask.shape[1]] * len(mask) for name, mask in batch.items() if name.endswith("attention_mask")}

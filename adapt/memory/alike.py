@@ -1,0 +1,60 @@
+"""Memos of plans: their rows have nothing in them, and one is as long as the other.
+
+What a memo does row by row is done for one row, and the storages of all are counted: on tensors without contents each
+operation takes as long as on others, so that thousands of rows would take minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from adapt.backbones.memo import Memo
+
+
+class Alike(Memo):
+    """A memo of rows without padding, of which no two are the same."""
+
+    block: int
+
+    def keys(self, batch: dict[str, torch.Tensor]) -> list[bytes]:
+        """Numbers."""
+        return [str(row).encode() for row in range(len(batch["input_ids"]))]
+
+    def lengths(self, batch: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+        """All tokens."""
+        return {name: [mask.shape[1]] * len(mask) for name, mask in batch.items() if name.endswith("attention_mask")}
+
+    def parted(self, features: torch.Tensor, token: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The last row as ever; for each other one the same part of a storage that is as large as all of theirs."""
+        if features.dim() == 2:
+            return [features[:1]] * len(features)
+        tokens, hidden = features.shape[1:]
+        size = tokens * hidden * features.itemsize
+        held = -(-size // self.block) * self.block // features.itemsize
+        others = features.new_empty(len(features) - 1, held)
+        alike = [row[: tokens * hidden].view(tokens, hidden) for row in others[:1]]
+        return [*alike * len(others), features[-1][token[-1]]]
+
+    def write(self, start: int, feature: torch.Tensor) -> None:
+        """Nothing: there is nothing in them."""
+
+    def joined(self, keys: Sequence[bytes], overflow: Mapping[bytes, torch.Tensor]) -> torch.Tensor:
+        """A new tensor of the size."""
+        vectors = sum(len(overflow[key]) if key in overflow else self._rows[key][1] for key in keys)
+        one = next(iter(overflow.values()), self._buffer)
+        assert one is not None
+        return one.new_empty(vectors, one.shape[-1])
+
+
+def counting(memo: Memo, block: int) -> None:
+    """Make a memo one of rows that are alike, in place.
+
+    Args:
+        memo: Of a model of fake tensors.
+        block: Bytes that sizes of storages are rounded up to.
+    """
+    memo.__class__ = Alike
+    assert isinstance(memo, Alike)
+    memo.block = block
