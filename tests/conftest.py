@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 for _name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ[_name] = "1"
@@ -18,6 +19,9 @@ import tiny  # noqa: E402
 import torch  # noqa: E402
 
 from adapt.data import Data  # noqa: E402
+
+if TYPE_CHECKING:
+    from adapt.adapted import Adapted
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 torch.set_num_interop_threads(1)
@@ -55,6 +59,21 @@ def task_data() -> Callable[[str], Data]:
         if name not in made:
             made[name] = tiny.TASKS[name]()
         return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def teachers(backbone: Callable[..., Path]) -> Callable[[str], Adapted]:
+    """A teacher by the name of its task in `distillation_helpers.CELLS`, made once."""
+    from distillation_helpers import teacher_of
+
+    made: dict[str, Adapted] = {}
+
+    def make(task: str) -> Adapted:
+        if task not in made:
+            made[task] = teacher_of(task, backbone)
+        return made[task]
 
     return make
 

@@ -1,0 +1,122 @@
+"""What a student cannot be taught is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distillation_helpers import SHORT
+from tiny_tasks import TASKS
+
+import adapt
+import adapt.training
+from adapt.adapted import Adapted
+from adapt.distillation import labelled_by, prepare
+from adapt.spec import DataError, OptionError, Unsupported
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"temperature": 0}, "temperature is 0; give a finite number above 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": "hot"}, "temperature is hot"),
+        ({"weight": 1.5}, "weight is 1.5; give a number from 0 to 1"),
+        ({"weight": 0}, "weight is 0, with which the teacher teaches nothing"),
+        ({"epoch": 3}, "There is no option 'epoch'"),
+    ],
+)
+def test_an_option_that_cannot_be_used(
+    choices: dict[str, Any], words: str, teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        adapt.distill(teachers("single_label"), backbone("bert"), TASKS["single_label"](), **choices)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("spans", "trained for kind sequence_classification, and the data are for token_classification"),
+        ("regression", "trained for problem single_label, and the data are for regression"),
+        ("pairs", "trained on single texts, and the data are pairs of texts"),
+    ],
+)
+def test_a_teacher_of_another_task(
+    task: str, words: str, teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        adapt.distill(teachers("single_label"), backbone("bert"), TASKS[task](), "head", **SHORT)
+
+
+def test_a_teacher_of_other_classes(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
+    data = adapt.data.load((["word1", "word2"] * 20, ["red", "green"] * 20))
+    with pytest.raises(OptionError, match=r"not have the same classes \(.*green.*on one side only\)"):
+        adapt.distill(teachers("single_label"), backbone("bert"), data, "head", **SHORT)
+
+
+def test_a_language_model_with_another_vocabulary(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    data = TASKS["completion"]()
+    with pytest.raises(Unsupported, match=r"vocabulary .* is not the student's .* weight=0 and unlabelled prompts"):
+        adapt.distill(teachers("completion"), "tiny-decoder", data, "head", **SHORT)
+    prompts = [row["prompt"] for row in data.splits["test"]]
+    student = adapt.distill(teachers("completion"), "tiny-decoder", data, "head", weight=0, unlabelled=prompts, **SHORT)
+    assert student.result is not None
+
+
+def test_rows_without_labels_that_are_of_another_form(teachers: Callable[[str], Adapted]) -> None:
+    said = [{"role": role, "content": "word1"} for role in ("user", "assistant", "user")]
+    with pytest.raises(DataError, match="trained on prompts, and this conversation is more than one turn of a user"):
+        labelled_by(teachers("messages"), [said], TASKS["completion"]())
+    found = labelled_by(teachers("completion"), [said[:1]], TASKS["messages"]())
+    assert [turn["role"] for turn in found.rows[0]["messages"]] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"template": "Q {prompt}"},
+            r"with template '{prompt}', .* to be with 'Q {prompt}'; .*task\.template=",
+        ),
+        ({"separator": " "}, r"trained with separator '\\n', .* to be with ' '"),
+        ({"max_length": 65}, "max_length is 65, and the teacher has positions for 64 tokens; lower it"),
+    ],
+)
+def test_a_teacher_that_would_read_other_tokens(
+    changed: dict[str, Any], words: str, teachers: Callable[[str], Adapted], backbone: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Said before it is asked about any row; where it only labels rows, it reads them in its own way."""
+    teacher, data = teachers("completion"), TASKS["completion"]()
+    prompts = [row["prompt"] for row in data.splits["test"]]
+    student = "tiny-decoder" if "max_length" in changed else backbone("gpt2")
+    if "max_length" in changed:
+        monkeypatch.setattr(type(teacher.fitted.tokenizer), "get_vocab", lambda self: {})
+    with monkeypatch.context() as patched:
+        patched.setattr(adapt.training, "predict", None)
+        with pytest.raises(OptionError, match=words):
+            prepare(teacher, student, data, "head", unlabelled=prompts, **SHORT, **changed)
+    assert prepare(teacher, student, data, "head", unlabelled=prompts, weight=0, **SHORT, **changed).extra is not None
+
+
+def test_a_teacher_elsewhere(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
+    teacher = teachers("completion")
+    model = copy.deepcopy(teacher.fitted.model).to("meta")
+    far = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, model=model))
+    with pytest.raises(OptionError, match="The teacher is on device 'meta', and the student is to be trained on 'cpu'"):
+        prepare(far, backbone("gpt2"), TASKS["completion"](), "head", **SHORT)
+
+
+def test_another_chat_template(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
+    teacher = teachers("messages")
+    tokenizer = copy.deepcopy(teacher.fitted.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    other = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, tokenizer=tokenizer))
+    with pytest.raises(OptionError, match="The chat template of the student's tokenizer is not that of the teacher's"):
+        prepare(other, backbone("llama"), TASKS["messages"](), "head", **SHORT)

@@ -1,0 +1,172 @@
+"""Rows without labels, which a teacher labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import task_helpers
+import torch
+from distillation_helpers import CELLS, OPTIONS, SHORT, lesson_of
+from tiny_tasks import TASKS
+
+import adapt
+import adapt.training
+from adapt.adapted import Adapted
+from adapt.distillation import labelled_by
+from adapt.distillation.said import said_of
+from adapt.spec import DataError
+from adapt.tasks import KINDS, QuestionAnswering
+from adapt.tasks.generation import Written
+from adapt.training import predict
+
+
+@pytest.mark.parametrize("task", CELLS)
+def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[str], Adapted]) -> None:
+    teacher, data = teachers(task), TASKS[task]()
+    labels = {"label", "tags", "answer_texts", "answer_starts", "target", "references", "completion"}
+    inputs = data.splits["test"].remove_columns(sorted(labels & set(data.splits["test"].column_names)))
+    if task == "messages":
+        inputs = inputs.map(lambda row: {"messages": row["messages"][:-1]})
+    predicted = teacher.predict(inputs)
+    labelled = labelled_by(teacher, inputs, data)
+    found = labelled.rows
+    assert found.features == data.splits["train"].features
+    ended = [
+        not isinstance(o, dict) or bool(o["written"].ended and o["text"]) for o in said_of(teacher, inputs).outputs
+    ]
+    predicted = [p for i, p in enumerate(predicted) if len(ended) > len(predicted) or ended[i]]
+    assert any("were left out" in note for note in labelled.notes) == (len(predicted) < len(inputs))
+    for row, prediction in zip(found, predicted, strict=True):
+        if task == "tags" or task == "spans":
+            assert [data.labels[tag] for tag in row["tags"]] == prediction["tags"]
+        elif task == "multi_label":
+            assert [name for name, on in zip(data.labels, row["label"], strict=True) if on] == prediction["labels"]
+        elif task == "regression":
+            assert row["label"] == prediction["value"]
+        elif task == "answers":
+            (text,), (start,) = row["answer_texts"], row["answer_starts"]
+            assert row["context"][start : start + len(text)] == text == prediction["answer"]
+        elif task == "text":
+            assert row["references"] == [row["target"]] == [prediction["text"].strip()]
+        elif task == "completion":
+            assert row["completion"].strip() == prediction["text"]
+        elif task == "messages":
+            assert row["messages"][-1] == {"role": "assistant", "content": row["messages"][-1]["content"]}
+            assert row["messages"][-1]["content"].strip() == prediction["text"]
+        else:
+            assert data.labels[row["label"]] == prediction["label"]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+@pytest.mark.parametrize("task", ["single_label", "spans", "answers", "text", "completion"])
+def test_rows_without_labels_join_those_of_training(
+    task: str, weight: float, teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    teacher, data = teachers(task), TASKS[task]()
+    labels = {"label", "tags", "answer_texts", "answer_starts", "target", "references", "completion"}
+    inputs = data.splits["validation"].remove_columns(sorted(labels & set(data.splits["train"].column_names)))
+    student = adapt.distill(
+        teacher, backbone(CELLS[task], seed=3), data, "full", unlabelled=inputs, weight=weight, max_train=20, **SHORT,
+        **OPTIONS.get(task, {}),
+    )  # fmt: skip
+    result, description = student.result, student.run.teacher
+    assert result is not None
+    assert description is not None
+    more = len(labelled_by(teacher, inputs, data).rows)
+    assert description.unlabelled_rows == more
+    assert f"{more:,} training rows have no labels but what {description.name} predicts" in result.notes
+    assert result.environment["train_rows"] == 20 + more
+    plain = adapt.fit(backbone(CELLS[task], seed=3), data, "full", max_train=20, **SHORT, **OPTIONS.get(task, {}))
+    assert plain.result is not None
+    assert result.baseline == plain.result.baseline  # which no teacher has a part in
+    assert student.run.task == plain.run.task
+
+
+def test_classes_in_another_order_are_the_same_classes(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    teacher, data = teachers("single_label"), TASKS["single_label"]()
+    turned = {
+        split: rows.map(lambda row: {"label": len(data.labels) - 1 - row["label"]})
+        for split, rows in data.splits.items()
+    }
+    other = dataclasses.replace(data, labels=data.labels[::-1], splits=turned)
+    texts = [row["text"] for row in data.splits["test"]]
+    wanted = [prediction["label"] for prediction in teacher.predict(texts)]
+    assert [other.labels[row["label"]] for row in labelled_by(teacher, texts, other).rows] == wanted
+    _, encoded = lesson_of(teacher, backbone("bert"), other)
+    said = encoded.kind.collate(encoded.splits["train"])["teacher"]
+    rows = teacher.fitted.kind.encode(data.splits["train"])
+    outputs = predict(teacher.fitted.model, teacher.fitted.kind, rows, teacher.run.budget)
+    assert torch.allclose(said, torch.stack(outputs).flip(-1))
+
+
+def test_texts_without_an_end_are_left_out(teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, data = teachers("text"), TASKS["text"]()
+    said = [Written("", (), True), Written(" sunny ", (5,), True), Written("sunny", (5,), False)]
+    outputs = [{"nll": None, "tokens": None, "text": written.text, "written": written} for written in said]
+    monkeypatch.setattr(adapt.training, "predict", lambda *_, **__: outputs)
+    found = labelled_by(teacher, ["word1 word1", "word2 word1", "word3 word1"], data)
+    assert [(row["source"], row["target"]) for row in found.rows] == [("word2 word1", "sunny")]
+    assert found.notes == ("2 of 3 rows without labels were left out, to which the teacher finds no answer or end",)
+    del outputs[1:]
+    with pytest.raises(DataError, match="To none of the 1 rows without labels the teacher finds an answer, or an end"):
+        labelled_by(teacher, ["word1 word2"], data)
+
+
+def test_a_model_that_may_not_write_more_has_not_ended(teachers: Callable[[str], Adapted]) -> None:
+    teacher = teachers("completion")
+    prompts = [row["prompt"] for row in TASKS["completion"]().splits["test"]]
+    outputs = {}
+    for most in (1, 4):
+        kind = KINDS["causal_lm"](
+            dataclasses.replace(teacher.run.task, options={"max_new_tokens": most}), teacher.fitted.tokenizer
+        )
+        examples = kind.encode(adapt.data.read_inputs(prompts, teacher.run.task))
+        outputs[most] = predict(teacher.fitted.model, kind, examples, teacher.run.budget)
+    assert all(output["written"].ended == (not output["written"].ids) for output in outputs[1])
+    assert True in {output["written"].ended for output in outputs[4]}
+    assert all(len(output["written"].ids) < 4 for output in outputs[4] if output["written"].ended)
+    assert False in {output["written"].ended for output in outputs[1]}
+
+
+@pytest.mark.parametrize("separator", ["", " ", "\n", ": "])
+@pytest.mark.parametrize("tokenizer", ["gpt2", "llama3", "wordpiece"])
+@pytest.mark.parametrize("prompted", [True, False])
+def test_what_was_written_is_learnt_token_by_token(tokenizer: str, separator: str, prompted: bool) -> None:
+    """The made-up row has the tokens that the teacher read and wrote, whatever white space lies between."""
+    made = task_helpers.wordpiece(cls=False) if tokenizer == "wordpiece" else task_helpers.byte_level(tokenizer)
+    kind = task_helpers.kind("causal_lm", made, "completion", "perplexity", separator=separator)
+    kind.load_state({"prompted": float(prompted)})
+    for prompt in ("anna saw", "anna saw ", "in paris  "):
+        rows = adapt.data.load({"train": [{"prompt": prompt, "completion": "bob in paris"}] * 2}, kind="causal_lm",
+                               validation=0, test=0).splits["train"]  # fmt: skip
+        (asked, *_) = kind.encode(rows.remove_columns("completion"))
+        space = "" if tokenizer == "wordpiece" else kind._prompts.moved(prompt) or " "
+        wrote = made(f"{space}bob in paris", add_special_tokens=False)["input_ids"]
+        written = Written(made.decode(wrote), tuple(wrote), True)
+        ours, text = kind.learnable({"written": written}, prompt)
+        again = adapt.data.load({"train": [{"prompt": ours, "completion": text}] * 2}, kind="causal_lm", validation=0,
+                                test=0).splits["train"]  # fmt: skip
+        (learnt, *_) = kind.encode(again, split="validation")
+        assert learnt["input_ids"] == [*asked["prompt_ids"], *wrote, made.eos_token_id], (prompt, ours, text)
+
+
+def test_an_answer_of_white_space_is_none(teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, data = teachers("answers"), TASKS["answers"]()
+    inputs = data.splits["test"].select(range(2)).remove_columns(["answer_texts", "answer_starts"])
+    first = teacher.predict(inputs)[0]
+    monkeypatch.setattr(
+        QuestionAnswering, "decode", lambda *_: [first, {"id": "x", "answer": "", "start": None, "score": 0.0}]
+    )
+    found = labelled_by(teacher, inputs, data)
+    assert [row["answer_texts"] for row in found.rows] == [[first["answer"]]]
+    teacher.fitted.kind.load_state({"unanswerable": 1.0})
+    try:
+        also = labelled_by(teacher, inputs.map(lambda row: {"question": row["question"] + " word1"}), data)
+    finally:
+        teacher.fitted.kind.load_state({"unanswerable": 0.0})
+    assert [row["answer_texts"] for row in also.rows] == [[first["answer"]], []]
