@@ -145,8 +145,10 @@ def test_the_weights_of_the_best_epoch_take_no_memory(files: list[IO[bytes]]) ->
 
 def test_what_is_measured_after_training_holds_no_copy() -> None:
     kind, model = Scripted([]), Wide()
+    weights, before = bits(model), copies()
     assert observe(model, kind, ROWS, BUDGET, 2)  # type: ignore[arg-type]
-    assert kind.alive[1] - kind.alive[0] == 2  # AdamW's moments
+    assert kind.alive == [before, before + 2]  # AdamW's moments
+    assert bits(model) == weights
 
 
 def test_the_last_epoch_is_not_set_aside(files: list[IO[bytes]]) -> None:
