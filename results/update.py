@@ -151,6 +151,15 @@ def distillation_recipe(text: str, table: Table, results: list[dict[str, Any]]) 
     return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results), f"accuracy, %: {scores}")
 
 
+def forgetting_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
+    """The recipe of forgetting: test scores, and how much more the loss on general text is after adaptation."""
+    rows = [row for row in table.rows if row.score is not None and row.trainable]
+    scores = ", ".join(f"{_name(row)} {_mean(row, row.metric)}" for row in rows)
+    text = _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results) / 2, f"accuracy, %: {scores}")
+    lost = ", ".join(f"{_name(row)} {row.forgetting.mean:+.2f}" for row in rows if row.forgetting is not None)
+    return re.sub(r"Expected forgetting: .*\.\n", f"Expected forgetting: nats a token: {lost}.\n", text, count=1)
+
+
 def probing_recipe(text: str, results: list[Probing]) -> str:
     """The recipe of probes with its expected scores: each data set's best layer, before and after adaptation."""
     found = []
@@ -175,6 +184,9 @@ def main() -> None:
     taught = Store(RESULTS / "distillation").all()
     path = RECIPES / "distillation.py"
     new[path] = distillation_recipe(new[path], table_of(taught), taught)
+    lost = Store(RESULTS / "forgetting").all()
+    path = RECIPES / "forgetting.py"
+    new[path] = forgetting_recipe(new[path], table_of(lost), lost)
     new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
     changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:

@@ -147,6 +147,7 @@ TINY = {"data_to_text": "tiny-encoder-decoder", "translation": "tiny-encoder-dec
 MORE = {
     "distillation": ["--teacher", "tiny-encoder", "--labelled", "12"],
     "stories": ["--general", "general.txt"],
+    "forgetting": ["--general", "general.txt"],
 }
 """Recipe to options of its own."""
 RUNS = {"distillation": 4}

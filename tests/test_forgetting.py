@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import math
 import random
@@ -355,10 +356,12 @@ def test_texts_are_those_of_a_file_of_lines_a_table_or_a_list(tmp_path: Path) ->
     lines = tmp_path / "news.txt"
     lines.write_text("\ufeffone two\r\n\n  three\u2028four  \n", encoding="utf-8")
     (tmp_path / "news.csv").write_text("text,label\none two,1\nthree\u2028four,2\n", encoding="utf-8")
-    found = [read_general(given) for given in (lines, str(tmp_path / "news.csv"), ["one two", "three\u2028four"])]
+    (tmp_path / "news.txt.gz").write_bytes(gzip.compress(lines.read_bytes()))
+    given = (lines, str(tmp_path / "news.csv"), ["one two", "three\u2028four"], tmp_path / "news.txt.gz")
+    found = [read_general(each) for each in given]
     assert {general.texts for general in found} == {("one two", "three\u2028four")}
     assert len({general.source.sha256 for general in found}) == 1
-    assert [general.source.name for general in found] == ["news.txt", "news.csv", "texts"]
+    assert [general.source.name for general in found] == ["news.txt", "news.csv", "texts", "news.txt.gz"]
     assert read_general(found[0]) is found[0]
     assert read_general(["one two"]).source.sha256 != found[0].source.sha256
 
@@ -382,6 +385,14 @@ def test_a_file_that_cannot_be_used_is_one_error(
         with pytest.raises(DataError) as error:
             fit(backbone("bert"), data, "head", **{**CHOICES, "general": file})
         assert str(error.value) == message.format(file=file)
+
+
+def test_a_packed_file_that_is_not_whole_is_said(tmp_path: Path) -> None:
+    packed = tmp_path / "news.txt.gz"
+    for content in (gzip.compress(b"one two")[:-4], b"one two"):
+        packed.write_bytes(content)
+        with pytest.raises(DataError, match=r"news\.txt\.gz: is no whole gzip file .*; pack it again"):
+            read_general(packed)
 
 
 @pytest.mark.parametrize(("given", "what"), [([("a b", "c d")], "pairs of texts"), ([["a", "b"]], "lists of words")])

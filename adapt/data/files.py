@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import io
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,7 +73,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
 
 
 def read_lines(source: str | os.PathLike[str]) -> list[str]:
-    """The lines of a plain text file that hold any text, without white space around them."""
+    """The lines of a plain text file, also one packed by gzip, that hold any text, without white space around them."""
     text = _text_of(_existing(source, "check the path"))
     return [line.strip() for line in text.split("\n") if line.strip()]  # not splitlines: U+2028 and the like are text
 
@@ -92,6 +94,11 @@ def _text_of(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if path.suffix.casefold() == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: is no whole gzip file ({error}); pack it again") from error
     bom = len(_BOM) if content.startswith(_BOM) else 0
     try:
         text = content[bom:].decode("utf-8")

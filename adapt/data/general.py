@@ -25,9 +25,9 @@ def read_general(given: Any) -> General:
     """Read general texts.
 
     Args:
-        given: The path of a plain text file, one text a line (lines without text are passed over), or of a table with a
-            column `text`; or a list of texts, or another table that `adapt.data.read_texts` reads. `General` is handed
-            back.
+        given: The path of a plain text file (`.gz`: packed by gzip), one text a line (lines without text are passed
+            over), or of a table with a column `text`; or a list of texts, or another table that
+            `adapt.data.read_texts` reads. `General` is handed back.
 
     Raises:
         DataError: A file or row cannot be used, or rows are pairs of texts or lists of words.

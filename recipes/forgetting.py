@@ -1,0 +1,16 @@
+"""What a backbone forgets over a task (Biderman et al. 2024): SST-2, and the loss on other text before and after.
+
+    python recipes/forgetting.py --data ../shared/data/sst2 --general ../shared/data/corpus/gum.txt.gz --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
+Expected test score: accuracy, %: full, head, lora, bottleneck, prefix, qlora.
+Expected forgetting: nats a token: full, head, lora, bottleneck, prefix, qlora.
+The text is of many genres (GUM, Zeldes 2017) and was no part of what the tiny encoder was pretrained on.
+"""
+
+from _recipe import recipe
+
+if __name__ == "__main__":
+    recipe(
+        __doc__, "film_reviews", hub="SetFit/sst2", backbone="tiny-encoder", pooling="mean", epochs=5, max_train=2000
+    )
