@@ -2,8 +2,8 @@
 
     python recipes/data_to_text.py --data ../shared/data/e2e_nlg --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 7 minutes of training.
-Expected test score: chrf, %: full 46.0, head 28.5, lora 42.0, bottleneck 26.9, prefix 25.1, qlora 41.9.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 2 minutes of training.
+Expected test score: chrf, %: full 46.1, head 28.5, lora 42.0, bottleneck 26.8, prefix 25.2, qlora 42.1.
 """
 
 from _recipe import recipe

@@ -2,9 +2,9 @@
 
     python recipes/forgetting.py --data ../shared/data/sst2 --general ../shared/data/corpus/gum.txt.gz --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
-Expected test score: accuracy, %: full, head, lora, bottleneck, prefix, qlora.
-Expected forgetting: nats a token: full, head, lora, bottleneck, prefix, qlora.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 2 minutes of training.
+Expected test score: accuracy, %: full 73.1, head 65.6, lora 70.2, bottleneck 68.3, prefix 65.2, qlora 70.4.
+Expected forgetting: nats a token: full +0.58, head +0.00, lora +0.23, bottleneck +0.56, prefix +0.70, qlora +0.23.
 The text is of many genres (GUM, Zeldes 2017) and was no part of what the tiny encoder was pretrained on.
 """
 

@@ -164,7 +164,7 @@ def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"- Forgetting: loss on {escape(general['name'])} (content {general['sha256'][:12]}, {found[0]['tokens']:,} "
         f"{found[0]['predicts']}) after adaptation minus before (then {before}), under the backbone's own "
-        "language-model head."
+        "language-model head; its intervals are over seeds."
     ]
 
 
