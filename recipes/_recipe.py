@@ -34,6 +34,7 @@ def recipe(
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--out", default="recipe-results", help="folder of results; a comparison goes on there")
     parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
+    parser.add_argument("--trials", type=int, default=1, help="learning rates of each strategy, chosen by validation")
     parser.add_argument("--general", help="plain text, one text a line: how much of it is forgotten is measured")
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
@@ -44,9 +45,10 @@ def recipe(
         own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
         for name, fields in settings_from(options.set).items():
             own.setdefault(name, {}).update(fields)
-        with Progress(sys.stderr) as progress:
+        with Progress(sys.stderr, rates=options.trials > 1) as progress:
             done = adapt.compare(
                 options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
-                out=options.out, jobs=options.jobs, on_event=progress, max_steps=options.max_steps, **choices,
+                out=options.out, jobs=options.jobs, trials=options.trials, on_event=progress,
+                max_steps=options.max_steps, **choices,
             )  # fmt: skip
         print(done.table)

@@ -30,7 +30,8 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     one fold.
 
     Args:
-        data: Without a test split: `load(..., test=0)`. A validation split that it has is that of every division.
+        data: Without a test split: `load(..., validation=0, test=0)`. A validation split that it has is that of every
+            division.
         count: How many, 2 or more.
         seed: Decides which rows are in which fold.
         validation: Share of a division's training rows that is cut out for validation where there is no such split;
