@@ -71,6 +71,8 @@ def crossed_interval(values: Sequence[Sequence[float]], mean: float, confidence:
     if len(set(map(len, values))) != 1 or len(values[0]) < 2:
         raise ValueError("an interval over rows needs the same two rows or more for each seed")
     table = np.array(values, dtype=float)
+    largest = float(abs(table).max()) or 1.0
+    table /= largest  # so that no square is too large
     seeds, rows = table.shape
     by_row = table.mean(0)
     of_rows = seeds * float(by_row.var(ddof=1))
@@ -88,7 +90,7 @@ def crossed_interval(values: Sequence[Sequence[float]], mean: float, confidence:
             freedom = variance**2 / parts
     if variance <= 0:
         return Interval(mean, mean, mean)
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size)
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size) * largest
     return Interval(mean, mean - half, mean + half)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from adapt.cli import cli
 from adapt.comparison.table import table_of
 from adapt.data import Data, folds, load
 from adapt.metrics import score
+from adapt.metrics.jackknife import pseudo_values
 from adapt.run import run_from
 from adapt.spec import FOUND_FEATURES, DataError, OptionError, Result
 from adapt.stats import crossed_interval
@@ -47,7 +49,8 @@ def test_each_row_is_in_one_test_split_and_each_class_in_proportion() -> None:
         assert sorted(rows["train"] + rows["validation"] + rows["test"]) == sorted(data.splits["train"]["text"])
         assert len(rows["validation"]) == round(0.25 * (62 - len(rows["test"])))
         classes = Counter(text.split()[0] for text in rows["test"])
-        assert (classes["a"], classes["b"]) in ((10, 5), (11, 5), (9, 5))
+        assert (classes["a"], classes["b"]) == (10, 5)
+        assert classes["rare"] <= 1
         assert list(part.splits["train"]["text"]) == [t for t in data.splits["train"]["text"] if t in rows["train"]]
     assert len({part.sha256 for part in parts}) == 1
     again = folds(data, 4, validation=0.25).parts
@@ -97,8 +100,34 @@ def test_what_cannot_be_divided_is_refused() -> None:
     with pytest.raises(OptionError, match="validation=1"):
         folds(data, 3, validation=1.0)
     same = [{"question": f"what {i} ?", "context": "word is here", "answers": "word"} for i in range(6)]
-    with pytest.raises(DataError, match="cutting out fold 1 of 2: every row has the same context"):
+    message = "rows of 1 contexts, sources or prompts cannot be divided in 2 folds, for those of one stay together"
+    with pytest.raises(DataError, match=message):
         folds(load(same, test=0, validation=0), 2)
+
+
+def test_rare_classes_and_labels_make_no_fold_larger_than_another() -> None:
+    data = labelled({"a": 100, "b": 100, **{f"rare {i}": 2 for i in range(50)}})
+    for part in folds(data, 5, validation=0).parts:
+        classes = Counter(text.split()[0] for text in texts_of(part)["test"])
+        assert classes == {"a": 20, "b": 20, "rare": 20}
+    many = labelled({f"class {i}": 4 for i in range(20)})
+    assert {len(part.splits["test"]) for part in folds(many, 5, validation=0).parts} == {16}
+    draw = random.Random(0)
+    lists = [[name for name in "abcdefgh" if draw.random() < 0.2] for _ in range(100)]
+    parts = folds(load(([f"text {i}" for i in range(100)], lists), test=0, validation=0), 5).parts
+    assert max(len(part.splits["test"]) for part in parts) - min(len(part.splits["test"]) for part in parts) <= 3
+    for label in range(8):
+        held = [sum(row[label] for row in part.splits["test"]["label"]) for part in parts]
+        assert max(held) - min(held) <= 3
+
+
+def test_rows_of_a_common_instruction_are_divided_and_those_of_one_prompt_are_not() -> None:
+    rows = [{"prompt": "translate", "completion": f"word {i}"} for i in range(12)]
+    rows += [{"prompt": f"who {i // 2}", "completion": f"name {i}"} for i in range(12)]
+    for part in folds(load(rows, kind="instructions", test=0, validation=0), 4).parts:
+        prompts = {split: Counter(rows["prompt"]) for split, rows in part.splits.items()}
+        assert len(part.splits["test"]) == 6
+        assert not [name for name in prompts["test"] if name in prompts["train"] and name != "translate"]
 
 
 def fold(name: str, seed: int, number: int, outcomes: list[Any], **changes: Any) -> Result:
@@ -143,6 +172,27 @@ def test_of_a_metric_that_outcomes_do_not_tell_it_is_the_mean_over_rows() -> Non
     assert row.scores == {0: pytest.approx(0.7)}
 
 
+@pytest.mark.parametrize("metric", ["spearman", "pearson"])
+def test_a_correlation_is_the_mean_over_folds(metric: str) -> None:
+    """For the level of each fold's model, which moves against the mean of its own test rows, is no part of it."""
+    task = {"problem": "regression", "metric": metric, "labels": ()}
+    rows = ([[1.0, 5.0], [1.5, 6.0], [1.2, 7.0]], [[5.0, 1.0], [5.5, 2.0], [5.7, 2.5], [5.6, 3.0]])
+    scores = [score("regression", *zip(*part, strict=True))[metric] for part in rows]
+    results = [
+        result_of(
+            run_of("lora", 0, **task, fold=(number, 2), rows={"test": len(part)}),
+            scores={"test": {metric: value}},
+            test_outcomes=part,
+        )
+        for number, (part, value) in enumerate(zip(rows, scores, strict=True), 1)
+    ]
+    (row,) = table_of(contents(results)).rows
+    assert row.scores == {0: pytest.approx((3 * scores[0] + 4 * scores[1]) / 7)}
+    assert row.scores[0] > 0 > score("regression", *zip(*rows[0], *rows[1], strict=True))[metric]
+    values = [value for part in rows for value in pseudo_values("regression", metric, part) or ()]
+    assert row.parts == {0: values}
+
+
 def test_a_baseline_is_the_mean_over_rows_and_times_are_of_folds_that_computed_their_features() -> None:
     results = [
         fold(
@@ -167,6 +217,17 @@ def test_folds_that_are_missing_or_ended_badly_leave_no_score() -> None:
     assert rows["full"].scores == {0: 1.0}
     assert (rows["lora"].scores, rows["lora"].statuses) == ({}, {"unfinished": "1 of 2 folds are done"})
     assert (rows["head"].scores, rows["head"].statuses) == ({}, {"diverged": "the loss is nan"})
+
+
+def test_a_baseline_is_not_that_of_one_fold() -> None:
+    def majority(value: float) -> dict[str, Any]:
+        return {"name": "majority", "scores": {"accuracy": value}}
+
+    whole = [fold("full", 0, n, [RIGHT], baseline=majority(value)) for n, value in ((1, 0.9), (2, 0.5))]
+    half = fold("lora", 0, 1, [RIGHT], baseline=majority(0.9))
+    bad = fold("head", 0, 2, [RIGHT], baseline=majority(0.5), status="failed", reason="killed")
+    rows = {row.strategy: row for row in table_of(contents([*whole, half, bad])).rows}
+    assert rows["majority"].scores == {0: pytest.approx(0.7)}
 
 
 def test_a_comparison_over_folds(backbone: Callable[..., Path], tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_outcomes_that_do_not_tell_give_none() -> None:
     older: list[tuple[Any, str, list[Any]]] = [
         ("single_label", "accuracy", [0, 1, 1]), ("regression", "spearman", [0.5, 2.0]),
         ("spans", "token_accuracy", [[1, 0, 2]] * 3), ("tags", "macro_f1", [[3, 4]] * 3),
+        ("multi_label", "micro_f1", [[0, 1, 1, 0]] * 3), ("multi_label", "exact_match", [[0, 1]] * 3),
         ("text", "chrf", [[2.5, 0.3, 0.4, 0.0]] * 3), ("completion", "chrf", [[9.5, 12]] * 3),
         ("text", "loss", [[None, None, 0.5, 0.0, [1] * 18, [1] * 10]] * 3), ("single_label", "accuracy", []),
         ("single_label", "accuracy", [["a", "b"]] * 3), ("single_label", "accuracy", [[1, 1]]),

@@ -107,6 +107,14 @@ def covers_0(found: Interval) -> bool:
     return found.low is not None and found.high is not None and found.low <= 0 <= found.high
 
 
+def test_crossed_values_whose_squares_no_float_holds_have_an_interval() -> None:
+    values = [[1.0, 2.0, 4.0], [3.0, 3.0, 5.0]]
+    small = crossed_interval(values, 3.0)
+    found = crossed_interval([[1e200 * value for value in row] for row in values], 3e200)
+    assert small.low is not None
+    assert found.low == pytest.approx(1e200 * small.low)
+
+
 def test_rows_that_are_not_the_same_for_each_seed_are_refused() -> None:
     for values in ([[1.0], [2.0]], [[1.0, 2.0], [1.0]], []):
         with pytest.raises(ValueError, match="the same two rows or more"):

@@ -142,6 +142,13 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     assert "with one seed, for other rows alone; of lora for other seeds alone." in made.markdown()
 
 
+def test_rows_that_all_score_alike_have_no_interval_and_that_is_said() -> None:
+    results = [result_of(run_of("lora", seed), 1.0, test_outcomes=[[1, 1]] * 4) for seed in range(3)]
+    made = table(*results).markdown()
+    assert "| lora | 100.0 | 3 |" in made
+    assert "differences paired by both; of lora, whose rows all score alike, none can be made." in made
+
+
 def test_what_no_other_row_betters_is_said() -> None:
     costs = {"full": (0.9, 300, 3.0), "lora": (0.9, 200, 4.0), "bottleneck": (0.8, 250, 4.0), "head": (0.5, 10, 0.1)}
     results = [
@@ -467,7 +474,7 @@ def test_forgetting_is_a_column_where_it_was_measured_and_its_texts_are_named() 
     ]  # fmt: skip
     assert (
         "- Forgetting: loss on news_1.txt (content eeeeeeeeeeee, 1,234 hidden tokens) after adaptation minus before "
-        "(then 2.50), under the backbone's own language-model head.\n"
+        "(then 2.50), under the backbone's own language-model head; its intervals are over seeds.\n"
     ) in text
     assert rows_of(table(*results).csv())[0].keys() == set(COLUMNS)
     unmeasured = [dataclasses.replace(result, forgetting={}) for result in results]

@@ -15,12 +15,14 @@ from comparison_helpers import contents, result_of, run_of
 
 import adapt
 from adapt.cli import cli
+from adapt.comparison import grid
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.comparison.store import Store
 from adapt.comparison.table import table_of
 from adapt.comparison.trials import best_rate, rates_around, tried
-from adapt.spec import FOUND_FEATURES, OptionError, Result
+from adapt.data import folds
+from adapt.spec import FOUND_FEATURES, OptionError, Result, Teacher
 from adapt.strategies import FLOORS
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
@@ -112,6 +114,52 @@ def test_the_tuned_table_has_the_chosen_rate_and_says_what_it_was_chosen_from() 
     assert "own learning rate" in table_of(contents(results)).markdown()
     middle = [trial("lora", rate, 0, score, 0.5) for rate, score in ((1e-3, 0.7), (2e-3, 0.9), (5e-3, 0.8))]
     assert "lowest or highest tried" not in table_of(contents(middle), tuned=True).markdown()
+
+
+def test_settings_of_one_strategy_are_tuned_each_for_itself() -> None:
+    def of(rate: float, validation: float, **settings: Any) -> Result:
+        run = run_of("lora", settings={"learning_rate": rate, **settings})
+        scores = {"validation": {"accuracy": validation}, "test": {"accuracy": rate}}
+        return result_of(run, scores=scores)
+
+    results = [of(1e-3, 0.9), of(2e-3, 0.8), of(1e-3, 0.7, rank=4), of(2e-3, 0.8, rank=4), of(5e-3, 0.5, rank=2)]
+    made = table_of(contents(results), tuned=True)
+    assert {row.strategy: row.scores for row in made.rows} == {
+        "lora": {0: 1e-3}, "lora(rank=2)": {0: 5e-3}, "lora(rank=4)": {0: 2e-3},
+    }  # fmt: skip
+    assert "(lora 0.001 of 0.001, 0.002; lora(rank=2) 0.005; lora(rank=4) 0.002 of 0.001, 0.002)" in made.markdown()
+    apart = [of(1e-3, 0.9), dataclasses.replace(of(2e-3, 0.8), run=run_of("lora", 1, settings={"learning_rate": 2e-3}))]
+    labels = [row.strategy for row in table_of(contents(apart), tuned=True).rows]
+    assert labels == ["lora", "lora(learning_rate=0.001)"]  # no seed tells which is better; 0.002 is the default
+
+
+def test_students_of_one_teacher_are_tuned_together() -> None:
+    results = []
+    for seed in (0, 1):
+        for rate, value in ((1e-3, 0.9), (2e-3, 0.8)):
+            run = run_of("lora", seed, settings={"learning_rate": rate})
+            run = dataclasses.replace(run, teacher=Teacher("big", str(seed) * 64))
+            results.append(result_of(run, scores={"validation": {"accuracy": value}, "test": {"accuracy": value}}))
+    (row,) = table_of(contents(results), tuned=True).rows
+    assert (row.strategy, row.scores) == ("lora, taught by big", {0: 0.9, 1: 0.9})
+
+
+def test_rates_that_two_given_strategies_share_are_run_once() -> None:
+    made = tried([adapt.LoRA(learning_rate=1e-3), adapt.LoRA(learning_rate=1e-2)], 3)
+    assert [strategy.learning_rate for strategy in made] == [1e-3, 3.2e-4, 3.2e-3, 1e-2, 3.2e-2]
+
+
+def test_a_strategy_is_one_object_for_all_seeds_and_folds(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By which the runner knows how long it took before."""
+    seen: list[Any] = []
+    monkeypatch.setattr(grid, "execute", lambda todo, *args, **rest: seen.extend(run.strategy for run, _ in todo))
+    data = tiny.classification()
+    pool = dataclasses.replace(data, splits={"train": data.splits["train"]})
+    adapt.compare(backbone("bert"), folds(pool, 2), [adapt.LoRA(), adapt.Head()], seeds=2, out=tmp_path, **CHOICES)
+    assert len(seen) == 8
+    assert len(set(map(id, seen))) == 2
 
 
 def test_a_comparison_tries_as_many_rates_of_each_strategy(backbone: Callable[..., Path], tmp_path: Path) -> None:

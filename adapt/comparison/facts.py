@@ -7,7 +7,7 @@ from typing import Any
 
 from adapt.comparison.cells import digits, escape
 from adapt.comparison.folds import found_features
-from adapt.comparison.groups import groups, predicted
+from adapt.comparison.groups import predicted
 from adapt.comparison.section import Row, Section
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import Budget
@@ -100,7 +100,9 @@ def _uncertainty(rows: Sequence[Row], folds: bool) -> str:
     if folds:
         text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
     text += f"; of {', '.join(rows_alone)}, with one seed, for other rows alone" if rows_alone else ""
-    return text + (f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else "")
+    text += f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else ""
+    alike = [escape(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
+    return text + (f"; of {', '.join(alike)}, whose rows all score alike, none can be made" if alike else "")
 
 
 def _trade_off(rows: Sequence[Row]) -> list[str]:
@@ -126,7 +128,7 @@ def _rates(section: Section, of_all: float | None) -> str:
     """The learning rates, and what they were chosen from."""
     if of_all is not None:
         return f"learning rate {of_all:g} for all"
-    used = {label: group[0]["settings"]["learning_rate"] for label, group in groups(section.results).items()}
+    used = {label: group[0]["settings"]["learning_rate"] for label, group in section.groups.items()}
     tried = section.tried
     each = ("; " if tried else ", ").join(
         f"{escape(label)} {rate:g}"

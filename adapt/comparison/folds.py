@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adapt.metrics.jackknife import score_of
+from adapt.metrics.jackknife import pseudo_values, score_of
 from adapt.spec import FOUND_FEATURES, canonical
+
+_OF_EACH = frozenset({"pearson", "spearman"})
+"""Metrics that are means over folds."""
 
 
 def merged(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The results, those of folds that differ in nothing else put together; others as they are.
 
-    The score is that of the rows of all folds together where their outcomes tell, else the mean over rows. Times are
-    means over folds, sizes the largest. Where a fold ended badly or has no result, what became of it is the status.
+    The score is that of the rows of all folds together where their outcomes tell, else the mean over rows; so it is of
+    correlations, which the level of each fold's model would lower (Forman & Scholz 2010). Times are means over folds,
+    sizes the largest. Where a fold ended badly or has no result, what became of it is the status.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
@@ -40,9 +44,9 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
     bad = [result for result in group if result["status"] != "ok"]
     if bad:
-        return bad[0]
+        return {**bad[0], "baseline": {}}
     if len(group) < count:
-        return {**first, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
+        return {**first, "baseline": {}, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
     timed = [result for result in group if not found_features(result)] or list(group)
     task = first["spec"]["task"]
     outcomes = [outcome for result in group for outcome in result.get("test_outcomes") or ()]
@@ -50,7 +54,7 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         split: _weighted([result["scores"].get(split, {}) for result in group], rows)
         for split in ("validation", "test")
     }
-    pooled = score_of(task["problem"], task["metric"], outcomes)
+    pooled = None if task["metric"] in _OF_EACH else score_of(task["problem"], task["metric"], outcomes)
     if pooled is not None:
         scores["test"] = {**scores["test"], task["metric"]: pooled}
     return {
@@ -61,6 +65,7 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         "time": {name: _mean([result["time"].get(name) for result in timed]) for name in first["time"]},
         "throughput": {name: _mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
         "test_outcomes": outcomes,
+        "fold_rows": [len(result.get("test_outcomes") or ()) for result in group],
         "baseline": {
             **(first.get("baseline") or {}),
             "scores": _weighted([(result.get("baseline") or {}).get("scores", {}) for result in group], rows),
@@ -68,6 +73,21 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         "forgetting": _forgetting(group),
         "notes": list(dict.fromkeys(note for result in timed for note in result.get("notes", ()))),
     }
+
+
+def parts_of(result: Mapping[str, Any], metric: str) -> list[float] | None:
+    """What each test row adds to the score (`adapt.metrics.jackknife`); None where outcomes do not tell."""
+    outcomes, problem = list(result.get("test_outcomes") or ()), result["spec"]["task"]["problem"]
+    rows = result.get("fold_rows", ()) if metric in _OF_EACH else ()
+    if not rows:
+        return pseudo_values(problem, metric, outcomes)
+    found: list[float] = []
+    for n in rows:
+        values, outcomes = pseudo_values(problem, metric, outcomes[:n]), outcomes[n:]
+        if values is None:
+            return None
+        found += values
+    return found
 
 
 def _forgetting(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

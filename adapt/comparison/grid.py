@@ -126,14 +126,17 @@ def compare(
     store = Store(out)
     if trials > 1 and "validation" not in parts[0].splits:
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
+    first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **choices)
+    first = with_general(first, texts, source)
+    chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
+    every = [(seed, strategy) for seed in numbers for strategy in chosen]
+    if strategies == "all" and KINDS[task_kind].pretrained_output:
+        every += [(numbers[0], floor()) for floor in FLOORS.values()]
     grid: list[tuple[Run, Data]] = []
     for part in parts:
-        first, _, source = assemble(backbone, part, chosen[0], seed=numbers[0], **choices)
-        first = with_general(first, texts, source)
-        every = [(seed, check_strategy(strategy)) for seed in numbers for strategy in tried(chosen, trials)]
-        if strategies == "all" and KINDS[task_kind].pretrained_output:
-            every += [(numbers[0], floor()) for floor in FLOORS.values()]
-        grid += [(replace(first, strategy=strategy, seed=seed), part) for seed, strategy in every]
+        rows = {split: len(of_split) for split, of_split in part.splits.items()}
+        task = replace(first.task, rows=rows, fold=part.fold)
+        grid += [(replace(first, task=task, strategy=strategy, seed=seed), part) for seed, strategy in every]
     if jobs is None:
         size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1

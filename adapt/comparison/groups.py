@@ -47,7 +47,8 @@ def _taught(teacher: Mapping[str, Any]) -> str:
 
 def _by_teacher(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The group as it is, or a group for each teacher's content, which its label then says."""
-    if len({result["seed"] for result in group}) == len(group) or "teacher" not in group[0]["spec"]:
+    runs = {(result["seed"], result["spec"]["strategy"].get("learning_rate")) for result in group}
+    if len(runs) == len(group) or "teacher" not in group[0]["spec"]:
         return {label: group}
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in group:

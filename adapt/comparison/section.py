@@ -48,7 +48,12 @@ class Section:
 
     task: str
     rows: Sequence[Row]
-    results: Sequence[Mapping[str, Any]]
-    """Those that the rows are of."""
+    groups: Mapping[str, Sequence[Mapping[str, Any]]]
+    """A row's strategy to the contents of the result files that it is of."""
     tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
+
+    @property
+    def results(self) -> list[Mapping[str, Any]]:
+        """Those of all rows."""
+        return [result for group in self.groups.values() for result in group]

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
 from adapt.comparison.facts import facts
-from adapt.comparison.folds import found_features, merged, without_fold
+from adapt.comparison.folds import found_features, merged, parts_of, without_fold
 from adapt.comparison.groups import groups, predicted
 from adapt.comparison.section import Row, Section
 from adapt.comparison.store import Store
@@ -18,7 +18,6 @@ from adapt.comparison.trials import best_rate, rate_of
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import canonical
 from adapt.stats import Interval, crossed_interval, mean_interval
 
@@ -94,27 +93,34 @@ def write_table(store: Store, *, tuned: bool = False) -> Table:
 
 
 def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
-    kept, tried = _chosen(results) if tuned else (results, {})
-    others = groups(results, by_rate=False) if tuned else {}
-    made = [(group[0]["spec"], _make_row(group, label, others.get(label, ()))) for label, group in groups(kept).items()]
+    shown: Mapping[str, Sequence[Mapping[str, Any]]] = groups(results)
+    others: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+    tried: Mapping[str, Sequence[float]] = {}
+    if tuned:
+        others = groups(results, by_rate=False)
+        shown, tried = _chosen(others)
+    made = [(group[0]["spec"], _make_row(group, label, others.get(label, ()))) for label, group in shown.items()]
     base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
     order = _strategy_order()
     made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
-    rows = [_with_difference(row, base) for _, row in made] + _without_model(kept)
-    return Section(results[0]["task"], rows, kept, tried)
+    rows = [_with_difference(row, base) for _, row in made]
+    every = [result for group in shown.values() for result in group]
+    return Section(results[0]["task"], rows + _without_model(every), shown, tried)
 
 
-def _chosen(results: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, list[float]]]:
+def _chosen(
+    of_all_rates: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> tuple[dict[str, Sequence[Mapping[str, Any]]], dict[str, list[float]]]:
     """The results at each strategy's best learning rate, and the rates tried, where it was run at several."""
-    kept: list[Mapping[str, Any]] = []
+    kept: dict[str, Sequence[Mapping[str, Any]]] = {}
     tried: dict[str, list[float]] = {}
-    for label, group in groups(results, by_rate=False).items():
+    for label, group in of_all_rates.items():
         rates = {rate_of(result) for result in group if result["spec"]["strategy"].get("learning_rate") is not None}
         best = best_rate(group) if len(rates) > 1 else None
         if best is None:
-            kept += group
+            kept |= groups(group) if len(rates) > 1 else {label: group}
         else:
-            kept += [result for result in group if rate_of(result) == best]
+            kept[label] = [result for result in group if rate_of(result) == best]
             tried[label] = sorted(rates)
     return kept, tried
 
@@ -183,7 +189,7 @@ def _parts(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, list[
     """What each test row adds to the score, by seed; nothing where one of the results does not tell."""
     found: dict[int, list[float]] = {}
     for result in results:
-        values = pseudo_values(result["spec"]["task"]["problem"], metric, result.get("test_outcomes") or ())
+        values = parts_of(result, metric)
         if values is None:
             return {}
         found[result["seed"]] = values

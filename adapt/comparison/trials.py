@@ -32,7 +32,9 @@ def tried(strategies: Sequence[Strategy], trials: int) -> list[Strategy]:
         else:
             rates = rates_around(rate, trials)
             found += [dataclasses.replace(strategy, learning_rate=each) for each in rates]  # type: ignore[type-var]
-    return found
+    return [
+        strategy for i, strategy in enumerate(found) if strategy not in found[:i]
+    ]  # those given may lie that far apart
 
 
 def best_rate(results: Sequence[Mapping[str, Any]]) -> float | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.sources import column_of
-from adapt.data.splits import WORTH_SAYING, check_options, cut, deciding, generator, inputs_of
-from adapt.spec import DataError, OptionError, canonical
+from adapt.data.splits import WORTH_SAYING, check_options, cut, deciding, generator, inputs_of, together
+from adapt.spec import DataError, OptionError, Problem, canonical
 
 if TYPE_CHECKING:
     from adapt.data import Data
@@ -44,7 +45,8 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     check_options({"validation": validation}, seed)
     if "test" in data.splits:
         raise OptionError(
-            f"{data.name} has a test split, and folds are test splits of their own; leave folds, or load with test=0"
+            f"{data.name} has a test split, and folds are test splits of their own; load the rows of train alone, with "
+            "test=0"
         )
     train = data.splits["train"]
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= len(train):
@@ -77,21 +79,47 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
 
 
 def _parts(labels: Sequence[Any], data: Data, count: int, seed: int) -> list[list[int]]:
-    """The rows of each fold, rising: one after another is cut from what is left."""
-    left, parts = list(range(len(labels))), []
-    for number in range(1, count):
-        stay, out = cut(
-            [labels[i] for i in left],
-            data.problem,
-            1 / (count - number + 1),
-            generator(seed, 2 + number),
-            where=f"{data.name}, cutting out fold {number} of {count}",
+    """The rows of each fold, rising.
+
+    Rows of each class or label, the rarest first, are dealt to the fold that has fewest of it (iterative
+    stratification; Sechidis et al. 2011, section 3); rows that have none, or that belong together, to the smallest.
+    """
+    units: dict[Any, list[int]] = {}
+    values = together(labels, data.problem, len(labels) // count)
+    for row in generator(seed, 2).permutation(len(labels)).tolist():
+        units.setdefault(values[row], []).append(row)
+    if len(units) < count:
+        raise DataError(
+            f"{data.name}: rows of {len(units)} contexts, sources or prompts cannot be divided in {count} folds, for "
+            f"those of one stay together; take {len(units)} folds at most, or add rows"
         )
-        if not out:
-            raise DataError(f"{data.name}: no row is left for fold {number} of {count}; add rows or take fewer folds")
-        parts.append([left[i] for i in out])
-        left = [left[i] for i in stay]
-    return [*parts, left]
+    folds: list[list[int]] = [[] for _ in range(count)]
+    have = [Counter[int]() for _ in range(count)]
+    waiting = {unit: _strata(labels[rows[0]], data.problem) for unit, rows in units.items()}
+    of: dict[int, list[Any]] = {}
+    for unit, strata in waiting.items():
+        for stratum in strata:
+            of.setdefault(stratum, []).append(unit)
+
+    def deal(unit: Any, stratum: int | None) -> None:
+        number = min(range(count), key=lambda n: (0 if stratum is None else have[n][stratum], len(folds[n]), n))
+        folds[number] += units[unit]
+        have[number].update(waiting.pop(unit))
+
+    for stratum in sorted(of, key=lambda stratum: (len(of[stratum]), stratum)):
+        for unit in of[stratum]:
+            if unit in waiting:
+                deal(unit, stratum)
+    for unit in sorted(waiting, key=lambda unit: -len(units[unit])):
+        deal(unit, None)
+    return [sorted(fold) for fold in folds]
+
+
+def _strata(label: Any, problem: Problem) -> Sequence[int]:
+    """The class of a row, or its labels or tags; nothing of what has none."""
+    if problem == "single_label":
+        return (label,)
+    return [i for i, there in enumerate(label) if there] if problem in ("multi_label", "spans", "tags") else ()
 
 
 def _seen(inputs: Sequence[str], parts: Sequence[Sequence[int]]) -> int:

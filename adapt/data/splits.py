@@ -125,6 +125,22 @@ def deciding(rows: Mapping[str, Sequence[Any]], problem: Problem, names: Sequenc
     return found
 
 
+def together(labels: Sequence[Any], problem: Problem, size: int) -> Sequence[Any]:
+    """A value for each row; rows of an equal one are not divided: those of one context, source or prompt.
+
+    Args:
+        labels: From `deciding`.
+        problem: What is predicted.
+        size: Rows of the smaller part.
+    """
+    if problem not in _GROUPED:
+        return range(len(labels))
+    if problem != "completion":
+        return labels
+    rows_of = Counter(labels)  # a prompt of more rows than that is an instruction that they have in common
+    return [label if rows_of[label] <= size else (i, label) for i, label in enumerate(labels)]
+
+
 def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
     """What must be said of splits that are much larger or smaller than was asked for.
 
@@ -218,11 +234,7 @@ def cut(
                 f"give every split, or pass validation=0 and test=0"
             )
     else:
-        values: Sequence[Any] = labels if problem in _GROUPED else range(len(labels))
-        if problem == "completion":  # a prompt of more rows than that is an instruction that they have in common
-            rows_of = Counter(values)
-            values = [value if rows_of[value] <= size else (i, value) for i, value in enumerate(values)]
-        chosen = _whole_groups(values, size, rng)
+        chosen = _whole_groups(together(labels, problem, size), size, rng)
         if not chosen:
             raise DataError(
                 f"{where}: every row has the same {_DECISIVE[problem]}, so that no split can be cut out; give every "

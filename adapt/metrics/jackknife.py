@@ -34,7 +34,7 @@ def pseudo_values(problem: Problem, metric: str, outcomes: Sequence[Any]) -> lis
     """
     import numpy as np
 
-    table = _table(outcomes)
+    table = _table(problem, outcomes)
     if table is None or len(table) < 2:
         return None
     if problem == "regression" and metric == "spearman":
@@ -53,7 +53,7 @@ def score_of(problem: Problem, metric: str, outcomes: Sequence[Any]) -> float | 
     """The metric of rows by their outcomes; see `pseudo_values` for the arguments, and for where it is None."""
     import numpy as np
 
-    table = _table(outcomes)
+    table = _table(problem, outcomes)
     if table is None or not len(table):
         return None
     if problem == "regression" and metric == "spearman":
@@ -66,15 +66,22 @@ def score_of(problem: Problem, metric: str, outcomes: Sequence[Any]) -> float | 
     return score if np.isfinite(score) else None
 
 
-def _table(outcomes: Sequence[Any]) -> Array | None:
+def _table(problem: Problem, outcomes: Sequence[Any]) -> Array | None:
     """The numbers of all outcomes (rows, numbers); None where rows have not as many, or something else."""
     import numpy as np
 
+    if problem == "multi_label" and not all(map(_two_lists, outcomes)):
+        return None
     try:
         rows = [list(_numbers(outcome)) for outcome in outcomes]
     except (TypeError, ValueError):  # of a file that somebody has changed
         return None
     return np.array(rows, dtype=float) if len(set(map(len, rows))) == 1 else None
+
+
+def _two_lists(outcome: Any) -> bool:
+    """Predicted and true labels; older results have the predicted ones alone."""
+    return isinstance(outcome, list) and len(outcome) == 2 and all(isinstance(side, list) for side in outcome)
 
 
 def _numbers(outcome: Any) -> Iterator[float]:

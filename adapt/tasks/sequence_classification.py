@@ -202,10 +202,10 @@ class SequenceClassification:
         return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Predicted and true class index, 0/1 for each label, or number (the predicted rounded to 5 digits)."""
+        """Predicted and true class index, 0/1 for each label, or number (the predicted to 7 digits)."""
         decisions = self._decisions(outputs)
         if self.task.problem == "regression":
-            decisions = [round(d, 5) for d in decisions]
+            decisions = [float(f"{d:.7g}") for d in decisions]
         return [[decision, example["label"]] for decision, example in zip(decisions, examples, strict=True)]
 
     def _decisions(self, outputs: Sequence[Any]) -> list[Any]:
