@@ -298,10 +298,12 @@ def _with_forgetting(result: Result, model: nn.Module, loader: Loader, texts: Se
 
     try:
         return replace(result, forgetting=forgetting(model, loader, texts))
-    except Unsupported as error:  # true of the backbone, under every strategy
-        note = f"forgetting was not measured: {error}"
     except (Diverged, OutOfMemory) as error:
         note = f"{result.run.strategy.name}: forgetting was not measured: {error}"
+    except AdaptError as error:  # true of the backbone, under every strategy
+        note = f"forgetting was not measured: {error}"
+    except Exception as error:  # of a head that nobody has tried; it must not cost the result
+        note = f"forgetting was not measured: {type(error).__name__}: {error}"
     return replace(result, notes=[*result.notes, note])
 
 

@@ -27,7 +27,7 @@ from adapt.backbones.language_head import language_class, put_under
 from adapt.cli import cli
 from adapt.data import Data
 from adapt.data.general import read_general
-from adapt.spec import DataError, OptionError, Unsupported
+from adapt.spec import AdaptError, DataError, OptionError, Unsupported
 from adapt.tasks.general import GeneralText, text_rows
 from adapt.tasks.language import language_losses
 from adapt.training.forgetting import forgetting
@@ -50,7 +50,6 @@ HEADED = {
     "qwen3": transformers.Qwen3ForCausalLM,
 }
 """The class that each architecture was pretrained as."""
-WITHOUT = [architecture for architecture in tiny.ARCHITECTURES if architecture not in HEADED]
 
 
 @pytest.fixture(scope="session")
@@ -212,9 +211,15 @@ def test_a_model_that_was_measured_is_saved_and_loaded(
 @pytest.mark.parametrize(
     ("architecture", "reason"),
     [
-        ("distilbert", "the checkpoint has no language-model head (it lacks vocab_layer_norm.bias"),
-        ("modernbert", "the checkpoint has no language-model head (it lacks decoder.bias"),
-        ("electra", "the checkpoint has no language-model head (it lacks generator_lm_head.bias"),
+        (
+            "distilbert",
+            "the checkpoint has no language-model head that transformers reads (it lacks vocab_layer_norm.bias",
+        ),
+        ("modernbert", "the checkpoint has no language-model head that transformers reads (it lacks decoder.bias"),
+        (
+            "electra",
+            "the checkpoint has no language-model head that transformers reads (it lacks generator_lm_head.bias",
+        ),
         ("t5", "'t5' is an encoder-decoder, which predicts a text from another"),
         ("bart", "'bart' is an encoder-decoder, which predicts a text from another"),
     ],
@@ -228,6 +233,19 @@ def test_without_a_pretrained_head_the_run_goes_on_and_says_so(
     assert result.forgetting == {}
     (note,) = (note for note in result.notes if "forgetting" in note)
     assert note.startswith(f"forgetting was not measured: {reason}")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "albert", "deberta-v2"])
+def test_a_head_whose_bias_has_two_names_may_be_missing(
+    architecture: str, headed: Callable[[str], Path], data: Data, tmp_path: Path
+) -> None:
+    transformers.AutoModel.from_pretrained(headed(architecture)).save_pretrained(tmp_path)
+    tiny.tokenizer_for(architecture).save_pretrained(tmp_path)
+    result = fit_model(tmp_path, data, "head", **CHOICES).result
+    assert result is not None
+    assert result.notes[-1].startswith(
+        "forgetting was not measured: the checkpoint has no language-model head that transformers reads (it lacks "
+    )
 
 
 def test_a_checkpoint_of_the_body_alone_has_the_head_that_is_tied_to_it(
@@ -255,6 +273,8 @@ def test_the_head_is_that_of_the_pretraining() -> None:
     for config, reason in [
         (transformers.XLNetConfig(), "'xlnet' predicts tokens in an order that is drawn"),
         (transformers.CanineConfig(), "transformers has no language-model head for 'canine'"),
+        (transformers.LlamaConfig(is_causal=False), "'llama' attends to later tokens, too, as its configuration says"),
+        (transformers.Gemma3TextConfig(use_bidirectional_attention=True), "'gemma3_text' attends to later tokens, too"),
     ]:
         with pytest.raises(Unsupported, match=reason):
             language_class(config)
@@ -284,6 +304,41 @@ def test_a_tokenizer_without_a_mask_is_said(headed: Callable[[str], Path], data:
     result = fit_model(folder, data, "untrained", **CHOICES).result
     assert result is not None
     assert result.notes[-1] == "forgetting was not measured: the tokenizer has no mask token to hide others by"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (AdaptError("its weights lack decoder.weight"), "its weights lack decoder.weight"),
+        (NotImplementedError("get_input_embeddings"), "NotImplementedError: get_input_embeddings"),
+    ],
+)
+def test_a_head_that_fails_costs_no_result(
+    error: Exception, said: str, headed: Callable[[str], Path], data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adapt.backbones.load.Loader.language_model", fail)
+        result = fit_model(headed("bert"), data, "head", **CHOICES).result
+    assert result is not None
+    assert result.status == "ok"
+    assert result.scores["test"]
+    assert result.notes[-1] == f"forgetting was not measured: {said}"
+
+
+def test_a_head_that_does_not_call_its_output_layer_is_scored_by_all_logits(tmp_path: Path, data: Data) -> None:
+    config = transformers.MobileBertConfig(
+        vocab_size=len(tiny.tokenizer_for("bert")), hidden_size=32, embedding_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=32, intra_bottleneck_size=16, true_hidden_size=16,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.MobileBertForMaskedLM(config).save_pretrained(tmp_path)
+    tiny.tokenizer_for("bert").save_pretrained(tmp_path)
+    found = measured(fit_model(tmp_path, data, "untrained", **CHOICES))
+    assert found["before"] == found["after"] > 0
 
 
 def test_what_only_one_strategy_meets_is_said_with_its_name(
@@ -385,6 +440,13 @@ def test_a_file_that_cannot_be_used_is_one_error(
         with pytest.raises(DataError) as error:
             fit(backbone("bert"), data, "head", **{**CHOICES, "general": file})
         assert str(error.value) == message.format(file=file)
+
+
+def test_a_packed_table_is_refused(tmp_path: Path) -> None:
+    packed = tmp_path / "news.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"text": "one two"}\n'))
+    with pytest.raises(DataError, match=r"news\.jsonl\.gz: is a packed table, and only plain text is read packed"):
+        read_general(packed)
 
 
 def test_a_packed_file_that_is_not_whole_is_said(tmp_path: Path) -> None:

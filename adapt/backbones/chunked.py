@@ -109,6 +109,9 @@ def before_logits(
         probe = model(**inputs).logits
     finally:
         handle.remove()
+    if len(states) != 1:
+        model.changes_logits = True  # type: ignore[assignment]
+        raise Unsupported(f"{type(model).__name__} does not call its output layer; {_ADVICE}")
     (hidden,) = states
     changed = _change_of(model)
     if changed is not None:  # said here because a plan has no values to look at

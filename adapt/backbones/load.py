@@ -154,7 +154,7 @@ class Loader:
         lost = sorted(fresh & head_names(model))
         if lost:
             raise Unsupported(
-                f"the checkpoint has no language-model head (it lacks {', '.join(lost[:3])}"
+                f"the checkpoint has no language-model head that transformers reads (it lacks {', '.join(lost[:3])}"
                 f"{' and more' if lost[3:] else ''})"
             )
         self._configure(model.requires_grad_(False).eval())
@@ -366,7 +366,7 @@ class Loader:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {cause}") from error
         if names and hasattr(model, "_weight_conversions"):
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
-        fresh = set() if self.task.kind in LANGUAGE_MODELS else head_names(model)
+        fresh = set() if self.task.kind in LANGUAGE_MODELS else _and_aliases(model, head_names(model))
         other = {name for name, *_ in info["mismatched_keys"]}
         if other - fresh:
             raise AdaptError(
@@ -439,3 +439,10 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _and_aliases(model: nn.Module, names: set[str]) -> set[str]:
+    """Names of parameters, and others that the same ones have: a head's bias may be its output layer's, too."""
+    every = dict(model.named_parameters(remove_duplicate=False))
+    same = {id(every[name]) for name in names}
+    return {name for name, parameter in every.items() if id(parameter) in same}

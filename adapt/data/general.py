@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from adapt.data import read_texts
@@ -38,6 +39,8 @@ def read_general(given: Any) -> General:
     if isinstance(given, str | os.PathLike):
         path = local_path(given)
         name = path.name.encode(errors="replace").decode()  # a file may have a name that is not UTF-8
+        if path.suffix.casefold() == ".gz" and Path(path.stem).suffix.casefold() in SUFFIXES:
+            raise DataError(f"{path}: is a packed table, and only plain text is read packed; unpack it")
         if path.suffix.casefold() not in SUFFIXES:
             return _made(name, read_lines(path))
     rows = read_texts(given)

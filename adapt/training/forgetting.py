@@ -39,7 +39,8 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
         OutOfMemory: The backbone does not fit beside the model, or one text does not.
     """
     with explained("while the backbone was loaded once more", "leave general texts out"):
-        scored, masked = loader.language_model(model.base_model.get_input_embeddings().weight.dtype)
+        dtype = next(p.dtype for p in model.base_model.parameters() if p.is_floating_point())  # of the word embeddings
+        scored, masked = loader.language_model(dtype)
     text = GeneralText(loader.tokenizer(), masked)
     rows = text.encode(texts, loader.task.max_length)
 
