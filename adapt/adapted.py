@@ -29,6 +29,7 @@ from adapt.spec import (
     Strategy,
     Unsupported,
     fields_of,
+    text_of,
 )
 from adapt.strategies import SHIPPED_SETTINGS, is_known, make
 from adapt.tasks import KINDS
@@ -115,7 +116,7 @@ class Adapted:
         if export is not None:
             export(self.fitted.model, path / "peft", self._reference())
         if result is not None:
-            write_atomically(path / "result.json", json.dumps(result, indent=2) + "\n")
+            write_atomically(path / "result.json", text_of(result))
         content = {
             "schema": SCHEMA,
             "reference": self._reference(),
@@ -248,7 +249,8 @@ def with_general(run: Run, general: General | None, backbone: Backbone) -> Run:
     """
     if general is None:
         return run
-    if not text_rows(backbone.tokenizer[0], general.texts, run.task.max_length):
+    tokenizer, most, some = backbone.tokenizer[0], run.task.max_length, 1000
+    if not any(text_rows(tokenizer, general.texts[i : i + some], most) for i in range(0, len(general.texts), some)):
         raise DataError(
             f"{general.source.name}: no text has two tokens within {run.task.max_length}; give longer ones, one a line."
         )

@@ -482,7 +482,7 @@ def _read(data: str | None, options: dict[str, Any], folds: int | None = None) -
         return load(data, **own), given
     from adapt.data import folds as divide
 
-    if "test" in own:
+    if own.pop("test", 0):
         raise OptionError("--test cuts a test split, and --folds makes one of each fold; give one of them.")
     share = own.pop("validation", 0.1)
     return divide(load(data, **own, validation=0, test=0), folds, seed=own.get("seed", 0), validation=share), given

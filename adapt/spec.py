@@ -394,3 +394,12 @@ class Result:
             "environment": dict(self.environment),
             "spec": spec,
         }
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """The text of a result file, in which the outcomes of a test row are one line."""
+    rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in content.get("test_outcomes") or ()]
+    text = json.dumps({**content, "test_outcomes": None}, indent=1, ensure_ascii=False, allow_nan=False)
+    # a string of the content cannot hold this, for its quotation marks would be escaped
+    listed = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else "[]"
+    return text.replace('\n "test_outcomes": null', f'\n "test_outcomes": {listed}', 1) + "\n"

@@ -95,7 +95,7 @@ def test_what_cannot_be_divided_is_refused() -> None:
     for count in (1, 13, True, 2.0):
         with pytest.raises(OptionError, match="give a number from 2 to that of the rows, 12"):
             folds(data, count)  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="has a test split, and folds are test splits of their own"):
+    with pytest.raises(OptionError, match="has a test split, and folds are test splits of their own; give its rows of"):
         folds(load((["a", "b"] * 9, [0, 1] * 9)), 3)
     with pytest.raises(OptionError, match="validation=1"):
         folds(data, 3, validation=1.0)
@@ -191,6 +191,8 @@ def test_a_correlation_is_the_mean_over_folds(metric: str) -> None:
     assert row.scores[0] > 0 > score("regression", *zip(*rows[0], *rows[1], strict=True))[metric]
     values = [value for part in rows for value in pseudo_values("regression", metric, part) or ()]
     assert row.parts == {0: values}
+    said = table_of(contents(results)).markdown()
+    assert "scored on the test rows of each fold, and the mean over rows taken, after the last epoch" in said
 
 
 def test_a_baseline_is_the_mean_over_rows_and_times_are_of_folds_that_computed_their_features() -> None:
@@ -206,13 +208,31 @@ def test_a_baseline_is_the_mean_over_rows_and_times_are_of_folds_that_computed_t
     head, majority = table_of(contents(results)).rows
     assert head.train_seconds == 8.0
     assert (majority.strategy, majority.scores) == ("majority", {0: pytest.approx(0.4)})
-    assert FOUND_FEATURES not in table_of(contents(results)).markdown()
+    said = table_of(contents(results)).markdown()
+    assert FOUND_FEATURES not in said
+    assert "of all folds together (without a model: of each fold, and the mean taken), at the epoch" in said
+
+
+def test_what_any_fold_was_made_in_and_noted_is_said() -> None:
+    results = [
+        fold(
+            "head", 0, number, [RIGHT], environment={"device": "cpu", "hardware": name, "code": name, "threads": 1},
+            notes=[f"{name} rows were cut", *found],
+        )
+        for number, name, found in ((1, "one", []), (2, "two", [f"head {FOUND_FEATURES}"]))
+    ]  # fmt: skip
+    said = table_of(contents(results)).markdown()
+    assert "runs were made in 2 surroundings" in said
+    assert "Code: runs were made with 2 states" in said
+    assert "Note: one rows were cut\n- Note: two rows were cut" in said
+    assert FOUND_FEATURES not in said
 
 
 def test_folds_that_are_missing_or_ended_badly_leave_no_score() -> None:
     whole = [fold("full", 0, number, [RIGHT]) for number in (1, 2)]
     half = [fold("lora", 0, 2, [RIGHT])]
     bad = [fold("head", 0, 1, [RIGHT]), fold("head", 0, 2, [RIGHT], status="diverged", reason="the loss is nan")]
+    assert "diverged: the loss is nan" in table_of(contents(bad)).markdown()
     rows = {row.strategy: row for row in table_of(contents([*whole, *half, *bad])).rows}
     assert rows["full"].scores == {0: 1.0}
     assert (rows["lora"].scores, rows["lora"].statuses) == ({}, {"unfinished": "1 of 2 folds are done"})

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 import adapt
 from adapt import params
 from adapt.adapted import Adapted, fit_model
+from adapt.backbones import Loader
 from adapt.backbones.chunked import few_tokens
 from adapt.backbones.language_head import language_class, put_under
 from adapt.cli import cli
@@ -112,7 +113,7 @@ def test_it_is_the_loss_that_transformers_gives_the_adapted_weights(
     plain.base_model.load_state_dict(body)  # and with it an output layer that is tied to its word embeddings
     assert plain_loss(plain, architecture) == (pytest.approx(found["after"], rel=1e-5), found["tokens"])
     assert abs(found["after"] - found["before"]) > 0.01
-    assert found["predicts"] == ("hidden tokens" if architecture in tiny.ENCODERS else "next tokens")
+    assert found["predicts"] == ("masked tokens" if architecture in tiny.ENCODERS else "next tokens")
 
 
 @pytest.mark.parametrize("architecture", HEADED)
@@ -123,6 +124,25 @@ def test_a_backbone_that_was_not_changed_has_forgotten_nothing(
 ) -> None:
     found = measured(fit_model(headed(architecture), data, strategy, **{**CHOICES, "precision": precision}))
     assert found["after"] == found["before"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "dtype"),
+    [(adapt.LoRA(), torch.bfloat16), (adapt.LoRA(embedding_rank=2), torch.bfloat16), (adapt.Full(), torch.float32)],
+)
+def test_the_backbone_is_loaded_once_more_as_its_frozen_weights_are(
+    strategy: Any, dtype: torch.dtype, headed: Callable[[str], Path], data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    load = Loader.language_model
+
+    def language_model(loader: Loader, of: torch.dtype) -> Any:
+        seen.append(of)
+        return load(loader, of)
+
+    monkeypatch.setattr(Loader, "language_model", language_model)
+    measured(fit_model(headed("bert"), data, strategy, **{**CHOICES, "precision": "bf16"}))
+    assert seen == [dtype]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert", "llama"])
@@ -303,7 +323,7 @@ def test_a_tokenizer_without_a_mask_is_said(headed: Callable[[str], Path], data:
     tokenizer.save_pretrained(folder)
     result = fit_model(folder, data, "untrained", **CHOICES).result
     assert result is not None
-    assert result.notes[-1] == "forgetting was not measured: the tokenizer has no mask token to hide others by"
+    assert result.notes[-1] == "forgetting was not measured: the tokenizer has no mask token"
 
 
 @pytest.mark.parametrize(

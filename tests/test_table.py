@@ -140,6 +140,9 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     assert found["lora"].difference == mean_interval([0.25, 0.0])
     assert found["full"].score == crossed_interval(right["full"], 0.625)
     assert "with one seed, for other rows alone; of lora for other seeds alone." in made.markdown()
+    assert "differences paired by both where both rows tell;" in made.markdown()
+    older = [result_of(run_of("full", seed), 0.5, test_outcomes=[1, 0, 0, 1]) for seed in (0, 1)]
+    assert "differences paired by seed alone;" in table(*older, *results[2:3], *results[4:]).markdown()
 
 
 def test_rows_that_all_score_alike_have_no_interval_and_that_is_said() -> None:
@@ -459,7 +462,7 @@ def test_forgetting_is_a_column_where_it_was_measured_and_its_texts_are_named() 
         return [
             result_of(
                 dataclasses.replace(run_of(name, seed), general=Source("news_1.txt", "e" * 64)),
-                forgetting={"before": 2.5, "after": 2.5 + value, "tokens": 1234, "predicts": "hidden tokens"},
+                forgetting={"before": 2.5, "after": 2.5 + value, "tokens": 1234, "predicts": "masked tokens"},
                 **changes,
             )
             for seed, value in enumerate(lost)
@@ -473,7 +476,7 @@ def test_forgetting_is_a_column_where_it_was_measured_and_its_texts_are_named() 
         "forgetting [95 % CI], nats a token", f"+0.375 [+{expected.low:.4f}, +{expected.high:.3f}]", "+0.00", "-0.125",
     ]  # fmt: skip
     assert (
-        "- Forgetting: loss on news_1.txt (content eeeeeeeeeeee, 1,234 hidden tokens) after adaptation minus before "
+        "- Forgetting: loss on news_1.txt (content eeeeeeeeeeee, 1,234 masked tokens) after adaptation minus before "
         "(then 2.50), under the backbone's own language-model head; its intervals are over seeds.\n"
     ) in text
     assert rows_of(table(*results).csv())[0].keys() == set(COLUMNS)

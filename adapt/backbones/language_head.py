@@ -9,7 +9,7 @@ from adapt.spec import Unsupported
 
 
 def language_class(config: Any) -> tuple[Any, bool]:
-    """The transformers class of an architecture as it was pretrained, and whether it predicts hidden tokens, not the
+    """The transformers class of an architecture as it was pretrained, and whether it predicts masked tokens, not the
     next one.
 
     Raises:

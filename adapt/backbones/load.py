@@ -133,7 +133,7 @@ class Loader:
             dtype: Of its weights.
 
         Returns:
-            The model, and whether it predicts hidden tokens, not the next one.
+            The model, and whether it predicts masked tokens, not the next one.
 
         Raises:
             Unsupported: The checkpoint has no such head, or its weights are quantised.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapt.comparison.cells import digits, escape
-from adapt.comparison.folds import found_features
+from adapt.comparison.folds import environments_of, found_features
 from adapt.comparison.groups import predicted
 from adapt.comparison.section import Row, Section
 from adapt.metrics import LOWER_IS_BETTER
@@ -31,22 +31,20 @@ def facts(section: Section) -> list[str]:
     sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
     sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
     epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
-    scored = (
-        "the test rows of all folds together"
-        if fold
-        else "test"
-        if "test" in task["rows"]
-        else "validation"
-        if "validation" in task["rows"]
-        else "nothing"
-    )
+    split = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
+    good = [r for r in results if r["status"] == "ok"]
+    scored = split
+    if fold:
+        pooled = all(r["folds"]["pooled"] for r in good)
+        scored = f"the test rows of {'all folds together' if pooled else 'each fold, and the mean over rows taken'}"
+        simple = any(r["baseline"].get("name") for r in good)
+        scored += " (without a model: of each fold, and the mean taken)" if pooled and simple else ""
     steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
     steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
-    machines = list(dict.fromkeys(_machine(r["environment"]) for r in results if r["status"] == "ok"))
-    machines = machines or [_machine(first["environment"])]
-    good = [r for r in results if r["status"] == "ok"]
     found = any(map(found_features, good))
-    states = list(dict.fromkeys(state for r in good if (state := _code(r["environment"]))))
+    environments = environments_of(good) or [first["environment"]]
+    machines = list(dict.fromkeys(map(_machine, environments)))
+    states = list(dict.fromkeys(filter(None, map(_code, environments if good else ()))))
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
         if name in budget and budget[name] != getattr(Budget, name):
@@ -72,7 +70,7 @@ def facts(section: Section) -> list[str]:
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
-        *_predictions(good, scored, found),
+        *_predictions(good, split, found),
         *_forgetting(good),
         f"- Hardware: {machines[0]}."
         if len(machines) == 1
@@ -93,9 +91,10 @@ def _uncertainty(rows: Sequence[Row], folds: bool) -> str:
         return (
             "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
         )
+    by_rows = [row.by_rows for row in rows if row.difference is not None]
     text = (
         "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
-        "both"
+        + ("both" if all(by_rows) else "both where both rows tell" if any(by_rows) else "seed alone")
     )
     if folds:
         text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
@@ -145,12 +144,12 @@ def _rates(section: Section, of_all: float | None) -> str:
     return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
 
 
-def _predictions(good: Sequence[Mapping[str, Any]], scored: str, found: bool) -> list[str]:
+def _predictions(good: Sequence[Mapping[str, Any]], split: str, found: bool) -> list[str]:
     """What the column of predictions says, where there is one."""
     if predicted([r for r in good if not found_features(r)]) is None:
         return []
     return [
-        f"- Predictions: rows of {scored} a second once training has ended, without scoring"
+        f"- Predictions: rows of {split} a second once training has ended, without scoring"
         + (", of the same runs" if found else "")
         + "; that of full fine-tuning is the backbone's own."
     ]

@@ -16,8 +16,9 @@ def merged(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The results, those of folds that differ in nothing else put together; others as they are.
 
     The score is that of the rows of all folds together where their outcomes tell, else the mean over rows; so it is of
-    correlations, which the level of each fold's model would lower (Forman & Scholz 2010). Times are means over folds,
-    sizes the largest. Where a fold ended badly or has no result, what became of it is the status.
+    correlations, which the level of each fold's model would lower (Forman & Scholz 2010), and of what is reached
+    without a model. Times are means over folds, sizes the largest. Where a fold ended badly or has no result, what
+    became of it is the status.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
@@ -47,7 +48,9 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return {**bad[0], "baseline": {}}
     if len(group) < count:
         return {**first, "baseline": {}, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
-    timed = [result for result in group if not found_features(result)] or list(group)
+    timed = [result for result in group if not found_features(result)]
+    notes = [note for result in group for note in result.get("notes", ()) if not (timed and _found(note))]
+    timed = timed or list(group)
     task = first["spec"]["task"]
     outcomes = [outcome for result in group for outcome in result.get("test_outcomes") or ()]
     scores = {
@@ -65,20 +68,24 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         "time": {name: _mean([result["time"].get(name) for result in timed]) for name in first["time"]},
         "throughput": {name: _mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
         "test_outcomes": outcomes,
-        "fold_rows": [len(result.get("test_outcomes") or ()) for result in group],
+        "folds": {
+            "rows": [len(result.get("test_outcomes") or ()) for result in group],
+            "pooled": pooled is not None,
+            "environments": [result["environment"] for result in group],
+        },
         "baseline": {
             **(first.get("baseline") or {}),
             "scores": _weighted([(result.get("baseline") or {}).get("scores", {}) for result in group], rows),
         },
         "forgetting": _forgetting(group),
-        "notes": list(dict.fromkeys(note for result in timed for note in result.get("notes", ()))),
+        "notes": list(dict.fromkeys(notes)),
     }
 
 
 def parts_of(result: Mapping[str, Any], metric: str) -> list[float] | None:
     """What each test row adds to the score (`adapt.metrics.jackknife`); None where outcomes do not tell."""
     outcomes, problem = list(result.get("test_outcomes") or ()), result["spec"]["task"]["problem"]
-    rows = result.get("fold_rows", ()) if metric in _OF_EACH else ()
+    rows = result["folds"]["rows"] if metric in _OF_EACH and "folds" in result else ()
     if not rows:
         return pseudo_values(problem, metric, outcomes)
     found: list[float] = []
@@ -90,6 +97,11 @@ def parts_of(result: Mapping[str, Any], metric: str) -> list[float] | None:
     return found
 
 
+def environments_of(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What the runs of results were made in, those of each fold too."""
+    return [each for r in results for each in r.get("folds", {"environments": [r["environment"]]})["environments"]]
+
+
 def _forgetting(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The mean over folds of the loss after adaptation, where all have one."""
     found = [result.get("forgetting") or {} for result in group]
@@ -98,7 +110,11 @@ def _forgetting(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def found_features(result: Mapping[str, Any]) -> bool:
     """Whether the run was spared what another had computed, so that its time is not what the strategy costs."""
-    return any(note.endswith(FOUND_FEATURES) for note in result.get("notes", ()))
+    return any(map(_found, result.get("notes", ())))
+
+
+def _found(note: str) -> bool:
+    return note.endswith(FOUND_FEATURES)
 
 
 def _weighted(scores: Sequence[Mapping[str, float]], rows: Sequence[int]) -> dict[str, float]:

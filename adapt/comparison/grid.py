@@ -79,7 +79,8 @@ def compare(
     Args:
         backbone: Shipped name, local folder or hub name; None takes the shipped one for the kind of task.
         data: `Data`, or anything that `adapt.data.load` reads; or what `adapt.data.folds` gives, for cross-validation:
-            a run for each fold, whose test rows are scored as one. None takes the embedded task of the kind.
+            a run for each fold, whose test rows are scored as one (of correlations the mean is taken). None takes the
+            embedded task of the kind.
         strategies: `all`, names with commas between them, a strategy, or a list of names and strategies. With `all`, a
             language model is also scored once without training.
         kind: Task kind, or a short name such as `ner` (`adapt.data.load`); None: what the data tells, or

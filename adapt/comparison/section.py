@@ -37,6 +37,8 @@ class Row:
     peak_bytes: int | None
     train_seconds: float | None
     examples_per_second: float | None
+    by_rows: bool = False
+    """Whether the difference is over test rows, too."""
     predicted_per_second: float | None = None
     forgetting: Interval | None = None
     """Loss on general text after adaptation minus before, in nats a token."""

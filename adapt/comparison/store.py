@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from adapt.files import writable_folder, write_atomically
-from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of
+from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of, text_of
 
 _FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again. One that `failed` (crashed, was killed) or ran out of memory, which
@@ -84,15 +84,6 @@ def _stands(content: Mapping[str, Any]) -> bool:
         now = {"versions": versions(), "code": code_state()["code"], "hardware": hardware(device)}
         return all(content["environment"].get(name) == value for name, value in now.items())
     return content["status"] in _FINAL
-
-
-def text_of(content: Mapping[str, Any]) -> str:
-    """The text of a result file, in which the outcomes of a test row are one line."""
-    rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in content["test_outcomes"]]
-    text = json.dumps({**content, "test_outcomes": None}, indent=1, ensure_ascii=False, allow_nan=False)
-    # a string of the content cannot hold this, for its quotation marks would be escaped
-    listed = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else "[]"
-    return text.replace('\n "test_outcomes": null', f'\n "test_outcomes": {listed}', 1) + "\n"
 
 
 def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:

@@ -133,7 +133,7 @@ def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
         simple = result.get("baseline") or {}
         if metric in simple.get("scores", {}):
             found.setdefault(simple["name"], {})[result["seed"]] = float(simple["scores"][metric])
-    empty = dict.fromkeys(
+    empty: dict[str, Any] = dict.fromkeys(
         ("difference", "trainable", "trainable_share", "saved_bytes", "peak_bytes", "train_seconds",
          "examples_per_second")
     )  # fmt: skip
@@ -216,7 +216,7 @@ def _with_difference(row: Row, base: Row | None) -> Row:
     pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
     alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
     parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
-    return replace(row, difference=_interval(scores, parts), pairs=len(seeds))
+    return replace(row, difference=_interval(scores, parts), pairs=len(seeds), by_rows=bool(parts))
 
 
 def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:

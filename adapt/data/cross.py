@@ -45,8 +45,8 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     check_options({"validation": validation}, seed)
     if "test" in data.splits:
         raise OptionError(
-            f"{data.name} has a test split, and folds are test splits of their own; load the rows of train alone, with "
-            "test=0"
+            f"{data.name} has a test split, and folds are test splits of their own; give its rows of train alone, and "
+            "test=0, so that none is cut from them"
         )
     train = data.splits["train"]
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= len(train):

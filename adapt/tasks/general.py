@@ -1,4 +1,4 @@
-"""Plain texts, on which a language model is scored: the next token, or tokens that are hidden."""
+"""Plain texts, on which a language model is scored: the next token, or tokens that are masked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MASKED_SHARE = 0.15
-"""Share of a text's tokens that is hidden (Devlin et al. 2019, section 3.1), each by the mask token alone."""
+"""Share of a text's tokens that is masked (Devlin et al. 2019, section 3.1), each by the mask token alone."""
 _SEED = 0
 
 
@@ -45,23 +45,23 @@ class GeneralText:
 
     tokenizer: Any
     masked: bool
-    """Whether hidden tokens are predicted, not the next one."""
+    """Whether masked tokens are predicted, not the next one."""
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[Example]:
-        """`text_rows` with `labels`; which tokens are hidden is the same each time.
+        """`text_rows` with `labels`; which tokens are masked is the same each time.
 
         Raises:
-            Unsupported: Tokens are to be hidden, and the tokenizer has no mask.
+            Unsupported: Tokens are to be masked, and the tokenizer has no mask.
         """
         rows = text_rows(self.tokenizer, texts, max_length)
         if not self.masked:
             return [{**example, "labels": example["input_ids"]} for example, _ in rows]
         mask = self.tokenizer.mask_token_id
         if mask is None:
-            raise Unsupported("the tokenizer has no mask token to hide others by")
+            raise Unsupported("the tokenizer has no mask token")
         draw = random.Random(_SEED)
         return [
-            _hidden(example, draw.sample(own, max(1, round(MASKED_SHARE * len(own)))), mask) for example, own in rows
+            _masked(example, draw.sample(own, max(1, round(MASKED_SHARE * len(own)))), mask) for example, own in rows
         ]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ class GeneralText:
         return row_losses(language_losses(model, inputs, labels, few=True), (labels != IGNORED).sum(-1))
 
 
-def _hidden(example: Example, places: Sequence[int], mask: int) -> Example:
+def _masked(example: Example, places: Sequence[int], mask: int) -> Example:
     """The example with the mask at some places, whose tokens are the labels."""
     ids = list(example["input_ids"])
     labels = [IGNORED] * len(ids)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from adapt.backbones import Loader
@@ -22,7 +23,7 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
 
     A language model is scored as it is, with the output layer that it may have trained; of any other model the
     pretrained part is, under the head that the checkpoint has. The backbone is loaded once more, in the dtype that the
-    model's word embeddings have; what quantising has lost is part of what is forgotten.
+    model's frozen weights have; what quantising has lost is part of what is forgotten.
 
     Args:
         model: Adapted, with nothing in place of its layers; it is left as it is.
@@ -30,7 +31,7 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
         texts: Of which some have two tokens; cut to the task's `max_length`.
 
     Returns:
-        `before` and `after`, `tokens` (how many are predicted), and what the head `predicts`: `hidden tokens` or `next
+        `before` and `after`, `tokens` (how many are predicted), and what the head `predicts`: `masked tokens` or `next
         tokens`.
 
     Raises:
@@ -39,8 +40,7 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
         OutOfMemory: The backbone does not fit beside the model, or one text does not.
     """
     with explained("while the backbone was loaded once more", "leave general texts out"):
-        dtype = next(p.dtype for p in model.base_model.parameters() if p.is_floating_point())  # of the word embeddings
-        scored, masked = loader.language_model(dtype)
+        scored, masked = loader.language_model(_dtype_of(model.base_model))
     text = GeneralText(loader.tokenizer(), masked)
     rows = text.encode(texts, loader.task.max_length)
 
@@ -57,4 +57,10 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
     after, _ = loss(scored)
     if not math.isfinite(before) or not math.isfinite(after):
         raise Diverged("a loss on the general texts is not finite")
-    return {"before": before, "after": after, "tokens": tokens, "predicts": f"{'hidden' if masked else 'next'} tokens"}
+    return {"before": before, "after": after, "tokens": tokens, "predicts": f"{'masked' if masked else 'next'} tokens"}
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    """Of the weights that are not quantised: of frozen ones, where there are such."""
+    frozen = (p.dtype for p in model.parameters() if p.is_floating_point() and not p.requires_grad)
+    return next(frozen, torch.float32)
