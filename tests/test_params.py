@@ -50,6 +50,19 @@ def test_what_is_saved_is_what_requires_a_gradient(tmp_path: Path) -> None:
     assert torch.equal(saved["first.weight"], model.first.weight)
 
 
+@pytest.mark.parametrize("shapes", [[], [()], [(0,)], [(3, 5)], [(4,), (1, 1, 7), (2, 2)], [(11,)] * 120])
+def test_the_size_of_the_file_is_known_without_a_copy(
+    shapes: list[tuple[int, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Module()
+    for i, shape in enumerate(shapes):
+        model.register_parameter(f"weight_{i}", nn.Parameter(torch.zeros(shape)))
+    model.register_parameter("über", nn.Parameter(torch.zeros(5)))
+    size = params.save(model, tmp_path)
+    monkeypatch.setattr(params, "trainable_state", None)
+    assert params.saved_bytes(model) == size
+
+
 def test_the_state_is_a_copy() -> None:
     model = Tied()
     state = params.trainable_state(model)
