@@ -339,7 +339,7 @@ class Result:
     curve: Sequence[Mapping[str, Any]] = ()
     """One entry an epoch: epoch, step, loss, seconds, rows, validation scores."""
     test_outcomes: Sequence[Any] = ()
-    """One small value for every test row in order, from which paired tests are made; what it is, the kind says."""
+    """What every test row, in order, adds to the metrics, of which intervals are made; what it is, the kind says."""
     baseline: Mapping[str, Any] = field(default_factory=dict)
     """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last."""
     forgetting: Mapping[str, Any] = field(default_factory=dict)

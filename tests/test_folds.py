@@ -276,7 +276,7 @@ def test_the_command_divides_a_file(tmp_path: Path) -> None:
     rows = "".join(f"{word} thing {i},{word}\n" for i in range(8) for word in ("good", "bad"))
     file.write_text(f"text,label\n{rows}")
     common = ["compare", "--data", str(file), "--folds", "2"]
-    options = f"--strategies head --seeds 1 --epochs 1 --device cpu --out {tmp_path / 'out'}".split()
+    options = f"--test 0 --strategies head --seeds 1 --epochs 1 --device cpu --out {tmp_path / 'out'}".split()
     said = CliRunner().invoke(cli, [*common, *options], catch_exceptions=False)
     assert said.exit_code == 0
     assert "6 train, 2 validation, 8 test in one of 2 folds" in said.stdout

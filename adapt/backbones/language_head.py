@@ -22,10 +22,8 @@ def language_class(config: Any) -> tuple[Any, bool]:
         raise Unsupported(f"'{found}' is an encoder-decoder, which predicts a text from another")
     if found == "xlnet":
         raise Unsupported(f"'{found}' predicts tokens in an order that is drawn")
-    if getattr(config, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", False) in (
-        True,
-        "all",
-    ):
+    both_ways = getattr(config, "use_bidirectional_attention", False) in (True, "all")
+    if both_ways or getattr(config, "is_causal", True) is False:
         raise Unsupported(f"'{found}' attends to later tokens, too, as its configuration says")
     kinds = [(transformers.MODEL_FOR_MASKED_LM_MAPPING, True), (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, False)]
     if getattr(config, "is_decoder", False):  # of families that have both

@@ -7,7 +7,6 @@ from typing import Any
 
 from adapt.comparison.cells import digits, escape
 from adapt.comparison.folds import environments_of, found_features
-from adapt.comparison.groups import predicted
 from adapt.comparison.section import Row, Section
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import Budget
@@ -70,7 +69,7 @@ def facts(section: Section) -> list[str]:
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
-        *_predictions(good, split, found),
+        *_predictions(section.rows, split, found),
         *_forgetting(good),
         f"- Hardware: {machines[0]}."
         if len(machines) == 1
@@ -144,9 +143,9 @@ def _rates(section: Section, of_all: float | None) -> str:
     return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
 
 
-def _predictions(good: Sequence[Mapping[str, Any]], split: str, found: bool) -> list[str]:
+def _predictions(rows: Sequence[Row], split: str, found: bool) -> list[str]:
     """What the column of predictions says, where there is one."""
-    if predicted([r for r in good if not found_features(r)]) is None:
+    if all(row.predicted_per_second is None for row in rows):
         return []
     return [
         f"- Predictions: rows of {split} a second once training has ended, without scoring"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import harmonic_mean
 from typing import Any
 
 from adapt.spec import Teacher
@@ -60,9 +59,3 @@ def _by_teacher(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Ma
 
 def _plain(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
-    """Rows predicted by all runs, each of which predicts the same, over the seconds of all of them."""
-    rates = [rate for r in results if (rate := r["throughput"].get("predicted_per_second")) is not None]
-    return harmonic_mean(rates) if rates else None

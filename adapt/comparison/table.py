@@ -6,12 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import harmonic_mean
 from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
 from adapt.comparison.facts import facts
 from adapt.comparison.folds import found_features, merged, parts_of, without_fold
-from adapt.comparison.groups import groups, predicted
+from adapt.comparison.groups import groups
 from adapt.comparison.section import Row, Section
 from adapt.comparison.store import Store
 from adapt.comparison.trials import best_rate, rate_of
@@ -180,7 +181,7 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[M
         peak_bytes=_one([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
         train_seconds=_mean(timed, "time", "train_seconds"),
         examples_per_second=_rate(timed),
-        predicted_per_second=predicted(timed),
+        predicted_per_second=_predicted(timed),
         forgetting=mean_interval(lost) if lost else None,
     )
 
@@ -242,6 +243,12 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
         if (seconds := r["time"]["train_seconds"]) and r["throughput"]["examples_per_second"] is not None
     ]
     return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
+
+
+def _predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """Rows predicted by all runs, each of which predicts the same, over the seconds of all of them."""
+    rates = [rate for r in results if (rate := r["throughput"].get("predicted_per_second")) is not None]
+    return harmonic_mean(rates) if rates else None
 
 
 def _strategy_order() -> dict[str, int]:

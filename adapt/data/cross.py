@@ -65,7 +65,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     for number, test in enumerate(parts, 1):
         out = set(test)
         rest = [i for i in range(len(train)) if i not in out]
-        splits = {"train": train, **{name: split for name, split in data.splits.items() if name != "train"}}
+        splits = dict(data.splits)
         if validation and "validation" not in splits:
             where = f"{data.name}, cutting out validation beside fold {number}"
             stay, held = cut([labels[i] for i in rest], data.problem, validation, generator(seed, 1), where=where)
