@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
+import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,7 +29,34 @@ DATA_HELP = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Keeps the words of the command line, which click tells no command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_WORDS] = [self.name or "", *args]
+        return super().parse_args(ctx, args)
+
+
+_WORDS = "adapt.words"
+
+
+def shown_command(words: Sequence[str]) -> str:
+    """A command line as it is shown to others: without the folder of results (`--out`), and of paths the last part."""
+    shown, words = list[str](), list(words)
+    while words:
+        option, equals, value = words.pop(0).partition("=")
+        if option == "--out":
+            del words[: not equals]
+            continue
+        if not (equals and option.startswith("--")):
+            option, equals, value = "", "", option + equals + value
+        shown.append(option + equals + ((Path(value).name or value) if os.path.exists(value) else value))  # noqa: PTH110
+    return shlex.join(shown)
+
+
+@click.group(
+    cls=_Commands, name="adapt", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="adapt")
 def cli() -> None:
     """Adapt a pretrained transformer to your data, and see what each way of doing so costs."""
@@ -148,7 +178,7 @@ def compare(
     with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
             backbone, rows, strategies, seeds=seeds, settings=given, general=texts, out=out, jobs=jobs, trials=trials,
-            on_event=progress, **choices,
+            command=shown_command(click.get_current_context().meta[_WORDS]), on_event=progress, **choices,
         )  # fmt: skip
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)
@@ -196,8 +226,6 @@ def distill(
     strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
-    from pathlib import Path
-
     from adapt.distillation import distill as distill_model
 
     if Path(out).expanduser().resolve() == Path(teacher).expanduser().resolve():
@@ -428,8 +456,6 @@ def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:
 )
 def table(folder: str, tuned: bool) -> None:
     """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""
-    from pathlib import Path
-
     from adapt.comparison.store import Store
     from adapt.comparison.table import write_table
 

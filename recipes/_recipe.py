@@ -3,10 +3,11 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import adapt
-from adapt.cli import plain_errors
+from adapt.cli import plain_errors, shown_command
 from adapt.comparison.progress import Progress
 from adapt.fields import settings_from
 
@@ -48,7 +49,8 @@ def recipe(
         with Progress(sys.stderr, rates=options.trials > 1) as progress:
             done = adapt.compare(
                 options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
-                out=options.out, jobs=options.jobs, trials=options.trials, on_event=progress,
-                max_steps=options.max_steps, **choices,
+                out=options.out, jobs=options.jobs, trials=options.trials, max_steps=options.max_steps,
+                command=shown_command(["python", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+                on_event=progress, **choices,
             )  # fmt: skip
         print(done.table)

@@ -407,6 +407,23 @@ def test_texts_of_the_task_may_have_line_breaks_as_a_shell_has_them(
     }  # fmt: skip
 
 
+def test_a_command_is_shown_without_folders_of_this_machine(data: Path) -> None:
+    long = "x" * 5000
+    words = [
+        "adapt",
+        "compare",
+        f"--data={data}",
+        "--out",
+        data.name,
+        "--out=a/b",
+        "--set",
+        f"task.stop={long}",
+        "a b/c",
+    ]
+    assert cli.shown_command(words) == f"adapt compare --data={data.name} --set task.stop={long} 'a b/c'"
+    assert cli.shown_command(["adapt", "--general", str(data), "/", ""]) == f"adapt --general {data.name} / ''"
+
+
 def test_compare_runs_what_is_asked_and_shows_what_is_there(
     adapt: Command, tiny: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +441,11 @@ def test_compare_runs_what_is_asked_and_shows_what_is_there(
     assert "| qlora(bits=4) |" in text
     assert "2 epochs" in text
     assert "at most 10 of the training rows" in text
+    made_by = (
+        f"adapt compare --backbone {tiny.name} --data {data.name} --strategies lora,qlora --seeds 2 --set lora.rank=4"
+    )
+    assert f"- Made by: {made_by} --set qlora.bits=4 --epochs 2 --max-train 10" in text
+    assert "--precision fp32 --name 'a task'\n" in text
     assert "a task lora seed 0: ok\n" in error
     assert "a task lora seed 1: failed: the process ended with exit code 3" in error
     assert error.endswith(f"Results: {out}\n")

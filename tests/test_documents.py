@@ -190,6 +190,7 @@ def test_recipe(
         done = command([sys.executable, str(recipe), *options], tmp_path)
         assert done.returncode == 0, done.stderr
         printed = done.stdout
+        assert f"\n- Made by: python recipes/sentiment.py --data . {' '.join(options[2:-2])}\n" in printed
     else:
         monkeypatch.chdir(tmp_path)
         monkeypatch.syspath_prepend(recipe.parent)

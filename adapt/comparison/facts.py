@@ -17,7 +17,7 @@ _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight deca
 
 
 def facts(section: Section) -> list[str]:
-    """What a reader must know: data, backbone, budget, tuning, seeds, trade-offs, hardware, versions."""
+    """What a reader must know: data, backbone, budget, tuning, seeds, trade-offs, hardware, versions, the command."""
     results = section.results
     first = next((r for r in results if r["status"] == "ok"), results[0])
     spec = first["spec"]
@@ -44,6 +44,7 @@ def facts(section: Section) -> list[str]:
     environments = environments_of(good) or [first["environment"]]
     machines = list(dict.fromkeys(map(_machine, environments)))
     states = list(dict.fromkeys(filter(None, map(_code, environments if good else ()))))
+    commands = dict.fromkeys(command for each in environments if (command := each.get("command")))
     dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
     for name, words in _SCHEDULE.items():
         if name in budget and budget[name] != getattr(Budget, name):
@@ -77,6 +78,7 @@ def facts(section: Section) -> list[str]:
         + "; or ".join(machines)
         + ".",
         *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
+        *([f"- Made by: {'; '.join(map(escape, commands))}"] if commands else []),
         *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
 

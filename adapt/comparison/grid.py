@@ -69,6 +69,7 @@ def compare(
     out: str | Path = "adapt-results",
     jobs: int | None = None,
     trials: int = 1,
+    command: str | None = None,
     on_event: OnEvent = lambda event: None,
     **choices: Any,
 ) -> Comparison:
@@ -94,6 +95,7 @@ def compare(
         trials: Learning rates of each strategy, half a power of ten apart, around its own: as many for each. With
             several the table shows, of each strategy, the one with the best mean validation score, and what it was
             chosen from.
+        command: What to type to have this comparison made: recorded with each of its runs, and shown below the table.
         on_event: Told when a run is found done, starts, makes a step, and ends.
         choices: Fields of the budget and the task, as for `adapt.fit`.
 
@@ -149,7 +151,9 @@ def compare(
         else:
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
-        execute(todo, source, store, jobs=jobs, on_event=on_event, general=texts.texts if texts else ())
+        execute(
+            todo, source, store, jobs=jobs, on_event=on_event, general=texts.texts if texts else (), command=command
+        )
     finally:
         write_table(store, tuned=trials > 1)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]

@@ -53,6 +53,7 @@ def execute(
     jobs: int = 1,
     on_event: OnEvent = lambda event: None,
     general: Sequence[str] = (),
+    command: str | None = None,
 ) -> None:
     """Do runs and store each result as it comes.
 
@@ -65,6 +66,7 @@ def execute(
             unless OMP_NUM_THREADS says how many threads each has.
         on_event: Told what happens.
         general: The texts that the runs' `general` is of.
+        command: What made them, for their results' `environment`.
 
     Raises:
         AdaptError: A run met bad input, which concerns them all; results stored so far stay.
@@ -77,6 +79,7 @@ def execute(
         shared = {
             "general": str(work / "general.json"),
             "store": str(store.folder.resolve()),
+            "command": command,
             "backbone": {
                 "source": fields_of(backbone.source),
                 "reference": backbone.reference,

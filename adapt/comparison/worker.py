@@ -24,7 +24,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -237,7 +237,9 @@ def work(
         encoded = shared.encoded if shared else None
         general = json.loads(Path(job["general"]).read_text(encoding="utf-8"))
         features = file.parent / "features"
-        Store(job["store"]).write(run(spec, data, backbone, on_step, features, encoded, on_note, general))
+        result = run(spec, data, backbone, on_step, features, encoded, on_note, general)
+        made_by = {"command": job["command"]} if job["command"] else {}
+        Store(job["store"]).write(replace(result, environment={**result.environment, **made_by}))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 
