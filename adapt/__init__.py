@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adapt.extraction.representations import Representations, representations
     from adapt.extraction.similarity import similarity
     from adapt.memory import plan
+    from adapt.scoring import Scores, score
     from adapt.spec import (
         AdaptError,
         Budget,
@@ -53,6 +54,7 @@ _PUBLIC = {
     "Representations": ("adapt.extraction", "Representations"),
     "Result": ("adapt.spec", "Result"),
     "Run": ("adapt.spec", "Run"),
+    "Scores": ("adapt.scoring", "Scores"),
     "Task": ("adapt.spec", "Task"),
     "Teacher": ("adapt.spec", "Teacher"),
     "Unsupported": ("adapt.spec", "Unsupported"),
@@ -66,14 +68,15 @@ _PUBLIC = {
     "plan": ("adapt.memory", "plan"),
     "probe": ("adapt.extraction", "probe"),
     "representations": ("adapt.extraction", "representations"),
+    "score": ("adapt.scoring", "score"),
     "similarity": ("adapt.extraction", "similarity"),
 }
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
-    "LoRA", "OptionError", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Task", "Teacher",
-    "Unsupported", "attention", "compare", "data", "distill", "fit", "load", "memory", "plan", "probe",
-    "representations", "similarity",
+    "LoRA", "OptionError", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Scores", "Task",
+    "Teacher", "Unsupported", "attention", "compare", "data", "distill", "fit", "load", "memory", "plan", "probe",
+    "representations", "score", "similarity",
 ]  # fmt: skip
 
 

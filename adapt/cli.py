@@ -73,6 +73,12 @@ _column_options = _options(
                  help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; repeatable."),
 )  # fmt: skip
 
+_mending_options = _options(
+    click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
+    click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
+                 help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
+)  # fmt: skip
+
 _data_options = _options(
     click.option("--kind", help="classification, ner, pos, qa, translation, summarisation, instructions, ... or a "
                                 "task kind's full name.  [default: the columns tell]"),
@@ -80,9 +86,7 @@ _data_options = _options(
     click.option("--label", help="Column of the labels."),
     click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
                  help="What the labels are, where they do not tell."),
-    click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
-    click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
-                 help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
+    _mending_options,
     click.option("--validation", type=float,
                  help="Share of train cut out where there is no validation split.  [default: 0.1]"),
     click.option("--test", type=float, help="Share of train cut out where there is no test split.  [default: 0.1]"),
@@ -293,6 +297,37 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
     for note in model.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(f"{count} predictions: {target}", err=True)
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
+@click.option("--data", required=True, help=DATA_HELP + " Labelled; it needs no train.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
+              help="Which is scored, where there are several.")  # fmt: skip
+@click.option("--output", help="File to write the scores to, with what each row adds: .json.")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_column_options
+@click.option("--label", help="Column of the labels.")
+@_mending_options
+def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) -> None:
+    """Score the models in FOLDERS on new labelled rows, and compare them with the first.
+
+    Each score has its 95 % interval for other rows like these.
+    """
+    import json
+
+    from adapt.files import output_file, write_atomically
+    from adapt.scoring import score as score_models
+
+    target = None if output is None else output_file(output, (".json",), data)
+    label = rest.pop("label")
+    columns = {**_taken_columns(rest), **({"label": label} if label else {})}
+    rest["bad_answers"] = rest["bad_answers"] or "refuse"
+    found = score_models(folders, data, columns=columns, **rest)
+    if target is not None:
+        write_atomically(target, json.dumps(found.to_json(), ensure_ascii=False) + "\n")
+    click.echo(found.table())
 
 
 @cli.command()

@@ -504,7 +504,8 @@ def test_import_is_light() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
     assert set(adapt.data.__all__) == {
-        "Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_texts", "subsample",
+        "Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_labelled", "read_texts",
+        "subsample",
     }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from adapt.strategies import STRATEGIES
 ROOT = Path(adapt.__file__).parent
 LAYERS = (
     "spec", "fields", "params", "stats", "files", "machine", "metrics", "backbones", "data", "tasks", "strategies",
-    "training", "options", "memory", "run", "adapted", "comparison", "pretrain", "distillation", "extraction", "cli",
-    "__init__",
+    "training", "options", "memory", "run", "adapted", "comparison", "scoring", "pretrain", "distillation",
+    "extraction", "cli", "__init__",
 )  # fmt: skip
 """A file imports only from layers to the left of its own, and from its own package."""
 LEAVES = {"pretrain", "distillation", "extraction"}

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from adapt.data import kinds, sources, splits
 from adapt.data.columns import check_rows, first
 from adapt.data.cross import Folds, folds
-from adapt.data.forms import FORMS, Wishes, sequence_classification, token_classification
+from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
 from adapt.data.splits import few_shot, subsample
-from adapt.spec import OptionError, Problem, Source, Task, canonical
+from adapt.data.table import Table
+from adapt.spec import DataError, OptionError, Problem, Source, Task, canonical
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_texts", "subsample"]
+__all__ = ["Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_labelled", "read_texts", "subsample"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,73 @@ def load(
     return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Rows of a task's kind with their labels, for a model that knows the task."""
+
+    name: str
+    """Short readable name, as that of `Data`."""
+    rows: datasets.Dataset
+    """In canonical form."""
+    sha256: str
+    """Hash of the problem, the label names and every row in order (64 hexadecimal digits)."""
+    split: str | None = None
+    """Which of several they are."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside scores on these rows."""
+
+
+def read_labelled(
+    source: Any,
+    task: Task,
+    *,
+    split: str = "test",
+    columns: Mapping[str, str] | None = None,
+    usual: Mapping[str, str] | None = None,
+    repair_tags: bool = False,
+    bad_answers: Literal["refuse", "drop"] = "refuse",
+    config: str | None = None,
+    revision: str | None = None,
+) -> Labelled:
+    """Read labelled rows that a model is scored on: their classes or tags are among those it knows.
+
+    Args:
+        source: As for `load`; it needs no `train`.
+        task: Decides the kind and problem, the labels, and whether texts come in pairs.
+        split: Which one is read, where the source has several.
+        columns: What a column is for to its name, where that is unusual.
+        usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
+            have are passed over.
+        repair_tags: As for `load`.
+        bad_answers: As for `load`.
+        config: Configuration of a hub data set.
+        revision: Revision of one.
+
+    Raises:
+        DataError: A file, split, column, row or label cannot be used; the message says which and what to do.
+        OptionError: An option's value cannot be used.
+    """
+    given = kinds.given_roles(columns)
+    kinds.check_roles(task.kind, given)
+    _check_wishes(task.kind, repair_tags, bad_answers)
+    name, tables, not_used = sources.read(source, config=config, revision=revision, train=False)
+    if split not in sources.SPLITS:
+        raise OptionError(f"split is {split!r}; choose one of {', '.join(sources.SPLITS)}")
+    if split not in tables and len(tables) > 1:
+        raise DataError(f"{name}: no split {split!r} (it has {', '.join(tables)}); name one of these as split")
+    table = tables[split] if split in tables else next(iter(tables.values()))
+    check_rows(table)
+    form = FORMS[task.kind]
+    table = form.expand(table, {**(usual or {}), **given})
+    wanted = {**_there(form, table, usual or {}, given), **given}
+    wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
+    read = form.read({"train": table}, wanted, wishes)
+    rows = form.like_training(read.rows["train"], usual or {})
+    sha256 = _hash(task.problem, task.labels, {"test": rows})
+    which = split if len(tables) > 1 else None
+    return Labelled(name, _dataset(rows, task.problem), sha256, which, (*not_used, *read.notes))
+
+
 def read_inputs(
     source: Any, task: Task, columns: Mapping[str, str] | None = None, usual: Mapping[str, str] | None = None
 ) -> datasets.Dataset:
@@ -183,10 +251,14 @@ def read_inputs(
     table, plain = sources.read_rows(source, form.plain)
     check_rows(table)
     table = form.expand(table, {**(usual or {}), **given})
-    known = {role: name for role, name in (usual or {}).items() if not plain and first(table, (name,))}
-    if any(role in given for role in form.alternatives):
-        known = {role: name for role, name in known.items() if role not in form.alternatives}
+    known = {} if plain else _there(form, table, usual or {}, given)
     return _dataset(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))
+
+
+def _there(form: Form, table: Table, usual: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Of the columns named in training those that the table has, but for alternatives to one that is `given`."""
+    passed_over = form.alternatives if any(role in given for role in form.alternatives) else ()
+    return {role: name for role, name in usual.items() if first(table, (name,)) and role not in passed_over}
 
 
 def read_texts(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapt.data.columns import blank, plain, tidy
-from adapt.data.table import Table
+from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Problem
 
 INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
@@ -24,7 +24,10 @@ Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
 
 
 def encode(
-    tables: Mapping[str, Table], columns: Mapping[str, str], problem: Problem | None = None
+    tables: Mapping[str, Table],
+    columns: Mapping[str, str],
+    problem: Problem | None = None,
+    known: Sequence[str] | None = None,
 ) -> tuple[Problem, tuple[str, ...], dict[str, list[Any]]]:
     """What the labels of all splits mean, and their canonical form.
 
@@ -32,6 +35,7 @@ def encode(
         tables: Split to table; "train" decides the classes.
         columns: Split to its label column.
         problem: Overrides what the values suggest.
+        known: Names of the classes in index order; None: train decides.
 
     Returns:
         The problem; the label names in index order; and split to labels: class indices, 0/1 lists as long as
@@ -43,7 +47,8 @@ def encode(
         OptionError: The problem asked for does not fit the values.
     """
     raw = {split: _present(table, columns[split]) for split, table in tables.items()}
-    _give_types(tables, raw, problem)
+    if known is None or any(value not in known for values in raw.values() for value in values):
+        _give_types(tables, raw, problem)
     kind = _one_kind(tables, raw)
     whole = kind == "float" and all(value.is_integer() for values in raw.values() for value in values)
     if problem is None:
@@ -59,7 +64,7 @@ def encode(
     if whole:
         raw = {split: [int(value) for value in values] for split, values in raw.items()}
     order = _order(tables["train"], columns["train"])
-    names, encoded = (_multi_label if kind == "list" else _single_label)(tables, raw, order)
+    names, encoded = (_multi_label if kind == "list" else _single_label)(tables, raw, order, known)
     for name in names:
         if any("\ud800" <= character <= "\udfff" for character in name):
             raise DataError(
@@ -224,15 +229,30 @@ def _regression(tables: Mapping[str, Table], raw: Raw) -> dict[str, list[Any]]:
     return {split: [float(value) for value in values] for split, values in raw.items()}
 
 
-def _unseen(table: Table, row: int, split: str, value: Any) -> DataError:
+def unseen(place: str, what: str, split: str, known: Sequence[str] | None) -> DataError:
+    """The error for a class or tag that is not in train, or that a model does not know.
+
+    Args:
+        place: Where it is.
+        what: It, and what it is called.
+        split: The split of its row.
+        known: Those that the model knows; None: those of train are meant.
+    """
+    if known is not None:
+        return DataError(
+            f"{place}: {what} is none that the model knows ({listing(known)}); mend it, or take its rows out"
+        )
     return DataError(
-        f"{table.at(row)}: label {value!r} is in {split} but not in train; "
-        f"add examples of it to train, or take its rows out of {split}"
+        f"{place}: {what} is in {split} but not in train; add examples of it to train, or take its rows out of {split}"
     )
 
 
-def _single_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None) -> Encoded:
-    seen = set(raw["train"])
+def _single_label(
+    tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None, known: Sequence[str] | None
+) -> Encoded:
+    if known is not None:
+        raw, order = {split: list(map(str, values)) for split, values in raw.items()}, known
+    seen = set(raw["train"] if known is None else known)
     if len(seen) == 1:
         raise DataError(
             f"{tables['train'].where}: every label is {raw['train'][0]!r}; "
@@ -243,32 +263,43 @@ def _single_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | 
     for split, values in raw.items():
         for row, value in enumerate(values):
             if value not in seen:
-                raise _unseen(tables[split], row, split, value)
+                raise unseen(tables[split].at(row), f"label {value!r}", split, known)
     return tuple(map(str, classes)), {split: [index[value] for value in values] for split, values in raw.items()}
 
 
-def _multi_label(tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None) -> Encoded:
+def _multi_label(
+    tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None, known: Sequence[str] | None
+) -> Encoded:
     lists = {split: [_items(tables[split], row, v) for row, v in enumerate(raw[split])] for split in raw}
     kinds = {type(item) for values in lists.values() for items in values for item in items}
     if len(kinds) > 1:
         found = " and ".join(sorted(_PLURAL[kind.__name__] for kind in kinds))
         raise DataError(f"{tables['train'].where}: label lists hold {found}; make all of one type")
     width = _multi_hot(tables, lists) if kinds == {int} and order is None else None
+    if known is not None and width not in (None, len(known)):
+        if any(len(set(items)) < len(items) for values in lists.values() for items in values):
+            raise DataError(
+                f"{tables['train'].where}: {width} zeros and ones a row, and the model knows {len(known)} labels; give "
+                "one for each of them, or lists of their names"
+            )
+        width = None
     if width is not None:
         classes: Sequence[Any] = range(width)
         lists = {
             split: [[i for i, bit in enumerate(bits) if bit] for bits in values] for split, values in lists.items()
         }
-    seen = {item for items in lists["train"] for item in items}
+    if known is not None:
+        lists, order = {s: [list(map(str, items)) for items in values] for s, values in lists.items()}, known
+    seen = {item for items in lists["train"] for item in items} if known is None else set(known)
     if not seen:
         raise DataError(f"{tables['train'].where}: no row has any label; give rows of every label")
-    if width is None:
+    if width is None or known is not None:
         classes = sorted(seen) if order is None else order
     for split, values in lists.items():
         for row, items in enumerate(values):
             for item in items:
                 if item not in seen:
-                    raise _unseen(tables[split], row, split, item)
+                    raise unseen(tables[split].at(row), f"label {item!r}", split, known)
     names = tuple(map(str, classes))
     return names, {s: [[int(c in items) for c in classes] for items in values] for s, values in lists.items()}
 

@@ -30,30 +30,36 @@ _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
 
 
 def read(
-    source: Any, *, config: str | None = None, revision: str | None = None
+    source: Any, *, config: str | None = None, revision: str | None = None, train: bool = True
 ) -> tuple[str, dict[str, Table], list[str]]:
     """Read any source that `adapt.data.load` takes.
 
+    Args:
+        source: The source; what has no splits is "train".
+        config: Configuration of a hub data set.
+        revision: Revision of one.
+        train: Whether there must be a split "train".
+
     Returns:
-        A readable name; the tables of the splits that are there, "train" always is; and what must be said of others.
+        A readable name; the tables of the splits that are there; and what must be said of others.
     """
     if isinstance(source, str | os.PathLike):
         path = local_path(source)
         named, known = os.fspath(source), path.suffix.casefold() in SUFFIXES
         hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(source) and not path.exists()
         if hub:
-            return str(named), *_dataset_dict(_load_hub(str(named), config, revision), str(named))
+            return str(named), *_dataset_dict(_load_hub(str(named), config, revision), str(named), train)
         _local_only(config, revision)
         if path.is_dir():
-            return path.resolve().name, *_folder(path)
+            return path.resolve().name, *_folder(path, train)
         return path.stem, {"train": read_file(path)}, []
     _local_only(config, revision)
     import datasets
 
     if isinstance(source, datasets.DatasetDict):
-        return "data", *_dataset_dict(source, "the DatasetDict")
+        return "data", *_dataset_dict(source, "the DatasetDict", train)
     if isinstance(source, Mapping) and source and ("train" in source or set(source) <= set(_SPLIT_OF)):
-        return "data", _by_split(source), []
+        return "data", _by_split(source, train), []
     return "data", {"train": _one(source)}, []
 
 
@@ -94,12 +100,15 @@ def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.D
         ) from error
 
 
-def _dataset_dict(source: Mapping[str, datasets.Dataset], where: str) -> tuple[dict[str, Table], list[str]]:
+def _dataset_dict(
+    source: Mapping[str, datasets.Dataset], where: str, train: bool
+) -> tuple[dict[str, Table], list[str]]:
     there = (next((name for name in names if name in source), None) for names in SPLITS.values())
     known = {name: source[name] for name in there if name is not None}
-    if "train" not in known:
-        raise DataError(f"{where}: no split 'train' (it has {listing(list(source))}); give one")
-    return _by_split(known, f"{where}, "), _not_used("splits", [k for k in source if k not in known])
+    if not known or (train and "train" not in known):
+        wanted = "'train'" if train else f"of {listing(list(SPLITS))}"
+        raise DataError(f"{where}: no split {wanted} (it has {listing(list(source))}); give one")
+    return _by_split(known, train, f"{where}, "), _not_used("splits", [k for k in source if k not in known])
 
 
 def _not_used(what: str, names: Sequence[str]) -> list[str]:
@@ -108,7 +117,7 @@ def _not_used(what: str, names: Sequence[str]) -> list[str]:
     return [f"{what} that are not used: {listing(names)}; to use one, {how}"] if names else []
 
 
-def _by_split(source: Mapping[str, Any], prefix: str = "") -> dict[str, Table]:
+def _by_split(source: Mapping[str, Any], train: bool, prefix: str = "") -> dict[str, Table]:
     tables: dict[str, Table] = {}
     for key, value in source.items():
         split = _SPLIT_OF.get(key)
@@ -118,12 +127,12 @@ def _by_split(source: Mapping[str, Any], prefix: str = "") -> dict[str, Table]:
         if split in tables:
             raise DataError(f"two splits mean {split!r} ({listing(list(source))}); keep one")
         tables[split] = _one(value, f"{prefix}split {key!r}")
-    if "train" not in tables:
+    if train and "train" not in tables:
         raise DataError(f"no split 'train' (given: {listing(list(source))}); give one")
     return tables
 
 
-def _folder(folder: Path) -> tuple[dict[str, Table], list[str]]:
+def _folder(folder: Path, train: bool) -> tuple[dict[str, Table], list[str]]:
     files: dict[str, Path] = {}
     others: list[str] = []
     for path in sorted(folder.iterdir()):
@@ -140,10 +149,12 @@ def _folder(folder: Path) -> tuple[dict[str, Table], list[str]]:
             path, passed_over = both
             others.append(passed_over.name)
         files[split] = path
-    if "train" not in files:
+    if not files or (train and "train" not in files):
         there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
+        wanted = "train" if train else "test"
         raise DataError(
-            f"{folder}: no train file (it holds {there}); name one train.csv, .tsv, .jsonl, .json, .parquet or .conll"
+            f"{folder}: no {wanted} file (it holds {there}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet or "
+            ".conll"
         )
     return {split: read_file(path) for split, path in files.items()}, _not_used("files", sorted(others))
 

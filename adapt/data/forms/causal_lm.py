@@ -91,26 +91,33 @@ def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
 
 
 def like_training(columns: Columns, usual: Mapping[str, str]) -> Columns:
-    """Prompts as the user's turn where conversations were learnt, and such a turn as a prompt where those were.
+    """Prompts as the user's turn where conversations were learnt, and such a turn as a prompt where those were; a
+    completion is the assistant's.
 
     Raises:
         DataError: Prompts were learnt, and a conversation has other turns.
     """
     if "messages" in columns and "prompt" in usual:
-        return {"prompt": [_lone_prompt(row, turns) for row, turns in enumerate(columns["messages"])]}
+        found = [_lone_prompt(row, turns) for row, turns in enumerate(columns["messages"])]
+        answered = any(len(contents) > 1 for contents in found)
+        roles = ("prompt", "completion") if answered else ("prompt",)
+        return {role: [contents[i] for contents in found] for i, role in enumerate(roles)}
     if "prompt" not in columns or "messages" not in usual:
         return columns
     turns = [[{"role": "user", "content": prompt}] if prompt.strip() else [] for prompt in columns["prompt"]]
+    for before, completion in zip(turns, columns.get("completion", ()), strict=False):
+        before.append({"role": "assistant", "content": completion})
     return {"messages": turns}
 
 
-def _lone_prompt(row: int, turns: list[dict[str, str]]) -> str:
-    if [turn["role"] for turn in turns] != ["user"]:
+def _lone_prompt(row: int, turns: list[dict[str, str]]) -> list[str]:
+    """The user's turn, and the assistant's where there is one."""
+    if [turn["role"] for turn in turns] not in (["user"], ["user", "assistant"]):
         raise DataError(
             f"row {row + 1}: the model was trained on prompts, and this conversation is more than one turn of a user; "
             "give the prompt alone"
         )
-    return turns[0]["content"]
+    return [turn["content"] for turn in turns]
 
 
 def _conversations(table: Table) -> str | None:

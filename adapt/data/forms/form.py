@@ -23,6 +23,10 @@ class Wishes:
     """Whether tags that break BIO are mended."""
     bad_answers: Literal["refuse", "drop"] = "refuse"
     """What happens to rows whose answer is not where it should be."""
+    labels: tuple[str, ...] | None = None
+    """The classes or tags that a model knows, in index order, for rows that it is scored on; None: train decides."""
+    pair: bool | None = None
+    """Whether the model reads pairs of texts; None: the columns decide."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,6 @@ class Form:
     expand: Callable[[Table, Mapping[str, str]], Table] = lambda table, _: table
     """Before rows to be predicted are looked at: columns that stand within one, such as languages."""
     like_training: Callable[[Columns, Mapping[str, str]], Columns] = lambda columns, _: columns
-    """After rows to be predicted are read: their columns as those of training were, whose roles are given."""
+    """After rows for a trained model are read: their columns as those of training were, whose roles are given."""
     alternatives: tuple[str, ...] = ()
-    """Roles of which rows to be predicted need one, each in place of the others."""
+    """Roles of which rows for a trained model need one, each in place of the others."""

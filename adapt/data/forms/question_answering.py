@@ -74,7 +74,8 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         if len(bad) == table.rows:
             raise DataError(f"{table.where}: no row has its answer in its context; the first is {bad[0]}")
         if bad:
-            notes.append(f"{len(bad)} of {table.rows} {split} rows left out: their answers are not in their contexts")
+            which = f"{split} " if len(tables) > 1 else ""
+            notes.append(f"{len(bad)} of {table.rows} {which}rows left out: their answers are not in their contexts")
         rows[split] = {name: [v for row, v in enumerate(values) if row not in bad] for name, values in found.items()}
     if all(rows["train"]["answer_texts"]):
         for split in [s for s in rows if not any(rows[s]["answer_texts"])]:

@@ -79,7 +79,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A column, row or label cannot be used.
         OptionError: The problem asked for does not fit the labels.
     """
-    chosen = {"train": find(tables["train"], given)}
+    chosen = {"train": find(tables["train"], given, pair=wishes.pair)}
     tables, notes = labelled(tables, chosen["train"], "label", NAMES["label"])
     for split in [split for split in tables if split != "train"]:
         chosen[split] = all_named(tables[split], chosen["train"])
@@ -88,7 +88,8 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
             notes.append(f"the {split} split is left out: its labels are withheld")
     rows = {split: _texts(table, chosen[split]) for split, table in tables.items()}
     _refuse_numbers(tables["train"], chosen["train"])
-    problem, names, encoded = labels.encode(tables, {s: chosen[s]["label"] for s in tables}, wishes.problem)
+    columns = {split: chosen[split]["label"] for split in tables}
+    problem, names, encoded = labels.encode(tables, columns, wishes.problem, wishes.labels)
     found = {split: {**rows[split], "label": encoded[split]} for split in tables}
     return Read(problem, names, found, tuple(notes))
 

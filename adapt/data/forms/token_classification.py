@@ -14,6 +14,7 @@ from typing import Any
 
 from adapt.data.columns import all_named, check_characters, first, labelled, lists, missing, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.labels import unseen
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
 
@@ -60,7 +61,10 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     problem = wishes.problem or ("spans" if _is_bio(train) else "tags")
     if wishes.problem is None:
         _refuse_odd(tables["train"], tokens["train"], tags["train"], train)
-    if problem == "spans":
+    if wishes.labels is not None:
+        mended = _mended(tables, tokens, tags, wishes.repair_tags) if problem == "spans" else ""
+        names, known, notes = list(wishes.labels), set(wishes.labels), [mended] if mended else []
+    elif problem == "spans":
         names, notes = _spans(tables, tokens, tags, wishes.repair_tags)
         known = set(names)
     else:
@@ -69,7 +73,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     if len(names) < 2:
         raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
     for split, table in tables.items():
-        _refuse_unseen(table, split, tokens[split], tags[split], known)
+        _refuse_unseen(table, split, tokens[split], tags[split], known, wishes.labels)
     index = {name: i for i, name in enumerate(names)}
     encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
     rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
@@ -173,13 +177,19 @@ def _spans(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: 
             f"{tables['train'].where}: problem='spans' needs the tags O, B-x and I-x, and there are "
             f"{listing(odd, 5) or 'none but O'}; convert them, or pass problem='tags'"
         )
-    mended = sum(_check_bio(table, tokens[split], tags[split], repair) for split, table in tables.items())
+    mended = _mended(tables, tokens, tags, repair)
     train = {tag for row in tags["train"] for tag in row}
     counts = Counter(tag for rows in tags.values() for row in rows for tag in row)
     extra = sorted(tag for tag in counts.keys() - train if tag[0] == "I" and f"B{tag[1:]}" in train)
-    notes = [f"{mended} I- tags that continued no span were made B-"] if mended else []
+    notes = [mended] if mended else []
     notes += [f"tag {tag!r} is not in train, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in extra]
     return ["O", *sorted({*train, *extra} - {"O"})], notes
+
+
+def _mended(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> str:
+    """Mend the tags that break BIO, if that is asked for, and say how many; nothing where none does."""
+    mended = sum(_check_bio(table, tokens[split], tags[split], repair) for split, table in tables.items())
+    return f"{mended} I- tags that continued no span were made B-" if mended else ""
 
 
 def _check_bio(table: Table, tokens: list[list[str]], tags: list[list[str]], repair: bool) -> int:
@@ -211,14 +221,18 @@ def _in_order(tags: set[str], declared: Sequence[str] | None) -> list[str]:
     return sorted(tags, key=lambda tag: (not tag.isdecimal(), int(tag) if tag.isdecimal() else 0, tag))
 
 
-def _refuse_unseen(table: Table, split: str, tokens: list[list[str]], tags: list[list[str]], known: set[str]) -> None:
-    for row, names in enumerate(tags):
-        for position, tag in enumerate(names):
-            if tag not in known:
-                raise DataError(
-                    f"{_word(table, row, tokens[row], position)}: tag {tag!r} is in {split} but not in train; "
-                    f"add examples of it to train, or take its rows out of {split}"
-                )
+def _refuse_unseen(
+    table: Table,
+    split: str,
+    tokens: list[list[str]],
+    tags: list[list[str]],
+    names: set[str],
+    known: Sequence[str] | None,
+) -> None:
+    for row, found in enumerate(tags):
+        for position, tag in enumerate(found):
+            if tag not in names:
+                raise unseen(_word(table, row, tokens[row], position), f"tag {tag!r}", split, known)
 
 
 FORM = Form(("spans", "tags"), ("tokens", "tags"), find, read, plain, inputs)

@@ -1,0 +1,234 @@
+"""Trained models scored on new labelled rows, with how sure the scores are and the differences between models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from adapt.adapted import Adapted, load_model
+from adapt.comparison.cells import escape, interval, line, unit_of
+from adapt.data import Data, Labelled, read_labelled
+from adapt.data.table import listing
+from adapt.metrics import LOWER_IS_BETTER
+from adapt.metrics.jackknife import pseudo_values
+from adapt.spec import DataError, OptionError, Problem, Task
+from adapt.stats import Interval, crossed_interval
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on the rows."""
+
+    name: str
+    """The folder's, or strategy and backbone of a model in memory."""
+    run: str
+    """Key of the run that trained it."""
+    strategy: str
+    backbone: str
+    scores: Mapping[str, float]
+    """By metric."""
+    outcomes: Sequence[Any]
+    """What each row adds to the metrics, as `Result.test_outcomes`."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One or several models on the same rows."""
+
+    name: str
+    """Of the rows."""
+    sha256: str
+    """Hash of the rows and of the labels that the first model knows; of `Data` that of all its splits."""
+    split: str | None
+    """Which of several the rows are."""
+    rows: int
+    problem: Problem
+    metric: str
+    """By which models are compared: that of the first one's task."""
+    models: tuple[Scored, ...]
+    notes: tuple[str, ...] = ()
+
+    def interval(self, model: int, metric: str) -> Interval:
+        """A score with its 95 % interval for other rows like these; without one where outcomes do not tell it."""
+        scored = self.models[model]
+        parts = pseudo_values(self.problem, metric, scored.outcomes)
+        score = scored.scores[metric]
+        return Interval(score, None, None) if parts is None else crossed_interval([parts], score)
+
+    def difference(self, model: int) -> Interval:
+        """Score of a model minus that of the first, by `metric`, paired by row."""
+        ours, base = (self.models[i] for i in (model, 0))
+        mean = ours.scores[self.metric] - base.scores[self.metric]
+        parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
+        if parts[0] is None or parts[1] is None:
+            return Interval(mean, None, None)
+        return crossed_interval([[a - b for a, b in zip(*parts, strict=True)]], mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the fields, and of each model the `intervals` by metric and its `difference` to the first."""
+        content = {"schema": _SCHEMA, **asdict(self)}
+        for i, model in enumerate(content["models"]):
+            model["intervals"] = {metric: _limits(self.interval(i, metric)) for metric in model["scores"]}
+            model["difference"] = (
+                {"mean": (found := self.difference(i)).mean, "interval": _limits(found)} if i else None
+            )
+        return content
+
+    def table(self) -> str:
+        """Markdown: a row for each model, and the facts below."""
+        metrics = list(self.models[0].scores)
+        several = len(self.models) > 1
+        head = ["model", *(_heading(metric) for metric in metrics)]
+        head += [f"{self.metric.replace('_', ' ')}: difference to {escape(self.models[0].name)}"] if several else []
+        lines = [f"### {escape(self.name)}, {self.rows:,} rows", "", line(head)]
+        lines.append(line(["---"] + ["---:"] * (len(head) - 1)))
+        for i, model in enumerate(self.models):
+            cells = [interval(self.interval(i, metric), bool(unit_of(metric))) for metric in metrics]
+            if several:
+                cells.append(interval(self.difference(i), bool(unit_of(self.metric)), signed=True) if i else "")
+            lines.append(line([escape(model.name), *cells]))
+        made = ", ".join(
+            f"{escape(m.name)} ({escape(f'{m.strategy} on {m.backbone}')}, run {m.run[:12]})" for m in self.models
+        )
+        paired = ", differences paired by row" if several else ""
+        facts = [
+            f"- Data: {escape(self.name)}{f', {self.split} split' if self.split else ''} (content {self.sha256[:12]}).",
+            f"- Models: {made}.",
+            f"- Intervals are for other rows like these, of which each is by itself{paired}; what another seed of "
+            "training would change is not in them.",
+            *(f"- Note: {escape(note)}" for note in self.notes),
+        ]
+        return "\n".join([*lines, "", *facts, ""])
+
+
+def score(
+    models: Any,
+    data: Any,
+    *,
+    split: str = "test",
+    columns: Mapping[str, str] | None = None,
+    repair_tags: bool = False,
+    bad_answers: Literal["refuse", "drop"] = "refuse",
+    config: str | None = None,
+    revision: str | None = None,
+    backbone: str | Path | None = None,
+    device: str = "auto",
+) -> Scores:
+    """Score trained models on labelled rows that they have not seen; the public `adapt.score`.
+
+    Args:
+        models: A model, the folder of one, or a list of these: of one kind of task, with the same classes or tags. They
+            are compared with the first. One that is read from a folder is held as long as it is scored.
+        data: Labelled rows: `Data` with the labels that the models know, or anything that `adapt.data.load` reads; it
+            needs no `train`, and what has no splits is taken whole.
+        split: Which split is scored where there are several.
+        columns: What a column is for to its name, as for `adapt.data.load`; None takes those of training where the rows
+            have them, else the usual names.
+        repair_tags: As for `adapt.data.load`.
+        bad_answers: As for `adapt.data.load`.
+        config: Configuration of a hub data set.
+        revision: Revision of one.
+        backbone: Where the models' backbone is now, if not where it was.
+        device: Of models read from folders.
+
+    Raises:
+        DataError: A file, split, column, row or label cannot be used; a class that a model does not know among them.
+        OptionError: An option cannot be used, or the models do not do the same task.
+        AdaptError: A model cannot be loaded.
+    """
+    given = list(models) if isinstance(models, list | tuple) else [models]
+    if not given:
+        raise OptionError("There is no model to be scored; give one.")
+    found: list[Scored] = []
+    notes: list[str] = []
+    first: tuple[Task, Labelled] | None = None
+    for each in given:
+        model = each if isinstance(each, Adapted) else load_model(each, backbone=backbone, device=device)
+        task = model.run.task
+        if first is not None:
+            _check_alike(first[0], task, found[0].name, _name(each, model))
+        if isinstance(data, Data):
+            rows = _split_of(data, task, split)
+        else:
+            rows = read_labelled(
+                data, task, split=split, columns=columns, usual=model.columns, repair_tags=repair_tags,
+                bad_answers=bad_answers, config=config, revision=revision,
+            )  # fmt: skip
+        first = first or (task, rows)
+        scored, of_model = _score(model, rows, _name(each, model))
+        notes += [note for note in (*rows.notes, *of_model) if note not in notes]
+        found.append(scored)
+        del model
+    assert first is not None
+    task, rows = first
+    return Scores(
+        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, task.metric, tuple(found), tuple(notes)
+    )
+
+
+def _name(given: Any, model: Adapted) -> str:
+    if isinstance(given, Adapted):
+        return f"{model.run.strategy.name} on {model.run.backbone.name}"
+    return Path(given).expanduser().resolve().name
+
+
+def _check_alike(first: Task, task: Task, first_name: str, name: str) -> None:
+    """
+    Raises:
+        OptionError: The tasks differ in what is predicted.
+    """
+    ours, theirs = ((each.kind, each.problem, frozenset(each.labels)) for each in (task, first))
+    if ours != theirs:
+        raise OptionError(
+            f"{name} is for {_what(task)}, and {first_name} for {_what(first)}; score each of them by itself."
+        )
+
+
+def _what(task: Task) -> str:
+    labels = f" ({listing(task.labels)})" if task.labels else ""
+    return f"{task.kind}, {task.problem}{labels}"
+
+
+def _split_of(data: Data, task: Task, split: str) -> Labelled:
+    """
+    Raises:
+        OptionError: The data are of another task than the model's.
+        DataError: They have no such split.
+    """
+    if (data.kind, data.problem, data.labels) != (task.kind, task.problem, task.labels):
+        raise OptionError(
+            f"{data.name} is not for {_what(task)}, as the model is; give the file or folder itself, of which the "
+            "labels are read as the model knows them."
+        )
+    if split not in data.splits:
+        raise DataError(
+            f"{data.name}: no split {split!r} (it has {', '.join(data.splits)}); name one of these as split"
+        )
+    return Labelled(data.name, data.splits[split], data.sha256, split, data.notes)
+
+
+def _score(model: Adapted, rows: Labelled, name: str) -> tuple[Scored, list[str]]:
+    """The scores of a model, and what must be said of the rows as it reads them."""
+    from adapt.training import predict
+
+    kind, run = model.fitted.kind, model.run
+    before = len(kind.notes)
+    examples = kind.encode(rows.rows, split="test")
+    outputs = predict(model.fitted.model, kind, examples, run.budget)
+    scores = kind.score(outputs, examples)
+    key = (model.earlier or {}).get("key") or run.key()
+    scored = Scored(name, key, run.strategy.name, run.backbone.name, scores, tuple(kind.outcomes(outputs, examples)))
+    return scored, kind.notes[before:]
+
+
+def _limits(found: Interval) -> list[float | None]:
+    return [found.low, found.high]
+
+
+def _heading(metric: str) -> str:
+    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    return f"{metric.replace('_', ' ')}{unit_of(metric)} [95 % CI]{better}"

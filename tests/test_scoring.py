@@ -1,0 +1,197 @@
+"""Trained models on new labelled rows: training's own scores found again, differences, rows that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_tasks
+from click.testing import CliRunner
+
+import adapt
+from adapt.adapted import Adapted
+from adapt.cli import cli
+from adapt.data import read_labelled
+from adapt.spec import AdaptError, DataError, OptionError, Source, Task
+from adapt.stats import crossed_interval
+
+CLASSES = Task("t", Source("t", ""), labels=("bad", "good", "1"))
+LISTS = Task("t", Source("t", ""), problem="multi_label", labels=("0", "1", "2"))
+NUMBERS = Task("t", Source("t", ""), problem="regression")
+SPANS = Task("t", Source("t", ""), kind="token_classification", problem="spans", labels=("O", "B-x", "I-x"))
+ANSWERS = Task("t", Source("t", ""), kind="question_answering", problem="answers")
+TEXTS = Task("t", Source("t", ""), kind="causal_lm", problem="completion")
+TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+
+
+def raw(data: adapt.data.Data) -> list[dict[str, Any]]:
+    """The rows of the test split as users have them: labels by name."""
+    rows = []
+    for row in data.splits["test"]:
+        if "tags" in row:
+            row["tags"] = [data.labels[tag] for tag in row["tags"]]
+        if data.problem == "single_label":
+            row["label"] = data.labels[row["label"]]
+        if data.problem == "multi_label":
+            row["label"] = [name for name, there in zip(data.labels, row["label"], strict=True) if there]
+        if "answer_texts" in row:
+            row["answers"] = {"text": row.pop("answer_texts"), "answer_start": row.pop("answer_starts")}
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def fitted(backbone: Callable[..., Path]) -> Callable[[str, str], Adapted]:
+    def fit(task: str, architecture: str, strategy: adapt.spec.Strategy | None = None) -> Adapted:
+        data = tiny_tasks.TASKS[task]()
+        return adapt.fit(
+            backbone(architecture), data, strategy or adapt.Head(), max_steps=2, device="cpu", precision="fp32"
+        )
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture"),
+    [("pairs", "bert"), ("multi_label", "bert"), ("regression", "bert"), ("spans", "bert"), ("tags", "bert"),
+     ("answers", "bert"), ("text", "t5"), ("messages", "llama")],
+)  # fmt: skip
+def test_the_scores_of_training_are_found_again(
+    fitted: Callable[[str, str], Adapted], task: str, architecture: str
+) -> None:
+    model = fitted(task, architecture)
+    data = tiny_tasks.TASKS[task]()
+    assert model.result is not None
+    for found in (adapt.score(model, raw(data)), adapt.score([model], data)):
+        assert (found.rows, found.metric) == (len(data.splits["test"]), model.run.task.metric)
+        assert found.models[0].scores == model.result.scores["test"]
+        assert list(found.models[0].outcomes) == list(model.result.test_outcomes)
+    assert not found.notes
+
+
+def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> None:
+    names = ("a_head", "b")
+    for name, strategy in zip(names, (adapt.Head(), adapt.Full()), strict=True):
+        fitted("single_label", "bert", strategy).save(tmp_path / name)
+    rows = raw(tiny_tasks.TASKS["single_label"]())
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "scores.json"
+    folders = [str(tmp_path / name) for name in names]
+    done = CliRunner().invoke(cli, ["score", *folders, "--data", str(tmp_path / "new.jsonl"), "--output", str(out)])
+    assert done.exit_code == 0, done.output
+    found = adapt.score(folders, tmp_path / "new.jsonl", device="cpu")
+    assert done.stdout == found.table() + "\n"
+    assert found.name == "new"
+    content = json.loads(out.read_text())
+    assert [model["name"] for model in content["models"]] == [*names]
+    first, second = ([float(guess == truth) for guess, truth in model.outcomes] for model in found.models)
+    assert found.interval(0, "accuracy") == crossed_interval([first], found.models[0].scores["accuracy"])
+    gain = found.models[1].scores["accuracy"] - found.models[0].scores["accuracy"]
+    assert gain, "models that score alike would show no difference"
+    expected = crossed_interval([[b - a for a, b in zip(first, second, strict=True)]], gain)
+    assert found.difference(1) == expected
+    assert content["models"][1]["difference"] == {"mean": expected.mean, "interval": [expected.low, expected.high]}
+    assert content["models"][0]["difference"] is None
+    head = "| model | accuracy, % [95 % CI] | macro f1, % [95 % CI] | mcc × 100 [95 % CI] | accuracy: difference to a"
+    assert head in found.table()
+    assert "differences paired by row" in found.table()
+
+    one_class = [row for row in rows if row["label"] == "praise"]
+    alone = adapt.score(tmp_path / "b", {"validation": one_class, "test": rows}, split="validation")
+    assert (alone.rows, alone.split) == (len(one_class), "validation")
+    assert "validation split" in alone.table()
+    assert "paired" not in alone.table()
+    other = fitted("pairs", "bert")
+    with pytest.raises(OptionError, match=r"^head on .* is for .*\('other', 'same'\), and b for .*'praise'"):
+        adapt.score([tmp_path / "b", other], rows)
+    with pytest.raises(OptionError, match=r"^pairs is not for sequence_classification, single_label \('blame'"):
+        adapt.score(tmp_path / "b", tiny_tasks.TASKS["pairs"]())
+    with pytest.raises(OptionError, match="no model to be scored"):
+        adapt.score([], rows)
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "column", "expected"),
+    [
+        (CLASSES, {"text": ["a", "b"], "label": ["good", "good"]}, "label", [1, 1]),
+        (CLASSES, {"text": ["a", "b"], "label": [1, 1]}, "label", [2, 2]),
+        (CLASSES, {"text": ["a", "b"], "label": ["1 ", "bad"]}, "label", [2, 0]),
+        (LISTS, {"text": ["a", "b"], "label": [[2], []]}, "label", [[0, 0, 1], [0, 0, 0]]),
+        (LISTS, {"text": ["a", "b"], "label": [[0, 1, 1], [0, 0, 1]]}, "label", [[0, 1, 1], [0, 0, 1]]),
+        (LISTS, {"text": ["a", "b"], "label": [["1"], ["2", "0"]]}, "label", [[0, 1, 0], [1, 0, 1]]),
+        (LISTS, {"text": ["a", "b"], "label": [[0, 1], [1, 0]]}, "label", [[1, 1, 0], [1, 1, 0]]),
+        (NUMBERS, {"text": ["a", "b"], "label": [1, 2]}, "label", [1.0, 2.0]),
+        (SPANS, {"tokens": [["a"]], "tags": [["O"]]}, "tags", [[0]]),
+        (SPANS, {"tokens": [["a", "b"]], "tags": [["B-x", "I-x"]]}, "tags", [[1, 2]]),
+        (TEXTS, {"prompt": ["a"], "completion": ["b"]}, "completion", ["b"]),
+    ],
+)  # fmt: skip
+def test_labels_are_those_that_the_model_knows(task: Task, rows: Any, column: str, expected: Any) -> None:
+    assert list(read_labelled(rows, task).rows[column]) == expected
+
+
+def test_rows_are_read_as_those_of_training_were() -> None:
+    usual = {"text": "body", "label": "stars"}
+    found = read_labelled({"text": ["a"], "body": ["b"], "stars": ["bad"]}, CLASSES, usual=usual).rows
+    assert found[0] == {"text": "b", "label": 0}
+    pair = {"question": ["q"], "sentence": ["s"], "label": ["bad"]}
+    assert read_labelled(pair, CLASSES, columns={"text": "sentence"}).rows[0]["text"] == "s"
+    turned = read_labelled({"prompt": ["hi"], "completion": ["ho"]}, TEXTS, usual={"messages": "messages"})
+    assert turned.rows[0] == {"messages": TURNS}
+    plain = read_labelled({"messages": [TURNS]}, TEXTS, usual={"prompt": "p", "completion": "c"})
+    assert plain.rows[0] == {"prompt": "hi", "completion": "ho"}
+    named = read_labelled(
+        {"messages": [TURNS], "p": ["x"], "completion": ["y"]}, TEXTS,
+        columns={"prompt": "p", "completion": "completion"}, usual={"messages": "messages"},
+    )  # fmt: skip
+    assert named.rows[0]["messages"][0]["content"] == "x"
+    lost = {"question": ["q"] * 2, "context": ["a b"] * 2, "answers": ["b", "c"]}
+    dropped = read_labelled(lost, ANSWERS, bad_answers="drop")
+    assert (len(dropped.rows), dropped.notes) == (1, ("1 of 2 rows left out: their answers are not in their contexts",))
+    mended = read_labelled({"tokens": [["a"]], "tags": [["I-x"]]}, SPANS, repair_tags=True)
+    assert (list(mended.rows["tags"]), mended.notes) == ([[1]], ("1 I- tags that continued no span were made B-",))
+
+
+TWO = {"train": {"text": ["a"], "label": ["bad"]}, "validation": {"text": ["b"], "label": ["bad"]}}
+BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
+    "an unknown class": (
+        {"text": ["a", "b"], "label": ["bad", "fine"]}, CLASSES, {},
+        r"row 2: label 'fine' is none that the model knows \('bad', 'good', '1'\); mend it, or take its rows out$",
+    ),
+    "an unknown label": ({"text": ["a"], "label": [["x"]]}, LISTS, {}, r"label 'x' is none that the model knows"),
+    "more zeros and ones": (
+        {"text": ["a"], "label": [[0, 1, 0, 1]]}, LISTS, {}, "4 zeros and ones a row, and the model knows 3 labels",
+    ),
+    "an unknown tag": (
+        {"tokens": [["a", "b"]], "tags": [["O", "B-y"]]}, SPANS, {},
+        r"row 1, word 2 \('b'\): tag 'B-y' is none that the model knows",
+    ),
+    "two texts": ({"text": ["a"], "text_pair": ["b"], "label": ["bad"]}, CLASSES, {}, "one text a row is needed"),
+    "no such split": (TWO, CLASSES, {}, r"data: no split 'test' \(it has train, validation\); name one of these as"),
+    "a split that cannot be": (TWO, CLASSES, {"split": "dev"}, "split is 'dev'; choose one of train, validation, test"),
+    "a column for nothing": (TWO, CLASSES, {"columns": {"tags": "x"}}, "tags"),
+    "tags of classes": (TWO, CLASSES, {"split": "train", "repair_tags": True}, "repair_tags is for token_class"),
+    "a conversation for a model of prompts": (
+        {"messages": [[*TURNS, *TURNS]]}, TEXTS, {"usual": {"prompt": "prompt"}}, "row 1: the model was",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_rows_that_cannot_be_scored(case: str) -> None:
+    rows, task, options, message = BAD[case]
+    with pytest.raises(AdaptError, match=message):
+        read_labelled(rows, task, **options)
+
+
+def test_a_folder_needs_no_train(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,label\na,bad\n")
+    assert len(read_labelled(tmp_path, CLASSES).rows) == 1
+    with pytest.raises(DataError, match=r"no train file"):
+        adapt.data.load(tmp_path)
+    (tmp_path / "test.csv").rename(tmp_path / "mine.csv")
+    with pytest.raises(DataError, match=r"no test file \(it holds 'mine.csv'\); name one test.csv"):
+        read_labelled(tmp_path, CLASSES)
