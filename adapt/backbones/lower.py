@@ -21,7 +21,7 @@ from adapt.backbones.memoise import asked, goes_on, padding_of, rows_of
 from adapt.backbones.uppermost import uppermost
 from adapt.spec import Unsupported
 
-LOWER_BYTES = 2**30
+_LOWER_BYTES = 2**30
 """Memory that the features of lower layers may take; rows beyond it are computed each time."""
 
 
@@ -100,13 +100,12 @@ def freeze_below(model: Any, upper: UpperLayers) -> None:
         parameter.requires_grad_(name in upper if inside else after and not beside)
 
 
-def memoise_lower(model: Any, upper: UpperLayers | None, max_bytes: int = LOWER_BYTES) -> None:
+def memoise_lower(model: Any, upper: UpperLayers | None) -> None:
     """Compute what lies below the upper layers once for each row, in evaluation mode: without dropout.
 
     Args:
         model: Nothing below the upper layers is trainable.
         upper: None, or what begins at the lowest layer: nothing is done.
-        max_bytes: Memory the features may take.
     """
     if upper is None or upper.first == 0:
         return
@@ -117,7 +116,7 @@ def memoise_lower(model: Any, upper: UpperLayers | None, max_bytes: int = LOWER_
         {str(p.dtype).removeprefix("torch.") for layer in layers[: upper.first] for p in layer.parameters()}
     )
     name = "-".join([f"below-{upper.first}", *dtypes])
-    memo = Memo(_UpTo(state), max_bytes, positions_of(base.config.to_dict()), padding_of(base), name)
+    memo = Memo(_UpTo(state), _LOWER_BYTES, positions_of(base.config.to_dict()), padding_of(base), name)
     for i in range(upper.first):
         layers[i] = Lower(layers[i], state)
     layers[0].memo = memo

@@ -17,8 +17,6 @@ from adapt.backbones.kernels import kernels_of
 
 _ROOT_MEAN_SQUARE = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 """Classes of transformers that reckon x / sqrt(mean(x²) + eps) in float32 and multiply by the weight."""
-_FUSED = hasattr(torch.ops.aten, "_fused_rms_norm_backward")
-"""Of torch 2.9 and later; before, an operation of the same name took other arguments."""
 
 
 def keep_precision(model: nn.Module) -> None:
@@ -32,7 +30,7 @@ def keep_precision(model: nn.Module) -> None:
             continue
         if type(module) is nn.LayerNorm and module.elementwise_affine:
             module.__class__ = FrozenLayerNorm
-        elif type(module).__name__ in _ROOT_MEAN_SQUARE and _FUSED:
+        elif type(module).__name__ in _ROOT_MEAN_SQUARE:
             module.__class__ = FrozenRMSNorm
 
 

@@ -47,13 +47,12 @@ class Shape:
     """Whether its folder says that it pools by the mean over tokens."""
 
 
-def shape_of(reference: str | Path, *, revision: str | None = None) -> Shape:
+def shape_of(reference: str | Path) -> Shape:
     """The configuration of a backbone; its weights are not read, nor downloaded.
 
     Args:
         reference: `shape:` and a name in `SHAPES`, a shipped model, `minilm`, a folder with `config.json`, or a hub
             name.
-        revision: Branch, tag or commit on the hub.
 
     Raises:
         OptionError: There is no such shape, folder or model, or its configuration cannot be used.
@@ -63,7 +62,7 @@ def shape_of(reference: str | Path, *, revision: str | None = None) -> Shape:
     if text.startswith(PREFIX):
         return Shape(text, _known(text.removeprefix(PREFIX)))
     local = text in SHIPPED or text == MINILM or Path(text).expanduser().is_dir()
-    name, path = locate(text, revision) if local else (text, _download(text, revision))
+    name, path = locate(text, None) if local else (text, _download(text))
     if not (path / "config.json").is_file():
         raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")
     return shape_at(path, name)
@@ -88,13 +87,13 @@ def _known(name: str) -> Any:
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent
+        folder = Path(hf_hub_download(name, "config.json")).parent
         with contextlib.suppress(Exception):  # most models have none: it says that this is a sentence encoder
-            hf_hub_download(name, "1_Pooling/config.json", revision=revision)
+            hf_hub_download(name, "1_Pooling/config.json")
         return folder
     except Exception as error:  # as in `adapt.backbones.source`
         raise OptionError(

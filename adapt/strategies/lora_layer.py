@@ -130,13 +130,9 @@ def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> tor
     """A product in a dtype of its own, which is that of its sums where the GPU can."""
     if left.dtype == dtype:
         return left @ right
-    if left.is_cuda and dtype == torch.float32 and _HAS_OUT_DTYPE:
+    if left.is_cuda and dtype == torch.float32 and torch.version.hip is None:
         return torch.mm(left, right, out_dtype=dtype)
     return (left @ right).to(dtype)
-
-
-_HAS_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads() and torch.version.hip is None
-"""Of torch 2.8 and later, with CUDA."""
 
 
 def _scaled(values: torch.Tensor, scale: float) -> torch.Tensor:
