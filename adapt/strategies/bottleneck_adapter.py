@@ -61,10 +61,8 @@ class BottleneckAdapter:
         for name in feed_forward if self.placement == "pfeiffer" else [*attention, *feed_forward]:
             if upper is not None and name not in upper:
                 continue
-            parent, _, child = name.rpartition(".")
             module = base.get_submodule(name)
-            adapted = Adapted(module, self._size(width_of(module)), self.non_linearity)
-            setattr(base.get_submodule(parent), child, adapted)
+            base.set_submodule(name, Adapted(module, self._size(width_of(module)), self.non_linearity))
         update_word_embeddings(model, self.embedding_rank, self.embedding_rate)
         memoise_lower(model, upper)
         return model

@@ -156,8 +156,7 @@ class LoRA:
                     "layers, too, whose update is not the same; keep the saved model"
                 )
             layer.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(base.get_submodule(parent), child, layer.get_base_layer())
+            base.set_submodule(name, layer.get_base_layer())
         del base.peft_config
         merge_word_embeddings(plain)
         return plain

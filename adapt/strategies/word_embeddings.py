@@ -86,9 +86,8 @@ def update_word_embeddings(model: Any, rank: int, rate: float) -> None:
             f"embedding_rank is for plain tables of words, and that of '{base.config.model_type}' "
             f"({type(table).__name__}) does something with what it finds; set embedding_rank=0"
         )
-    parent, _, child = places[0].rpartition(".")
     words = UpdatedEmbedding(table, rank)
-    setattr(base.get_submodule(parent), child, words)
+    base.set_submodule(places[0], words)
     own = {id(words.coefficients), id(words.directions)}
     model.own_rates = {name: rate for name, parameter in model.named_parameters() if id(parameter) in own}
 
@@ -107,5 +106,4 @@ def merge_word_embeddings(model: Any) -> None:
     if output_layer(model) is not None:
         untie_output_layer(model)
     words.table.weight = nn.Parameter(words.merged(), requires_grad=False)
-    parent, _, child = name.rpartition(".")
-    setattr(model.base_model.get_submodule(parent), child, words.table)
+    model.base_model.set_submodule(name, words.table)
