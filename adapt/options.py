@@ -14,7 +14,7 @@ from adapt.backbones.families import positions_of
 from adapt.backbones.source import Backbone
 from adapt.data import Data
 from adapt.fields import fill, nearest
-from adapt.metrics import METRICS
+from adapt.metrics import METRICS, check_metric
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
 from adapt.strategies import STRATEGIES, is_known, make
 from adapt.tasks import KINDS
@@ -259,9 +259,8 @@ def task_of(
     Raises:
         OptionError: An option's value cannot be used; the message names it.
     """
-    known = METRICS[data.problem]
-    if metric is not None and metric not in known:
-        raise OptionError(f"Metric '{metric}' does not go with {data.problem}; choose one of {', '.join(known)}.")
+    metric = METRICS[data.problem][0] if metric is None else metric
+    check_metric(metric, data.problem)
     if pooling not in ("auto", "mean", "native"):
         raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
     if class_weights not in ("none", "balanced"):
@@ -295,14 +294,14 @@ def task_of(
         problem=data.problem,
         labels=data.labels,
         pair=data.pair,
-        metric=metric or known[0],
+        metric=metric,
         max_length=min(max_length, positions),
         pooling=pooling,
         class_weights=class_weights,
         max_train=max_train,
         few_shot=few_shot,
         rows={split: len(rows) for split, rows in data.splits.items()},
-        selection=kind.selection(metric or known[0]),
+        selection=kind.selection(metric),
         fold=data.fold,
         options=fields_of(chosen),
     )

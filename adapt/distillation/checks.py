@@ -7,8 +7,7 @@ from typing import Any
 from adapt.adapted import Adapted
 from adapt.backbones.families import positions_of
 from adapt.data import Data
-from adapt.fields import fill
-from adapt.spec import OptionError, Run, Task, Unsupported
+from adapt.spec import OptionError, Run, Unsupported
 from adapt.tasks import KINDS
 
 _FORMAT = ("template", "separator", "prefix", "source_language", "target_language")
@@ -58,7 +57,7 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
             "cannot be compared token by token; have it write texts to learn from: weight=0 and unlabelled prompts or "
             "sources"
         )
-    before, now = _options(teacher.run.task), _options(run.task)
+    before, now = (KINDS[task.kind].options_of(task) for task in (teacher.run.task, run.task))
     for name in _FORMAT:
         if getattr(before, name, None) != getattr(now, name, None):
             raise OptionError(
@@ -83,7 +82,3 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
             f"The teacher is on device '{place}', and the student is to be trained on '{run.budget.device}'; load the "
             "teacher there: adapt.load(folder, device=...)."
         )
-
-
-def _options(task: Task) -> Any:
-    return fill(KINDS[task.kind].Options, task.options, f"Task kind {task.kind}", "")

@@ -79,6 +79,15 @@ _MEASURES: dict[str, _Measure] = {
 }
 
 
+def check_metric(name: str, problem: Problem) -> None:
+    """
+    Raises:
+        OptionError: The metric does not go with the problem.
+    """
+    if name not in METRICS[problem]:
+        raise OptionError(f"Metric '{name}' does not go with {problem}; choose one of {', '.join(METRICS[problem])}.")
+
+
 @cache
 def metric(name: str, multi_label: bool = False) -> Any:
     """The `evaluate.Metric` of that name.

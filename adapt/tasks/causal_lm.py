@@ -8,17 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.fields import fill
 from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcome, until
-from adapt.tasks.kind import Example
+from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.prompts import Message, Prompts
 from adapt.tasks.tokens import (
     IGNORED,
     by_row,
     check_at_least,
-    check_metric,
     check_padding,
     distinct_rows,
     learnt_labels,
@@ -51,7 +49,7 @@ class Options:
     """Exact match compares what follows the last such marker, as `####` in GSM8K; empty: whole texts."""
 
 
-class CausalLM:
+class CausalLM(Kind):
     """The completion token by token after the prompt, whose own tokens take no part in the loss.
 
     Of messages only the last one, the assistant's, is learnt. A prompt that is too long loses its beginning. A
@@ -70,16 +68,12 @@ class CausalLM:
             OptionError: The metric does not go with the problem, or an option is out of range.
             AdaptError: The tokenizer has no token that ends a text.
         """
-        check_metric(task)
-        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        super().__init__(task, tokenizer)
         check_at_least(self.options, max_new_tokens=1, beams=1)
         if "{prompt}" not in self.options.template:
             raise OptionError(f"template is '{self.options.template}'; it must hold {{prompt}}, where the prompt goes.")
         if task.max_length < 4:
             raise OptionError(f"max_length is {task.max_length}; a language model needs at least 4 tokens.")
-        self.task = task
-        self.tokenizer = tokenizer
-        self.notes: list[str] = []
         self._prompts = Prompts(tokenizer, self.options.template, self.options.separator)
         self._new = min(self.options.max_new_tokens, task.max_length // 2)
 
@@ -155,9 +149,6 @@ class CausalLM:
     def fit(self, examples: Sequence[Example]) -> None:
         """Whether any training row has a prompt; where none has, new prompts are texts to go on with."""
         self._prompts.prompted = any(example["prompted"] for example in examples)
-
-    def start(self, model: nn.Module) -> None:
-        """The model starts as it is."""
 
     def state(self) -> dict[str, float]:
         """`prompted`: 1 where training rows had prompts, else 0."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from adapt.fields import fill
+from adapt.metrics import check_metric
 from adapt.spec import Task
 
 if TYPE_CHECKING:
@@ -38,25 +42,43 @@ class Asked(Protocol):
         """
 
 
-class Kind(Asked, Protocol):
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a kind that has no options beside the fields of `Task`."""
+
+
+class Kind(Asked, ABC):
     """A task kind bound to a task and a tokenizer: `KIND(task, tokenizer)`."""
 
-    Options: ClassVar[type]
+    Options: ClassVar[type] = NoOptions
     """Frozen dataclass of the kind's own options, whose fields are `Task.options`."""
 
-    pretrained_output: ClassVar[bool]
+    pretrained_output: ClassVar[bool] = False
     """Whether a pretrained model does the task before any training (language models), rather than with a fresh head."""
 
-    notes: list[str]
-    """What a reader of the result must be told; filled by `encode`."""
-
     def __init__(self, task: Task, tokenizer: Any) -> None:
-        """Bind the kind to a task and its tokenizer."""
+        """
+        Raises:
+            OptionError: The metric does not go with the problem, or an option does not exist or cannot be read.
+        """
+        check_metric(task.metric, task.problem)
+        self.options = self.options_of(task)
+        self.task = task
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        """What a reader of the result must be told; filled by `encode`."""
+
+    @classmethod
+    def options_of(cls, task: Task) -> Any:
+        """The `Options` of a task of this kind."""
+        return fill(cls.Options, task.options, f"Task kind {task.kind}", "")
 
     @classmethod
     def selection(cls, metric: str) -> str | None:
-        """The validation score that chooses the epoch where the table shows `metric`; None: `metric` itself."""
+        """The validation score that chooses the epoch where the table shows `metric`; None: `metric`, being cheap."""
+        return None
 
+    @abstractmethod
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Rows to token ids, in order; labels are taken along where the rows have them.
 
@@ -67,35 +89,45 @@ class Kind(Asked, Protocol):
         """
 
     def fit(self, examples: Sequence[Example]) -> None:
-        """Take from the training rows what the loss needs (class weights, scale of the target)."""
+        """Take from the training rows what the loss needs (class weights, scale of the target), if anything."""
 
     def start(self, model: nn.Module) -> None:
-        """Set what the fresh head starts from, by what `fit` found; the model is just built and not yet trained."""
+        """Set what the fresh head starts from, by what `fit` found, if anything; the model is just built and not yet
+        trained."""
 
     def state(self) -> dict[str, float]:
         """What `fit` found and prediction needs; plain values, saved with the model."""
+        return {}
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave."""
 
+    @abstractmethod
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up encoded rows of `length` tokens each, labelled, for planning: no tokenizer is asked."""
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean loss of a batch, a float32 scalar."""
 
     def terms(self, examples: Sequence[Example]) -> int:
-        """Terms that the mean of `loss` is over (rows, or tokens that are learnt), so that parts of a batch add up."""
+        """Terms that the mean of `loss` is over, so that parts of a batch add up: rows or windows, unless it is tokens
+        that are learnt."""
+        return len(examples)
 
+    @abstractmethod
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """Metric name to value over labelled rows."""
 
+    @abstractmethod
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
         """One small JSON value a row: what it adds to the metrics, which `adapt.metrics.jackknife` reads."""
 
+    @abstractmethod
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """One readable prediction a row."""
 
+    @abstractmethod
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """A prediction for `examples` that needs no model (majority, copy): its name and its outputs, as `outputs`
         gives them; None where there is none worth showing."""

@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.fields import fill
 from adapt.metrics import score
 from adapt.metrics.texts import answer_scores
 from adapt.spec import DataError, OptionError, RowError, Task
-from adapt.tasks.kind import Example
+from adapt.tasks.kind import Example, Kind
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
     check_at_least,
     check_fast,
     check_finite_tensors,
-    check_metric,
     check_padding,
     made_up,
     model_inputs,
@@ -59,7 +57,7 @@ class _Answer:
     null: float
 
 
-class QuestionAnswering:
+class QuestionAnswering(Kind):
     """Start and end of the answer among the tokens of the context (Devlin et al. 2019).
 
     A context longer than a window becomes several that overlap. A window that does not hold the whole answer is
@@ -70,7 +68,6 @@ class QuestionAnswering:
     """
 
     Options: ClassVar[type] = Options
-    pretrained_output: ClassVar[bool] = False
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -78,19 +75,10 @@ class QuestionAnswering:
             OptionError: The metric does not go with the problem, or an option is out of range.
             Unsupported: The tokenizer is not a fast one.
         """
-        check_metric(task)
-        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        super().__init__(task, tokenizer)
         check_at_least(self.options, stride=0, max_answer_tokens=1)
         check_fast(tokenizer, "Question answering")
-        self.task = task
-        self.tokenizer = tokenizer
-        self.notes: list[str] = []
         self._unanswerable = False
-
-    @classmethod
-    def selection(cls, metric: str) -> str | None:
-        """Every metric is cheap: the epoch is chosen by the one that is shown."""
-        return None
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Questions with windows of their contexts to token ids.
@@ -198,9 +186,6 @@ class QuestionAnswering:
         """Whether there are training questions without an answer."""
         self._unanswerable = any(not example["answers"] for example in examples if "answers" in example)
 
-    def start(self, model: nn.Module) -> None:
-        """The model starts as it is."""
-
     def state(self) -> dict[str, float]:
         """Whether no answer may be predicted."""
         return {"unanswerable": float(self._unanswerable)}
@@ -250,10 +235,6 @@ class QuestionAnswering:
             found.start_logits.float().masked_fill(outside, float("-inf")),
             found.end_logits.float().masked_fill(outside, float("-inf")),
         )
-
-    def terms(self, examples: Sequence[Example]) -> int:
-        """Windows."""
-        return len(examples)
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of start and end at the null position and the context's tokens: float32 tensors (2, 1 + tokens)."""

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.fields import fill, nearest
+from adapt.fields import nearest
 from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcome
-from adapt.tasks.kind import Example
+from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.tokens import (
     IGNORED,
     check_at_least,
-    check_metric,
     check_padding,
     distinct_rows,
     learnt_labels,
@@ -48,7 +47,7 @@ class Options:
     """Language of the targets, likewise; without one that the tokenizer has of its own it must be given."""
 
 
-class Seq2Seq:
+class Seq2Seq(Kind):
     """The target token by token after the source (Sutskever et al. 2014), with the true tokens before it in training.
 
     The epoch is chosen by the loss where the metric judges generated texts, which are written once, at the end.
@@ -62,12 +61,8 @@ class Seq2Seq:
         Raises:
             OptionError: The metric does not go with the problem, or an option is out of range.
         """
-        check_metric(task)
-        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        super().__init__(task, tokenizer)
         check_at_least(self.options, max_target_length=1, beams=1)
-        self.task = task
-        self.tokenizer = tokenizer
-        self.notes: list[str] = []
         self._first: int | None = None
         self._start: int | None = None
         self._told = False
@@ -158,19 +153,6 @@ class Seq2Seq:
             for i, ids in zip(long, short, strict=True):
                 found[i] = ids
         return found, len(long)
-
-    def fit(self, examples: Sequence[Example]) -> None:
-        """Nothing is taken from the training rows."""
-
-    def start(self, model: nn.Module) -> None:
-        """The model starts as it is."""
-
-    def state(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, float]) -> None:
-        """Nothing."""
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens of source and of target, for planning."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import score
 from adapt.spec import OptionError, Task
-from adapt.tasks.kind import Example
+from adapt.tasks.kind import Example, Kind
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     check_finite_tensors,
-    check_metric,
     check_padding,
     check_room,
     cut_texts,
@@ -28,12 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class Options:
-    """Sequence classification has no options of its own beside the fields of `Task`."""
-
-
-class SequenceClassification:
+class SequenceClassification(Kind):
     """One or several classes, or a number, for each row.
 
     Single label: cross-entropy. Multi-label: binary cross-entropy of each label. Regression: mean squared error of
@@ -41,27 +34,16 @@ class SequenceClassification:
     targets of any range; predictions are in the target's own units.
     """
 
-    Options: ClassVar[type] = Options
-    pretrained_output: ClassVar[bool] = False
-
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
         Raises:
             OptionError: The metric or the class weighting does not go with the problem.
         """
-        check_metric(task)
+        super().__init__(task, tokenizer)
         if task.problem == "regression" and task.class_weights != "none":
             raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
-        self.task = task
-        self.tokenizer = tokenizer
         self._mean, self._std = 0.0, 1.0
         self._weights: torch.Tensor | None = None
-        self.notes: list[str] = []
-
-    @classmethod
-    def selection(cls, metric: str) -> str | None:
-        """Every metric is cheap: the epoch is chosen by the one that is shown."""
-        return None
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Texts to token ids, cut to the task's maximum length (the longer text of a pair first).
@@ -129,9 +111,6 @@ class SequenceClassification:
                 positive = labels.sum(0).clamp(min=1)
                 self._weights = ((n - positive).clamp(min=1) / positive).float()
 
-    def start(self, model: nn.Module) -> None:
-        """The model starts as it is."""
-
     def state(self) -> dict[str, float]:
         """Mean and standard deviation of the target."""
         return {"mean": self._mean, "std": self._std}
@@ -176,10 +155,6 @@ class SequenceClassification:
         if self.task.problem == "multi_label":
             return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
         return F.mse_loss(logits[:, 0], labels)
-
-    def terms(self, examples: Sequence[Example]) -> int:
-        """Rows."""
-        return len(examples)
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of each row, a list of (labels,) tensors; for regression (1,) in the target's units."""

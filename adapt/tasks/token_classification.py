@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapt.fields import fill
 from adapt.metrics import score
 from adapt.metrics.spans import counts, spans_of
 from adapt.spec import DataError, OptionError, Task
-from adapt.tasks.kind import Example
+from adapt.tasks.kind import Example, Kind
 from adapt.tasks.tokens import (
     IGNORED,
     TOKEN_FIELDS,
@@ -19,7 +18,6 @@ from adapt.tasks.tokens import (
     check_at_least,
     check_fast,
     check_finite_tensors,
-    check_metric,
     check_padding,
     lead_of_words,
     made_up,
@@ -46,7 +44,7 @@ class Options:
     """Tokens that neighbouring windows of a row longer than `max_length` share; never more than half a window."""
 
 
-class TokenClassification:
+class TokenClassification(Kind):
     """A tag for each word, read at the word's first token that is more than white space (Devlin et al. 2019).
 
     The space before a word is a token of its own where the tokenizer joins it to nothing, as before digits and Chinese
@@ -58,7 +56,6 @@ class TokenClassification:
     """
 
     Options: ClassVar[type] = Options
-    pretrained_output: ClassVar[bool] = False
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -67,13 +64,9 @@ class TokenClassification:
             Unsupported: The tokenizer is not a fast one.
             DataError: Tags of spans are not BIO tags.
         """
-        check_metric(task)
-        self.options = fill(Options, task.options, f"Task kind {task.kind}", "")
+        super().__init__(task, tokenizer)
         check_at_least(self.options, stride=0)
         check_fast(tokenizer, "Token classification")
-        self.task = task
-        self.tokenizer = tokenizer
-        self.notes: list[str] = []
         self._common = 0
         self._counts: Counter[int] = Counter()
         if task.problem == "spans":
@@ -81,11 +74,6 @@ class TokenClassification:
                 if tag != "O" and tag[:2] not in ("B-", "I-"):
                     raise DataError(f"Tag '{tag}' is not a BIO tag (O, B-TYPE, I-TYPE); use problem 'tags'.")
             self._common = task.labels.index("O") if "O" in task.labels else 0
-
-    @classmethod
-    def selection(cls, metric: str) -> str | None:
-        """Every metric is cheap: the epoch is chosen by the one that is shown."""
-        return None
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Words to token ids: one or more windows a row.

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adapt.metrics import METRICS
-from adapt.spec import AdaptError, Diverged, OptionError, Task, Unsupported
+from adapt.spec import AdaptError, Diverged, OptionError, Unsupported
 from adapt.tasks.kind import Example
 
 if TYPE_CHECKING:
@@ -18,17 +17,6 @@ TOKEN_FIELDS = ("input_ids", "token_type_ids")
 """Fields of an encoded row that the model takes, one value a token; the attention mask follows from their length."""
 IGNORED = -100
 """Label of a token that takes no part in the loss."""
-
-
-def check_metric(task: Task) -> None:
-    """
-    Raises:
-        OptionError: The metric does not go with the problem.
-    """
-    if task.metric not in METRICS[task.problem]:
-        raise OptionError(
-            f"Metric '{task.metric}' does not go with {task.problem}; choose one of {', '.join(METRICS[task.problem])}."
-        )
 
 
 def check_at_least(options: Any, **least: int) -> None:
