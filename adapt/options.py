@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, SupportsIndex, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, SupportsIndex, get_args, get_type_hints
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
@@ -16,10 +16,8 @@ from adapt.data import Data
 from adapt.fields import fill, nearest
 from adapt.metrics import METRICS, check_metric
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
-from adapt.strategies import STRATEGIES, is_known, make
+from adapt.strategies import is_known, make
 from adapt.tasks import KINDS
-
-_Given = TypeVar("_Given")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 Pooling = Literal["auto", "mean", "native"]
@@ -80,10 +78,10 @@ def budget_of(**values: Any) -> Budget:
     if not isinstance(budget.checkpointing, bool):
         raise OptionError(f"checkpointing is {budget.checkpointing!r}; give True or False.")
     for name in ("epochs", "batch_size", "accumulation"):
-        _check_count(name, getattr(budget, name))
+        check_count(name, getattr(budget, name))
     for name in ("max_steps", "patience", "loss_chunk"):
         if getattr(budget, name) is not None:
-            _check_count(name, getattr(budget, name))
+            check_count(name, getattr(budget, name))
     check_steps(budget)
     if budget.dropout is not None and not (_finite(budget.dropout) and 0 <= budget.dropout < 1):
         raise OptionError(f"dropout is {budget.dropout}; give a number from 0 to below 1.")
@@ -127,7 +125,11 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _check_count(name: str, value: Any) -> None:
+def check_count(name: str, value: Any) -> None:
+    """
+    Raises:
+        OptionError: It is no whole number of at least 1.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise OptionError(f"{name} is {value}; give a whole number of at least 1.")
 
@@ -178,7 +180,7 @@ def check_strategy(strategy: Strategy) -> Strategy:
         strategy = fill(type(strategy), vars(strategy), f"Strategy '{strategy.name}'", f"{strategy.name}.")
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
-    _finite_fields(strategy, f"{strategy.name}.")
+    _check_finite(strategy, f"{strategy.name}.")
     if isinstance(strategy, Checked):
         strategy.check()
     return strategy
@@ -213,14 +215,13 @@ def check_rates(
         return
     given = [(name, fields["learning_rate"]) for name, fields in settings.items() if "learning_rate" in fields]
     for strategy in strategies:
-        known = type(strategy) is STRATEGIES.get(strategy.name)
-        if known and strategy.learning_rate != make(strategy.name).learning_rate:
+        if is_known(strategy) and strategy.learning_rate != make(strategy.name).learning_rate:
             given.append((strategy.name, strategy.learning_rate))
     for name, own in given:
         raise OptionError(f"learning_rate is {rate} for all strategies, and {name}.learning_rate is {own}; give one.")
 
 
-def _finite_fields(given: _Given, where: str = "") -> _Given:
+def _check_finite(given: Any, where: str = "") -> None:
     """
     Raises:
         OptionError: A number among the fields of a dataclass is not finite.
@@ -228,7 +229,24 @@ def _finite_fields(given: _Given, where: str = "") -> _Given:
     for name, value in vars(given).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(f"{where}{name} is {value}; give a finite number.")
-    return given
+
+
+def pooling_of(pooling: str, kind: str, backbone: Any) -> Literal["mean", "native"]:
+    """`auto` is `mean` for sentence encoders; only classifiers of texts have a choice.
+
+    Args:
+        pooling: `auto`, `mean` or `native`.
+        kind: Of the task.
+        backbone: Says `is_sentence_encoder`.
+
+    Raises:
+        OptionError: The name is not known.
+    """
+    if pooling not in ("auto", "mean", "native"):
+        raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
+    if kind != "sequence_classification" or pooling == "native":
+        return "native"
+    return "mean" if pooling == "mean" or backbone.is_sentence_encoder else "native"
 
 
 def task_of(
@@ -248,10 +266,10 @@ def task_of(
     Args:
         data: Rows and labels.
         own: The kind's own options: fields of its `Options`.
-        backbone: Decides what `auto` pooling is: `mean` where its folder says that it is a sentence encoder.
+        backbone: Decides what `auto` pooling is, and the most tokens.
         metric: Validation score that chooses the epoch; None takes the problem's first.
         max_length: Tokens a row is cut to; never more than the backbone has positions.
-        pooling: `auto`, `mean` or `native`.
+        pooling: As for `pooling_of`.
         class_weights: `none` or `balanced`.
         max_train: Training rows kept.
         few_shot: Training rows kept of each class.
@@ -261,25 +279,23 @@ def task_of(
     """
     metric = METRICS[data.problem][0] if metric is None else metric
     check_metric(metric, data.problem)
-    if pooling not in ("auto", "mean", "native"):
-        raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
+    pooled = pooling_of(pooling, data.kind, backbone)
     if class_weights not in ("none", "balanced"):
         raise OptionError(f"class_weights is '{class_weights}'; choose none or balanced.")
     if class_weights != "none" and data.problem == "regression":
         raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
     for name, value in (("max_length", max_length), ("max_train", max_train), ("few_shot", few_shot)):
         if value is not None:
-            _check_count(name, value)
+            check_count(name, value)
     if few_shot is not None and data.problem == "regression":
         raise OptionError("few_shot counts rows of a class and does not go with regression; use max_train.")
     kind = KINDS[data.kind]
-    if data.kind != "sequence_classification":
-        if pooling == "mean" or class_weights != "none" or few_shot is not None:
-            raise OptionError(f"pooling, class_weights and few_shot are for sequence classification, not {data.kind}.")
-        pooling = "native"
-    if pooling == "auto":
-        pooling = "mean" if backbone.is_sentence_encoder else "native"
-    chosen = _finite_fields(fill(kind.Options, own, f"Task kind {data.kind}", ""))
+    if data.kind != "sequence_classification" and (
+        pooling == "mean" or class_weights != "none" or few_shot is not None
+    ):
+        raise OptionError(f"pooling, class_weights and few_shot are for sequence classification, not {data.kind}.")
+    chosen = fill(kind.Options, own, f"Task kind {data.kind}", "")
+    _check_finite(chosen)
     positions = positions_of(backbone.config)
     for field in dataclasses.fields(kind.Options):
         value = getattr(chosen, field.name)
@@ -296,7 +312,7 @@ def task_of(
         pair=data.pair,
         metric=metric,
         max_length=min(max_length, positions),
-        pooling=pooling,
+        pooling=pooled,
         class_weights=class_weights,
         max_train=max_train,
         few_shot=few_shot,

@@ -18,6 +18,7 @@ from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
 from adapt.machine import hardware
 from adapt.metrics import METRICS
+from adapt.options import check_count
 from adapt.run import code_state, versions
 from adapt.spec import DataError, OptionError, Source, Task, Unsupported
 from adapt.tasks import KINDS
@@ -80,8 +81,7 @@ def probe(
         OptionError: An option cannot be used.
     """
     for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise OptionError(f"{name} is {value}; give a whole number of at least 1.")
+        check_count(name, value)
     if pooling not in _POOLINGS:
         raise OptionError(f"pooling is {pooling!r}; choose one of {', '.join(_POOLINGS)}.")
     rows = data if isinstance(data, Data) else load(data)

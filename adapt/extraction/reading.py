@@ -159,8 +159,8 @@ def reader(
         return source
     if attention is not None and attention not in _KERNELS:
         raise OptionError(f"attention is {attention!r}; choose one of {', '.join(_KERNELS)}.")
-    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-        raise OptionError(f"max_length is {max_length}; give a whole number of at least 1.")
+    if max_length is not None:
+        options.check_count("max_length", max_length)
     if not isinstance(source, Adapted | str | Path):
         raise OptionError(
             f"{type(source).__name__} is nothing that can be read; give an adapted model, the folder of one, or a "

@@ -19,7 +19,7 @@ from adapt.memory.shapes import Shape, shape_of
 from adapt.memory.trace import Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
-from adapt.options import budget_of, check_strategy, precision_of
+from adapt.options import BUDGET_FIELDS, budget_of, check_strategy, pooling_of, precision_of
 from adapt.spec import AdaptError, Budget, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
 
@@ -106,10 +106,10 @@ def setting_of(
     shape = shape_of(backbone)
     full = kind_named(kind)
     problem = problem_of(kind)
-    known = {field.name for field in dataclasses.fields(Budget)}
     for name in choices:
-        if name not in known:
-            raise OptionError(f"plan has no option '{name}'; fields of adapt.Budget are {', '.join(sorted(known))}.")
+        if name not in BUDGET_FIELDS:
+            known = ", ".join(sorted(BUDGET_FIELDS))
+            raise OptionError(f"plan has no option '{name}'; fields of adapt.Budget are {known}.")
     paged = device == "cuda" and choices.get("optimizer") == "paged_adamw_8bit"  # which only that device has
     budget = budget_of(precision=precision, device="cpu", **{**choices, **({"optimizer": "adamw"} if paged else {})})
     budget = dataclasses.replace(
@@ -117,18 +117,13 @@ def setting_of(
         device=cast(Literal["cpu", "cuda"], device),
         optimizer="paged_adamw_8bit" if paged else budget.optimizer,
     )
-    if pooling not in ("auto", "mean", "native"):
-        raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
-    if full != "sequence_classification" or (pooling == "auto" and not shape.is_sentence_encoder):
-        pooling = "native"
-    elif pooling == "auto":
-        pooling = "mean"
+    pooled = pooling_of(pooling, full, shape)
     if not isinstance(labels, int) or labels < 2:
         raise OptionError(f"labels is {labels}; give a whole number of at least 2.")
     names = () if problem in ("regression", "answers", "text", "completion") else tuple(map(str, range(labels)))
     task = Task(
         name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],
-        pooling=cast(Literal["mean", "native"], pooling),
+        pooling=pooled,
     )  # fmt: skip
     return Setting(shape, check_strategy(make(strategy) if isinstance(strategy, str) else strategy), task, budget)
 
