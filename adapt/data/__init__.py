@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
+from adapt.data.canonical import dataset_of, hash_of
 from adapt.data.columns import check_rows, first
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
 from adapt.data.splits import few_shot, subsample
 from adapt.data.table import Table
-from adapt.spec import DataError, OptionError, Problem, Source, Task, canonical
+from adapt.spec import DataError, OptionError, Problem, Source, Task
 
 if TYPE_CHECKING:
     import datasets
@@ -143,8 +143,8 @@ def load(
     whole = rows["train"]
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows = {split: rows[split] for split in sources.SPLITS if split in rows}
-    made = {split: _dataset(columns_, read.problem) for split, columns_ in rows.items()}
-    sha256 = _hash(read.problem, read.labels, rows)
+    made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
+    sha256 = hash_of(read.problem, read.labels, rows)
     notes = (
         *not_used,
         *read.notes,
@@ -218,9 +218,9 @@ def read_labelled(
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
     read = form.read({"train": table}, wanted, wishes)
     rows = form.like_training(read.rows["train"], usual or {})
-    sha256 = _hash(task.problem, task.labels, {"test": rows})
+    sha256 = hash_of(task.problem, task.labels, {"test": rows})
     which = split if len(tables) > 1 else None
-    return Labelled(name, _dataset(rows, task.problem), sha256, which, (*not_used, *read.notes))
+    return Labelled(name, dataset_of(rows, task.problem), sha256, which, (*not_used, *read.notes))
 
 
 def read_inputs(
@@ -252,7 +252,7 @@ def read_inputs(
     check_rows(table)
     table = form.expand(table, {**(usual or {}), **given})
     known = {} if plain else _there(form, table, usual or {}, given)
-    return _dataset(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))
+    return dataset_of(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))
 
 
 def _there(form: Form, table: Table, usual: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -292,9 +292,9 @@ def read_texts(
     words = words or "tokens" in given
     task = Task("texts", Source("texts", ""))
     if words:
-        return _dataset(token_classification.inputs(table, given, task))
+        return dataset_of(token_classification.inputs(table, given, task))
     pair = "text_pair" in sequence_classification.find(table, given, labelled=False)
-    return _dataset(sequence_classification.inputs(table, given, replace(task, pair=pair)))
+    return dataset_of(sequence_classification.inputs(table, given, replace(task, pair=pair)))
 
 
 def _plain_texts(rows: list[Any]) -> dict[str, list[Any]]:
@@ -310,31 +310,3 @@ def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:
         raise OptionError(f"repair_tags is for token_classification and the data are for {kind}; leave it out")
     if bad_answers != "refuse" and kind != "question_answering":
         raise OptionError(f"bad_answers is for question_answering and the data are for {kind}; leave it out")
-
-
-def _dataset(rows: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:
-    import datasets
-
-    string, integer = datasets.Value("string"), datasets.Value("int64")
-    label = datasets.Value("float64") if problem == "regression" else integer
-    special = {
-        "label": datasets.List(label) if problem == "multi_label" else label,
-        "tokens": datasets.List(string),
-        "tags": datasets.List(integer),
-        "answer_texts": datasets.List(string),
-        "answer_starts": datasets.List(integer),
-        "references": datasets.List(string),
-        "messages": datasets.List({"role": string, "content": string}),
-    }
-    features = datasets.Features({c: special.get(c, string) for c in rows})
-    return datasets.Dataset.from_dict(dict(rows), features=features)
-
-
-def _hash(problem: Problem, names: Sequence[str], rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
-    """SHA-256 over lines of canonical JSON: what the labels mean, then the size and rows of each split."""
-    digest = hashlib.sha256(canonical({"problem": problem, "labels": names}).encode())
-    for split, columns_ in rows.items():
-        digest.update(f"\n{split} {len(next(iter(columns_.values())))}".encode())
-        for row in zip(*columns_.values(), strict=True):
-            digest.update(b"\n" + canonical(dict(zip(columns_, row, strict=True))).encode())
-    return digest.hexdigest()

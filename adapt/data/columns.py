@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from adapt.data.table import Table, listing, nearest
@@ -47,6 +47,36 @@ def first(table: Table, usual: Iterable[str], taken: Iterable[str] = ()) -> str 
         if name not in taken:
             there.setdefault(tidy(name).casefold(), name)
     return next((there[found] for n in usual if (found := tidy(n).casefold()) in there), None)
+
+
+def needed(table: Table, given: Mapping[str, str], role: str, usual: Iterable[str]) -> str:
+    """The column of a role, which rows must have: as the caller named it, else of the likeliest name.
+
+    Raises:
+        DataError: There is none.
+    """
+    column = named(table, role, given[role]) if role in given else first(table, usual)
+    if column is None:
+        raise missing(table, role)
+    return column
+
+
+def by_usual_names(
+    table: Table, given: Mapping[str, str], usual: Mapping[str, Sequence[str]], must: Container[str]
+) -> dict[str, str]:
+    """Role to column: those that the caller named, others by their usual names.
+
+    Raises:
+        DataError: A role that there `must` be has no column.
+    """
+    found = all_named(table, given)
+    for role, names in usual.items():
+        name = found.get(role) or first(table, names, found.values())
+        if name is not None:
+            found[role] = name
+        elif role in must:
+            raise missing(table, role)
+    return found
 
 
 def pair(
@@ -212,6 +242,20 @@ def lists(table: Table, column: str, role: str) -> list[list[Any]]:
                 f"not a list of {role}; give a list in each row"
             )
     return values
+
+
+def texts_or_pairs(rows: list[Any], where: str) -> dict[str, list[Any]]:
+    """Columns of plain texts, or of pairs of texts, whichever the first row is; `where` is what an error calls them.
+
+    Raises:
+        DataError: A row is no pair, as the first is.
+    """
+    if not rows or not isinstance(rows[0], list | tuple):
+        return {"text": rows}
+    for row, both in enumerate(rows):
+        if not isinstance(both, list | tuple) or len(both) != 2:
+            raise DataError(f"{where}, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
+    return {"text": [both[0] for both in rows], "text_pair": [both[1] for both in rows]}
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.columns import texts_or_pairs
 from adapt.data.files import SUFFIXES, local_path, read_file
 from adapt.data.table import Table, classes_of, listing, nearest, no_duplicates
 from adapt.spec import DataError, OptionError
@@ -183,7 +184,8 @@ def _one(source: Any, where: str | None = None) -> Table:
             names = tuple(dict.fromkeys(name for row in rows for name in row))
             return Table(where or "the rows", names, len(rows), lambda name: [row.get(name) for row in rows])
         if len(rows) == 2 and all(_is_list(part) for part in rows):
-            return _lists(_plain(rows[0]), _plain(rows[1]), where or "the lists")
+            where = where or "the lists"
+            return _columns({**texts_or_pairs(_plain(rows[0]), where), "label": rows[1]}, where)
     raise DataError(
         f"{where or 'the data'}: cannot read {type(source).__name__} as a table; give a path, "
         f"a DataFrame, a Dataset, a dict of columns, a list of dicts, or (texts, labels) as two lists"
@@ -197,16 +199,6 @@ def _is_list(value: Any) -> bool:
 def _plain(values: Any) -> list[Any]:
     """A list of Python objects from a list, tuple, array or series."""
     return values.tolist() if hasattr(values, "tolist") else list(values)
-
-
-def _lists(texts: list[Any], labels: list[Any], where: str) -> Table:
-    columns: dict[str, list[Any]] = {"text": texts}
-    if texts and isinstance(texts[0], list | tuple):
-        for row, pair in enumerate(texts):
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise DataError(f"{where}, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
-        columns = {"text": [pair[0] for pair in texts], "text_pair": [pair[1] for pair in texts]}
-    return _columns({**columns, "label": labels}, where)
 
 
 def _columns(source: Mapping[Any, Any], where: str) -> Table:

@@ -180,12 +180,14 @@ def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
 
 WORTH_SAYING = 0.01
 """Share of a split's rows that are in train too; fewer change a score by less than its noise."""
-_LABELS = ("id", "label", "tags", "answer_texts", "answer_starts", "target", "references")
+LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
+"""Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
 
 
 def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Each row without its labels and names, as text."""
-    return [canonical(row) for row in zip(*(columns[name] for name in columns if name not in _LABELS), strict=True)]
+    shown = (values for name, values in columns.items() if name not in ("id", *LABELS))
+    return [canonical(row) for row in zip(*shown, strict=True)]
 
 
 def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:

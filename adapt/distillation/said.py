@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from adapt import params
 from adapt.adapted import Adapted
+from adapt.data.splits import LABELS
 from adapt.spec import Task, canonical
 from adapt.tasks import KINDS, Example, Kind
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import datasets
     from torch import nn
 
-_LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references", "completion")
+_LABELS = (*LABELS, "completion")
 """Columns that a teacher is not shown."""
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[str, str], Said]] = WeakKeyDictionary()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.canonical import dataset_of, hash_of
 from adapt.spec import Problem, canonical
 
 if TYPE_CHECKING:
@@ -70,16 +70,9 @@ def _unseen(rng: random.Random, split: str, noisy: bool, make: Any, parts: Seque
 def data_of(
     name: str, kind: str, problem: Problem, splits: Mapping[str, Sequence[Row]], labels: Sequence[str] = ()
 ) -> Data:
-    """Canonical rows as `Data`, with a hash over the problem, the labels and every row in order."""
-    import datasets
-
+    """Canonical rows as `Data`."""
     from adapt.data import Data
 
-    digest = hashlib.sha256(canonical({"problem": problem, "labels": labels}).encode())
-    made = {}
-    for split, rows in splits.items():
-        digest.update(f"\n{split} {len(rows)}".encode())
-        for row in rows:
-            digest.update(b"\n" + canonical(row).encode())
-        made[split] = datasets.Dataset.from_list(list(rows))
-    return Data(name, problem, tuple(labels), made, digest.hexdigest(), kind)
+    columns = {split: {part: [row[part] for row in rows] for part in rows[0]} for split, rows in splits.items()}
+    made = {split: dataset_of(of_split, problem) for split, of_split in columns.items()}
+    return Data(name, problem, tuple(labels), made, hash_of(problem, labels, columns), kind)

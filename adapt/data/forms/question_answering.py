@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, labelled, missing, plain, texts
+from adapt.data.columns import all_named, by_usual_names, check_characters, labelled, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
 from adapt.spec import DataError, Task
@@ -29,14 +29,7 @@ _SQUAD = '{"text": [...], "answer_start": [...]}'
 
 def find(table: Table, given: Mapping[str, str], needed: Sequence[str] = _NEEDED) -> dict[str, str]:
     """The columns that are needed, and `id` and `answer_start` where they are there."""
-    found = all_named(table, given)
-    for role, usual in NAMES.items():
-        name = found.get(role) or first(table, usual, found.values())
-        if name is not None:
-            found[role] = name
-        elif role in needed:
-            raise missing(table, role)
-    return found
+    return by_usual_names(table, given, NAMES, needed)
 
 
 def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, labelled, missing, pair, plain, texts
+from adapt.data.columns import all_named, check_characters, first, labelled, needed, pair, plain, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -60,10 +60,7 @@ def sources(rows: list[Any]) -> Columns:
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
     """`source`."""
-    named = all_named(table, {role: name for role, name in given.items() if role == "source"})
-    column = named.get("source") or first(table, (name for name, _ in PAIRS))
-    if column is None:
-        raise missing(table, "source")
+    column = needed(table, given, "source", [name for name, _ in PAIRS])
     return {"source": texts(table, column, "source")}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapt.data import labels
-from adapt.data.columns import all_named, first, labelled, missing, texts
+from adapt.data.columns import all_named, first, labelled, missing, texts, texts_or_pairs
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -96,12 +96,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
 
 def plain(rows: list[Any]) -> Columns:
     """Texts, or pairs of texts."""
-    if not rows or not isinstance(rows[0], list | tuple):
-        return {"text": rows}
-    for row, both in enumerate(rows):
-        if not isinstance(both, list | tuple) or len(both) != 2:
-            raise DataError(f"the texts, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
-    return {"text": [both[0] for both in rows], "text_pair": [both[1] for both in rows]}
+    return texts_or_pairs(rows, "the texts")
 
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, labelled, lists, missing, tidy
+from adapt.data.columns import all_named, by_usual_names, check_characters, labelled, lists, needed, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.labels import unseen
 from adapt.data.table import Table, listing
@@ -37,12 +37,7 @@ _Splits = dict[str, list[list[str]]]
 
 def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     """The columns of words and of tags."""
-    found = all_named(table, given)
-    for role, usual in NAMES.items():
-        name = found.get(role) or first(table, usual, found.values())
-        if name is None:
-            raise missing(table, role)
-        found[role] = name
+    found = by_usual_names(table, given, NAMES, NAMES)
     return {role: found[role] for role in NAMES}
 
 
@@ -87,11 +82,7 @@ def plain(rows: list[Any]) -> Columns:
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
     """`tokens`."""
-    named = all_named(table, {role: name for role, name in given.items() if role == "tokens"})
-    column = named.get("tokens") or first(table, NAMES["tokens"])
-    if column is None:
-        raise missing(table, "tokens")
-    return {"tokens": _tokens(table, column)}
+    return {"tokens": _tokens(table, needed(table, given, "tokens", NAMES["tokens"]))}
 
 
 def _word(table: Table, row: int, words: Sequence[Any], position: int) -> str:
