@@ -128,6 +128,11 @@ def encoder_of(base: Any) -> Any:
     return base.encoder if both else base
 
 
+def configs_of(model: nn.Module) -> list[Any]:
+    """The configurations of a model and its parts, each once."""
+    return list({id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values())
+
+
 def head_names(model: Any) -> set[str]:
     """Names of the parameters that are not in the pretrained part: the head.
 

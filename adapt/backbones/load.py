@@ -247,7 +247,9 @@ class Loader:
 
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""
-        for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+        from adapt.backbones.classes import configs_of
+
+        for config in configs_of(model):
             if getattr(config, "use_cache", None):
                 config.use_cache = False  # generation asks for its cache itself; training must not fill one
         padding = self.tokenizer().pad_token_id

@@ -18,7 +18,7 @@ from torch import nn
 from adapt import options, params
 from adapt.adapted import MODEL_FILE, Adapted, load_model
 from adapt.backbones import Loader, resolve
-from adapt.backbones.classes import encoder_of
+from adapt.backbones.classes import configs_of, encoder_of
 from adapt.backbones.exhausted import explained
 from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
@@ -223,8 +223,7 @@ def _depth(model: Any) -> int:
 @contextmanager
 def _kernel(model: Any, kernel: str | None) -> Iterator[None]:
     """Have the attention of a model computed by another kernel; a strategy's own function around it stays."""
-    every = {id(m.config): m.config for m in model.modules() if kernel and hasattr(m, "config")}.values()
-    before = [(config, str(config._attn_implementation)) for config in every]
+    before = [(config, str(config._attn_implementation)) for config in (configs_of(model) if kernel else ())]
     try:
         for config, name in before:
             config._attn_implementation = re.sub(rf"({'|'.join(_KERNELS)})$", str(kernel), name)

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
+from adapt.backbones.classes import configs_of
 from adapt.backbones.memo import Memo
 from adapt.memory.alike import counting
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
@@ -53,8 +54,7 @@ class Trace:
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
             save_memory(self._model, budget)
-        configs = (module.config for module in self._model.modules() if hasattr(module, "config"))
-        self.attention: str = next(configs)._attn_implementation
+        self.attention: str = configs_of(self._model)[0]._attn_implementation
         """The attention kernel."""
         if self._cuda and budget.checkpointing:
             in_layers(self._model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,20 +77,23 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     if budget is None:
         return Plan(label, found, beside, attention=planner.attention(length))
 
-    def fits(rows: int, length: int) -> int:
-        peak = planner.memory(rows, length).peak
-        return budget - peak - allowance(peak, device)
-
     judged = verdict(found.peak + beside, budget)
-    largest = most(lambda n: fits(n, length), rows)
+    largest = most(lambda n: _room(planner, n, length, budget), rows)
     longest = 0
     for shortest, limit in _lengths(planner.longest, device):
-        longest = longest or most(lambda n: fits(rows, n), max(shortest, min(length, limit)), limit, least=shortest)
+        start = max(shortest, min(length, limit))
+        longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=shortest)
     advice = None if judged != "no" else advise(setting, batch, budget, largest, longest)
     return Plan(
         label, found, beside, judged, largest, longest,
         attention=planner.attention(length), at_limit=longest == planner.longest, advice=advice,
     )  # fmt: skip
+
+
+def _room(planner: Planner, rows: int, length: int, budget: int) -> int:
+    """Bytes of the budget that a batch leaves free; below zero where it does not fit."""
+    peak = planner.memory(rows, length).peak
+    return budget - peak - allowance(peak, planner.setting.budget.device)
 
 
 def _lengths(longest: int, device: str) -> list[tuple[int, int]]:
@@ -144,12 +148,7 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
     tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
 
     def largest_with(setting: Setting, rows: int = rows, length: int = length) -> int:
-        planner = Planner(setting)
-
-        def room(n: int) -> int:
-            peak = planner.memory(n, length).peak
-            return budget - peak - allowance(peak, setting.budget.device)
-
+        room = partial(_room, Planner(setting), length=length, budget=budget)
         try:
             return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
         except Unsupported:  # such as 8 bits, where the architecture or the optimizer's state cannot be held in them

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adapt.spec import DataError, OptionError
+from adapt.tasks.tokens import special_ids
 
 
 def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[str]]:
@@ -96,9 +97,8 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
 
 
 def encoded(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Ids of each text, without the special tokens that it spells. What stands for unknown words is text."""
-    unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # GPT-2 has one token for both
-    special = set(tokenizer.all_special_ids) - unknown
+    """Ids of each text, without the special tokens that it spells."""
+    special = special_ids(tokenizer)
     found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [[token for token in ids if token not in special] for ids in found]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from adapt.pretrain.corpus import before_padding
 from adapt.spec import DataError, OptionError, Unsupported
+from adapt.tasks.tokens import IGNORED
 
 MASKED_SHARE = 0.15
-IGNORED = -100
 
 
 @dataclass(frozen=True)

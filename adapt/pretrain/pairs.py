@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from adapt.pretrain.corpus import encoded
-from adapt.pretrain.masked import IGNORED, MASKED_SHARE, mask_tokens
+from adapt.pretrain.masked import MASKED_SHARE, mask_tokens
 from adapt.spec import DataError, OptionError, Unsupported
+from adapt.tasks.tokens import IGNORED
 
 
 @dataclass(frozen=True)

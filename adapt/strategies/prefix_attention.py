@@ -18,6 +18,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapt.backbones.attended import own_keys
+from adapt.backbones.classes import configs_of
 from adapt.backbones.families import positions_of
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
@@ -64,7 +65,7 @@ def attach(
 
 
 def _route(model: Any) -> None:
-    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}.values()
+    configs = configs_of(model)
     kernels = [str(config._attn_implementation).removeprefix(_NAME) for config in configs]
     for kernel in kernels:
         if kernel not in _KERNELS:

@@ -11,7 +11,16 @@ from adapt.spec import Unsupported
 from adapt.tasks.generation import row_losses
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses
-from adapt.tasks.tokens import IGNORED, TOKEN_FIELDS, check_room, cut_texts, model_inputs, pad, token_tensors
+from adapt.tasks.tokens import (
+    IGNORED,
+    TOKEN_FIELDS,
+    check_room,
+    cut_texts,
+    model_inputs,
+    pad,
+    special_ids,
+    token_tensors,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +40,7 @@ def text_rows(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tup
         OptionError: `max_length` leaves no room beside the tokenizer's own tokens.
     """
     check_room(tokenizer, max_length, pair=False)
-    unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # GPT-2 has one token for both
-    special = set(tokenizer.all_special_ids) - unknown
+    special = special_ids(tokenizer)
     tokens, _ = cut_texts(tokenizer, [list(texts)], max_length)
     names = [name for name in TOKEN_FIELDS if name in tokens]
     places = [[place for place, token in enumerate(ids) if token not in special] for ids in tokens["input_ids"]]

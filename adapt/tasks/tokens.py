@@ -51,6 +51,11 @@ def check_fast(tokenizer: Any, what: str) -> None:
         )
 
 
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of the special tokens; what stands for unknown words is text, unless it ends a text, too (GPT-2's)."""
+    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - {tokenizer.eos_token_id})
+
+
 def check_room(tokenizer: Any, max_length: int, *, pair: bool) -> None:
     """
     Raises:
