@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -34,6 +35,7 @@ from adapt.spec import (
 from adapt.strategies import SHIPPED_SETTINGS, is_known, make
 from adapt.tasks import KINDS
 from adapt.tasks.general import text_rows
+from adapt.tasks.tokens import of_split
 
 MODEL_FILE = "adapt.json"
 PREDICTION_FILES = (".jsonl", ".csv", ".tsv")
@@ -88,8 +90,6 @@ class Adapted:
     @property
     def notes(self) -> list[str]:
         """What must be said of the rows predicted so far, such as how many texts were cut."""
-        from adapt.tasks.tokens import of_split
-
         counts: dict[str, int] = {}
         for note in self.fitted.kind.notes:
             number, _, what = note.partition(" ")
@@ -415,8 +415,6 @@ def write_predictions(
 
 
 def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator[str]:
-    import csv
-
     if suffix == ".jsonl":
         for row in rows:
             yield json.dumps(row, ensure_ascii=False) + "\n"

@@ -7,10 +7,29 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from adapt.backbones.classes import (
+    LANGUAGE_MODELS,
+    base_class,
+    check_architecture,
+    class_outputs,
+    configs_of,
+    encoder_of,
+    head_names,
+    initialise,
+    keep_head_dropout,
+    model_class,
+    order_of,
+    output_layer,
+    renaming,
+    text_part,
+    untie_output_layer,
+)
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
+from adapt.backbones.language_head import language_class
 from adapt.backbones.source import Backbone, read_config
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
@@ -71,7 +90,6 @@ class Loader:
         """
         import torch
 
-        from adapt.backbones.classes import LANGUAGE_MODELS, head_names, initialise, untie_output_layer
         from adapt.backbones.norms import keep_precision
 
         check_precision(self._pretrained_config().model_type, self.budget.precision)
@@ -116,8 +134,6 @@ class Loader:
         """
         import torch
 
-        from adapt.backbones.classes import encoder_of
-
         check_precision(self._pretrained_config().model_type, self.budget.precision)
         self._agreed(None)
         low = torch.bfloat16 if self.budget.precision == "bf16" else torch.float32
@@ -141,8 +157,6 @@ class Loader:
         """
         import torch
 
-        from adapt.backbones.classes import head_names
-        from adapt.backbones.language_head import language_class
         from adapt.backbones.norms import keep_precision
 
         config = self.config(dropout=False)
@@ -226,8 +240,6 @@ class Loader:
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
-        from adapt.backbones.classes import check_architecture, text_part
-
         config = text_part(self.task.kind, self._pretrained_config())
         check_architecture(config)
         if self.task.kind in _CLASSIFIERS:
@@ -247,8 +259,6 @@ class Loader:
 
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""
-        from adapt.backbones.classes import configs_of
-
         for config in configs_of(model):
             if getattr(config, "use_cache", None):
                 config.use_cache = False  # generation asks for its cache itself; training must not fill one
@@ -264,8 +274,6 @@ class Loader:
             model.config.pad_token_id = padding
 
     def _native(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
-        from adapt.backbones.classes import keep_head_dropout, model_class
-
         config = self.config()
         cls = model_class(self.task.kind, config)
         if "quantization_config" in options:
@@ -281,8 +289,6 @@ class Loader:
 
         Rows for the same classes are put into the task's order.
         """
-        from adapt.backbones.classes import class_outputs, head_names, order_of
-
         if self.task.kind not in _CLASSIFIERS or not self.task.labels or not head_names(model) - fresh:
             return set()  # a regression has one value, as its checkpoint's head has
         if not (outputs := class_outputs(model) - fresh):
@@ -305,8 +311,6 @@ class Loader:
         """
         import torch
 
-        from adapt.backbones.classes import head_names, output_layer
-
         with torch.device("meta"):
             model = cls(self.config())
         names = head_names(model) | {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
@@ -315,7 +319,6 @@ class Loader:
         return sorted({name.rpartition(".")[0] for name in names} | kept)
 
     def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
-        from adapt.backbones.classes import encoder_of, head_names
         from adapt.backbones.heads import MeanPoolingClassifier, head_dropout  # imports torch
 
         config, advice = self.config(), "mean pooling is for encoders; use pooling='native' for encoder-decoders"
@@ -331,10 +334,6 @@ class Loader:
 
     def _base(self, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         """The pretrained part without a pooler, and the names of its fresh parameters."""
-        from inspect import signature
-
-        from adapt.backbones.classes import base_class
-
         cls = base_class(config)
         if "add_pooling_layer" in signature(cls.__init__).parameters:
             options = {**options, "add_pooling_layer": False}
@@ -343,8 +342,6 @@ class Loader:
     def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         """The model and the names of its fresh parameters; a head of another shape than the checkpoint's is fresh."""
         from safetensors import SafetensorError
-
-        from adapt.backbones.classes import LANGUAGE_MODELS, base_class, encoder_of, head_names, renaming
 
         options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
         if self.quantised() is not None:  # transformers knows by the configuration that weights are quantised already

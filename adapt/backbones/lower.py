@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapt.backbones.families import positions_of
+from adapt.backbones.calls import asked, goes_on, longest_of, padding_of, rows_of
 from adapt.backbones.memo import Memo
-from adapt.backbones.memoise import asked, goes_on, padding_of, rows_of
 from adapt.backbones.uppermost import uppermost
 from adapt.spec import Unsupported
 
@@ -116,7 +115,7 @@ def memoise_lower(model: Any, upper: UpperLayers | None) -> None:
         {str(p.dtype).removeprefix("torch.") for layer in layers[: upper.first] for p in layer.parameters()}
     )
     name = "-".join([f"below-{upper.first}", *dtypes])
-    memo = Memo(_UpTo(state), _LOWER_BYTES, positions_of(base.config.to_dict()), padding_of(base), name)
+    memo = Memo(_UpTo(state), _LOWER_BYTES, longest_of(base), padding_of(base), name)
     for i in range(upper.first):
         layers[i] = Lower(layers[i], state)
     layers[0].memo = memo

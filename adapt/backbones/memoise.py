@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from transformers.modeling_outputs import (
     Seq2SeqModelOutput,
 )
 
-from adapt.backbones.families import positions_of
+from adapt.backbones.calls import asked, goes_on, longest_of, padding_of, rows_of
+from adapt.backbones.heads import MeanPoolingClassifier
+from adapt.backbones.lower import restore_lower
 from adapt.backbones.memo import Memo
 from adapt.backbones.shelf import Shelf
 from adapt.backbones.standardised import Standardised, linear_head
@@ -33,10 +34,8 @@ def memoise(model: Any, max_bytes: int) -> None:
         Unsupported: The model's class has neither an inner base model nor T5's two stacks, or reads more of them than
             their last hidden states.
     """
-    from adapt.backbones.heads import MeanPoolingClassifier
-
     if isinstance(model, MeanPoolingClassifier):
-        model.features = Memo(model.features, max_bytes, _longest(model.base_model), padding_of(model.base_model))
+        model.features = Memo(model.features, max_bytes, longest_of(model.base_model), padding_of(model.base_model))
     elif model.base_model is not model:
         if hasattr(model.config, "disable_ngram_loss"):  # ProphetNet
             raise Unsupported(
@@ -50,12 +49,6 @@ def memoise(model: Any, max_bytes: int) -> None:
         model.decoder = MemoDecoder(model, max_bytes)
     else:
         raise Unsupported(f"no place is known where the features of {type(model).__name__} could be kept")
-
-
-def asked(base: Any) -> str:
-    """Name, within a base model, of the part that classes ask for features: a lone decoder (OPT's), or '' for all."""
-    alone = hasattr(base, "decoder") and not hasattr(base, "encoder")
-    return "decoder" if alone and "input_ids" in signature(base.decoder.forward).parameters else ""
 
 
 def standardise(model: Any) -> None:
@@ -92,15 +85,6 @@ def _memos(model: Any) -> list[Memo]:
     return [module for module in model.modules() if isinstance(module, Memo)]
 
 
-def _longest(base: Any) -> int:
-    return positions_of(base.config.to_dict())
-
-
-def padding_of(base: Any) -> int:
-    """Index of the token that pads, by the configuration, which need not name one."""
-    return max(getattr(base.config, "pad_token_id", None) or 0, 0)
-
-
 def fold(model: Any) -> None:
     """Make a head that was trained on standardised features one for the features as they are."""
     for memo in _memos(model):
@@ -114,8 +98,6 @@ def release(model: Any) -> None:
 
     A head that was trained on standardised features becomes one for the features as they are (`fold`).
     """
-    from adapt.backbones.lower import restore_lower
-
     fold(model)
     restore_lower(model)
     _restore(model)
@@ -190,7 +172,7 @@ class MemoBase(_StandIn):
         if self.pooler is not None:
             base.pooler = nn.Identity()
         pooled = self.pooler is not None and self.pooler_activation is None
-        self.memo = Memo(_LastHidden(base, pooled), max_bytes, _longest(base), padding_of(base))
+        self.memo = Memo(_LastHidden(base, pooled), max_bytes, longest_of(base), padding_of(base))
 
     def forward(
         self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -234,7 +216,7 @@ class MemoDecoder(_StandIn):
 
     def __init__(self, model: Any, max_bytes: int) -> None:
         super().__init__()
-        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, _longest(model), padding_of(model))
+        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, longest_of(model), padding_of(model))
         self.hook = model.register_forward_pre_hook(_hand_ids_through, with_kwargs=True)
 
     def forward(self, encoder_hidden_states: torch.Tensor, **kwargs: Any) -> Any:
@@ -303,34 +285,3 @@ class _Stacks(nn.Module):
             encoder_hidden_states=states,
             encoder_attention_mask=attention_mask,
         )[0]
-
-
-def goes_on(kwargs: dict[str, Any]) -> bool:
-    """Whether a call goes on from what earlier ones computed, which a memo does not know."""
-    earlier = any(kwargs.get(name) is not None for name in ("past_key_values", "encoder_outputs", "inputs_embeds"))
-    return earlier or bool(kwargs.get("use_cache"))
-
-
-def rows_of(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, kwargs: dict[str, Any], padding: int
-) -> dict[str, torch.Tensor]:
-    """The inputs of a call that have a value for each token, with their masks."""
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    shape = input_ids.shape
-    rows = {n: v for n, v in kwargs.items() if isinstance(v, torch.Tensor) and v.shape == shape and "decoder" not in n}
-    rows |= {"input_ids": input_ids, "attention_mask": mask}
-    target, target_mask = kwargs.get("decoder_input_ids"), kwargs.get("decoder_attention_mask")
-    if target is not None:
-        if target_mask is None:
-            target_mask = _target_mask(target, input_ids, mask, padding)
-        rows |= {"decoder_input_ids": target, "decoder_attention_mask": target_mask}
-    return rows
-
-
-def _target_mask(target: torch.Tensor, source: torch.Tensor, mask: torch.Tensor, padding: int) -> torch.Tensor:
-    """(batch, target length): 1 up to the last token, for none sees a later one; T5 starts with its padding token."""
-    if target.shape == source.shape and bool(mask[:, 0].all()) and torch.equal(target[:, 1:], source[:, :-1]):
-        return mask  # the source again, shifted, as in classification
-    real = target != padding
-    real[:, 0] = True
-    return real.flip(1).cumsum(1).flip(1).clamp(max=1)

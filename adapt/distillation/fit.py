@@ -16,7 +16,9 @@ from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.data import Data
 from adapt.distillation.checks import check_reads_alike, check_same_task
 from adapt.distillation.kind import Distilled, Lesson
+from adapt.distillation.language import Tokens
 from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of
+from adapt.distillation.soft import SOFT
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.run import Encoded, OnStep, drawn, fit
 from adapt.spec import OptionError, Run, Strategy, Teacher
@@ -189,9 +191,6 @@ def _lesson(
         parts: The same rows as the teacher is asked about them.
         teacher: Trained.
     """
-    from adapt.distillation.language import Tokens
-    from adapt.distillation.soft import SOFT
-
     assert run.teacher is not None
     temperature, weight = run.teacher.temperature, run.teacher.weight
     if weight == 0:

@@ -22,6 +22,7 @@ from adapt.backbones.classes import configs_of, encoder_of
 from adapt.backbones.exhausted import explained
 from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
+from adapt.data import read_texts
 from adapt.extraction.encoding import encode
 from adapt.spec import Budget, OptionError, Source, Task, Unsupported
 from adapt.tasks import Example
@@ -77,8 +78,6 @@ class Reader:
             OptionError: `max_length` leaves no room for text.
             Unsupported: Rows are lists of words, and the tokenizer does not say which token is of which.
         """
-        from adapt.data import read_texts
-
         return encode(self.tokenizer, read_texts(rows, columns, self.columns), self.max_length)
 
     def batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:

@@ -17,6 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adapt.backbones.classes import LANGUAGE_MODELS, head_names
 from adapt.backbones.load import Loader
 
 
@@ -63,8 +64,6 @@ class Blueprint(Loader):
         return model
 
     def _from_pretrained(self, cls: Any, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
-        from adapt.backbones.classes import LANGUAGE_MODELS, head_names
-
         config._attn_implementation = self.attention_of(cls)
         extra = {} if options.get("add_pooling_layer", True) else {"add_pooling_layer": False}
         quantization = options.get("quantization_config")

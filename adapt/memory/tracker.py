@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 
 from adapt.backbones.chunked import in_backward, makes_gradients
+from adapt.backbones.classes import output_layer
+from adapt.backbones.memo import Memo
 from adapt.memory.scratch import scratch_bytes
 from adapt.memory.types import CATEGORIES, Memory, Phase
 
@@ -309,8 +311,6 @@ def _quantised(parameter: Any) -> Iterator[torch.Tensor]:
 
 def features(model: nn.Module) -> Iterator[torch.Tensor]:
     """What memos keep of rows."""
-    from adapt.backbones.memo import Memo
-
     for module in model.modules():
         if isinstance(module, Memo):
             yield from module.held()
@@ -318,8 +318,6 @@ def features(model: nn.Module) -> Iterator[torch.Tensor]:
 
 def _head_modules(model: Any) -> list[nn.Module]:
     """The modules that own the head's parameters, or the output layer of a language model."""
-    from adapt.backbones.classes import output_layer
-
     names = {name.rpartition(".")[0] for name in getattr(model, "head_names", ())}
     modules = [model.get_submodule(name) for name in sorted(names)]
     last = output_layer(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -45,8 +46,6 @@ def correlation(kind: str) -> Callable[[Any, Any], float]:
     """Correlation `pearson` or `spearman`; 0 where one side is constant, as a single row is."""
 
     def compute(predictions: Any, references: Any) -> float:
-        import math
-
         import scipy.stats
 
         if len(references) < 2:

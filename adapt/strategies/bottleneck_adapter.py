@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from adapt.backbones.families import residual_projections
 from adapt.spec import FieldError, Load, Task, Unsupported
 from adapt.strategies.checks import check_words
 
@@ -48,7 +49,6 @@ class BottleneckAdapter:
             Unsupported: The layers of the architecture are not known, or not all of them are found; or word embeddings
                 are to be updated, which more than one module looks up.
         """
-        from adapt.backbones.families import residual_projections
         from adapt.backbones.lower import memoise_lower, upper_layers
         from adapt.strategies.bottleneck_layer import Adapted, width_of
         from adapt.strategies.word_embeddings import update_word_embeddings

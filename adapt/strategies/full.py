@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from adapt import params
 from adapt.backbones.uppermost import uppermost
 from adapt.spec import Load, OptionError, Task
 
@@ -53,8 +54,6 @@ class Full:
 
     def merge(self, model: Any, load: Load) -> Any:
         """The model as transformers has it: what was trained, in a fresh copy of the backbone."""
-        from adapt import params
-
         plain, trained = load(), params.trainable_state(model)
         for name, parameter in plain.named_parameters():
             parameter.requires_grad_(name in trained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from adapt import params
 from adapt.spec import Load, Task
 
 
@@ -36,8 +37,6 @@ class Head:
 
     def merge(self, model: Any, load: Load) -> Any:
         """The model as transformers has it: the trained head on a fresh copy of the backbone."""
-        from adapt import params
-
         plain = load(frozen=True, output_layer=True)
         params.fill(plain, params.trainable_state(model), "the trained state")
         return plain

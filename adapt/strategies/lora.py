@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt import params
 from adapt.backbones.classes import output_layer, shared_parameters
 from adapt.backbones.families import family_of, is_projection
 from adapt.files import writable_folder, write_atomically
@@ -69,9 +70,9 @@ class LoRA:
             Unsupported: The backbone has no linear layers, or word embeddings are to be updated, which more than one
                 module looks up.
         """
-        self.check()
         from adapt.backbones.lower import memoise_lower
 
+        self.check()
         model = load(frozen=True)
         memoise_lower(model, self._inject(model))
         return model
@@ -88,7 +89,6 @@ class LoRA:
         """
         from peft import get_peft_model_state_dict
 
-        from adapt import params
         from adapt.strategies.word_embeddings import updated_embedding
 
         base = model.base_model
@@ -142,7 +142,6 @@ class LoRA:
         Raises:
             Unsupported: Layers that are adapted each by itself have a weight in common.
         """
-        from adapt import params
         from adapt.strategies.word_embeddings import merge_word_embeddings
 
         plain = load(frozen=True)

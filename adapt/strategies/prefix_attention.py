@@ -18,8 +18,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapt.backbones.attended import own_keys
+from adapt.backbones.calls import longest_of
 from adapt.backbones.classes import configs_of
-from adapt.backbones.families import positions_of
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
 from adapt.strategies.prefix_layers import check_coverage, stacks_of
@@ -81,7 +81,7 @@ def _route(model: Any) -> None:
 def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     """Keys and values, (heads, tokens, size), of random words in each attention module that can carry a prefix."""
     device = next(base.parameters()).device
-    length = min(tokens, positions_of(base.config.to_dict()))  # as many rows as the backbone's positions ask for
+    length = min(tokens, longest_of(base))  # as many rows as the backbone's positions ask for
     shape = (-(-tokens // length), length)
     words = torch.randint(0, base.config.vocab_size, shape, device="cpu").to(device)
     inputs: dict[str, Any] = {"input_ids": words, "attention_mask": torch.ones_like(words)}

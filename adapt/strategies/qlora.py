@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -55,8 +56,6 @@ class QLoRA(LoRA):
         return model
 
     def _quantization(self) -> Any:
-        import importlib.util
-
         from transformers import BitsAndBytesConfig
 
         if importlib.util.find_spec("bitsandbytes") is None:

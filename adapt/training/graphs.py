@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.calls import longest_of
 from adapt.backbones.exhausted import is_out_of_memory
-from adapt.backbones.families import is_projection, positions_of
+from adapt.backbones.families import is_projection
 from adapt.backbones.memo import Memo
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
@@ -102,7 +103,7 @@ class Graphs:
 
     def __init__(self, model: Any, kind: Kind, accelerator: Any) -> None:
         self._model, self._kind, self._accelerator = model, kind, accelerator
-        self._longest = positions_of(model.config.to_dict())
+        self._longest = longest_of(model)
         self._graphs: dict[Any, _Captured | None] = {}
         self._pool: Any = None
         self._tried = False

@@ -7,13 +7,10 @@ sentence is made from the frames and words in these files.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from adapt.data import Data
 from adapt.data.embedded import choices, entities, errands, facts, offers
 from adapt.spec import OptionError
-
-if TYPE_CHECKING:
-    from adapt.data import Data
 
 GENERATORS: dict[str, Callable[[int], Data]] = {
     "sequence_classification": choices.data,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from adapt.data import Data
 from adapt.data.canonical import dataset_of, hash_of
 from adapt.spec import Problem, canonical
-
-if TYPE_CHECKING:
-    from adapt.data import Data
 
 Row = dict[str, Any]
 """Canonical column to value."""
@@ -71,8 +69,6 @@ def data_of(
     name: str, kind: str, problem: Problem, splits: Mapping[str, Sequence[Row]], labels: Sequence[str] = ()
 ) -> Data:
     """Canonical rows as `Data`."""
-    from adapt.data import Data
-
     columns = {split: {part: [row[part] for row in rows] for part in rows[0]} for split, rows in splits.items()}
     made = {split: dataset_of(of_split, problem) for split, of_split in columns.items()}
     return Data(name, problem, tuple(labels), made, hash_of(problem, labels, columns), kind)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from adapt.data import Data
+from adapt.data import Data, load
 
 SIZES = {"train": 1000, "validation": 300, "test": 600}
 """Rows of each split."""
@@ -76,8 +74,6 @@ def data(seed: int = 0) -> Data:
 
     Labels are balanced in every split, and no sentence occurs twice in or across splits.
     """
-    from adapt.data import load
-
     return load({split: (texts, labels) for split, (texts, labels) in generate(seed).items()}, name="choices")
 
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import random
 import re
-from typing import TYPE_CHECKING
 
+from adapt.data import Data
 from adapt.data.embedded.build import Row, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
-
-if TYPE_CHECKING:
-    from adapt.data import Data
 
 SIZES = {"train": 800, "validation": 200, "test": 400}
 """Rows of each split."""

@@ -9,14 +9,11 @@ and the time are copied.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
+from adapt.data import Data
 from adapt.data.embedded.build import Row, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
 from adapt.data.embedded.choices import HELD_OUT, TRAINED
-
-if TYPE_CHECKING:
-    from adapt.data import Data
 
 SIZES = {"train": 600, "validation": 150, "test": 200}
 """Rows of each split."""

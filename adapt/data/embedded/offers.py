@@ -8,13 +8,10 @@ lot`; everything else is copied.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
+from adapt.data import Data
 from adapt.data.embedded.build import Row, Words, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
-
-if TYPE_CHECKING:
-    from adapt.data import Data
 
 SIZES = {"train": 600, "validation": 150, "test": 200}
 """Rows of each split."""
