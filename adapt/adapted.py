@@ -249,7 +249,7 @@ def with_general(run: Run, general: General | None, backbone: Backbone) -> Run:
     """
     if general is None:
         return run
-    tokenizer, most, some = backbone.tokenizer[0], run.task.max_length, 1000
+    tokenizer, most, some = backbone.tokenizer, run.task.max_length, 1000
     if not any(text_rows(tokenizer, general.texts[i : i + some], most) for i in range(0, len(general.texts), some)):
         raise DataError(
             f"{general.source.name}: no text has two tokens within {run.task.max_length}; give longer ones, one a line."

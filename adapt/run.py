@@ -80,7 +80,7 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     Raises:
         AdaptError: Bad input.
     """
-    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer[0])
+    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
     return Encoded(kind, {split: kind.encode(rows, split=split) for split, rows in drawn(spec, data).items()})
 
 

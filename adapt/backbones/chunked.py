@@ -26,6 +26,7 @@ _CHANGES = ("final_logit_softcapping", "logits_soft_cap", "logits_scaling", "log
 """What configurations call a change of the logits after the output layer (Gemma 2, RecurrentGemma, Granite, Cohere);
 1: none."""
 
+_ADVICE = "leave loss_chunk out"
 
 _CHUNK = 2**22
 """Logits that are held at a time where no number of tokens is asked for: 16 MiB in float32, as caches hold; more, of
@@ -41,7 +42,7 @@ def chunk_logits(model: nn.Module, tokens: int) -> None:
         Unsupported: The model has no output layer over a vocabulary.
     """
     if output_layer(model) is None:
-        raise Unsupported(f"{type(model).__name__} has no output layer over a vocabulary; leave loss_chunk out")
+        raise Unsupported(f"{type(model).__name__} has no output layer over a vocabulary; {_ADVICE}")
     model.loss_chunk = tokens  # type: ignore[assignment]
 
 
@@ -126,9 +127,6 @@ def before_logits(
         if not same:
             raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
     return hidden, logits
-
-
-_ADVICE = "leave loss_chunk out"
 
 
 LossAndSlope = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]

@@ -220,7 +220,7 @@ class Loader:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result must be told about how the backbone was loaded."""
-        return [*self.backbone.tokenizer[1], *dict.fromkeys(self._told)]
+        return [*self.backbone.tokenizer_notes, *dict.fromkeys(self._told)]
 
     def attention(self) -> str:
         """The attention kernel: eager for short rows on the CPU, where it trains faster than sdpa; else sdpa."""
@@ -236,7 +236,7 @@ class Loader:
         Raises:
             AdaptError: It cannot be loaded, or has no token that can pad.
         """
-        return self.backbone.tokenizer[0]
+        return self.backbone.tokenizer
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""

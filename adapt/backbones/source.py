@@ -48,11 +48,20 @@ class Backbone:
         return _read(self.path / "config.json")
 
     @cached_property
-    def tokenizer(self) -> tuple[Any, list[str]]:
-        """The tokenizer with a padding token, and what is to be told about it (`load_tokenizer`)."""
+    def _tokenizer(self) -> tuple[Any, list[str]]:
         from adapt.backbones.tokenizer import load_tokenizer
 
         return load_tokenizer(self)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer with a padding token (`load_tokenizer`)."""
+        return self._tokenizer[0]
+
+    @property
+    def tokenizer_notes(self) -> list[str]:
+        """What is to be told about it."""
+        return self._tokenizer[1]
 
     @property
     def model_type(self) -> str:

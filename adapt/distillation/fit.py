@@ -144,7 +144,7 @@ def prepare(
         teacher = load_model(teacher, device=run.budget.device)
     check_same_task(teacher, run)
     if weight and run.task.kind in LANGUAGE_MODELS:
-        check_reads_alike(teacher, run, rows, source.tokenizer[0])
+        check_reads_alike(teacher, run, rows, source.tokenizer)
     extra = None if unlabelled is None else labelled_by(teacher, unlabelled, rows, columns)
     run = dataclasses.replace(run, teacher=_described(teacher, temperature, weight, extra))
     return Student(run, rows, source, teacher, extra)
@@ -173,7 +173,7 @@ def taught(run: Run, data: Data, backbone: Backbone, teacher: Adapted, extra: La
     rows = drawn(run, data)
     parts = [rows["train"], *([] if extra is None else [extra.rows])]
     rows["train"] = datasets.concatenate_datasets(parts)
-    kind = KINDS[run.task.kind](run.task, backbone.tokenizer[0])
+    kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
     splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
     lesson = _lesson(run, kind, splits["train"], parts, teacher)
     return Encoded(Distilled(kind, lesson, len(parts[0])), splits)  # type: ignore[arg-type]

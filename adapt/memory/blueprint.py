@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapt.backbones.classes import LANGUAGE_MODELS, head_names
 from adapt.backbones.load import Loader
+from adapt.backbones.masks import masks_traced
 
 
 @dataclass(frozen=True)
@@ -226,12 +227,5 @@ def without_padding() -> Iterator[None]:
     transformers makes a mask of every input that it cannot look at, because it believes that it is being traced for
     all inputs to come.
     """
-    from transformers import masking_utils
-
-    asked = masking_utils.is_tracing
-    masking_utils.is_tracing = lambda tensor=None: False
-    try:
-        with _NoPadding():
-            yield
-    finally:
-        masking_utils.is_tracing = asked
+    with masks_traced(False), _NoPadding():
+        yield

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from adapt.backbones.families import residual_projections
-from adapt.spec import FieldError, Load, Task, Unsupported
+from adapt.spec import FieldError, Load, Task
 from adapt.strategies.checks import check_words
 
 
@@ -75,13 +75,3 @@ class BottleneckAdapter:
                 f"size of {width}; give a number from 1 to {width}."
             )
         return size
-
-    def merge(self, model: Any, load: Load) -> Any:
-        """
-        Raises:
-            Unsupported: Always.
-        """
-        raise Unsupported(
-            f"'{self.name}' cannot be merged: adapters are layers that the plain architecture lacks; keep the saved "
-            "model, or use LoRA"
-        )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from adapt.tasks import Example
+from adapt.training.halving import parts
 
 _POOL = 50
 """Batches' worth of shuffled rows that are sorted by length together: little padding, still a random order."""
@@ -24,18 +25,16 @@ def length_bucketed(lengths: Sequence[int], batch_size: int, generator: torch.Ge
         Batches that together hold each row once.
     """
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    pool = _POOL * batch_size
-    batches = []
-    for start in range(0, len(order), pool):
-        rows = sorted(order[start : start + pool], key=lambda i: lengths[i])
-        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    batches: list[list[int]] = []
+    for pool in parts(order, _POOL * batch_size):
+        batches += parts(sorted(pool, key=lambda i: lengths[i]), batch_size)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Row indices in batches from the longest to the shortest row, for prediction."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return parts(order, batch_size)
 
 
 def sizes_of(examples: Sequence[Example]) -> list[int]:

@@ -19,6 +19,7 @@ from torch import nn
 from adapt.backbones.calls import longest_of
 from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.families import is_projection
+from adapt.backbones.masks import masks_traced
 from adapt.backbones.memo import Memo
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
@@ -125,7 +126,7 @@ class Graphs:
             return self._plainly(self._kind.collate(examples), weight)
         batch = self._kind.collate(examples, longest=self._longest)
         key = tuple((name, value.shape) for name, value in batch.items())
-        with _masks_unseen(), fixed_sizes():
+        with masks_traced(True), fixed_sizes():
             if not self._tried:
                 self._graphs[key] = None
                 return self._try(batch, weight)
@@ -158,11 +159,14 @@ class Graphs:
             Whether there was something to let go of.
         """
         held = not self.given_up
-        self._graphs.clear()
-        self._pool, self.given_up = None, True
+        self._give_up()
         for parameter in self._model.parameters():
             parameter.grad = None
         return held
+
+    def _give_up(self) -> None:
+        self._graphs.clear()
+        self._pool, self.given_up = None, True
 
     def _plainly(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         moved = on(batch, self._accelerator.device)
@@ -212,8 +216,7 @@ class Graphs:
                 raise
             torch.cuda.synchronize()
             set_random_state(state)
-            self._graphs.clear()
-            self._pool, self.given_up = None, True
+            self._give_up()
             return None
         finally:
             if self._own:
@@ -221,19 +224,6 @@ class Graphs:
                     parameter.grad = held
         self.captured += 1
         return _Captured(graph, static, factor, loss, made)
-
-
-@contextmanager
-def _masks_unseen() -> Iterator[None]:
-    """Have transformers make its masks without a look at what is in them, as while a graph is captured."""
-    from transformers import masking_utils
-
-    asked = masking_utils.is_tracing
-    masking_utils.is_tracing = lambda tensor=None: True
-    try:
-        yield
-    finally:
-        masking_utils.is_tracing = asked
 
 
 @contextmanager

@@ -48,6 +48,6 @@ def halving(
         rows = (rows + 1) // 2
 
 
-def parts(members: Sequence[T], rows: int) -> list[Sequence[T]]:
+def parts(members: Sequence[T], rows: int) -> list[list[T]]:
     """The members in order, `rows` at a time; the last part may be smaller."""
-    return [members[start : start + rows] for start in range(0, len(members), rows)]
+    return [list(members[start : start + rows]) for start in range(0, len(members), rows)]

@@ -116,8 +116,7 @@ def train(
     torch.manual_seed(seed)
     lengths = lengths_of(examples)
     updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
-    steps = min(budget.epochs * updates, budget.max_steps or math.inf)
-    steps = int(steps)
+    steps = min(budget.epochs * updates, budget.max_steps or budget.epochs * updates)
     optimizer = optimizer_for(model, budget, learning_rate)
     schedule = schedule_for(optimizer, budget, steps)
     trainable = [p for p in model.parameters() if p.requires_grad]

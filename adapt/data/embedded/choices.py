@@ -11,11 +11,10 @@ import itertools
 import random
 
 from adapt.data import Data, load
+from adapt.data.embedded.build import NOISE
 
 SIZES = {"train": 1000, "validation": 300, "test": 600}
 """Rows of each split."""
-NOISE = 0.05
-"""Share of the rows of every split that are labelled with another kind, evenly over kinds (rounded to 12 rows)."""
 
 _TRAINED = {
     "person": "father sister son wife aunt captain king lady boy child officer judge governor author",
@@ -110,7 +109,8 @@ def sentence(rng: random.Random, yes: list[str], no: list[str]) -> str:
 
 
 def mislabel(rng: random.Random, rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Give `NOISE` of the rows another kind, as many of each kind to each other kind, so that labels stay balanced."""
+    """Give `NOISE` of the rows, to a multiple of 12, another kind: of each as many to each other, so that labels stay
+    balanced."""
     order = list(range(len(rows)))
     rng.shuffle(order)
     noisy = list(rows)
