@@ -84,6 +84,10 @@ class LoRA:
         mean pooling, else the class for the task kind (`AutoModelForTokenClassification`, ...). The head is then in
         the file too, with a pooler that the checkpoint lacked; a language model has none that is trained.
 
+        For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and
+        on Llama and Qwen3 load the backbone with `key_mapping={"^model[.]": "transformer."}`, without which
+        transformers leaves all of it random.
+
         Raises:
             OptionError: A file cannot be written.
         """
