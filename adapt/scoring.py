@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from adapt.adapted import Adapted, load_model
 from adapt.comparison.cells import escape, interval, line, unit_of
-from adapt.data import Data, Labelled, read_labelled
+from adapt.data import Data, read_labelled
+from adapt.data.canonical import LabelledRows
 from adapt.data.table import listing
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.metrics.jackknife import pseudo_values
@@ -145,7 +146,7 @@ def score(
         raise OptionError("There is no model to be scored; give one.")
     found: list[Scored] = []
     notes: list[str] = []
-    first: tuple[Task, Labelled] | None = None
+    first: tuple[Task, LabelledRows] | None = None
     for each in given:
         model = each if isinstance(each, Adapted) else load_model(each, backbone=backbone, device=device)
         task = model.run.task
@@ -193,7 +194,7 @@ def _what(task: Task) -> str:
     return f"{task.kind}, {task.problem}{labels}"
 
 
-def _split_of(data: Data, task: Task, split: str) -> Labelled:
+def _split_of(data: Data, task: Task, split: str) -> LabelledRows:
     """
     Raises:
         OptionError: The data are of another task than the model's.
@@ -208,10 +209,10 @@ def _split_of(data: Data, task: Task, split: str) -> Labelled:
         raise DataError(
             f"{data.name}: no split {split!r} (it has {', '.join(data.splits)}); name one of these as split"
         )
-    return Labelled(data.name, data.splits[split], data.sha256, split, data.notes)
+    return LabelledRows(data.name, data.splits[split], data.sha256, split, data.notes)
 
 
-def _score(model: Adapted, rows: Labelled, name: str) -> tuple[Scored, list[str]]:
+def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[str]]:
     """The scores of a model, and what must be said of the rows as it reads them."""
     from adapt.training import predict
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from adapt.backbones.tokenizer import VOCABULARIES, load_tokenizer, without_tokenizer
 from adapt.spec import AdaptError, OptionError, Source
 
 EMBEDDED = "tiny-encoder"
@@ -24,11 +25,6 @@ _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinj
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
 _COPIES = ["*/*.safetensors", "consolidated*", "original/*"]
 """Weights in other folders or by other names, which are the same again in another form."""
-VOCABULARIES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-    "spm.model", "tekken.json", "tiktoken.model",
-)  # fmt: skip
-"""Files that a tokenizer's vocabulary is in."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +45,7 @@ class Backbone:
 
     @cached_property
     def _tokenizer(self) -> tuple[Any, list[str]]:
-        from adapt.backbones.tokenizer import load_tokenizer
-
-        return load_tokenizer(self)
+        return load_tokenizer(self.path, self.reference, self.config)
 
     @property
     def tokenizer(self) -> Any:
@@ -174,14 +168,6 @@ def _check(path: Path, reference: str) -> None:
         raise AdaptError(f"Backbone {reference} has no weights (*.safetensors).{hint}")
     if not any((path / name).is_file() for name in (*VOCABULARIES, "tokenizer_config.json")):
         raise without_tokenizer(reference)  # which some have without a vocabulary (ByT5)
-
-
-def without_tokenizer(reference: str) -> AdaptError:
-    """The error where a backbone's folder has no vocabulary."""
-    return AdaptError(
-        f"Backbone {reference} has no tokenizer ({', '.join(VOCABULARIES)}); save the tokenizer beside the weights "
-        "with tokenizer.save_pretrained(folder)."
-    )
 
 
 def _hash(path: Path) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
-from adapt.data.canonical import dataset_of, hash_of
+from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
 from adapt.data.columns import check_rows, first
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
@@ -19,36 +19,6 @@ if TYPE_CHECKING:
     import datasets
 
 __all__ = ["Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_labelled", "read_texts", "subsample"]
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set in canonical form: the columns of its kind, as the file of that kind in `adapt.data.forms` says."""
-
-    name: str
-    """Short readable name: the hub name, or the file or folder without path and suffix."""
-    problem: Problem
-    """What is predicted."""
-    labels: tuple[str, ...]
-    """Names of classes or tags in index order; empty where there are none."""
-    splits: Mapping[str, datasets.Dataset]
-    """`train`, and `validation` and `test` where they are there."""
-    sha256: str
-    """Hash of the problem, the label names and every row of every split in order (64 hexadecimal digits)."""
-    kind: str = "sequence_classification"
-    """Key in `adapt.tasks.KINDS`."""
-    notes: tuple[str, ...] = ()
-    """What must be said beside results on these rows: rows left out, tags mended. Not part of the hash."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Role to the column of train that has it: rows to be predicted are likely to have these too."""
-    fold: tuple[int, int] | None = None
-    """Of cross-validation: the number, from 1, of the fold that is the test split, and how many there are. The hash is
-    that of all rows and of how they were divided, the same for each."""
-
-    @property
-    def pair(self) -> bool:
-        """Whether rows hold two texts."""
-        return "text_pair" in self.splits["train"].column_names
 
 
 def load(
@@ -156,22 +126,6 @@ def load(
     return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Rows of a task's kind with their labels, for a model that knows the task."""
-
-    name: str
-    """Short readable name, as that of `Data`."""
-    rows: datasets.Dataset
-    """In canonical form."""
-    sha256: str
-    """Hash of the problem, the label names and every row in order (64 hexadecimal digits)."""
-    split: str | None = None
-    """Which of several they are."""
-    notes: tuple[str, ...] = ()
-    """What must be said beside scores on these rows."""
-
-
 def read_labelled(
     source: Any,
     task: Task,
@@ -183,7 +137,7 @@ def read_labelled(
     bad_answers: Literal["refuse", "drop"] = "refuse",
     config: str | None = None,
     revision: str | None = None,
-) -> Labelled:
+) -> LabelledRows:
     """Read labelled rows that a model is scored on: their classes or tags are among those it knows.
 
     Args:
@@ -220,7 +174,7 @@ def read_labelled(
     rows = form.like_training(read.rows["train"], usual or {})
     sha256 = hash_of(task.problem, task.labels, {"test": rows})
     which = split if len(tables) > 1 else None
-    return Labelled(name, dataset_of(rows, task.problem), sha256, which, (*not_used, *read.notes))
+    return LabelledRows(name, dataset_of(rows, task.problem), sha256, which, (*not_used, *read.notes))
 
 
 def read_inputs(

@@ -1,15 +1,62 @@
-"""Rows in canonical form: the data set they make, and the hash that tells them from others."""
+"""Rows in canonical form: `Data`, what it is made of, and the hash that tells rows from others."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import Problem, canonical
 
 if TYPE_CHECKING:
     import datasets
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in canonical form: the columns of its kind, as the file of that kind in `adapt.data.forms` says."""
+
+    name: str
+    """Short readable name: the hub name, or the file or folder without path and suffix."""
+    problem: Problem
+    """What is predicted."""
+    labels: tuple[str, ...]
+    """Names of classes or tags in index order; empty where there are none."""
+    splits: Mapping[str, datasets.Dataset]
+    """`train`, and `validation` and `test` where they are there."""
+    sha256: str
+    """Hash of the problem, the label names and every row of every split in order (64 hexadecimal digits)."""
+    kind: str = "sequence_classification"
+    """Key in `adapt.tasks.KINDS`."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside results on these rows: rows left out, tags mended. Not part of the hash."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Role to the column of train that has it: rows to be predicted are likely to have these too."""
+    fold: tuple[int, int] | None = None
+    """Of cross-validation: the number, from 1, of the fold that is the test split, and how many there are. The hash is
+    that of all rows and of how they were divided, the same for each."""
+
+    @property
+    def pair(self) -> bool:
+        """Whether rows hold two texts."""
+        return "text_pair" in self.splits["train"].column_names
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of a task's kind with their labels, for a model that knows the task."""
+
+    name: str
+    """Short readable name, as that of `Data`."""
+    rows: datasets.Dataset
+    """In canonical form."""
+    sha256: str
+    """Hash of the problem, the label names and every row in order (64 hexadecimal digits)."""
+    split: str | None = None
+    """Which of several they are."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside scores on these rows."""
 
 
 def dataset_of(columns: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:

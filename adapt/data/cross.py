@@ -6,14 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from adapt.data.canonical import Data
 from adapt.data.sources import column_of
 from adapt.data.splits import WORTH_SAYING, check_options, cut, deciding, generator, inputs_of, together
 from adapt.spec import DataError, OptionError, Problem, canonical
-
-if TYPE_CHECKING:
-    from adapt.data import Data
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ def foresee(spec: Run, backbone: Backbone, length: int) -> str | None:
     likely = weights * (4 + budget.batch_size * length / 64)
     if spec.strategy.learning_rate is None or likely < _SMALL * room:
         return None
-    from adapt.memory.planner import Planner, Setting
+    from adapt.memory.planner import Planner
     from adapt.memory.shapes import shape_at
+    from adapt.memory.trace import Setting
 
     try:
         setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget)

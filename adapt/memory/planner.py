@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,26 +14,16 @@ from adapt.backbones.families import positions_of
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
 from adapt.memory.budget import parse_batch
-from adapt.memory.shapes import Shape, shape_of
-from adapt.memory.trace import Trace
+from adapt.memory.shapes import shape_of
+from adapt.memory.trace import Setting, Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
 from adapt.options import BUDGET_FIELDS, budget_of, check_strategy, pooling_of, precision_of
-from adapt.spec import AdaptError, Budget, OptionError, Source, Strategy, Task, Unsupported
+from adapt.spec import AdaptError, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
 
 _SHALLOW = (4, 5, 6)
 """Numbers of layers that are traced in place of many: each segment's peak is affine in the depth, as three show."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """All that decides a plan, but for the size of the batch."""
-
-    shape: Shape
-    strategy: Strategy
-    task: Task
-    budget: Budget
 
 
 def plan(

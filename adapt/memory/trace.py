@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import (
@@ -19,19 +20,26 @@ from adapt.backbones.memo import Memo
 from adapt.memory.alike import counting
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
+from adapt.memory.shapes import Shape
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
-from adapt.spec import Unsupported
+from adapt.spec import Budget, Strategy, Task, Unsupported
 from adapt.tasks import KINDS
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.savers import save_memory
 
-if TYPE_CHECKING:
-    from adapt.memory.planner import Setting
-
-
 _NOT_FAKED = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that decides a plan, but for the size of the batch."""
+
+    shape: Shape
+    strategy: Strategy
+    task: Task
+    budget: Budget
 
 
 class Trace:

@@ -12,7 +12,8 @@ from typing import Any
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.load import SHORT
 from adapt.memory.budget import Verdict, allowance, verdict
-from adapt.memory.planner import Planner, Setting, setting_of
+from adapt.memory.planner import Planner, setting_of
+from adapt.memory.trace import Setting
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.spec import FieldError, Strategy, Unsupported
 from adapt.strategies import SMALLER, make

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from adapt.backbones.source import VOCABULARIES
+from adapt.backbones.tokenizer import VOCABULARIES
 from adapt.files import writable_folder
 from adapt.spec import OptionError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +11,6 @@ from torch import nn
 from adapt.tasks import Example, Kind
 from adapt.training.halving import parts
 from adapt.training.on_cpu import faster_on_cpu
-
-if TYPE_CHECKING:
-    from adapt.training.graphs import Graphs
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -24,7 +21,7 @@ def gradients(
     group: Sequence[Sequence[Example]],
     accelerator: Any,
     rows: int,
-    graphs: Graphs | None = None,
+    graphs: Callable[[Sequence[Example], float], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """The mean loss of a group of batches, whose gradient is added to the model's.
 
@@ -37,7 +34,8 @@ def gradients(
         group: The encoded rows of each batch.
         accelerator: Knows device and precision.
         rows: Most rows of a forward pass.
-        graphs: Of this model, kind and accelerator; None: each operation is launched by itself.
+        graphs: `adapt.training.graphs.Graphs` of this model, kind and accelerator; None: each operation is launched by
+            itself.
     """
     terms = max(1, sum(kind.terms(batch) for batch in group))
     total = torch.zeros((), device=accelerator.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adapt.data import Data
+from adapt.data.canonical import Data
 from adapt.data.embedded import choices, entities, errands, facts, offers
 from adapt.spec import OptionError
 

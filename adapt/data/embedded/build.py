@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapt.data import Data
-from adapt.data.canonical import dataset_of, hash_of
+from adapt.data.canonical import Data, dataset_of, hash_of
 from adapt.spec import Problem, canonical
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 
-from adapt.data import Data
+from adapt.data.canonical import Data
 from adapt.data.embedded.build import Row, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
 

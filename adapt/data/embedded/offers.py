@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from adapt.data import Data
+from adapt.data.canonical import Data
 from adapt.data.embedded.build import Row, Words, data_of, words_of
 from adapt.data.embedded.build import generate as rows_of
 
