@@ -406,40 +406,37 @@ def write_predictions(
         DataError: The input cannot be used.
     """
     path = output_file(target, PREDICTION_FILES, source)
-    written = 0
+    written, writer = 0, None
     with whole(path) as handle:
-        for line in _lines(model.iterate(source, columns), path.suffix, handle):
-            handle.write(line)
+        for row in model.iterate(source, columns):
             written += 1
+            if path.suffix == ".jsonl":
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+                continue
+            cells = _cells(row)
+            if writer is None:
+                delimiter = "\t" if path.suffix == ".tsv" else ","
+                writer = csv.DictWriter(handle, list(cells), delimiter=delimiter, lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(cells)
     return written
-
-
-def _lines(rows: Iterator[dict[str, Any]], suffix: str, handle: Any) -> Iterator[str]:
-    if suffix == ".jsonl":
-        for row in rows:
-            yield json.dumps(row, ensure_ascii=False) + "\n"
-        return
-    writer: Any = None
-    for row in rows:
-        flat: dict[str, Any] = {}
-        for name, value in row.items():
-            if name == "probabilities":
-                flat |= {f"probability_{label}": p for label, p in value.items()}
-            elif name in _JOINED:
-                flat[name] = _JOINED[name].join(value)
-            else:
-                flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-        if writer is None:
-            writer = csv.DictWriter(
-                handle, list(flat), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n"
-            )
-            writer.writeheader()
-        writer.writerow(flat)
-        yield ""
 
 
 _JOINED = {"labels": "|", "tags": " "}
 """What stands between the names of a list in a cell of CSV or TSV; other lists are written as JSON."""
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A prediction as cells of CSV or TSV, by column."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "probabilities":
+            cells |= {f"probability_{label}": p for label, p in value.items()}
+        elif name in _JOINED:
+            cells[name] = _JOINED[name].join(value)
+        else:
+            cells[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    return cells
 
 
 def _sha256(file: Path) -> str:

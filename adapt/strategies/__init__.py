@@ -54,22 +54,9 @@ SHIPPED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 the defaults were found with; these were found on the embedded tasks."""
 
 __all__ = [
-    "FLOORS",
-    "SHIPPED_SETTINGS",
-    "SMALLER",
-    "STRATEGIES",
-    "BottleneckAdapter",
-    "Full",
-    "Head",
-    "LoRA",
-    "Prefix",
-    "QLoRA",
-    "Strategy",
-    "Untrained",
-    "disabled",
-    "is_known",
-    "make",
-]
+    "FLOORS", "SHIPPED_SETTINGS", "SMALLER", "STRATEGIES", "BottleneckAdapter", "Full", "Head", "LoRA", "Prefix",
+    "QLoRA", "Strategy", "Untrained", "disabled", "is_known", "make",
+]  # fmt: skip
 
 
 def is_known(strategy: Strategy) -> bool:

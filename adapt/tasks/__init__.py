@@ -19,12 +19,6 @@ KINDS: dict[str, type[Kind]] = {
 """Task kinds by name."""
 
 __all__ = [
-    "KINDS",
-    "CausalLM",
-    "Example",
-    "Kind",
-    "QuestionAnswering",
-    "Seq2Seq",
-    "SequenceClassification",
+    "KINDS", "CausalLM", "Example", "Kind", "QuestionAnswering", "Seq2Seq", "SequenceClassification",
     "TokenClassification",
-]
+]  # fmt: skip
