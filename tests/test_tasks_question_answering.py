@@ -236,7 +236,7 @@ def test_new_rows_need_no_answers() -> None:
 
 def test_what_cannot_be_used() -> None:
     class Slow:
-        is_fast = False
+        is_fast, pad_token_id = False, 0
 
     with pytest.raises(Unsupported, match="only a fast tokenizer tells"):
         qa(Slow())

@@ -256,7 +256,7 @@ def test_the_head_starts_from_the_frequencies_of_the_tags(name: str) -> None:
 
 def test_what_cannot_be_used() -> None:
     class Slow:
-        is_fast = False
+        is_fast, pad_token_id = False, 0
 
     with pytest.raises(Unsupported, match="only a fast tokenizer tells"):
         tags(Slow())

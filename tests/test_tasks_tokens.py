@@ -15,7 +15,7 @@ import torch
 from task_helpers import byte_level, kind, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from adapt.spec import AdaptError, Diverged, OptionError
+from adapt.spec import Diverged, OptionError
 from adapt.tasks import KINDS, tokens
 
 
@@ -77,14 +77,6 @@ def test_words_get_a_space_only_where_the_tokenizer_does_not_add_it(spaced: bool
         return [tokenizer.encode(word).ids for word in pair]
 
     assert tokens.lead(encode, tokenizer.encode("a a").ids) == expected
-
-
-def test_a_tokenizer_without_padding_token_is_refused() -> None:
-    class Bare:
-        pad_token_id = None
-
-    with pytest.raises(AdaptError, match="has no padding token"):
-        tokens.check_padding(Bare())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -17,7 +17,6 @@ from adapt.tasks.tokens import (
     IGNORED,
     by_row,
     check_at_least,
-    check_padding,
     distinct_rows,
     learnt_labels,
     of_split,
@@ -89,10 +88,8 @@ class CausalLM(Kind):
         have `prompt_ids`, which leave room for it within `max_length`.
 
         Raises:
-            AdaptError: The tokenizer has no padding token.
             RowError: Messages cannot be used.
         """
-        check_padding(self.tokenizer)
         if not len(rows):
             return []
         prompts, completions = _columns(rows, split)

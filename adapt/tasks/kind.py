@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from adapt.fields import fill
 from adapt.metrics import check_metric
-from adapt.spec import Task
+from adapt.spec import AdaptError, Task
 
 if TYPE_CHECKING:
     import datasets
@@ -60,9 +60,12 @@ class Kind(Asked, ABC):
         """
         Raises:
             OptionError: The metric does not go with the problem, or an option does not exist or cannot be read.
+            AdaptError: The tokenizer has no padding token.
         """
         check_metric(task.metric, task.problem)
         self.options = self.options_of(task)
+        if tokenizer.pad_token_id is None:
+            raise AdaptError("The tokenizer has no padding token, which batches need; set one and save it.")
         self.task = task
         self.tokenizer = tokenizer
         self.notes: list[str] = []

@@ -16,7 +16,6 @@ from adapt.tasks.tokens import (
     check_at_least,
     check_fast,
     check_finite_tensors,
-    check_padding,
     made_up,
     model_inputs,
     of_split,
@@ -91,12 +90,10 @@ class QuestionAnswering(Kind):
         Training rows whose answer lies whole in no window are left out, and counted in `notes`.
 
         Raises:
-            AdaptError: The tokenizer has no padding token.
             OptionError: `max_length` leaves no room for the context.
             DataError: No answer of the training rows lies in a window.
             RowError: The tokenizer makes nothing of a question.
         """
-        check_padding(self.tokenizer)
         if not len(rows):
             return []
         questions = self._questions(list(rows["question"]), split)

@@ -14,7 +14,6 @@ from adapt.tasks.language import language_losses, mean_language_loss
 from adapt.tasks.tokens import (
     IGNORED,
     check_at_least,
-    check_padding,
     distinct_rows,
     learnt_labels,
     of_split,
@@ -76,11 +75,9 @@ class Seq2Seq(Kind):
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
 
         Raises:
-            AdaptError: The tokenizer has no padding token.
             OptionError: The tokenizer does not know a language, or is not told that of the targets.
             RowError: The tokenizer makes nothing of a source or a target.
         """
-        check_padding(self.tokenizer)
         self._tell_languages()
         if not len(rows):
             return []

@@ -11,7 +11,6 @@ from adapt.tasks.kind import Example, Kind
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     check_finite_tensors,
-    check_padding,
     check_room,
     cut_texts,
     made_up,
@@ -52,10 +51,8 @@ class SequenceClassification(Kind):
         BART classify by the row's only one.
 
         Raises:
-            AdaptError: The tokenizer has no padding token.
             OptionError: The maximum length leaves no room for text.
         """
-        check_padding(self.tokenizer)
         if not len(rows):
             return []
         check_room(self.tokenizer, self.task.max_length, pair=self.task.pair)

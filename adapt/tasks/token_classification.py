@@ -18,7 +18,6 @@ from adapt.tasks.tokens import (
     check_at_least,
     check_fast,
     check_finite_tensors,
-    check_padding,
     lead_of_words,
     made_up,
     mean_loss,
@@ -82,10 +81,8 @@ class TokenClassification(Kind):
         the row's first window also has all its words (`row_words`) and tags (`row_tags`).
 
         Raises:
-            AdaptError: The tokenizer has no padding token.
             OptionError: `max_length` leaves no room beside the tokenizer's special tokens.
         """
-        check_padding(self.tokenizer)
         if not len(rows):
             return []
         words, tags = list(rows["tokens"]), list(rows["tags"]) if "tags" in rows.column_names else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adapt.spec import AdaptError, Diverged, OptionError, Unsupported
+from adapt.spec import Diverged, OptionError, Unsupported
 from adapt.tasks.kind import Example
 
 if TYPE_CHECKING:
@@ -28,15 +28,6 @@ def check_at_least(options: Any, **least: int) -> None:
         value = getattr(options, name)
         if value < smallest:
             raise OptionError(f"{name} is {value}; give a whole number of at least {smallest}.")
-
-
-def check_padding(tokenizer: Any) -> None:
-    """
-    Raises:
-        AdaptError: The tokenizer has no padding token.
-    """
-    if tokenizer.pad_token_id is None:
-        raise AdaptError("The tokenizer has no padding token, which batches need; set one and save it.")
 
 
 def check_fast(tokenizer: Any, what: str) -> None:
