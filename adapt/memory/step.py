@@ -68,7 +68,7 @@ def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
     return Step(model, kind, optimizer, accelerator_for(load.budget), batches, rows)
 
 
-def measure(step: Step) -> Memory:
+def measure(step: Step, *, block: int | None = None) -> Memory:
     """The peak of a training step once the optimizer has its state, by category, in bytes.
 
     The step is run twice: the first makes the optimizer's state. Where features are kept by a memo, the second encodes
@@ -78,6 +78,7 @@ def measure(step: Step) -> Memory:
 
     Args:
         step: Its model is put into training mode.
+        block: Bytes that sizes are rounded up to; None: what the device's allocator does.
     """
     device = next(step.model.parameters()).device
     cuda = device.type == "cuda"
@@ -89,7 +90,7 @@ def measure(step: Step) -> Memory:
         gc.collect()  # what cycles of references hold from before is not the step's; the tracker does not see it
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    found = max(track(step, block=CUDA_BLOCK if cuda else 1).values(), key=lambda memory: memory.peak)
+    found = max(track(step, block=block or (CUDA_BLOCK if cuda else 1)).values(), key=lambda memory: memory.peak)
     if not cuda:
         return found
     return dataclasses.replace(
