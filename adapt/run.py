@@ -21,6 +21,7 @@ from adapt.backbones.checkpointing import has_8_bit_weights
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
 from adapt.machine import hardware
+from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import (
     FOUND_FEATURES,
@@ -43,6 +44,8 @@ from adapt.tasks import KINDS, Example, Kind
 if TYPE_CHECKING:
     import datasets
     from torch import nn
+
+    from adapt.training import Trained
 
 OnStep = Callable[[int, int, float], None]
 OnNote = Callable[[str], None]
@@ -177,10 +180,9 @@ def fit(
 
     from adapt.backbones.memoise import fold, hand_on, release, share
     from adapt.backbones.shelf import name_of
-    from adapt.memory.budget import shown
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
-    from adapt.training import Trained, predict, train
+    from adapt.training import Trained, train
     from adapt.training.batching import lengths_of
     from adapt.training.peak import PeakMemory
 
@@ -235,37 +237,13 @@ def fit(
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
-    scores: dict[str, dict[str, float]] = {}
-    evaluating = trained.evaluate_seconds
-    if trained.best_epoch is not None:
-        scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
-    outcomes: list[Any] = []
-    predicted = None
-    baseline: dict[str, Any] = {}
-    last = "test" if splits.get("test") else "validation"
-    if last == "test" or (splits.get(last) and task.metric not in scores.get(last, {})):
-        started = time.perf_counter()
-        outputs = predict(model, kind, splits[last], budget)
-        predicted = len(data.splits[last]) / (time.perf_counter() - started)
-        scores[last] = scores.get(last, {}) | kind.score(outputs, splits[last])
-        evaluating += time.perf_counter() - started
-        outcomes = kind.outcomes(outputs, splits[last])
-    if splits.get(last) and (simple := kind.baseline(splits["train"], splits[last])) is not None:
-        baseline = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
-    notes = [*([foreseen] if foreseen else []), *came_down(spec, trained.micro_batch)]
-    if trained.graphs:
-        notes.append(f"{spec.strategy.name}: batches of {trained.graphs} shapes ran as CUDA graphs")
-    if trained.held_bytes:
-        notes.append(
-            f"{spec.strategy.name} held the weights of its best epoch in memory, {shown(trained.held_bytes)} beside "
-            "the peak, because no folder for temporary files (TMPDIR) on a disk had room for them"
-        )
+    scored = _scored(spec, data, encoded, model, trained)
+    notes = _told(spec, foreseen, trained)
     if hand_on(model):
         notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
     result = Result(
         run=spec,
         status="ok",
-        scores=scores,
         learning_rate=learning_rate,
         trainable=trainable,
         total=total,
@@ -275,21 +253,60 @@ def fit(
         process_bytes=trained.process_bytes,
         baseline_bytes=before,
         train_seconds=trained.seconds,
-        evaluate_seconds=evaluating,
         examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
-        predicted_per_second=predicted,
         micro_batch=trained.micro_batch,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
-        test_outcomes=outcomes if last == "test" else [],
-        baseline=baseline,
         notes=[*data.notes, *loader.notes, *kind.notes, *notes],
         environment={**environment(spec), "train_rows": len(splits["train"])},
+        **scored,
     )
     release(model)
     if spec.general is not None:
         result = _with_forgetting(result, model, loader, general)
     return result, Fitted(model, kind, loader.tokenizer(), loader)
+
+
+def _scored(spec: Run, data: Data, encoded: Encoded, model: nn.Module, trained: Trained) -> dict[str, Any]:
+    """The result's fields about scores: of validation at the epoch chosen, and of the last split, which is test where
+    there is one."""
+    from adapt.training import predict
+
+    kind, splits = encoded.kind, encoded.splits
+    scores: dict[str, dict[str, float]] = {}
+    found: dict[str, Any] = {"scores": scores, "evaluate_seconds": trained.evaluate_seconds}
+    if trained.best_epoch is not None:
+        scores["validation"] = dict(trained.curve[trained.best_epoch - 1]["validation"])
+    last = "test" if splits.get("test") else "validation"
+    if last == "test" or (splits.get(last) and spec.task.metric not in scores.get(last, {})):
+        started = time.perf_counter()
+        outputs = predict(model, kind, splits[last], spec.budget)
+        found["predicted_per_second"] = len(data.splits[last]) / (time.perf_counter() - started)
+        scores[last] = scores.get(last, {}) | kind.score(outputs, splits[last])
+        found["evaluate_seconds"] += time.perf_counter() - started
+        if last == "test":
+            found["test_outcomes"] = kind.outcomes(outputs, splits[last])
+    if splits.get(last) and (simple := kind.baseline(splits["train"], splits[last])) is not None:
+        found["baseline"] = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
+    return found
+
+
+def _told(spec: Run, foreseen: str | None, trained: Trained) -> list[str]:
+    """What a reader is told of how training went; in a table it stands beside other strategies' notes."""
+    name, notes = spec.strategy.name, [foreseen] if foreseen else []
+    if trained.micro_batch is not None:
+        notes.append(
+            f"{name} ran out of memory with {spec.budget.batch_size} rows at a time and went on with "
+            f"{trained.micro_batch}, with the same rows in each optimizer step"
+        )
+    if trained.graphs:
+        notes.append(f"{name}: batches of {trained.graphs} shapes ran as CUDA graphs")
+    if trained.held_bytes:
+        notes.append(
+            f"{name} held the weights of its best epoch in memory, {shown(trained.held_bytes)} beside the peak, "
+            "because no folder for temporary files (TMPDIR) on a disk had room for them"
+        )
+    return notes
 
 
 def _with_forgetting(result: Result, model: nn.Module, loader: Loader, texts: Sequence[str]) -> Result:
@@ -305,16 +322,6 @@ def _with_forgetting(result: Result, model: nn.Module, loader: Loader, texts: Se
     except Exception as error:  # of a head that nobody has tried; it must not cost the result
         note = f"forgetting was not measured: {type(error).__name__}: {error}"
     return replace(result, notes=[*result.notes, note])
-
-
-def came_down(spec: Run, micro_batch: int | None) -> list[str]:
-    """What a reader is told where memory ran out in training; in a table it stands beside other strategies' notes."""
-    if micro_batch is None:
-        return []
-    return [
-        f"{spec.strategy.name} ran out of memory with {spec.budget.batch_size} rows at a time and went on with "
-        f"{micro_batch}, with the same rows in each optimizer step"
-    ]
 
 
 def check(model: nn.Module) -> None:
