@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,38 @@ def paired_difference(ours: Sequence[float], base: Sequence[float], confidence: 
     return mean_interval([a - b for a, b in zip(ours, base, strict=True)], confidence)
 
 
-def crossed_interval(values: Sequence[Sequence[float]], mean: float, confidence: float = 0.95) -> Interval:
+def effective_groups(groups: Sequence[int]) -> float:
+    """How many groups of one size tell as much as these: n² / Σ n_g², of n rows with n_g in a group (Kish 1965; Carter,
+    Schnepel & Steigerwald 2017).
+
+    Args:
+        groups: The group of each row.
+    """
+    return len(groups) ** 2 / sum(size**2 for size in Counter(groups).values())
+
+
+def crossed_interval(
+    values: Sequence[Sequence[float]], mean: float, confidence: float = 0.95, *, groups: Sequence[int] = ()
+) -> Interval:
     """Interval of a mean over seeds and rows that are both drawn from more: for other seeds and other rows.
 
     Seeds and rows are crossed random effects (Cornfield & Tukey 1956): the variance of the mean is
     (MS of seeds + MS of rows - MS of what remains) / values, its degrees of freedom are Satterthwaite's (1946). Of one
     seed it is the interval over rows alone.
 
+    Rows of one group are not drawn independently of each other: in place of a row's value v stands that of a group,
+    m + (groups / rows) · Σ (v - m) over its rows, m the mean of all (the linearised ratio estimator of cluster
+    sampling; Cochran 1977, chapter 9A), with one degree of freedom less than there are effective groups, so that the
+    interval is wide enough where some groups are much larger than others.
+
     Args:
         values: (seeds, rows), the same rows for each seed; at least two rows.
         mean: What the interval is put around: the mean of `values`, or the estimate whose pseudo-values they are.
         confidence: Coverage, between 0 and 1.
+        groups: The group of each row; empty: each row is alone.
 
     Raises:
-        ValueError: There are fewer than two rows, or not the same for each seed.
+        ValueError: There are fewer than two rows or effective groups, or not the same rows for each seed.
     """
     import numpy as np
     from scipy.stats import t
@@ -73,25 +96,42 @@ def crossed_interval(values: Sequence[Sequence[float]], mean: float, confidence:
     table = np.array(values, dtype=float)
     largest = float(abs(table).max()) or 1.0
     table /= largest  # so that no square is too large
+    free = table.shape[1] - 1.0
+    if groups:
+        free = effective_groups(groups) - 1
+        if len(groups) != table.shape[1] or free < 1:
+            raise ValueError("an interval over groups needs the group of each row, and two effective groups or more")
+        table = _by_group(table, groups)
     seeds, rows = table.shape
     by_row = table.mean(0)
     of_rows = seeds * float(by_row.var(ddof=1))
     if seeds == 1:
-        variance, freedom = of_rows, rows - 1.0
+        variance, freedom = of_rows, free
     else:
         by_seed = table.mean(1, keepdims=True)
         of_seeds = rows * float(by_seed.var(ddof=1))
         rest = float(((table - by_row - by_seed + table.mean()) ** 2).sum()) / ((seeds - 1) * (rows - 1))
         variance, freedom = of_seeds + of_rows - rest, 0.0
         if variance < max(of_seeds, of_rows):  # one of them is not seen at all
-            variance, freedom = max((of_seeds, seeds - 1.0), (of_rows, rows - 1.0))
+            variance, freedom = max((of_seeds, seeds - 1.0), (of_rows, free))
         elif variance > 0:
-            parts = of_seeds**2 / (seeds - 1) + of_rows**2 / (rows - 1) + rest**2 / ((seeds - 1) * (rows - 1))
+            parts = of_seeds**2 / (seeds - 1) + of_rows**2 / free + rest**2 / ((seeds - 1) * free)
             freedom = variance**2 / parts
     if variance <= 0:
         return Interval(mean, mean, mean)
     half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size) * largest
     return Interval(mean, mean - half, mean + half)
+
+
+def _by_group(table: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:
+    """(seeds, rows) to (seeds, groups), with the same mean of each seed."""
+    import numpy as np
+
+    names, group_of = np.unique(groups, return_inverse=True)
+    found = np.zeros((len(names), len(table)))
+    mean = table.mean()
+    np.add.at(found, group_of, (table - mean).T)
+    return mean + len(names) / table.shape[1] * found.T
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:

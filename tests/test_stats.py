@@ -6,7 +6,14 @@ import numpy
 import pytest
 import scipy.stats
 
-from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference, pareto_front
+from adapt.stats import (
+    Interval,
+    crossed_interval,
+    effective_groups,
+    mean_interval,
+    paired_difference,
+    pareto_front,
+)
 
 OURS, BASE = [0.91, 0.88, 0.93, 0.90], [0.90, 0.89, 0.91, 0.86]
 
@@ -101,6 +108,55 @@ def test_the_crossed_interval_holds_for_other_seeds_and_other_rows(
         alone += covers_0(mean_interval(table.mean(1).tolist()))
     assert 0.91 < crossed / 500 < 0.98
     assert fewest <= alone / 500 <= most  # that over seeds alone knows nothing of other rows
+
+
+def test_the_interval_over_groups_by_hand() -> None:
+    # grand mean 3; groups of two rows, one and one, so 3 + 3 / 4 of each seed's sums of what lies beyond 3
+    values, groups = [[1, 2, 3, 4], [2, 4, 3, 5]], [7, 7, 0, 2]
+    found = crossed_interval(values, 0.5, groups=groups)
+    by_group = [[3 + 0.75 * x for x in seed] for seed in ((-3, 0, 1), (0, 0, 2))]
+    assert numpy.mean(by_group, 1).tolist() == numpy.mean(values, 1).tolist()
+    of_groups = 2 * numpy.var(numpy.mean(by_group, 0), ddof=1)
+    of_seeds = 3 * numpy.var(numpy.mean(by_group, 1), ddof=1)
+    table = numpy.array(by_group)
+    rest = ((table - table.mean(0) - table.mean(1, keepdims=True) + 3) ** 2).sum() / 2
+    free = 16 / 6 - 1  # of Kish's effective groups
+    variance = of_seeds + of_groups - rest
+    freedom = variance**2 / (of_seeds**2 + of_groups**2 / free + rest**2 / free)
+    half = scipy.stats.t.ppf(0.975, freedom) * (variance / 6) ** 0.5
+    assert (found.low, found.high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+    alone = crossed_interval(values, 3.0, groups=[3, 1, 2, 0])
+    assert alone.low == pytest.approx(crossed_interval(values, 3.0).low)
+
+
+def test_groups_of_one_size_count_each_and_others_fewer() -> None:
+    assert effective_groups([4, 4, 1, 1, 0, 0]) == 3
+    assert effective_groups([0] * 5 + [1, 2, 3, 4, 5]) == pytest.approx(100 / 30)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("sizes", ["equal", "unequal", "one large"])
+def test_the_interval_over_groups_holds_for_rows_that_are_alike_within_them(sizes: str, seeds: int) -> None:
+    rng = numpy.random.default_rng(0)
+    hits = {"rows": 0, "groups": 0}
+    for _ in range(400):
+        many = rng.geometric(0.125, 30) if sizes == "unequal" else numpy.full(30, 8)
+        if sizes == "one large":
+            many[0] = 100
+        groups = numpy.repeat(numpy.arange(30), many)
+        shared = rng.normal(0, 0.3, (1, 30)) + rng.normal(0, 0.1, (seeds, 30))
+        own = rng.normal(0, 0.4, (1, len(groups))) + rng.normal(0, 0.2, (seeds, len(groups)))
+        values = rng.normal(0, 0.01, (seeds, 1)) + shared[:, groups] + own
+        hits["rows"] += covers_0(crossed_interval(values.tolist(), float(values.mean())))
+        hits["groups"] += covers_0(crossed_interval(values.tolist(), float(values.mean()), groups=groups.tolist()))
+    assert 0.91 < hits["groups"] / 400 < 0.98
+    assert hits["rows"] / 400 < 0.8
+
+
+def test_groups_that_tell_nothing_of_others_are_refused() -> None:
+    for groups in ([0, 0, 0, 0], [0, 0, 0, 1], [0, 1]):
+        with pytest.raises(ValueError, match="the group of each row, and two effective groups or more"):
+            crossed_interval([[1.0, 2.0, 3.0, 4.0]], 2.5, groups=groups)
 
 
 def covers_0(found: Interval) -> bool:

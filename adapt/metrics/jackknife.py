@@ -2,7 +2,8 @@
 
 Pseudo-values (Tukey 1958; Efron & Stein 1981): of n rows with score T, and T without row i, the value of row i is
 n·T - (n - 1)·T without i. For a mean over rows they are the rows' own values; for any other smooth metric (F1 of a
-corpus, chrF, a correlation) they are nearly so, and what is known of means holds for them too.
+corpus, chrF, a correlation) they are nearly so, and what is known of means holds for them too. Those of a group of rows
+are taken together by what makes an interval of them (`adapt.stats.crossed_interval`).
 """
 
 from __future__ import annotations
