@@ -70,7 +70,8 @@ _column_options = _options(
     click.option("--text", help="Column of the text."),
     click.option("--text-pair", help="Column of the second text of a pair."),
     click.option("--column", "columns", multiple=True, metavar="ROLE=NAME",
-                 help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; repeatable."),
+                 help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; or of group: "
+                      "what rows belong together by, such as a document or a speaker.  Repeatable."),
 )  # fmt: skip
 
 _mending_options = _options(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources, splits
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
-from adapt.data.columns import check_rows, first
+from adapt.data.columns import check_rows, first, groups, named
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
-from adapt.data.splits import few_shot, subsample
+from adapt.data.splits import GROUP, few_shot, subsample
 from adapt.data.table import Table
 from adapt.spec import DataError, OptionError, Problem, Source, Task
 
@@ -75,6 +75,9 @@ def load(
         text_pair: Column of the second text of a pair.
         label: Column of the labels.
         columns: What a column is for (`tokens`, `tags`, `question`, `source`, ...) to its name, where that is unusual.
+            Data of any kind may have a `group`: rows that have the same value there (a document, a speaker, a patient)
+            are no independent examples, so that they stay together where rows are divided, and count together in the
+            intervals of tables. CoNLL files that say where documents begin have a column `document`.
         repair_tags: Make an I- tag that continues no span a B- tag, instead of refusing it.
         bad_answers: What to do with rows whose answer is not where it should be in the context.
         validation: Share of train's rows to cut out for validation where that split is missing; 0: none.
@@ -87,7 +90,8 @@ def load(
     Returns:
         The data. Splits that are missing are cut from train with their rows in order: each class in proportion
         (single_label), an example of each class or tag left in train, and questions about one context, targets of one
-        source, or completions of one prompt (unless it is that of more rows than the split has), together.
+        source, or completions of one prompt (unless it is that of more rows than the split has), together. Where there
+        is a `group`, whole groups are drawn, classes not in proportion.
 
     Raises:
         DataError: A file, column, row or label cannot be used; the message says which and what to do.
@@ -97,6 +101,7 @@ def load(
     splits.check_options(shares, seed)
     known, problem = kinds.resolve(kind, problem)
     given = kinds.given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
+    group = given.pop(GROUP, None)
     found, tables, not_used = sources.read(source, config=config, revision=revision)
     for table in tables.values():
         check_rows(table)
@@ -108,6 +113,10 @@ def load(
     wanted = kinds.prefer(train, kind, given)
     read = FORMS[decided].read(tables, wanted, wishes)
     rows = dict(read.rows)
+    if group is not None:
+        group = named(train, GROUP, group)
+        rows = {split: {**columns_, GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
+                for split, columns_ in rows.items()}  # fmt: skip
     missing = {split: share for split, share in shares.items() if split not in rows}
     parts = splits.cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
     whole = rows["train"]
@@ -118,10 +127,10 @@ def load(
     notes = (
         *not_used,
         *read.notes,
-        *splits.beyond(len(next(iter(whole.values()))), read.problem, parts, missing),
+        *splits.beyond(whole, read.problem, parts, missing),
         *splits.seen_before(rows),
     )
-    used = {**FORMS[decided].find(train, wanted), **given}
+    used = {**FORMS[decided].find(train, wanted), **given, **({GROUP: group} if group is not None else {})}
     title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8
     return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
 
@@ -156,9 +165,10 @@ def read_labelled(
         DataError: A file, split, column, row or label cannot be used; the message says which and what to do.
         OptionError: An option's value cannot be used.
     """
-    given = kinds.given_roles(columns)
+    given, usual = kinds.given_roles(columns), dict(usual or {})
     kinds.check_roles(task.kind, given)
     _check_wishes(task.kind, repair_tags, bad_answers)
+    group, group_before = given.pop(GROUP, None), usual.pop(GROUP, None)
     name, tables, not_used = sources.read(source, config=config, revision=revision, train=False)
     if split not in sources.SPLITS:
         raise OptionError(f"split is {split!r}; choose one of {', '.join(sources.SPLITS)}")
@@ -167,14 +177,19 @@ def read_labelled(
     table = tables[split] if split in tables else next(iter(tables.values()))
     check_rows(table)
     form = FORMS[task.kind]
-    table = form.expand(table, {**(usual or {}), **given})
-    wanted = {**_there(form, table, usual or {}, given), **given}
+    table = form.expand(table, {**usual, **given})
+    wanted = {**_there(form, table, usual, given), **given}
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
     read = form.read({"train": table}, wanted, wishes)
-    rows = form.like_training(read.rows["train"], usual or {})
-    sha256 = hash_of(task.problem, task.labels, {"test": rows})
+    rows = form.like_training(read.rows["train"], usual)
+    if group is None and group_before is not None:
+        group = first(table, (group_before,))
+    if group is not None:
+        rows[GROUP] = _groups(table, group, read.left_out.get("train", ()))
+    made, sha256 = dataset_of(rows, task.problem), hash_of(task.problem, task.labels, {"test": rows})
     which = split if len(tables) > 1 else None
-    return LabelledRows(name, dataset_of(rows, task.problem), sha256, which, (*not_used, *read.notes))
+    belong = splits.belonging({"test": made}, task.problem, group)
+    return LabelledRows(name, made, sha256, which, (*not_used, *read.notes), belong)
 
 
 def read_inputs(
@@ -188,7 +203,7 @@ def read_inputs(
             classification), pairs (question, context) (question answering), sources (seq2seq), prompts or
             conversations (causal LM).
         task: Decides the kind, and whether texts come in pairs.
-        columns: What a column is for to its name, as for `load`; columns with labels are left aside.
+        columns: What a column is for to its name, as for `load`; columns with labels or groups are left aside.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
             have are passed over, and all of them where rows are a plain list. Where training had conversations, a
             prompt is the user's turn of one.
@@ -202,11 +217,12 @@ def read_inputs(
     """
     form, given = FORMS[task.kind], kinds.given_roles(columns)
     kinds.check_roles(task.kind, given)
+    given, usual = ({role: name for role, name in roles.items() if role != GROUP} for roles in (given, usual or {}))
     table, plain = sources.read_rows(source, form.plain)
     check_rows(table)
-    table = form.expand(table, {**(usual or {}), **given})
-    known = {} if plain else _there(form, table, usual or {}, given)
-    return dataset_of(form.like_training(form.inputs(table, {**known, **given}, task), usual or {}))
+    table = form.expand(table, {**usual, **given})
+    known = {} if plain else _there(form, table, usual, given)
+    return dataset_of(form.like_training(form.inputs(table, {**known, **given}, task), usual))
 
 
 def _there(form: Form, table: Table, usual: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -233,7 +249,7 @@ def read_texts(
         DataError: A file, column or row cannot be used; the message says which and what to do.
         OptionError: A column is named for something else.
     """
-    given = {role: name for role, name in kinds.given_roles(columns).items() if role not in ("label", "tags")}
+    given = {r: name for r, name in kinds.given_roles(columns).items() if r not in ("label", "tags", GROUP)}
     words = "tokens" in given
     kinds.check_roles("token_classification" if words else "sequence_classification", given)
     table, plain = sources.read_rows(source, _plain_texts)
@@ -264,3 +280,8 @@ def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:
         raise OptionError(f"repair_tags is for token_classification and the data are for {kind}; leave it out")
     if bad_answers != "refuse" and kind != "question_answering":
         raise OptionError(f"bad_answers is for question_answering and the data are for {kind}; leave it out")
+
+
+def _groups(table: Table, name: str, left_out: Collection[int]) -> list[str]:
+    """The group of each row that is not left out."""
+    return [value for row, value in enumerate(groups(table, named(table, GROUP, name))) if row not in left_out]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.splits import GROUP, belonging
 from adapt.spec import Problem, canonical
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Data:
         """Whether rows hold two texts."""
         return "text_pair" in self.splits["train"].column_names
 
+    @property
+    def test_groups(self) -> dict[str, Any]:
+        """Which test rows belong together, as `adapt.spec.Result.test_groups` has it."""
+        return belonging(self.splits, self.problem, self.columns.get(GROUP)) if "test" in self.splits else {}
+
 
 @dataclass(frozen=True)
 class LabelledRows:
@@ -57,6 +63,8 @@ class LabelledRows:
     """Which of several they are."""
     notes: tuple[str, ...] = ()
     """What must be said beside scores on these rows."""
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    """Which of them belong together, as `adapt.spec.Result.test_groups` has it."""
 
 
 def dataset_of(columns: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:

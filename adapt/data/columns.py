@@ -201,6 +201,25 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
     return found
 
 
+def groups(table: Table, column: str) -> list[str]:
+    """A column that says which group each row is of.
+
+    Raises:
+        DataError: A value is missing, or neither text nor a whole number.
+    """
+    values = [plain(value) for value in table.column(column)]
+    bad = [row for row, value in enumerate(values) if _is_blank(value)]
+    if bad:
+        raise blank(table, column, "group", bad)
+    for row, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise DataError(
+                f"{table.at(row)}: {value!r:.60} in column {column!r} is no group; give a text or an integer"
+            )
+        check_characters(table, row, f"column {column!r}", str(value))
+    return list(map(str, values))
+
+
 def check_characters(table: Table, row: int, what: str, value: str) -> None:
     """
     Raises:

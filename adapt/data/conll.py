@@ -17,7 +17,8 @@ def read_conll(path: Path, text: str) -> Table:
     The first field of a line is the word and the last one the tag; tabs separate them, or spaces where no line of the
     sentence has a tab; other white space, such as a no-break space, is part of a word. Lines that begin with -DOCSTART-
     are skipped, and so are comments: lines in front of a sentence that begin with a number sign and a space and have
-    not the fields of its words, or end in `newdoc` or `newpar`. A file with one field a line has words only.
+    not the fields of its words, or end in `newdoc` or `newpar`. A file with one field a line has words only. Where such
+    lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
@@ -27,17 +28,21 @@ def read_conll(path: Path, text: str) -> Table:
     tokens: list[list[str]] = []
     tags: list[list[str]] = []
     begins: list[int] = []
-    alone = both = first = 0
+    documents: list[int] = []
+    alone = both = first = document = 0
     for number, fields in enumerate(split, 1):
         if not _is_word(fields):
             first = 0
+            document += any(fields)
             continue
         if not first:
             if _is_comment(number - 1, lines, split):
+                document += lines[number - 1].startswith("# newdoc")
                 continue
             tokens.append([])
             tags.append([])
             begins.append(number)
+            documents.append(document)
             first = number
         alone, both = (alone or number, both) if len(fields) == 1 else (alone, both or number)
         if alone and both:
@@ -58,6 +63,8 @@ def read_conll(path: Path, text: str) -> Table:
         tokens[-1].append(fields[0])
         tags[-1].append(fields[-1])
     columns: dict[str, list[Any]] = {"tokens": tokens, "tags": tags} if both else {"tokens": tokens}
+    if document:
+        columns["document"] = documents
     return Table(str(path), tuple(columns), len(tokens), columns.__getitem__, begins)
 
 

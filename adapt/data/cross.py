@@ -10,8 +10,18 @@ from typing import Any
 
 from adapt.data.canonical import Data
 from adapt.data.sources import column_of
-from adapt.data.splits import WORTH_SAYING, check_options, cut, deciding, generator, inputs_of, together
-from adapt.spec import DataError, OptionError, Problem, canonical
+from adapt.data.splits import (
+    GROUP,
+    WORTH_SAYING,
+    check_options,
+    cut,
+    deciding,
+    generator,
+    inputs_of,
+    strata,
+    together,
+)
+from adapt.spec import DataError, OptionError, canonical
 
 
 @dataclass(frozen=True)
@@ -25,8 +35,8 @@ class Folds:
 def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> Folds:
     """Divide the rows of train in folds, each of them the test split of one division (Stone 1974).
 
-    Each class is in every fold in proportion, as far as it has the rows; rows of one context, source or prompt are in
-    one fold.
+    Each class is in every fold in proportion, as far as it has the rows; rows of one context, source or prompt, or of
+    one group where the data say it, are in one fold.
 
     Args:
         data: Without a test split: `load(..., validation=0, test=0)`. A validation split that it has is that of every
@@ -38,7 +48,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
 
     Raises:
         OptionError: The data have a test split, or there are more folds than rows, or the share cannot be.
-        DataError: Too few rows, or all of one context or source.
+        DataError: Too few rows, or all of one context, source or group.
     """
     check_options({"validation": validation}, seed)
     if "test" in data.splits:
@@ -50,8 +60,8 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= len(train):
         raise OptionError(f"folds={count!r}: give a number from 2 to that of the rows, {len(train)}")
     rows = {name: column_of(train, name) for name in train.column_names}
-    labels = deciding(rows, data.problem, data.labels)
-    parts = _parts(labels, data, count, seed)
+    labels, groups = deciding(rows, data.problem, data.labels), rows.get(GROUP)
+    parts = _parts(labels, groups, data, count, seed)
     shared = hashlib.sha256(canonical([data.sha256, count, seed, validation]).encode()).hexdigest()
     seen = _seen(inputs_of(rows), parts)
     notes = (
@@ -66,7 +76,10 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         splits = dict(data.splits)
         if validation and "validation" not in splits:
             where = f"{data.name}, cutting out validation beside fold {number}"
-            stay, held = cut([labels[i] for i in rest], data.problem, validation, generator(seed, 1), where=where)
+            stay, held = cut(
+                [labels[i] for i in rest], data.problem, validation, generator(seed, 1),
+                groups=groups and [groups[i] for i in rest], where=where,
+            )  # fmt: skip
             if not held:
                 raise DataError(f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0")
             splits["validation"] = train.select([rest[i] for i in held])
@@ -76,27 +89,28 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     return Folds(tuple(made))
 
 
-def _parts(labels: Sequence[Any], data: Data, count: int, seed: int) -> list[list[int]]:
+def _parts(labels: Sequence[Any], groups: Sequence[Any] | None, data: Data, count: int, seed: int) -> list[list[int]]:
     """The rows of each fold, rising.
 
     Rows of each class or label, the rarest first, are dealt to the fold that has fewest of it (iterative
     stratification; Sechidis et al. 2011, section 3); rows that have none, or that belong together, to the smallest.
     """
     units: dict[Any, list[int]] = {}
-    values = together(labels, data.problem, len(labels) // count)
+    values = together(labels, data.problem, len(labels) // count) if groups is None else groups
     for row in generator(seed, 2).permutation(len(labels)).tolist():
         units.setdefault(values[row], []).append(row)
     if len(units) < count:
+        what = "contexts, sources or prompts" if groups is None else "groups"
         raise DataError(
-            f"{data.name}: rows of {len(units)} contexts, sources or prompts cannot be divided in {count} folds, for "
-            f"those of one stay together; take {len(units)} folds at most, or add rows"
+            f"{data.name}: rows of {len(units)} {what} cannot be divided in {count} folds, for those of one stay "
+            f"together; take {len(units)} folds at most, or add rows"
         )
     folds: list[list[int]] = [[] for _ in range(count)]
     have = [Counter[int]() for _ in range(count)]
-    waiting = {unit: _strata(labels[rows[0]], data.problem) for unit, rows in units.items()}
+    waiting = {unit: [s for row in rows for s in strata(labels[row], data.problem)] for unit, rows in units.items()}
     of: dict[int, list[Any]] = {}
-    for unit, strata in waiting.items():
-        for stratum in strata:
+    for unit, those in waiting.items():
+        for stratum in dict.fromkeys(those):
             of.setdefault(stratum, []).append(unit)
 
     def deal(unit: Any, stratum: int | None) -> None:
@@ -111,13 +125,6 @@ def _parts(labels: Sequence[Any], data: Data, count: int, seed: int) -> list[lis
     for unit in sorted(waiting, key=lambda unit: -len(units[unit])):
         deal(unit, None)
     return [sorted(fold) for fold in folds]
-
-
-def _strata(label: Any, problem: Problem) -> Sequence[int]:
-    """The class of a row, or its labels or tags; nothing of what has none."""
-    if problem == "single_label":
-        return (label,)
-    return [i for i, there in enumerate(label) if there] if problem in ("multi_label", "spans", "tags") else ()
 
 
 def _seen(inputs: Sequence[str], parts: Sequence[Sequence[int]]) -> int:

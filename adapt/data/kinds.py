@@ -9,6 +9,7 @@ from types import MappingProxyType
 from adapt.data.columns import first, plain
 from adapt.data.forms import FORMS, token_classification
 from adapt.data.forms.sequence_classification import NAMES, PAIRS, PLAIN_LABELS
+from adapt.data.splits import GROUP
 from adapt.data.table import Table, listing, nearest
 from adapt.spec import DataError, OptionError, Problem
 
@@ -108,7 +109,7 @@ def check_roles(kind: str, given: Mapping[str, str]) -> None:
     Raises:
         OptionError: A column is named for what rows of this kind do not have.
     """
-    roles = FORMS[kind].roles
+    roles = (*FORMS[kind].roles, GROUP)
     for role in given:
         if role not in roles:
             raise OptionError(
@@ -132,7 +133,7 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
     """
     kinds = [kind for kind, form in FORMS.items() if set(given) <= set(form.roles)]
     if not kinds:
-        every = dict.fromkeys(role for form in FORMS.values() for role in form.roles)
+        every = dict.fromkeys((*(role for form in FORMS.values() for role in form.roles), GROUP))
         unknown = next((role for role in given if role not in every), None)
         raise OptionError(
             f"columns: there is no {unknown!r}{nearest(unknown, list(every))}; name columns for {', '.join(every)}"

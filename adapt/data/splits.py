@@ -1,12 +1,13 @@
 """Choosing rows: cutting splits from train, few-shot samples, smaller training sets.
 
-Every choice keeps the order of the rows and depends on nothing but the labels and a generator seeded here.
+Every choice keeps the order of the rows and depends on nothing but the labels, on which rows belong together, and on a
+generator seeded here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.sources import column_of
@@ -24,6 +25,9 @@ _DECISIVE: dict[Problem, str] = {
 rows of one context, source or prompt stay together, since what was seen of it in training would help. Else: at
 random."""
 _GROUPED = ("answers", "text", "completion")
+GROUP = "group"
+"""Role, and canonical column, of what the caller says that rows belong together by, in place of context, source or
+prompt."""
 
 
 def generator(seed: int, stream: int = 0) -> numpy.random.Generator:
@@ -75,11 +79,11 @@ def cut_missing(
 
     Raises:
         DataError: Too few rows, also of each class; or a class has a single example, which cannot be in two splits; or
-            all rows have one context or source.
+            all rows have one context or source, or are of one group.
     """
-    labels = deciding(rows, problem, names)
+    labels, groups = deciding(rows, problem, names), rows.get(GROUP)
     shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
-    if shares and problem == "single_label":
+    if shares and problem == "single_label" and groups is None:
         single = [names[i] for i, examples in enumerate(_rows_of(labels)) if len(examples) == 1]
         if single:
             more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
@@ -99,6 +103,7 @@ def cut_missing(
             problem,
             share,
             generator(seed, stream),
+            groups=groups and [groups[i] for i in left],
             where=f"{where}, cutting out {split}{of}",
         )
         if not out:
@@ -141,7 +146,49 @@ def together(labels: Sequence[Any], problem: Problem, size: int) -> Sequence[Any
     return [label if rows_of[label] <= size else (i, label) for i, label in enumerate(labels)]
 
 
-def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> list[str]:
+def holding(columns: Collection[str], problem: Problem) -> str | None:
+    """The canonical column whose rows of one value stay together; None: each row is alone."""
+    return GROUP if GROUP in columns else _DECISIVE[problem] if problem in _GROUPED else None
+
+
+def belonging(
+    splits: Mapping[str, datasets.Dataset], problem: Problem, group: str | None, split: str = "test"
+) -> dict[str, Any]:
+    """Which rows of a split belong together, as `adapt.spec.Result.test_groups` has it; nothing where each is alone.
+
+    A prompt that train has too is an instruction that rows have in common, which makes no group of them.
+
+    Args:
+        splits: Rows in canonical form.
+        problem: What is predicted.
+        group: What the caller calls the column `group`, where there is one.
+        split: Which one.
+    """
+    name = holding(splits[split].column_names, problem)
+    if name is None:
+        return {}
+
+    def values(of: str) -> list[Any]:
+        columns = (name, "messages") if name == _DECISIVE["completion"] else (name,)
+        rows = {c: column_of(splits[of], c) for c in columns if c in splits[of].column_names}
+        return _prompts(rows) if name == _DECISIVE["completion"] else rows[name]
+
+    found = values(split)
+    if name == _DECISIVE["completion"]:
+        common = set(values("train")) if "train" in splits and split != "train" else set()
+        found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
+    if len(numbers) == len(found):
+        return {}
+    return {"of": group or name if name == GROUP else name, "numbers": [numbers[value] for value in found]}
+
+
+def beyond(
+    rows: Mapping[str, Sequence[Any]],
+    problem: Problem,
+    parts: Mapping[str, Sequence[int]],
+    shares: Mapping[str, float],
+) -> list[str]:
     """What must be said of splits that are much larger or smaller than was asked for.
 
     Args:
@@ -150,10 +197,11 @@ def beyond(rows: int, problem: Problem, parts: Mapping[str, Sequence[int]], shar
         parts: From `cut_missing`.
         shares: As given to it.
     """
-    asked = {split: max(1, round(share * rows)) for split, share in shares.items() if share}
+    size, held_by = len(next(iter(rows.values()))), holding(rows, problem)
+    asked = {split: max(1, round(share * size)) for split, share in shares.items() if share}
     large, small = "each class has at least one in it", "each class, label or tag has at least one in train"
-    if problem in _GROUPED:
-        large = small = f"rows of one {_DECISIVE[problem]} stay together"
+    if held_by is not None:
+        large = small = f"rows of one {held_by} stay together"
     return [
         f"{split} has {len(parts[split])} rows, where {n} were asked for: {large if len(parts[split]) > n else small}"
         for split, n in asked.items()
@@ -186,7 +234,7 @@ LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "reference
 
 def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Each row without its labels and names, as text."""
-    shown = (values for name, values in columns.items() if name not in ("id", *LABELS))
+    shown = (values for name, values in columns.items() if name not in (GROUP, "id", *LABELS))
     return [canonical(row) for row in zip(*shown, strict=True)]
 
 
@@ -202,9 +250,17 @@ def _is_number(name: str) -> bool:
 
 
 def cut(
-    labels: Sequence[Any], problem: Problem, share: float, rng: numpy.random.Generator, *, where: str
+    labels: Sequence[Any],
+    problem: Problem,
+    share: float,
+    rng: numpy.random.Generator,
+    *,
+    groups: Sequence[Any] | None = None,
+    where: str,
 ) -> tuple[list[int], list[int]]:
     """Divide rows in two, each class in proportion for single_label problems; rows of one context stay together.
+
+    So do rows of one group, where there are such; then groups are drawn at random, whatever the classes of their rows.
 
     Args:
         labels: Class of each row, 0 and 1 for each label or tag that it may have, or its context or source; else
@@ -212,11 +268,12 @@ def cut(
         problem: What is predicted.
         share: Part of the rows to cut out, above 0 and below 1.
         rng: Source of the choice.
+        groups: The group of each row, where the data say it.
         where: What an error calls the rows.
 
     Returns:
         Indices that stay and indices cut out, both rising. Every class (or label of a list) that was there
-        stays in the first; a class of two rows or more is in the second too.
+        stays in the first; a class of two rows or more is in the second too, unless there are groups.
 
     Raises:
         DataError: Too few rows.
@@ -224,24 +281,21 @@ def cut(
     size = max(1, round(share * len(labels)))
     if len(labels) < 2:
         raise DataError(f"{where}: {len(labels)} row cannot be divided; add rows, or give every split")
-    if problem == "single_label":
+    if problem == "single_label" and groups is None:
         rows = [r for r in _rows_of(labels) if r]
         sizes = _quotas([len(r) for r in rows], size, [len(r) - 1 for r in rows])
         chosen = [int(i) for r, n in zip(rows, sizes, strict=True) for i in rng.choice(r, n, replace=False)]
-    elif problem in ("multi_label", "spans", "tags"):
-        chosen = _spare(labels, size, rng)
-        if not chosen:
-            raise DataError(
-                f"{where}: no row can be cut out without taking a label's last example; add rows, "
-                f"give every split, or pass validation=0 and test=0"
-            )
     else:
-        chosen = _whole_groups(together(labels, problem, size), size, rng)
+        values = together(labels, problem, size) if groups is None else groups
+        chosen = _whole_groups(values, [strata(label, problem) for label in labels], size, rng)
         if not chosen:
-            raise DataError(
-                f"{where}: every row has the same {_DECISIVE[problem]}, so that no split can be cut out; give every "
-                f"split, or pass validation=0 and test=0"
+            what = GROUP if groups is not None else _DECISIVE[problem] if problem in _GROUPED else "row"
+            reason = (
+                f"every row has the same {what}, so that no split can be cut out"
+                if len(set(values)) == 1
+                else f"no {what} can be cut out without taking a label's last example; add rows"
             )
+            raise DataError(f"{where}: {reason}; give every split, or pass validation=0 and test=0")
     out = set(chosen)
     return [i for i in range(len(labels)) if i not in out], sorted(out)
 
@@ -337,27 +391,33 @@ def _quotas(counts: Sequence[int], total: int, caps: Sequence[int]) -> list[int]
     return sizes
 
 
-def _spare(labels: Sequence[Sequence[int]], size: int, rng: numpy.random.Generator) -> list[int]:
-    """Up to `size` random rows without which every label still has a row."""
-    left = [sum(bits) for bits in zip(*labels, strict=True)]
-    chosen: list[int] = []
-    for row in rng.permutation(len(labels)).tolist():
-        if len(chosen) == size or len(chosen) == len(labels) - 1:
-            break
-        if all(left[i] > 1 for i, bit in enumerate(labels[row]) if bit):
-            left = [n - bit for n, bit in zip(left, labels[row], strict=True)]
-            chosen.append(row)
-    return chosen
+def strata(label: Any, problem: Problem) -> Sequence[int]:
+    """The class of a row, or its labels or tags; nothing of what has none."""
+    if problem == "single_label":
+        return (label,)
+    return [i for i, there in enumerate(label) if there] if problem in ("multi_label", "spans", "tags") else ()
 
 
-def _whole_groups(values: Sequence[Any], size: int, rng: numpy.random.Generator) -> list[int]:
-    """Up to `size` rows, all those of a value or none; at least the smallest group, and never the last one left."""
+def _whole_groups(
+    values: Sequence[Any], labels: Sequence[Sequence[int]], size: int, rng: numpy.random.Generator
+) -> list[int]:
+    """Up to `size` random rows, all those of a value or none, without which every label still has a row; at least the
+    smallest such group, and never the last one left."""
     groups: dict[Any, list[int]] = {}
     for row, value in enumerate(values):
         groups.setdefault(value, []).append(row)
     found = list(groups.values())
+    left = Counter(label for row in labels for label in row)
+    has = [Counter(label for row in rows for label in labels[row]) for rows in found]
+
+    def spare(index: int) -> bool:
+        return all(left[label] > n for label, n in has[index].items())
+
     chosen: list[int] = []
     for index in rng.permutation(len(found)).tolist():
-        if len(chosen) + len(found[index]) <= min(size, len(values) - 1):
+        if len(chosen) + len(found[index]) <= min(size, len(values) - 1) and spare(index):
             chosen += found[index]
-    return chosen or (min(found, key=len) if len(found) > 1 else [])
+            left -= has[index]
+    if chosen or len(found) == 1:
+        return chosen
+    return min((rows for index, rows in enumerate(found) if spare(index)), key=len, default=[])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
 from adapt.data import Data, read_inputs
+from adapt.data.splits import GROUP
 from adapt.distillation.said import said_of
 from adapt.spec import DataError
 
@@ -21,7 +22,7 @@ class Labelled:
     """Rows with what a teacher predicts in place of labels."""
 
     rows: datasets.Dataset
-    """With the columns that labelled rows have."""
+    """With the columns that labelled rows have, but for their groups."""
     notes: tuple[str, ...]
     """What must be said: rows left out, texts that the teacher did not read whole."""
 
@@ -59,7 +60,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
     """
     import datasets
 
-    like = data.splits["train"]
+    like = {name: feature for name, feature in data.splits["train"].features.items() if name != GROUP}
     inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
     said = said_of(teacher, inputs)
     found = said.kind.decode(said.outputs, said.examples)
@@ -74,7 +75,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
             f"To none of the {len(inputs)} rows without labels the teacher finds an answer, or an end; leave them "
             "out, or take a teacher that may write more (max_new_tokens, max_target_length)."
         )
-    missing = sorted(set(like.column_names) - made[0].keys())
+    missing = sorted(like.keys() - made[0].keys())
     if missing:
         raise DataError(
             f"The rows without labels have no {', '.join(missing)}, which the labelled rows have; give them in the "
@@ -82,9 +83,9 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
         )
     left = len(inputs) - len(made)
     notes = [f"{left} of {len(inputs)} rows without labels were left out, to which the teacher finds no answer or end"]
-    columns_ = {name: [row[name] for row in made] for name in like.column_names}
+    columns_ = {name: [row[name] for row in made] for name in like}
     return Labelled(
-        datasets.Dataset.from_dict(columns_, features=like.features), (*said.notes, *(notes if left else ()))
+        datasets.Dataset.from_dict(columns_, features=datasets.Features(like)), (*said.notes, *(notes if left else ()))
     )
 
 

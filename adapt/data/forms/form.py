@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adapt.data.table import Table
@@ -39,6 +39,8 @@ class Read:
     """Split to canonical columns; a split that cannot be used (labels withheld) is left out."""
     notes: tuple[str, ...] = ()
     """What must be said beside results on these rows."""
+    left_out: Mapping[str, Collection[int]] = field(default_factory=dict)
+    """Split to the rows of its table that are not among `rows`."""
 
 
 @dataclass(frozen=True)

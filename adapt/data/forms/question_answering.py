@@ -39,7 +39,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     """
     chosen = find(tables["train"], given)
     tables, notes = labelled(tables, chosen, "answers", NAMES["answers"], empty=True)
-    rows = {}
+    rows, left_out = {}, {}
     for split, table in tables.items():
         columns = all_named(table, chosen)
         found = {"id": _ids(table, columns.get("id"), f"{split}-"), **_questions(table, columns)}
@@ -69,12 +69,13 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         if bad:
             which = f"{split} " if len(tables) > 1 else ""
             notes.append(f"{len(bad)} of {table.rows} {which}rows left out: their answers are not in their contexts")
+        left_out[split] = bad
         rows[split] = {name: [v for row, v in enumerate(values) if row not in bad] for name, values in found.items()}
     if all(rows["train"]["answer_texts"]):
         for split in [s for s in rows if not any(rows[s]["answer_texts"])]:
             del rows[split]
             notes.append(f"the {split} split is left out: its answers are withheld")
-    return Read("answers", (), rows, tuple(notes))
+    return Read("answers", (), rows, tuple(notes), left_out)
 
 
 def pairs(rows: list[Any]) -> Columns:

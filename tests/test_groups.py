@@ -1,0 +1,130 @@
+"""Rows that belong together: they stay together where rows are divided, and results know which they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapt.data import Data, folds, load, read_inputs, read_texts
+from adapt.spec import DataError, OptionError, Source, Task
+
+NONE: Any = {"validation": 0, "test": 0}
+GROUP = {"group": "doc"}
+SEVERAL = [{"text": f"text {i}", "label": "abc"[i % 3 if i < 80 else 0], "doc": i // 4} for i in range(120)]
+"""Four rows a document; `b` and `c` are in twenty of thirty."""
+
+
+def by_split(data: Data, column: str = "group") -> dict[str, list[Any]]:
+    return {split: list(rows[column]) for split, rows in data.splits.items()}
+
+
+def test_rows_of_one_group_stay_together_and_every_class_stays_in_train() -> None:
+    data = load(SEVERAL, columns=GROUP, test=0.2)
+    found = by_split(data)
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 84, "validation": 12, "test": 24}
+    assert sum(len(set(rows)) for rows in found.values()) == len(set().union(*found.values())) == 30
+    assert data.columns["group"] == "doc"
+    assert found != by_split(load(SEVERAL, columns=GROUP, test=0.2, seed=1))
+    rare = [{**row, "label": "abc"[0 if i < 112 else 1 if i < 116 else 2]} for i, row in enumerate(SEVERAL)]
+    for seed in range(5):
+        train = load(rare, columns=GROUP, test=0.4, validation=0.4, seed=seed).splits["train"]
+        assert set(train["label"]) == {0, 1, 2}
+    assert load(SEVERAL, columns=GROUP, **NONE).sha256 != load(SEVERAL, **NONE).sha256
+    dated = [{**row, "score": i / 7} for i, row in enumerate(SEVERAL)]
+    numbers = load(dated, label="score", columns=GROUP)
+    assert not set(numbers.splits["train"]["group"]) & set(numbers.splits["test"]["group"])
+
+
+def test_rows_of_one_group_are_in_one_fold_and_classes_in_each() -> None:
+    data = load(SEVERAL, columns=GROUP, **NONE)
+    parts = folds(data, 5).parts
+    for part in parts:
+        found = by_split(part)
+        assert sum(len(set(rows)) for rows in found.values()) == 30
+        assert len(found["test"]) == 24
+        counts = Counter(part.splits["test"]["label"])
+        assert all(4 <= counts[label] <= 7 for label in (1, 2))  # of 27 and 26 in all
+    assert parts[0].sha256 != folds(load(SEVERAL, **NONE), 5).parts[0].sha256
+    with pytest.raises(DataError, match="rows of 30 groups cannot be divided in 31 folds, for those of one stay toget"):
+        folds(data, 31)
+
+
+def test_groups_are_those_of_the_rows_that_are_left() -> None:
+    answers = [{"text": ["cat"], "answer_start": [0 if i % 3 else 4]} for i in range(12)]
+    rows = [
+        {"question": f"who {i}", "context": f"the cat {i}", "answers": found, "doc": f"d{i // 2}"}
+        for i, found in enumerate(answers)
+    ]
+    data = load({"train": rows, "test": rows}, columns=GROUP, bad_answers="drop", validation=0)
+    assert list(data.splits["test"]["group"]) == ["d0", "d1", "d3", "d4"]
+
+
+def test_the_groups_of_test_rows_are_known() -> None:
+    def of(rows: list[dict[str, Any]], train: Any = None, **options: Any) -> dict[str, Any]:
+        return load({"train": train or rows[:1], "test": rows}, validation=0, **options).test_groups
+
+    found = {"text": ["a"], "answer_start": [0]}
+    questions = [{"question": f"q {i}", "context": f"a {i % 2}", "answers": found, "doc": i} for i in range(3)]
+    assert of(questions) == {"of": "context", "numbers": [0, 1, 0]}
+    assert of(questions, columns=GROUP) == {}  # where rows are alone by the column named
+    targets = [{"source": source, "target": "x"} for source in "aab"]
+    assert of(targets) == {"of": "source", "numbers": [0, 0, 1]}
+    assert of(targets[1:]) == {}
+    prompts = [{"prompt": prompt, "completion": f"{i}"} for i, prompt in enumerate(["", "who", "do", "do", "who", ""])]
+    instructed = [{"prompt": "do", "completion": "it"}]
+    assert of(prompts, instructed) == {"of": "prompt", "numbers": [0, 1, 2, 3, 1, 4]}
+    talks = [
+        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]}
+        for row in prompts[1:5]
+    ]
+    assert of(talks, talks[1:2]) == {"of": "prompt", "numbers": [0, 1, 2, 0]}
+    assert of(SEVERAL[:6], SEVERAL, columns=GROUP) == {"of": "doc", "numbers": [0, 0, 0, 0, 1, 1]}
+    assert of(SEVERAL[:6], SEVERAL) == {}
+    assert load(SEVERAL, columns=GROUP, **NONE).test_groups == {}  # there is no test split
+
+
+@pytest.mark.parametrize("mark", ["-DOCSTART- O\n\n", "-DOCSTART-\n", "# newdoc id = x\n", "# newdoc\n"])
+def test_documents_of_conll_files_are_a_column(tmp_path: Path, mark: str) -> None:
+    words = "Ada B-PER\nsaw O\n\n"
+    (tmp_path / "x.conll").write_text(f"{mark}{words * 2}{mark}{words}")
+    data = load(tmp_path / "x.conll", columns={"group": "document"}, **NONE)
+    assert list(data.splits["train"]["group"]) == ["1", "1", "2"]
+    assert "group" not in load(tmp_path / "x.conll", **NONE).splits["train"].column_names
+    (tmp_path / "y.conll").write_text(words * 2)
+    with pytest.raises(DataError, match="no column 'document' for group; the columns are 'tokens', 'tags'"):
+        load(tmp_path / "y.conll", columns={"group": "document"}, **NONE)
+
+
+def test_a_group_is_neither_input_nor_label() -> None:
+    data = load({"train": SEVERAL, "test": [{**SEVERAL[0], "doc": 99}]}, columns=GROUP, validation=0)
+    assert data.notes == ("1 of 1 rows of test are in train too (100%)",)
+    task = Task("t", Source("t", "0" * 64))
+    new = [{"text": "new"}]
+    assert read_inputs(new, task, GROUP, data.columns).to_dict() == {"text": ["new"]}
+    assert read_texts(new, GROUP, data.columns).to_dict() == {"text": ["new"]}
+    assert load(SEVERAL, columns={"group": "DOC "}, **NONE).columns["group"] == "doc"
+
+
+@pytest.mark.parametrize(
+    ("docs", "options", "message"),
+    [
+        ([1, 2, None, " "], NONE, r"row 3: no group in column 'doc' \(and in 1 more rows\); fill it in"),
+        ([1, 2, 1.5, 3], NONE, "row 3: 1.5 in column 'doc' is no group; give a text or an integer"),
+        ([1, 2, 1, True], NONE, "row 4: True in column 'doc' is no group"),
+        ([1, 2, 1, "\ud83d"], NONE, "row 4: column 'doc' holds half of a surrogate pair"),
+        (["a"] * 4, {}, "cutting out test: every row has the same group, so that no split can be cut out; give every"),
+        (["a", "b", "a", "b"], {}, "no group can be cut out without taking a label's last example; add rows; give"),
+    ],
+)
+def test_groups_that_cannot_be_used(docs: list[Any], options: dict[str, Any], message: str) -> None:
+    rows = [{"text": "t", "label": "xy"[i % 2], "doc": doc} for i, doc in enumerate(docs)]
+    with pytest.raises(DataError, match=message):
+        load(rows, columns=GROUP, **options)
+
+
+def test_a_mistyped_role_may_be_that_of_the_group() -> None:
+    with pytest.raises(OptionError, match=r"there is no 'grop'; did you mean 'group'\?; name columns for .*, group"):
+        load(SEVERAL, columns={"grop": "doc"})
