@@ -286,6 +286,7 @@ def _scored(spec: Run, data: Data, encoded: Encoded, model: nn.Module, trained: 
         found["evaluate_seconds"] += time.perf_counter() - started
         if last == "test":
             found["test_outcomes"] = kind.outcomes(outputs, splits[last])
+            found["test_groups"] = data.test_groups
     if splits.get(last) and (simple := kind.baseline(splits["train"], splits[last])) is not None:
         found["baseline"] = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
     return found

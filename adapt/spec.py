@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints, runtime_checkable
 
 SCHEMA = 1
@@ -340,6 +341,9 @@ class Result:
     """One entry an epoch: epoch, step, loss, seconds, rows, validation scores."""
     test_outcomes: Sequence[Any] = ()
     """What every test row, in order, adds to the metrics, of which intervals are made; what it is, the kind says."""
+    test_groups: Mapping[str, Any] = field(default_factory=dict)
+    """Which test rows belong together: `of` what they have in common (context, source, prompt, or the column that was
+    named for it), and `numbers`, one a row, equal for rows of one group; empty: each row is alone."""
     baseline: Mapping[str, Any] = field(default_factory=dict)
     """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last."""
     forgetting: Mapping[str, Any] = field(default_factory=dict)
@@ -388,6 +392,7 @@ class Result:
             "best_epoch": self.best_epoch,
             "curve": [dict(point) for point in self.curve],
             "test_outcomes": list(self.test_outcomes),
+            **({"test_groups": dict(self.test_groups)} if self.test_groups else {}),
             "baseline": dict(self.baseline),
             "forgetting": dict(self.forgetting),
             "notes": list(self.notes),
@@ -397,9 +402,13 @@ class Result:
 
 
 def text_of(content: Mapping[str, Any]) -> str:
-    """The text of a result file, in which the outcomes of a test row are one line."""
-    rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in content.get("test_outcomes") or ()]
-    text = json.dumps({**content, "test_outcomes": None}, indent=1, ensure_ascii=False, allow_nan=False)
-    # a string of the content cannot hold this, for its quotation marks would be escaped
-    listed = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else "[]"
-    return text.replace('\n "test_outcomes": null', f'\n "test_outcomes": {listed}', 1) + "\n"
+    """The text of a result file, in which the outcomes of a test row are one line, and all groups of rows another."""
+    dumped = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    rows = [dumped(row) for row in content.get("test_outcomes") or ()]
+    lines = {"test_outcomes": "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else "[]"}
+    if "test_groups" in content:
+        lines["test_groups"] = dumped(content["test_groups"])
+    text = dumped({**content, **dict.fromkeys(lines)}, indent=1)
+    for name, line in lines.items():  # a string of the content cannot hold this, for its quotation marks are escaped
+        text = text.replace(f'\n "{name}": null', f'\n "{name}": {line}', 1)
+    return text + "\n"

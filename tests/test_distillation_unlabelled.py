@@ -66,7 +66,9 @@ def test_rows_without_labels_join_those_of_training(
     task: str, weight: float, teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
 ) -> None:
     teacher, data = teachers(task), TASKS[task]()
-    labels = {"label", "tags", "answer_texts", "answer_starts", "target", "references", "completion"}
+    grouped = {s: rows.add_column("group", [f"{i // 2}" for i in range(len(rows))]) for s, rows in data.splits.items()}
+    data = dataclasses.replace(data, splits=grouped)
+    labels = {"group", "label", "tags", "answer_texts", "answer_starts", "target", "references", "completion"}
     inputs = data.splits["validation"].remove_columns(sorted(labels & set(data.splits["train"].column_names)))
     student = adapt.distill(
         teacher, backbone(CELLS[task], seed=3), data, "full", unlabelled=inputs, weight=weight, max_train=20, **SHORT,
@@ -77,6 +79,7 @@ def test_rows_without_labels_join_those_of_training(
     assert description is not None
     more = len(labelled_by(teacher, inputs, data).rows)
     assert description.unlabelled_rows == more
+    assert result.test_groups["numbers"][:3] == [0, 0, 1]
     assert f"{more:,} training rows have no labels but what {description.name} predicts" in result.notes
     assert result.environment["train_rows"] == 20 + more
     plain = adapt.fit(backbone(CELLS[task], seed=3), data, "full", max_train=20, **SHORT, **OPTIONS.get(task, {}))

@@ -162,6 +162,15 @@ def test_the_rows_of_all_folds_are_scored_as_one() -> None:
     assert "models of several folds share training rows" in text
 
 
+def test_groups_of_rows_are_those_of_each_fold() -> None:
+    rows = [[RIGHT, WRONG, RIGHT, RIGHT], [RIGHT, WRONG, WRONG]]
+    told = [{"of": "group", "numbers": [0, 0, 1, 0]}, {}]  # in the other each is alone
+    results = [fold("lora", 0, n, part, test_groups=groups) for n, part, groups in zip((1, 2), rows, told, strict=True)]
+    made = table_of(contents(results))
+    assert made.rows[0].score == crossed_interval([[1, 0, 1, 1, 1, 0, 0]], 4 / 7, groups=[0, 0, 1, 0, 4, 5, 6])
+    assert "of lora, with one seed, for other groups by group alone" in made.markdown()
+
+
 def test_of_a_metric_that_outcomes_do_not_tell_it_is_the_mean_over_rows() -> None:
     tags = {"task": {"kind": "token_classification", "problem": "tags", "metric": "macro_f1"}}
     results = [
@@ -252,7 +261,8 @@ def test_a_baseline_is_not_that_of_one_fold() -> None:
 
 def test_a_comparison_over_folds(backbone: Callable[..., Path], tmp_path: Path) -> None:
     data = tiny.classification()
-    pool = dataclasses.replace(data, splits={"train": data.splits["train"]})
+    train = data.splits["train"].add_column("group", [f"{i // 3}" for i in range(len(data.splits["train"]))])
+    pool = dataclasses.replace(data, splits={"train": train}, columns={"group": "speaker"})
     strategies = [adapt.Full(learning_rate=2e-3), adapt.Head(learning_rate=3e-2)]
     arguments: dict[str, Any] = {"seeds": 2, "out": tmp_path, "trials": 2, **CHOICES}
     done = adapt.compare(backbone("bert"), folds(pool, 3), strategies, **arguments)
@@ -264,6 +274,8 @@ def test_a_comparison_over_folds(backbone: Callable[..., Path], tmp_path: Path) 
     assert full.runs == 2
     one = next(result for result in done.results if result["spec"]["task"]["fold"] == [2, 3])
     assert run_from(one["spec"]).key() == one["key"]
+    size = len(folds(pool, 3).parts[1].splits["test"])
+    assert one["test_groups"] == {"of": "speaker", "numbers": [i // 3 for i in range(size)]}
     alone = adapt.fit(
         backbone("bert"), folds(pool, 3).parts[1], dataclasses.replace(strategies[0]), seed=0, **CHOICES
     ).result

@@ -235,9 +235,8 @@ def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
         source = resolve("tiny-encoder")
         given = {"source": fields_of(source.source), "reference": source.reference, "path": str(source.path)}
         file = tmp_path / "job.json"
-        file.write_text(
-            json.dumps({"spec": run.spec(), "data": str(tmp_path / "rows"), "notes": [], "backbone": given})
-        )
+        rows = {"data": str(tmp_path / "rows"), "notes": [], "columns": {}}
+        file.write_text(json.dumps({"spec": run.spec(), **rows, "backbone": given}))
         return worker.share(file, before)
 
     first = shared(run_of("full"), None)
@@ -276,7 +275,7 @@ def test_rows_that_cannot_be_encoded_beforehand_are_left_to_each_run(
     monkeypatch.setattr("adapt.run.encode", encode)
     runner._save_rows(words(), tmp_path / "rows")
     given = {"source": fields_of(Source("tiny", "b" * 64)), "reference": "tiny", "path": str(tmp_path)}
-    job = {"spec": run_of().spec(), "data": str(tmp_path / "rows"), "notes": [], "backbone": given}
+    job = {"spec": run_of().spec(), "data": str(tmp_path / "rows"), "notes": [], "columns": {}, "backbone": given}
     (tmp_path / "job.json").write_text(json.dumps(job))
     with pytest.raises(raised) if raised is KeyboardInterrupt else contextlib.nullcontext():
         assert worker.share(tmp_path / "job.json", None) is None

@@ -40,8 +40,11 @@ def test_what_is_written_is_read(store: Store, run: Run) -> None:
 
 def test_the_outcomes_of_a_row_are_one_line(store: Store, run: Run) -> None:
     outcomes = [[1, 0], [0.25, [3, 4]], ["é", None]]
-    result = result_of(run, reason='\n "test_outcomes": null', test_outcomes=outcomes)
+    groups = {"of": '"speaker\n', "numbers": [0, 1, 0]}
+    reason = '\n "test_outcomes": null\n "test_groups": null'
+    result = result_of(run, reason=reason, test_outcomes=outcomes, test_groups=groups)
     text = store.write(result).read_text(encoding="utf-8")
+    assert '\n "test_groups": {"of": "\\"speaker\\n", "numbers": [0, 1, 0]},\n' in text
     assert '\n "test_outcomes": [\n  [1, 0],\n  [0.25, [3, 4]],\n  ["é", null]\n ],\n' in text
     assert json.loads(text) == json.loads(json.dumps(result.to_json()))
     assert list(json.loads(text)) == list(result.to_json())
@@ -49,6 +52,7 @@ def test_the_outcomes_of_a_row_are_one_line(store: Store, run: Run) -> None:
     content = store.read(run)
     assert content is not None
     assert content["test_outcomes"] == []
+    assert "test_groups" not in content
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,47 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     assert "differences paired by seed alone;" in table(*older, *results[2:3], *results[4:]).markdown()
 
 
+def test_intervals_are_over_groups_of_rows_where_a_result_tells_them() -> None:
+    right = {
+        "full": [[1, 1, 0, 1, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0, 0, 0]],
+        "lora": [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 1, 0, 1, 0, 0]],
+    }
+
+    def results(numbers: list[int], of: str = "context", told: int = 2) -> list[Result]:
+        return [
+            result_of(
+                run_of(name, seed), sum(hits) / 8, test_outcomes=[[hit, 1] for hit in hits],
+                test_groups={"of": of, "numbers": numbers} if name == "lora" and seed < told else {},
+            )
+            for name, seeds in right.items()
+            for seed, hits in enumerate(seeds)
+        ]  # fmt: skip
+
+    groups = [0, 0, 1, 2, 1, 2, 3, 3]
+    made = table(*results(groups))
+    full, lora = made.rows
+    assert full.score == crossed_interval(right["full"], 5 / 16, groups=groups)
+    assert lora.score == crossed_interval(right["lora"], 1 / 2, groups=groups)
+    gains = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(right["lora"], right["full"], strict=True)]
+    assert lora.difference == crossed_interval(gains, 3 / 16, groups=groups)
+    assert (
+        "intervals are for other seeds and other contexts than the 4 of these test rows (crossed random effects), "
+        "differences paired by both."
+    ) in made.markdown()
+    assert table(*results(groups, told=1)).rows == made.rows  # the other is older
+    one = table(*results(groups, "spea|ker")[1:])
+    assert "other groups by spea\\|ker than the 4 of these test rows (crossed" in one.markdown()
+    assert "of full, with one seed, for other groups by spea\\|ker alone." in one.markdown()
+
+    most = table(*results([0] * 6 + [1, 1]))
+    assert [row.score for row in most.rows] == [mean_interval([3 / 8, 1 / 4]), mean_interval([1 / 2, 1 / 2])]
+    assert most.rows[1].difference == mean_interval([1 / 8, 1 / 4])
+    said = "the choice of rows scored is not in them, for most are of one"
+    assert f"{said} context." in most.markdown()
+    assert f"{said} group by day." in table(*results([0] * 8, "day")).markdown()
+    assert table(*results([0, 1])).rows[0].score == mean_interval([3 / 8, 1 / 4])  # of a file that somebody changed
+
+
 def test_rows_that_all_score_alike_have_no_interval_and_that_is_said() -> None:
     results = [result_of(run_of("lora", seed), 1.0, test_outcomes=[[1, 1]] * 4) for seed in range(3)]
     made = table(*results).markdown()

@@ -10,10 +10,12 @@ from adapt.comparison.folds import environments_of, found_features
 from adapt.comparison.section import Row, Section
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import Budget
-from adapt.stats import pareto_front
+from adapt.stats import effective_groups, pareto_front
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
 """Fields of the budget that are named where they are not the defaults."""
+_IN_COMMON = frozenset({"context", "source", "prompt"})
+"""What test rows of a group have in common, unless a column was named for it."""
 
 
 def facts(section: Section) -> list[str]:
@@ -65,7 +67,7 @@ def facts(section: Section) -> list[str]:
         f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
         f"{dropout}; {_rates(section, budget['learning_rate'])}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
-        f"rows alike for every strategy; {_uncertainty(section.rows, bool(fold))}.",
+        f"rows alike for every strategy; {_uncertainty(section, bool(fold))}.",
         *_trade_off(section.rows),
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
@@ -83,23 +85,29 @@ def facts(section: Section) -> list[str]:
     ]
 
 
-def _uncertainty(rows: Sequence[Row], folds: bool) -> str:
+def _uncertainty(section: Section, folds: bool) -> str:
     """What the intervals are over."""
-    scored = [row for row in rows if row.score and row.trainable is not None]
+    scored = [row for row in section.rows if row.score and row.trainable is not None]
+    of, numbers = section.test_groups.get("of"), section.test_groups.get("numbers", ())
+    by = f" by {escape(str(of))}"
+    one, several = (of, f"{of}s") if of in _IN_COMMON else (f"group{by}", f"groups{by}")
     seeds_alone = [escape(row.strategy) for row in scored if not row.parts]
     rows_alone = [escape(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
     if len(seeds_alone) == len(scored):
+        few = numbers and effective_groups(numbers) < 2
         return (
             "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
+            + (f", for most are of one {one}" if few else "")
         )
-    by_rows = [row.by_rows for row in rows if row.difference is not None]
-    text = (
-        "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
-        + ("both" if all(by_rows) else "both where both rows tell" if any(by_rows) else "seed alone")
+    by_rows = [row.by_rows for row in section.rows if row.difference is not None]
+    others = f"{several} than the {len(set(numbers)):,} of these test rows" if numbers else "test rows like these"
+    text = f"intervals are for other seeds and other {others} (crossed random effects), differences paired by " + (
+        "both" if all(by_rows) else "both where both rows tell" if any(by_rows) else "seed alone"
     )
     if folds:
         text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
-    text += f"; of {', '.join(rows_alone)}, with one seed, for other rows alone" if rows_alone else ""
+    what = several if numbers else "rows"
+    text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone" if rows_alone else ""
     text += f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else ""
     alike = [escape(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
     return text + (f"; of {', '.join(alike)}, whose rows all score alike, none can be made" if alike else "")

@@ -68,6 +68,7 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         "time": {name: _mean([result["time"].get(name) for result in timed]) for name in first["time"]},
         "throughput": {name: _mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
         "test_outcomes": outcomes,
+        "test_groups": _test_groups(group),
         "folds": {
             "rows": [len(result.get("test_outcomes") or ()) for result in group],
             "pooled": pooled is not None,
@@ -100,6 +101,16 @@ def parts_of(result: Mapping[str, Any], metric: str) -> list[float] | None:
 def environments_of(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What the runs of results were made in, those of each fold too."""
     return [each for r in results for each in r.get("folds", {"environments": [r["environment"]]})["environments"]]
+
+
+def _test_groups(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The groups of the rows of all folds; rows of two folds are of two groups."""
+    there = [found for result in group if (found := result.get("test_groups"))]
+    numbers: list[int] = []
+    for result in group if there else ():
+        first, rows = len(numbers), len(result.get("test_outcomes") or ())
+        numbers += [first + number for number in (result.get("test_groups") or {}).get("numbers", range(rows))]
+    return {**there[0], "numbers": numbers} if there else {}
 
 
 def _forgetting(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def execute(
             if id(data) not in saved:
                 saved[id(data)] = work / f"rows{len(saved)}"
                 _save_rows(data, saved[id(data)])
-            rows = {"data": str(saved[id(data)]), "notes": data.notes}
+            rows = {"data": str(saved[id(data)]), "notes": data.notes, "columns": dict(data.columns)}
             (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **rows, **shared}), encoding="utf-8")
         named = {str(i): run for i, (run, _) in enumerate(todo)}
         if hasattr(os, "fork"):

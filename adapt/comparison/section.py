@@ -24,9 +24,10 @@ class Row:
     scores: Mapping[int, float]
     """Seed to test score (validation score where there is no test split) of the runs that ended well."""
     parts: Mapping[int, Sequence[float]]
-    """Seed to what each test row adds to its score (`adapt.metrics.jackknife`), where the results of all tell."""
+    """Seed to what each test row adds to its score (`adapt.metrics.jackknife`), where the results of all tell, and
+    where most rows are not of one group."""
     score: Interval | None
-    """Over seeds and test rows; over seeds alone where there are no `parts`."""
+    """Over seeds and test rows, or groups of them; over seeds alone where there are no `parts`."""
     difference: Interval | None
     """Score minus that of full fine-tuning, with the same seeds and on the same rows."""
     pairs: int
@@ -42,6 +43,8 @@ class Row:
     predicted_per_second: float | None = None
     forgetting: Interval | None = None
     """Loss on general text after adaptation minus before, in nats a token."""
+    groups: Sequence[int] = ()
+    """The group of each test row; empty: each is alone."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Section:
     """A row's strategy to the contents of the result files that it is of."""
     tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
+    test_groups: Mapping[str, Any] = field(default_factory=dict)
+    """Which test rows belong together (`adapt.spec.Result.test_groups`)."""
 
     @property
     def results(self) -> list[Mapping[str, Any]]:

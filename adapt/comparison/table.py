@@ -20,7 +20,7 @@ from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
-from adapt.stats import Interval, crossed_interval, mean_interval
+from adapt.stats import Interval, crossed_interval, effective_groups, mean_interval
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -100,13 +100,17 @@ def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
     if tuned:
         others = groups(results, by_rate=False)
         shown, tried = _chosen(others)
-    made = [(group[0]["spec"], _make_row(group, label, others.get(label, ()))) for label, group in shown.items()]
+    together: Mapping[str, Any] = next((found for result in results if (found := result.get("test_groups"))), {})
+    numbers = together.get("numbers", ())
+    made = [
+        (group[0]["spec"], _make_row(group, label, others.get(label, ()), numbers)) for label, group in shown.items()
+    ]
     base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
     order = _strategy_order()
     made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
     rows = [_with_difference(row, base) for _, row in made]
     every = [result for group in shown.values() for result in group]
-    return Section(results[0]["task"], rows + _without_model(every), shown, tried)
+    return Section(results[0]["task"], rows + _without_model(every), shown, tried, together)
 
 
 def _chosen(
@@ -153,15 +157,18 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
     return default[0] if default else rows[0] if len(rows) == 1 else None
 
 
-def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[Mapping[str, Any]]) -> Row:
-    """The row of a group; `others` are alike but for their learning rate, by whose times one can know its own."""
+def _make_row(
+    group: Sequence[Mapping[str, Any]], label: str, others: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+) -> Row:
+    """The row of a group; `others` are alike but for their learning rate, by whose times one can know its own.
+    `numbers` are those of the groups of test rows."""
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
     timed = [r for r in good if not found_features(r)]
     timed = timed or [r for r in others if r["status"] == "ok" and not found_features(r)]
     first = group[0]
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
-    parts = _parts([r for r in good if r["seed"] in scores], metric)
+    parts = _parts([r for r in good if r["seed"] in scores], metric, numbers)
     trainable, total = _one(good, "params", "trainable"), _one(good, "params", "total")
     lost = [found["after"] - found["before"] for r in good if (found := r.get("forgetting"))]
     return Row(
@@ -172,7 +179,7 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[M
         statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
         scores=scores,
         parts=parts,
-        score=_interval(list(scores.values()), list(parts.values())) if scores else None,
+        score=_interval(list(scores.values()), list(parts.values()), numbers) if scores else None,
         difference=None,
         pairs=0,
         trainable=trainable,
@@ -183,24 +190,29 @@ def _make_row(group: Sequence[Mapping[str, Any]], label: str, others: Sequence[M
         examples_per_second=_rate(timed),
         predicted_per_second=_predicted(timed),
         forgetting=mean_interval(lost) if lost else None,
+        groups=numbers,
     )
 
 
-def _parts(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, list[float]]:
-    """What each test row adds to the score, by seed; nothing where one of the results does not tell."""
+def _parts(results: Sequence[Mapping[str, Any]], metric: str, groups: Sequence[int]) -> dict[int, list[float]]:
+    """What each test row adds to the score, by seed; nothing where one of the results does not tell, or where most rows
+    are of one group, which tells nothing of others."""
+    if groups and effective_groups(groups) < 2:
+        return {}
     found: dict[int, list[float]] = {}
     for result in results:
         values = parts_of(result, metric)
         if values is None:
             return {}
         found[result["seed"]] = values
-    return found if len(set(map(len, found.values()))) == 1 else {}
+    sizes = {*map(len, found.values()), *([len(groups)] if groups else [])}
+    return found if len(sizes) == 1 else {}
 
 
-def _interval(scores: Sequence[float], parts: Sequence[Sequence[float]]) -> Interval:
-    """Over seeds and rows, or over seeds alone."""
+def _interval(scores: Sequence[float], parts: Sequence[Sequence[float]], groups: Sequence[int]) -> Interval:
+    """Over seeds and rows, or groups of rows, or over seeds alone."""
     alone = mean_interval(scores)
-    return crossed_interval(parts, alone.mean) if parts else alone
+    return crossed_interval(parts, alone.mean, groups=groups) if parts else alone
 
 
 def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
@@ -217,7 +229,7 @@ def _with_difference(row: Row, base: Row | None) -> Row:
     pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
     alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
     parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
-    return replace(row, difference=_interval(scores, parts), pairs=len(seeds), by_rows=bool(parts))
+    return replace(row, difference=_interval(scores, parts, row.groups), pairs=len(seeds), by_rows=bool(parts))
 
 
 def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:

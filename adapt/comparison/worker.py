@@ -215,7 +215,8 @@ def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone]:
     task = spec.task
     stored = dict(load_from_disk(job["data"]))
     data = Data(
-        task.name, task.problem, task.labels, stored, task.data.sha256, task.kind, tuple(job["notes"]), fold=task.fold
+        task.name, task.problem, task.labels, stored, task.data.sha256, task.kind, tuple(job["notes"]), job["columns"],
+        task.fold,
     )  # fmt: skip
     given = job["backbone"]
     return data, Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
