@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +11,12 @@ from adapt.adapted import Adapted, load_model
 from adapt.comparison.cells import escape, interval, line, unit_of
 from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
+from adapt.data.splits import GROUP, belonging
 from adapt.data.table import listing
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
-from adapt.stats import Interval, crossed_interval
+from adapt.stats import Interval, crossed_interval, effective_groups
 
 _SCHEMA = 1
 
@@ -52,22 +53,28 @@ class Scores:
     """By which models are compared: that of the first one's task."""
     models: tuple[Scored, ...]
     notes: tuple[str, ...] = ()
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    """Which rows belong together, as `Result.test_groups`."""
 
     def interval(self, model: int, metric: str) -> Interval:
-        """A score with its 95 % interval for other rows like these; without one where outcomes do not tell it."""
+        """A score with its 95 % interval for other rows like these, or for other groups of rows; without one where
+        outcomes do not tell it, or where most rows are of one group."""
         scored = self.models[model]
-        parts = pseudo_values(self.problem, metric, scored.outcomes)
-        score = scored.scores[metric]
-        return Interval(score, None, None) if parts is None else crossed_interval([parts], score)
+        return self._around(scored.scores[metric], pseudo_values(self.problem, metric, scored.outcomes))
 
     def difference(self, model: int) -> Interval:
         """Score of a model minus that of the first, by `metric`, paired by row."""
         ours, base = (self.models[i] for i in (model, 0))
         mean = ours.scores[self.metric] - base.scores[self.metric]
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
-        if parts[0] is None or parts[1] is None:
+        told = parts[0] is not None and parts[1] is not None
+        return self._around(mean, [a - b for a, b in zip(*parts, strict=True)] if told else None)
+
+    def _around(self, mean: float, parts: Sequence[float] | None) -> Interval:
+        numbers = self.groups.get("numbers", ())
+        if parts is None or (numbers and effective_groups(numbers) < 2):
             return Interval(mean, None, None)
-        return crossed_interval([[a - b for a, b in zip(*parts, strict=True)]], mean)
+        return crossed_interval([parts], mean, groups=numbers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the fields, and of each model the `intervals` by metric and its `difference` to the first."""
@@ -96,11 +103,14 @@ class Scores:
             f"{escape(m.name)} ({escape(f'{m.strategy} on {m.backbone}')}, run {m.run[:12]})" for m in self.models
         )
         paired = ", differences paired by row" if several else ""
+        numbers = self.groups.get("numbers", ())
+        others = "rows like these, of which each is by itself"
+        if numbers:
+            others = f"groups of rows by {escape(str(self.groups['of']))} than these {len(set(numbers)):,}"
         facts = [
             f"- Data: {escape(self.name)}{f', {self.split} split' if self.split else ''} (content {self.sha256[:12]}).",
             f"- Models: {made}.",
-            f"- Intervals are for other rows like these, of which each is by itself{paired}; what another seed of "
-            "training would change is not in them.",
+            f"- Intervals are for other {others}{paired}; what another seed of training would change is not in them.",
             *(f"- Note: {escape(note)}" for note in self.notes),
         ]
         return "\n".join([*lines, "", *facts, ""])
@@ -167,8 +177,9 @@ def score(
     assert first is not None
     task, rows = first
     return Scores(
-        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, task.metric, tuple(found), tuple(notes)
-    )
+        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, task.metric, tuple(found), tuple(notes),
+        rows.groups,
+    )  # fmt: skip
 
 
 def _name(given: Any, model: Adapted) -> str:
@@ -209,7 +220,8 @@ def _split_of(data: Data, task: Task, split: str) -> LabelledRows:
         raise DataError(
             f"{data.name}: no split {split!r} (it has {', '.join(data.splits)}); name one of these as split"
         )
-    return LabelledRows(data.name, data.splits[split], data.sha256, split, data.notes)
+    together = belonging(data.splits, data.problem, data.columns.get(GROUP), split)
+    return LabelledRows(data.name, data.splits[split], data.sha256, split, data.notes, together)
 
 
 def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[str]]:

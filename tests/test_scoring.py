@@ -102,6 +102,15 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
     one_class = [row for row in rows if row["label"] == "praise"]
     alone = adapt.score(tmp_path / "b", {"validation": one_class, "test": rows}, split="validation")
     assert (alone.rows, alone.split) == (len(one_class), "validation")
+    speakers = [{**row, "speaker": i // 4} for i, row in enumerate(rows)]
+    grouped = adapt.score(tmp_path / "b", speakers, columns={"group": "speaker"})
+    numbers = [i // 4 for i in range(len(rows))]
+    assert grouped.groups == {"of": "speaker", "numbers": numbers}
+    score = grouped.models[0].scores["accuracy"]
+    assert grouped.interval(0, "accuracy") == crossed_interval([second], score, groups=numbers)
+    assert f"Intervals are for other groups of rows by speaker than these {len(rows) // 4};" in grouped.table()
+    one_speaker = adapt.score(tmp_path / "b", [{**row, "speaker": 0} for row in rows], columns={"group": "speaker"})
+    assert one_speaker.interval(0, "accuracy").low is None
     assert "validation split" in alone.table()
     assert "paired" not in alone.table()
     other = fitted("pairs", "bert")
