@@ -95,6 +95,19 @@ _data_options = _options(
     click.option("--name", help="Name of the task in tables and file names."),
 )  # fmt: skip
 
+
+def _counts(context: click.Context, option: click.Parameter, value: str | None) -> int | tuple[int, ...] | None:
+    """One number, or several with commas between them."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(map(int, value.split(",")))
+    except ValueError as error:
+        given = option.opts[0]
+        raise OptionError(f"{given} is '{value}'; give a whole number, or several with commas between them.") from error
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
 _training_options = _options(
     click.option("--epochs", type=int, help="Passes over the training rows.  [default: 3; of embedded tasks up to 5]"),
     click.option("--max-steps", type=int, help="Optimizer steps after which training ends."),
@@ -107,8 +120,9 @@ _training_options = _options(
     click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]"),
     click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]"),
     click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: never]"),
-    click.option("--max-train", type=int, help="Training rows kept, drawn with the seed."),
-    click.option("--few-shot", type=int, metavar="K", help="Training rows kept of each class, drawn with the seed."),
+    click.option("--max-train", metavar="ROWS", callback=_counts,
+                 help="Training rows kept, drawn with the seed; for compare also several (50,200): a learning curve."),
+    click.option("--few-shot", metavar="K", callback=_counts, help="The same of each class."),
     click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: 128; of embedded tasks 32 to 96]"),
     click.option("--metric", help="Validation score that chooses the epoch, and the table's column."),
     click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),

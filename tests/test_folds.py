@@ -189,7 +189,7 @@ def test_a_correlation_is_the_mean_over_folds(metric: str) -> None:
     scores = [score("regression", *zip(*part, strict=True))[metric] for part in rows]
     results = [
         result_of(
-            run_of("lora", 0, **task, fold=(number, 2), rows={"test": len(part)}),
+            run_of("lora", 0, **task, fold=(number, 2), rows={"train": 7, "test": len(part)}),
             scores={"test": {metric: value}},
             test_outcomes=part,
         )

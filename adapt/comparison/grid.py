@@ -18,7 +18,8 @@ from adapt.data import Data, Folds, load
 from adapt.data.general import read_general
 from adapt.data.kinds import resolve
 from adapt.machine import cores
-from adapt.options import check_rates, check_strategy, plain, seed_of
+from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
+from adapt.run import drawn
 from adapt.spec import OptionError, Run, Strategy
 from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tasks import KINDS
@@ -97,7 +98,8 @@ def compare(
             chosen from.
         command: What to type to have this comparison made: recorded with each of its runs, and shown below the table.
         on_event: Told when a run is found done, starts, makes a step, and ends.
-        choices: Fields of the budget and the task, as for `adapt.fit`.
+        choices: Fields of the budget and the task, as for `adapt.fit`. Of `max_train` or `few_shot` there may be
+            several, such as (50, 200, 1000): everything is run with each, and the table shows the learning curve.
 
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
@@ -105,6 +107,7 @@ def compare(
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     numbers = seeds_of(seeds)
+    samples = samples_of(choices)
     texts = None if general is None else read_general(general)
     if not isinstance(strategies, str):
         strategies = list(strategies) if isinstance(strategies, Iterable) else [strategies]
@@ -129,17 +132,21 @@ def compare(
     store = Store(out)
     if trials > 1 and "validation" not in parts[0].splits:
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
-    first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **choices)
+    first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **{**choices, **samples[0]})
     first = with_general(first, texts, source)
     chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
     every = [(seed, strategy) for seed in numbers for strategy in chosen]
     if strategies == "all" and KINDS[task_kind].pretrained_output:
         every += [(numbers[0], floor()) for floor in FLOORS.values()]
     grid: list[tuple[Run, Data]] = []
-    for part in parts:
-        rows = {split: len(of_split) for split, of_split in part.splits.items()}
-        task = replace(first.task, rows=rows, fold=part.fold)
-        grid += [(replace(first, task=task, strategy=strategy, seed=seed), part) for seed, strategy in every]
+    for sample in samples:
+        for part in parts:
+            rows = {split: len(of_split) for split, of_split in part.splits.items()}
+            task = replace(first.task, rows=rows, fold=part.fold, **sample)
+            grid += [(replace(first, task=task, strategy=strategy, seed=seed), part) for seed, strategy in every]
+    if len(samples) > 1:  # what a class has too few rows for is found before the first run
+        for run, part in grid[:: len(every)]:
+            drawn(run, part)
     if jobs is None:
         size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
@@ -229,6 +236,27 @@ def strategies_of(
             f"Settings are given for {', '.join(sorted(idle))}, which is not among the strategies given by name."
         )
     return chosen
+
+
+def samples_of(choices: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is to replace `max_train` or `few_shot` where several are given, one after the other; else nothing, once.
+
+    Raises:
+        OptionError: None is given, one twice, or one that is no number of rows; or both options are given.
+    """
+    given = [name for name in ("max_train", "few_shot") if choices.get(name) is not None]
+    several = [name for name in given if isinstance(choices[name], Iterable) and not isinstance(choices[name], str)]
+    if not several:
+        return [{}]
+    name = several[0]
+    numbers = [plain(number) for number in choices[name]]
+    for number in numbers:
+        check_count(name, number)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise OptionError(f"{name} is {choices[name]}; give at least one number of rows, and none twice.")
+    if len(given) > 1:
+        raise OptionError("max_train and few_shot are both given, and a learning curve is over one of them; give one.")
+    return [{name: number} for number in numbers]
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:

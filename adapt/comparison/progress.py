@@ -44,8 +44,11 @@ class Progress:
     def __call__(self, event: Event) -> None:
         strategy = event.run.strategy
         at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
-        fold = f" fold {event.run.task.fold[0]}" if event.run.task.fold else ""
-        name = f"{event.run.task.name}{fold} {strategy.name}{at} seed {event.run.seed}"
+        task = event.run.task
+        rows = f" {task.max_train} rows" if task.max_train else ""
+        rows += f" {task.few_shot} a class" if task.few_shot else ""
+        fold = f" fold {task.fold[0]}" if task.fold else ""
+        name = f"{task.name}{rows}{fold} {strategy.name}{at} seed {event.run.seed}"
         key = id(event.run)  # a run's own key is hashed, which is too slow for each step
         if event.what == "started":
             self._bars[key] = StepBar(self._stream, name)

@@ -144,18 +144,18 @@ def _serve(
 
 
 def next_of(waiting: Sequence[str], runs: Mapping[str, Run], took: Mapping[int, float]) -> str:
-    """The run to start next: of those of the first fold and seed that wait, the one whose strategy took longest before.
+    """The run to start next: of those on the first rows that wait, the one whose strategy took longest before.
 
     So the last to end are short ones, and few cores wait for them.
 
     Args:
-        waiting: Names of runs, in the order of their folds and seeds.
+        waiting: Names of runs, those on the same training rows one after another.
         runs: Name to run.
         took: Seconds of a run, by the identity of its strategy; one not seen yet comes before others.
     """
     first = runs[waiting[0]]
     return max(
-        (name for name in waiting if runs[name].seed == first.seed and runs[name].task.fold == first.task.fold),
+        (name for name in waiting if runs[name].seed == first.seed and runs[name].task == first.task),
         key=lambda name: took.get(id(runs[name].strategy), float("inf")),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapt.stats import Interval
+from adapt.stats import Interval, crossed_interval, mean_interval
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,27 @@ class Section:
     def results(self) -> list[Mapping[str, Any]]:
         """Those of all rows."""
         return [result for group in self.groups.values() for result in group]
+
+
+def interval_of(
+    scores: Sequence[float], parts: Sequence[Sequence[float]], groups: Sequence[int], confidence: float = 0.95
+) -> Interval:
+    """Over seeds and test rows, or groups of rows, or over seeds alone where there are no parts."""
+    alone = mean_interval(scores, confidence)
+    return crossed_interval(parts, alone.mean, confidence, groups=groups) if parts else alone
+
+
+def difference(row: Row, base: Row, confidence: float = 0.95) -> tuple[Interval, int, bool] | None:
+    """A row's score minus another's, with the same seeds and, where both tell, on the same test rows.
+
+    Returns:
+        The interval, the seeds that both have, and whether it is over test rows, too; None: they have no seed alike.
+    """
+    seeds = sorted(row.scores.keys() & base.scores.keys())
+    if not seeds:
+        return None
+    scores = [row.scores[s] - base.scores[s] for s in seeds]
+    pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
+    alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
+    parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
+    return interval_of(scores, parts, row.groups or base.groups, confidence), len(seeds), bool(parts)

@@ -10,17 +10,18 @@ from statistics import harmonic_mean
 from typing import Any
 
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
+from adapt.comparison.curve import curve_table, curves, training_rows
 from adapt.comparison.facts import facts
 from adapt.comparison.folds import found_features, merged, parts_of, without_fold
 from adapt.comparison.groups import groups
-from adapt.comparison.section import Row, Section
+from adapt.comparison.section import Row, Section, difference, interval_of
 from adapt.comparison.store import Store
 from adapt.comparison.trials import best_rate, rate_of
 from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
-from adapt.stats import Interval, crossed_interval, effective_groups, mean_interval
+from adapt.stats import Interval, effective_groups, mean_interval
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -62,8 +63,8 @@ class Table:
         return out.getvalue()
 
     def markdown(self) -> str:
-        """The table for readers, a section for each task, with the facts below it."""
-        return "\n".join(_section(section) for section in self.sections)
+        """The table for readers: a section for each task, with the facts below it, and learning curves."""
+        return "\n".join([*map(_section, self.sections), *map(curve_table, curves(self.sections))])
 
     def __str__(self) -> str:
         return self.markdown()
@@ -81,7 +82,9 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Ta
         spec = without_fold(result["spec"])
         key = canonical({name: spec.get(name) for name in ("backbone", "task", "budget", "general")})
         sections.setdefault(key, []).append(result)
-    ordered = sorted(sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"]))
+    ordered = sorted(
+        sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"], training_rows(s[0]["spec"]["task"]))
+    )
     return Table([_make_section(section, tuned) for section in ordered])
 
 
@@ -179,7 +182,7 @@ def _make_row(
         statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
         scores=scores,
         parts=parts,
-        score=_interval(list(scores.values()), list(parts.values()), numbers) if scores else None,
+        score=interval_of(list(scores.values()), list(parts.values()), numbers) if scores else None,
         difference=None,
         pairs=0,
         trainable=trainable,
@@ -209,27 +212,13 @@ def _parts(results: Sequence[Mapping[str, Any]], metric: str, groups: Sequence[i
     return found if len(sizes) == 1 else {}
 
 
-def _interval(scores: Sequence[float], parts: Sequence[Sequence[float]], groups: Sequence[int]) -> Interval:
-    """Over seeds and rows, or groups of rows, or over seeds alone."""
-    alone = mean_interval(scores)
-    return crossed_interval(parts, alone.mean, groups=groups) if parts else alone
-
-
 def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
     return result["scores"].get("test") or result["scores"].get("validation") or {}
 
 
 def _with_difference(row: Row, base: Row | None) -> Row:
-    if base is None or row is base:
-        return row
-    seeds = sorted(row.scores.keys() & base.scores.keys())
-    if not seeds:
-        return row
-    scores = [row.scores[s] - base.scores[s] for s in seeds]
-    pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
-    alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
-    parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
-    return replace(row, difference=_interval(scores, parts, row.groups), pairs=len(seeds), by_rows=bool(parts))
+    found = None if base is None or row is base else difference(row, base)
+    return row if found is None else replace(row, difference=found[0], pairs=found[1], by_rows=found[2])
 
 
 def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:

@@ -237,7 +237,8 @@ def work(
         data, backbone = (shared.data, shared.backbone) if shared else _inputs(job, spec)
         encoded = shared.encoded if shared else None
         general = json.loads(Path(job["general"]).read_text(encoding="utf-8"))
-        features = file.parent / "features"
+        sample = f"{spec.task.max_train}-{spec.task.few_shot}"  # each number of rows has a run that computes them all
+        features = file.parent / "features" / sample
         result = run(spec, data, backbone, on_step, features, encoded, on_note, general)
         made_by = {"command": job["command"]} if job["command"] else {}
         Store(job["store"]).write(replace(result, environment={**result.environment, **made_by}))

@@ -1,0 +1,212 @@
+"""Learning curves: sections of a table that differ in nothing but the number of training rows, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from adapt.comparison.cells import escape, interval, line, unit_of
+from adapt.comparison.folds import without_fold
+from adapt.comparison.section import Row, Section, difference
+from adapt.metrics import LOWER_IS_BETTER
+from adapt.spec import canonical
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is reached with more and more training rows."""
+
+    columns: Mapping[str, Section]
+    """How many they are, in words, to the section of those results; the fewest first."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Those of all rows, in the order of the fullest column."""
+        fullest = sorted(self.columns.values(), key=lambda section: -len(section.rows))
+        return list(dict.fromkeys(row.strategy for section in fullest for row in section.rows))
+
+    @property
+    def strategies(self) -> list[str]:
+        """The labels of rows that runs were made for."""
+        return [label for label in self.labels if any(label in section.groups for section in self.columns.values())]
+
+    @property
+    def without_model(self) -> list[str]:
+        """The labels of what is reached without a model."""
+        return [label for label in self.labels if label not in self.strategies]
+
+
+def curves(sections: Sequence[Section]) -> list[Curve]:
+    """The curves that sections make: over `max_train`, and over `few_shot`; all rows are a column of either."""
+    found: dict[str, dict[tuple[float, float], list[Section]]] = {}
+    for section in sections:
+        task = section.results[0]["spec"]["task"]
+        spec = without_fold(section.results[0]["spec"])
+        alike = {name: value for name, value in spec["task"].items() if name not in ("max_train", "few_shot")}
+        key = canonical([alike, *(spec.get(name) for name in ("backbone", "budget", "general"))])
+        each, rows = size = training_rows(task)
+        for option, other_is_all in (("max_train", each == math.inf), ("few_shot", rows == _all(task))):
+            if other_is_all:
+                found.setdefault(option + key, {}).setdefault(size, []).append(section)
+    return [
+        Curve({_words(*size): _joined(columns[size]) for size in sorted(columns)})
+        for columns in found.values()
+        if len(columns) > 1
+    ]
+
+
+def training_rows(task: Mapping[str, Any]) -> tuple[float, float]:
+    """Rows trained on, of each class (infinity: as many as there are) and of all, by a result's task."""
+    return task["few_shot"] or math.inf, min(task["max_train"] or math.inf, _all(task))
+
+
+def _all(task: Mapping[str, Any]) -> float:
+    return float(task["rows"]["train"])
+
+
+def _words(each: float, rows: float) -> str:
+    return f"{rows:,.0f} rows" if each == math.inf else f"{each:,.0f} a class"
+
+
+def _joined(sections: Sequence[Section]) -> Section:
+    """Sections that were trained on the same rows as one; of a strategy in several the first row stands."""
+    if len(sections) == 1:
+        return sections[0]
+    rows: dict[str, Row] = {}
+    groups: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for section in sections:
+        rows = {row.strategy: row for row in section.rows} | rows
+        groups = {**section.groups, **groups}
+    return replace(sections[0], rows=list(rows.values()), groups=groups)
+
+
+def curve_table(curve: Curve) -> str:
+    """The curve for readers: a line for each strategy, what more rows bring, and the facts below."""
+    columns = [{row.strategy: row for row in section.rows} for section in curve.columns.values()]
+    marks = [_marks([rows[label] for label in curve.strategies if label in rows]) for rows in columns]
+    first = next(iter(curve.columns.values()))
+    metric = first.rows[0].metric
+    unit = unit_of(metric)
+    most = max(len(row.scores) for rows in columns for row in rows.values())
+    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    lines = [
+        f"### {escape(first.task)}, {escape(first.results[0]['backbone'])}, by training rows",
+        "",
+        *_head(f"{metric.replace('_', ' ')}{unit} [95 % CI]{better}", list(curve.columns)),
+    ]
+    for label in [*curve.strategies, *curve.without_model]:
+        cells = [
+            mark.get(label, "{}").format(_cell(rows.get(label), bool(unit), most))
+            for rows, mark in zip(columns, marks, strict=True)
+        ]
+        lines.append(line([escape(label), *cells]))
+    lines += ["", *_head("difference [95 % CI]", [f"{few} to {many}" for few, many in pairwise(curve.columns)])]
+    for label in curve.strategies:
+        gains = [_gain(few.get(label), many.get(label), bool(unit)) for few, many in pairwise(columns)]
+        lines.append(line([escape(label), *gains]))
+    return "\n".join([*lines, "", *_facts(curve, columns, any(marks)), ""])
+
+
+def _head(first: str, columns: Sequence[str]) -> list[str]:
+    return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
+
+
+def _cell(row: Row | None, times_100: bool, most: int) -> str:
+    """The score, or what became of the runs; and its seeds, where other cells have more."""
+    if row is None:
+        return ""
+    if row.score is None:
+        return escape(", ".join(row.statuses)) or "not scored"
+    seeds = len(row.scores)
+    return interval(row.score, times_100) + ("" if seeds == most else f" ({seeds} seed{'s' if seeds > 1 else ''})")
+
+
+def _gain(few: Row | None, many: Row | None, times_100: bool) -> str:
+    found = difference(many, few) if few is not None and many is not None else None
+    return interval(found[0], times_100, signed=True) if found else ""
+
+
+def _marks(rows: Sequence[Row]) -> dict[str, str]:
+    """How the best mean is shown, and others that may be the best; nothing for those that are behind it.
+
+    The truly best of k strategies counts as behind only if it seems worse than one of the k - 1 others, each of which
+    may happen in 0.05 / (k - 1) of all cases (subset selection, Gupta 1965; by Bonferroni's inequality). What holds 0
+    at 95 % is never behind.
+    """
+    scored = [row for row in rows if row.score is not None]
+    if len(scored) < 2:
+        return {}
+    best = max(scored, key=_goodness)
+    confidence = max(0.95, 1 - 0.1 / (len(scored) - 1))
+    return {
+        row.strategy: "**{}**" if row is best else "{} ≈"
+        for row in scored
+        if row is best or not _is_behind(row, best, confidence)
+    }
+
+
+def _goodness(row: Row) -> float:
+    """The mean score, such that more is better; of none the least."""
+    if row.score is None:
+        return -math.inf
+    return -row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean
+
+
+def _is_behind(row: Row, best: Row, confidence: float) -> bool:
+    """Whether an interval can be made of the difference, and lies on the worse side of 0."""
+    found = difference(row, best, confidence)
+    if found is None or found[0].low is None or found[0].high is None or found[0].low == found[0].high:
+        return False
+    return found[0].low > 0 if row.metric in LOWER_IS_BETTER else found[0].high < 0
+
+
+def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> list[str]:
+    """What a reader must know beside the facts of each section."""
+    sections = list(curve.columns.values())
+    rows = sections[0].results[0]["spec"]["task"]["rows"]
+    chosen = "the epoch and the learning rate" if any(section.tried for section in sections) else "the epoch"
+    found = [
+        f"- Rows: a seed draws them from the {rows['train']:,} of train, for each number anew: those of a smaller one "
+        "are no part of those of a larger one. The nearer a number is to all, the more rows have seeds in common, and "
+        "the less do intervals know of other training rows."
+        + (f" Besides, {n:,} labelled rows of validation choose {chosen}." if (n := rows.get("validation")) else "")
+        + " All else is said below the table of each number."
+    ]
+    if marked:
+        found.append(
+            "- Best: the best mean of each column is bold, and ≈ marks others that may be the best: the interval of "
+            "their difference to it, paired as differences to full are, holds 0 or cannot be made. Among more than "
+            "three it is made wider (Bonferroni), so that the truly best strategy is bold or marked in about 95 of 100 "
+            "cases."
+        )
+    found.append(
+        "- More rows: the second table has what each strategy gains from one number to the next, paired in the same "
+        "way, each interval for itself."
+    )
+    lost = [
+        name
+        for name, rows in zip(curve.columns, columns, strict=True)
+        if _best(rows, curve.without_model) >= _best(rows, curve.strategies) > -math.inf
+    ]
+    if lost:
+        simple = " or ".join(map(escape, curve.without_model))
+        found.append(f"- Without a model: at {', '.join(lost)} no strategy has a better mean than {simple}.")
+    rates = {
+        label: [group[0]["settings"]["learning_rate"] for s in sections if (group := s.groups.get(label))]
+        for label in curve.strategies
+    }
+    several = "; ".join(
+        f"{escape(label)} {', '.join(f'{rate:g}' for rate in each)}"
+        for label, each in rates.items()
+        if len(set(each)) > 1
+    )
+    if several:
+        found.append(f"- Learning rates are not those of every column: {several}.")
+    return found
+
+
+def _best(rows: Mapping[str, Row], labels: Sequence[str]) -> float:
+    return max((_goodness(rows[label]) for label in labels if label in rows), default=-math.inf)
