@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from adapt.fields import settings_from
 
 def recipe(
     doc: str | None, name: str, *, hub: str, on_hub: Mapping[str, Any] | None = None, backbone: str = "minilm",
-    kind: str | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None, **choices: Any,
+    kind: str | None = None, validation: bool = True, settings: Mapping[str, Mapping[str, Any]] | None = None,
+    max_steps: int | None = None, **choices: Any,
 ) -> None:  # fmt: skip
     """Run a recipe from the command line.
 
@@ -25,7 +27,9 @@ def recipe(
         on_hub: How to load that data set on the hub: options of `adapt.data.load`.
         backbone: The default of --backbone.
         kind: Task kind, where the columns do not tell it.
+        validation: Whether the data's validation split is used.
         settings: Strategy name to fields that differ from the defaults.
+        max_steps: The default of --max-steps.
         choices: Budget and options of the task, as for `adapt.compare`.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,11 +41,13 @@ def recipe(
     parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
     parser.add_argument("--trials", type=int, default=1, help="learning rates of each strategy, chosen by validation")
     parser.add_argument("--general", help="plain text, one text a line: how much of it is forgotten is measured")
-    parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
+    parser.add_argument("--max-steps", type=int, default=max_steps, help="optimizer steps after which training ends")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
         data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
+        if not validation:
+            data = replace(data, splits={split: rows for split, rows in data.splits.items() if split != "validation"})
         wanted = [name.strip() for name in options.strategies.split(",")]
         own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
         for name, fields in settings_from(options.set).items():

@@ -21,6 +21,7 @@ from typing import Any
 
 from adapt.comparison import Store, Table, table_of
 from adapt.comparison.cells import share
+from adapt.comparison.curve import curves
 from adapt.comparison.section import Row
 from adapt.extraction.probed import Probing, tables
 from adapt.metrics import LOWER_IS_BETTER
@@ -160,6 +161,19 @@ def forgetting_recipe(text: str, table: Table, results: list[dict[str, Any]]) ->
     return re.sub(r"Expected forgetting: .*\.\n", f"Expected forgetting: nats a token: {lost}.\n", text, count=1)
 
 
+def few_labels_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
+    """The recipe of few labels: the best mean at each number of rows."""
+    (curve,) = curves(table.sections)
+    best = {
+        rows: max(
+            (row for row in section.rows if row.score and row.trainable), key=lambda row: float(_mean(row, row.metric))
+        )
+        for rows, section in curve.columns.items()
+    }
+    scores = ", ".join(f"{rows} {_name(row)} {_mean(row, row.metric)}" for rows, row in best.items())
+    return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results) / 2, f"best accuracy, %: {scores}")
+
+
 def probing_recipe(text: str, results: list[Probing]) -> str:
     """The recipe of probes with its expected scores: each data set's best layer, before and after adaptation."""
     found = []
@@ -187,6 +201,10 @@ def main() -> None:
     lost = Store(RESULTS / "forgetting").all()
     path = RECIPES / "forgetting.py"
     new[path] = forgetting_recipe(new[path], table_of(lost), lost)
+    if (RESULTS / "few_labels").is_dir():
+        few = Store(RESULTS / "few_labels").all()
+        path = RECIPES / "few_labels.py"
+        new[path] = few_labels_recipe(new[path], table_of(few), few)
     new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
     changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:

@@ -156,9 +156,9 @@ MORE = {
     "forgetting": ["--general", "general.txt"],
 }
 """Recipe to options of its own."""
-RUNS = {"distillation": 4}
+RUNS = {"distillation": 4, "few_labels": 4}
 """Recipe to the runs that one strategy and seed makes, where these are more than one: the teacher's, and a student's
-alone, taught, and taught with further rows."""
+alone, taught, and taught with further rows; one of each number of rows."""
 
 
 def in_this_process(

@@ -1,0 +1,26 @@
+"""How far few labels go: 32 to 1,000 labelled rows of SST-2 (Socher et al. 2013), six strategies in one curve.
+
+    python recipes/few_labels.py --data ../shared/data/sst2 --jobs 2
+
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: not measured.
+Expected test score: not measured.
+Who has few labels has no further ones to choose an epoch by: each model is scored after its last step.
+"""
+
+from _recipe import recipe
+from sentiment import SETTINGS
+
+if __name__ == "__main__":
+    recipe(
+        __doc__,
+        "few_labels",
+        hub="SetFit/sst2",
+        validation=False,
+        settings=SETTINGS,
+        max_train=(32, 100, 316, 1000),
+        epochs=20,
+        max_steps=250,
+        batch_size=16,
+        pooling="mean",
+        dropout=0.0,
+    )
