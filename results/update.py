@@ -164,13 +164,11 @@ def forgetting_recipe(text: str, table: Table, results: list[dict[str, Any]]) ->
 def few_labels_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
     """The recipe of few labels: the best mean at each number of rows."""
     (curve,) = curves(table.sections)
-    best = {
-        rows: max(
-            (row for row in section.rows if row.score and row.trainable), key=lambda row: float(_mean(row, row.metric))
-        )
+    means = {
+        rows: max(float(_mean(row, row.metric)) for row in section.rows if row.score and row.trainable)
         for rows, section in curve.columns.items()
     }
-    scores = ", ".join(f"{rows} {_name(row)} {_mean(row, row.metric)}" for rows, row in best.items())
+    scores = ", ".join(f"{rows} {mean}" for rows, mean in means.items())
     return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results) / 2, f"best accuracy, %: {scores}")
 
 
