@@ -40,19 +40,22 @@ class Curve:
 
 
 def curves(sections: Sequence[Section]) -> list[Curve]:
-    """The curves that sections make: over `max_train`, and over `few_shot`; all rows are a column of either."""
+    """The curves over `max_train` and over `few_shot` that the sections of a table make; all rows are in either.
+
+    Sections are in the order of their training rows, and so are columns.
+    """
     found: dict[str, dict[tuple[float, float], list[Section]]] = {}
     for section in sections:
         task = section.results[0]["spec"]["task"]
         spec = without_fold(section.results[0]["spec"])
-        alike = {name: value for name, value in spec["task"].items() if name not in ("max_train", "few_shot")}
-        key = canonical([alike, *(spec.get(name) for name in ("backbone", "budget", "general"))])
+        shared = {name: value for name, value in spec["task"].items() if name not in ("max_train", "few_shot")}
+        key = canonical([shared, *(spec.get(name) for name in ("backbone", "budget", "general"))])
         each, rows = size = training_rows(task)
         for option, other_is_all in (("max_train", each == math.inf), ("few_shot", rows == _all(task))):
             if other_is_all:
                 found.setdefault(option + key, {}).setdefault(size, []).append(section)
     return [
-        Curve({_words(*size): _joined(columns[size]) for size in sorted(columns)})
+        Curve({_words(*size): _joined(alike) for size, alike in columns.items()})
         for columns in found.values()
         if len(columns) > 1
     ]
