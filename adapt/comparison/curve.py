@@ -182,8 +182,8 @@ def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> 
         found.append(
             "- Best: the best mean of each column is bold, and ≈ marks others that may be the best: the interval of "
             "their difference to it, paired as differences to full are, holds 0 or cannot be made. Among more than "
-            "three it is made wider (Bonferroni), so that the truly best strategy is bold or marked in about 95 of 100 "
-            "cases."
+            "three it is made wider (Bonferroni), so that with three seeds or more the truly best strategy is bold or "
+            "marked in about 95 of 100 cases."
         )
     found.append(
         "- More rows: the second table has what each strategy gains from one number to the next, paired in the same "
