@@ -76,13 +76,8 @@ def _words(each: float, rows: float) -> str:
 
 def _joined(sections: Sequence[Section]) -> Section:
     """Sections that were trained on the same rows as one; of a strategy in several the first row stands."""
-    if len(sections) == 1:
-        return sections[0]
-    rows: dict[str, Row] = {}
-    groups: dict[str, Sequence[Mapping[str, Any]]] = {}
-    for section in sections:
-        rows = {row.strategy: row for row in section.rows} | rows
-        groups = {**section.groups, **groups}
+    rows = {row.strategy: row for section in reversed(sections) for row in section.rows}
+    groups = {label: group for section in reversed(sections) for label, group in section.groups.items()}
     return replace(sections[0], rows=list(rows.values()), groups=groups)
 
 
