@@ -171,6 +171,8 @@ def test_training_with_graphs_has_the_same_bits_twice(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["full", "head", "lora", "bottleneck", "prefix", "qlora"])
 @pytest.mark.parametrize("kind", sorted(EMBEDDED_BACKBONES))
 def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
+    if strategy == "qlora":
+        pytest.importorskip("bitsandbytes")
     task = task_of(kind, max_length=64)
     budget = budget_of(device="cuda", precision="bf16")
     loader = Loader(resolve(EMBEDDED_BACKBONES[kind]), task, budget, 0)
@@ -180,6 +182,7 @@ def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
 
 
 def test_a_head_beside_quantised_weights_is_put_on_the_gpu() -> None:
+    pytest.importorskip("bitsandbytes")
     loader = Loader(
         resolve("tiny-encoder"), task_of("sequence_classification", pooling="mean"), budget_of(device="cuda"), 0
     )
