@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 
 import adapt
 import adapt.data
+from adapt import options
 from adapt.adapted import Adapted
 from adapt.extraction import reader
 from adapt.extraction.encoding import encode
@@ -169,6 +171,15 @@ def test_an_adaptation_is_put_on_the_backbone_anew_in_another_precision(
     assert not np.array_equal(own.values, exact.values)
     np.testing.assert_allclose(own.values, exact.values, atol=0.15)
     assert np.array_equal(exact.values, adapt.representations(model, TEXTS, precision="fp32").values)
+
+
+def test_the_device_that_reads_decides_an_automatic_precision(
+    adapted: Callable[..., Adapted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = adapted("lora", "bert", "bf16")
+    on_a_gpu = replace(model, run=replace(model.run, budget=replace(model.run.budget, device="cuda")))
+    monkeypatch.setattr(options, "precision_of", lambda precision, device: {"cpu": "fp32", "cuda": "bf16"}[device])
+    assert reader(on_a_gpu, device="cpu", precision="auto").precision == "fp32"
 
 
 def test_another_kernel_is_taken_for_a_forward_pass_alone(adapted: Callable[..., Adapted]) -> None:

@@ -191,11 +191,9 @@ def _of_adapted(
     adapted: Adapted, device: str, precision: str | None, max_length: int | None, attention: str | None
 ) -> Reader:
     run, fitted = adapted.run, adapted.fitted
-    budget = dataclasses.replace(
-        run.budget,
-        device=run.budget.device if device == "auto" else options.device_of(device),
-        precision=options.precision_of(precision or run.budget.precision, run.budget.device),
-    )
+    place = run.budget.device if device == "auto" else options.device_of(device)
+    chosen = options.precision_of(precision or run.budget.precision, place)
+    budget = dataclasses.replace(run.budget, device=place, precision=chosen)
     model = fitted.model if budget == run.budget else _rebuilt(adapted, budget)
     part = encoder_of(model.base_model)
     length = min(max_length or run.task.max_length, positions_of(adapted.backbone.config))
