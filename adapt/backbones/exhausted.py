@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from adapt.spec import OutOfMemory
 
-_MARKS = ("allocate memory", "not enough memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-"""In messages of errors that have no class of their own: torch's CPU allocator, the system, CUDA and its libraries."""
+_MARKS = ("allocate memory", "not enough memory", "error: out of memory", "STATUS_ALLOC_FAILED")
+"""In messages of errors that have no class of their own: torch's CPU allocator, the system, CUDA (or HIP), the driver
+that torch's expandable segments ask, and their libraries."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
