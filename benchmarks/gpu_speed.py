@@ -14,7 +14,8 @@ not without another library: most of what the memory there differs by.
 
 Each run is a process of its own; times stay in --work (`gpu.jsonl`: what is there of the same GPU, version of torch and
 number of epochs is not run again), and ratios go to --out as `gpu_speed.json` and `gpu_speed.md`. `--device cpu
---shape tiny-encoder` tries the script without a GPU, and writes nothing; `--cases` takes some of the shapes.
+--shape tiny-encoder` tries the script without a GPU, and writes nothing; `--cases` takes some of the shapes, and leaves
+the ratios of others in --out as they are.
 """
 
 import argparse
@@ -101,7 +102,9 @@ def main() -> None:
     rows = ratios(runs, options.peak_tflops)
     if options.device == "cuda":
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "gpu_speed.json", json.dumps(rows, indent=1) + "\n")
+        numbers = out / "gpu_speed.json"
+        rows = beside(json.loads(numbers.read_text()) if numbers.exists() else [], rows)
+        write_atomically(numbers, json.dumps(rows, indent=1) + "\n")
         write_atomically(out / "gpu_speed.md", page(rows))
     print(page(rows))
     if failed:
@@ -331,9 +334,20 @@ def ratios(runs: list[dict[str, Any]], peak_tflops: float | None) -> list[dict[s
     return rows
 
 
+def compared(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What a row is the ratio of."""
+    return row["shape"], row["strategy"], row["peer"]
+
+
+def beside(earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, and those of earlier calls that none of them takes the place of."""
+    made = {compared(row) for row in rows}
+    return [*(row for row in earlier if compared(row) not in made), *rows]
+
+
 def missing(rows: list[dict[str, Any]]) -> list[str]:
     """Cases that the rows lack."""
-    found = {(row["shape"], row["strategy"], row["peer"]) for row in rows}
+    found = {compared(row) for row in rows}
     wanted = [(case.shape, "lora", "HF Trainer + PEFT") for case in CASES]
     wanted += [(case.shape, name, "adapt, full") for case in CASES if "full" in case.ours for name in case.ours]
     return [" ".join((shape, name, "beside", peer)) for shape, name, peer in wanted

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,6 +165,21 @@ def test_on_a_gpu_ratios_are_of_equal_epochs_and_full_counts_its_weights_gradien
     assert gpu.flops_of(runs[2]) == 1.5 * gpu.flops_of(runs[0])
     with pytest.raises(SystemExit, match="did not do the same work"):
         gpu.ratios([runs[0], {**runs[1], "updates": 5}], None)
+
+
+def test_on_a_gpu_some_cases_leave_the_ratios_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = module("gpu_speed")
+    names = {"strategy": "lora", "peer": "adapt, full"}
+    numbers = {"ratio_median": 2.0, "ratio_min": 2.0, "ratio_max": 2.0, "ratio_first": 1.0, "gpu": "g"}
+    rows = [{"shape": shape, **names, **numbers, "peak_ratio": None, "share_of_peak_flops": None} for shape in "abb"]
+    rows[2] = {**rows[2], "ratio_median": 3.0}
+    monkeypatch.setattr(gpu, "warm", lambda: None)
+    monkeypatch.setattr(gpu, "Forked", lambda *given: SimpleNamespace(result=lambda: "g"))
+    for made in (rows[:2], rows[2:]):
+        monkeypatch.setattr(gpu, "ratios", lambda *given, made=made: made)
+        monkeypatch.setattr(sys, "argv", ["gpu_speed.py", f"--work={tmp_path}", f"--out={tmp_path}", "--cases=none"])
+        gpu.main()
+    assert json.loads((tmp_path / "gpu_speed.json").read_text()) == [rows[0], rows[2]]
 
 
 def test_on_a_gpu_runs_of_other_versions_or_epochs_are_not_gone_on_with() -> None:
