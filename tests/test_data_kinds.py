@@ -433,7 +433,8 @@ def test_real_data(
 
 def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
     (tmp_path / "x.conll").write_text(
-        "# id abc\tdomain=en\nAda _ _ B-PER\nsaw _ _ O\n\n# id d\tdomain=en\n# text = # saw\n# _ _ O\nsaw _ _ O\n"
+        "# id abc\tdomain=en\nAda _ _ B-PER\nsaw _ _ O\n\n"
+        "#\n# id d\tdomain=en\n# text = # saw\n# \n#\n# _ _ O\nsaw _ _ O\n"
     )
     (tmp_path / "y.conll").write_text("# B-PER\nsaw O\n\nit O\n# O\n")
     assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["#", "saw"]]
@@ -700,3 +701,11 @@ def test_a_second_text_is_no_column_of_single_texts() -> None:
 def test_rows_may_have_numbers_as_names_of_columns() -> None:
     rows = [{0: "good", 1: "x"}, {0: "bad", 1: "y"}]
     assert list(load(rows, columns={"text": "0", "label": "1"}, **NONE).splits["train"]["text"]) == ["good", "bad"]
+
+
+def test_names_that_differ_in_case_alone_are_said() -> None:
+    rows = [{"text": f"text {i}", "label": name} for i, name in enumerate(["good", "Good ", "bad", "GOOD"] * 3)]
+    differ = "that differ in upper and lower case alone are taken for different ones:"
+    assert load(rows, **NONE).notes == (f"labels {differ} 'GOOD', 'Good', 'good'",)
+    words = [{"tokens": ["Ada", "Oslo"], "tags": tags} for tags in [["B-PER", "B-LOC"], ["B-per", "B-loc"]] * 3]
+    assert load(words, **NONE).notes == (f"tags {differ} 'B-LOC', 'B-loc'; 'B-PER', 'B-per'",)

@@ -239,6 +239,22 @@ def tidy(name: str) -> str:
     return unicodedata.normalize("NFC", _AROUND.sub("", name))
 
 
+def alike(names: Iterable[str], what: str) -> list[str]:
+    """What must be said of names of classes or tags that differ in upper and lower case alone, and may be meant as one.
+
+    Args:
+        names: All of them.
+        what: What the note calls them.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.casefold(), []).append(name)
+    several = [listing(group) for group in found.values() if len(group) > 1]
+    more = f" and {len(several) - 5} more" if len(several) > 5 else ""
+    differ = f"{what} that differ in upper and lower case alone are taken for different ones"
+    return [f"{differ}: {'; '.join(several[:5])}{more}"] if several else []
+
+
 def lists(table: Table, column: str, role: str) -> list[list[Any]]:
     """A column of lists.
 

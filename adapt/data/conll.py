@@ -16,9 +16,9 @@ def read_conll(path: Path, text: str) -> Table:
 
     The first field of a line is the word and the last one the tag; tabs separate them, or spaces where no line of the
     sentence has a tab; other white space, such as a no-break space, is part of a word. Lines that begin with -DOCSTART-
-    are skipped, and so are comments: lines in front of a sentence that begin with a number sign and a space and have
-    not the fields of its words, or end in `newdoc` or `newpar`. A file with one field a line has words only. Where such
-    lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
+    are skipped, and so are comments: lines in front of a sentence that are a number sign alone, or one and a space and
+    more, and have not the fields of its words, or end in `newdoc` or `newpar`. A file with one field a line has words
+    only. Where such lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
@@ -92,11 +92,15 @@ def _is_numbered(fields: Sequence[Sequence[str]]) -> bool:
     return [row[0] for row in fields if any(row)] in (["1", "2"], ["1"], ["1-2", "1"])
 
 
+def _is_marked(line: str) -> bool:
+    return line.startswith("# ") or line.rstrip() == "#"
+
+
 def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]]) -> bool:
     """Whether a line in front of a sentence has not the form of the words that follow it, or says what begins there."""
-    if not lines[i].startswith("# "):
+    if not _is_marked(lines[i]):
         return False
-    follows = next((j for j in range(i + 1, len(lines)) if not lines[j].startswith("# ")), None)
+    follows = next((j for j in range(i + 1, len(lines)) if not _is_marked(lines[j])), None)
     if follows is None or not _is_word(split[follows]):
         return False
     return len(split[i]) != len(split[follows]) or " " in split[i][0] or split[i][-1] in ("newdoc", "newpar")

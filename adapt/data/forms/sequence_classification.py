@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapt.data import labels
-from adapt.data.columns import all_named, first, labelled, missing, texts, texts_or_pairs
+from adapt.data.columns import alike, all_named, first, labelled, missing, texts, texts_or_pairs
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.spec import DataError, OptionError, Task
@@ -91,7 +91,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     columns = {split: chosen[split]["label"] for split in tables}
     problem, names, encoded = labels.encode(tables, columns, wishes.problem, wishes.labels)
     found = {split: {**rows[split], "label": encoded[split]} for split in tables}
-    return Read(problem, names, found, tuple(notes))
+    return Read(problem, names, found, (*notes, *alike(names, "labels")))
 
 
 def plain(rows: list[Any]) -> Columns:

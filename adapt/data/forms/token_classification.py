@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, by_usual_names, check_characters, labelled, lists, needed, tidy
+from adapt.data.columns import alike, all_named, by_usual_names, check_characters, labelled, lists, needed, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.labels import unseen
 from adapt.data.table import Table, listing
@@ -72,7 +72,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     index = {name: i for i, name in enumerate(names)}
     encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
     rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
-    return Read(problem, tuple(names), rows, (*without, *notes))
+    return Read(problem, tuple(names), rows, (*without, *notes, *alike(names, "tags")))
 
 
 def plain(rows: list[Any]) -> Columns:
