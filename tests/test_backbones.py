@@ -478,6 +478,22 @@ def test_weights_that_lack_a_part_of_the_backbone_are_refused(loader: LoaderOf, 
             loader(copy, pooling)()
 
 
+@pytest.mark.parametrize("pooling", ["mean", "native"])
+def test_weights_and_code_that_are_left_out_are_said(loader: LoaderOf, copy: Path, pooling: str) -> None:
+    whole = loader(copy, pooling)
+    whole()
+    assert whole.notes == []
+    config = json.loads((copy / "config.json").read_text())
+    own = {"AutoConfig": "of_its_own.Config", "AutoModel": "of_its_own.Model"}
+    (copy / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1, "auto_map": own}))
+    made = loader(copy, pooling)
+    made()
+    code, weights = made.notes
+    assert code.endswith("code of its own, which is not run: it is read as transformers' own 'bert'")
+    assert weights.startswith("8 of the backbone's weights have no place in transformers' 'bert'")
+    assert weights.endswith("bert.encoder.layer.1.attention.self.key.weight and more")
+
+
 def test_a_tokenizer_that_cannot_be_read_is_named(loader: LoaderOf, copy: Path) -> None:
     (copy / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(AdaptError, match=r"tokenizer of backbone .*copy cannot be loaded"):

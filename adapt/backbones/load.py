@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
@@ -380,7 +380,29 @@ class Loader:
                 f"Backbone {self.backbone.reference}: its weights lack {', '.join(lost[:5])}, which would be random; "
                 "give the folder of a model that is pretrained whole"
             )
+        self._tell_of_what_is_left_out(model, info["unexpected_keys"])
         return model, {*info["missing_keys"], *other}
+
+    def _tell_of_what_is_left_out(self, model: Any, unread: Iterable[str]) -> None:
+        """Say where transformers' own class reads what was made for another, or leaves out weights of what it has.
+
+        Heads of other tasks and poolers are left out of any checkpoint.
+        """
+        if any(name in (self.backbone.config.get("auto_map") or {}) for name in ("AutoConfig", "AutoModel")):
+            self._told.append(
+                "the backbone comes with code of its own, which is not run: it is read as transformers' own "
+                f"'{self.backbone.model_type}'"
+            )
+        parts = {name for name, _ in model.base_model.named_children()} - {"pooler"}
+        prefix = f"{model.base_model_prefix}."
+        lost = sorted(
+            name for name in unread if name.endswith(".weight") and name.removeprefix(prefix).split(".")[0] in parts
+        )
+        if lost:
+            self._told.append(
+                f"{len(lost)} of the backbone's weights have no place in transformers' '{self.backbone.model_type}' as "
+                f"its configuration has it, and are not used: {', '.join(lost[:3])}{' and more' if lost[3:] else ''}"
+            )
 
 
 def _options(dtype: Any) -> dict[str, Any]:
