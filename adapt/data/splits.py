@@ -209,18 +209,19 @@ def beyond(
     ]
 
 
-def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
+def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "in train") -> list[str]:
     """What must be said of held-out rows that training has seen, which make a score better than it is on new text.
 
     Args:
         rows: Split to canonical columns. Rows are the same where all but their labels and names is; a completion is no
             label.
+        where: What the note calls the rows of `train`.
     """
     inputs = {split: inputs_of(columns) for split, columns in rows.items()}
     known = set(inputs.pop("train"))
     found = {split: sum(row in known for row in held_out) for split, held_out in inputs.items()}
     return [
-        f"{n} of {len(inputs[split])} rows of {split} are in train too ({n / len(inputs[split]):.0%})"
+        f"{n} of {len(inputs[split])} rows of {split} are {where} too ({n / len(inputs[split]):.0%})"
         for split, n in found.items()
         if n >= WORTH_SAYING * len(inputs[split]) > 0
     ]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
 from adapt.data import Data, read_inputs
-from adapt.data.splits import GROUP
+from adapt.data.sources import column_of
+from adapt.data.splits import GROUP, seen_before
 from adapt.distillation.said import said_of
 from adapt.spec import DataError
 
@@ -24,7 +25,7 @@ class Labelled:
     rows: datasets.Dataset
     """With the columns that labelled rows have, but for their groups."""
     notes: tuple[str, ...]
-    """What must be said: rows left out, texts that the teacher did not read whole."""
+    """What must be said: rows left out, texts that the teacher did not read whole, held-out rows among them."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,15 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
     left = len(inputs) - len(made)
     notes = [f"{left} of {len(inputs)} rows without labels were left out, to which the teacher finds no answer or end"]
     columns_ = {name: [row[name] for row in made] for name in like}
+    held_out = {
+        split: {name: column_of(of_split, name) for name in like}
+        for split, of_split in data.splits.items()
+        if split != "train"
+    }
+    seen = seen_before({"train": columns_, **held_out}, "among the rows without labels")
     return Labelled(
-        datasets.Dataset.from_dict(columns_, features=datasets.Features(like)), (*said.notes, *(notes if left else ()))
+        datasets.Dataset.from_dict(columns_, features=datasets.Features(like)),
+        (*said.notes, *(notes if left else ()), *seen),
     )
 
 
