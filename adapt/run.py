@@ -335,7 +335,10 @@ def check(model: nn.Module) -> None:
 
     wrong = [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != torch.float32]
     if wrong:
-        raise AdaptError(f"Trainable parameters must be float32; these are not: {', '.join(wrong[:5])}.")
+        raise AdaptError(
+            f"Trainable parameters must be float32; these are not: {', '.join(wrong[:5])}. A strategy gets them so by "
+            "load() without `frozen`."
+        )
 
 
 def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:

@@ -172,6 +172,13 @@ def test_the_learning_rate_warms_up_and_decays(decay: Any, expected: list[float]
     assert found == pytest.approx(expected)
 
 
+def test_a_caller_that_has_switched_gradients_off_trains_alike() -> None:
+    with torch.no_grad():
+        found = states()
+        assert not torch.is_grad_enabled()
+    assert found == states()
+
+
 def test_the_loop_follows_the_schedule() -> None:
     """The first update of Adam is the learning rate itself, here after one of two warm-up steps."""
     first = states(dataclasses.replace(BUDGET, epochs=5, warmup=0.2, decay="linear"))[0]

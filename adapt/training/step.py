@@ -15,6 +15,7 @@ from adapt.training.on_cpu import faster_on_cpu
 Batch = Mapping[str, torch.Tensor]
 
 
+@torch.enable_grad()
 def gradients(
     model: nn.Module,
     kind: Kind,
@@ -26,7 +27,8 @@ def gradients(
     """The mean loss of a group of batches, whose gradient is added to the model's.
 
     Each batch, and each part of one of more than `rows` rows, counts by the terms of its loss (rows, or tokens that are
-    learnt), so that together they are one batch, but for what dropout draws.
+    learnt), so that together they are one batch, but for what dropout draws. They are made also where the caller has
+    switched gradients off, as a notebook that predicts may.
 
     Args:
         model: In training mode.
