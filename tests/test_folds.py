@@ -97,6 +97,8 @@ def test_what_cannot_be_divided_is_refused() -> None:
             folds(data, count)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="has a test split, and folds are test splits of their own; give its rows of"):
         folds(load((["a", "b"] * 9, [0, 1] * 9)), 3)
+    with pytest.raises(OptionError, match=r"folds are for adapt\.compare, which trains a model on each"):
+        load(folds(labelled({"a": 6, "b": 6}), 2))
     with pytest.raises(OptionError, match="validation=1"):
         folds(data, 3, validation=1.0)
     same = [{"question": f"what {i} ?", "context": "word is here", "answers": "word"} for i in range(6)]

@@ -97,6 +97,11 @@ def load(
         DataError: A file, column, row or label cannot be used; the message says which and what to do.
         OptionError: An option's value cannot be used.
     """
+    if isinstance(source, Folds):
+        raise OptionError(
+            "folds are for adapt.compare, which trains a model on each; give the data that they were made of, or one "
+            "of them (folds.parts[0])"
+        )
     shares = {"validation": validation, "test": test}
     splits.check_options(shares, seed)
     known, problem = kinds.resolve(kind, problem)
