@@ -371,6 +371,26 @@ def test_the_tables_of_a_folder_are_the_same_in_any_order_of_writing(tmp_path: P
     assert table_of([]).csv().count("\n") == 1
 
 
+def test_a_table_that_another_comparison_has_written_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = Store(tmp_path), Store(tmp_path)
+    store.write(result_of(run_of("full")))
+    read = store.all
+
+    def slowly() -> list[dict[str, Any]]:
+        found = read()
+        if len(found) == 1:
+            other.write(result_of(run_of("lora")))
+            write_table(other)
+        return found
+
+    monkeypatch.setattr(store, "all", slowly)
+    table = write_table(store)
+    assert [row.strategy for row in table.rows] == ["full", "lora"]
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == table.markdown()
+
+
 def test_numbers_are_not_rounded_away() -> None:
     made = table(result_of(run_of("head"), math.pi / 4, trainable=66, total=22_000_000))
     (row,) = rows_of(made.csv())

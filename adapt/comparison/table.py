@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
@@ -89,11 +90,26 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Ta
 
 
 def write_table(store: Store, *, tuned: bool = False) -> Table:
-    """Write `table.md` and `table.csv` of all runs of a folder; see `table_of` for `tuned`."""
-    table = table_of(store.all(), tuned=tuned)
-    write_atomically(store.folder / "table.md", table.markdown())
+    """Write `table.md` and `table.csv` of all runs of a folder; see `table_of` for `tuned`.
+
+    They are made again where another comparison has written them meanwhile, whose last results were not read here.
+    """
+    file, table, before = store.folder / "table.md", None, None
+    while table is None or before != _version(file):
+        before = _version(file)
+        table = table_of(store.all(), tuned=tuned)
+    write_atomically(file, table.markdown())
     write_atomically(store.folder / "table.csv", table.csv())
     return table
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Which of the files that have this name it is now; None: there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
