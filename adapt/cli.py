@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 import re
@@ -590,6 +591,13 @@ def heed_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
+def write_any_text() -> None:
+    """Standard output escapes characters that it has none for, as standard error does, where it would raise an error: a
+    table redirected to a file on Windows, whose names are in another script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def plain_errors(goes_on: bool) -> Iterator[None]:
     """An error of ours is one line on standard error and exit code 2; so is an interrupt, with exit code 130.
@@ -598,6 +606,7 @@ def plain_errors(goes_on: bool) -> Iterator[None]:
         goes_on: The command is a comparison, which the next one goes on with.
     """
     heed_signals()
+    write_any_text()
     try:
         yield
     except AdaptError as error:

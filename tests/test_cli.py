@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import subprocess
 import sys
@@ -518,3 +520,12 @@ def test_version_and_help(adapt: Command) -> None:
         assert code == 0
         for command in ("compare", "fit", "predict", "table"):
             assert command in text
+
+
+def test_what_standard_output_has_no_character_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1251"))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    with cli.plain_errors(goes_on=False):
+        click.echo("32 × 1, ግምገማ, слово")
+    assert written.getvalue().decode("cp1251") == rf"32 \xd7 1, \u130d\u121d\u1308\u121b, слово{os.linesep}"
