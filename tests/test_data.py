@@ -577,6 +577,13 @@ def test_splits_of_classes_of_few_rows_say_that_they_are_large() -> None:
     assert adapt.data.load([{"text": f"text {i}", "label": i % 2} for i in range(100)]).notes == ()
 
 
+def test_rows_that_contradict_each_other_are_said() -> None:
+    texts = [*(f"text {i}" for i in range(20)), "mixed", "mixed", "mixed", "twice", "twice"]
+    data = adapt.data.load((texts, [*[0, 1] * 10, 0, 1, 1, 0, 0]), **NONE)
+    assert data.notes == ("3 of 25 rows of train have the text of another row and not its label (12%)",)
+    assert adapt.data.load((texts, [0.5 * i for i in range(25)]), **NONE).notes == ()
+
+
 def test_columns_of_training_are_not_those_of_plain_lists(backbone: Callable[..., Path]) -> None:
     pairs = [("first", "second")]
     got = read_inputs(pairs, PAIR, None, {"text": "text_pair", "text_pair": "text"})

@@ -134,6 +134,7 @@ def load(
         *read.notes,
         *splits.beyond(whole, read.problem, parts, missing),
         *splits.seen_before(rows),
+        *splits.contradicting(whole, read.problem),
     )
     used = {**FORMS[decided].find(train, wanted), **given, **({GROUP: group} if group is not None else {})}
     title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8

@@ -227,8 +227,28 @@ def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "i
     ]
 
 
+def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[str]:
+    """What must be said of rows of a classification whose texts other rows have with another label.
+
+    Args:
+        rows: Canonical columns of train, before anything was cut out.
+        problem: What is predicted.
+    """
+    if problem not in ("single_label", "multi_label"):
+        return []
+    texts = inputs_of(rows)
+    labels: dict[str, set[str]] = {}
+    for text, label in zip(texts, rows["label"], strict=True):
+        labels.setdefault(text, set()).add(str(label))
+    n = sum(len(labels[text]) > 1 for text in texts)
+    if n < WORTH_SAYING * len(texts) or not n:
+        return []
+    return [f"{n} of {len(texts)} rows of train have the text of another row and not its label ({n / len(texts):.0%})"]
+
+
 WORTH_SAYING = 0.01
-"""Share of a split's rows that are in train too; fewer change a score by less than its noise."""
+"""Share of a split's rows that are in train too, or contradict each other; fewer change a score by less than its
+noise."""
 LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
 """Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
 
