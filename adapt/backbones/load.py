@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -30,6 +27,7 @@ from adapt.backbones.classes import (
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
 from adapt.backbones.language_head import language_class
+from adapt.backbones.log import failures, quiet
 from adapt.backbones.source import Backbone, read_config
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
@@ -350,7 +348,7 @@ class Loader:
         if names:
             options["key_mapping"] = names
         try:
-            with _causes() as causes:
+            with failures() as causes:
                 model, info = cls.from_pretrained(
                     self.backbone.path, config=config, output_loading_info=True, **options
                 )
@@ -425,41 +423,6 @@ def place_rest(model: nn.Module, device: str) -> nn.Module:
             if buffer.device.type != device:
                 module._buffers[name] = buffer.to(device)
     return model
-
-
-@contextmanager
-def _causes() -> Iterator[list[str]]:
-    """Last lines of the tracebacks that transformers logs where converting a weight fails, before it raises its own."""
-    logger, causes = logging.getLogger("transformers.modeling_utils"), list[str]()
-
-    def keep(record: logging.LogRecord) -> bool:
-        causes.extend(re.findall(r"^[\w.]+(?:Error|Exception)\b.*", record.getMessage(), re.MULTILINE))
-        return record.levelno > logging.WARNING
-
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    logger.addFilter(keep)
-    try:
-        yield causes
-    finally:
-        logger.removeFilter(keep)
-        logger.setLevel(level)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and its report on a missing head, which is meant to be missing."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _and_aliases(model: nn.Module, names: set[str]) -> set[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.load import Loader, quiet
+from adapt.backbones.load import Loader
+from adapt.backbones.log import quiet
 
 
 def save_plain(model: Any, loader: Loader, folder: Path) -> None:
