@@ -278,7 +278,7 @@ def _fit(
     rate = choices.get("learning_rate")
     check_rates(rate, settings={strategy: fields})
     chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
-    with StepBar(sys.stderr, f"{strategy}") as bar:
+    with StepBar(sys.stderr, strategy) as bar:
         model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
     assert model.result is not None

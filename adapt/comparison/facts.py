@@ -21,67 +21,82 @@ _IN_COMMON = frozenset({"context", "source", "prompt"})
 def facts(section: Section) -> list[str]:
     """What a reader must know: data, backbone, budget, tuning, seeds, trade-offs, hardware, versions, the command."""
     results = section.results
-    first = next((r for r in results if r["status"] == "ok"), results[0])
-    spec = first["spec"]
-    task, budget = spec["task"], spec["budget"]
-    sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
-    fold = task.get("fold")
-    if fold:
-        sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
-    sample = f", {task['few_shot']} a class" if task["few_shot"] else ""
-    sample += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
-    sample += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
-    epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
-    split = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
     good = [r for r in results if r["status"] == "ok"]
-    scored = split
-    if fold:
-        pooled = all(r["folds"]["pooled"] for r in good)
-        scored = f"the test rows of {'all folds together' if pooled else 'each fold, and the mean over rows taken'}"
-        simple = any(r["baseline"].get("name") for r in good)
-        scored += " (without a model: of each fold, and the mean taken)" if pooled and simple else ""
-    steps = f"{budget['epochs']} epochs" + (f", at most {budget['max_steps']} steps" if budget["max_steps"] else "")
-    steps += f", stopped after {budget['patience']} without a better score" if budget["patience"] else ""
+    spec = (good or results)[0]["spec"]
+    task, backbone = spec["task"], spec["backbone"]
+    split = "test" if "test" in task["rows"] else "validation" if "validation" in task["rows"] else "nothing"
     found = any(map(found_features, good))
-    environments = environments_of(good) or [first["environment"]]
-    machines = list(dict.fromkeys(map(_machine, environments)))
-    states = list(dict.fromkeys(filter(None, map(_code, environments if good else ()))))
-    commands = dict.fromkeys(command for each in environments if (command := each.get("command")))
-    dropout = "the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}"
-    for name, words in _SCHEDULE.items():
-        if name in budget and budget[name] != getattr(Budget, name):
-            dropout += f", {words} {escape(str(budget[name]))}"
-    if budget.get("checkpointing"):
-        dropout += ", gradient checkpointing"
-    if "loss_chunk" in budget:
-        dropout += f", logits of {budget['loss_chunk']} tokens at a time"
-    if "optimizer" in budget:
-        dropout += f", {escape(budget['optimizer'])}"
-    if "graphs" in budget:
-        dropout += f", CUDA graphs {escape(budget['graphs'])}"
     return [
-        f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}{sample}; "
-        f"texts cut to {task['max_length']} tokens; scored on {scored}, "
-        f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}.",
-        f"- Backbone: {escape(spec['backbone']['name'])} (content {spec['backbone']['sha256'][:12]}), {_head(task)}.",
-        f"- Budget: {steps}, batch {budget['batch_size']} × {budget['accumulation']}, {budget['precision']}, "
-        f"{dropout}; {_rates(section, budget['learning_rate'])}.",
+        _data(task, split, good),
+        f"- Backbone: {escape(backbone['name'])} (content {backbone['sha256'][:12]}), {_head(task)}.",
+        f"- Budget: {_budget(spec['budget'])}; {_rates(section, spec['budget']['learning_rate'])}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
-        f"rows alike for every strategy; {_uncertainty(section, bool(fold))}.",
+        f"rows alike for every strategy; {_uncertainty(section, 'fold' in task)}.",
         *_trade_off(section.rows),
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
         *_predictions(section.rows, split, found),
         *_forgetting(good),
-        f"- Hardware: {machines[0]}."
-        if len(machines) == 1
-        else f"- Hardware: runs were made in {len(machines)} surroundings, so that times are not alike: "
-        + "; or ".join(machines)
-        + ".",
+        *_made(environments_of(good) if good else [results[0]["environment"]]),
+        *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
+    ]
+
+
+def _data(task: Mapping[str, Any], split: str, good: Sequence[Mapping[str, Any]]) -> str:
+    """Which rows, how many of them are trained on, and which are scored when."""
+    sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
+    scored = split
+    if fold := task.get("fold"):
+        sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
+        pooled = all(r["folds"]["pooled"] for r in good)
+        scored = f"the test rows of {'all folds together' if pooled else 'each fold, and the mean over rows taken'}"
+        simple = any(r["baseline"].get("name") for r in good)
+        scored += " (without a model: of each fold, and the mean taken)" if pooled and simple else ""
+    sizes += f", {task['few_shot']} a class" if task["few_shot"] else ""
+    sizes += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
+    sizes += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
+    epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
+    return (
+        f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}; "
+        f"texts cut to {task['max_length']} tokens; scored on {scored}, "
+        f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}."
+    )
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    """How long and how it was trained; what is as it is by default is left out."""
+    parts = [f"{budget['epochs']} epochs"]
+    if budget["max_steps"]:
+        parts.append(f"at most {budget['max_steps']} steps")
+    if budget["patience"]:
+        parts.append(f"stopped after {budget['patience']} without a better score")
+    parts += [f"batch {budget['batch_size']} × {budget['accumulation']}", budget["precision"]]
+    parts.append("the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}")
+    for name, words in _SCHEDULE.items():
+        if name in budget and budget[name] != getattr(Budget, name):
+            parts.append(f"{words} {escape(str(budget[name]))}")
+    if budget.get("checkpointing"):
+        parts.append("gradient checkpointing")
+    if "loss_chunk" in budget:
+        parts.append(f"logits of {budget['loss_chunk']} tokens at a time")
+    if "optimizer" in budget:
+        parts.append(escape(budget["optimizer"]))
+    if "graphs" in budget:
+        parts.append(f"CUDA graphs {escape(budget['graphs'])}")
+    return ", ".join(parts)
+
+
+def _made(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On which hardware, with which versions and states of the code, and by which command."""
+    machines = list(dict.fromkeys(map(_machine, environments)))
+    states = list(dict.fromkeys(filter(None, map(_code, environments))))
+    commands = dict.fromkeys(command for each in environments if (command := each.get("command")))
+    several = f"runs were made in {len(machines)} surroundings, so that times are not alike: "
+    return [
+        f"- Hardware: {several if machines[1:] else ''}{'; or '.join(machines)}.",
         *([f"- Code: runs were made with {len(states)} states of it ({', '.join(states)})."] if states[1:] else []),
         *([f"- Made by: {'; '.join(map(escape, commands))}"] if commands else []),
-        *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
 
 

@@ -21,7 +21,7 @@ from adapt.machine import cores
 from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
 from adapt.run import drawn
 from adapt.spec import OptionError, Run, Strategy
-from adapt.strategies import FLOORS, STRATEGIES, make
+from adapt.strategies import FLOORS, STRATEGIES, is_known, make
 from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20
@@ -220,7 +220,7 @@ def strategies_of(
         make(name, settings[name])  # a mistyped name or field is an error even where it is not run
     chosen = [make(s, {**presets.get(s, {}), **settings.get(s, {})}) if isinstance(s, str) else s for s in strategies]
     for strategy in chosen:
-        if type(strategy) is not {**STRATEGIES, **FLOORS}.get(strategy.name):
+        if not is_known(strategy):
             raise OptionError(
                 f"{type(strategy).__name__} is not the library's '{strategy.name}', and the processes of a comparison "
                 "know no other; train it with adapt.fit."

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.spec import Teacher
+from adapt.spec import Teacher, fields_of
+from adapt.strategies import STRATEGIES, make
 
 
 def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
@@ -15,9 +16,6 @@ def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dic
     The learning rate, which is said below the table, is among the fields only where a strategy has several, and only
     `by_rate`. Teachers of one name are one row, as where each seed has its own, unless a seed has several results.
     """
-    from adapt.spec import fields_of
-    from adapt.strategies import STRATEGIES, make
-
     rates: dict[str, set[Any]] = {}
     for result in results:
         strategy = result["spec"]["strategy"]

@@ -23,6 +23,7 @@ from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
 from adapt.stats import Interval, effective_groups, mean_interval
+from adapt.strategies import STRATEGIES
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -125,8 +126,7 @@ def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
         (group[0]["spec"], _make_row(group, label, others.get(label, ()), numbers)) for label, group in shown.items()
     ]
     base = _baseline([row for spec, row in made if spec["strategy"]["name"] == BASELINE and "teacher" not in spec])
-    order = _strategy_order()
-    made.sort(key=lambda pair: (order.get(pair[0]["strategy"]["name"], len(order)), pair[1].strategy))
+    made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
     rows = [_with_difference(row, base) for _, row in made]
     every = [result for group in shown.values() for result in group]
     return Section(results[0]["task"], rows + _without_model(every), shown, tried, together)
@@ -268,10 +268,10 @@ def _predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
     return harmonic_mean(rates) if rates else None
 
 
-def _strategy_order() -> dict[str, int]:
-    from adapt.strategies import STRATEGIES
-
-    return {name: i for i, name in enumerate(STRATEGIES)}
+def _place(strategy: str) -> int:
+    """Where the rows of a strategy stand; others come last."""
+    order = list(STRATEGIES)
+    return order.index(strategy) if strategy in order else len(order)
 
 
 def _number(value: float | None) -> float | str:

@@ -32,9 +32,8 @@ def tried(strategies: Sequence[Strategy], trials: int) -> list[Strategy]:
         else:
             rates = rates_around(rate, trials)
             found += [dataclasses.replace(strategy, learning_rate=each) for each in rates]  # type: ignore[type-var]
-    return [
-        strategy for i, strategy in enumerate(found) if strategy not in found[:i]
-    ]  # those given may lie that far apart
+    # those given may lie that far apart
+    return [strategy for i, strategy in enumerate(found) if strategy not in found[:i]]
 
 
 def best_rate(results: Sequence[Mapping[str, Any]]) -> float | None:
