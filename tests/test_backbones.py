@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from adapt import options
 from adapt.adapted import assemble
-from adapt.backbones import EMBEDDED, Loader, resolve
+from adapt.backbones import EMBEDDED, Loader, resolve, source
 from adapt.data import Data
 from adapt.spec import AdaptError, OptionError, Unsupported
 
@@ -32,8 +32,8 @@ def loader(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> L
     ) -> Loader:
         choices = {"device": "cpu", "precision": "fp32", **choices}
         path = folder if isinstance(folder, Path) else backbone(folder)
-        run, _, source = assemble(path, task_data(task), "full", pooling=pooling, **choices)
-        return Loader(source, run.task, run.budget, seed)
+        run, _, found = assemble(path, task_data(task), "full", pooling=pooling, **choices)
+        return Loader(found, run.task, run.budget, seed)
 
     return make
 
@@ -110,6 +110,19 @@ def test_the_shipped_encoder_loads(task_data: Callable[[str], Data]) -> None:
     size = sum(file.stat().st_size for file in source.path.iterdir())
     assert size <= 4 * 2**20
     assert Loader(source, run.task, run.budget, 0)()
+
+
+def test_the_configuration_is_read_once_and_stays_as_it_is(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = tiny.loader_for(backbone("bert"), "sequence_classification", dropout=0.0)
+    expected = source.read_config(backbone("bert"), "bert").to_dict()
+    read, found = source.read_config, []
+    monkeypatch.setattr(source, "read_config", lambda *given: found.append(given) or read(*given))
+    for _ in range(2):
+        assert len(load().config.id2label) == 3
+    assert len(found) == 1
+    assert load.backbone.pretrained_config.to_dict() == expected
 
 
 def test_a_sentence_encoder_is_pooled_by_the_mean(copy: Path, task_data: Callable[[str], Data]) -> None:

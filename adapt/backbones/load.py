@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
@@ -28,7 +29,7 @@ from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
 from adapt.backbones.language_head import language_class
 from adapt.backbones.log import failures, quiet
-from adapt.backbones.source import Backbone, read_config
+from adapt.backbones.source import Backbone
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class Loader:
         return config
 
     def _pretrained_config(self) -> Any:
-        return read_config(self.backbone.path, self.backbone.reference)
+        return copy.deepcopy(self.backbone.pretrained_config)
 
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""

@@ -44,6 +44,11 @@ class Backbone:
         return _read(self.path / "config.json")
 
     @cached_property
+    def pretrained_config(self) -> Any:
+        """The configuration as transformers has it, to be copied and not changed (`read_config`)."""
+        return read_config(self.path, self.reference)
+
+    @cached_property
     def _tokenizer(self) -> tuple[Any, list[str]]:
         return load_tokenizer(self.path, self.reference, self.config)
 
