@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,29 @@ def execute(runs: list[Run], folder: Path, **options: Any) -> tuple[Store, list[
     return store, events
 
 
+def in_this_process(
+    todo: Sequence[tuple[Run, Data]],
+    backbone: Backbone,
+    store: Store,
+    *,
+    on_event: runner.OnEvent = lambda event: None,
+    general: Sequence[str] = (),
+    **_: Any,
+) -> None:
+    """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
+    from adapt.run import run
+
+    for one, data in todo:
+        on_event(runner.Event("started", one))
+        result = run(one, data, backbone, general=general)
+        store.write(result)
+        on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
+
+
 def behave(monkeypatch: pytest.MonkeyPatch, **behaviours: str) -> None:
-    """Take the stand-in worker, with something that happens in a run: `full_1="kill"` in seed 1 of `full`."""
+    """Take the stand-in worker, with something that happens in a run: `full_1="kill"` in seed 1 of `full`.
+
+    It encodes the rows of its runs where `encode` is given.
+    """
     monkeypatch.setattr(runner, "WORKER", FAKE)
     monkeypatch.setenv("FAKE_WORKER", json.dumps(behaviours))

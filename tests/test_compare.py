@@ -13,10 +13,11 @@ import numpy
 import psutil
 import pytest
 import tiny
+from comparison_helpers import in_this_process
 
 import adapt
 from adapt.adapted import assemble
-from adapt.comparison import Store, runner
+from adapt.comparison import Store, grid, runner
 from adapt.comparison.table import COLUMNS, table_of
 from adapt.spec import OptionError
 from adapt.strategies import STRATEGIES as REGISTERED
@@ -127,9 +128,10 @@ def test_a_seed_decides(compared: Any) -> None:
 
 
 def test_what_one_strategy_cannot_do_is_a_row_and_bad_input_is_an_error(
-    compared: Any, tmp_path: Path, backbone: Callable[..., Path]
+    compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, arguments = compared
+    monkeypatch.setattr(grid, "execute", in_this_process)
     with pytest.raises(OptionError, match="jobs is 0"):
         adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=0)
     wrong = {
@@ -161,8 +163,6 @@ def test_what_one_strategy_cannot_do_is_a_row_and_bad_input_is_an_error(
 def test_tiny_backbones_are_compared_on_all_cores(
     compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adapt.comparison import grid
-
     _, _, arguments = compared
     seen: list[int] = []
     monkeypatch.setattr(grid, "execute", lambda *args, jobs, **rest: seen.append(jobs))
@@ -174,7 +174,8 @@ def test_tiny_backbones_are_compared_on_all_cores(
     assert seen == [5, 1, 3]
 
 
-def test_a_run_is_the_same_run_however_its_strategy_is_given(tmp_path: Path) -> None:
+def test_a_run_is_the_same_run_however_its_strategy_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
     data, choices = tiny.classification(), {**CHOICES, "learning_rate": 1e-3}
     keys = {
         assemble("tiny-encoder", data, strategy, **choices)[0].key() for strategy in ("full", adapt.Full())
@@ -202,10 +203,13 @@ def test_data_of_another_kind_than_asked_for_are_refused(backbone: Callable[...,
         adapt.compare(kind="nir", out=tmp_path)
 
 
-def test_a_language_model_is_also_scored_without_training(backbone: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_language_model_is_also_scored_without_training(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Six strategies and the floor under them, and the prediction that needs no model."""
     import tiny_tasks
 
+    monkeypatch.setattr(grid, "execute", in_this_process)
     done = adapt.compare(
         backbone("llama"), tiny_tasks.TASKS["completion"](), seeds=1, epochs=1, device="cpu", precision="fp32",
         max_length=48, out=tmp_path,

@@ -11,13 +11,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from comparison_helpers import in_this_process
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -25,10 +25,7 @@ import adapt
 from adapt import pretrain
 from adapt.cli import cli
 from adapt.comparison import grid
-from adapt.comparison.store import Store
 from adapt.extraction import Probing
-from adapt.run import run
-from adapt.spec import Run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,6 +63,7 @@ def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 0, f"{first}\n{done.stderr}"
     assert len(others) >= 2
     monkeypatch.chdir(reviews)
+    monkeypatch.setattr(grid, "execute", in_this_process)
     for line in others:
         assert CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False).exit_code == 0, line
     predictions = (reviews / "predictions.jsonl").read_text().splitlines()
@@ -77,15 +75,17 @@ def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert adapt.Representations.load(reviews / "new.safetensors").layers == (1, 4)
 
 
-def test_python_examples(reviews: Path) -> None:
-    """In order, for a later one may read what an earlier one wrote."""
-    outputs = []
-    for number, block in enumerate(blocks("python")):
-        script = reviews / f"example{number}.py"
-        script.write_text(block, encoding="utf-8")
-        done = command([sys.executable, str(script)], reviews)
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
+def test_python_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In order, for a later one may read what an earlier one wrote; the first as a process of its own."""
+    first, *others = blocks("python")
+    (reviews / "example.py").write_text(first, encoding="utf-8")
+    done = command([sys.executable, "example.py"], reviews)
+    assert done.returncode == 0, done.stderr
+    outputs = [done.stdout]
+    monkeypatch.chdir(reviews)
+    for block in others:
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+        outputs.append(capsys.readouterr().out)
     assert {"good", "bad"} & set(outputs[0].splitlines())
     assert "\n| lora on tiny-encoder | " in outputs[0]
     assert "| full |" in outputs[0]
@@ -95,9 +95,15 @@ def test_python_examples(reviews: Path) -> None:
     assert 0 < alike[-1] < 1
 
 
-def test_tables_are_those_of_the_committed_results() -> None:
-    done = command([sys.executable, str(ROOT / "results" / "update.py"), "--check"], ROOT)
-    assert done.returncode == 0, done.stderr
+def test_tables_are_those_of_the_committed_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "results")
+    monkeypatch.setattr(sys, "argv", ["update.py", "--check"])
+    try:
+        runpy.run_path(str(ROOT / "results" / "update.py"), run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code, capsys.readouterr().err  # noqa: PT017
 
 
 def test_committed_tables_are_made_from_the_committed_runs() -> None:
@@ -159,14 +165,6 @@ MORE = {
 RUNS = {"distillation": 4, "few_labels": 4}
 """Recipe to the runs that one strategy and seed makes, where these are more than one: the teacher's, and a student's
 alone, taught, and taught with further rows; one of each number of rows."""
-
-
-def in_this_process(
-    todo: Sequence[tuple[Run, Any]], backbone: Any, store: Store, general: Sequence[str] = (), **_: Any
-) -> None:
-    """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
-    for one, data in todo:
-        store.write(run(one, data, backbone, general=general))
 
 
 def test_bad_input_of_a_recipe_is_one_line(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import tiny
 from click.testing import CliRunner
-from comparison_helpers import MEMORY, contents, result_of, run_of
+from comparison_helpers import MEMORY, contents, in_this_process, result_of, run_of
 
 import adapt
 from adapt.cli import cli
+from adapt.comparison import Store, grid
 from adapt.comparison.table import table_of
 from adapt.data import Data, folds, load
 from adapt.metrics import score
@@ -261,7 +262,10 @@ def test_a_baseline_is_not_that_of_one_fold() -> None:
     assert rows["majority"].scores == {0: pytest.approx(0.7)}
 
 
-def test_a_comparison_over_folds(backbone: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_comparison_over_folds(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
     data = tiny.classification()
     train = data.splits["train"].add_column("group", [f"{i // 3}" for i in range(len(data.splits["train"]))])
     pool = dataclasses.replace(data, splits={"train": train}, columns={"group": "speaker"})
@@ -285,16 +289,22 @@ def test_a_comparison_over_folds(backbone: Callable[..., Path], tmp_path: Path) 
     assert json.loads(json.dumps(alone.to_json()))["test_outcomes"] == one["test_outcomes"]
 
 
-def test_the_command_divides_a_file(tmp_path: Path) -> None:
+def test_the_command_divides_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in processes of their own, which read each fold's rows from files, score the same."""
     file = tmp_path / "few.csv"
     rows = "".join(f"{word} thing {i},{word}\n" for i in range(8) for word in ("good", "bad"))
     file.write_text(f"text,label\n{rows}")
     common = ["compare", "--data", str(file), "--folds", "2"]
-    options = f"--test 0 --strategies head --seeds 1 --epochs 1 --device cpu --out {tmp_path / 'out'}".split()
-    said = CliRunner().invoke(cli, [*common, *options], catch_exceptions=False)
+    options = ["--test", "0", "--strategies", "head", "--seeds", "1", "--epochs", "1", "--device", "cpu", "--out"]
+    said = CliRunner().invoke(cli, [*common, *options, str(tmp_path / "out")], catch_exceptions=False)
     assert said.exit_code == 0
     assert "6 train, 2 validation, 8 test in one of 2 folds" in said.stdout
     assert "few fold 2 head seed 0: ok" in said.stderr
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    CliRunner().invoke(cli, [*common, *options, str(tmp_path / "here")], catch_exceptions=False)
+    outcomes = [{r["key"]: r["test_outcomes"] for r in Store(tmp_path / name).all()} for name in ("out", "here")]
+    assert outcomes[0] == outcomes[1]
+    assert len(outcomes[0]) == 2
     for arguments, message in (
         ([*common, "--test", "0.2"], "--test cuts a test split, and --folds makes one of each fold; give one of them"),
         (["compare", "--folds", "2"], "--folds goes with --data, which is not given"),

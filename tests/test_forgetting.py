@@ -18,6 +18,7 @@ import tiny_tasks
 import torch
 import transformers
 from click.testing import CliRunner
+from comparison_helpers import in_this_process
 
 import adapt
 from adapt import params
@@ -26,6 +27,7 @@ from adapt.backbones import Loader
 from adapt.backbones.chunked import few_tokens
 from adapt.backbones.language_head import language_class, put_under
 from adapt.cli import cli
+from adapt.comparison import grid
 from adapt.data import Data
 from adapt.data.general import read_general
 from adapt.spec import AdaptError, DataError, OptionError, Unsupported
@@ -484,8 +486,9 @@ def test_rows_of_another_form_are_refused(given: Any, what: str) -> None:
 
 
 def test_a_comparison_measures_it_and_knows_which_results_have_it(
-    headed: Callable[[str], Path], data: Data, tmp_path: Path
+    headed: Callable[[str], Path], data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The texts of a file go to runs in processes of their own."""
     file = tmp_path / "news.txt"
     file.write_text("\n".join(TEXTS))
     choices = {**CHOICES, "strategies": ["head", adapt.LoRA(rank=4)], "seeds": 1, "out": tmp_path / "out"}
@@ -495,7 +498,9 @@ def test_a_comparison_measures_it_and_knows_which_results_have_it(
         events.clear()
         return adapt.compare(headed("bert"), data, **{**choices, "general": general}, on_event=events.append)
 
-    compared(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(grid, "execute", in_this_process)
+        compared(None)
     done = compared(file)
     assert [event.what for event in events if event.what in ("found", "started")] == ["started", "started"]
     head, lora = (result["forgetting"] for result in done.results)
@@ -510,6 +515,7 @@ def test_a_comparison_measures_it_and_knows_which_results_have_it(
     assert "- Forgetting: loss on news.txt (content " in done.table.markdown()
     compared(file)
     assert [event.what for event in events] == ["found", "found"]
+    monkeypatch.setattr(grid, "execute", in_this_process)
     compared(TEXTS[1:])
     assert [event.what for event in events if event.what in ("found", "started")] == ["started", "started"]
 
