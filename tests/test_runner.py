@@ -256,7 +256,7 @@ def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
 def test_the_processes_of_runs_have_the_rows_that_were_encoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    behave(monkeypatch)
+    behave(monkeypatch, encode="yes")
     tiny = resolve("tiny-encoder")
     for backbone, expected in ((tiny, [8, 8, 8]), (dataclasses.replace(tiny, path=tmp_path), None)):
         store, _ = execute(GRID, tmp_path / str(expected), backbone=backbone)
