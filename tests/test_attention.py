@@ -58,19 +58,18 @@ def plain(folder: Path, text: str, architecture: str) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def fitted(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> Callable[..., adapt.Adapted]:
-    """A tiny classifier of an architecture after a step of a strategy, made once."""
+    """A tiny classifier of an architecture after a strategy, moved far from where it starts; made once."""
     made: dict[Any, adapt.Adapted] = {}
 
     def fit(architecture: str, strategy: str, **choices: Any) -> adapt.Adapted:
         key = architecture, strategy, repr(choices)
         if key not in made:
-            options = {"precision": "fp32", "max_steps": 1, "max_length": 32, "pooling": "native"} | choices
+            options = {"precision": "fp32", "max_length": 32, "pooling": "native"} | choices
             fields, short = options.pop("fields", {}), options.pop("short", load.SHORT)
             chosen = dataclasses.replace(tiny.STRATEGIES[strategy], **fields)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(load, "SHORT", short)
-                made[key] = adapt.fit(backbone(architecture), task_data("single_label"), chosen, **options)
-            tiny.moved(made[key].fitted.model)
+                made[key] = tiny.adapted(backbone(architecture), task_data("single_label"), chosen, **options)
         return made[key]
 
     return fit

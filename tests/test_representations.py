@@ -48,11 +48,8 @@ def adapted(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> C
     def make(strategy: str, architecture: str, precision: str = "fp32") -> Adapted:
         key = strategy, architecture, precision
         if key not in made:
-            made[key] = adapt.fit(
-                backbone(architecture), task_data("single_label"), tiny.STRATEGIES[strategy], max_steps=2, device="cpu",
-                precision=precision, max_length=32,
-            )  # fmt: skip
-            tiny.moved(made[key].fitted.model)
+            data, chosen = task_data("single_label"), tiny.STRATEGIES[strategy]
+            made[key] = tiny.adapted(backbone(architecture), data, chosen, precision=precision, max_length=32)
         return made[key]
 
     return make
@@ -107,11 +104,8 @@ EXAMPLES = {"sequence_classification": "pairs", "token_classification": "tags", 
 @pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
 def test_a_model_of_every_kind_is_read(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
     data = tiny_tasks.TASKS[EXAMPLES[kind]]()
-    model = adapt.fit(
-        backbone(architecture), data, tiny.STRATEGIES["lora"], max_steps=1, device="cpu", precision="fp32",
-        max_length=48,
-    )  # fmt: skip
-    base: Any = tiny.moved(model.fitted.model).base_model
+    model = tiny.adapted(backbone(architecture), data, tiny.STRATEGIES["lora"], precision="fp32", max_length=48)
+    base: Any = model.fitted.model.base_model
     base = base.encoder if base.config.is_encoder_decoder else base
     found = adapt.representations(model, TEXTS, pooling="tokens")
     for row, text in enumerate(TEXTS):
@@ -128,11 +122,7 @@ def test_a_merged_model_is_read_whatever_its_class_calls_its_parts(
     backbone: Callable[..., Path], kind: str, architecture: str, tmp_path: Path
 ) -> None:
     data = tiny_tasks.TASKS[EXAMPLES[kind]]()
-    model = adapt.fit(
-        backbone(architecture), data, tiny.STRATEGIES["lora"], max_steps=1, device="cpu", precision="fp32",
-        max_length=48,
-    )  # fmt: skip
-    tiny.moved(model.fitted.model)
+    model = tiny.adapted(backbone(architecture), data, tiny.STRATEGIES["lora"], precision="fp32", max_length=48)
     model.merge(tmp_path / "merged")
     found = adapt.representations(tmp_path / "merged", TEXTS, device="cpu")
     np.testing.assert_allclose(found.values, adapt.representations(model, TEXTS).values, rtol=1e-4, atol=1e-5)

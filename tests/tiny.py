@@ -38,10 +38,14 @@ from transformers import (
 )
 
 import adapt.data
+from adapt.adapted import Adapted, assemble
 from adapt.backbones import Loader, resolve
+from adapt.backbones.memoise import release
 from adapt.data import Data
+from adapt.run import Fitted
 from adapt.spec import Budget, Source, Strategy, Task
 from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
+from adapt.tasks import KINDS as KINDS_OF_TASKS
 
 HIDDEN, INNER, EMBEDDING, LAYERS, HEADS, BUCKETS, VIRTUAL, RANK, REDUCTION = 32, 48, 24, 2, 4, 16, 5, 4, 8.0
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -266,6 +270,19 @@ def moved(model: Any, std: float = 0.1) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data + torch.randn(parameter.shape, generator=generator) * std
     return model
+
+
+def adapted(folder: Path, data: Data, strategy: Strategy, **choices: Any) -> Adapted:
+    """A model moved far from where its strategy starts, as by a long training, without the seconds of that."""
+    run, rows, source = assemble(folder, data, strategy, device="cpu", **choices)
+    loader = Loader(source, run.task, run.budget, run.seed)
+    kind = KINDS_OF_TASKS[run.task.kind](run.task, loader.tokenizer())
+    kind.fit(kind.encode(rows.splits["train"], split="train"))
+    torch.manual_seed(run.seed)
+    model = run.strategy.build(loader, run.task)
+    kind.start(model)
+    release(model)
+    return Adapted(Fitted(moved(model).eval(), kind, loader.tokenizer(), loader), run, source, None)
 
 
 def without_dropout(model: torch.nn.Module) -> Any:
