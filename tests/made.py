@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from adapt.adapted import Adapted, assemble
-from adapt.backbones import Loader
+from adapt.backbones import Backbone, Loader, resolve
 from adapt.run import fit
 from adapt.spec import Run
 from adapt.tasks import KINDS
@@ -69,10 +69,13 @@ class Made:
     def run(self) -> Run:
         return self.run_of()
 
+    @cached_property
+    def backbone(self) -> Backbone:
+        return resolve(self.folder)
+
     def loader(self, run: Run | None = None) -> Loader:
         run = run or self.run
-        backbone = assemble(self.folder, self.data, run.strategy, device="cpu")[2]
-        return Loader(backbone, run.task, run.budget, run.seed)
+        return Loader(self.backbone, run.task, run.budget, run.seed)
 
     def build(self, run: Run | None = None) -> nn.Module:
         run = run or self.run
@@ -84,16 +87,16 @@ class Made:
         """The model before training, to be looked at and not changed."""
         return self.build()
 
+    @cached_property
     def base(self) -> nn.Module:
-        """The model as it is without the strategy."""
+        """The model as it is without the strategy, to be looked at and not changed."""
         quantised = {"quantization_config": self.run.strategy._quantization()} if self.strategy == "qlora" else {}
         return self.loader()(frozen=self.strategy != "full", output_layer=self.strategy == "head", **quantised)
 
     def fit(self, **choices: Any) -> Adapted:
         run = self.run_of(**choices)
-        loader = self.loader(run)
-        result, fitted = fit(run, self.data, loader.backbone)
-        return Adapted(fitted, run, loader.backbone, result)
+        result, fitted = fit(run, self.data, self.backbone)
+        return Adapted(fitted, run, self.backbone, result)
 
     @cached_property
     def fitted(self) -> Adapted:
