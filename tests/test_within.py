@@ -17,8 +17,17 @@ from adapt.memory.within import _instead, advise, most, plan_within, plans, with
 from adapt.strategies import make
 
 
-def test_the_most_that_fits_fits_and_one_more_does_not() -> None:
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu")
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the configuration of the shipped decoder, with one of its layers, so that plans are made faster."""
+    folder = tmp_path_factory.mktemp("decoder")
+    values = json.loads((resolve("tiny-decoder").path / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "num_hidden_layers": 1}))
+    return folder
+
+
+def test_the_most_that_fits_fits_and_one_more_does_not(decoder: Path) -> None:
+    setting = setting_of(decoder, "lora", kind="causal_lm", device="cpu")
     peak = Planner(setting).memory(4, 64).peak
     budget = peak + allowance(peak, "cpu") + 1000
     found = plan_within(setting, "lora", (4, 64), budget)
@@ -50,10 +59,10 @@ def test_the_largest_number_is_found(largest: int, start: int) -> None:
     assert most(lambda n: 1, start, limit=4096) == 4096
 
 
-def test_fewer_bits_are_advised_where_nothing_else_serves() -> None:
+def test_fewer_bits_are_advised_where_nothing_else_serves(decoder: Path) -> None:
     saved = {"checkpointing": True, "loss_chunk": 1024, "kind": "causal_lm", "device": "cpu"}
-    peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 64).peak
-    full = setting_of("tiny-decoder", "full", **saved)
+    peak = Planner(setting_of(decoder, make("qlora", {"bits": 4}), **saved)).memory(1, 64).peak
+    full = setting_of(decoder, "full", **saved)
     found = plan_within(full, "full", (1, 64), peak + allowance(peak, "cpu"))
     assert found.verdict == "no"
     assert found.advice is not None
@@ -71,9 +80,9 @@ def test_what_is_advised_in_its_place_keeps_the_fields_that_both_have() -> None:
     )
 
 
-def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(tmp_path: Path) -> None:
+def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(decoder: Path, tmp_path: Path) -> None:
     """Granite scales its logits, so that they are not made in chunks."""
-    values = json.loads((resolve("tiny-decoder").path / "config.json").read_text())
+    values = json.loads((decoder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**values, "logits_scaling": 8.0}))
     setting = setting_of(tmp_path, "lora", kind="causal_lm", device="cuda")
     fewer = Planner(with_budget(setting, checkpointing=True, accumulation=2)).memory(1, 128).peak
@@ -89,36 +98,40 @@ def advised(setting: Setting, batch: tuple[int, int], peak: int, most_rows: int 
 
 
 @pytest.mark.parametrize(("rows", "largest", "advice"), [(6, 4, "batch 3 with accumulation 2"), (5, 4, "batch 1 with")])
-def test_accumulation_keeps_the_rows_of_an_update(rows: int, largest: int, advice: str) -> None:
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu", checkpointing=True)
+def test_accumulation_keeps_the_rows_of_an_update(decoder: Path, rows: int, largest: int, advice: str) -> None:
+    setting = setting_of(decoder, "lora", kind="causal_lm", device="cpu", checkpointing=True)
     peak = Planner(with_budget(setting, accumulation=2)).memory(largest, 32).peak
     assert advised(setting, (rows, 32), peak, largest).startswith(advice)
 
 
-def test_accumulation_there_is_already_is_multiplied() -> None:
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu", checkpointing=True, accumulation=3)
+def test_accumulation_there_is_already_is_multiplied(decoder: Path) -> None:
+    setting = setting_of(decoder, "lora", kind="causal_lm", device="cpu", checkpointing=True, accumulation=3)
     assert advised(setting, (4, 32), Planner(setting).memory(2, 32).peak, 2) == "batch 2 with accumulation 6"
 
 
-def test_shorter_texts_are_advised_where_they_would_fit() -> None:
+def test_shorter_texts_are_advised_where_they_would_fit(decoder: Path) -> None:
     """Also where the plan itself has no room for any, but one with fewer bits a weight does."""
     saved = {"kind": "causal_lm", "device": "cpu", "checkpointing": True}
-    peak = Planner(setting_of("tiny-decoder", make("qlora", {"bits": 4}), **saved)).memory(1, 16).peak
-    full = setting_of("tiny-decoder", "full", **saved)
+    peak = Planner(setting_of(decoder, make("qlora", {"bits": 4}), **saved)).memory(1, 16).peak
+    full = setting_of(decoder, "full", **saved)
     assert advised(full, (1, 256), peak) == "shorter texts, or a smaller backbone"
     assert advised(full, (1, 256), 2**20) == "a smaller backbone"
 
 
-def test_shorter_texts_are_advised_where_no_fewer_bits_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shorter_texts_are_advised_where_no_fewer_bits_can_be_had(
+    decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adapt.memory.within.SMALLER", (("qlora", {"bits": 8, "dora": True}),))  # which is unsupported
-    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu")
+    setting = setting_of(decoder, "lora", kind="causal_lm", device="cpu")
     peak = Planner(with_budget(setting, checkpointing=True)).memory(1, 8).peak
     assert advised(setting, (1, 256), peak) == "shorter texts, or a smaller backbone"
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_8_bit_states_are_advised_where_they_can_be_had(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
-    full = setting_of("tiny-decoder", "full", kind="causal_lm", device="cpu", checkpointing=True)
+def test_8_bit_states_are_advised_where_they_can_be_had(
+    decoder: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    full = setting_of(decoder, "full", kind="causal_lm", device="cpu", checkpointing=True)
     peak = Planner(with_budget(full, optimizer="adamw_8bit")).memory(1, 32).peak
     if not installed:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
