@@ -34,15 +34,20 @@ class _Commands(click.Group):
     """Keeps the words of the command line, which click tells no command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_WORDS] = [self.name or "", *args]
+        ctx.meta[_WORDS] = list(args)
         return super().parse_args(ctx, args)
 
 
 _WORDS = "adapt.words"
 
 
-def shown_command(words: Sequence[str]) -> str:
-    """A command line as it is shown to others: without the folder of results (`--out`), and of paths the last part."""
+def shown_command(program: str, words: Sequence[str]) -> str:
+    """A command line as it is shown to others: without the folder of results (`--out`), and of paths the last part.
+
+    Args:
+        program: What it begins with, as it is shown.
+        words: What follows.
+    """
     shown, words = list[str](), list(words)
     while words:
         option, equals, value = words.pop(0).partition("=")
@@ -52,12 +57,10 @@ def shown_command(words: Sequence[str]) -> str:
         if not (equals and option.startswith("--")):
             option, equals, value = "", "", option + equals + value
         shown.append(option + equals + ((Path(value).name or value) if os.path.exists(value) else value))  # noqa: PTH110
-    return shlex.join(shown)
+    return f"{program} {shlex.join(shown)}".rstrip()
 
 
-@click.group(
-    cls=_Commands, name="adapt", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="adapt")
 def cli() -> None:
     """Adapt a pretrained transformer to your data, and see what each way of doing so costs."""
@@ -198,7 +201,7 @@ def compare(
     with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
             backbone, rows, strategies, seeds=seeds, settings=given, general=texts, out=out, jobs=jobs, trials=trials,
-            command=shown_command(click.get_current_context().meta[_WORDS]), on_event=progress, **choices,
+            command=shown_command("adapt", click.get_current_context().meta[_WORDS]), on_event=progress, **choices,
         )  # fmt: skip
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)

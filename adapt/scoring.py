@@ -95,9 +95,9 @@ class Scores:
         lines = [f"### {escape(self.name)}, {self.rows:,} rows", "", line(head)]
         lines.append(line(["---"] + ["---:"] * (len(head) - 1)))
         for i, model in enumerate(self.models):
-            cells = [interval(self.interval(i, metric), bool(unit_of(metric))) for metric in metrics]
+            cells = [interval(self.interval(i, metric), metric) for metric in metrics]
             if several:
-                cells.append(interval(self.difference(i), bool(unit_of(self.metric)), signed=True) if i else "")
+                cells.append(interval(self.difference(i), self.metric, signed=True) if i else "")
             lines.append(line([escape(model.name), *cells]))
         made = ", ".join(
             f"{escape(m.name)} ({escape(f'{m.strategy} on {m.backbone}')}, run {m.run[:12]})" for m in self.models

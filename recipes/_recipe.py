@@ -56,7 +56,7 @@ def recipe(
             done = adapt.compare(
                 options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
                 out=options.out, jobs=options.jobs, trials=options.trials, max_steps=options.max_steps,
-                command=shown_command(["python", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+                command=shown_command(f"python recipes/{Path(sys.argv[0]).name}", sys.argv[1:]),
                 on_event=progress, **choices,
             )  # fmt: skip
         print(done.table)

@@ -411,19 +411,11 @@ def test_texts_of_the_task_may_have_line_breaks_as_a_shell_has_them(
 
 def test_a_command_is_shown_without_folders_of_this_machine(data: Path) -> None:
     long = "x" * 5000
-    words = [
-        "adapt",
-        "compare",
-        f"--data={data}",
-        "--out",
-        data.name,
-        "--out=a/b",
-        "--set",
-        f"task.stop={long}",
-        "a b/c",
-    ]
-    assert cli.shown_command(words) == f"adapt compare --data={data.name} --set task.stop={long} 'a b/c'"
-    assert cli.shown_command(["adapt", "--general", str(data), "/", ""]) == f"adapt --general {data.name} / ''"
+    words = ["compare", f"--data={data}", "--out", data.name, "--out=a/b", "--set", f"task.stop={long}", "a b/c"]
+    assert cli.shown_command("adapt", words) == f"adapt compare --data={data.name} --set task.stop={long} 'a b/c'"
+    shown = cli.shown_command(f"python {data}", ["--general", str(data), "/", ""])
+    assert shown == f"python {data} --general {data.name} / ''"
+    assert cli.shown_command("adapt", []) == "adapt"
 
 
 def test_compare_runs_what_is_asked_and_shows_what_is_there(

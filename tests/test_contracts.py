@@ -502,7 +502,7 @@ def test_12_gradient_checkpointing_that_transformers_lacks_is_unsupported(made: 
 
 @named([cell for cell in CELLS if cell.architecture not in matrix.NOT_CHECKPOINTED])
 def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient(made: Made) -> None:
-    model, found = tiny.without_dropout(made.build(made.run_of(dropout=0.0, checkpointing=True))), []
+    model, found = tiny.without_dropout(made.build(made.run_of(dropout=0.0))), []
     for checkpointing in (False, True):
         if checkpointing:
             checkpoint_layers(model)

@@ -66,8 +66,7 @@ def test_sections_that_differ_in_the_number_of_rows_alone_are_columns_in_its_ord
     made = table(results(MANY), results(FEW, max_train=8), results(MANY, max_train=20))
     cells = shown(made)
     assert cells["accuracy, % [95 % CI]"] == ["8 rows", "20 rows", "40 rows"]
-    low, high = (100 * limit for limit in dataclasses.astuple(mean_interval(FEW["full"]))[1:])
-    assert cells["full"][0] == f"55.0 [{low:.1f}, {high:.1f}] ≈"
+    assert cells["full"][0] == "55.0 [0.0, 100.0] ≈"
     gain = mean_interval([0.81 - 0.55, 0.73 - 0.64])
     assert cells["+difference [95 % CI]"] == ["8 rows to 20 rows", "20 rows to 40 rows"]
     assert cells["+lora"] == [f"+17.5 [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]", "+0.0"]

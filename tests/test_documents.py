@@ -84,7 +84,7 @@ def test_python_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     outputs = [done.stdout]
     monkeypatch.chdir(reviews)
     for block in others:
-        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "__main__"})
         outputs.append(capsys.readouterr().out)
     assert {"good", "bad"} & set(outputs[0].splitlines())
     assert "\n| lora on tiny-encoder | " in outputs[0]

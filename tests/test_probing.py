@@ -312,7 +312,7 @@ def test_the_table_says_what_was_found(result: Probing) -> None:
     score, difference = mean_interval(ours.scores), paired_difference(ours.scores, base.scores)
     assert rows[3][2].startswith(f"{100 * score.mean:.1f}")
     assert rows[3][3].startswith(f"{100 * difference.mean:+.1f}")
-    assert rows[3][6].startswith(f"{100 * mean_interval(ours.selectivities).mean:.1f}")
+    assert rows[3][6].startswith(f"{100 * mean_interval(ours.selectivities).mean:+.1f}")
     assert rows[4][0] == "majority"
     facts = "\n".join(lines[9:])
     assert "words: 9" in facts

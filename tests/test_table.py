@@ -288,7 +288,17 @@ def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, sc
 def test_no_difference_is_not_a_negative_one() -> None:
     made = table(*grid({"full": [0.8, 0.8], "lora": [0.79999, 0.79999]}))
     assert cells_of(made.markdown())[3][3] == "+0.0"
-    assert interval(Interval(-0.0, None, None), False, signed=True) == "+0.00"
+    assert interval(Interval(-0.0, None, None), "loss", signed=True) == "+0.00"
+
+
+@pytest.mark.parametrize(
+    ("metric", "shown"),
+    [("accuracy", "50.0 [0.0, 100.0]"), ("mcc", "50.0 [-100.0, 100.0]"), ("loss", "0.500 [-2.00, 3.00]")],
+)
+def test_limits_end_where_the_metric_does(metric: str, shown: str) -> None:
+    found = Interval(0.5, -2.0, 3.0)
+    assert interval(found, metric) == shown
+    assert interval(found, "accuracy", signed=True) == "+50.0 [-200.0, +300.0]"
 
 
 def test_without_scores_the_table_says_so() -> None:

@@ -387,7 +387,7 @@ class Loader:
 
         Heads of other tasks and poolers are left out of any checkpoint.
         """
-        if any(name in (self.backbone.config.get("auto_map") or {}) for name in ("AutoConfig", "AutoModel")):
+        if self.backbone.config.get("auto_map"):
             self._told.append(
                 "the backbone comes with code of its own, which is not run: it is read as transformers' own "
                 f"'{self.backbone.model_type}'"

@@ -11,8 +11,9 @@ _SHARES = frozenset({
     "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
     "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l",
 })  # fmt: skip
+"""Metrics from 0 to 1, that readers are shown in per cent."""
 _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
-"""Metrics that readers are shown times 100; any other in its own unit."""
+"""Metrics from -1 to 1, that readers are shown times 100; any other is shown in its own unit."""
 
 
 def unit_of(metric: str) -> str:
@@ -20,16 +21,23 @@ def unit_of(metric: str) -> str:
     return ", %" if metric in _SHARES else " × 100" if metric in _CORRELATIONS else ""
 
 
-def interval(found: Interval, times_100: bool, signed: bool = False) -> str:
-    """Times 100 with one decimal, or in the metric's own unit with three digits that matter."""
+def interval(found: Interval, metric: str, signed: bool = False) -> str:
+    """Of a metric that is shown times 100 with one decimal, else in its own unit with three digits that matter.
+
+    Limits end where the metric does, but not those of a difference (`signed`).
+    """
+    times_100 = bool(unit_of(metric))
 
     def text(value: float) -> str:
         sign = "+" if signed else ""
         return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + digits(value + 0.0)
 
-    if found.low is None or found.high is None or found.low == found.high:
+    low, high = found.low, found.high
+    if low is None or high is None or low == high:
         return text(found.mean)
-    return f"{text(found.mean)} [{text(found.low)}, {text(found.high)}]"
+    if times_100 and not signed:
+        low, high = max(low, 0.0 if metric in _SHARES else -1.0), min(high, 1.0)
+    return f"{text(found.mean)} [{text(low)}, {text(high)}]"
 
 
 def digits(value: float) -> str:

@@ -97,13 +97,13 @@ def curve_table(curve: Curve) -> str:
     ]
     for label in [*curve.strategies, *curve.without_model]:
         cells = [
-            mark.get(label, "{}").format(_cell(rows.get(label), bool(unit), most))
+            mark.get(label, "{}").format(_cell(rows.get(label), most))
             for rows, mark in zip(columns, marks, strict=True)
         ]
         lines.append(line([escape(label), *cells]))
     lines += ["", *_head("difference [95 % CI]", [f"{few} to {many}" for few, many in pairwise(curve.columns)])]
     for label in curve.strategies:
-        gains = [_gain(few.get(label), many.get(label), bool(unit)) for few, many in pairwise(columns)]
+        gains = [_gain(few.get(label), many.get(label)) for few, many in pairwise(columns)]
         lines.append(line([escape(label), *gains]))
     return "\n".join([*lines, "", *_facts(curve, columns, any(marks)), ""])
 
@@ -112,19 +112,19 @@ def _head(first: str, columns: Sequence[str]) -> list[str]:
     return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
 
 
-def _cell(row: Row | None, times_100: bool, most: int) -> str:
+def _cell(row: Row | None, most: int) -> str:
     """The score, or what became of the runs; and its seeds, where other cells have more."""
     if row is None:
         return ""
     if row.score is None:
         return escape(", ".join(row.statuses)) or "not scored"
     seeds = len(row.scores)
-    return interval(row.score, times_100) + ("" if seeds == most else f" ({seeds} seed{'s' if seeds > 1 else ''})")
+    return interval(row.score, row.metric) + ("" if seeds == most else f" ({seeds} seed{'s' if seeds > 1 else ''})")
 
 
-def _gain(few: Row | None, many: Row | None, times_100: bool) -> str:
+def _gain(few: Row | None, many: Row | None) -> str:
     found = difference(many, few) if few is not None and many is not None else None
-    return interval(found[0], times_100, signed=True) if found else ""
+    return interval(found[0], few.metric, signed=True) if few is not None and found else ""
 
 
 def _marks(rows: Sequence[Row]) -> dict[str, str]:

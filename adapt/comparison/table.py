@@ -297,12 +297,12 @@ def _section(section: Section) -> str:
     ]
     for row, *more in zip(section.rows, *further.values(), strict=True):
         bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
-        score = interval(row.score, bool(unit)) if row.score else "" if bad else "not scored"
+        score = interval(row.score, metric) if row.score else "" if bad else "not scored"
         lines.append(line([
             escape(row.strategy),
             ", ".join(part for part in (score, escape(bad)) if part),
             str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
-            _difference(row, bool(unit)),
+            _difference(row),
             "" if row.trainable is None else f"{row.trainable:,}",
             "" if row.trainable_share is None else share(row.trainable_share),
             "" if row.saved_bytes is None else shown(row.saved_bytes),
@@ -319,14 +319,14 @@ def _further(rows: Sequence[Row]) -> dict[str, list[str]]:
     columns = {
         "predictions/s": ["" if row.predicted_per_second is None else digits(row.predicted_per_second) for row in rows],
         "forgetting [95 % CI], nats a token": [
-            "" if row.forgetting is None else interval(row.forgetting, False, signed=True) for row in rows
+            "" if row.forgetting is None else interval(row.forgetting, "loss", signed=True) for row in rows
         ],
     }
     return {name: cells for name, cells in columns.items() if any(cells)}
 
 
-def _difference(row: Row, times_100: bool) -> str:
+def _difference(row: Row) -> str:
     if row.difference is None:
         return ""
     shared = "" if row.pairs == len(row.scores) else f" ({row.pairs} seed{'s' if row.pairs > 1 else ''})"
-    return interval(row.difference, times_100, signed=True) + shared
+    return interval(row.difference, row.metric, signed=True) + shared

@@ -112,7 +112,7 @@ class Probing:
                     cells.append(_shown(mean_interval(layer.accuracies), measure))
                 if control:
                     cells.append(_shown(mean_interval(layer.controls), measure))
-                    cells.append(_shown(mean_interval(layer.selectivities), measure))
+                    cells.append(_shown(mean_interval(layer.selectivities), measure, signed=True))
                 lines.append(line(cells))
         if self.baseline:
             simple = mean_interval([score for _, score in self.baseline])
@@ -165,7 +165,7 @@ def _layer(content: Mapping[str, Any]) -> LayerProbe:
 
 
 def _shown(found: Interval | None, metric: str, signed: bool = False) -> str:
-    return "" if found is None else interval(found, bool(unit_of(metric)), signed)
+    return "" if found is None else interval(found, metric, signed)
 
 
 def tables(results: Sequence[Probing]) -> str:
