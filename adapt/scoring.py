@@ -13,7 +13,7 @@ from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.splits import GROUP, belonging
 from adapt.data.table import listing
-from adapt.metrics import LOWER_IS_BETTER
+from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, crossed_interval, effective_groups
@@ -50,7 +50,7 @@ class Scores:
     rows: int
     problem: Problem
     metric: str
-    """By which models are compared: that of the first one's task."""
+    """By which models are compared: that of the first one's task, if all have it."""
     models: tuple[Scored, ...]
     notes: tuple[str, ...] = ()
     groups: Mapping[str, Any] = field(default_factory=dict)
@@ -62,13 +62,22 @@ class Scores:
         scored = self.models[model]
         return self._around(scored.scores[metric], pseudo_values(self.problem, metric, scored.outcomes))
 
-    def difference(self, model: int) -> Interval:
-        """Score of a model minus that of the first, by `metric`, paired by row."""
+    def difference(self, model: int) -> Interval | None:
+        """Score of a model minus that of the first, by `metric`, paired by row; None of losses over other tokens."""
         ours, base = (self.models[i] for i in (model, 0))
+        if not self._comparable(model):
+            return None
         mean = ours.scores[self.metric] - base.scores[self.metric]
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
         told = parts[0] is not None and parts[1] is not None
         return self._around(mean, [a - b for a, b in zip(*parts, strict=True)] if told else None)
+
+    def _comparable(self, model: int) -> bool:
+        """Whether a loss is per the same tokens as that of the first model; any other metric is of texts."""
+        if self.metric not in LOSSES:
+            return True
+        first, other = ([outcome[1] for outcome in self.models[i].outcomes] for i in (0, model))
+        return first == other
 
     def _around(self, mean: float, parts: Sequence[float] | None) -> Interval:
         numbers = self.groups.get("numbers", ())
@@ -81,14 +90,13 @@ class Scores:
         content = {"schema": _SCHEMA, **asdict(self)}
         for i, model in enumerate(content["models"]):
             model["intervals"] = {metric: _limits(self.interval(i, metric)) for metric in model["scores"]}
-            model["difference"] = (
-                {"mean": (found := self.difference(i)).mean, "interval": _limits(found)} if i else None
-            )
+            found = self.difference(i) if i else None
+            model["difference"] = found and {"mean": found.mean, "interval": _limits(found)}
         return content
 
     def table(self) -> str:
         """Markdown: a row for each model, and the facts below."""
-        metrics = list(self.models[0].scores)
+        metrics = [metric for metric in self.models[0].scores if all(metric in model.scores for model in self.models)]
         several = len(self.models) > 1
         head = ["model", *(_heading(metric) for metric in metrics)]
         head += [f"{self.metric.replace('_', ' ')}: difference to {escape(self.models[0].name)}"] if several else []
@@ -97,7 +105,8 @@ class Scores:
         for i, model in enumerate(self.models):
             cells = [interval(self.interval(i, metric), metric) for metric in metrics]
             if several:
-                cells.append(interval(self.difference(i), self.metric, signed=True) if i else "")
+                found = self.difference(i) if i else None
+                cells.append(interval(found, self.metric, signed=True) if found else "")
             lines.append(line([escape(model.name), *cells]))
         made = ", ".join(
             f"{escape(m.name)} ({escape(f'{m.strategy} on {m.backbone}')}, run {m.run[:12]})" for m in self.models
@@ -111,9 +120,22 @@ class Scores:
             f"- Data: {escape(self.name)}{f', {self.split} split' if self.split else ''} (content {self.sha256[:12]}).",
             f"- Models: {made}.",
             f"- Intervals are for other {others}{paired}; what another seed of training would change is not in them.",
-            *(f"- Note: {escape(note)}" for note in self.notes),
+            *(f"- Note: {escape(note)}" for note in (*self.notes, *self._not_compared())),
         ]
         return "\n".join([*lines, "", *facts, ""])
+
+    def _not_compared(self) -> list[str]:
+        """Which scores some models have and others not, and which cannot be compared."""
+        every = dict.fromkeys(metric for model in self.models for metric in model.scores)
+        some = [metric for metric in every if not all(metric in model.scores for model in self.models)]
+        notes = [f"not every model writes texts to be judged, so that {', '.join(some)} are left out"] if some else []
+        others = [model.name for i, model in enumerate(self.models) if not self._comparable(i)]
+        if others:
+            notes.append(
+                f"loss and perplexity are per token, and {', '.join(others)} read these rows as other tokens than "
+                f"{self.models[0].name}; they are not compared"
+            )
+        return notes
 
 
 def score(
@@ -154,6 +176,11 @@ def score(
     given = list(models) if isinstance(models, list | tuple) else [models]
     if not given:
         raise OptionError("There is no model to be scored; give one.")
+    if isinstance(data, Data) and (columns or repair_tags or bad_answers != "refuse" or config or revision):
+        raise OptionError(
+            "columns, repair_tags, bad_answers, config and revision say how data are read, and these have been; give "
+            "them to adapt.data.load."
+        )
     found: list[Scored] = []
     notes: list[str] = []
     first: tuple[Task, LabelledRows] | None = None
@@ -176,8 +203,10 @@ def score(
         del model
     assert first is not None
     task, rows = first
+    shared = [metric for metric in METRICS[task.problem] if all(metric in each.scores for each in found)]
+    metric = task.metric if task.metric in shared else shared[0]
     return Scores(
-        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, task.metric, tuple(found), tuple(notes),
+        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, metric, tuple(found), tuple(notes),
         rows.groups,
     )  # fmt: skip
 

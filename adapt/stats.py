@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_ROUNDING = 1e-20
+"""Variance of values of at most 1, as what is left of sums that cancel has."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean and its two-sided confidence interval; the limits are None where there is one value only."""
@@ -117,7 +121,7 @@ def crossed_interval(
         elif variance > 0:
             parts = of_seeds**2 / (seeds - 1) + of_rows**2 / free + rest**2 / ((seeds - 1) * free)
             freedom = variance**2 / parts
-    if variance <= 0:
+    if variance <= _ROUNDING:
         return Interval(mean, mean, mean)
     half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size) * largest
     return Interval(mean, mean - half, mean + half)

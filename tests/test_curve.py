@@ -72,6 +72,15 @@ def test_sections_that_differ_in_the_number_of_rows_alone_are_columns_in_its_ord
     assert cells["+lora"] == [f"+17.5 [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]", "+0.0"]
     assert [row.scores for row in made.rows[::2]] == [dict(enumerate(each["full"])) for each in (FEW, MANY, MANY)]
     assert len(made.csv().splitlines()) == 1 + 6
+    head, *lines = [line.split(",") for line in made.curve_csv().splitlines()]
+    assert head[:6] == ["backbone", "training_rows", "rows_per_class", "task", "strategy", "seeds"]
+    assert [line[:5] for line in lines] == [
+        ["tiny", number, "", "words", strategy] for number in ("8", "20", "40") for strategy in ("full", "lora")
+    ]
+    assert [line[3:] for line in lines] == [line.split(",") for line in made.csv().splitlines()[1:]]
+    assert not table(results(MANY)).curve_csv()
+    few = table(results(FEW, few_shot=2), results(MANY, few_shot=4)).curve_csv().splitlines()
+    assert [line.split(",")[1:3] for line in few[1::2]] == [["", "2"], ["", "4"]]
     assert (
         table_of(contents(reversed(results(MANY) + results(FEW, max_train=8)))).markdown()
         == table(results(MANY), results(FEW, max_train=8)).markdown()
@@ -259,6 +268,14 @@ def test_several_numbers_are_the_runs_of_each_of_them(
         (4, (1, 2)),
         (4, (2, 2)),
     ]
+
+
+def test_all_rows_are_trained_on_once(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, numbers = tiny.classification(), (99, 5, 48, 100)
+    made = grid_of(monkeypatch, backbone("bert"), data, ["head"], max_train=numbers, seeds=1, out=tmp_path)
+    assert [run.task.max_train for run, _ in made] == [5, 48]
 
 
 @pytest.mark.parametrize(

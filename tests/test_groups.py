@@ -86,6 +86,16 @@ def test_the_groups_of_test_rows_are_known() -> None:
     assert load(SEVERAL, columns=GROUP, **NONE).test_groups == {}  # there is no test split
 
 
+def test_groups_of_held_out_rows_that_train_has_are_said() -> None:
+    note = "5 of 6 rows of test are of groups that train has rows of, too"
+    other = [{**SEVERAL[0], "doc": "other"}]
+    test = [*SEVERAL[:5], *other]
+    seen = load({"train": SEVERAL, "test": test}, columns=GROUP, validation=0)
+    assert [said for said in seen.notes if "groups" in said] == [note]
+    assert "groups" not in "".join(load({"train": SEVERAL, "test": other}, columns=GROUP, validation=0).notes)
+    assert "groups" not in "".join(load({"train": SEVERAL, "test": test}, validation=0).notes)
+
+
 @pytest.mark.parametrize("mark", ["-DOCSTART- O\n\n", "-DOCSTART-\n", "# newdoc id = x\n", "# newdoc\n"])
 def test_documents_of_conll_files_are_a_column(tmp_path: Path, mark: str) -> None:
     words = "Ada B-PER\nsaw O\n\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from adapt.cli import cli
 from adapt.data import read_labelled
 from adapt.spec import AdaptError, DataError, OptionError, Source, Task
 from adapt.stats import crossed_interval
+from adapt.tasks import KINDS
 
 CLASSES = Task("t", Source("t", ""), labels=("bad", "good", "1"))
 LISTS = Task("t", Source("t", ""), problem="multi_label", labels=("0", "1", "2"))
 NUMBERS = Task("t", Source("t", ""), problem="regression")
 SPANS = Task("t", Source("t", ""), kind="token_classification", problem="spans", labels=("O", "B-x", "I-x"))
 ANSWERS = Task("t", Source("t", ""), kind="question_answering", problem="answers")
+TRANSLATION = Task("t", Source("t", ""), kind="seq2seq", problem="text")
 TEXTS = Task("t", Source("t", ""), kind="causal_lm", problem="completion")
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
@@ -118,8 +121,31 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
         adapt.score([tmp_path / "b", other], rows)
     with pytest.raises(OptionError, match=r"^pairs is not for sequence_classification, single_label \('blame'"):
         adapt.score(tmp_path / "b", tiny_tasks.TASKS["pairs"]())
+    with pytest.raises(OptionError, match=r"say how data are read, and these have been; give them to adapt\.data"):
+        adapt.score(tmp_path / "b", tiny_tasks.TASKS["single_label"](), columns={"group": "speaker"})
     with pytest.raises(OptionError, match="no model to be scored"):
         adapt.score([], rows)
+
+
+def test_language_models_are_compared_by_what_all_have(fitted: Any) -> None:
+    model = fitted("completion", "llama")
+    rows = raw(tiny_tasks.TASKS["completion"]())
+    task = replace(model.run.task, metric="chrf")
+    kind = KINDS[task.kind](task, model.fitted.tokenizer)
+    judged = replace(model, run=replace(model.run, task=task), fitted=replace(model.fitted, kind=kind))
+    for models in ([judged, model], [model, judged]):
+        found = adapt.score(models, rows)
+        assert found.metric == "perplexity"
+        assert found.difference(1) is not None
+        assert "Note: not every model writes texts to be judged, so that " in found.table()
+        assert "chrf" not in found.table().splitlines()[2]
+    first, second = found.models
+    others = [[nll, tokens + 1, *rest] for nll, tokens, *rest in second.outcomes]
+    apart = replace(found, models=(first, replace(second, outcomes=others)))
+    assert apart.difference(1) is None
+    assert apart.to_json()["models"][1]["difference"] is None
+    assert "loss and perplexity are per token, and head on" in apart.table()
+    assert "they are not compared" not in found.table()
 
 
 @pytest.mark.parametrize(
@@ -157,6 +183,19 @@ def test_rows_are_read_as_those_of_training_were() -> None:
         columns={"prompt": "p", "completion": "completion"}, usual={"messages": "messages"},
     )  # fmt: skip
     assert named.rows[0]["messages"][0]["content"] == "x"
+    pairs = [{"en": "a", "de": "b"}, {"en": "c", "de": "d"}]
+    languages = {"source": "en", "target": "de", "group": "doc"}
+    table = {"translation": pairs, "references": [["x"], None], "doc": [7, 7]}
+    for found in (
+        read_labelled(table, TRANSLATION, usual=languages),
+        read_labelled(table, TRANSLATION, columns=languages),
+    ):
+        assert found.rows[0] == {"source": "a", "target": "b", "references": ["b", "x"], "group": "7"}
+        assert found.groups == {"of": "doc", "numbers": [0, 0]}
+    same = read_labelled(
+        {"prompt": ["p", "p", "q", "q", "p"], "completion": [*"abcde"]}, TEXTS, usual={"prompt": "prompt"}
+    )
+    assert same.groups == {"of": "prompt", "numbers": [0, 1, 2, 2, 3]}, "most rows have an instruction in common"
     lost = {"question": ["q"] * 2, "context": ["a b"] * 2, "answers": ["b", "c"]}
     dropped = read_labelled(lost, ANSWERS, bad_answers="drop")
     assert (len(dropped.rows), dropped.notes) == (1, ("1 of 2 rows left out: their answers are not in their contexts",))
@@ -180,6 +219,9 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
     ),
     "two texts": ({"text": ["a"], "text_pair": ["b"], "label": ["bad"]}, CLASSES, {}, "one text a row is needed"),
     "no such split": (TWO, CLASSES, {}, r"data: no split 'test' \(it has train, validation\); name one of these as"),
+    "one split, and not that one": (
+        {"train": TWO["train"]}, CLASSES, {}, r"data: no split 'test' \(it has train\); name one of these as split",
+    ),
     "a split that cannot be": (TWO, CLASSES, {"split": "dev"}, "split is 'dev'; choose one of train, validation, test"),
     "a column for nothing": (TWO, CLASSES, {"columns": {"tags": "x"}}, "tags"),
     "tags of classes": (TWO, CLASSES, {"split": "train", "repair_tags": True}, "repair_tags is for token_class"),

@@ -125,6 +125,8 @@ def test_the_interval_over_groups_by_hand() -> None:
     freedom = variance**2 / (of_seeds**2 + of_groups**2 / free + rest**2 / free)
     half = scipy.stats.t.ppf(0.975, freedom) * (variance / 6) ** 0.5
     assert (found.low, found.high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+    alike = crossed_interval([[1.0, 0.1, 0.7] * 3], 0.6, groups=[0, 0, 0, 1, 1, 1, 2, 2, 2])
+    assert alike == Interval(0.6, 0.6, 0.6), "of groups that score alike no interval is made, whatever their rounding"
     alone = crossed_interval(values, 3.0, groups=[3, 1, 2, 0])
     assert alone.low == pytest.approx(crossed_interval(values, 3.0).low)
 

@@ -125,7 +125,7 @@ def _uncertainty(section: Section, folds: bool) -> str:
     text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone" if rows_alone else ""
     text += f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else ""
     alike = [escape(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
-    return text + (f"; of {', '.join(alike)}, whose rows all score alike, none can be made" if alike else "")
+    return text + (f"; of {', '.join(alike)}, whose {what} all score alike, none can be made" if alike else "")
 
 
 def _trade_off(rows: Sequence[Row]) -> list[str]:

@@ -55,7 +55,8 @@ class Comparison:
     results: list[dict[str, Any]]
     """Contents of the result files, in the order of the grid."""
     folder: Path
-    """Where `runs/`, `table.md` and `table.csv` are; the tables hold every run of the folder."""
+    """Where `runs/`, `table.md` and `table.csv` are (and `curve.csv`, of learning curves); the tables hold every run of
+    the folder."""
 
 
 def compare(
@@ -99,7 +100,8 @@ def compare(
         command: What to type to have this comparison made: recorded with each of its runs, and shown below the table.
         on_event: Told when a run is found done, starts, makes a step, and ends.
         choices: Fields of the budget and the task, as for `adapt.fit`. Of `max_train` or `few_shot` there may be
-            several, such as (50, 200, 1000): everything is run with each, and the table shows the learning curve.
+            several, such as (50, 200, 1000): everything is run with each, once with all rows there are, and the table
+            shows the learning curve.
 
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
@@ -129,6 +131,7 @@ def compare(
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
+    samples = _distinct(samples, parts)
     store = Store(out)
     if trials > 1 and "validation" not in parts[0].splits:
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
@@ -165,6 +168,13 @@ def compare(
         write_table(store, tuned=trials > 1)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder)
+
+
+def _distinct(samples: Sequence[dict[str, Any]], parts: Sequence[Data]) -> list[dict[str, Any]]:
+    """Of several `max_train` that are all training rows there are, which would be the same training, the smallest."""
+    most = max(len(part.splits["train"]) for part in parts)
+    beyond = sorted(number for sample in samples if (number := sample.get("max_train", 0)) >= most)
+    return [sample for sample in samples if sample.get("max_train") not in beyond[1:]]
 
 
 def _parts(data: Any, kind: str | None) -> Sequence[Data]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of `table.csv`: scores and shares as fractions, sizes in bytes, times in seconds; empty: not measured."""
 
+CURVE_COLUMNS = ("backbone", "training_rows", "rows_per_class", *COLUMNS)
+"""Columns of `curve.csv`: rows trained on, or of each class, then as in `table.csv`."""
+
 BASELINE = "full"
 """Name of the strategy that the others are compared with."""
 
@@ -48,21 +52,17 @@ class Table:
 
     def csv(self) -> str:
         """The table with the columns `COLUMNS`."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in self.rows:
-            score = row.score or Interval(None, None, None)  # type: ignore[arg-type]
-            values: dict[str, Any] = {
-                "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
-                "mean": _number(score.mean), "ci_low": _number(score.low), "ci_high": _number(score.high),
-                "trainable": row.trainable, "trainable_share": _number(row.trainable_share),
-                "saved_bytes": row.saved_bytes, "peak_bytes": row.peak_bytes,
-                "train_seconds": _number(row.train_seconds),
-                "examples_per_second": _number(row.examples_per_second),
-            }  # fmt: skip
-            writer.writerow([values[column] for column in COLUMNS])
-        return out.getvalue()
+        return _csv(COLUMNS, (_cells(row) for row in self.rows))
+
+    def curve_csv(self) -> str:
+        """The points of the learning curves, with the columns `CURVE_COLUMNS`; nothing where there are none."""
+        points = [
+            {"backbone": section.results[0]["backbone"], **_size(section.results[0]["spec"]["task"]), **_cells(row)}
+            for curve in curves(self.sections)
+            for section in curve.columns.values()
+            for row in section.rows
+        ]
+        return _csv(CURVE_COLUMNS, points) if points else ""
 
     def markdown(self) -> str:
         """The table for readers: a section for each task, with the facts below it, and learning curves."""
@@ -91,7 +91,8 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Ta
 
 
 def write_table(store: Store, *, tuned: bool = False) -> Table:
-    """Write `table.md` and `table.csv` of all runs of a folder; see `table_of` for `tuned`.
+    """Write `table.md` and `table.csv` of all runs of a folder, and `curve.csv` where there are learning curves; see
+    `table_of` for `tuned`.
 
     They are made again where another comparison has written them meanwhile, whose last results were not read here.
     """
@@ -101,6 +102,10 @@ def write_table(store: Store, *, tuned: bool = False) -> Table:
         table = table_of(store.all(), tuned=tuned)
     write_atomically(file, table.markdown())
     write_atomically(store.folder / "table.csv", table.csv())
+    if points := table.curve_csv():
+        write_atomically(store.folder / "curve.csv", points)
+    else:
+        (store.folder / "curve.csv").unlink(missing_ok=True)
     return table
 
 
@@ -272,6 +277,32 @@ def _place(strategy: str) -> int:
     """Where the rows of a strategy stand; others come last."""
     order = list(STRATEGIES)
     return order.index(strategy) if strategy in order else len(order)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    """The cells of `COLUMNS`."""
+    score = row.score or Interval(None, None, None)  # type: ignore[arg-type]
+    return {
+        "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
+        "mean": _number(score.mean), "ci_low": _number(score.low), "ci_high": _number(score.high),
+        "trainable": row.trainable, "trainable_share": _number(row.trainable_share), "saved_bytes": row.saved_bytes,
+        "peak_bytes": row.peak_bytes, "train_seconds": _number(row.train_seconds),
+        "examples_per_second": _number(row.examples_per_second),
+    }  # fmt: skip
+
+
+def _size(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of each class that were trained on, or of all."""
+    each, rows = training_rows(task)
+    return {"training_rows": int(rows)} if each == math.inf else {"rows_per_class": int(each)}
 
 
 def _number(value: float | None) -> float | str:

@@ -134,6 +134,7 @@ def load(
         *read.notes,
         *splits.beyond(whole, read.problem, parts, missing),
         *splits.seen_before(rows),
+        *splits.groups_seen_before(rows),
         *splits.contradicting(whole, read.problem),
     )
     used = {**FORMS[decided].find(train, wanted), **given, **({GROUP: group} if group is not None else {})}
@@ -158,7 +159,7 @@ def read_labelled(
     Args:
         source: As for `load`; it needs no `train`.
         task: Decides the kind and problem, the labels, and whether texts come in pairs.
-        split: Which one is read, where the source has several.
+        split: Which one is read, where the source has splits.
         columns: What a column is for to its name, where that is unusual.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
             have are passed over.
@@ -178,13 +179,13 @@ def read_labelled(
     name, tables, not_used = sources.read(source, config=config, revision=revision, train=False)
     if split not in sources.SPLITS:
         raise OptionError(f"split is {split!r}; choose one of {', '.join(sources.SPLITS)}")
-    if split not in tables and len(tables) > 1:
+    which = None if sources.WHOLE in tables else split
+    if which is not None and which not in tables:
         raise DataError(f"{name}: no split {split!r} (it has {', '.join(tables)}); name one of these as split")
-    table = tables[split] if split in tables else next(iter(tables.values()))
+    table = tables[which or sources.WHOLE]
     check_rows(table)
     form = FORMS[task.kind]
-    table = form.expand(table, {**usual, **given})
-    wanted = {**_there(form, table, usual, given), **given}
+    wanted = {**_there(form, form.expand(table, {**usual, **given}), usual, given), **given}
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
     read = form.read({"train": table}, wanted, wishes)
     rows = form.like_training(read.rows["train"], usual)
@@ -193,7 +194,6 @@ def read_labelled(
     if group is not None:
         rows[GROUP] = _groups(table, group, read.left_out.get("train", ()))
     made, sha256 = dataset_of(rows, task.problem), hash_of(task.problem, task.labels, {"test": rows})
-    which = split if len(tables) > 1 else None
     belong = splits.belonging({"test": made}, task.problem, group)
     return LabelledRows(name, made, sha256, which, (*not_used, *read.notes), belong)
 

@@ -26,6 +26,8 @@ SPLITS = {
     "test": ("test",),
 }
 """Split to the names that mean it, as file names and as keys, the likeliest first."""
+WHOLE = "whole"
+"""What the rows of a source without splits are called, where none of them need be trained on."""
 _SPLIT_OF = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
 
@@ -36,7 +38,7 @@ def read(
     """Read any source that `adapt.data.load` takes.
 
     Args:
-        source: The source; what has no splits is "train".
+        source: The source; what has no splits is "train", or `WHOLE` where there need be no "train".
         config: Configuration of a hub data set.
         revision: Revision of one.
         train: Whether there must be a split "train".
@@ -53,7 +55,7 @@ def read(
         _local_only(config, revision)
         if path.is_dir():
             return path.resolve().name, *_folder(path, train)
-        return path.stem, {"train": read_file(path)}, []
+        return path.stem, {"train" if train else WHOLE: read_file(path)}, []
     _local_only(config, revision)
     import datasets
 
@@ -61,7 +63,7 @@ def read(
         return "data", *_dataset_dict(source, "the DatasetDict", train)
     if isinstance(source, Mapping) and source and ("train" in source or set(source) <= set(_SPLIT_OF)):
         return "data", _by_split(source, train), []
-    return "data", {"train": _one(source)}, []
+    return "data", {"train" if train else WHOLE: _one(source)}, []
 
 
 def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[Any]]]) -> tuple[Table, bool]:

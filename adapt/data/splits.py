@@ -156,7 +156,8 @@ def belonging(
 ) -> dict[str, Any]:
     """Which rows of a split belong together, as `adapt.spec.Result.test_groups` has it; nothing where each is alone.
 
-    A prompt that train has too is an instruction that rows have in common, which makes no group of them.
+    A prompt that train has too is an instruction that rows have in common, which makes no group of them; so is one of
+    most rows where there is no train.
 
     Args:
         splits: Rows in canonical form.
@@ -175,7 +176,9 @@ def belonging(
 
     found = values(split)
     if name == _DECISIVE["completion"]:
-        common = set(values("train")) if "train" in splits and split != "train" else set()
+        known = "train" in splits and split != "train"
+        most = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
+        common = set(values("train")) if known else most
         found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
     numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
     if len(numbers) == len(found):
@@ -224,6 +227,21 @@ def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "i
         f"{n} of {len(inputs[split])} rows of {split} are {where} too ({n / len(inputs[split]):.0%})"
         for split, n in found.items()
         if n >= WORTH_SAYING * len(inputs[split]) > 0
+    ]
+
+
+def groups_seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
+    """What must be said of held-out rows whose group train has rows of, so that scores are not those of new groups.
+
+    Args:
+        rows: Split to canonical columns.
+    """
+    known = set(rows["train"].get(GROUP, ()))
+    found = {split: sum(group in known for group in of_split[GROUP]) for split, of_split in rows.items() if known}
+    return [
+        f"{n} of {len(rows[split][GROUP])} rows of {split} are of groups that train has rows of, too"
+        for split, n in found.items()
+        if n and split != "train"
     ]
 
 
