@@ -65,16 +65,16 @@ class Scores:
     def difference(self, model: int) -> Interval | None:
         """Score of a model minus that of the first, by `metric`, paired by row; None of losses over other tokens."""
         ours, base = (self.models[i] for i in (model, 0))
-        if not self._comparable(model):
+        if self.metric in LOSSES and not self._reads_alike(model):
             return None
         mean = ours.scores[self.metric] - base.scores[self.metric]
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
         told = parts[0] is not None and parts[1] is not None
         return self._around(mean, [a - b for a, b in zip(*parts, strict=True)] if told else None)
 
-    def _comparable(self, model: int) -> bool:
-        """Whether a loss is per the same tokens as that of the first model; any other metric is of texts."""
-        if self.metric not in LOSSES:
+    def _reads_alike(self, model: int) -> bool:
+        """Whether a model's losses, of texts, are over as many tokens of each row as those of the first."""
+        if self.problem not in ("text", "completion"):
             return True
         first, other = ([outcome[1] for outcome in self.models[i].outcomes] for i in (0, model))
         return first == other
@@ -129,7 +129,7 @@ class Scores:
         every = dict.fromkeys(metric for model in self.models for metric in model.scores)
         some = [metric for metric in every if not all(metric in model.scores for model in self.models)]
         notes = [f"not every model writes texts to be judged, so that {', '.join(some)} are left out"] if some else []
-        others = [model.name for i, model in enumerate(self.models) if not self._comparable(i)]
+        others = [model.name for i, model in enumerate(self.models) if not self._reads_alike(i)]
         if others:
             notes.append(
                 f"loss and perplexity are per token, and {', '.join(others)} read these rows as other tokens than "

@@ -79,6 +79,8 @@ def test_sections_that_differ_in_the_number_of_rows_alone_are_columns_in_its_ord
     ]
     assert [line[3:] for line in lines] == [line.split(",") for line in made.csv().splitlines()[1:]]
     assert not table(results(MANY)).curve_csv()
+    both = table(results(FEW, few_shot=2), results(FEW, max_train=8), results(MANY)).curve_csv().splitlines()
+    assert len(both) == len(set(both)) == 1 + 3 * 2
     few = table(results(FEW, few_shot=2), results(MANY, few_shot=4)).curve_csv().splitlines()
     assert [line.split(",")[1:3] for line in few[1::2]] == [["", "2"], ["", "4"]]
     assert (

@@ -146,6 +146,10 @@ def test_language_models_are_compared_by_what_all_have(fitted: Any) -> None:
     assert apart.to_json()["models"][1]["difference"] is None
     assert "loss and perplexity are per token, and head on" in apart.table()
     assert "they are not compared" not in found.table()
+    by_text = replace(
+        apart, metric="chrf", models=tuple(replace(m, scores={**m.scores, "chrf": 0.5}) for m in apart.models)
+    )
+    assert "they are not compared" in by_text.table()
 
 
 @pytest.mark.parametrize(
@@ -184,8 +188,8 @@ def test_rows_are_read_as_those_of_training_were() -> None:
     )  # fmt: skip
     assert named.rows[0]["messages"][0]["content"] == "x"
     pairs = [{"en": "a", "de": "b"}, {"en": "c", "de": "d"}]
-    languages = {"source": "en", "target": "de", "group": "doc"}
-    table = {"translation": pairs, "references": [["x"], None], "doc": [7, 7]}
+    languages = {"source": "en", "target": "de", "references": "others", "group": "doc"}
+    table = {"translation": pairs, "others": [["x"], None], "doc": [7, 7]}
     for found in (
         read_labelled(table, TRANSLATION, usual=languages),
         read_labelled(table, TRANSLATION, columns=languages),
@@ -196,6 +200,9 @@ def test_rows_are_read_as_those_of_training_were() -> None:
         {"prompt": ["p", "p", "q", "q", "p"], "completion": [*"abcde"]}, TEXTS, usual={"prompt": "prompt"}
     )
     assert same.groups == {"of": "prompt", "numbers": [0, 1, 2, 2, 3]}, "most rows have an instruction in common"
+    asked = {"prompt": [*"pqpq"], "completion": [*"abcd"]}
+    assert read_labelled({"test": asked, "train": asked}, TEXTS).groups == {}, "train has these instructions too"
+    assert read_labelled({"test": asked, "train": {"prompt": ["p"]}}, TEXTS).groups["numbers"] == [0, 1, 0, 1]
     lost = {"question": ["q"] * 2, "context": ["a b"] * 2, "answers": ["b", "c"]}
     dropped = read_labelled(lost, ANSWERS, bad_answers="drop")
     assert (len(dropped.rows), dropped.notes) == (1, ("1 of 2 rows left out: their answers are not in their contexts",))

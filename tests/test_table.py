@@ -293,7 +293,12 @@ def test_no_difference_is_not_a_negative_one() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "shown"),
-    [("accuracy", "50.0 [0.0, 100.0]"), ("mcc", "50.0 [-100.0, 100.0]"), ("loss", "0.500 [-2.00, 3.00]")],
+    [
+        ("accuracy", "50.0 [0.0, 100.0]"),
+        ("mcc", "50.0 [-100.0, 100.0]"),
+        ("loss", "0.500 [0.00, 3.00]"),
+        ("perplexity", "0.500 [1.00, 3.00]"),
+    ],
 )
 def test_limits_end_where_the_metric_does(metric: str, shown: str) -> None:
     found = Interval(0.5, -2.0, 3.0)

@@ -35,8 +35,9 @@ def interval(found: Interval, metric: str, signed: bool = False) -> str:
     low, high = found.low, found.high
     if low is None or high is None or low == high:
         return text(found.mean)
-    if times_100 and not signed:
-        low, high = max(low, 0.0 if metric in _SHARES else -1.0), min(high, 1.0)
+    if not signed:
+        least = -1.0 if metric in _CORRELATIONS else 1.0 if metric == "perplexity" else 0.0
+        low, high = max(low, least), min(high, 1.0) if times_100 else high
     return f"{text(found.mean)} [{text(low)}, {text(high)}]"
 
 

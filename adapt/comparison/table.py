@@ -55,14 +55,16 @@ class Table:
         return _csv(COLUMNS, (_cells(row) for row in self.rows))
 
     def curve_csv(self) -> str:
-        """The points of the learning curves, with the columns `CURVE_COLUMNS`; nothing where there are none."""
+        """The points of the learning curves, with the columns `CURVE_COLUMNS`; nothing where there are none. All rows,
+        which are a point of a curve over `max_train` and of one over `few_shot`, are there once."""
         points = [
             {"backbone": section.results[0]["backbone"], **_size(section.results[0]["spec"]["task"]), **_cells(row)}
             for curve in curves(self.sections)
             for section in curve.columns.values()
             for row in section.rows
         ]
-        return _csv(CURVE_COLUMNS, points) if points else ""
+        once = [dict(point) for point in dict.fromkeys(tuple(point.items()) for point in points)]
+        return _csv(CURVE_COLUMNS, once) if once else ""
 
     def markdown(self) -> str:
         """The table for readers: a section for each task, with the facts below it, and learning curves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -185,7 +186,8 @@ def read_labelled(
     table = tables[which or sources.WHOLE]
     check_rows(table)
     form = FORMS[task.kind]
-    wanted = {**_there(form, form.expand(table, {**usual, **given}), usual, given), **given}
+    expanded = form.expand(table, {**usual, **given})
+    wanted = {**_there(form, table, usual, given), **_there(form, expanded, usual, given), **given}
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
     read = form.read({"train": table}, wanted, wishes)
     rows = form.like_training(read.rows["train"], usual)
@@ -194,7 +196,12 @@ def read_labelled(
     if group is not None:
         rows[GROUP] = _groups(table, group, read.left_out.get("train", ()))
     made, sha256 = dataset_of(rows, task.problem), hash_of(task.problem, task.labels, {"test": rows})
-    belong = splits.belonging({"test": made}, task.problem, group)
+    both = {"test": made}
+    if task.problem == "completion" and which not in (None, "train") and "train" in tables:
+        with contextlib.suppress(DataError):  # rows that are not scored
+            train = form.read({"train": tables["train"]}, wanted, wishes).rows["train"]
+            both["train"] = dataset_of(form.like_training(train, usual), task.problem)
+    belong = splits.belonging(both, task.problem, group)
     return LabelledRows(name, made, sha256, which, (*not_used, *read.notes), belong)
 
 
