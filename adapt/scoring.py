@@ -56,6 +56,11 @@ class Scores:
     groups: Mapping[str, Any] = field(default_factory=dict)
     """Which rows belong together, as `Result.test_groups`."""
 
+    @property
+    def shared(self) -> list[str]:
+        """The metrics that all models have."""
+        return [metric for metric in self.models[0].scores if all(metric in model.scores for model in self.models)]
+
     def interval(self, model: int, metric: str) -> Interval:
         """A score with its 95 % interval for other rows like these, or for other groups of rows; without one where
         outcomes do not tell it, or where most rows are of one group."""
@@ -96,7 +101,7 @@ class Scores:
 
     def table(self) -> str:
         """Markdown: a row for each model, and the facts below."""
-        metrics = [metric for metric in self.models[0].scores if all(metric in model.scores for model in self.models)]
+        metrics = self.shared
         several = len(self.models) > 1
         head = ["model", *(_heading(metric) for metric in metrics)]
         head += [f"{self.metric.replace('_', ' ')}: difference to {escape(self.models[0].name)}"] if several else []
@@ -127,7 +132,7 @@ class Scores:
     def _not_compared(self) -> list[str]:
         """Which scores some models have and others not, and which cannot be compared."""
         every = dict.fromkeys(metric for model in self.models for metric in model.scores)
-        some = [metric for metric in every if not all(metric in model.scores for model in self.models)]
+        some = [metric for metric in every if metric not in self.shared]
         notes = [f"not every model writes texts to be judged, so that {', '.join(some)} are left out"] if some else []
         others = [model.name for i, model in enumerate(self.models) if not self._reads_alike(i)]
         if others:

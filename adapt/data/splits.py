@@ -7,7 +7,7 @@ generator seeded here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.sources import column_of
@@ -254,8 +254,8 @@ def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[s
     """
     if problem not in ("single_label", "multi_label"):
         return []
-    texts = inputs_of(rows)
-    labels: dict[str, set[str]] = {}
+    texts = list(_shown(rows))
+    labels: dict[tuple[Any, ...], set[str]] = {}
     for text, label in zip(texts, rows["label"], strict=True):
         labels.setdefault(text, set()).add(str(label))
     n = sum(len(labels[text]) > 1 for text in texts)
@@ -273,8 +273,12 @@ LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "reference
 
 def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Each row without its labels and names, as text."""
-    shown = (values for name, values in columns.items() if name not in (GROUP, "id", *LABELS))
-    return [canonical(row) for row in zip(*shown, strict=True)]
+    return list(map(canonical, _shown(columns)))
+
+
+def _shown(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Each row without its labels, names and group."""
+    return zip(*(columns[name] for name in columns if name not in (GROUP, "id", *LABELS)), strict=True)
 
 
 def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
