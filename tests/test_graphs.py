@@ -21,7 +21,8 @@ from adapt.metrics import METRICS
 from adapt.spec import Diverged
 from adapt.strategies import make
 from adapt.tasks import KINDS
-from adapt.tasks.tokens import IGNORED, fixed_sizes, mean_loss, rounded_length
+from adapt.tasks.losses import IGNORED, fixed_sizes, mean_loss
+from adapt.tasks.tokens import rounded_length
 from adapt.training import graphs as graphs_module
 from adapt.training.graphs import Graphs, _Captured, flops_per_layer, graphs_for, is_pure
 from adapt.training.halving import halving

@@ -16,7 +16,7 @@ from task_helpers import byte_level, kind, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from adapt.spec import Diverged, OptionError
-from adapt.tasks import KINDS, tokens
+from adapt.tasks import KINDS, losses, tokens
 
 
 def test_windows_cover_every_token_and_share_their_stride() -> None:
@@ -41,7 +41,7 @@ def test_padding_on_either_side() -> None:
 def test_losses_of_tokens_against_a_loop() -> None:
     logits = torch.randn(3, 4, 7, dtype=torch.bfloat16)
     labels = torch.tensor([[1, -100, 2, 6], [-100, -100, -100, -100], [0, 0, 5, -100]])
-    found = tokens.token_losses(logits, labels)
+    found = losses.token_losses(logits, labels)
     assert found.dtype == torch.float32
     kept = []
     for i in range(3):
@@ -51,12 +51,12 @@ def test_losses_of_tokens_against_a_loop() -> None:
                 continue
             kept.append(-float(logits[i, j].float().log_softmax(-1)[labels[i, j]]))
             assert float(found[i, j]) == pytest.approx(kept[-1], rel=1e-6)
-    assert float(tokens.mean_loss(logits, labels)) == pytest.approx(sum(kept) / len(kept), rel=1e-6)
+    assert float(losses.mean_loss(logits, labels)) == pytest.approx(sum(kept) / len(kept), rel=1e-6)
 
 
 def test_a_batch_with_nothing_to_learn_has_loss_zero_and_no_gradient() -> None:
     logits = torch.randn(2, 3, 5, requires_grad=True)
-    loss = tokens.mean_loss(logits, torch.full((2, 3), -100))
+    loss = losses.mean_loss(logits, torch.full((2, 3), -100))
     loss.backward()
     assert float(loss.detach()) == 0
     assert logits.grad is not None
@@ -81,12 +81,12 @@ def test_words_get_a_space_only_where_the_tokenizer_does_not_add_it(spaced: bool
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite(bad: float) -> None:
-    tokens.check_finite([1.0, 2.0])
-    tokens.check_finite_tensors([torch.zeros(2), torch.zeros(0)])
+    losses.check_finite([1.0, 2.0])
+    losses.check_finite_tensors([torch.zeros(2), torch.zeros(0)])
     with pytest.raises(Diverged, match="not finite; lower the learning rate"):
-        tokens.check_finite([1.0, bad])
+        losses.check_finite([1.0, bad])
     with pytest.raises(Diverged, match="not finite; lower the learning rate"):
-        tokens.check_finite_tensors([torch.zeros(2), torch.tensor([0.0, bad])])
+        losses.check_finite_tensors([torch.zeros(2), torch.tensor([0.0, bad])])
 
 
 def test_windows_of_a_row_are_found_again() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adapt.distillation.soft import divergence
 from adapt.tasks import Example
 from adapt.tasks.language import learnt_states
-from adapt.tasks.tokens import IGNORED
+from adapt.tasks.losses import IGNORED
 
 if TYPE_CHECKING:
     import torch

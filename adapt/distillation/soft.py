@@ -12,7 +12,8 @@ import numpy as np
 from adapt.distillation.said import Said
 from adapt.spec import Task
 from adapt.tasks import Example, Kind
-from adapt.tasks.tokens import IGNORED, by_row, rounded_length
+from adapt.tasks.losses import IGNORED
+from adapt.tasks.tokens import by_row, rounded_length
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapt.pretrain.corpus import before_padding
 from adapt.spec import DataError, OptionError, Unsupported
-from adapt.tasks.tokens import IGNORED
+from adapt.tasks.losses import IGNORED
 
 MASKED_SHARE = 0.15
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from adapt.pretrain.corpus import encoded
 from adapt.pretrain.masked import MASKED_SHARE, mask_tokens
 from adapt.spec import DataError, OptionError, Unsupported
-from adapt.tasks.tokens import IGNORED
+from adapt.tasks.losses import IGNORED
 
 
 @dataclass(frozen=True)

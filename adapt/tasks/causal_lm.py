@@ -12,17 +12,9 @@ from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcome, until
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import language_losses, mean_language_loss
+from adapt.tasks.losses import IGNORED, learnt_labels
 from adapt.tasks.prompts import Message, Prompts
-from adapt.tasks.tokens import (
-    IGNORED,
-    by_row,
-    check_at_least,
-    distinct_rows,
-    learnt_labels,
-    of_split,
-    pad,
-    token_tensors,
-)
+from adapt.tasks.tokens import by_row, check_at_least, distinct_rows, of_split, pad, token_tensors
 
 if TYPE_CHECKING:
     import datasets

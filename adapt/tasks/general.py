@@ -11,16 +11,8 @@ from adapt.spec import Unsupported
 from adapt.tasks.generation import row_losses
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses
-from adapt.tasks.tokens import (
-    IGNORED,
-    TOKEN_FIELDS,
-    check_room,
-    cut_texts,
-    model_inputs,
-    pad,
-    special_ids,
-    token_tensors,
-)
+from adapt.tasks.losses import IGNORED
+from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, model_inputs, pad, special_ids, token_tensors
 
 if TYPE_CHECKING:
     import torch

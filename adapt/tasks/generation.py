@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.metrics import LOSSES, METRICS, score
 from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
 from adapt.spec import Problem
-from adapt.tasks.tokens import check_finite
+from adapt.tasks.losses import check_finite
 
 if TYPE_CHECKING:
     import torch

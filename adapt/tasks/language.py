@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import Unsupported
-from adapt.tasks.tokens import IGNORED, mean_loss, token_losses
+from adapt.tasks.losses import IGNORED, mean_loss, token_losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ from adapt.metrics import score
 from adapt.metrics.texts import answer_scores
 from adapt.spec import DataError, OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
+from adapt.tasks.losses import check_finite_tensors
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
     check_at_least,
     check_fast,
-    check_finite_tensors,
     made_up,
     model_inputs,
     of_split,

@@ -11,15 +11,8 @@ from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcome
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import language_losses, mean_language_loss
-from adapt.tasks.tokens import (
-    IGNORED,
-    check_at_least,
-    distinct_rows,
-    learnt_labels,
-    of_split,
-    pad,
-    token_tensors,
-)
+from adapt.tasks.losses import IGNORED, learnt_labels
+from adapt.tasks.tokens import check_at_least, distinct_rows, of_split, pad, token_tensors
 
 if TYPE_CHECKING:
     import datasets

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Any
 from adapt.metrics import score
 from adapt.spec import OptionError, Task
 from adapt.tasks.kind import Example, Kind
-from adapt.tasks.tokens import (
-    TOKEN_FIELDS,
-    check_finite_tensors,
-    check_room,
-    cut_texts,
-    made_up,
-    model_inputs,
-    of_split,
-    token_tensors,
-)
+from adapt.tasks.losses import check_finite_tensors
+from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, made_up, model_inputs, of_split, token_tensors
 
 if TYPE_CHECKING:
     import datasets

@@ -11,16 +11,14 @@ from adapt.metrics import score
 from adapt.metrics.spans import counts, spans_of
 from adapt.spec import DataError, OptionError, Task
 from adapt.tasks.kind import Example, Kind
+from adapt.tasks.losses import IGNORED, check_finite_tensors, mean_loss
 from adapt.tasks.tokens import (
-    IGNORED,
     TOKEN_FIELDS,
     by_row,
     check_at_least,
     check_fast,
-    check_finite_tensors,
     lead_of_words,
     made_up,
-    mean_loss,
     model_inputs,
     of_split,
     pad,

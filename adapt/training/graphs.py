@@ -23,7 +23,7 @@ from adapt.backbones.masks import masks_traced
 from adapt.backbones.memo import Memo
 from adapt.spec import Budget
 from adapt.tasks import Example, Kind
-from adapt.tasks.tokens import fixed_sizes
+from adapt.tasks.losses import fixed_sizes
 from adapt.training.step import on, one_pass, random_state, set_random_state
 
 LAUNCH_BOUND = 5e10

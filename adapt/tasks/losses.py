@@ -1,0 +1,85 @@
+"""Negative log-likelihoods of tokens, labels that take no part in them, and outputs that are not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from adapt.spec import Diverged
+from adapt.tasks.kind import Example
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED = -100
+"""Label of a token that takes no part in the loss."""
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of each label in float32 nats, 0 where the label is `IGNORED`.
+
+    Args:
+        logits: (batch, length, vocabulary), in any precision.
+        labels: (batch, length).
+
+    Returns:
+        (batch, length).
+    """
+    import torch
+    from torch.nn import functional as F
+
+    losses = torch.zeros(labels.shape, dtype=torch.float32, device=logits.device)
+    learnt = labels != IGNORED
+    losses[learnt] = F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="none")
+    return losses
+
+
+_fixed_sizes = False
+
+
+@contextmanager
+def fixed_sizes() -> Iterator[None]:
+    """Have `mean_loss` make tensors of no size that the data decides, which a CUDA graph could not hold."""
+    global _fixed_sizes
+    before, _fixed_sizes = _fixed_sizes, True
+    try:
+        yield
+    finally:
+        _fixed_sizes = before
+
+
+def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean of `token_losses` over the labels that count, a float32 scalar; 0 where there are none."""
+    from torch.nn import functional as F
+
+    learnt = labels != IGNORED
+    if _fixed_sizes:
+        losses = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return losses / learnt.sum().clamp(min=1)
+    # a sum over a count, not a mean: a batch may hold nothing to be learnt
+    return F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="sum") / learnt.sum().clamp(min=1)
+
+
+def learnt_labels(examples: Sequence[Example], first: int = 0) -> int:
+    """Labels that take part in the loss, from the label `first` of each row on."""
+    return sum(label != IGNORED for example in examples for label in example["labels"][first:])
+
+
+def check_finite(values: Sequence[float]) -> None:
+    """
+    Raises:
+        Diverged: A number that the model gave is not finite.
+    """
+    if not all(math.isfinite(value) for value in values):
+        raise Diverged("the model's outputs are not finite; lower the learning rate")
+
+
+def check_finite_tensors(outputs: Sequence[torch.Tensor]) -> None:
+    """
+    Raises:
+        Diverged: A tensor that the model gave is not finite.
+    """
+    if not all(bool(output.isfinite().all()) for output in outputs):
+        raise Diverged("the model's outputs are not finite; lower the learning rate")
