@@ -18,7 +18,6 @@ import tiny
 from safetensors import SafetensorError
 
 import adapt
-from adapt import adapted
 from adapt.adapted import Adapted, assemble, write_predictions
 from adapt.backbones import resolve
 from adapt.comparison.grid import strategies_of
@@ -96,7 +95,7 @@ def test_the_order_of_the_input_is_kept_over_many_chunks(
 ) -> None:
     texts = [f"{'word1 ' * (i * 7 % 11)}{TEXTS[i % 6]}" for i in range(50)]
     whole = model.predict(texts)
-    monkeypatch.setattr(adapted, "_CHUNK", 7)
+    monkeypatch.setattr("adapt.adapted.model._CHUNK", 7)
     source, target = write(tmp_path / "in.csv", texts), tmp_path / f"out{suffix}"
     assert write_predictions(model, source, target) == 50
     if suffix == ".jsonl":
@@ -233,7 +232,7 @@ def test_an_error_in_the_middle_leaves_the_output_as_it_was(
             raise DataError("the third chunk is bad")
         return encode(rows)
 
-    monkeypatch.setattr(adapted, "_CHUNK", 2)
+    monkeypatch.setattr("adapt.adapted.model._CHUNK", 2)
     monkeypatch.setattr(model.fitted.kind, "encode", breaks)
     for before in (None, "what was there"):
         calls.clear()
@@ -392,7 +391,7 @@ def test_the_command_line_does_the_same(
     notes = [line for line in result.stderr.splitlines() if line.startswith("Note: ")]
     assert any("rows of test are in train too" in note for note in notes)
     (tmp_path / "long.csv").write_text("text\n" + "word " * 300 + "\nword\n" + "word " * 200 + "\n")
-    monkeypatch.setattr("adapt.adapted._CHUNK", 2)
+    monkeypatch.setattr("adapt.adapted.model._CHUNK", 2)
     arguments = ["predict", str(folder), "--input", str(tmp_path / "long.csv"), "--output", str(tmp_path / "l.csv")]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.stderr.splitlines()[0] == "Note: 2 texts of new rows were cut to 64 tokens"
@@ -408,7 +407,7 @@ def test_a_row_is_named_by_its_place_in_the_input(model: Adapted, monkeypatch: p
                 raise RowError(row, None, "it is bad.", text)
         return encode(rows)
 
-    monkeypatch.setattr(adapted, "_CHUNK", 2)
+    monkeypatch.setattr("adapt.adapted.model._CHUNK", 2)
     monkeypatch.setattr(model.fitted.kind, "encode", refuses)
     with pytest.raises(DataError, match=r"Row 6 \(.*\): it is bad") as caught:
         model.predict(TEXTS)

@@ -1,0 +1,108 @@
+"""Fitting: a backbone, data, a strategy and choices become a run, and the run a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from adapt import options
+from adapt.adapted.model import Adapted
+from adapt.backbones import Backbone, resolve
+from adapt.backbones.source import SHIPPED
+from adapt.data import Data, load
+from adapt.data.general import General, read_general
+from adapt.run import OnStep, fit
+from adapt.spec import DataError, OptionError, Run, Strategy
+from adapt.strategies import SHIPPED_SETTINGS, make
+from adapt.tasks import KINDS
+from adapt.tasks.general import text_rows
+
+
+def fit_model(
+    backbone: str | Path,
+    data: Any,
+    strategy: Strategy | str = "lora",
+    *,
+    seed: int = 0,
+    general: Any = None,
+    on_step: OnStep | None = None,
+    **choices: Any,
+) -> Adapted:
+    """Adapt a backbone to data; the public `adapt.fit`.
+
+    Args:
+        backbone: Shipped name, local folder or hub name (see `adapt.backbones.resolve`).
+        data: `Data`, or anything that `adapt.data.load` reads.
+        strategy: A strategy, or its name. On shipped backbones, which are tiny, one given by its name has a learning
+            rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`).
+        seed: Decides the sample, the head's initialisation and the order of rows.
+        general: Texts on which it is measured what the backbone has forgotten (`Result.forgetting`): a file of plain
+            text, one text a line, or whatever else `adapt.data.general.read_general` reads.
+        on_step: Called after each optimizer step with steps done, steps in all, and the loss.
+        choices: Fields of `adapt.spec.Budget` (`epochs`, `batch_size`, `learning_rate`, `precision`, ...) and of
+            the task (`metric`, `max_length`, `pooling`, `class_weights`, `max_train`, `few_shot`), and the options of
+            its kind (fields of `adapt.tasks.KINDS[kind].Options`).
+
+    Raises:
+        AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
+    """
+    own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
+    options.check_rates(choices.get("learning_rate"), own)
+    texts = None if general is None else read_general(general)
+    spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
+    spec = with_general(spec, texts, source)
+    result, fitted = fit(spec, rows, source, on_step, general=texts.texts if texts else ())
+    return Adapted(fitted, spec, source, result, columns=rows.columns)
+
+
+def assemble(
+    backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int = 0, **choices: Any
+) -> tuple[Run, Data, Backbone]:
+    """Everything that decides a run, checked; see `fit_model` for the arguments."""
+    if isinstance(strategy, str):
+        make(strategy)  # a mistyped name is found before the data is read
+    budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
+    rows = data if isinstance(data, Data) else load(data)
+    if isinstance(strategy, str):
+        strategy = make(strategy, preset(backbone, rows.kind, strategy, budget.learning_rate))
+    chosen = options.check_strategy(strategy)
+    options.check_budget(budget, rows.kind)
+    choices = {name: options.plain(value) for name, value in choices.items()}
+    own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
+    known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
+    for name in own.keys() - set(known):
+        if name in signature(load).parameters:
+            raise OptionError(f"'{name}' is an option of adapt.data.load; give what that returns as data.")
+        every = ", ".join((*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known))
+        raise OptionError(f"There is no option '{name}' for {rows.kind}; there are {every}.")
+    source = resolve(backbone)
+    task = options.task_of(rows, source, own, **{n: v for n, v in choices.items() if n in options.TASK_OPTIONS})
+    return Run(source.source, task, chosen, budget, options.seed_of(seed)), rows, source
+
+
+def preset(backbone: str | Path, kind: str, strategy: str, rate: float | None) -> Mapping[str, Any]:
+    """Fields of a strategy given by its name that suit a shipped backbone, which is tiny; none for any other.
+
+    Nor where there is a rate for all: a run is the same run however its strategy was given.
+    """
+    return SHIPPED_SETTINGS.get(kind, {}).get(strategy, {}) if backbone in SHIPPED and rate is None else {}
+
+
+def with_general(run: Run, general: General | None, backbone: Backbone) -> Run:
+    """The run with texts on which it is measured what its backbone has forgotten, if there are any.
+
+    Raises:
+        DataError: None of them has two tokens.
+        OptionError: Texts are cut to less than the tokenizer's own tokens.
+    """
+    if general is None:
+        return run
+    tokenizer, most, some = backbone.tokenizer, run.task.max_length, 1000
+    if not any(text_rows(tokenizer, general.texts[i : i + some], most) for i in range(0, len(general.texts), some)):
+        raise DataError(
+            f"{general.source.name}: no text has two tokens within {run.task.max_length}; give longer ones, one a line."
+        )
+    return dataclasses.replace(run, general=general.source)

@@ -1,0 +1,121 @@
+"""Loading a model that was saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapt import options, params
+from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
+from adapt.backbones import Backbone, Loader, resolve
+from adapt.run import Fitted, run_from
+from adapt.spec import SCHEMA, AdaptError, OptionError, Strategy, fields_of
+from adapt.tasks import KINDS
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    backbone: str | Path | None = None,
+    device: str = "auto",
+    strategy: Strategy | None = None,
+) -> Adapted:
+    """Load what `Adapted.save` wrote; the public `adapt.load`.
+
+    Args:
+        folder: Where it was saved.
+        backbone: Where the backbone is now, if not where it was.
+        device: `auto`, `cpu` or `cuda`.
+        strategy: The one it was trained with, where that is a class of your own.
+
+    Raises:
+        AdaptError: The folder is not whole, the backbone or strategy is another one, or a tensor is missing, extra or
+            misshapen.
+    """
+    from adapt.backbones.memoise import release
+
+    path = Path(folder).expanduser()
+    if strategy is not None:
+        strategy = options.check_strategy(strategy)
+    content = _read_model_file(path)
+    if sha256_of(path / params.STATE_FILE) != content["sha256"]:
+        raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
+    try:
+        _check_own(path, content, strategy)
+        spec = run_from(content["spec"], strategy)
+    except (KeyError, TypeError) as error:
+        raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
+    source = _backbone(content["reference"]) if backbone is None else resolve(backbone)
+    if source.source.sha256 != spec.backbone.sha256:
+        raise AdaptError(
+            f"Backbone {source.reference} is not the one this model was trained on ('{spec.backbone.name}', content "
+            f"{spec.backbone.sha256[:12]}, found {source.source.sha256[:12]}); pass the right folder as backbone."
+        )
+    budget = dataclasses.replace(spec.budget, device=options.device_of(device))
+    loader = Loader(source, spec.task, budget, spec.seed)
+    tokenizer = loader.tokenizer()
+    kind = KINDS[spec.task.kind](spec.task, tokenizer)
+    kind.load_state(content["kind_state"])
+    model = spec.strategy.build(loader, spec.task)
+    params.load(model, path)
+    release(model)
+    model.eval()
+    fitted = Fitted(model, kind, tokenizer, loader)
+    return Adapted(
+        fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content.get("columns", {})
+    )
+
+
+def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None) -> None:
+    """
+    Raises:
+        OptionError: The strategy is not the one, of a user's own, that a model was trained with.
+    """
+    own, recorded = content.get("own_strategy"), content["spec"]["strategy"]
+    same = strategy is None or {"name": strategy.name, **fields_of(strategy)} == recorded
+    if same and own == (None if strategy is None else type(strategy).__name__):
+        return
+    fields = ", ".join(f"{name}={value!r}" for name, value in recorded.items() if name != "name")
+    if own is None:
+        raise OptionError(f"The model in {path} was trained with the library's {recorded['name']}; leave strategy out.")
+    raise OptionError(
+        f"The model in {path} was trained with a strategy of your own; load it with "
+        f"adapt.load(..., strategy={own}({fields}))."
+    )
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    """The result that was saved with a model; None where there is none that can be read."""
+    try:
+        return dict(json.loads((path / "result.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _backbone(reference: str) -> Backbone:
+    try:
+        return resolve(reference)
+    except AdaptError as error:
+        raise AdaptError(
+            f"{error} If it was moved, name its place with the option backbone, or give the model that "
+            "adapt.load(..., backbone=...) makes."
+        ) from error
+
+
+def _read_model_file(path: Path) -> dict[str, Any]:
+    file = path / MODEL_FILE
+    if not file.is_file():
+        raise AdaptError(f"{path} does not hold a saved model (no {MODEL_FILE}); give the folder that fit wrote.")
+    try:
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise AdaptError(f"{file} is damaged ({error}); save the model again.") from error
+    missing = {"schema", "reference", "kind_state", "sha256", "spec"} - content.keys()
+    if missing or content["schema"] != SCHEMA:
+        raise AdaptError(f"{file} was written by another version of adapt; fit the model again.")
+    if not (path / params.STATE_FILE).is_file():
+        raise AdaptError(f"{path / params.STATE_FILE} is missing; save the model again.")
+    return content

@@ -1,0 +1,182 @@
+"""An adapted model: use it, save it, merge it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapt import params
+from adapt.backbones import Backbone
+from adapt.backbones.source import MINILM, SHIPPED
+from adapt.data import read_inputs
+from adapt.files import writable_folder, write_atomically
+from adapt.run import Fitted
+from adapt.spec import SCHEMA, OptionError, Result, RowError, Run, Unsupported, text_of
+from adapt.strategies import is_known
+from adapt.tasks.tokens import of_split
+
+MODEL_FILE = "adapt.json"
+_CHUNK = 1024
+"""Rows encoded and predicted at a time, so that a file of any size fits in memory."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A trained model with its tokenizer, task and result."""
+
+    fitted: Fitted
+    run: Run
+    backbone: Backbone
+    result: Result | None
+    """Scores and costs of the training; None after loading."""
+    earlier: dict[str, Any] | None = None
+    """After loading: what `result.json` says, which is saved again with the model."""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Role to column, as named in training: where rows to be predicted have one of that name, it is taken."""
+
+    def predict(self, rows: Any) -> list[dict[str, Any]]:
+        """Predictions in input order.
+
+        Args:
+            rows: A list of texts or of pairs of texts, of lists of words (token classification), of pairs (question,
+                context), of prompts or of conversations; or anything that `adapt.data.read_inputs` reads.
+
+        Returns:
+            For each row what the task kind's `decode` gives: for classification `label` and `probabilities` by label
+            name; `labels` for multi-label; `value` for regression.
+
+        Raises:
+            DataError: A row is empty or not what the task kind needs.
+        """
+        return list(self.iterate(rows))
+
+    def iterate(self, source: Any, columns: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """As `predict`, chunk after chunk; `columns` is that of `adapt.data.read_inputs`."""
+        from adapt.training import predict
+
+        rows = read_inputs(source, self.run.task, columns, self.columns)
+        for start in range(0, len(rows), _CHUNK):
+            try:
+                examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
+            except RowError as error:
+                raise error.after(start) from None
+            outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
+            yield from self.fitted.kind.decode(outputs, examples)
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said of the rows predicted so far, such as how many texts were cut."""
+        counts: dict[str, int] = {}
+        for note in self.fitted.kind.notes:
+            number, _, what = note.partition(" ")
+            if f" of {of_split(None)} " in note and number.isdigit():
+                counts[what] = counts.get(what, 0) + int(number)
+        return [f"{number} {what}" for what, number in counts.items()]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write what is trained (safetensors) and what rebuilds the rest; `adapt.load(folder)` reads it.
+
+        Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `adapt.json` is
+        written last and holds the hash of the tensors, so that a folder cut short is never taken for whole.
+
+        Raises:
+            OptionError: The folder cannot be written, or is the backbone's own.
+        """
+        path = model_folder(folder, self.backbone.path)
+        result = self.result.to_json() if self.result is not None else self.earlier
+        strategy = self.run.strategy
+        for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
+            (path / old).unlink(missing_ok=True)
+        size = params.save(self.fitted.model, path)
+        export = getattr(strategy, "export", None)
+        if export is not None:
+            export(self.fitted.model, path / "peft", self._reference())
+        if result is not None:
+            write_atomically(path / "result.json", text_of(result))
+        content = {
+            "schema": SCHEMA,
+            "reference": self._reference(),
+            "kind_state": self.fitted.kind.state(),
+            "sha256": sha256_of(path / params.STATE_FILE),
+            "bytes": size,
+            "columns": dict(self.columns),
+            "own_strategy": None if is_known(strategy) else type(strategy).__name__,
+            "spec": self.run.spec(),
+        }
+        write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        return path
+
+    def merge(self, folder: str | Path) -> Path:
+        """Write a plain transformers model, float32, with the adaptation merged into the weights, and the tokenizer.
+
+        The class for the task kind (`AutoModelForSequenceClassification`, ...) loads it with the same outputs, without
+        this package. For regression its output is the target in standard deviations from its mean over the training
+        rows.
+
+        Raises:
+            Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
+                backbone's own weights are quantised; or transformers has no class for its head (mean pooling).
+            OptionError: The folder cannot be written, or is the backbone's own.
+        """
+        from adapt.backbones.plain import save_plain
+
+        strategy = self.run.strategy
+        merge = getattr(strategy, "merge", None)
+        if merge is None and not is_known(strategy):
+            raise Unsupported(
+                f"'{strategy.name}', a strategy of your own, does not say how it is merged; give it a method "
+                "merge(model, load), or keep the saved model"
+            )
+        if merge is None:
+            raise Unsupported(
+                f"'{strategy.name}' cannot be merged: it adds to the model what its weights cannot hold; keep the "
+                "saved model, or use LoRA"
+            )
+        if self.run.task.pooling == "mean":
+            raise Unsupported(
+                "a model with mean pooling cannot be merged: transformers has no class for it; keep the saved model, "
+                "or fit with pooling='native'"
+            )
+        budget = dataclasses.replace(self.run.budget, precision="fp32", dropout=None, device="cpu")
+        loader = dataclasses.replace(self.fitted.loader, budget=budget)
+        if loader.quantised() is not None:
+            raise Unsupported(
+                "a model whose backbone's own weights are quantised cannot be merged; keep the saved model, or fit "
+                "on the backbone as it was before"
+            )
+        plain = merge(self.fitted.model, loader)
+        if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
+            problem = self.run.task.problem
+            plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
+        path = model_folder(folder, self.backbone.path)
+        save_plain(plain, loader, path)
+        return path
+
+    def _reference(self) -> str:
+        """Where the backbone is found from any working folder."""
+        reference = self.backbone.reference
+        local = reference not in {*SHIPPED, MINILM} and Path(reference).expanduser().is_dir()
+        return str(self.backbone.path.resolve()) if local else reference
+
+
+def model_folder(folder: str | Path, backbone: Path) -> Path:
+    """A folder that a model may be written to, which that of its backbone is not.
+
+    Raises:
+        OptionError: It cannot be written, or is the backbone's own.
+    """
+    path = Path(folder).expanduser()
+    if path.resolve() == backbone.resolve():
+        raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
+    return writable_folder(path)
+
+
+def sha256_of(file: Path) -> str:
+    """The hash of a file's content, in hexadecimal digits."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
