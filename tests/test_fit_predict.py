@@ -21,7 +21,7 @@ import adapt
 from adapt.adapted import Adapted, assemble, write_predictions
 from adapt.backbones import resolve
 from adapt.comparison.grid import strategies_of
-from adapt.run import _code
+from adapt.environment import _code
 from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task
 from adapt.strategies import SHIPPED_SETTINGS
 
@@ -520,8 +520,8 @@ def test_a_rate_for_all_and_one_of_its_own_are_too_many() -> None:
 
 
 def test_the_code_of_a_run_is_that_of_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "run.py").write_text("")
-    monkeypatch.setattr("adapt.run.__file__", str(tmp_path / "run.py"))
+    (tmp_path / "environment.py").write_text("")
+    monkeypatch.setattr("adapt.environment.__file__", str(tmp_path / "environment.py"))
     before = _code()
     (tmp_path / ".#run.py").symlink_to("somebody@somewhere.1234")  # an editor's, of a file that is not saved yet
     (tmp_path / "gone.py").symlink_to("nothing")

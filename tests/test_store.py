@@ -13,9 +13,9 @@ import pytest
 from comparison_helpers import result_of, run_of
 
 from adapt.comparison.store import Store, read_result
+from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
 from adapt.machine import hardware
-from adapt.run import code_state, versions
 from adapt.spec import AdaptError, OptionError, Run
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
+from adapt.machine import hardware
 from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of, text_of
 
 _FINAL = frozenset({"ok", "diverged"})
@@ -77,9 +79,6 @@ class Store:
 
 def _stands(content: Mapping[str, Any]) -> bool:
     if content["status"] == "unsupported":
-        from adapt.machine import hardware
-        from adapt.run import code_state, versions
-
         device = content["spec"]["budget"]["device"]
         now = {"versions": versions(), "code": code_state()["code"], "hardware": hardware(device)}
         return all(content["environment"].get(name) == value for name, value in now.items())

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
+from adapt.environment import code_state
 from adapt.spec import AdaptError, Run, Source, fields_of
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ def warm() -> None:
     """Import what every run needs, and run nothing; a GPU is left to the forks."""
     gc.disable()  # to look for garbage among modules takes a quarter of the time
     import_all(_IMPORTS)
-    from adapt.run import code_state
-
     code_state()  # now, of what is imported: the forks inherit it, whatever is written there meanwhile
     gc.freeze()  # nor do the forks look there, and copy what they look at
     gc.enable()

@@ -12,6 +12,7 @@ import torch
 
 from adapt.data import Data, load, subsample
 from adapt.data.splits import generator
+from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probed, Probing
 from adapt.extraction.probes import Probes
 from adapt.extraction.reading import Reader, reader
@@ -19,7 +20,6 @@ from adapt.extraction.representations import layers_of
 from adapt.machine import hardware
 from adapt.metrics import METRICS
 from adapt.options import check_count
-from adapt.run import code_state, versions
 from adapt.spec import DataError, OptionError, Source, Task, Unsupported
 from adapt.tasks import KINDS
 
