@@ -19,6 +19,7 @@ from comparison_helpers import behave, result_of, run_of
 
 from adapt import cli
 from adapt.backbones import resolve
+from adapt.cli.given import read_data
 from adapt.comparison import Store
 from adapt.comparison.grid import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
 from adapt.comparison.table import write_table
@@ -360,7 +361,7 @@ def test_options_of_data_reach_the_reading(tmp_path: Path) -> None:
         "problem": None, "repair_tags": True, "bad_answers": None, "name": None, "validation": 0.0, "test": 0.0,
         "split_seed": 0, "epochs": 2, "metric": None,
     }  # fmt: skip
-    rows, choices = cli._read(str(file), options)
+    rows, choices = read_data(str(file), options)
     assert (rows.kind, rows.labels, list(rows.splits), rows.name) == (
         "token_classification", ("O", "B-x"), ["train"], "words",
     )  # fmt: skip
@@ -476,7 +477,7 @@ def test_a_stop_is_one_line(adapt: Command, monkeypatch: pytest.MonkeyPatch) -> 
     def stop(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "settings_from", stop)
+    monkeypatch.setattr("adapt.cli.fitting.settings_from", stop)
     assert adapt("fit", "--backbone", "b", "--data", "d", "--out", "o") == (130, "", "\nadapt: stopped.\n")
 
 

@@ -1,0 +1,5 @@
+"""`python -m adapt.cli`, which is `adapt`."""
+
+from adapt.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""Strategies beside one another: `adapt compare`, `adapt table`, `adapt plan`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapt.cli.given import of_task, read_data
+from adapt.cli.options import (
+    BACKBONE_HELP,
+    DATA_HELP,
+    data_options,
+    general_option,
+    set_option,
+    set_options,
+    training_options,
+)
+from adapt.cli.words import WORDS, shown_command
+from adapt.fields import settings_from
+from adapt.spec import OptionError
+
+
+@click.command()
+@click.option("--backbone", help=BACKBONE_HELP + "  [default: the shipped one for the kind of task]")
+@click.option("--data", help=DATA_HELP + " Without it, the embedded task of the kind.")
+@click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+@click.option(
+    "--out", default="adapt-results", show_default=True, help="Folder of results; a comparison goes on there."
+)
+@click.option("--jobs", type=int, help="Runs done at the same time.  [default: 1; tiny backbones: one a core]")
+@click.option(
+    "--trials",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Learning rates of each strategy, around its own; the table shows the best by validation score.",
+)
+@click.option("--folds", type=int, help="Cross-validation: every row is scored, by a model trained without its fold.")
+@general_option
+@set_option
+@data_options
+@training_options
+def compare(
+    backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
+    folds: int | None, general: str | None, settings: tuple[str, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Run strategies with several seeds and print the table of accuracy against cost.
+
+    Writes OUT/runs/*.json, OUT/table.md and OUT/table.csv; the exit code is 1 where no run ended well. With no
+    argument, all six strategies run on a tiny encoder and an embedded task, in minutes on two cores.
+    """
+    from adapt.comparison import compare as run_comparison
+    from adapt.comparison.grid import strategies_of
+    from adapt.comparison.progress import Progress
+    from adapt.data.general import read_general
+
+    given = settings_from(settings)
+    own = of_task(given)
+    strategies_of(strategies, given)  # a mistyped name is found before the data is read
+    texts = None if general is None else read_general(general)
+    rows, choices = read_data(data, rest, folds)
+    choices |= own
+    with Progress(sys.stderr, rates=trials > 1) as progress:
+        done = run_comparison(
+            backbone, rows, strategies, seeds=seeds, settings=given, general=texts, out=out, jobs=jobs, trials=trials,
+            command=shown_command("adapt", click.get_current_context().meta[WORDS]), on_event=progress, **choices,
+        )  # fmt: skip
+    click.echo(done.table.markdown())
+    click.echo(f"Results: {done.folder}", err=True)
+    if not any(result["status"] == "ok" for result in done.results):
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("folder")
+@click.option(
+    "--tuned", is_flag=True, help="Of a strategy run at several learning rates only the best by validation score."
+)
+def table(folder: str, tuned: bool) -> None:
+    """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""
+    from adapt.comparison.store import Store
+    from adapt.comparison.table import write_table
+
+    if not (Path(folder).expanduser() / "runs").is_dir():
+        raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
+    store = Store(folder)
+    if not store.all():
+        raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
+    click.echo(write_table(store, tuned=tuned).markdown())
+
+
+@click.command()
+@click.option(
+    "--backbone",
+    required=True,
+    help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, or as for compare; of a folder or "
+    "hub name only config.json is needed.",
+)
+@click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
+@click.option("--kind", default="classification", show_default=True, help="Task kind, as for compare.")
+@click.option("--batch", default="32x128", show_default=True, metavar="ROWSxTOKENS", help="Of a forward pass.")
+@click.option("--budget", metavar="BYTES", help="Memory of the device, such as 12GiB: what fits, and what would help.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True, help="It need not be there."
+)
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
+    help="auto: what training takes here; for a CUDA device that is not here bf16, which GPUs before Ampere lack.",
+)  # fmt: skip
+@click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]")
+@click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing.")
+@click.option("--loss-chunk", type=int, metavar="TOKENS", help="Tokens whose logits are held at a time.")
+@click.option("--optimizer", help="adamw, adamw_8bit or paged_adamw_8bit.")
+@click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]")
+@click.option("--labels", type=int, default=2, show_default=True, help="Classes, where the kind has some.")
+@click.option("--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
+@set_options("Set a field of a strategy (lora.rank=8)")
+def plan(
+    backbone: str, strategies: str, kind: str, batch: str, budget: str | None, as_json: bool,
+    settings: tuple[str, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Predict the memory that training will take, strategy by strategy; no weights are read."""
+    from adapt.comparison.grid import strategies_of
+    from adapt.memory.budget import parse_batch, parse_bytes
+    from adapt.memory.report import json_text, markdown
+    from adapt.memory.within import plans
+
+    size = parse_batch(batch)
+    room = None if budget is None else parse_bytes(budget)
+    chosen = strategies_of(strategies, settings_from(settings))
+    options = {name: value for name, value in rest.items() if value is not None}
+    found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **options)
+    click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, **options))

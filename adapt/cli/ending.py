@@ -1,0 +1,48 @@
+"""How a command ends: errors are a line, what stops it lets it tidy up, and any text can be written."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from adapt.spec import AdaptError
+
+
+def heed_signals() -> None:
+    """Ended from outside (a scheduler's time limit, a closed terminal), we stop our processes and tidy up too."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # there is none of the latter on Windows
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores the latter
+            signal.signal(number, signal.default_int_handler)
+
+
+def write_any_text() -> None:
+    """Standard output escapes characters that it has none for, as standard error does, where it would raise an error: a
+    table redirected to a file on Windows, whose names are in another script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def plain_errors(goes_on: bool) -> Iterator[None]:
+    """An error of ours is one line on standard error and exit code 2; so is an interrupt, with exit code 130.
+
+    Args:
+        goes_on: The command is a comparison, which the next one goes on with.
+    """
+    heed_signals()
+    write_any_text()
+    try:
+        yield
+    except AdaptError as error:
+        click.echo(f"adapt: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        kept = "; results so far are kept, the same command goes on from there" if goes_on else ""
+        click.echo(f"adapt: stopped{kept}.", err=True)
+        sys.exit(130)

@@ -1,0 +1,104 @@
+"""One model trained and saved: `adapt fit`, `adapt distill`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapt.cli.given import of_task, read_data
+from adapt.cli.options import BACKBONE_HELP, DATA_HELP, data_options, general_option, set_option, training_options
+from adapt.fields import settings_from
+from adapt.spec import OptionError
+
+
+@click.command()
+@click.option("--backbone", required=True, help=BACKBONE_HELP)
+@click.option("--data", required=True, help=DATA_HELP)
+@click.option("--strategy", default="lora", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", required=True, help="Folder for the model.")
+@general_option
+@set_option
+@data_options
+@training_options
+def fit(
+    backbone: str, data: str, strategy: str, seed: int, out: str, general: str | None, settings: tuple[str, ...],
+    **rest: Any,
+) -> None:  # fmt: skip
+    """Adapt a backbone to data with one strategy and save the model to OUT."""
+    from adapt.adapted import fit_model
+    from adapt.data.general import read_general
+
+    texts = None if general is None else read_general(general)
+    _fit(functools.partial(fit_model, general=texts), backbone, data, strategy, seed, out, settings, rest)
+
+
+@click.command()
+@click.argument("teacher")
+@click.option("--backbone", required=True, help="Of the student: " + BACKBONE_HELP)
+@click.option("--data", required=True, help=DATA_HELP)
+@click.option("--unlabelled", help="File of further training rows without labels, which the teacher labels.")
+@click.option("--temperature", type=float, help="What logits are divided by.  [default: 2]")
+@click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]")
+@click.option("--strategy", default="full", show_default=True, help="Of the student.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", required=True, help="Folder for the student.")
+@set_option
+@data_options
+@training_options
+def distill(
+    teacher: str, backbone: str, data: str, unlabelled: str | None, temperature: float | None, weight: float | None,
+    strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
+    from adapt.distillation import distill as distill_model
+
+    if Path(out).expanduser().resolve() == Path(teacher).expanduser().resolve():
+        raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
+    given = {"unlabelled": unlabelled, "temperature": temperature, "weight": weight}
+    rest |= {name: value for name, value in given.items() if value is not None}
+    _fit(functools.partial(distill_model, teacher), backbone, data, strategy, seed, out, settings, rest)
+
+
+def _fit(
+    fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int, out: str,
+    settings: tuple[str, ...], rest: dict[str, Any],
+) -> None:  # fmt: skip
+    """Train one model, save it, and say what it scores and costs."""
+    from adapt.adapted import model_folder, preset
+    from adapt.backbones.source import locate
+    from adapt.comparison.progress import StepBar
+    from adapt.options import check_rates
+    from adapt.strategies import make
+
+    given = settings_from(settings)
+    own = of_task(given)
+    fields = given.pop(strategy, {})
+    make(strategy, fields)  # a mistyped name is found before the data is read
+    if given:
+        raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
+    model_folder(out, locate(backbone, None)[1])
+    rows, choices = read_data(data, rest)
+    choices |= own
+    rate = choices.get("learning_rate")
+    check_rates(rate, settings={strategy: fields})
+    chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
+    with StepBar(sys.stderr, strategy) as bar:
+        model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
+    model.save(out)
+    assert model.result is not None
+    for split, scores in model.result.scores.items():
+        click.echo(f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    trainable, total = model.result.trainable or 0, model.result.total or 1
+    click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    lost = model.result.forgetting
+    if lost:
+        click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
+    for note in model.result.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(f"Model: {out}", err=True)

@@ -1,0 +1,75 @@
+"""What the options that commands share say: columns, data, settings of the task."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from adapt.spec import OptionError
+
+
+def taken_columns(options: dict[str, Any]) -> dict[str, str]:
+    """What `column_options` say, taken out of the options of a command."""
+    named = {name: value for name in ("text", "text_pair") if (value := options.pop(name)) is not None}
+    return _columns(options.pop("columns")) | named
+
+
+def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`role=name` items by role."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, name = pair.partition("=")
+        if not (equals and role.strip() and name.strip()):
+            raise OptionError(f"--column {pair} cannot be read; write role=name, such as tokens=words.")
+        if role.strip() in found:
+            raise OptionError(f"--column {role.strip()} is given twice; give it once.")
+        found[role.strip()] = name.strip()
+    return found
+
+
+def read_data(data: str | None, options: dict[str, Any], folds: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The data set, or its folds, and the options of budget and task that were given."""
+    named = ("kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name")
+    own = {name: value for name in named if (value := options.pop(name))}
+    own |= {name: value for name in ("validation", "test", "split_seed") if (value := options.pop(name)) is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    if data is None:
+        kind = own.pop("kind", None)
+        if own or folds is not None:
+            option = next(iter(own), "folds").replace("columns", "column").replace("_", "-")
+            raise OptionError(f"--{option} goes with --data, which is not given.")
+        return None, given | ({"kind": kind} if kind else {})
+    from adapt.data import load
+
+    if "columns" in own:
+        own["columns"] = _columns(own["columns"])
+    if "split_seed" in own:
+        own["seed"] = own.pop("split_seed")
+    if folds is None:
+        return load(data, **own), given
+    from adapt.data import folds as divide
+
+    if own.pop("test", 0):
+        raise OptionError("--test cuts a test split, and --folds makes one of each fold; give one of them.")
+    share = own.pop("validation", 0.1)
+    return divide(load(data, **own, validation=0, test=0), folds, seed=own.get("seed", 0), validation=share), given
+
+
+def of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Take out the settings of the task's kind; in texts `\\n`, `\\t` and `\\\\` are line break, tab and backslash.
+
+    Raises:
+        OptionError: One of them is an option of the command.
+    """
+    own = settings.pop("task", {})
+    options = {parameter.name for parameter in click.get_current_context().command.params}
+    for name in own:
+        if name in options:
+            raise OptionError(f"--set task.{name} is not a field of the task's kind; use --{name.replace('_', '-')}.")
+    return {name: re.sub(r"\\([nt\\])", lambda found: _ESCAPES[found[1]], value) for name, value in own.items()}
+
+
+_ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+"""What a backslash and a character stand for in a shell, where a line break is hard to type."""

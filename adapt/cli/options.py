@@ -1,0 +1,111 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from adapt.spec import OptionError
+
+BACKBONE_HELP = (
+    "tiny-encoder, tiny-decoder or tiny-encoder-decoder (shipped), minilm (optional package), a local folder, or a hub "
+    "name."
+)
+DATA_HELP = (
+    "CSV, TSV, JSON-lines, Parquet or CoNLL file, a folder with train, validation and test files, or a hub name."
+)
+
+
+def together(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator, in the order in which help shows them."""
+    return lambda command: functools.reduce(lambda c, d: d(c), reversed(decorators), command)
+
+
+column_options = together(
+    click.option("--text", help="Column of the text."),
+    click.option("--text-pair", help="Column of the second text of a pair."),
+    click.option("--column", "columns", multiple=True, metavar="ROLE=NAME",
+                 help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; or of group: "
+                      "what rows belong together by, such as a document or a speaker.  Repeatable."),
+)  # fmt: skip
+
+mending_options = together(
+    click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
+    click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
+                 help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
+)  # fmt: skip
+
+data_options = together(
+    click.option("--kind", help="classification, ner, pos, qa, translation, summarisation, instructions, ... or a "
+                                "task kind's full name.  [default: the columns tell]"),
+    column_options,
+    click.option("--label", help="Column of the labels."),
+    click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
+                 help="What the labels are, where they do not tell."),
+    mending_options,
+    click.option("--validation", type=float,
+                 help="Share of train cut out where there is no validation split.  [default: 0.1]"),
+    click.option("--test", type=float, help="Share of train cut out where there is no test split.  [default: 0.1]"),
+    click.option("--split-seed", type=int, help="Seed of these cuts.  [default: 0]"),
+    click.option("--name", help="Name of the task in tables and file names."),
+)  # fmt: skip
+
+
+def _counts(context: click.Context, option: click.Parameter, value: str | None) -> int | tuple[int, ...] | None:
+    """One number, or several with commas between them."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(map(int, value.split(",")))
+    except ValueError as error:
+        given = option.opts[0]
+        raise OptionError(f"{given} is '{value}'; give a whole number, or several with commas between them.") from error
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+training_options = together(
+    click.option("--epochs", type=int, help="Passes over the training rows.  [default: 3; of embedded tasks up to 5]"),
+    click.option("--max-steps", type=int, help="Optimizer steps after which training ends."),
+    click.option("--batch-size", type=int, help="Rows of a forward pass.  [default: 32]"),
+    click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]"),
+    click.option("--learning-rate", type=float, help="Peak rate.  [default: each strategy's own]"),
+    click.option("--warmup", type=float, help="Share of steps with rising rate.  [default: 0.1]"),
+    click.option("--decay", type=click.Choice(["linear", "cosine", "constant"]), help="[default: linear]"),
+    click.option("--weight-decay", type=float, help="[default: 0.01]"),
+    click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]"),
+    click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: never]"),
+    click.option("--max-train", metavar="ROWS", callback=_counts,
+                 help="Training rows kept, drawn with the seed; for compare also several (50,200): a learning curve."),
+    click.option("--few-shot", metavar="K", callback=_counts, help="The same of each class."),
+    click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: 128; of embedded tasks 32 to 96]"),
+    click.option("--metric", help="Validation score that chooses the epoch, and the table's column."),
+    click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
+                 help="Encoder head: mean over tokens (sentence encoders) or the family's own.  [default: auto]"),
+    click.option("--class-weights", type=click.Choice(["none", "balanced"]), help="[default: none]"),
+    click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing."),
+    click.option("--loss-chunk", type=int, metavar="TOKENS",
+                 help="Tokens of a language model whose logits are held at a time.  [default: on CUDA all]"),
+    click.option("--optimizer", metavar="NAME",
+                 help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
+    click.option("--graphs", type=click.Choice(["auto", "off"]),
+                 help="CUDA graphs for small models.  [default: auto]"),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
+)  # fmt: skip
+
+
+def set_options(what: str) -> Any:
+    return click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help=f"{what}; repeatable.")
+
+
+general_option = click.option(
+    "--general", metavar="FILE",
+    help="Plain text, one text a line: how much of it the backbone forgets is measured, where its checkpoint has a "
+         "language-model head.",
+)  # fmt: skip
+
+set_option = set_options("Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4)")

@@ -1,0 +1,62 @@
+"""Saved models on new rows: `adapt predict`, `adapt score`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from adapt.cli.given import taken_columns
+from adapt.cli.options import DATA_HELP, column_options, mending_options
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file.")
+@click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@column_options
+def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
+    """Predict the rows of a file with the model in FOLDER, in input order."""
+    from adapt.adapted import PREDICTION_FILES, load_model, write_predictions
+    from adapt.files import output_file
+
+    output_file(target, PREDICTION_FILES, source)
+    columns = taken_columns(rest)
+    model = load_model(folder, backbone=backbone, device=device)
+    count = write_predictions(model, source, target, columns)
+    for note in model.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(f"{count} predictions: {target}", err=True)
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
+@click.option("--data", required=True, help=DATA_HELP + " Labelled; it needs no train.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
+              help="Which is scored, where there are several.")  # fmt: skip
+@click.option("--output", help="File to write the scores to, with what each row adds: .json.")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@column_options
+@click.option("--label", help="Column of the labels.")
+@mending_options
+def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) -> None:
+    """Score the models in FOLDERS on new labelled rows, and compare them with the first.
+
+    Each score has its 95 % interval for other rows like these.
+    """
+    import json
+
+    from adapt.files import output_file, write_atomically
+    from adapt.scoring import score as score_models
+
+    target = None if output is None else output_file(output, (".json",), data)
+    label = rest.pop("label")
+    columns = {**taken_columns(rest), **({"label": label} if label else {})}
+    rest["bad_answers"] = rest["bad_answers"] or "refuse"
+    found = score_models(folders, data, columns=columns, **rest)
+    if target is not None:
+        write_atomically(target, json.dumps(found.to_json(), ensure_ascii=False) + "\n")
+    click.echo(found.table())
