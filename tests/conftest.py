@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return make
+
+
+@pytest.fixture
+def copy(backbone: Callable[..., Path], tmp_path: Path) -> Path:
+    """A backbone folder of its own, to be changed."""
+    return Path(shutil.copytree(backbone("bert"), tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")

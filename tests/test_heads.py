@@ -1,0 +1,202 @@
+"""The head that a backbone gets for each kind of task, and the one that a checkpoint holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from adapt.spec import AdaptError, Unsupported
+
+HEADS = {
+    "sequence_classification": {
+        "distilbert": {"pre_classifier", "classifier"},
+        "deberta-v2": {"pooler.dense", "classifier"},
+        "modernbert": {"head.dense", "head.norm", "classifier"},
+        "bert": {"bert.pooler.dense", "classifier"},  # the checkpoint has no pooler
+        "albert": {"classifier"},
+        **{key: {"classifier.dense", "classifier.out_proj"} for key in ("roberta", "electra")},
+        **{key: {"score"} for key in tiny.DECODERS},
+        **{key: {"classification_head.dense", "classification_head.out_proj"} for key in tiny.ENCODER_DECODERS},
+    },
+    "token_classification": {
+        **{key: {"classifier"} for key in tiny.ARCHITECTURES},
+        "modernbert": {"head.dense", "head.norm", "classifier"},
+        **{key: {"score"} for key in ("llama", "qwen3")},
+    },
+    "question_answering": {
+        **{key: {"qa_outputs"} for key in tiny.ARCHITECTURES},
+        "modernbert": {"head.dense", "head.norm", "classifier"},
+    },
+}
+"""Modules of the head."""
+
+
+@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+def test_a_native_head_is_that_of_transformers(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    """Its class, its modules, and the outputs of the plain class on the same backbone under the same head."""
+    model: Any = tiny.loader_for(backbone(architecture), kind)()
+    cls = type(model)
+    assert cls.__module__.startswith("transformers.models.")
+    assert {name.rpartition(".")[0] for name in model.head_names} == HEADS.get(kind, {}).get(architecture, set())
+    parameters = dict(model.named_parameters())
+    assert model.head_size == sum(parameters[name].numel() for name in model.head_names)
+    names = {} if model.base_model_prefix == "model" else {r"^model\.": f"{model.base_model_prefix}."}
+    config = tiny.loader_for(backbone(architecture), kind).config()
+    config.pad_token_id = model.config.pad_token_id
+    reference = cls.from_pretrained(
+        backbone(architecture), config=config, attn_implementation="eager", key_mapping=names
+    ).eval()
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            if name in model.head_names:
+                parameter.copy_(parameters[name])
+            assert torch.equal(parameter, parameters[name]), name
+        inputs = tiny.inputs_for(architecture, kind)
+        assert torch.equal(tiny.outputs_of(model.eval(), inputs), tiny.outputs_of(reference, inputs))
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] in HEADS])
+def test_a_row_is_the_same_alone_and_padded(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    """A decoder looks for the last token that is not padding, which it must be told."""
+    model: Any = tiny.loader_for(backbone(architecture), kind)().eval()
+    inputs = tiny.inputs_for(architecture, kind)
+    with torch.no_grad():
+        padded = tiny.outputs_of(model, inputs)
+        for i, length in enumerate(inputs["attention_mask"].sum(1)):
+            alone = tiny.outputs_of(model, {name: value[i : i + 1, :length] for name, value in inputs.items()})
+            expected = padded[i : i + 1] if padded.dim() == 2 else padded[i : i + 1, :length]
+            torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] in HEADS])
+def test_a_head_is_drawn_alike_whatever_is_frozen(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
+    load = tiny.loader_for(backbone(architecture), kind)
+    torch.manual_seed(1)
+    whole, frozen = load(), load(frozen=True, output_layer=True)
+    low = tiny.loader_for(backbone(architecture), kind, precision="bf16")(frozen=True)
+    weights = dict(whole.named_parameters())
+    other = dict(tiny.loader_for(backbone(architecture), kind, seed=1)().named_parameters())
+    for model in (frozen, low):
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        assert trained.keys() == model.head_names == whole.head_names
+        for name, parameter in trained.items():
+            assert parameter.dtype == torch.float32
+            assert torch.equal(parameter, weights[name]), name
+    assert any(not torch.equal(other[name], weights[name]) for name in whole.head_names)
+    assert {p.dtype for p in low.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [c for c in tiny.TASK_CELLS if c[0] in ("sequence_classification", "token_classification")],
+)
+def test_the_head_of_a_checkpoint_is_kept_for_the_same_classes_alone(
+    backbone: Callable[..., Path], tmp_path: Path, kind: str, architecture: str
+) -> None:
+    """What it says of a class it says of that class still, in whichever order the checkpoint has them."""
+    plain = tiny.loader_for(backbone(architecture), kind)
+    labels = plain.task.labels
+    trained: Any = plain()
+    shutil.copytree(backbone(architecture), tmp_path / "trained")
+    trained.save_pretrained(tmp_path / "trained")
+    before, inputs = dict(trained.named_parameters()), tiny.inputs_for(architecture, kind)
+    outputs = tiny.outputs_of(trained.eval(), inputs)
+    numbers = tuple(map(str, range(len(labels))))
+    for there, task_labels, kept in (
+        (labels, labels, True),
+        ([label.upper() for label in reversed(labels)], labels, True),
+        ([f"LABEL_{number}" for number in numbers], numbers, True),
+        ([f"LABEL_{number}" for number in numbers], tuple(f"LABEL_{number}" for number in numbers), True),
+        ([f"LABEL_{number}" for number in numbers], labels, False),
+        ([f"other {number}" for number in numbers], labels, False),
+    ):
+        values = json.loads((tmp_path / "trained/config.json").read_text())
+        values |= {"id2label": dict(enumerate(there)), "label2id": {label: i for i, label in enumerate(there)}}
+        (tmp_path / "trained/config.json").write_text(json.dumps(values))
+        load = dataclasses.replace(
+            tiny.loader_for(tmp_path / "trained", kind, seed=1),
+            task=dataclasses.replace(plain.task, labels=task_labels),
+        )
+        model: Any = load().eval()
+        (note,) = [note for note in load.notes if "head" in note]
+        assert ("training starts from it" in note) == kept
+        assert ("drawn anew" in note) != kept
+        assert (model.fresh_names == set()) == kept
+        found = tiny.outputs_of(model, inputs)
+        if kept:
+            turned = outputs.flip(-1) if there[0] == labels[-1].upper() else outputs
+            assert torch.equal(found, turned)
+        else:
+            redrawn = {name: p for name, p in model.named_parameters() if name in model.fresh_names}
+            assert {p.shape[0] for p in redrawn.values()} == {len(labels)}
+            assert all(p.dim() < 2 or not torch.equal(p, before[name]) for name, p in redrawn.items())
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[0] not in HEADS])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_output_layer_of_a_language_model_is_trained_on_request(
+    backbone: Callable[..., Path], kind: str, architecture: str, precision: str
+) -> None:
+    load = tiny.loader_for(backbone(architecture), kind, precision=precision)
+    plain = load(frozen=True)
+    assert plain.head_size == 0
+    assert not any(p.requires_grad for p in plain.parameters())
+    assert all(p.requires_grad for p in load().parameters())
+    model: Any = load(frozen=True, output_layer=True)
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["lm_head.weight"]
+    assert model.head_names == {"lm_head.weight"}
+    assert model.head_size == len(tiny.VOCABULARY) * tiny.HIDDEN
+    assert model.lm_head.weight.dtype == torch.float32
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings.dtype == (torch.float32 if precision == "fp32" else torch.bfloat16)
+    assert embeddings.data_ptr() != model.lm_head.weight.data_ptr()
+    assert torch.equal(model.lm_head.weight, plain.get_output_embeddings().weight.float())
+    inputs = tiny.inputs_for(architecture, kind)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        assert torch.equal(tiny.outputs_of(model.eval(), inputs), tiny.outputs_of(plain.eval(), inputs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "message"),
+    [
+        ("seq2seq", "bert", "no seq2seq head for 'bert'"),
+        ("seq2seq", "llama", "no seq2seq head for 'llama'"),
+        ("token_classification", "bart", "no token classification head for 'bart'"),
+        ("causal_lm", "bert", "'bert' was not pretrained to continue a text .* use a decoder"),
+        ("causal_lm", "roberta", "'roberta' was not pretrained"),
+        ("causal_lm", "bart", "'bart' was not pretrained .* or the kind seq2seq"),
+        ("causal_lm", "t5", "'t5'"),
+        ("causal_lm", "deberta-v2", "'deberta-v2' was not pretrained"),
+    ],
+)
+def test_a_kind_without_a_head_is_unsupported(
+    backbone: Callable[..., Path], kind: str, architecture: str, message: str
+) -> None:
+    with pytest.raises(Unsupported, match=message):
+        tiny.loader_for(backbone(architecture), kind)()
+
+
+def test_a_language_model_without_its_output_layer_is_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("llama"), tmp_path / "headless"))
+    state = load_file(folder / "model.safetensors")
+    del state["lm_head.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert tiny.loader_for(folder, "sequence_classification")()
+    with pytest.raises(AdaptError, match=r"headless: its weights lack lm_head\.weight"):
+        tiny.loader_for(folder, "causal_lm")()
+
+
+def test_mean_pooling_of_an_encoder_decoder_is_unsupported(backbone: Callable[..., Path]) -> None:
+    load = tiny.loader_for(backbone("t5"), "sequence_classification")
+    load = dataclasses.replace(load, task=dataclasses.replace(load.task, pooling="mean"))
+    with pytest.raises(Unsupported, match="mean pooling is for encoders"):
+        load()
