@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pandas
 import pytest
-import tiny
+from data_helpers import LABELS, NONE, ROWS, TEXTS, columns, write_csv, write_jsonl
 
 import adapt
 import adapt.data
-from adapt.data import Data, load, read_inputs
-from adapt.spec import DataError, OptionError, Source, Task
-
-TEXTS = [
-    "NA",
-    "null",
-    "007",
-    'a "quoted", text',
-    "two\nlines",
-    "the separator\u2028stays",
-    "Dinggo pesen tiket",
-    "酒店不错",
-]
-LABELS = ["good", "bad", "bad", "good", "bad", "good", "good", "bad"]
-ROWS = [{"text": t, "label": x} for t, x in zip(TEXTS, LABELS, strict=True)]
-NONE: Any = {"validation": 0, "test": 0}
-SINGLE = Task("texts", Source("texts", "0" * 64))
-PAIR = Task("texts", Source("texts", "0" * 64), pair=True)
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",", bom: bool = False) -> Path:
-    with path.open("w", newline="", encoding="utf-8-sig" if bom else "utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def columns(data: Data, split: str = "train") -> dict[str, list[Any]]:
-    return {name: list(data.splits[split][name]) for name in data.splits[split].column_names}
+from adapt.data import load
+from adapt.spec import OptionError
 
 
 def test_every_source_gives_the_same_data(tmp_path: Path) -> None:
@@ -198,19 +163,6 @@ def test_hub_name_with_withheld_test_labels(hub: list[tuple[Any, ...]]) -> None:
     assert "the test split is left out: its labels are withheld" in data.notes
 
 
-def test_a_label_of_minus_one_is_a_label_where_train_has_it() -> None:
-    train = (["a", "b"], [-1, 1])
-    assert columns(load({"train": train, "test": (["c"], [-1])}, validation=0), "test")["label"] == [0]
-
-
-def test_lists_of_minus_one_are_withheld_labels() -> None:
-    train = ([f"text {i}" for i in range(20)], [[i % 2, 1 - i % 2, 1] for i in range(20)])
-    data = load({"train": train, "test": (["a", "b"], [[-1, -1, -1]] * 2)}, validation=0)
-    assert len(data.splits["test"]) == 2
-    assert set(data.splits["test"]["text"]) < set(train[0])
-    assert data.notes == ("the test split is left out: its labels are withheld",)
-
-
 def test_a_folder_goes_before_a_hub_name(
     hub: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,114 +219,6 @@ def test_named_columns() -> None:
     assert not load(single, text="sentence2", **NONE).pair, "naming text alone asks for single texts"
 
 
-@pytest.mark.parametrize(
-    ("values", "problem", "names", "encoded"),
-    [
-        (["b", "a", " b "], "single_label", ("a", "b"), [1, 0, 1]),
-        ([10, 2, -1], "single_label", ("-1", "2", "10"), [2, 1, 0]),
-        ([True, False, True], "single_label", ("False", "True"), [1, 0, 1]),
-        ([1.0, 3.0, 1.0], "single_label", ("1", "3"), [0, 1, 0]),
-        ([5, 3.8, 0], "regression", (), [5.0, 3.8, 0.0]),
-        ([["x", "y"], [], ["z"]], "multi_label", ("x", "y", "z"), [[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
-        ([[0, 2], [7], []], "multi_label", ("0", "2", "7"), [[1, 1, 0], [0, 0, 1], [0, 0, 0]]),
-        ([[0], [1], [1]], "multi_label", ("0", "1"), [[1, 0], [0, 1], [0, 1]]),
-        ([[0], [1], [0, 1]], "multi_label", ("0", "1"), [[1, 0], [0, 1], [1, 1]]),
-        (
-            [[0, 1, 0], [1, 1, 0], [0, 0, 0]],
-            "multi_label",
-            ("0", "1", "2"),
-            [[0, 1, 0], [1, 1, 0], [0, 0, 0]],
-        ),
-        ([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], "multi_label", ("0", "1"), [[0, 1], [1, 0], [1, 1]]),
-    ],
-)
-def test_problem_and_labels(values: Any, problem: str, names: tuple[str, ...], encoded: list[Any]) -> None:
-    data = load((["t1", "t2", "t3"], values), **NONE)
-    assert (data.problem, data.labels) == (problem, names)
-    assert columns(data)["label"] == encoded
-
-
-def test_problem_option_overrides() -> None:
-    scores = load((["t1", "t2", "t3"], [1, 2, 3]), problem="regression", **NONE)
-    assert columns(scores)["label"] == [1.0, 2.0, 3.0]
-    assert isinstance(columns(scores)["label"][0], float)
-    stars = load((["t1", "t2", "t3"], [0.5, 1.0, 0.5]), problem="single_label", **NONE)
-    assert (stars.labels, columns(stars)["label"]) == (("0.5", "1.0"), [0, 1, 0])
-
-
-@pytest.mark.parametrize(
-    ("cells", "problem", "names"),
-    [
-        (["10", "2", "2"], "single_label", ("2", "10")),
-        (["5.0", "3.8", "1"], "regression", ()),
-        (["5.0", "3.0", "3"], "single_label", ("3", "5")),
-        (["007", "7", "7"], "single_label", ("007", "7")),
-        (
-            ["10000000000000000001", "10000000000000000002", "3"],
-            "single_label",
-            ("10000000000000000001", "10000000000000000002", "3"),
-        ),
-        (["NA", "null", "NA"], "single_label", ("NA", "null")),
-        (["1", "2", "NA"], "single_label", ("1", "2", "NA")),
-        (["1.5", "b", "c"], "single_label", ("1.5", "b", "c")),
-        (["nan", "inf", "nan"], "single_label", ("inf", "nan")),
-    ],
-)
-def test_csv_labels_take_the_type_that_all_have(
-    tmp_path: Path, cells: list[str], problem: str, names: tuple[str, ...]
-) -> None:
-    rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells)]
-    data = load(write_csv(tmp_path / "x.csv", rows), **NONE)
-    assert (data.problem, data.labels) == (problem, names)
-
-
-def test_classes_that_are_numbers_stay_as_a_csv_file_writes_them(tmp_path: Path) -> None:
-    def read(*cells: str) -> Data:
-        rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells)]
-        return load(write_csv(tmp_path / "x.csv", rows), problem="single_label", **NONE)
-
-    codes = read("1.1", "1.10", "2")
-    assert (codes.labels, columns(codes)["label"]) == (("1.1", "1.10", "2"), [0, 1, 2])
-    assert read("10.0", "2.0", "2").labels == ("2", "10")
-    with pytest.raises(DataError, match=r"line 4: label nan is not finite"):
-        read("1.1", "2", "nan")
-
-
-def test_names_are_the_same_in_every_normal_form_of_unicode() -> None:
-    composed, parted = "caf\u00e9", "cafe\u0301"
-    data = load((["t1", f"{parted} t2", "t3"], [composed, parted, "bar"]), **NONE)
-    assert (data.labels, columns(data)["label"]) == (("bar", composed), [1, 1, 0])
-    assert columns(data)["text"][1] == f"{parted} t2"
-    assert load((["t1", "t2"], [[composed, "bar"], [parted]]), **NONE).labels == ("bar", composed)
-    words = {"tokens": [["a", "b"], [parted, "d"]], "tags": [[composed, "x"], [parted, "x"]]}
-    data = load(words, **NONE)
-    assert (data.labels, columns(data)["tags"]) == ((composed, "x"), [[0, 1], [0, 1]])
-    assert columns(data)["tokens"][1] == [parted, "d"]
-    declared = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["x", parted])}
-    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=datasets.Features(declared))
-    assert load(rows, **NONE).labels == ("x", composed)
-    tags = datasets.List(datasets.ClassLabel(names=["x", parted]))
-    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "tags": tags})
-    rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[1, 0]]}, features=features)
-    assert load(rows, **NONE).labels == ("x", composed)
-
-
-def test_unseen_marks_around_names_are_no_part_of_them(tmp_path: Path) -> None:
-    labels = ["\u200fpos", "pos\u200b \ufeff", "neg", "\u202aneg\u202c", "\u2067a\u200b\u200fb\u2069", "a\u200d"]
-    data = load(([f"t{i}" for i in range(6)], labels), **NONE)
-    assert data.labels == ("a\u200b\u200fb", "a\u200d", "neg", "pos"), (
-        "what joins letters, and all within a name, stays"
-    )
-    assert load((["t1", "t2"], [["x\u200e"], ["x", "y"]]), **NONE).labels == ("x", "y")
-    tags = {"tokens": [["a\u200b", "b"]], "tags": [["O\u200b", "B-x\u200f"]]}
-    assert load(tags, **NONE).labels == ("O", "B-x")
-    assert columns(load(tags, **NONE))["tokens"] == [["a\u200b", "b"]]
-    with pytest.raises(DataError, match="row 2: no label in column 'label'"):
-        load((["t1", "t2", "t3"], ["x", "\u200b", "y"]), **NONE)
-    with pytest.raises(DataError, match=r"word 2 .*is no tag"):
-        load({**tags, "tags": [["O", "\u200b"]]}, **NONE)
-
-
 def test_names_of_columns_are_the_same_in_every_normal_form_of_unicode(tmp_path: Path) -> None:
     composed, parted = "\u00e9tiquette", "e\u0301tiquette"
     write_csv(tmp_path / "train.csv", [{"text": f"text {i}", composed: i % 2} for i in range(4)])
@@ -382,112 +226,6 @@ def test_names_of_columns_are_the_same_in_every_normal_form_of_unicode(tmp_path:
     for label in (composed, parted, parted.upper()):
         data = load(tmp_path, label=label, validation=0)
         assert columns(data, "test") == {"text": ["test 0", "test 1"], "label": [0, 1]}
-
-
-def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
-    write_csv(tmp_path / "train.csv", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
-    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 1}])
-    assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
-    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": "1"}])
-    assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
-    write_csv(tmp_path / "train.csv", [{"text": "a", "label": 1.5}, {"text": "b", "label": 2.5}])
-    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 2.5}])
-    assert columns(load(tmp_path, validation=0, problem="single_label"), "test")["label"] == [1]
-
-
-def test_declared_class_names_keep_their_order(tmp_path: Path) -> None:
-    names = ["unused", "positive", "negative"]
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
-    made = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [2, 1, 2]}, features=features)
-    made.to_parquet(tmp_path / "x.parquet")
-    for source in (made, tmp_path / "x.parquet", made.select([0, 1, 2])):
-        data = load(source, **NONE)
-        assert (data.labels, columns(data)["label"]) == (tuple(names), [2, 1, 2])
-    assert columns(load(made.select([2, 1]), **NONE))["text"] == ["c", "b"], "selected rows, not all rows"
-    other = load({"train": made, "test": (["d"], ["positive"])}, validation=0)
-    assert columns(other, "test")["label"] == [1], "names and indices of the same classes"
-    lists = datasets.Features(
-        {"text": datasets.Value("string"), "labels": datasets.List(datasets.ClassLabel(names=names))}
-    )
-    multi = datasets.Dataset.from_dict({"text": ["a", "b"], "labels": [[1, 2], []]}, features=lists)
-    data = load(multi, **NONE)
-    assert (data.problem, data.labels, columns(data)["label"]) == (
-        "multi_label",
-        tuple(names),
-        [[0, 1, 1], [0, 0, 0]],
-    )
-
-
-def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
-    before = csv.field_size_limit(131_072)
-    long = "long " * 40_000
-    path = tmp_path / "x.csv"
-    path.write_text(f"text,label\r\n{long},0\r\n\r\nb,1\r\n\r\n", newline="")
-    assert columns(load(path, **NONE)) == {"text": [long, "b"], "label": [0, 1]}
-    assert csv.field_size_limit(before) == 131_072, "the setting of the whole process is put back"
-    path = tmp_path / "x.jsonl"
-    path.write_text('\n{"text": "a", "label": 0}\n\n{"label": 1, "text": "b", "more": null}\n')
-    assert columns(load(path, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
-
-
-def test_csv_files_are_read_where_a_c_long_has_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_limit = csv.field_size_limit
-
-    def of_32_bits(limit: int) -> int:
-        if limit > 2**31 - 1:
-            raise OverflowError("Python int too large to convert to C long")
-        return set_limit(limit)
-
-    monkeypatch.setattr(csv, "field_size_limit", of_32_bits)
-    assert columns(load(write_csv(tmp_path / "x.csv", ROWS), **NONE))["text"] == TEXTS
-
-
-def test_read_inputs_keeps_order_and_needs_no_label(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "x.csv", [{"id": i, "text": t} for i, t in enumerate(TEXTS)])
-    for source in (
-        path,
-        str(path),
-        TEXTS,
-        {"Text": TEXTS},
-        [{"text": t} for t in TEXTS],
-        pandas.DataFrame(ROWS),
-    ):
-        got = read_inputs(source, SINGLE)
-        assert got.column_names == ["text"]
-        assert list(got["text"]) == TEXTS
-    pairs = [("a", "b"), ("c", "d")]
-    got = read_inputs(pairs, PAIR)
-    assert (list(got["text"]), list(got["text_pair"])) == (["a", "c"], ["b", "d"])
-    assert list(read_inputs({"sentence1": ["x"], "sentence2": ["y"]}, SINGLE, {"text": "sentence2"})["text"]) == ["y"]
-    assert list(read_inputs(pandas.Series(["x"]), SINGLE)["text"]) == ["x"]
-    assert list(read_inputs({"q": ["x"], "text": ["y"]}, SINGLE, {"text": "q"})["text"]) == ["x"]
-    assert list(read_inputs(["42"], SINGLE)["text"]) == ["42"]
-    one_column = tmp_path / "one.csv"
-    one_column.write_text("text\na\nb\n\n")
-    assert list(read_inputs(one_column, SINGLE)["text"]) == ["a", "b"]
-
-
-def test_read_inputs_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the texts: no text_pair column found among 'text'.*option text_pair"):
-        read_inputs(["a"], PAIR)
-    with pytest.raises(DataError, match="the texts, row 2: not a pair of two texts"):
-        read_inputs([("a", "b"), "c"], PAIR)
-    for pairs in ([("a", "b")], {"Premise": ["a"], "hypothesis": ["b"]}):
-        with pytest.raises(DataError, match="one text a row is needed and there are two"):
-            read_inputs(pairs, SINGLE)
-    with pytest.raises(DataError, match="there are no rows"):
-        read_inputs([], SINGLE)
-    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
-        read_inputs(tmp_path / "absent.csv", SINGLE)
-    for text in ("a good film", "a good\nfilm " * 100, "~ 5 dollars", "~nobody's film", "a\0b"):
-        with pytest.raises(DataError, match=r"check the path, or give texts as a list$") as caught:
-            read_inputs(text, SINGLE)
-        assert len(str(caught.value).splitlines()) == 1
-        assert len(str(caught.value)) < 300
-    one_column = tmp_path / "one.csv"
-    one_column.write_text("text\na\n\nb\n")
-    with pytest.raises(DataError, match=r"one\.csv, line 3: no text"):
-        read_inputs(one_column, SINGLE)
 
 
 def test_config_is_for_the_hub(tmp_path: Path) -> None:
@@ -533,78 +271,3 @@ def test_real_data(
     assert [data.labels[x] if classes else x for x in got["label"]] == [
         str(row["label"]) if classes else row["label"] for row in expected
     ]
-
-
-# TSV, shares of few rows
-
-
-def test_a_tsv_file_need_not_quote(tmp_path: Path) -> None:
-    file = tmp_path / "plain.tsv"
-    rows = ['"So good\tpos', 'never again"\tneg', 'he said "no"\tneg', '"""\tpos', "fine\tpos"]
-    file.write_text("text\tlabel\n" + "".join(f"{row}\n" for row in rows))
-    read = adapt.data.load(file, validation=0, test=0)
-    assert columns(read)["text"] == [row.split("\t")[0] for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ('"fine"\tpos\n"a "b" c"\tneg\n"x"\tpos\n', "line 3: .* inside a quoted field write a quote twice"),
-        ('"two\nlines"\tpos\n"ok"\tneg\textra\n', "line 4: 3 fields where the header has 2"),
-    ],
-)
-def test_a_tsv_file_that_quotes_and_has_it_wrong_names_the_line(tmp_path: Path, rows: str, message: str) -> None:
-    file = tmp_path / "quoted.tsv"
-    file.write_text("text\tlabel\n" + rows)
-    with pytest.raises(DataError, match=message):
-        load(file)
-
-
-def test_a_tsv_file_may_quote(tmp_path: Path) -> None:
-    texts = ['a "quoted" word', "two\nlines", "a\ttab", "plain"]
-    file = write_csv(tmp_path / "quoted.tsv", [{"text": t, "label": i % 2} for i, t in enumerate(texts)], "\t")
-    assert columns(adapt.data.load(file, validation=0, test=0))["text"] == texts
-
-
-def test_splits_of_classes_of_few_rows_say_that_they_are_large() -> None:
-    rows = [{"text": f"text {i}", "label": f"class {i % 20}"} for i in range(100)]
-    read = adapt.data.load(rows)
-    assert {split: len(part) for split, part in read.splits.items()} == {"train": 60, "validation": 20, "test": 20}
-    assert read.notes == (
-        "validation has 20 rows, where 10 were asked for: each class has at least one in it",
-        "test has 20 rows, where 10 were asked for: each class has at least one in it",
-    )
-    assert adapt.data.load([{"text": f"text {i}", "label": i % 2} for i in range(100)]).notes == ()
-
-
-def test_rows_that_contradict_each_other_are_said() -> None:
-    texts = [*(f"text {i}" for i in range(20)), "mixed", "mixed", "mixed", "twice", "twice"]
-    data = adapt.data.load((texts, [*[0, 1] * 10, 0, 1, 1, 0, 0]), **NONE)
-    assert data.notes == ("3 of 25 rows of train have the text of another row and not its label (12%)",)
-    assert adapt.data.load((texts, [0.5 * i for i in range(25)]), **NONE).notes == ()
-
-
-def test_columns_of_training_are_not_those_of_plain_lists(backbone: Callable[..., Path]) -> None:
-    pairs = [("first", "second")]
-    got = read_inputs(pairs, PAIR, None, {"text": "text_pair", "text_pair": "text"})
-    assert got.to_dict() == {"text": ["first"], "text_pair": ["second"]}
-    data = adapt.data.load(([*tiny.GOOD, *tiny.BAD] * 4, ([1] * len(tiny.GOOD) + [0] * len(tiny.BAD)) * 4))
-    model = adapt.fit(backbone("bert"), data, "head", epochs=1, device="cpu")
-    assert model.columns["text"] == "text"
-    for rows in (pairs, [(tiny.GOOD[0], 1)]):
-        with pytest.raises(DataError, match="the texts: one text a row is needed and there are two"):
-            model.predict(rows)
-
-
-def test_named_columns_are_looked_for_in_rows_to_be_predicted(backbone: Callable[..., Path], tmp_path: Path) -> None:
-    rows = [
-        {"text": f"id{i}", "body": tiny.GOOD[i % 4] if i % 2 else tiny.BAD[i % 4], "label": i % 2} for i in range(40)
-    ]
-    model = adapt.fit(backbone("bert"), adapt.data.load(rows, text="body"), "full", epochs=1, device="cpu")
-    model.save(tmp_path / "model")
-    loaded = adapt.load(tmp_path / "model", device="cpu")
-    bodies = [row["body"] for row in rows]
-    for one in (model, loaded):
-        assert one.predict(rows) == one.predict(bodies) != one.predict([row["text"] for row in rows])
-        assert one.predict([{"text": body} for body in bodies]) == one.predict(bodies)
-        assert list(one.iterate(rows, {"text": "text"})) == one.predict([row["text"] for row in rows])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,17 @@ import datasets
 import numpy
 import pandas
 import pytest
+from data_helpers import CONTEXT, NONE, TURNS, WORDS, columns, task
 
-from adapt.data import Data, few_shot, load, read_inputs, subsample
+from adapt.data import load, read_inputs
 from adapt.data.forms import FORMS
 from adapt.data.kinds import ALIASES
 from adapt.metrics import METRICS
-from adapt.spec import DataError, OptionError, Source, Task
+from adapt.spec import DataError, OptionError
 from adapt.tasks import KINDS
 
-NONE: Any = {"validation": 0, "test": 0}
-WORDS = [["Ada", "saw", "New", "York"], ["it", "rained"], ["Bo", "left"]]
 SPANS = [["B-PER", "O", "B-LOC", "I-LOC"], ["O", "O"], ["B-PER", "O"]]
 TAGS = [["NOUN", "VERB", "ADJ", "NOUN"], ["PRON", "VERB"], ["NOUN", "VERB"]]
-CONTEXT = "Ada saw New York. Ada left."
 QA = {
     "id": ["a", "b", "c"],
     "question": ["Where?", "When?", "Who left?"],
@@ -34,22 +31,6 @@ QA = {
         {"text": ["Ada"], "answer_start": [18]},
     ],
 }
-TURNS = [
-    [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": "ho"},
-    ],
-    [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}],
-]
-
-
-def columns(data: Data, split: str = "train") -> dict[str, list[Any]]:
-    return {name: data.splits[split].to_dict()[name] for name in data.splits[split].column_names}
-
-
-def task(kind: str) -> Task:
-    return Task("task", Source("task", "0" * 64), kind=kind)
 
 
 def write_jsonl(path: Path, table: dict[str, list[Any]]) -> Path:
@@ -313,80 +294,6 @@ def test_conversations() -> None:
     assert load({"messages": silent}, **NONE).sha256 == data.sha256, "a system that says nothing is left out"
 
 
-def test_a_missing_split_is_cut_for_every_kind() -> None:
-    n = 40
-    tables: dict[str, dict[str, list[Any]]] = {
-        "tokens": {"tokens": [[f"w{i}", "x"] for i in range(n)], "tags": [["A", "B"]] * (n - 1) + [["rare", "B"]]},
-        "id": {**{c: [f"{c} {i}" for i in range(n)] for c in ("id", "question")},
-               "context": [f"c {i // 4}" for i in range(n)], "answers": [{"text": ["c"], "answer_start": [0]}] * n},
-        "source": {"source": [f"s {i // 4}" for i in range(n)], "target": [f"t {i}" for i in range(n)]},
-        "completion": {"prompt": [""] * n, "completion": [f"c {i}" for i in range(n)]},
-    }  # fmt: skip
-    for column, table in tables.items():
-        data = load(table, test=0.2)
-        assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 28, "validation": 4, "test": 8}
-        order = [str(value) for value in table[column]]
-        parts = {split: [str(value) for value in rows[column]] for split, rows in data.splits.items()}
-        assert all(part == sorted(part, key=order.index) for part in parts.values())
-        assert sorted(value for part in parts.values() for value in part) == sorted(order)
-        assert load(table, test=0.2).sha256 == data.sha256 != load(table, test=0.2, seed=1).sha256
-        together = {"id": "context", "source": "source"}.get(column)
-        if together:
-            values = [set(rows[together]) for rows in data.splits.values()]
-            assert sum(map(len, values)) == len(set.union(*values)) == 10, "one context, one split"
-        if column == "tokens":
-            assert "rare" in {data.labels[tag] for row in data.splits["train"]["tags"] for tag in row}
-
-
-def test_samples_of_training_rows() -> None:
-    data = load({"prompt": [""] * 20, "completion": [f"c {i}" for i in range(20)]}, **NONE)
-    train = data.splits["train"]
-    sample = list(subsample(train, data.problem, 7, seed=1)["completion"])
-    assert sample == sorted(sample, key=list(train["completion"]).index)
-    assert len(set(sample)) == 7
-    assert sample == list(subsample(train, data.problem, 7, seed=1)["completion"])
-    assert sample != list(subsample(train, data.problem, 7, seed=2)["completion"])
-    for problem in ("spans", "tags", "answers", "text", "completion"):
-        with pytest.raises(OptionError, match=f"rows of each class and {problem} has none; use max_train instead"):
-            few_shot(train, problem, 2, seed=0)
-
-
-def test_inputs_of_each_kind_need_no_labels(tmp_path: Path) -> None:
-    words = task("token_classification")
-    conll = tmp_path / "x.bio"
-    conll.write_text("Ada\nsaw\nNew\nYork\n\nit\nrained\n\nBo\nleft\n")
-    for source in (
-        WORDS,
-        {"words": WORDS},
-        conll,
-        [{"tokens": row, "tags": "?"} for row in WORDS],
-        pandas.Series(WORDS),
-    ):
-        assert read_inputs(source, words).to_dict() == {"tokens": WORDS}
-    assert read_inputs({"w": WORDS}, words, {"tokens": "w"}).to_dict() == {"tokens": WORDS}
-
-    asked = task("question_answering")
-    both = {"question": ["Who?"], "context": [CONTEXT]}
-    assert read_inputs([("Who?", CONTEXT)], asked).to_dict() == {"id": ["1"], **both}
-    assert read_inputs([{"id": 7, "question": "Who?", "context": CONTEXT, "answers": None}], asked)["id"][0] == "7"
-    assert read_inputs({"q": ["Who?"], "passage": [CONTEXT]}, asked, {"question": "q"}).to_dict() == {
-        "id": ["1"],
-        **both,
-    }
-
-    (tmp_path / "x.csv").write_text("document\na\nb\n")
-    for source in (["a", "b"], tmp_path / "x.csv", {"source": ["a", "b"], "target": [None, ""]}):
-        assert read_inputs(source, task("seq2seq")).to_dict() == {"source": ["a", "b"]}
-
-    for source in (["a", "b"], {"question": ["a", "b"], "answer": ["", ""]}, {"text": ["a", "b"]}):
-        assert read_inputs(source, task("causal_lm")).to_dict() == {"prompt": ["a", "b"]}
-    asking = [turns[:-1] for turns in TURNS]
-    for source in (asking, TURNS, {"messages": TURNS}):
-        assert read_inputs(source, task("causal_lm")).to_dict() == {"messages": asking}, "without the turn to be made"
-    table = {"instruction": ["Add."], "input": ["1 and 2"]}
-    assert read_inputs(table, task("causal_lm")).to_dict() == {"prompt": ["Add.\n\n1 and 2"]}
-
-
 def test_the_hash_of_a_classification_is_that_of_committed_results() -> None:
     data = load({"text": ["a", "b"], "label": ["x", "y"]}, **NONE)
     assert data.sha256 == "9b088f73274f36590c8b832a0dcbc004ff01c3381a91fea7116b251f54f1f811"
@@ -431,21 +338,6 @@ def test_real_data(
         ]
 
 
-def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
-    (tmp_path / "x.conll").write_text(
-        "# id abc\tdomain=en\nAda _ _ B-PER\nsaw _ _ O\n\n"
-        "#\n# id d\tdomain=en\n# text = # saw\n# \n#\n# _ _ O\nsaw _ _ O\n"
-    )
-    (tmp_path / "y.conll").write_text("# B-PER\nsaw O\n\nit O\n# O\n")
-    assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["#", "saw"]]
-    assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]
-
-
-def test_marks_of_documents_and_paragraphs_in_conll_files_are_no_words(tmp_path: Path) -> None:
-    (tmp_path / "x.conll").write_text("# newdoc\n# newpar\nAda B-PER\nsaw O\n\n# newpar\nit O\n# newpar\n")
-    assert columns(load(tmp_path / "x.conll", problem="tags", **NONE))["tokens"] == [["Ada", "saw"], ["it", "#"]]
-
-
 def test_numbers_of_numpy_in_lists_are_numbers() -> None:
     one, two = numpy.int64(1), numpy.int64(2)
     assert load((["a", "b"], [[one, two], (two,)]), **NONE).labels == ("1", "2")
@@ -459,157 +351,11 @@ def test_numbers_of_numpy_in_lists_are_numbers() -> None:
     assert columns(load(single, kind="qa", **NONE))["answer_starts"] == [[8]]
 
 
-def test_completions_of_one_prompt_stay_together() -> None:
-    rows = [{"prompt": f"prompt {i % 20}", "completion": f"completion {i}"} for i in range(160)]
-    talks = [
-        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]}
-        for row in rows
-    ]
-    for read in (load(rows), load(talks)):
-        asked = {
-            split: {str(p) for p in part["prompt"]}
-            if "prompt" in part.column_names
-            else {str(messages[:-1]) for messages in part["messages"]}
-            for split, part in read.splits.items()
-        }
-        assert len(asked["train"]) == 16
-        assert not asked["train"] & (asked["validation"] | asked["test"])
-
-
-def test_a_frequent_prompt_does_not_part_the_others() -> None:
-    rows = [
-        {"prompt": "Continue:" if i % 4 == 0 else f"prompt {i % 41}", "completion": f"completion {i}"}
-        for i in range(400)
-    ]
-    read = load(rows)
-    train, test = (set(read.splits[split]["prompt"]) for split in ("train", "test"))
-    assert train & test <= {"Continue:"}
-    assert len(test) > 2
-
-
-def test_the_columns_that_a_caller_names_go_before_those_of_training() -> None:
-    data = load([{"q": f"q {i}", "r": "r"} for i in range(40)], columns={"prompt": "q", "completion": "r"})
-    rows = [{"q": "asked", "story": "told", "talk": [{"role": "user", "content": "said"}]}]
-    asked = Task("t", Source("t", "0" * 64), kind="causal_lm", problem="completion")
-    assert list(read_inputs(rows, asked, None, data.columns)["prompt"]) == ["asked"]
-    assert list(read_inputs(rows, asked, {"text": "story"}, data.columns)["prompt"]) == ["told"]
-    assert list(read_inputs(rows, asked, {"messages": "talk"}, data.columns)["prompt"]) == ["said"]
-
-
-def test_splits_of_few_contexts_say_why_they_are_large() -> None:
-    found = {"text": ["cat"], "answer_start": [4]}
-    rows = [{"question": f"who {i}", "context": f"the cat {i % 4}", "answers": found} for i in range(100)]
-    assert "test has 25 rows, where 10 were asked for: rows of one context stay together" in load(rows).notes
-    rows[0]["context"] = "the cat alone"
-    assert "test has 1 rows, where 20 were asked for: rows of one context stay together" in [
-        note for seed in range(20) for note in load(rows, validation=0, test=0.2, seed=seed).notes
-    ]
-
-
-def test_an_instruction_that_all_rows_share_does_not_hold_them_together() -> None:
-    rows = [{"prompt": "Continue:", "completion": f"completion {i}"} for i in range(40)]
-    assert len(load(rows, kind="causal_lm").splits["test"]) == 4
-    alone = [{"text": f"a text {i}"} for i in range(40)]
-    assert len(load(alone, kind="causal_lm").splits["test"]) == 4
-
-
-def test_withheld_answers_are_no_questions_without_an_answer() -> None:
-    def rows(n: int, answered: bool, first: int = 0) -> list[dict[str, Any]]:
-        found = {"text": ["cat"], "answer_start": [4]} if answered else {"text": [], "answer_start": []}
-        return [{"question": f"who {i}", "context": f"the cat {i}", "answers": found} for i in range(first, first + n)]
-
-    read = load({"train": rows(20, True), "validation": rows(4, True), "test": rows(4, False)})
-    assert "the test split is left out: its answers are withheld" in read.notes
-    assert all(read.splits["test"]["answer_texts"])  # cut from train
-    both = rows(10, True) + [dict(row, question=f"not {row['question']}") for row in rows(10, False)]
-    read = load({"train": both, "validation": rows(4, True, 30), "test": rows(4, False, 40)})
-    assert (len(read.splits["test"]), read.notes) == (4, ())
-
-
-@pytest.mark.parametrize("role", ["label", "tags", "answers", "target", "completion"])
-@pytest.mark.parametrize("how", ["absent", "empty", "misspelt", "renamed"])
-def test_a_held_out_split_without_labels_counts_as_missing(role: str, how: str) -> None:
-    def rows(n: int) -> list[dict[str, Any]]:
-        found = {
-            "label": [{"text": f"text {i}", "label": i % 2} for i in range(n)],
-            "tags": [{"tokens": ["a", f"{i}"], "tags": ["x", "y"]} for i in range(n)],
-            "answers": [{"question": "who?", "context": f"the cat {i}", "answers": ["cat"]} for i in range(n)],
-            "target": [{"source": f"text {i}", "target": f"{i}"} for i in range(n)],
-            "completion": [{"prompt": f"text {i}", "completion": f"{i}"} for i in range(n)],
-        }
-        return found[role]
-
-    test: list[dict[str, Any]] = [{name: value for name, value in row.items() if name != role} for row in rows(4)]
-    source = {"train": rows(40), "validation": rows(4), "test": test}
-    if how == "misspelt":
-        source["test"] = [row | {f"{role}_": "x"} for row in test]
-        with pytest.raises(DataError, match=rf"split 'test': no column '{role}' .*did you mean '{role}_'"):
-            load(source)
-        return
-    if how == "renamed":
-        other = {
-            "label": "sentiment", "tags": "upos", "answers": "answer", "target": "summary", "completion": "response",
-        }[role]  # fmt: skip
-        source["test"] = [row | {other: "x"} for row in test]
-        with pytest.raises(DataError, match=rf"split 'test': no column '{role}'"):
-            load(source)
-        return
-    if how == "empty":
-        source["test"] = [row | {role: value} for row, value in zip(test, [None, "", " ", math.nan], strict=True)]
-    data = load(source)
-    assert {split: len(found) for split, found in data.splits.items()} == {"train": 36, "validation": 4, "test": 4}
-    assert f"the test split is left out: it has no column '{role}', or nothing in it" in data.notes
-
-
-def test_a_file_of_words_alone_is_no_test_split_of_tags(tmp_path: Path) -> None:
-    (tmp_path / "train.conll").write_text("Ada B-x\nsaw O\n\n" * 10)
-    (tmp_path / "test.conll").write_text("Ada\nsaw\n")
-    assert list(load(tmp_path, validation=0).splits) == ["train", "test"]
-
-
-def test_a_test_file_may_hold_only_questions_without_an_answer(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("question,context,answer,answer_start\nwho,the cat,cat,4\nwhat,the cat,,\n")
-    (tmp_path / "test.csv").write_text("question,context,answer,answer_start\nwhere,the cat,,\n")
-    assert list(load(tmp_path, validation=0).splits["test"]["answer_texts"]) == [[]]
-
-
 def test_a_csv_file_may_hold_questions_without_an_answer(tmp_path: Path) -> None:
     file = tmp_path / "questions.csv"
     file.write_text("question,context,answer,answer_start\nwho,the cat,cat,4\nwhat,the cat,,\n")
     read = load(file, validation=0, test=0)
     assert list(read.splits["train"]["answer_texts"]) == [["cat"], []]
-
-
-def test_a_conll_file_with_tabs_is_read_by_them_alone(tmp_path: Path) -> None:
-    file = tmp_path / "tabs.conll"
-    file.write_text("# 123\nAda\tB-PER\nNew York\tB-LOC\n\n# newdoc\n# sent_id = 4\nit\tO\n")
-    data = load(file, **NONE)
-    assert columns(data)["tokens"] == [["Ada", "New York"], ["it"]]
-    assert data.labels == ("O", "B-LOC", "B-PER")
-    file.write_text("Ada\tB-PER\nNew York\nsaw\tO\n")
-    with pytest.raises(DataError, match="line 2: one field where line 1 has a word and a tag"):
-        load(file, **NONE)
-
-
-def test_words_of_a_conll_file_may_hold_other_white_space(tmp_path: Path) -> None:
-    words = ["10\u00a0000", "a\u3000b", "c"]
-    (tmp_path / "x.conll").write_text("".join(f"{word}  O\n" for word in words) + "\u00a0\nd B-x \n", encoding="utf-8")
-    (tmp_path / "y.conll").write_text("".join(f"{word}\tO\n" for word in words) + "\nd\tB-x\n", encoding="utf-8")
-    for name in ("x", "y"):
-        assert columns(load(tmp_path / f"{name}.conll", **NONE))["tokens"] == [words, ["d"]]
-
-
-def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
-    file = tmp_path / "words.conll"
-    file.write_text(
-        "# text = Who saw\n1\tWho\twho\tPRON\tWP\t_\t2\tnsubj\t_\t_\n2\tsaw\tsee\tVERB\tVBD\t_\t0\troot\t_\t_\n"
-    )
-    with pytest.raises(DataError, match=r"line 2: this looks like CoNLL-U, .* keep the fields FORM and UPOS"):
-        load(file)
-    rows = (["the", "cat"], ["1", "cat"])  # a word that is a number, in a file of ten columns
-    lines = ["".join("\t".join([word, *"abcdefgh", word.upper()]) + "\n" for word in row) for row in rows]
-    file.write_text("\n".join(lines))
-    assert columns(load(file, kind="pos", validation=0, test=0))["tokens"] == [["the", "cat"], ["1", "cat"]]
 
 
 def test_white_space_of_declared_classes_is_no_part_of_them() -> None:
@@ -627,75 +373,6 @@ def test_white_space_of_declared_classes_is_no_part_of_them() -> None:
     twice = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "a "])})
     with pytest.raises(DataError, match="declares class 'a' twice"):
         load(datasets.Dataset.from_dict({"text": ["x", "y"], "label": [0, 1]}, features=twice), **NONE)
-
-
-def test_languages_of_training_are_found_in_rows_to_be_predicted() -> None:
-    table = {"translation": [{"de": "Haus", "en": "house"}, {"de": "Hund", "en": "dog"}]}
-    found = read_inputs(table, task("seq2seq"), usual={"source": "en", "target": "de"})
-    assert list(found["source"]) == ["house", "dog"]
-
-
-def test_an_input_is_added_to_a_prompt_only_where_it_was_in_training() -> None:
-    rows = {"question": ["Q1", "Q2"], "answer": ["A1", "A2"], "context": ["C1", "C2"]}
-    named = load(rows, kind="instructions", columns={"prompt": "question", "completion": "answer"}, **NONE)
-    assert list(named.splits["train"]["prompt"]) == ["Q1", "Q2"]
-    usual = load(rows, kind="instructions", **NONE)
-    assert list(usual.splits["train"]["prompt"]) == ["Q1\n\nC1", "Q2\n\nC2"]
-    assert list(read_inputs(rows, task("causal_lm"), usual={"prompt": "question"})["prompt"]) == ["Q1", "Q2"]
-    both = {"prompt": "question", "input": "context"}
-    assert list(read_inputs(rows, task("causal_lm"), usual=both)["prompt"]) == ["Q1\n\nC1", "Q2\n\nC2"]
-
-
-def test_questions_without_answers_can_be_predicted_and_not_learnt(tmp_path: Path) -> None:
-    questions = [{"id": name, "question": "Who?"} for name in "ab"]
-
-    def file(*extra: dict[str, Any]) -> Path:
-        qas = [{**question, **more} for question, more in zip(questions, extra or ({}, {}), strict=True)]
-        path = tmp_path / "new.json"
-        path.write_text(json.dumps({"data": [{"paragraphs": [{"context": CONTEXT, "qas": qas}]}]}))
-        return path
-
-    assert list(read_inputs(str(file()), task("question_answering"))["question"]) == ["Who?", "Who?"]
-    with pytest.raises(DataError, match="answers"):
-        load(file(), **NONE)
-    with pytest.raises(DataError, match="question 'b' has no answers, and others have"):
-        load(file({"answers": [{"text": "Ada", "answer_start": 0}]}, {}), **NONE)
-
-
-def test_a_new_conversation_is_answered_after_the_users_last_turn() -> None:
-    turns = [{"role": role, "content": word} for role, word in (("user", "hi"), ("assistant", "a"), ("assistant", "b"))]
-    (found,) = read_inputs({"messages": [turns]}, task("causal_lm"))["messages"]
-    assert [turn["content"] for turn in found] == ["hi"]
-
-
-def test_prompts_are_turns_of_the_user_where_conversations_were_learnt(tmp_path: Path) -> None:
-    usual = {"messages": "conversations"}
-    file = tmp_path / "new.csv"
-    file.write_text("prompt\nhi\n", encoding="utf-8")
-    for source in (["hi"], [{"prompt": "hi"}], str(file)):
-        assert list(read_inputs(source, task("causal_lm"), usual=usual)["messages"]) == [
-            [{"role": "user", "content": "hi"}]
-        ]
-        assert list(read_inputs(source, task("causal_lm"), usual={"prompt": "q"})["prompt"]) == ["hi"]
-    assert list(read_inputs({"q": ["hi", ""]}, task("causal_lm"), {"prompt": "q"}, usual)["messages"]) == [
-        [{"role": "user", "content": "hi"}], [],
-    ]  # fmt: skip
-
-
-def test_a_conversation_is_a_prompt_where_prompts_were_learnt() -> None:
-    for usual in ({"prompt": "prompt", "completion": "completion"}, {"prompt": "q"}):
-        found = read_inputs([[{"role": "user", "content": "hi"}]], task("causal_lm"), usual=usual)
-        assert {name: list(found[name]) for name in found.column_names} == {"prompt": ["hi"]}
-        for first in ("assistant", "system", "user"):
-            turns = [{"role": first, "content": "so"}, {"role": "user", "content": "hi"}]
-            with pytest.raises(DataError, match="row 1: the model was trained on prompts, and this conversation is"):
-                read_inputs({"messages": [turns]}, task("causal_lm"), usual=usual)
-
-
-def test_a_second_text_is_no_column_of_single_texts() -> None:
-    rows = {"text": ["a"], "note": ["b"]}
-    with pytest.raises(OptionError, match="text_pair is for models of pairs of texts"):
-        read_inputs(rows, task("sequence_classification"), {"text_pair": "note"}, {"text": "text"})
 
 
 def test_rows_may_have_numbers_as_names_of_columns() -> None:

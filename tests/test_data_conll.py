@@ -1,0 +1,58 @@
+"""CoNLL files: comments, columns, white space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data_helpers import NONE, columns
+
+from adapt.data import load
+from adapt.spec import DataError
+
+
+def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text(
+        "# id abc\tdomain=en\nAda _ _ B-PER\nsaw _ _ O\n\n"
+        "#\n# id d\tdomain=en\n# text = # saw\n# \n#\n# _ _ O\nsaw _ _ O\n"
+    )
+    (tmp_path / "y.conll").write_text("# B-PER\nsaw O\n\nit O\n# O\n")
+    assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["#", "saw"]]
+    assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]
+
+
+def test_marks_of_documents_and_paragraphs_in_conll_files_are_no_words(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text("# newdoc\n# newpar\nAda B-PER\nsaw O\n\n# newpar\nit O\n# newpar\n")
+    assert columns(load(tmp_path / "x.conll", problem="tags", **NONE))["tokens"] == [["Ada", "saw"], ["it", "#"]]
+
+
+def test_a_conll_file_with_tabs_is_read_by_them_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tabs.conll"
+    file.write_text("# 123\nAda\tB-PER\nNew York\tB-LOC\n\n# newdoc\n# sent_id = 4\nit\tO\n")
+    data = load(file, **NONE)
+    assert columns(data)["tokens"] == [["Ada", "New York"], ["it"]]
+    assert data.labels == ("O", "B-LOC", "B-PER")
+    file.write_text("Ada\tB-PER\nNew York\nsaw\tO\n")
+    with pytest.raises(DataError, match="line 2: one field where line 1 has a word and a tag"):
+        load(file, **NONE)
+
+
+def test_words_of_a_conll_file_may_hold_other_white_space(tmp_path: Path) -> None:
+    words = ["10\u00a0000", "a\u3000b", "c"]
+    (tmp_path / "x.conll").write_text("".join(f"{word}  O\n" for word in words) + "\u00a0\nd B-x \n", encoding="utf-8")
+    (tmp_path / "y.conll").write_text("".join(f"{word}\tO\n" for word in words) + "\nd\tB-x\n", encoding="utf-8")
+    for name in ("x", "y"):
+        assert columns(load(tmp_path / f"{name}.conll", **NONE))["tokens"] == [words, ["d"]]
+
+
+def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
+    file = tmp_path / "words.conll"
+    file.write_text(
+        "# text = Who saw\n1\tWho\twho\tPRON\tWP\t_\t2\tnsubj\t_\t_\n2\tsaw\tsee\tVERB\tVBD\t_\t0\troot\t_\t_\n"
+    )
+    with pytest.raises(DataError, match=r"line 2: this looks like CoNLL-U, .* keep the fields FORM and UPOS"):
+        load(file)
+    rows = (["the", "cat"], ["1", "cat"])  # a word that is a number, in a file of ten columns
+    lines = ["".join("\t".join([word, *"abcdefgh", word.upper()]) + "\n" for word in row) for row in rows]
+    file.write_text("\n".join(lines))
+    assert columns(load(file, kind="pos", validation=0, test=0))["tokens"] == [["the", "cat"], ["1", "cat"]]

@@ -1,0 +1,77 @@
+"""CSV, TSV and JSON-lines files: quotes, types, long fields, blank lines."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from data_helpers import NONE, ROWS, TEXTS, columns, write_csv, write_jsonl
+
+import adapt
+import adapt.data
+from adapt.data import load
+from adapt.spec import DataError
+
+
+def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 1}])
+    assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": "1"}])
+    assert columns(load(tmp_path, validation=0), "test") == {"text": ["c"], "label": [1]}
+    write_csv(tmp_path / "train.csv", [{"text": "a", "label": 1.5}, {"text": "b", "label": 2.5}])
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "c", "label": 2.5}])
+    assert columns(load(tmp_path, validation=0, problem="single_label"), "test")["label"] == [1]
+
+
+def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
+    before = csv.field_size_limit(131_072)
+    long = "long " * 40_000
+    path = tmp_path / "x.csv"
+    path.write_text(f"text,label\r\n{long},0\r\n\r\nb,1\r\n\r\n", newline="")
+    assert columns(load(path, **NONE)) == {"text": [long, "b"], "label": [0, 1]}
+    assert csv.field_size_limit(before) == 131_072, "the setting of the whole process is put back"
+    path = tmp_path / "x.jsonl"
+    path.write_text('\n{"text": "a", "label": 0}\n\n{"label": 1, "text": "b", "more": null}\n')
+    assert columns(load(path, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
+
+
+def test_csv_files_are_read_where_a_c_long_has_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_limit = csv.field_size_limit
+
+    def of_32_bits(limit: int) -> int:
+        if limit > 2**31 - 1:
+            raise OverflowError("Python int too large to convert to C long")
+        return set_limit(limit)
+
+    monkeypatch.setattr(csv, "field_size_limit", of_32_bits)
+    assert columns(load(write_csv(tmp_path / "x.csv", ROWS), **NONE))["text"] == TEXTS
+
+
+def test_a_tsv_file_need_not_quote(tmp_path: Path) -> None:
+    file = tmp_path / "plain.tsv"
+    rows = ['"So good\tpos', 'never again"\tneg', 'he said "no"\tneg', '"""\tpos', "fine\tpos"]
+    file.write_text("text\tlabel\n" + "".join(f"{row}\n" for row in rows))
+    read = adapt.data.load(file, validation=0, test=0)
+    assert columns(read)["text"] == [row.split("\t")[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('"fine"\tpos\n"a "b" c"\tneg\n"x"\tpos\n', "line 3: .* inside a quoted field write a quote twice"),
+        ('"two\nlines"\tpos\n"ok"\tneg\textra\n', "line 4: 3 fields where the header has 2"),
+    ],
+)
+def test_a_tsv_file_that_quotes_and_has_it_wrong_names_the_line(tmp_path: Path, rows: str, message: str) -> None:
+    file = tmp_path / "quoted.tsv"
+    file.write_text("text\tlabel\n" + rows)
+    with pytest.raises(DataError, match=message):
+        load(file)
+
+
+def test_a_tsv_file_may_quote(tmp_path: Path) -> None:
+    texts = ['a "quoted" word', "two\nlines", "a\ttab", "plain"]
+    file = write_csv(tmp_path / "quoted.tsv", [{"text": t, "label": i % 2} for i, t in enumerate(texts)], "\t")
+    assert columns(adapt.data.load(file, validation=0, test=0))["text"] == texts
