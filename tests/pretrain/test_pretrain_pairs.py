@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from test_pretrain import quiet
+from pretrain_helpers import quiet
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertForPreTraining
 
 from adapt.pretrain import (

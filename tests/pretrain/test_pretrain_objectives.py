@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from test_pretrain import quiet, sentences
+from pretrain_helpers import quiet, sentences
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
