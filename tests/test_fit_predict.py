@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,27 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import safetensors.torch
 import tiny
+from fit_helpers import QUICK, TEXTS, fitted, jsonl, leftovers, write
 from safetensors import SafetensorError
 
 import adapt
-from adapt.adapted import Adapted, assemble, write_predictions
+from adapt.adapted import Adapted, write_predictions
 from adapt.backbones import resolve
-from adapt.comparison.grid import strategies_of
-from adapt.environment import _code
 from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task
-from adapt.strategies import SHIPPED_SETTINGS
-
-TEXTS = [
-    "word1 sunny word2",
-    "rotten word3",
-    "word4 word5 word6 kind",
-    "word7 cold",
-    "sweet word8 word9",
-    "word1 cruel",
-]
-QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -48,35 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Pat
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Adapted:
     return adapt.load(folder, device="cpu")
-
-
-def fitted(backbone: Path, task: str) -> Adapted:
-    return adapt.fit(backbone, tiny.TASKS[task](), adapt.Head(learning_rate=3e-2), max_steps=3, **QUICK)
-
-
-def write(path: Path, texts: list[Any], columns: tuple[str, ...] = ("text",), **options: Any) -> Path:
-    with path.open("w", newline="", encoding=options.pop("encoding", "utf-8")) as handle:
-        writer = csv.writer(handle, **options)
-        writer.writerow(columns)
-        writer.writerows([[text] if isinstance(text, str) else text for text in texts])
-    return path
-
-
-def jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def leftovers(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def test_a_fitted_model_predicts_what_the_loaded_one_does(backbone: Callable[..., Path], tmp_path: Path) -> None:
-    made = fitted(backbone("bert"), "single_label")
-    assert made.result is not None
-    assert made.result.status == "ok"
-    assert made.predict(TEXTS) == adapt.load(made.save(tmp_path / "m"), device="cpu").predict(TEXTS)
-    assert {path.name for path in (tmp_path / "m").iterdir()} == {"adapt.json", "result.json", "trainable.safetensors"}
-    assert str(tmp_path) not in (tmp_path / "m" / "result.json").read_text()
 
 
 def test_predictions_say_labels_by_the_names_given(model: Adapted) -> None:
@@ -180,13 +137,6 @@ def test_predictions_of_every_kind_fit_in_a_cell(tmp_path: Path) -> None:
         ]
 
 
-def test_what_must_be_said_of_the_data_is_in_the_result(backbone: Callable[..., Path]) -> None:
-    data = dataclasses.replace(tiny.classification(24, 8), notes=("2 of 26 train rows left out",))
-    made = adapt.fit(backbone("bert"), data, "head", max_steps=1, **QUICK)
-    assert made.result is not None
-    assert made.result.notes[0] == "2 of 26 train rows left out"
-
-
 def test_pairs(backbone: Callable[..., Path], tmp_path: Path) -> None:
     made = fitted(backbone("bert"), "pairs")
     both = [(a, b) for a in TEXTS[:3] for b in TEXTS[3:]]
@@ -259,47 +209,6 @@ def test_an_output_that_cannot_be_written(model: Adapted, tmp_path: Path) -> Non
             write_predictions(model, source, target)
     assert leftovers(tmp_path) == {"in.csv", "folder.csv"}
     assert write_predictions(model, source, tmp_path / "a" / "b" / "out.csv") == len(TEXTS)
-
-
-def test_the_model_is_found_from_any_working_folder(
-    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(backbone("bert"), tmp_path / "mine")
-    monkeypatch.chdir(tmp_path)
-    made = adapt.fit("mine", tiny.classification(16, 4), adapt.LoRA(rank=2), max_steps=1, **QUICK)
-    made.save("saved")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert adapt.load("../saved", device="cpu").predict(TEXTS) == made.predict(TEXTS)
-    config = json.loads((tmp_path / "saved" / "peft" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(tmp_path / "mine")
-
-    (tmp_path / "mine").rename(tmp_path / "moved")
-    with pytest.raises(AdaptError, match=r"mine does not exist.*name its place with the option backbone"):
-        adapt.load("../saved", device="cpu")
-    assert adapt.load("../saved", backbone="../moved", device="cpu").predict(TEXTS) == made.predict(TEXTS)
-    with pytest.raises(AdaptError, match="is not the one this model was trained on"):
-        adapt.load("../saved", backbone=backbone("bert", seed=1), device="cpu")
-
-
-def test_fitting_into_a_folder_replaces_what_is_there(backbone: Callable[..., Path], tmp_path: Path) -> None:
-    data = tiny.classification(16, 4)
-    first = adapt.fit(backbone("bert"), data, adapt.LoRA(rank=2), max_steps=1, **QUICK)
-    first.save(tmp_path / "m")
-    assert leftovers(tmp_path / "m" / "peft") == {"adapter_config.json", "adapter_model.safetensors"}
-    (tmp_path / "m" / "notes.txt").write_text("mine")
-    second = adapt.fit(backbone("bert"), data, adapt.Full(), max_steps=1, **QUICK)
-    second.save(tmp_path / "m")
-    assert leftovers(tmp_path / "m") == {"adapt.json", "result.json", "trainable.safetensors", "peft", "notes.txt"}
-    assert leftovers(tmp_path / "m" / "peft") == set()  # another strategy's adapter is not left to be taken for ours
-    assert json.loads((tmp_path / "m" / "result.json").read_text())["strategy"] == "full"
-    loaded = adapt.load(tmp_path / "m", device="cpu")
-    assert loaded.run.strategy == adapt.Full()
-    assert loaded.predict(TEXTS) == second.predict(TEXTS)
-    for name in ("m", "n"):  # what a model cost is saved with it again
-        loaded.save(tmp_path / name)
-        assert json.loads((tmp_path / name / "result.json").read_text())["strategy"] == "full"
-    assert adapt.load(tmp_path / "m", device="cpu").predict(TEXTS) == second.predict(TEXTS)
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -435,67 +344,6 @@ def test_a_full_disk_is_an_error_of_ours(model: Adapted, tmp_path: Path, monkeyp
         adapt.load(tmp_path / "m")
 
 
-def test_the_adapter_for_peft_is_written_as_the_rest_is(
-    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = adapt.fit(backbone("bert"), tiny.classification(16, 8), adapt.LoRA(rank=2), max_steps=1, **QUICK)
-    folder = made.save(tmp_path / "m")
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {"adapter_config.json", "adapter_model.safetensors"} < {path.name for path in files}
-    assert all(path.stat().st_mode & 0o044 == 0o044 for path in files)
-    whole = safetensors.torch.save_file
-
-    def full(state: Any, file: Path, **options: Any) -> None:
-        if file.name == "adapter_model.safetensors":
-            raise SafetensorError("I/O error: No space left on device (os error 28)")
-        whole(state, file, **options)
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OptionError, match=r"adapter_model\.safetensors cannot be written \(.*No space left"):
-        made.save(tmp_path / "full")
-
-
-def test_a_strategy_given_by_name_has_the_rate_that_suits_a_shipped_backbone() -> None:
-    for strategy in ("lora", "prefix"):
-        spec, _, _ = assemble("tiny-encoder", tiny.classification(8, 2), strategy)
-        (same,) = strategies_of(strategy, {}, SHIPPED_SETTINGS["sequence_classification"])
-        assert spec.strategy == same
-    assert assemble("tiny-encoder", tiny.classification(8, 2), adapt.Prefix())[0].strategy == adapt.Prefix()
-
-
-def test_the_columns_of_training_are_those_of_prediction(backbone: Callable[..., Path], tmp_path: Path) -> None:
-    """Found by a usual name in training, `title` is not left for a name that is likelier still."""
-    rows = [{"title": text, "label": i % 2} for i, text in enumerate([*tiny.GOOD[:4], *tiny.BAD[:4]] * 5)]
-    model = adapt.fit(backbone("bert"), adapt.data.load(rows), "head", epochs=1, device="cpu", precision="fp32")
-    model.save(tmp_path / "m")
-    new = [{"title": row["title"], "description": "word1"} for row in rows]
-    expected = model.predict([row["title"] for row in rows])
-    for one in (model, adapt.load(tmp_path / "m", device="cpu")):
-        assert one.predict(new) == expected
-        assert one.predict([{"TITLE": row["title"], "description": "word1"} for row in rows]) == expected
-        assert one.predict([{"text": row["title"]} for row in rows]) == expected  # where it is called otherwise
-    named = adapt.data.load(
-        [{"Text": "x", "Summary": row["title"], "label": row["label"]} for row in rows], text="summary"
-    )
-    model = adapt.fit(backbone("bert"), named, "head", epochs=1, device="cpu", precision="fp32")
-    both = [{"Text": "x", "Summary": row["title"]} for row in rows]
-    assert model.predict(both) == model.predict([row["title"] for row in rows])
-
-
-def test_a_file_whose_name_is_not_utf8_gives_a_model(backbone: Callable[..., Path], tmp_path: Path) -> None:
-    file = tmp_path / os.fsdecode(b"caf\xe9.csv")
-    try:
-        write(file, [[text, str(i % 2)] for i, text in enumerate(TEXTS * 4)], columns=("text", "label"))
-    except OSError:
-        pytest.skip("this file system has no such names")
-    model = adapt.fit(backbone("bert"), adapt.data.load(file), "head", epochs=1, device="cpu", precision="fp32")
-    model.save(tmp_path / "m")
-    assert json.loads((tmp_path / "m" / "result.json").read_text())["task"] == "caf?"
-    shutil.copytree(backbone("bert"), tmp_path / os.fsdecode(b"b\xe9rt"))
-    with pytest.raises(OptionError, match="has a name that is not UTF-8; rename it"):
-        adapt.fit(tmp_path / os.fsdecode(b"b\xe9rt"), adapt.data.load(file), "head", device="cpu")
-
-
 def test_an_output_that_is_the_input_by_another_name(model: Adapted, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     source = write(tmp_path / "in.csv", TEXTS)
@@ -504,36 +352,6 @@ def test_an_output_that_is_the_input_by_another_name(model: Adapted, tmp_path: P
             write_predictions(model, given, target)
     assert write_predictions(model, "~/in.csv", "~/out.jsonl") == len(TEXTS)
     assert (tmp_path / "out.jsonl").exists()
-
-
-def test_options_of_the_data_are_told_from_those_of_training() -> None:
-    for name in ("kind", "label", "test"):
-        with pytest.raises(OptionError, match=rf"'{name}' is an option of adapt\.data\.load; give what that returns"):
-            adapt.fit("tiny-encoder", tiny.classification(), **{name: "regression"})
-
-
-def test_a_rate_for_all_and_one_of_its_own_are_too_many() -> None:
-    with pytest.raises(
-        OptionError, match=r"learning_rate is 0\.01 for all .*, and lora\.learning_rate is 0\.001; give"
-    ):
-        adapt.fit("tiny-encoder", tiny.classification(), adapt.LoRA(learning_rate=1e-3), learning_rate=1e-2)
-
-
-def test_the_code_of_a_run_is_that_of_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "environment.py").write_text("")
-    monkeypatch.setattr("adapt.environment.__file__", str(tmp_path / "environment.py"))
-    before = _code()
-    (tmp_path / ".#run.py").symlink_to("somebody@somewhere.1234")  # an editor's, of a file that is not saved yet
-    (tmp_path / "gone.py").symlink_to("nothing")
-    assert _code() != before
-    (tmp_path / "gone.py").unlink()
-    assert _code() == before
-    asked: list[str] = []
-    monkeypatch.setattr("adapt.run.code_state", lambda: asked.append("code") or {"commit": None, "code": "c"})
-    monkeypatch.setattr("adapt.run.Loader", lambda *given: asked.append("loaded") or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        adapt.fit("tiny-encoder", tiny.classification(), "head", device="cpu")
-    assert asked == ["code", "loaded"]
 
 
 def test_a_home_folder_is_the_users(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy
-import psutil
 import pytest
 import tiny
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from tiny_tasks import TASKS
 from torch import nn
 from torch.nn import functional as F
 
-import adapt.data
-from adapt import params
-from adapt.adapted import assemble, fit_model
+from adapt.adapted import assemble
 from adapt.backbones import Loader
 from adapt.data import Data
-from adapt.memory import CATEGORIES
-from adapt.run import fit, run
-from adapt.spec import Budget, Diverged, OptionError, Source, Task
+from adapt.spec import Budget, Diverged, OptionError
 from adapt.strategies import make
-from adapt.tasks import KINDS, SequenceClassification
-from adapt.training import peak, predict, train
+from adapt.tasks import KINDS
+from adapt.training import predict, train
 from adapt.training.batching import by_length, length_bucketed
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, schedule_for
@@ -316,23 +308,6 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step() -> None:
     assert model.w.item() == 0.0
 
 
-@pytest.mark.parametrize("name", ["single_label", "regression", "multi_label"])
-@pytest.mark.parametrize("max_steps", [1, None])
-def test_a_run_that_diverges_says_so(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data], name: str, max_steps: int | None
-) -> None:
-    """Also where the last step is the one that breaks it, which no loss sees."""
-    spec, data, source = assemble(
-        backbone("bert"), task_data(name), "full", epochs=2, batch_size=16, learning_rate=1e38, clip=1e9,
-        max_steps=max_steps, warmup=0.0, precision="fp32", device="cpu",
-    )  # fmt: skip
-    result = run(spec, data, source)
-    assert result.status == "diverged"
-    assert "lower the learning rate" in str(result.reason)
-    assert result.scores == {}
-    assert result.to_json()["status"] == "diverged"
-
-
 def test_nothing_trainable_is_an_error() -> None:
     model = Line()
     model.requires_grad_(False)
@@ -424,221 +399,6 @@ def test_predicting_leaves_no_dropout_and_no_graph() -> None:
     found = predict(model, Squares(), rows(9), BUDGET)  # type: ignore[arg-type]
     assert [float(value) for value in found] == [e["x"] for e in rows(9)]
     assert not any(value.requires_grad for value in found)
-
-
-# The task kind
-
-
-def task_of(data: Data, **choices: Any) -> Task:
-    from adapt.metrics import METRICS
-
-    return Task(
-        data.name, Source(data.name, data.sha256), problem=data.problem, labels=data.labels, pair=data.pair,
-        metric=METRICS[data.problem][0], **choices,
-    )  # fmt: skip
-
-
-class Fixed(nn.Module):
-    """A model that gives the logits it was made with."""
-
-    def __init__(self, logits: torch.Tensor) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, **inputs: torch.Tensor) -> Any:
-        from transformers.modeling_outputs import SequenceClassifierOutput
-
-        return SequenceClassifierOutput(logits=self.logits)
-
-
-@pytest.mark.parametrize("declared", [(), ("a", "none", "b", "c")])
-def test_balanced_weights_are_those_of_scikit_learn(declared: tuple[str, ...]) -> None:
-    """A class without rows has no part in them."""
-    labels = [0] * 6 + [1] * 3 + [2]
-    data = adapt.data.load(([f"word{i}" for i in range(10)], labels), validation=0, test=0)
-    if declared:
-        labels = [label + (label > 0) for label in labels]
-        data = dataclasses.replace(
-            data, labels=declared,
-            splits={"train": data.splits["train"].remove_columns("label").add_column("label", labels)},
-        )  # fmt: skip
-    kind = SequenceClassification(task_of(data, class_weights="balanced"), tiny.tokenizer_for("bert"))
-    examples = kind.encode(data.splits["train"])
-    kind.fit(examples)
-    logits = torch.randn(10, len(data.labels))
-    weights = compute_class_weight("balanced", classes=numpy.unique(labels), y=numpy.array(labels))
-    chosen = logits.log_softmax(-1)[torch.arange(10), labels]
-    expected = -(chosen * torch.tensor(weights[numpy.unique(labels, return_inverse=True)[1]])).mean()
-    torch.testing.assert_close(kind.loss(Fixed(logits), kind.collate(examples)), expected.float())
-
-
-def test_balanced_weights_of_several_labels_make_both_sides_equal() -> None:
-    texts = [f"word{i}" for i in range(8)]
-    labels = [[1, 0], [1, 1], [1, 0], [1, 0], [1, 0], [1, 0], [0, 0], [0, 0]]
-    data = adapt.data.load((texts, labels), validation=0, test=0, problem="multi_label")
-    kind = SequenceClassification(task_of(data, class_weights="balanced"), tiny.tokenizer_for("bert"))
-    examples = kind.encode(data.splits["train"])
-    kind.fit(examples)
-    logits = torch.randn(8, 2)
-    positive = torch.tensor(labels, dtype=torch.float32)
-    ratio = torch.tensor([2 / 6, 7 / 1])  # absent to present
-    losses = -(positive * ratio * logits.sigmoid().log() + (1 - positive) * (-logits).sigmoid().log())
-    torch.testing.assert_close(kind.loss(Fixed(logits), kind.collate(examples)), losses.mean())
-    assert (positive * ratio).sum(0).tolist() == pytest.approx((1 - positive).sum(0).tolist())
-
-
-def test_regression_is_scaled_for_training_and_back_for_predicting(task_data: Callable[[str], Data]) -> None:
-    data = task_data("regression")
-    kind = SequenceClassification(task_of(data), tiny.tokenizer_for("bert"))
-    examples = kind.encode(data.splits["train"])
-    kind.fit(examples)
-    targets = numpy.array(data.splits["train"]["label"])
-    assert kind.state() == {"mean": pytest.approx(targets.mean()), "std": pytest.approx(targets.std())}
-    batch = kind.collate(examples)
-    scaled = torch.tensor((targets - targets.mean()) / targets.std(), dtype=torch.float32)[:, None]
-    assert kind.loss(Fixed(scaled), batch).item() == pytest.approx(0.0, abs=1e-9)
-    assert kind.loss(Fixed(torch.zeros(len(targets), 1)), batch).item() == pytest.approx(1.0, rel=1e-5)
-    outputs = kind.outputs(Fixed(scaled), batch)
-    assert [float(o) for o in outputs] == pytest.approx(targets.tolist(), rel=1e-5)
-    assert kind.score(outputs, examples)["mse"] == pytest.approx(0.0, abs=1e-6)
-    assert [row["value"] for row in kind.decode(outputs, examples)] == pytest.approx(targets.tolist(), rel=1e-5)
-
-
-def test_a_fitted_regression_predicts_in_the_targets_units(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path
-) -> None:
-    model = fit_model(
-        backbone("bert"), task_data("regression"), tiny.STRATEGIES["full"], epochs=10, batch_size=8, device="cpu",
-        precision="fp32", pooling="mean", dropout=0.0,
-    )  # fmt: skip
-    values = [row["value"] for row in model.predict(["word1 word2", "sunny sweet warm kind sunny"])]
-    assert 150 < values[0] < values[1] < 420
-    assert model.result is not None
-    assert model.result.scores["test"]["spearman"] > 0.7
-    assert model.result.scores["test"]["mse"] < 0.7 * 56**2  # the targets' variance
-
-
-def test_multi_label_is_learnt(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> None:
-    model = fit_model(
-        backbone("bert"), task_data("multi_label"), tiny.STRATEGIES["full"], epochs=15, batch_size=8, device="cpu",
-        precision="fp32", pooling="mean", dropout=0.0, max_length=16,
-    )  # fmt: skip
-    assert model.result is not None
-    assert model.result.scores["test"]["micro_f1"] > 0.8
-    found = model.predict(["cold word1 warm word2"])[0]
-    assert set(found["labels"]) <= {"cold", "kind", "warm"}
-    assert found["labels"] == [name for name, p in found["probabilities"].items() if p > 0.5]
-
-
-# The run
-
-
-def test_the_test_split_is_scored_once(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = task_data("single_label")
-    sizes = {split: len(data.splits[split]) for split in data.splits}
-    data = dataclasses.replace(data, splits={**data.splits, "test": data.splits["test"].select(range(11))})
-    scored: list[int] = []
-    score = SequenceClassification.score
-
-    def counted(self: SequenceClassification, outputs: Any, examples: Any) -> dict[str, float]:
-        scored.append(len(examples))
-        return score(self, outputs, examples)
-
-    monkeypatch.setattr(SequenceClassification, "score", counted)
-    spec, rows_, source = assemble(backbone("bert"), data, "head", epochs=3, device="cpu", precision="fp32")
-    result, _ = fit(spec, rows_, source)
-    assert scored == [sizes["validation"]] * 3 + [11, 11]  # the model once, and the majority
-    assert len(result.test_outcomes) == 11
-    assert result.best_epoch is not None
-    assert result.scores["validation"] == result.curve[result.best_epoch - 1]["validation"]
-
-
-@pytest.mark.parametrize("sampling", [{"few_shot": 5}, {"max_train": 13}])
-def test_every_strategy_gets_the_same_sample_in_the_same_order(
-    backbone: Callable[..., Path],
-    task_data: Callable[[str], Data],
-    monkeypatch: pytest.MonkeyPatch,
-    sampling: dict[str, int],
-) -> None:
-    seen: list[list[str]] = []
-    collate = SequenceClassification.collate
-
-    def watched(self: SequenceClassification, examples: Any) -> Any:
-        seen[-1] += [f"{e['input_ids']}" for e in examples]
-        return collate(self, examples)
-
-    monkeypatch.setattr(SequenceClassification, "collate", watched)
-    orders = {}
-    for seed in (0, 1):
-        for name, strategy in tiny.STRATEGIES.items():
-            seen.append([])
-            spec, data, source = assemble(
-                backbone("bert"), task_data("single_label"), strategy, seed=seed, epochs=2, batch_size=4, device="cpu",
-                precision="fp32", **sampling,
-            )  # fmt: skip
-            result, _ = fit(spec, data, source)
-            orders[name, seed] = seen[-1]
-            assert result.environment["train_rows"] == (10 if "few_shot" in sampling else 13)
-    for seed in (0, 1):
-        assert all(orders[name, seed] == orders["full", seed] for name in tiny.STRATEGIES)
-    assert orders["full", 0] != orders["full", 1]
-
-
-def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> None:
-    model = fit_model(
-        backbone("bert"), task_data("single_label"), "lora", epochs=2, batch_size=16, device="cpu", precision="fp32"
-    )
-    result = model.result
-    assert result is not None
-    assert (result.trainable, result.total) == params.count(model.fitted.model)
-    assert [point["rows"] for point in result.curve] == [48, 48]
-    assert result.train_seconds == pytest.approx(sum(point["seconds"] for point in result.curve))
-    assert (result.evaluate_seconds or 0) > 0
-    predicting = 16 / (result.predicted_per_second or 0)  # one pass over test; validation was predicted twice besides
-    assert 0 < predicting < (result.evaluate_seconds or 0)
-    assert result.examples_per_second == pytest.approx(96 / (result.train_seconds or 0))
-    assert result.process_bytes is not None
-    assert result.baseline_bytes is not None
-    assert result.baseline_bytes > 50_000_000  # that of torch alone
-    assert result.process_bytes > result.baseline_bytes - 2**20  # a tiny model may add none, and pages be given back
-    assert result.memory["peak"] == sum(result.memory[name] for name in CATEGORIES)
-    text = result.to_json()
-    assert text["params"]["trainable"] == result.trainable
-    assert text["memory"]["peak_bytes"] == result.memory["peak"]
-
-
-def test_a_speed_of_prediction_is_that_of_rows_that_were_predicted(
-    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = {"text": ["a b", "c d e"] * 8, "label": ["x", "y"] * 8}
-    data = adapt.data.load(rows, test=0)
-    choices: dict[str, Any] = {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32"}
-    unseen = fit_model(backbone("bert"), data, "lora", **choices).result
-    assert unseen is not None
-    assert unseen.scores["validation"]
-    assert unseen.predicted_per_second is None  # validation was scored after the epoch and not again
-    seconds = iter(range(0, 10**6, 4))
-    monkeypatch.setattr("adapt.run.time.perf_counter", lambda: next(seconds))
-    seen = fit_model(backbone("bert"), {"train": rows, "test": rows}, "untrained", **choices).result
-    assert seen is not None
-    assert (seen.predicted_per_second, seen.evaluate_seconds) == (4.0, 8)
-
-
-def test_where_the_system_tells_no_peak_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As on Windows, which has no module `resource`, and whose peak goes by a name of its own."""
-    monkeypatch.setitem(sys.modules, "resource", None)
-    for name in ("_STATUS", "_CLEAR"):
-        monkeypatch.setattr(peak, name, tmp_path / "missing" / name)
-    memory = peak.PeakMemory("cpu")
-    told: dict[str, int] = {}
-    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: SimpleNamespace(**told))
-    for expected in (None, 64, 64):
-        with memory.track():
-            assert memory.now() == told.get("peak_wset")
-        assert memory.peak_bytes == expected
-        told["peak_wset"] = 64 if expected is None else 32
 
 
 def test_a_launchers_accumulation_is_not_added_to_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:

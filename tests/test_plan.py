@@ -1,0 +1,293 @@
+"""Plans of memory from a configuration alone: of known models, beside a budget, before training, and what has none."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import GPTNeoConfig, T5GemmaConfig
+
+import adapt
+from adapt.adapted import assemble, fit_model
+from adapt.backbones import resolve
+from adapt.backbones.families import positions_of
+from adapt.backbones.load import SHORT, place_rest
+from adapt.cli import cli
+from adapt.memory import CATEGORIES, Memory, plan
+from adapt.memory.blueprint import without_padding
+from adapt.memory.budget import allowance, parse_batch, parse_bytes, verdict
+from adapt.memory.foresee import foresee
+from adapt.memory.planner import Planner, setting_of
+from adapt.memory.trace import Trace
+from adapt.options import budget_of
+from adapt.spec import AdaptError, OptionError, Source, Unsupported
+from adapt.strategies import STRATEGIES, make
+from adapt.tasks import KINDS
+
+
+def test_a_batch_may_be_written_as_on_the_command_line() -> None:
+    assert adapt.plan("tiny-encoder", "head", batch="4x16") == adapt.plan("tiny-encoder", "head", batch=(4, 16))
+    with pytest.raises(OptionError, match="4 by 16"):
+        adapt.plan("tiny-encoder", "head", batch="4 by 16")
+
+
+def test_a_checkpoint_that_another_method_has_quantised_is_unsupported(tmp_path: Path) -> None:
+    values = json.loads((resolve("tiny-encoder").path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "quantization_config": {"quant_method": "fp8"}}))
+    for strategy in ("full", "qlora"):
+        with pytest.raises(Unsupported, match=r"weights are quantised by 'fp8', .*give the backbone as it was before"):
+            plan(tmp_path, strategy, batch=(2, 8), device="cpu")
+
+
+def test_a_plan_knows_the_positions_of_each_part_of_a_model(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    part = {**sizes, "vocab_size": 4096, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 96}
+    parts = {"encoder": part, "decoder": {**part, "max_position_embeddings": 128}}
+    T5GemmaConfig(**parts, vocab_size=4096, decoder_start_token_id=1).save_pretrained(tmp_path)
+    assert Planner(setting_of(tmp_path, make("lora"), kind="seq2seq", device="cpu")).longest == 96
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_many_layers_are_a_few_carried_on(strategy: str, checkpointing: bool) -> None:
+    setting = setting_of("shape:bert-base", strategy, checkpointing=checkpointing)
+    planner = Planner(setting)
+    whole = max(Trace(setting, setting.shape.config, 64).run(2, 64).values(), key=lambda memory: memory.peak)
+    assert planner.memory(2, 64) == whole
+    assert planner._affine
+
+
+def test_no_layer_of_a_plan_is_skipped_at_random() -> None:
+    with FakeTensorMode(), without_padding():
+        drawn = torch.rand([])
+        assert not bool(drawn < 0.0)
+        assert bool((torch.ones(2, dtype=torch.long) == 1).all())  # that no token is padding
+
+
+def test_what_is_on_the_device_stays_and_the_rest_is_put_there() -> None:
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    model[1].running_mean = torch.zeros(3)
+    before = dict(model.named_parameters())
+    assert place_rest(model, "meta") is model
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+
+
+def test_an_8b_model_takes_what_hand_and_others_have_found() -> None:
+    gib = 2**30
+    found = plan("shape:llama-8b", adapt.LoRA(rank=16), kind="causal_lm", batch=(4, 2048), checkpointing=True)
+    assert found.peak == pytest.approx(29.3 * gib, rel=0.01)
+    parameters, vocabulary, width = 8_030_261_248, 128_256, 4096
+    assert found.weights == pytest.approx(2 * parameters, rel=0.02)
+    assert found.logits > 4 * 4 * 2047 * vocabulary
+    full = plan("shape:llama-8b", "full", kind="causal_lm", batch=(1, 8), precision="fp32")
+    assert full.weights == pytest.approx(4 * parameters, rel=1e-3)
+    assert full.optimizer == pytest.approx(8 * parameters, rel=1e-3)
+    assert full.gradients == pytest.approx(4 * (parameters - vocabulary * width), rel=0.1)
+
+
+def test_the_savers_bring_an_8b_model_below_8_gib() -> None:
+    saved = {"checkpointing": True, "loss_chunk": 512, "optimizer": "adamw_8bit"}
+    found = plan("shape:llama-8b", adapt.QLoRA(bits=4), kind="causal_lm", batch=(1, 2048), **saved)
+    assert found.peak + allowance(found.peak, "cuda") < 8 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12GiB", 12 * 2**30), ("24 GB", 24 * 10**9), ("800mib", 800 * 2**20), ("1.5GiB", 3 * 2**29), ("1000", 1000)],
+)
+def test_budgets_are_read(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+def test_verdicts() -> None:
+    assert [verdict(n, 100) for n in (90, 91, 100, 101)] == ["fits", "tight", "tight", "no"]
+    assert parse_batch(" 4 x 2048 ") == (4, 2048)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse_bytes("twelve"), "'twelve' cannot be read; write it as 12GiB"),
+        (lambda: parse_bytes("12 parsecs"), "cannot be read"),
+        (lambda: parse_bytes("0GiB"), "above zero"),
+        (lambda: parse_batch("2048"), "write rows x tokens"),
+        (lambda: parse_batch("0x2048"), "at least one row"),
+        (lambda: plan("tiny-encoder", "lora", batch=(0, 8)), "batch has 0 rows"),
+        (lambda: plan("tiny-encoder", "lora", batch=(4, 4096)), "texts of 4096 tokens, and tiny-encoder has positions"),
+        (lambda: plan("shape:llama-9b", "lora"), "There is no shape 'llama-9b' \\(did you mean 'llama-8b'"),
+        (lambda: plan("tiny-encoder", "lora", device="tpu"), "a plan is for cpu or cuda"),
+        (lambda: plan("tiny-encoder", "lora", epoch=3), "plan has no option 'epoch'"),
+        (lambda: plan("tiny-encoder", "lorra"), "did you mean 'lora'"),
+        (lambda: plan("tiny-encoder", "lora", labels=1), "labels is 1"),
+        (lambda: plan("tiny-encoder", "lora", pooling="max"), "Pooling 'max' is not known"),
+        (lambda: plan("no-one/no-model", "lora"), "'no-one/no-model' is neither a local folder nor could"),
+        (lambda: plan("tiny-encoder", make("full", {"head_factor": 0})), "full.head_factor is 0"),
+    ],
+)
+def test_bad_input_is_one_clear_error(call: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        call()
+
+
+def test_a_configuration_of_an_unknown_type_is_an_error_that_names_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "perceptron-9"}')
+    with pytest.raises(OptionError, match=f"Backbone {tmp_path.name}: its config.json cannot be used"):
+        plan(tmp_path, "lora")
+
+
+def test_a_field_that_a_configuration_cannot_have_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": "wide"}')
+    with pytest.raises(OptionError, match=f"Backbone {tmp_path.name}: its config.json cannot be used .*'hidden_size'"):
+        plan(tmp_path, "lora")
+
+
+def test_a_folder_without_a_configuration_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AdaptError, match="has no config"):
+        plan(tmp_path, "lora")
+
+
+def test_a_model_that_looks_at_its_tensors_has_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = KINDS["causal_lm"].loss
+
+    def looks(self: Any, model: Any, batch: Any) -> torch.Tensor:
+        found = loss(self, model, batch)
+        return found * found.item()
+
+    monkeypatch.setattr(KINDS["causal_lm"], "loss", looks)
+    with pytest.raises(Unsupported, match="the step of LlamaForCausalLM depends on what its tensors hold"):
+        plan("tiny-decoder", "full", kind="causal_lm", batch=(2, 8))
+
+
+def test_a_model_whose_configuration_names_each_layer_has_a_plan(tmp_path: Path) -> None:
+    """GPT-Neo's is not valid with another number of layers."""
+    values: dict[str, Any] = {"hidden_size": 32, "num_heads": 4, "vocab_size": 64, "max_position_embeddings": 64}
+    GPTNeoConfig(num_layers=12, attention_types=[[["global", "local"], 6]], **values).save_pretrained(tmp_path)
+    assert plan(tmp_path, "lora", kind="causal_lm", batch=(2, 16), device="cpu").peak > 0
+
+
+def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(
+    monkeypatch: pytest.MonkeyPatch, task_data: Any
+) -> None:
+    def failing(self: Any, rows: int, length: int) -> Any:
+        raise NotImplementedError("no kernel\nand a page of where")
+
+    monkeypatch.setattr(Trace, "run", failing)
+    with pytest.raises(Unsupported, match=r"'bert' cannot be run without contents: NotImplementedError: no kernel$"):
+        plan("tiny-encoder", "lora", batch=(2, 8))
+    monkeypatch.setattr("adapt.memory.foresee._SMALL", 0.0)
+    assert fit_model("tiny-encoder", task_data("single_label"), "lora", max_steps=1, device="cpu").result is not None
+
+
+def test_positions_are_those_of_the_part_with_the_fewest() -> None:
+    assert positions_of({"max_encoder_position_embeddings": 4096, "max_decoder_position_embeddings": 1024}) == 1024
+    parts = {"encoder": {"model_type": "roberta", "max_position_embeddings": 514}, "decoder": {"n_positions": 1024}}
+    assert positions_of(parts) == 512
+    assert positions_of({"text_config": {"max_position_embeddings": 96}, "vision_config": {"image_size": 8}}) == 96
+
+
+def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
+    source = resolve("tiny-decoder").path
+    (tmp_path / "config.json").write_text((source / "config.json").read_text())
+    assert plan(tmp_path, "lora", kind="causal_lm", batch=(2, 16)) == plan(
+        "tiny-decoder", "lora", kind="causal_lm", batch=(2, 16)
+    )
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["plan", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_command_prints_a_table_or_json() -> None:
+    common = ("--backbone", "tiny-encoder", "--batch", "4x32", "--device", "cpu", "--strategies", "full,lora")
+    text = command(*common, "--budget", "12GiB")
+    assert all(part in text for part in ("| full |", "| fits |", "Allowance: 600.0 MiB for libraries"))
+    rows = json.loads(command(*common, "--json"))
+    assert [row["strategy"] for row in rows] == ["full", "lora"]
+    for row in rows:
+        assert row["peak"] == sum(row[name] for name in CATEGORIES)
+        assert row["required"] == row["peak"] + row["allowance"]
+        assert row["verdict"] is None
+
+
+def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_reason() -> None:
+    text = command("--backbone", "tiny-encoder", "--kind", "seq2seq", "--batch", "2x8", "--strategies", "lora")
+    assert "lora has no plan: transformers has no seq2seq head" in text
+
+
+def foreseen(monkeypatch: pytest.MonkeyPatch, task_data: Any, length: int, **choices: Any) -> list[int]:
+    """The tokens of rows that were planned before training."""
+    asked: list[int] = []
+    spec, _, source = assemble("tiny-encoder", task_data("single_label"), "full", device="cpu", **choices)
+    monkeypatch.setattr(Planner, "memory", lambda self, rows, length: asked.append(length) or Memory(*[2**40] * 6))
+    foresee(spec, source, length)
+    return asked
+
+
+def test_a_plan_is_made_for_a_small_backbone_where_the_batch_is_large(
+    monkeypatch: pytest.MonkeyPatch, task_data: Any
+) -> None:
+    monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 2**30)
+    assert foreseen(monkeypatch, task_data, 64, batch_size=8) == []
+    assert foreseen(monkeypatch, task_data, 128, batch_size=1024) == [128]
+
+
+def test_on_cpus_a_plan_takes_the_attention_of_the_run() -> None:
+    """Which is that for the longest rows that there may be, though none of them is that long."""
+    setting = setting_of("tiny-encoder", "head", device="cpu")
+    for most, kernel in ((128, "eager"), (SHORT + 1, "sdpa")):
+        planner = Planner(dataclasses.replace(setting, task=dataclasses.replace(setting.task, max_length=most)))
+        planner.memory(2, 16)
+        assert planner.attention(16) == kernel
+
+
+def test_a_table_says_which_attention_was_planned(backbone: Any) -> None:
+    common = ("--batch", "2x16", "--strategies", "head")
+    assert "attention eager, its weights kept;" in command("--backbone", str(backbone("deberta-v2")), *common)
+    assert "attention fused, no mask kept;" in command("--backbone", "tiny-encoder", *common)
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 4 * 2**20)
+
+
+def test_training_is_foretold_not_to_fit(little: None, task_data: Any) -> None:
+    with pytest.warns(UserWarning, match="lora needs about .* does not fit the 4.0 MiB that cpu has free"):
+        made = fit_model("tiny-encoder", task_data("single_label"), "lora", epochs=1, batch_size=8)
+    assert made.result is not None
+    assert any("see adapt plan" in note for note in made.result.notes)
+
+
+def test_budget_options_reach_the_plan() -> None:
+    assert setting_of("tiny-encoder", "lora", device="cuda").budget == budget_of(
+        device="cpu", precision="bf16"
+    ).__class__(**{**vars(budget_of(device="cpu", precision="bf16")), "device": "cuda"})
+    assert setting_of("tiny-encoder", "lora").task.data == Source("plan", "")
+
+
+def test_weights_that_cannot_be_read_are_no_matter_to_a_plan(backbone: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("bert"), tmp_path / "copy"))
+    before = plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    assert plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu") == before
+
+
+def test_a_gpus_attention_keeps_no_mask_of_its_dropout_whoever_asks_for_it() -> None:
+    options: dict[str, Any] = {"batch": (2, 512), "device": "cuda", "precision": "bf16"}
+    own = plan("shape:bert-base", "lora", **options)
+    assert plan("shape:bert-base", "lora", dropout=0.1, **options) == own  # which is what its configuration has
+    without = plan("shape:bert-base", "lora", dropout=0.0, **options)
+    layers, hidden = 12, 768
+    kept = layers * 2 * 2 * 512 * hidden  # after attention and feed-forward, a byte an element
+    assert 0.9 * kept < own.activations - without.activations < 1.1 * kept
