@@ -57,7 +57,7 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
 @pytest.mark.parametrize("rows", [5, 400])
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
 def test_the_lora_layer_gives_pefts_numbers(rows: int, autocast: bool) -> None:
-    from test_lora_layer import IN, layers
+    from lora_helpers import IN, layers
 
     torch.manual_seed(1)
     x = torch.randn(rows, IN)

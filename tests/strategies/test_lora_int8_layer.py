@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
 
+from lora_helpers import outcome  # noqa: E402
 from peft import LoraConfig, inject_adapter_in_model  # noqa: E402
 from peft.tuners.lora.bnb import Linear8bitLt  # noqa: E402
-from test_lora_layer import outcome  # noqa: E402
 
 from adapt.backbones.kernels import planned_for  # noqa: E402
 from adapt.strategies.lora_int8_layer import LoRALinear8bit, fuse_8_bit  # noqa: E402

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from lora_helpers import IN, OUT, RANK, layers, outcome
+from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers.pytorch_utils import Conv1D
 
 from adapt.adapted import assemble
 from adapt.backbones import Loader
@@ -23,40 +22,7 @@ from adapt.data import Data
 from adapt.strategies import lora_layer
 from adapt.strategies.lora_layer import LoRALinear, _formed
 
-ROWS, IN, OUT, RANK = (3, 5), 24, 40, 4
-
-
-def layers(kind: str = "linear", *, bias: bool = True, **options: Any) -> tuple[nn.Module, nn.Module]:
-    """PEFT's layer and ours with the same weights, B not zero."""
-    torch.manual_seed(0)
-    base: nn.Module = nn.Linear(IN, OUT, bias=bias) if kind == "linear" else Conv1D(OUT, IN)
-    base.requires_grad_(False)
-    made = []
-    for ours in (False, True):
-        config = LoraConfig(
-            r=RANK, lora_alpha=2 * RANK + 1, target_modules=["0"], fan_in_fan_out=kind != "linear", **options
-        )
-        if ours:
-            config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
-        made.append(inject_adapter_in_model(config, nn.Sequential(copy.deepcopy(base)))[0])
-    peft, ours = made
-    nn.init.normal_(peft.lora_B["default"].weight, std=0.1)
-    ours.load_state_dict(peft.state_dict())
-    assert type(peft) is Linear
-    assert type(ours) is LoRALinear
-    return peft, ours
-
-
-def outcome(layer: nn.Module, x: torch.Tensor, *, autocast: bool = False) -> dict[str, torch.Tensor]:
-    """The output, and the gradients of a sum of its weighted elements."""
-    x = x.clone().requires_grad_()
-    layer.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        y = layer(x)
-    (y.float() * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
-    grads = {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}
-    assert x.grad is not None
-    return {"y": y.detach(), "x": x.grad, **grads}
+ROWS = (3, 5)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["plain", "rslora"])
