@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 OnStep = Callable[[int, int, float], None]
 OnNote = Callable[[str], None]
+Encode = Callable[[Run, Data, Backbone], "Encoded"]
+"""Draws the rows of a run and encodes them, as `encode` does."""
 
 
 def _warn(note: str) -> None:
@@ -106,7 +108,7 @@ def run(
     backbone: Backbone,
     on_step: OnStep | None = None,
     features: Path | None = None,
-    encoded: Encoded | None = None,
+    encode: Encode = encode,
     on_note: OnNote = _warn,
     general: Sequence[str] = (),
 ) -> Result:
@@ -118,7 +120,7 @@ def run(
         backbone: The folder of `spec.backbone`.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         features: Folder where runs share what a frozen backbone gives for their rows.
-        encoded: What `encode` gives for the run, which takes it over; None: it is made here.
+        encode: Gives the rows and the kind, which holds the loss; the run takes them over.
         on_note: Told before the first step what is foreseen.
         general: The texts of `spec.general`.
 
@@ -139,7 +141,7 @@ def run(
         return Result(run=spec, status=status, reason=str(error), notes=notes, environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step, features, encoded, noted, general)[0]
+        return fit(spec, data, backbone, on_step, features, encode, noted, general)[0]
     except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -158,7 +160,7 @@ def fit(
     backbone: Backbone,
     on_step: OnStep | None = None,
     features: Path | None = None,
-    encoded: Encoded | None = None,
+    encode: Encode = encode,
     on_note: OnNote = _warn,
     general: Sequence[str] = (),
 ) -> tuple[Result, Fitted]:
@@ -185,7 +187,7 @@ def fit(
     if budget.device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu")
     loader = Loader(backbone, task, budget, spec.seed)
-    encoded = encoded or encode(spec, data, backbone)
+    encoded = encode(spec, data, backbone)
     kind, splits = encoded.kind, encoded.splits
     kind.fit(splits["train"])
 

@@ -15,7 +15,6 @@ from adapt.adapted import assemble
 from adapt.cli import plain_errors
 from adapt.comparison import Store
 from adapt.comparison.table import write_table
-from adapt.distillation import prepare
 from adapt.run import drawn
 
 
@@ -32,26 +31,22 @@ def main() -> None:
     options = parser.parse_args()
     with plain_errors(goes_on=True):
         data = adapt.data.load(options.data, name="sst2")
-        store, strategies = Store(options.out), options.strategies.split(",")
+        store, seeds = Store(options.out), list(range(options.seeds))
         same = {"pooling": "mean", "max_train": options.labelled, "max_steps": options.max_steps, "epochs": 5}
-        adapt.compare(options.backbone, data, strategies, seeds=options.seeds, out=options.out, jobs=1, **same)
-        for seed in range(options.seeds):
+        of_students = {"strategies": options.strategies, "out": options.out, "jobs": 1, **same}
+        adapt.compare(options.backbone, data, seeds=seeds, **of_students)
+        for seed in seeds:
             wanted, *_ = assemble(options.teacher, data, adapt.LoRA(), seed=seed, **same)
             folder = Path(options.out) / f"teacher-seed{seed}-{wanted.key()[:12]}"
-            if (folder / "adapt.json").exists():
-                teacher = adapt.load(folder)
-            else:
+            if not (folder / "adapt.json").exists():
                 teacher = adapt.fit(options.teacher, data, adapt.LoRA(), seed=seed, **same)
                 if teacher.result is not None:
                     store.write(teacher.result)
                 teacher.save(folder)
-            known = set(drawn(teacher.run, data)["train"]["text"])
+            known = set(drawn(wanted, data)["train"]["text"])
             rest = [text for text in data.splits["train"]["text"] if text not in known]
-            for strategy in strategies:
-                for texts in (None, rest) if rest else (None,):
-                    student = prepare(teacher, options.backbone, data, strategy, unlabelled=texts, seed=seed, **same)
-                    if store.read(student.run) is None and (result := student.fit().result) is not None:
-                        store.write(result)
+            for texts in (None, rest) if rest else (None,):
+                adapt.compare(options.backbone, data, seeds=[seed], teacher=folder, unlabelled=texts, **of_students)
         print(write_table(store))
 
 

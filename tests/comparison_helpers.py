@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from adapt.backbones.source import Backbone
 from adapt.comparison import Store, runner
 from adapt.data import Data, load
+from adapt.run import Encode
 from adapt.spec import Budget, Result, Run, Source, Task
 from adapt.strategies import make
 
@@ -74,15 +76,17 @@ def in_this_process(
     store: Store,
     *,
     on_event: runner.OnEvent = lambda event: None,
+    encode: Encode,
     general: Sequence[str] = (),
     **_: Any,
 ) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
     from adapt.run import run
 
+    encode = pickle.loads(pickle.dumps(encode))
     for one, data in todo:
         on_event(runner.Event("started", one))
-        result = run(one, data, backbone, general=general)
+        result = run(one, data, backbone, encode=encode, general=general)
         store.write(result)
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
 

@@ -11,9 +11,10 @@ from tiny_tasks import TASKS
 
 import adapt
 from adapt.adapted import Adapted, assemble
+from adapt.backbones import Backbone
 from adapt.data import Data
-from adapt.distillation.fit import taught
-from adapt.spec import Teacher
+from adapt.distillation import Teaching, teaching_of
+from adapt.spec import Run
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "dropout": 0.0}
 SHORT: dict[str, Any] = {**QUICK, "max_steps": 3, "epochs": 1}
@@ -37,9 +38,20 @@ def teacher_of(task: str, backbone: Callable[..., Path]) -> Adapted:
     return adapt.fit(backbone(CELLS[task]), TASKS[task](), adapt.Full(learning_rate=5e-3), **choices)
 
 
-def lesson_of(teacher: Adapted, backbone: Path, data: Data, *, weight: float = 1.0, temperature: float = 2.0) -> Any:
+def begun(
+    teacher: Adapted, backbone: str | Path, data: Data, *, weight: float = 0.5, temperature: float = 2.0,
+    unlabelled: Any = None, **choices: Any,
+) -> tuple[Run, Backbone, Teaching]:  # fmt: skip
+    """A student's run up to its rows: what it is, its backbone, and its teacher."""
+    run, rows, source = assemble(backbone, data, adapt.Full(), **{**SHORT, **choices})
+    teaching = teaching_of(teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled)
+    return dataclasses.replace(run, teacher=teaching.described), source, teaching
+
+
+def lesson_of(teacher: Adapted, backbone: Path, data: Data, **how: Any) -> Any:
     """Everything of a student but its training: its run, the kind with the lesson, encoded splits."""
-    choices = {**SHORT, "max_length": 48, **OPTIONS.get(data.name, {})}
-    spec, rows, source = assemble(backbone, data, adapt.Full(), **choices)
-    spec = dataclasses.replace(spec, teacher=Teacher("t", "0" * 64, temperature, weight))
-    return spec, taught(spec, rows, source, teacher)
+    choices = {"max_length": 48, **OPTIONS.get(data.name, {})}
+    run, source, teaching = begun(teacher, backbone, data, **{"weight": 1.0, **how}, **choices)
+    encoded = teaching.lessons([run], data, source).encode(run, data, source)
+    encoded.kind.fit(encoded.splits["train"])
+    return run, encoded

@@ -20,7 +20,7 @@ BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
 def run(
-    spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encoded: Any, on_note: Any, general: Any
+    spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encode: Any, on_note: Any, general: Any
 ) -> Result:
     behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
     if behaviour == "note":
@@ -56,14 +56,15 @@ def run(
     on_step(2, 2, 0.25)
     known = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
     seen: dict[str, Any] = {"pid": os.getpid(), "parent": os.getppid(), **{name: os.environ[name] for name in known}}
-    seen["encoded"] = encoded and [id(encoded), *map(len, encoded.splits.values())]
+    shared = getattr(encode, "__self__", None)
+    seen["encoded"] = shared and [id(shared.encoded), *map(len, shared.encoded.splits.values())]
     value = 0.5 + 0.01 * spec.seed + 0.1 * (spec.strategy.name == "full")
     return result_of(spec, value, environment=seen)
 
 
 if "encode" not in BEHAVIOURS:  # rows at which nothing here looks would take most of the time
     worker.share = lambda file, before: None
-    worker._inputs = lambda job, spec: (None, None)
+    worker._inputs = lambda job, spec: (None, None, None)
 worker.warm = lambda: print("step by step", flush=True)  # as libraries print when they are imported
 adapt.run.run = run
 worker.main()

@@ -18,11 +18,9 @@ import adapt
 import adapt.training
 from adapt.adapted import Adapted
 from adapt.comparison.table import table_of
-from adapt.distillation import Distilled, prepare
-from adapt.distillation.fit import taught
+from adapt.distillation import Distilled
 from adapt.run import run_from
 from adapt.spec import Teacher
-from adapt.training import predict
 
 
 @pytest.mark.parametrize("strategy", tiny.STRATEGIES)
@@ -73,28 +71,6 @@ def test_a_saved_teacher_says_the_same(
     assert made[0].run == made[1].run == made[2].run
     results = [student.result.scores for student in made if student.result is not None]
     assert results[0] == results[1] == results[2]
-
-
-def test_a_teacher_is_asked_once(
-    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    data = TASKS["multi_label"]()
-    teacher = adapt.load(teachers("multi_label").save(tmp_path / "teacher"), device="cpu")
-    asked: list[int] = []
-
-    def counted(model: Any, kind: Any, examples: Any, budget: Any, **more: Any) -> Any:
-        asked.append(len(examples))
-        return predict(model, kind, examples, budget, **more)
-
-    monkeypatch.setattr(adapt.training, "predict", counted)
-    texts = [row["text"] for row in data.splits["test"]]
-    students = [
-        prepare(teacher, backbone("roberta"), data, strategy, unlabelled=texts, temperature=t, **SHORT)
-        for strategy in ("head", "lora") for t in (1.0, 2.0)
-    ]  # fmt: skip
-    for student in students:
-        taught(student.run, student.data, student.backbone, teacher, student.extra)
-    assert asked == [len(texts), len(data.splits["train"])]
 
 
 def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(backbone: Callable[..., Path]) -> None:

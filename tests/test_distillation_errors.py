@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distillation_helpers import SHORT
+from distillation_helpers import SHORT, begun
 from tiny_tasks import TASKS
 
 import adapt
 import adapt.training
 from adapt.adapted import Adapted
-from adapt.distillation import labelled_by, prepare
+from adapt.distillation import labelled_by
 from adapt.spec import DataError, OptionError, Unsupported
 
 
@@ -101,8 +101,8 @@ def test_a_teacher_that_would_read_other_tokens(
     with monkeypatch.context() as patched:
         patched.setattr(adapt.training, "predict", None)
         with pytest.raises(OptionError, match=words):
-            prepare(teacher, student, data, "head", unlabelled=prompts, **SHORT, **changed)
-    assert prepare(teacher, student, data, "head", unlabelled=prompts, weight=0, **SHORT, **changed).extra is not None
+            begun(teacher, student, data, unlabelled=prompts, **changed)
+    assert begun(teacher, student, data, unlabelled=prompts, weight=0, **changed)[2].extra is not None
 
 
 def test_a_teacher_elsewhere(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
@@ -110,7 +110,7 @@ def test_a_teacher_elsewhere(teachers: Callable[[str], Adapted], backbone: Calla
     model = copy.deepcopy(teacher.fitted.model).to("meta")
     far = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, model=model))
     with pytest.raises(OptionError, match="The teacher is on device 'meta', and the student is to be trained on 'cpu'"):
-        prepare(far, backbone("gpt2"), TASKS["completion"](), "head", **SHORT)
+        begun(far, backbone("gpt2"), TASKS["completion"]())
 
 
 def test_another_chat_template(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
@@ -119,4 +119,4 @@ def test_another_chat_template(teachers: Callable[[str], Adapted], backbone: Cal
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     other = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, tokenizer=tokenizer))
     with pytest.raises(OptionError, match="The chat template of the student's tokenizer is not that of the teacher's"):
-        prepare(other, backbone("llama"), TASKS["messages"](), "head", **SHORT)
+        begun(other, backbone("llama"), TASKS["messages"]())

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -23,10 +24,11 @@ import pytest
 import tiny
 from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 
+import adapt.run
 from adapt.backbones import resolve
 from adapt.comparison import Store, compare, runner, worker
 from adapt.comparison.progress import Progress
-from adapt.spec import AdaptError, Run, Source, fields_of
+from adapt.spec import AdaptError, Run, Source, Teacher, fields_of
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
 
@@ -42,6 +44,12 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def pickled(folder: Path) -> Path:
+    """A file with the function that encodes the rows of runs."""
+    (folder / "encode.pickle").write_bytes(pickle.dumps(adapt.run.encode))
+    return folder / "encode.pickle"
 
 
 def children() -> list[int]:
@@ -235,7 +243,7 @@ def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
         source = resolve("tiny-encoder")
         given = {"source": fields_of(source.source), "reference": source.reference, "path": str(source.path)}
         file = tmp_path / "job.json"
-        rows = {"data": str(tmp_path / "rows"), "notes": [], "columns": {}}
+        rows = {"data": str(tmp_path / "rows"), "notes": [], "columns": {}, "encode": str(pickled(tmp_path))}
         file.write_text(json.dumps({"spec": run.spec(), **rows, "backbone": given}))
         return worker.share(file, before)
 
@@ -243,6 +251,8 @@ def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
     assert first is not None
     assert [len(rows) for rows in first.encoded.splits.values()] == [8, 8, 8]
     assert shared(run_of("lora", 1), first) is first
+    student = dataclasses.replace(run_of("lora", 1), teacher=Teacher("big", "0" * 64))
+    assert shared(student, first) is not first
     few = shared(run_of("lora", 1, few_shot=2), first)
     assert few is not None
     assert len(few.encoded.splits["train"]) == 4
@@ -272,10 +282,11 @@ def test_rows_that_cannot_be_encoded_beforehand_are_left_to_each_run(
     def encode(*given: Any) -> None:
         raise raised
 
-    monkeypatch.setattr("adapt.run.encode", encode)
     runner._save_rows(words(), tmp_path / "rows")
     given = {"source": fields_of(Source("tiny", "b" * 64)), "reference": "tiny", "path": str(tmp_path)}
     job = {"spec": run_of().spec(), "data": str(tmp_path / "rows"), "notes": [], "columns": {}, "backbone": given}
+    job["encode"] = str(pickled(tmp_path))
+    monkeypatch.setattr("adapt.run.encode", encode)
     (tmp_path / "job.json").write_text(json.dumps(job))
     with pytest.raises(raised) if raised is KeyboardInterrupt else contextlib.nullcontext():
         assert worker.share(tmp_path / "job.json", None) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,20 @@ def fit_model(
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
     """
+    spec, rows, source, texts = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    result, fitted = fit(spec, rows, source, on_step, general=texts)
+    return Adapted(fitted, spec, source, result, columns=rows.columns)
+
+
+def begun(
+    backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int, general: Any, **choices: Any
+) -> tuple[Run, Data, Backbone, Sequence[str]]:
+    """Everything that one run needs, checked, and its general texts; see `fit_model` for the arguments."""
     own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
     options.check_rates(choices.get("learning_rate"), own)
     texts = None if general is None else read_general(general)
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
-    spec = with_general(spec, texts, source)
-    result, fitted = fit(spec, rows, source, on_step, general=texts.texts if texts else ())
-    return Adapted(fitted, spec, source, result, columns=rows.columns)
+    return with_general(spec, texts, source), rows, source, texts.texts if texts else ()
 
 
 def assemble(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapt.adapted import assemble, preset, with_general
+from adapt.adapted import Adapted, assemble, preset, with_general
+from adapt.backbones.exhausted import give_back
 from adapt.backbones.source import EMBEDDED
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
@@ -19,8 +21,8 @@ from adapt.data.general import read_general
 from adapt.data.kinds import resolve
 from adapt.machine import cores
 from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
-from adapt.run import drawn
-from adapt.spec import OptionError, Run, Strategy
+from adapt.run import Encode, drawn, encode
+from adapt.spec import OptionError, Run, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES, is_known, make
 from adapt.tasks import KINDS
 
@@ -68,6 +70,10 @@ def compare(
     seeds: int | Sequence[int] = 3,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     general: Any = None,
+    teacher: Adapted | str | Path | None = None,
+    unlabelled: Any = None,
+    temperature: float = Teacher.temperature,
+    weight: float = Teacher.weight,
     out: str | Path = "adapt-results",
     jobs: int | None = None,
     trials: int = 1,
@@ -92,6 +98,8 @@ def compare(
         settings: Strategy name to field to value, for strategies given by name. On shipped backbones, which are tiny,
             those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
         general: Texts on which each run measures what its backbone has forgotten, as for `adapt.fit`.
+        teacher: Whose students all are that are trained, as for `adapt.distill`, and `unlabelled`, `temperature` and
+            `weight` too. It is asked before the first run, and then let go of; a language model's is loaded by each.
         out: Folder of the results.
         jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
         trials: Learning rates of each strategy, half a power of ten apart, around its own: as many for each. With
@@ -106,11 +114,17 @@ def compare(
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
     """
+    from adapt.distillation import how_of, teaching_of
+
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     numbers = seeds_of(seeds)
     samples = samples_of(choices)
     texts = None if general is None else read_general(general)
+    if teacher is not None:
+        temperature, weight = how_of(temperature, weight, unlabelled)
+    elif unlabelled is not None or (temperature, weight) != (Teacher.temperature, Teacher.weight):
+        raise OptionError("unlabelled, temperature and weight say how a teacher teaches, and none is given; give one.")
     if not isinstance(strategies, str):
         strategies = list(strategies) if isinstance(strategies, Iterable) else [strategies]
     if data is None:
@@ -118,6 +132,11 @@ def compare(
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
             choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
     parts = _parts(data, kind)
+    if teacher is not None and parts[0].fold is not None:
+        raise OptionError(
+            "Folds score every row, and which of them the teacher was trained on is not known, so that it may tell its "
+            "students the answers; give data with a test split that the teacher has not seen."
+        )
     task_kind = parts[0].kind
     backbone = backbone or EMBEDDED_BACKBONES[task_kind]
     own = [] if isinstance(strategies, str) else [check_strategy(s) for s in strategies if not isinstance(s, str)]
@@ -137,6 +156,12 @@ def compare(
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
     first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **{**choices, **samples[0]})
     first = with_general(first, texts, source)
+    teaching = None
+    if teacher is not None:
+        teaching = teaching_of(
+            teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled
+        )
+        first = replace(first, teacher=teaching.described)
     chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
     every = [(seed, strategy) for seed in numbers for strategy in chosen]
     if strategies == "all" and KINDS[task_kind].pretrained_output:
@@ -145,8 +170,8 @@ def compare(
     for sample in samples:
         for part in parts:
             rows = {split: len(of_split) for split, of_split in part.splits.items()}
-            task = replace(first.task, rows=rows, fold=part.fold, **sample)
-            grid += [(replace(first, task=task, strategy=strategy, seed=seed), part) for seed, strategy in every]
+            run = replace(first, task=replace(first.task, rows=rows, fold=part.fold, **sample))
+            grid += [(_of(run, seed, strategy), part) for seed, strategy in every]
     if len(samples) > 1:  # what a class has too few rows for is found before the first run
         for run, part in grid[:: len(every)]:
             drawn(run, part)
@@ -161,13 +186,27 @@ def compare(
         else:
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
-        execute(
-            todo, source, store, jobs=jobs, on_event=on_event, general=texts.texts if texts else (), command=command
-        )
+        with tempfile.TemporaryDirectory(prefix="adapt-teacher-", ignore_cleanup_errors=True) as folder:
+            taught: Encode = encode
+            if teaching is not None:
+                runs = [run for run, _ in todo]
+                taught = teaching.lessons(runs, parts[0], source, away=Path(folder)).encode
+                teacher = teaching = None
+                give_back(first.budget.device)
+            execute(
+                todo, source, store, jobs=jobs, on_event=on_event, encode=taught,
+                general=texts.texts if texts else (), command=command,
+            )  # fmt: skip
     finally:
         write_table(store, tuned=trials > 1)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder)
+
+
+def _of(run: Run, seed: int, strategy: Strategy) -> Run:
+    """The same run with another seed and strategy; it has no teacher where nothing is trained."""
+    teacher = None if strategy.learning_rate is None else run.teacher
+    return replace(run, seed=seed, strategy=strategy, teacher=teacher)
 
 
 def _distinct(samples: Sequence[dict[str, Any]], parts: Sequence[Data]) -> list[dict[str, Any]]:

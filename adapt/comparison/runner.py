@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -22,6 +23,7 @@ from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.machine import cores
+from adapt.run import Encode, encode
 from adapt.spec import AdaptError, Result, Run, fields_of
 
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
@@ -52,6 +54,7 @@ def execute(
     *,
     jobs: int = 1,
     on_event: OnEvent = lambda event: None,
+    encode: Encode = encode,
     general: Sequence[str] = (),
     command: str | None = None,
 ) -> None:
@@ -65,6 +68,8 @@ def execute(
         jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
             unless OMP_NUM_THREADS says how many threads each has.
         on_event: Told what happens.
+        encode: Gives the rows of a run and the kind, which holds the loss. It is pickled, for the processes of the
+            runs.
         general: The texts that the runs' `general` is of.
         command: What made them, for their results' `environment`.
 
@@ -76,7 +81,9 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="adapt-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
+        (work / "encode.pickle").write_bytes(pickle.dumps(encode))
         shared = {
+            "encode": str(work / "encode.pickle"),
             "general": str(work / "general.json"),
             "store": str(store.folder.resolve()),
             "command": command,

@@ -19,6 +19,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import pickle
 import select
 import sys
 import traceback
@@ -36,7 +37,7 @@ from adapt.environment import code_state
 from adapt.spec import AdaptError, Run, Source, fields_of
 
 if TYPE_CHECKING:
-    from adapt.run import Encoded
+    from adapt.run import Encode, Encoded
 
 _IMPORTS = (
     "accelerate", "datasets", "peft", "scipy.stats", "sklearn.metrics", "torch", "transformers",
@@ -184,21 +185,26 @@ class Shared:
     backbone: Backbone
     encoded: Encoded
 
+    def encode(self, *_: Any) -> Encoded:
+        """What all of them have, whichever run asks."""
+        return self.encoded
+
 
 def share(file: Path, before: Shared | None) -> Shared | None:
     """What the run of a job file shares with others; what was made `before`, where it is the same.
 
     None where it cannot be made: the run itself meets what is wrong, and says so.
     """
-    from adapt.run import draws_of, encode, run_from
+    from adapt.run import draws_of, run_from
 
     try:
         job = json.loads(file.read_text(encoding="utf-8"))
         spec = run_from(job.pop("spec"))
-        key = json.dumps([job, fields_of(spec.task), draws_of(spec)], sort_keys=True)
+        teacher = None if spec.teacher is None else fields_of(spec.teacher)
+        key = json.dumps([job, fields_of(spec.task), draws_of(spec), teacher], sort_keys=True)
         if before is not None and before.key == key:
             return before
-        data, backbone = _inputs(job, spec)
+        data, backbone, encode = _inputs(job, spec)
         made = Shared(key, data, backbone, encode(spec, data, backbone))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -208,7 +214,8 @@ def share(file: Path, before: Shared | None) -> Shared | None:
     return made
 
 
-def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone]:
+def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone, Encode]:
+    """Rows, backbone and how the rows are encoded, as the runner left them in a folder of its own."""
     from datasets import load_from_disk
 
     task = spec.task
@@ -218,7 +225,8 @@ def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone]:
         task.fold,
     )  # fmt: skip
     given = job["backbone"]
-    return data, Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
+    backbone = Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
+    return data, backbone, pickle.loads(Path(job["encode"]).read_bytes())
 
 
 def work(
@@ -233,12 +241,11 @@ def work(
     job: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     spec = run_from(job["spec"])
     try:
-        data, backbone = (shared.data, shared.backbone) if shared else _inputs(job, spec)
-        encoded = shared.encoded if shared else None
+        data, backbone, encode = (shared.data, shared.backbone, shared.encode) if shared else _inputs(job, spec)
         general = json.loads(Path(job["general"]).read_text(encoding="utf-8"))
         sample = f"{spec.task.max_train}-{spec.task.few_shot}"  # each number of rows has a run that computes them all
         features = file.parent / "features" / sample
-        result = run(spec, data, backbone, on_step, features, encoded, on_note, general)
+        result = run(spec, data, backbone, on_step, features, encode, on_note, general)
         made_by = {"command": job["command"]} if job["command"] else {}
         Store(job["store"]).write(replace(result, environment={**result.environment, **made_by}))
     except AdaptError as error:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from adapt.adapted import Adapted
 from adapt.backbones.families import positions_of
 from adapt.data import Data
+from adapt.options import plain
 from adapt.spec import OptionError, Run, Unsupported
 from adapt.tasks import KINDS
 
 _FORMAT = ("template", "separator", "prefix", "source_language", "target_language")
 """Options of language models that decide what they read."""
+
+
+def how_of(temperature: Any, weight: Any, unlabelled: Any = None) -> tuple[float, float]:
+    """How a teacher teaches: temperature and weight.
+
+    Raises:
+        OptionError: One of them is out of range, or nothing would be learnt from the teacher.
+    """
+    temperature, weight = plain(temperature), plain(weight)
+    if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
+        raise OptionError(f"temperature is {temperature}; give a finite number above 0.")
+    if not (isinstance(weight, int | float) and 0 <= weight <= 1):
+        raise OptionError(f"weight is {weight}; give a number from 0 to 1.")
+    if weight == 0 and unlabelled is None:
+        raise OptionError("weight is 0, with which the teacher teaches nothing; raise it, or give unlabelled rows.")
+    return float(temperature), float(weight)
 
 
 def check_same_task(teacher: Adapted, run: Run) -> None:

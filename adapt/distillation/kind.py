@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adapt.tasks import Example, Kind
@@ -26,16 +26,20 @@ class Lesson(Protocol):
 class Distilled:
     """A kind that has a teacher's lesson for its loss."""
 
-    def __init__(self, kind: Kind, lesson: Lesson | None, labelled: int) -> None:
+    def __init__(
+        self, kind: Kind, lesson: Lesson | None, labelled: int, begin: Callable[[], Lesson] | None = None
+    ) -> None:
         """
         Args:
             kind: What the student is trained for.
-            lesson: None: the teacher has labelled rows, and that is all.
+            lesson: None: the teacher has labelled rows, and that is all; or the lesson is yet to begin.
             labelled: Training rows whose labels are not the teacher's; they come first.
+            begin: Gives the lesson in the process of the run, which loads the teacher for it.
         """
         self.kind = kind
         self.lesson = lesson
         self.labelled = labelled
+        self._begin = begin
 
     @property
     def beside(self) -> tuple[nn.Module, ...]:
@@ -46,6 +50,12 @@ class Distilled:
     def __getattr__(self, name: str) -> Any:
         """What is not said here is as the kind has it."""
         return getattr(self.kind, name)
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """As the kind's; a lesson that is yet to begin does."""
+        self.kind.fit(examples)
+        if self._begin is not None:
+            self.lesson = self._begin()
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """The kind's batch, with what the lesson needs."""

@@ -52,7 +52,7 @@ def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
     from adapt.training import predict
 
     model = teacher.fitted.model
-    rows = rows.remove_columns([name for name in _LABELS if name in rows.column_names])
+    rows = shown(rows)
     key = digest_of(teacher), hash_of(rows)
     found = _known.setdefault(model, {})
     if key not in found:
@@ -60,6 +60,11 @@ def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
         examples = kind.encode(rows)
         found[key] = Said(kind, teacher.run.task, examples, predict(model, kind, examples, teacher.run.budget))
     return found[key]
+
+
+def shown(rows: datasets.Dataset) -> datasets.Dataset:
+    """What a teacher is shown of rows: all but their labels."""
+    return rows.remove_columns([name for name in _LABELS if name in rows.column_names])
 
 
 def copy_of_kind(teacher: Adapted) -> Kind:

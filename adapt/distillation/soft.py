@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from adapt.distillation.said import Said
-from adapt.spec import Task
+from adapt.spec import Run, Task
 from adapt.tasks import Example, Kind
 from adapt.tasks.losses import IGNORED
 from adapt.tasks.tokens import by_row, rounded_length
@@ -33,6 +33,12 @@ class _Soft(ABC):
     temperature: float
     weight: float
 
+    @classmethod
+    def of(cls, run: Run, kind: Kind) -> Self:
+        """That of a run, of which `teacher` says how it is taught; nothing is taught yet."""
+        assert run.teacher is not None
+        return cls(kind, run.task, run.teacher.temperature, run.teacher.weight)
+
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """See `Lesson.loss`; the model runs once for both terms."""
         seen = _Seen(model)
@@ -43,20 +49,19 @@ class _Soft(ABC):
     def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """How far the student's outputs are from the teacher's."""
 
-    def teach(self, examples: Sequence[Example], said: Sequence[Said]) -> None:
+    def teach(self, examples: Sequence[Example], rows: Sequence[Any]) -> None:
         """Give each row what the teacher said of it.
 
         Args:
             examples: The student's training rows.
-            said: Of the same rows, part after part.
+            rows: What `rows` gives for these.
         """
-        rows = [row for part in said for row in self.rows(part)]
         for i, example in enumerate(examples):
             example[_FIELD] = self.part(rows[example.get("row", i)], example)
 
     @abstractmethod
     def rows(self, said: Said) -> list[Any]:
-        """What the teacher said of each row."""
+        """What the teacher said of each row, the same for all students of a task and temperature."""
 
     @abstractmethod
     def part(self, row: Any, example: Example) -> np.ndarray:

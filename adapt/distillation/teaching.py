@@ -1,0 +1,181 @@
+"""What makes runs those of students: their teacher, the rows that it labels, and what it says of those of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adapt.adapted import Adapted, load_model
+from adapt.backbones import Backbone
+from adapt.data import Data
+from adapt.distillation.checks import check_reads_alike, check_same_task
+from adapt.distillation.kind import Distilled
+from adapt.distillation.language import Tokens
+from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of, shown
+from adapt.distillation.soft import SOFT
+from adapt.distillation.unlabelled import Labelled, labelled_by
+from adapt.run import Encoded, drawn, draws_of, encode
+from adapt.spec import OptionError, Run, Teacher
+from adapt.strategies import is_known
+from adapt.tasks import KINDS, Kind
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A teacher that can teach the students of a task, and how it does."""
+
+    teacher: Adapted
+    described: Teacher
+    """As the runs of its students have it."""
+    extra: Labelled | None
+    """Further training rows, which it labelled."""
+    folder: Path | None
+    """Where it is saved, if it was given so."""
+
+    def lessons(self, runs: Iterable[Run], data: Data, backbone: Backbone, away: Path | None = None) -> Lessons:
+        """Ask the teacher about the training rows of runs, once about the same ones.
+
+        Args:
+            runs: Of one task, budget and backbone, but for seeds, strategies and samples.
+            data: The labelled rows.
+            backbone: The students'.
+            away: A folder for the teacher of language models, where it is not saved yet and the students are trained in
+                processes of their own; None: in this one.
+
+        Raises:
+            OptionError: Those processes cannot load the teacher.
+            DataError: The teacher cannot use a row.
+        """
+        samples = {(run.task.max_train, run.task.few_shot, draws_of(run)): run for run in runs if run.teacher}
+        if not (samples and self.described.weight):
+            return Lessons({}, self.extra, None)
+        first = next(iter(samples.values()))
+        if first.task.kind not in SOFT:
+            return Lessons({}, self.extra, self.teacher if away is None else self._saved(away))
+        lesson = SOFT[first.task.kind].of(first, KINDS[first.task.kind](first.task, backbone.tokenizer))
+        answers: dict[str, Answers] = {}
+        for rows in [drawn(run, data)["train"] for run in samples.values()] + ([self.extra.rows] if self.extra else []):
+            key = hash_of(shown(rows))
+            if key not in answers:
+                said = said_of(self.teacher, rows)
+                answers[key] = Answers(lesson.rows(said), said.notes)
+        return Lessons(answers, self.extra, None)
+
+    def _saved(self, folder: Path) -> Path:
+        if not is_known(self.teacher.run.strategy):
+            raise OptionError(
+                f"The teacher was trained with '{self.teacher.run.strategy.name}', a strategy of your own, and the "
+                "processes of a comparison, in which a language model's teacher runs beside its students, know no "
+                "other; train each student with adapt.distill."
+            )
+        return self.folder or self.teacher.save(folder)
+
+
+def teaching_of(
+    teacher: Adapted | str | Path,
+    run: Run,
+    data: Data,
+    backbone: Backbone,
+    *,
+    temperature: float,
+    weight: float,
+    unlabelled: Any = None,
+    columns: Mapping[str, str] | None = None,
+) -> Teaching:
+    """A teacher, checked, with the rows that it labels.
+
+    Args:
+        teacher: Trained, or the folder of a saved model.
+        run: Of one of the students, as without a teacher.
+        data: The labelled rows.
+        backbone: The student's.
+        temperature: As `how_of` gives it.
+        weight: The same.
+        unlabelled: Rows without labels, in any form that can be predicted.
+        columns: What a column of these is for to its name.
+
+    Raises:
+        OptionError: The teacher is for another task.
+        Unsupported: A language model's teacher has another vocabulary.
+        AdaptError: There is no such teacher, or it cannot use a row.
+    """
+    folder = None if isinstance(teacher, Adapted) else Path(teacher).expanduser().resolve()
+    if not isinstance(teacher, Adapted):
+        teacher = load_model(teacher, device=run.budget.device)
+    check_same_task(teacher, run)
+    if weight and run.task.kind not in SOFT:
+        check_reads_alike(teacher, run, data, backbone.tokenizer)
+    extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns)
+    rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
+    name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
+    return Teaching(teacher, Teacher(name, digest_of(teacher), temperature, weight, rows, sha256), extra, folder)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher said of rows."""
+
+    rows: Sequence[Any]
+    """One each, as a student's lesson takes it."""
+    notes: Sequence[str]
+    """What of them the teacher did not read."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What students take from their teacher, which is not needed any more, or loaded where it runs beside them."""
+
+    answers: Mapping[str, Answers]
+    """By hash of the rows."""
+    extra: Labelled | None
+    """Further training rows, which the teacher labelled."""
+    beside: Adapted | Path | None
+    """The teacher of language models, or its folder; None: it need not be asked any more."""
+
+    def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
+        """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson as the loss.
+
+        Raises:
+            AdaptError: Bad input.
+        """
+        import datasets
+
+        if run.teacher is None:
+            return encode(run, data, backbone)
+        rows = drawn(run, data)
+        parts = [rows["train"], *([self.extra.rows] if self.extra else [])]
+        rows["train"] = datasets.concatenate_datasets(parts)
+        kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
+        splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
+        lesson = None
+        if run.teacher.weight and self.beside is None:
+            answers = [self.answers[hash_of(shown(part))] for part in parts]
+            kind.notes += answers[0].notes  # those of further rows were taken when these were labelled
+            lesson = SOFT[run.task.kind].of(run, kind)
+            lesson.teach(splits["train"], [row for each in answers for row in each.rows])
+        if self.extra is not None:
+            kind.notes += [
+                f"{len(self.extra.rows):,} training rows have no labels but what {run.teacher.name} predicts",
+                *self.extra.notes,
+            ]
+        begin = None if self.beside is None else partial(_tokens, run, kind, self.beside)
+        return Encoded(Distilled(kind, lesson, len(parts[0]), begin), splits)  # type: ignore[arg-type]
+
+
+def _tokens(run: Run, kind: Kind, teacher: Adapted | Path) -> Tokens:
+    """The lesson of a language model, whose teacher runs beside it."""
+    assert run.teacher is not None
+    if not isinstance(teacher, Adapted):
+        teacher = load_model(teacher, device=run.budget.device)
+    model = teacher.fitted.model.eval()
+    held = sum(p.nbytes for p in model.parameters())
+    kind.notes.append(
+        f"{run.teacher.name} ran beside the student; its weights, {held / 2**20:.1f} MiB, are part of the memory shown"
+    )
+    return Tokens(
+        kind, copy_of_kind(teacher), model, teacher.run.budget.precision, len(teacher.fitted.tokenizer),
+        run.teacher.temperature, run.teacher.weight,
+    )  # fmt: skip

@@ -1,0 +1,153 @@
+"""A comparison whose runs are all students of one teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison_helpers import in_this_process
+from distillation_helpers import OPTIONS, SHORT
+from tiny_tasks import TASKS
+
+import adapt
+import adapt.distillation.teaching
+import adapt.training
+from adapt.adapted import Adapted
+from adapt.comparison import grid, runner
+from adapt.data import Data, folds, load
+from adapt.distillation import Lessons
+from adapt.run import Encode
+from adapt.spec import OptionError, Run
+from adapt.training import predict
+
+STRATEGIES = [adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
+
+
+def decided(content: dict[str, Any]) -> dict[str, Any]:
+    """What a run decides, without what the clock says."""
+    return {
+        "losses": [point["loss"] for point in content["curve"]],
+        **{name: content[name] for name in ("key", "status", "scores", "params", "test_outcomes")},
+        "weights": content["memory"]["breakdown"]["weights"],
+        "notes": content["notes"],
+    }
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows a model was asked about in this process, time after time."""
+    numbers: list[int] = []
+
+    def counted(model: Any, kind: Any, examples: Any, budget: Any, **more: Any) -> Any:
+        numbers.append(len(examples))
+        return predict(model, kind, examples, budget, **more)
+
+    monkeypatch.setattr(adapt.training, "predict", counted)
+    return numbers
+
+
+def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In processes of their own, which find its answers."""
+    data, folder = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher")
+    how: dict[str, Any] = {"unlabelled": list(data.splits["test"]["text"]), "temperature": 3, "weight": 0.25}
+    given = {"backbone": backbone("electra"), "data": data, "strategies": STRATEGIES, "seeds": 2}
+    given |= {"out": tmp_path / "out", "teacher": folder, **SHORT, **how}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    del asked[:]
+    done = adapt.compare(**given)
+    assert asked == [len(how["unlabelled"]), len(data.splits["train"])]
+    assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
+        (strategy, seed, "ok") for seed in (0, 1) for strategy in ("head", "lora")
+    ]
+    alone = adapt.distill(folder, backbone("electra"), data, STRATEGIES[1], seed=1, **SHORT, **how).result
+    assert alone is not None
+    assert decided(alone.to_json()) == decided(done.results[3])
+    assert [row.strategy for row in done.table.rows][:2] == [
+        "head, taught by bert-2-0 full (temperature 3, weight 0.25, on rows that it labelled, too)",
+        "lora(rank=2), taught by bert-2-0 full (temperature 3, weight 0.25, on rows that it labelled, too)",
+    ]
+    monkeypatch.setattr(runner, "WORKER", ("/nowhere/python",))
+    del asked[:]
+    assert adapt.compare(**given).results == done.results
+    assert asked == [len(how["unlabelled"])]  # whose labels are part of what decides a run
+
+
+def test_a_language_models_teacher_runs_beside_each_student(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What learns nothing has no teacher."""
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    monkeypatch.setattr(grid, "STRATEGIES", {"head": adapt.Head})
+    teacher, data, choices = teachers("completion"), TASKS["completion"](), {**SHORT, **OPTIONS["completion"]}
+    done = adapt.compare(backbone("gpt2", seed=3), data, "all", seeds=1, teacher=teacher, out=tmp_path, **choices)
+    alone = adapt.distill(teacher, backbone("gpt2", seed=3), data, "head", **choices).result
+    assert alone is not None
+    assert any("ran beside the student" in note for note in alone.notes)
+    assert [r["strategy"] for r in done.results] == ["head", "untrained"]
+    assert decided(done.results[0]) == decided(alone.to_json())
+    assert ["teacher" in r["spec"] for r in done.results] == [True, False]
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(adapt.Full):
+    """A strategy of a user's own."""
+
+
+def test_a_language_models_teacher_must_be_one_that_other_processes_can_load(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    teacher = teachers("completion")
+    own = dataclasses.replace(teacher, run=dataclasses.replace(teacher.run, strategy=Own()))
+    with pytest.raises(OptionError, match=r"a strategy of your own, .* train each student with adapt\.distill"):
+        adapt.compare(backbone("gpt2"), TASKS["completion"](), "head", teacher=own, out=tmp_path, **SHORT)
+
+
+def test_each_sample_of_a_learning_curve_is_asked_about_and_then_the_teacher_is_let_go_of(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data, folder = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher")
+    held: list[weakref.ref[Any]] = []
+    learnt: list[int] = []
+
+    def loaded(folder: Path, **options: Any) -> Adapted:
+        model = adapt.load(folder, **options)
+        held.append(weakref.ref(model.fitted.model))
+        return model
+
+    def encoded(todo: Sequence[tuple[Run, Data]], backbone: Any, *_: Any, encode: Encode, **__: Any) -> None:
+        assert [model() for model in held] == [None]
+        for run, rows in todo:
+            made = encode(run, rows, backbone)
+            made.kind.fit(made.splits["train"])
+            assert made.kind.collate(made.splits["train"])["teacher"].isfinite().all()
+            learnt.append(len(made.splits["train"]))
+
+    monkeypatch.setattr(adapt.distillation.teaching, "load_model", loaded)
+    monkeypatch.setattr(grid, "execute", encoded)
+    del asked[:]
+    adapt.compare(
+        backbone("electra"), data, STRATEGIES, seeds=2, teacher=folder, max_train=(8, 12), out=tmp_path / "out", **SHORT
+    )
+    assert learnt == [8] * 4 + [12] * 4
+    assert asked == [8, 8, 12, 12]
+
+
+def test_what_a_teacher_may_know_of_a_fold_is_not_known(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    parts = folds(load((["word1", "word2"] * 9, ["bad", "good"] * 9), validation=0, test=0), 3)
+    with pytest.raises(OptionError, match=r"Folds score every row, .* data with a test split that the teacher has not"):
+        adapt.compare(backbone("bert"), parts, "head", teacher=teachers("single_label"), out=tmp_path, **SHORT)
+
+
+def test_a_run_without_a_teacher_is_encoded_as_ever(backbone: Callable[..., Path]) -> None:
+    run, rows, source = adapt.adapted.assemble(backbone("bert"), TASKS["single_label"](), "head", **SHORT)
+    assert type(Lessons({}, None, None).encode(run, rows, source).kind) is adapt.tasks.KINDS[rows.kind]
