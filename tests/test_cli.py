@@ -108,12 +108,14 @@ OPTIONS = {
     "compare": [
         "--backbone", "--data", "--strategies", "--seeds", "--epochs", "--max-train", "--few-shot", "--device",
         "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate", "--kind",
-        "--column", "--repair-tags", "--bad-answers", "--general",
+        "--column", "--repair-tags", "--bad-answers", "--general", "--teacher", "--unlabelled", "--temperature",
+        "--weight",
     ],
     "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision",
             "--general"],
     "distill": [
         "--backbone", "--data", "--strategy", "--out", "--unlabelled", "--temperature", "--weight", "--set", "--seed",
+        "--general",
     ],
     "predict": ["--input", "--output", "--backbone", "--device", "--text", "--text-pair", "--column"],
     "table": [],
@@ -167,6 +169,7 @@ def test_the_defaults_are_those_promised() -> None:
         (["--set", "task.seed=3"], "A comparison has no option 'seed'; give seeds, how many or which."),
         (["--seeds", "0"], "seeds is 0; give how many (at least 1)"),
         (["--jobs", "0"], "jobs is 0; give at least 1."),
+        (["--weight", "0.2"], "unlabelled, temperature and weight say how a teacher teaches, and none is given; give"),
         (["--epochs", "0"], "epochs is 0; give a whole number of at least 1."),
         (["--max-train", "-1"], "max_train is -1; give a whole number of at least 1."),
         (["--metric", "bleu"], "Metric 'bleu' does not go with single_label; choose one of accuracy, macro_f1, mcc."),
@@ -231,9 +234,9 @@ def test_cuda_where_there_is_none(adapt: Command, tiny: Path, data: Path, tmp_pa
 
 def test_a_teacher_that_is_none(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
     common = ["--backbone", tiny, "--data", data, "--out", tmp_path / "out", "--device", "cpu"]
-    error = refused(adapt("distill", tmp_path / "nobody", *common))
     message = f"{tmp_path / 'nobody'} does not hold a saved model (no adapt.json); give the folder that fit wrote."
-    assert error == message
+    assert refused(adapt("distill", tmp_path / "nobody", *common)) == message
+    assert refused(adapt("compare", "--teacher", tmp_path / "nobody", *common)) == message
 
 
 @pytest.mark.parametrize("command", ["compare", "fit"])

@@ -533,7 +533,11 @@ def test_the_command_line_measures_it(headed: Callable[[str], Path], data: Data,
     (said,) = re.findall(r"^forgetting: ([\d.]+) to ([\d.]+) nats a token of general text$", done.output, re.MULTILINE)
     assert said[0] == said[1]
     assert "forgetting" not in CliRunner().invoke(cli, arguments, catch_exceptions=False).output
-    for command in (arguments, ["compare", "--data", str(tmp_path / "nowhere.csv")]):  # before the data are read
+    taught = ["distill", arguments[-1], *arguments[1:-1], str(tmp_path / "student")]
+    done = CliRunner().invoke(cli, [*taught, "--general", str(tmp_path / "news.txt")], catch_exceptions=False)
+    assert f"forgetting: {said[0]} to {said[0]} nats a token of general text\n" in done.output
+    compared = ["compare", "--data", str(tmp_path / "nowhere.csv")]
+    for command in (arguments, taught, compared):  # before the data are read
         done = CliRunner().invoke(cli, [*command, "--general", str(tmp_path / "new.txt")])
         assert isinstance(done.exception, DataError)
         assert str(done.exception) == f"{tmp_path / 'new.txt'}: no such file; did you mean 'news.txt'?"

@@ -16,6 +16,7 @@ from adapt.cli.options import (
     general_option,
     set_option,
     set_options,
+    teaching_options,
     training_options,
 )
 from adapt.cli.words import WORDS, shown_command
@@ -40,6 +41,10 @@ from adapt.spec import OptionError
     help="Learning rates of each strategy, around its own; the table shows the best by validation score.",
 )
 @click.option("--folds", type=int, help="Cross-validation: every row is scored, by a model trained without its fold.")
+@click.option(
+    "--teacher", metavar="FOLDER", help="A saved model, whose students all strategies train, as distill does."
+)
+@teaching_options
 @general_option
 @set_option
 @data_options

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from adapt.cli.given import of_task, read_data
-from adapt.cli.options import BACKBONE_HELP, DATA_HELP, data_options, general_option, set_option, training_options
+from adapt.cli.options import BACKBONE_HELP, DATA_HELP, data_options, general_option, set_option, teaching_options, training_options
 from adapt.fields import settings_from
 from adapt.spec import OptionError
 
@@ -42,27 +42,27 @@ def fit(
 @click.argument("teacher")
 @click.option("--backbone", required=True, help="Of the student: " + BACKBONE_HELP)
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--unlabelled", help="File of further training rows without labels, which the teacher labels.")
-@click.option("--temperature", type=float, help="What logits are divided by.  [default: 2]")
-@click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]")
+@teaching_options
 @click.option("--strategy", default="full", show_default=True, help="Of the student.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", required=True, help="Folder for the student.")
+@general_option
 @set_option
 @data_options
 @training_options
 def distill(
-    teacher: str, backbone: str, data: str, unlabelled: str | None, temperature: float | None, weight: float | None,
-    strategy: str, seed: int, out: str, settings: tuple[str, ...], **rest: Any,
+    teacher: str, backbone: str, data: str, strategy: str, seed: int, out: str, general: str | None,
+    settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
+    from adapt.data.general import read_general
     from adapt.distillation import distill as distill_model
 
     if Path(out).expanduser().resolve() == Path(teacher).expanduser().resolve():
         raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
-    given = {"unlabelled": unlabelled, "temperature": temperature, "weight": weight}
-    rest |= {name: value for name, value in given.items() if value is not None}
-    _fit(functools.partial(distill_model, teacher), backbone, data, strategy, seed, out, settings, rest)
+    texts = None if general is None else read_general(general)
+    taught = functools.partial(distill_model, teacher, general=texts)
+    _fit(taught, backbone, data, strategy, seed, out, settings, rest)
 
 
 def _fit(

@@ -108,4 +108,11 @@ general_option = click.option(
          "language-model head.",
 )  # fmt: skip
 
+teaching_options = together(
+    click.option("--unlabelled", metavar="FILE",
+                 help="Further training rows without labels, which the teacher labels."),
+    click.option("--temperature", type=float, help="What logits are divided by.  [default: 2]"),
+    click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]"),
+)  # fmt: skip
+
 set_option = set_options("Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4)")
