@@ -83,14 +83,6 @@ def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(backbone: Callable[.
     assert student.result.scores["test"]["perplexity"] > 0
 
 
-def test_rows_are_sampled_as_without_a_teacher(
-    teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
-) -> None:
-    student = adapt.distill(teachers("answers"), backbone("bert"), TASKS["answers"](), "head", max_train=10, **SHORT)
-    assert student.result is not None
-    assert student.result.environment["train_rows"] == 10
-
-
 # --- what is said of it ---
 
 

@@ -19,7 +19,6 @@ import adapt.training
 from adapt.adapted import Adapted
 from adapt.comparison import grid, runner
 from adapt.data import Data, folds, load
-from adapt.distillation import Lessons
 from adapt.run import Encode
 from adapt.spec import OptionError, Run
 from adapt.training import predict
@@ -31,7 +30,7 @@ def decided(content: dict[str, Any]) -> dict[str, Any]:
     """What a run decides, without what the clock says."""
     return {
         "losses": [point["loss"] for point in content["curve"]],
-        **{name: content[name] for name in ("key", "status", "scores", "params", "test_outcomes")},
+        **{name: content[name] for name in ("key", "status", "scores", "params", "test_outcomes", "forgetting")},
         "weights": content["memory"]["breakdown"]["weights"],
         "notes": content["notes"],
     }
@@ -54,10 +53,12 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """In processes of their own, which find its answers."""
+    """In processes of their own, which find its answers, and general texts."""
     data, folder = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher")
+    (tmp_path / "news.txt").write_text("word1 word2 word3\nword4 word5 word6\n")
     how: dict[str, Any] = {"unlabelled": list(data.splits["test"]["text"]), "temperature": 3, "weight": 0.25}
-    given = {"backbone": backbone("electra"), "data": data, "strategies": STRATEGIES, "seeds": 2}
+    how["general"] = tmp_path / "news.txt"
+    given = {"backbone": backbone("gpt2"), "data": data, "strategies": STRATEGIES, "seeds": 2}
     given |= {"out": tmp_path / "out", "teacher": folder, **SHORT, **how}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     del asked[:]
@@ -66,8 +67,9 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
         (strategy, seed, "ok") for seed in (0, 1) for strategy in ("head", "lora")
     ]
-    alone = adapt.distill(folder, backbone("electra"), data, STRATEGIES[1], seed=1, **SHORT, **how).result
+    alone = adapt.distill(folder, backbone("gpt2"), data, STRATEGIES[1], seed=1, **SHORT, **how).result
     assert alone is not None
+    assert alone.forgetting["before"] != alone.forgetting["after"]
     assert decided(alone.to_json()) == decided(done.results[3])
     assert [row.strategy for row in done.table.rows][:2] == [
         "head, taught by bert-2-0 full (temperature 3, weight 0.25, on rows that it labelled, too)",
@@ -146,8 +148,3 @@ def test_what_a_teacher_may_know_of_a_fold_is_not_known(
     parts = folds(load((["word1", "word2"] * 9, ["bad", "good"] * 9), validation=0, test=0), 3)
     with pytest.raises(OptionError, match=r"Folds score every row, .* data with a test split that the teacher has not"):
         adapt.compare(backbone("bert"), parts, "head", teacher=teachers("single_label"), out=tmp_path, **SHORT)
-
-
-def test_a_run_without_a_teacher_is_encoded_as_ever(backbone: Callable[..., Path]) -> None:
-    run, rows, source = adapt.adapted.assemble(backbone("bert"), TASKS["single_label"](), "head", **SHORT)
-    assert type(Lessons({}, None, None).encode(run, rows, source).kind) is adapt.tasks.KINDS[rows.kind]

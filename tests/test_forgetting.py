@@ -488,7 +488,7 @@ def test_rows_of_another_form_are_refused(given: Any, what: str) -> None:
 def test_a_comparison_measures_it_and_knows_which_results_have_it(
     headed: Callable[[str], Path], data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The texts of a file go to runs in processes of their own."""
+    monkeypatch.setattr(grid, "execute", in_this_process)
     file = tmp_path / "news.txt"
     file.write_text("\n".join(TEXTS))
     choices = {**CHOICES, "strategies": ["head", adapt.LoRA(rank=4)], "seeds": 1, "out": tmp_path / "out"}
@@ -498,9 +498,7 @@ def test_a_comparison_measures_it_and_knows_which_results_have_it(
         events.clear()
         return adapt.compare(headed("bert"), data, **{**choices, "general": general}, on_event=events.append)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(grid, "execute", in_this_process)
-        compared(None)
+    compared(None)
     done = compared(file)
     assert [event.what for event in events if event.what in ("found", "started")] == ["started", "started"]
     head, lora = (result["forgetting"] for result in done.results)
@@ -515,7 +513,6 @@ def test_a_comparison_measures_it_and_knows_which_results_have_it(
     assert "- Forgetting: loss on news.txt (content " in done.table.markdown()
     compared(file)
     assert [event.what for event in events] == ["found", "found"]
-    monkeypatch.setattr(grid, "execute", in_this_process)
     compared(TEXTS[1:])
     assert [event.what for event in events if event.what in ("found", "started")] == ["started", "started"]
 
