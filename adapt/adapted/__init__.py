@@ -6,6 +6,6 @@ from adapt.adapted.model import MODEL_FILE, Adapted, model_folder
 from adapt.adapted.predictions import PREDICTION_FILES, write_predictions
 
 __all__ = [
-    "MODEL_FILE", "PREDICTION_FILES", "Adapted", "assemble", "begun", "fit_model", "load_model", "model_folder", "preset",
-    "with_general", "write_predictions",
+    "MODEL_FILE", "PREDICTION_FILES", "Adapted", "assemble", "begun", "fit_model", "load_model", "model_folder",
+    "preset", "with_general", "write_predictions",
 ]  # fmt: skip

@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from adapt.cli.given import of_task, read_data
-from adapt.cli.options import BACKBONE_HELP, DATA_HELP, data_options, general_option, set_option, teaching_options, training_options
+from adapt.cli.options import (
+    BACKBONE_HELP,
+    DATA_HELP,
+    data_options,
+    general_option,
+    set_option,
+    teaching_options,
+    training_options,
+)
 from adapt.fields import settings_from
 from adapt.spec import OptionError
 
