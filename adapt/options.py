@@ -97,7 +97,7 @@ def check_budget(budget: Budget, kind: str) -> None:
     """
     if budget.loss_chunk is not None and kind not in LANGUAGE_MODELS:
         raise OptionError(
-            f"loss_chunk is for {' and '.join(LANGUAGE_MODELS)}, whose logits are as many as the vocabulary has "
+            f"loss_chunk is for {', '.join(LANGUAGE_MODELS)}, whose logits are as many as the vocabulary has "
             f"entries; leave it out for {kind}."
         )
 

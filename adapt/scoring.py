@@ -79,7 +79,7 @@ class Scores:
 
     def _reads_alike(self, model: int) -> bool:
         """Whether a model's losses, of texts, are over as many tokens of each row as those of the first."""
-        if self.problem not in ("text", "completion"):
+        if self.problem not in ("text", "completion", "masked"):
             return True
         first, other = ([outcome[1] for outcome in self.models[i].outcomes] for i in (0, model))
         return first == other

@@ -18,11 +18,11 @@ SCHEMA = 1
 """Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
 
 Problem = Literal[
-    "single_label", "multi_label", "regression", "spans", "tags", "answers", "text", "completion"
+    "single_label", "multi_label", "regression", "spans", "tags", "answers", "text", "completion", "masked"
 ]  # fmt: skip
 """What is predicted of a row: one class, any number of classes, or a number (sequence classification); spans of tokens
 in BIO tags, or a tag for each token (token classification); a part of a context (question answering); a text (seq2seq);
-what follows a prompt (causal LM)."""
+what follows a prompt (causal LM); tokens that are masked (masked LM)."""
 Status = Literal["ok", "out_of_memory", "unsupported", "diverged", "failed"]
 
 

@@ -48,10 +48,10 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Folder of a tiny random backbone of an architecture, made once."""
     root, made = tmp_path_factory.mktemp("backbones"), {}
 
-    def make(architecture: str, layers: int = tiny.LAYERS, seed: int = 0) -> Path:
-        key = f"{architecture}-{layers}-{seed}"
+    def make(architecture: str, layers: int = tiny.LAYERS, seed: int = 0, *, masked: bool = False) -> Path:
+        key = f"{architecture}-{layers}-{seed}{'-masked' if masked else ''}"
         if key not in made:
-            made[key] = tiny.save_backbone(root / key, architecture, layers, seed)
+            made[key] = tiny.save_backbone(root / key, architecture, layers, seed, masked=masked)
         return made[key]
 
     return make

@@ -28,8 +28,9 @@ HEADS = {
     "question_answering": "AutoModelForQuestionAnswering",
     "seq2seq": "AutoModelForSeq2SeqLM",
     "causal_lm": "AutoModelForCausalLM",
+    "masked_lm": "AutoModelForMaskedLM",
 }
-LANGUAGE = ("seq2seq", "causal_lm")
+LANGUAGE = ("seq2seq", "causal_lm", "masked_lm")
 """Kinds whose output layer is pretrained: nothing is fresh."""
 
 
@@ -164,10 +165,18 @@ class Made:
     def head(self) -> int:
         """Parameters that are trained whatever the strategy; of a language model, its output layer under head only."""
         if self.cell.kind in LANGUAGE:
-            return len(tiny.VOCABULARY) * tiny.HIDDEN if self.strategy == "head" else 0
+            width = tiny.EMBEDDING if self.architecture in ("electra", "albert") else tiny.HIDDEN
+            biased = self.cell.kind == "masked_lm"
+            return len(tiny.VOCABULARY) * (width + biased) if self.strategy == "head" else 0
         if self.pooling == "mean":
             return closed_forms.dense(tiny.HIDDEN, len(self.run.task.labels))
         return sum(p.numel() for n, p in self.plain.named_parameters() if n in self.fresh)
+
+    @property
+    def copied(self) -> int:
+        """Parameters of an output layer of its own, where it shared them: of its weight, and in some families bias."""
+        alone = self.cell.kind == "masked_lm" and self.architecture in ("distilbert", "electra", "modernbert")
+        return self.head - alone * len(tiny.VOCABULARY) if self.tied else 0
 
     @cached_property
     def fresh(self) -> set[str]:

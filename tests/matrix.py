@@ -21,12 +21,13 @@ TASKS = {
     "text": "seq2seq",
     "completion": "causal_lm",
     "messages": "causal_lm",
+    "masked": "masked_lm",
 }
 """Tiny task (`tests/tiny_tasks.py`) to its kind."""
 
 _BASIC = ("single_label", "spans", "answers")
 TASKS_OF = {
-    **dict.fromkeys(ENCODERS, _BASIC),
+    **dict.fromkeys(ENCODERS, (*_BASIC, "masked")),
     **dict.fromkeys(DECODERS, (*_BASIC, "completion")),
     "t5": (*_BASIC, "text"),
     "bart": ("single_label", "answers", "text"),
@@ -67,7 +68,7 @@ NOT_CHECKPOINTED = ("albert",)
 """Architectures for which transformers has no gradient checkpointing."""
 NO_HEAD = [
     *((a, t) for a in ENCODERS for t in ("text",)),
-    *((a, "text") for a in DECODERS),
+    *((a, t) for a in DECODERS for t in ("text", "masked")),
     *((a, "completion") for a in ("t5",)),
     ("bart", "spans"),
 ]

@@ -52,6 +52,9 @@ class Scripted:
     def terms(self, examples: Sequence[Any]) -> int:
         return len(examples)
 
+    def redraw(self, examples: Sequence[Any], seed: int, epoch: int) -> Sequence[Any]:
+        return examples
+
     def loss(self, model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         self.alive.append(copies())
         return (model.w * batch["x"].sum()).sum() + model.alone + model.turned.float().sum() + self.worst

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,7 +68,8 @@ def cells(backbone: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
         if cell.task not in data:
             data[cell.task] = tiny_tasks.TASKS[cell.task]()
         if cell not in made:
-            made[cell] = Made(cell, backbone(cell.architecture), data[cell.task], root / str(cell))
+            masked = cell.task == "masked" and cell.architecture in matrix.ENCODERS
+            made[cell] = Made(cell, backbone(cell.architecture, masked=masked), data[cell.task], root / str(cell))
         return made[cell]
 
     return make
@@ -87,7 +89,7 @@ def test_a_head_that_transformers_lacks_is_unsupported(
         made.build()
     result = run(made.run, made.data, made.loader().backbone)
     assert result.status == "unsupported"
-    assert architecture in str(result.reason)
+    assert re.search(rf"{architecture}|has no mask token", str(result.reason))
 
 
 @named(FROZEN)
@@ -345,7 +347,7 @@ def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=2e-2 if made.strategy == "qlora" else 3e-5)
 
 
-@named([cell for cell in CELLS if cell.kind in LANGUAGE and cell.strategy != "qlora"])
+@named([cell for cell in CELLS if cell.kind in ("seq2seq", "causal_lm") and cell.strategy != "qlora"])
 def test_7_generation_is_the_same_alone_in_a_batch_and_without_a_cache(made: Made) -> None:
     model, kind = made.fitted.fitted.model, made.fitted.fitted.kind
     examples = kind.encode(made.data.splits["test"], split="test")[:3]
@@ -426,6 +428,9 @@ def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
     if made.strategy == "qlora":  # the same base: quantised but for the head
         quantization = made.run.strategy._quantization()
         skipped = {name.rpartition(".")[0] for name in made.base.head_names}
+        if made.task == "masked":
+            inside = f"{made.base.base_model_prefix}."
+            skipped |= {n for n, _ in made.base.named_modules() if n and not f"{n}.".startswith(inside)}
         skipped |= {"lm_head", "pooler.dense", "bert.pooler.dense", "albert.pooler", "pooler"}
         quantization.llm_int8_skip_modules = sorted(skipped)
         options |= {"quantization_config": quantization, "device_map": "cpu"}
@@ -468,7 +473,7 @@ def test_11_the_trainable_count_is_the_closed_form(made: Made) -> None:
     added = closed_forms.added(made.strategy, made.architecture, decoder=made.task != "spans")
     whole, head = made.whole, made.head
     trainable = {"full": whole, "head": head}.get(made.strategy, added + head)
-    total = whole + added + (head if made.strategy == "head" and made.cell.kind in LANGUAGE and made.tied else 0)
+    total = whole + added + (made.copied if made.strategy == "head" and made.cell.kind in LANGUAGE else 0)
     result = made.fitted.result
     assert result is not None
     assert (result.trainable, result.total) == (trainable, total)
@@ -488,6 +493,8 @@ def test_12_bf16_changes_no_result_beyond_rounding(made: Made) -> None:
     unit = fitted.kind.state().get("std", 1.0)  # of a logit: 1, or the standard deviation of the target
     size = max(1.0, float(expected.abs().max()) / 10) if made.cell.kind in LANGUAGE else 1.0
     assert not torch.equal(found, expected)  # it did run in bf16
+    if made.task == "masked":  # after likelihood and number how many are right, which rounding may decide
+        found, expected = (values.view(-1, 3)[:, :2] for values in (found, expected))
     assert (found - expected).abs().max().item() < (0.2 if made.strategy == "qlora" else 0.1) * unit * size
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from adapt.data.embedded import GENERATORS, choices, embedded, entities, errands, facts, offers
+from adapt.data.embedded import GENERATORS, choices, embedded, entities, errands, facts, offers, sentences
 from adapt.data.embedded.build import NOISE
 from adapt.spec import OptionError
 
@@ -66,7 +66,18 @@ def test_rows_are_the_same_on_every_machine(kind):
 def test_unknown_kind():
     with pytest.raises(OptionError, match=r"no embedded task for kind 'ner'; choose one of sequence_classification"):
         embedded("ner")
-    assert list(GENERATORS) == ["sequence_classification", *MODULES]
+    assert list(GENERATORS) == ["sequence_classification", *MODULES, "masked_lm"]
+
+
+def test_plain_sentences_are_those_of_two_other_tasks(tasks):
+    splits = sentences.generate(0)
+    assert {split: len(rows) for split, rows in splits.items()} == {
+        split: choices.SIZES[split] + entities.SIZES[split] for split in entities.SIZES
+    }
+    for split, rows in splits.items():
+        named = {" ".join(row["tokens"]) for row in tasks["token_classification"][split]}
+        assert {row["text"] for row in rows} == {*choices.generate(0)[split][0], *named}
+    assert embedded("masked_lm").sha256[:12] == "cc36acf9a754"
 
 
 def words_of(module, part: str) -> set[str]:

@@ -243,7 +243,9 @@ def test_training_with_it_is_training_without(backbone: Callable[..., Path], arc
 
 
 def test_a_task_without_a_vocabulary_is_named(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> None:
-    with pytest.raises(OptionError, match=r"loss_chunk is for seq2seq and causal_lm, .* for sequence_classification"):
+    with pytest.raises(
+        OptionError, match=r"loss_chunk is for seq2seq, causal_lm, masked_lm, .* for sequence_classification"
+    ):
         fit_model(backbone("bert"), task_data("single_label"), loss_chunk=8, device="cpu")
     with pytest.raises(Unsupported, match="Linear has no output layer over a vocabulary; leave loss_chunk out"):
         chunk_logits(nn.Linear(2, 2), 8)

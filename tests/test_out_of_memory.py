@@ -62,6 +62,9 @@ class Narrow:
     def terms(self, examples: Sequence[Any]) -> int:
         return len(examples)
 
+    def redraw(self, examples: Sequence[Any], seed: int, epoch: int) -> Sequence[Any]:
+        return examples
+
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         x = batch["x"]
         if not self.late and len(x) > self.most:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AlbertConfig,
     AlbertModel,
+    AutoModelForMaskedLM,
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
@@ -203,11 +204,16 @@ def tokenizer_for(architecture: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special)
 
 
-def save_backbone(folder: Path, architecture: str, layers: int = LAYERS, seed: int = 0) -> Path:
-    """A random backbone with its tokenizer, as a user would have it on disk."""
+def save_backbone(
+    folder: Path, architecture: str, layers: int = LAYERS, seed: int = 0, *, masked: bool = False
+) -> Path:
+    """A random backbone with its tokenizer, as a user would have it on disk; `masked`: an encoder with the head that
+    finds masked tokens."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ARCHITECTURES[architecture](layers)
+        if masked:
+            model = AutoModelForMaskedLM.from_config(model.config)
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # transformers starts biases at 0, which would hide a bias that is lost
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -222,6 +228,7 @@ _PROBLEMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "question_answering": ("answers", ()),
     "seq2seq": ("text", ()),
     "causal_lm": ("completion", ()),
+    "masked_lm": ("masked", ()),
 }
 TASK_CELLS = [(kind, architecture) for kind, every in KINDS.items() for architecture in every]
 """Every kind on every architecture that has a head for it."""

@@ -64,6 +64,10 @@ def _messages(rng: random.Random, i: int) -> dict[str, Any]:
     return {"messages": turns}
 
 
+def _masked(rng: random.Random, i: int) -> dict[str, Any]:
+    return {"text": " ".join([*_words(rng), *(tiny.GOOD, tiny.BAD)[i % 2][:3]])}
+
+
 TASKS: dict[str, Callable[[], Data]] = {
     **tiny.TASKS,
     "spans": lambda: _made("spans", 4, _spans),
@@ -72,5 +76,6 @@ TASKS: dict[str, Callable[[], Data]] = {
     "text": lambda: _made("text", 7, _text),
     "completion": lambda: _made("completion", 8, _completion),
     "messages": lambda: _made("messages", 9, _messages),
+    "masked": lambda: _made("masked", 10, _masked, kind="masked_lm"),
 }
 """By name; the kind of each is in `matrix.TASKS`."""

@@ -124,8 +124,8 @@ def before_logits(
             probe.float().nan_to_num(), expected.float().nan_to_num()
         )
         model.changes_logits = not same  # type: ignore[assignment]
-        if not same:
-            raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
+    if model.changes_logits:
+        raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
     return hidden, logits
 
 

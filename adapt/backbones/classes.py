@@ -20,10 +20,13 @@ AUTO_CLASSES: dict[str, str] = {
     "question_answering": "AutoModelForQuestionAnswering",
     "seq2seq": "AutoModelForSeq2SeqLM",
     "causal_lm": "AutoModelForCausalLM",
+    "masked_lm": "AutoModelForMaskedLM",
 }
 """By task kind, as transformers names them."""
-LANGUAGE_MODELS = ("seq2seq", "causal_lm")
+LANGUAGE_MODELS = ("seq2seq", "causal_lm", "masked_lm")
 """Kinds whose output layer is pretrained."""
+REDRAWN = ("masked_lm",)
+"""Kinds whose training rows are other token ids in each epoch, so that nothing computed of them serves twice."""
 _REFUSED: dict[str, str] = {
     "rwkv": "transformers changes its weights in place between training and evaluation, and does not mask its padding",
 }
@@ -61,6 +64,11 @@ def model_class(kind: str, config: Any) -> Any:
         raise Unsupported(
             f"'{found}' was not pretrained to continue a text from the left, which causal LM needs; use a decoder "
             f"(such as GPT-2, Llama or Qwen3), or the kind {other}"
+        )
+    if kind == "masked_lm" and any(getattr(config, name, False) for name in ("is_encoder_decoder", "is_decoder")):
+        raise Unsupported(
+            f"'{found}' was not pretrained to find masked tokens from both sides, which masked LM needs; use an "
+            "encoder (such as BERT, RoBERTa or ModernBERT)"
         )
     try:
         return getattr(transformers, AUTO_CLASSES[kind])._model_mapping[type(config)]

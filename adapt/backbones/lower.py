@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from adapt.backbones.calls import asked, goes_on, longest_of, padding_of, rows_of
+from adapt.backbones.classes import REDRAWN
 from adapt.backbones.memo import Memo
 from adapt.backbones.uppermost import uppermost
 from adapt.spec import Unsupported
@@ -115,7 +116,8 @@ def memoise_lower(model: Any, upper: UpperLayers | None) -> None:
         {str(p.dtype).removeprefix("torch.") for layer in layers[: upper.first] for p in layer.parameters()}
     )
     name = "-".join([f"below-{upper.first}", *dtypes])
-    memo = Memo(_UpTo(state), _LOWER_BYTES, longest_of(base), padding_of(base), name)
+    kept = 0 if getattr(model, "task_kind", None) in REDRAWN else _LOWER_BYTES
+    memo = Memo(_UpTo(state), kept, longest_of(base), padding_of(base), name)
     for i in range(upper.first):
         layers[i] = Lower(layers[i], state)
     layers[0].memo = memo

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import (
 )
 
 from adapt.backbones.calls import asked, goes_on, longest_of, padding_of, rows_of
+from adapt.backbones.classes import REDRAWN
 from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.backbones.lower import restore_lower
 from adapt.backbones.memo import Memo
@@ -28,12 +29,13 @@ def memoise(model: Any, max_bytes: int) -> None:
 
     Args:
         model: What `Loader` gives with `frozen=True`.
-        max_bytes: Bytes the memo may take.
+        max_bytes: Bytes the memo may take; it keeps nothing of rows that are others in each epoch.
 
     Raises:
         Unsupported: The model's class has neither an inner base model nor T5's two stacks, or reads more of them than
             their last hidden states.
     """
+    max_bytes = 0 if getattr(model, "task_kind", None) in REDRAWN else max_bytes
     if isinstance(model, MeanPoolingClassifier):
         model.features = Memo(model.features, max_bytes, longest_of(model.base_model), padding_of(model.base_model))
     elif model.base_model is not model:

@@ -10,6 +10,7 @@ from adapt.stats import Interval
 _SHARES = frozenset({
     "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
     "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l",
+    "masked_accuracy",
 })  # fmt: skip
 """Metrics from 0 to 1, that readers are shown in per cent."""
 _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})

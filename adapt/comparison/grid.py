@@ -35,6 +35,7 @@ EMBEDDED_BACKBONES = {
     "question_answering": EMBEDDED,
     "seq2seq": "tiny-encoder-decoder",
     "causal_lm": "tiny-decoder",
+    "masked_lm": EMBEDDED,
 }
 """Task kind to the shipped backbone that does it."""
 
@@ -44,6 +45,7 @@ EMBEDDED_BUDGETS: dict[str, dict[str, Any]] = {
     "question_answering": {"epochs": 5, "max_length": 96},
     "seq2seq": {"epochs": 3, "max_length": 64},
     "causal_lm": {"epochs": 3, "max_length": 96, "separator": ""},
+    "masked_lm": {"epochs": 5, "max_length": 48},
 }
 """What `compare` takes for the embedded task of a kind on its shipped backbone where nothing else is given."""
 

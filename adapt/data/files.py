@@ -1,4 +1,4 @@
-"""Reading one file (CSV, TSV, JSON lines, Parquet, CoNLL, SQuAD's JSON) into a `Table`."""
+"""Reading one file (CSV, TSV, JSON lines, Parquet, CoNLL, SQuAD's JSON, plain text) into a `Table`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from adapt.spec import DataError
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _CONLL = (".conll", ".bio")
-SUFFIXES = (*_DELIMITERS, *_JSON_LINES, ".parquet", *_CONLL)
+PLAIN = ".txt"
+"""Plain text, one text a line: a table with the column `text`."""
+SUFFIXES = (*_DELIMITERS, *_JSON_LINES, ".parquet", *_CONLL, PLAIN)
 """Kinds of file that can be read."""
 _BOM = b"\xef\xbb\xbf"
 _LONGEST = 2**31 - 1
@@ -67,6 +69,9 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
     text = _text_of(path)
     if suffix in _CONLL:
         return read_conll(path, text)
+    if suffix == PLAIN:
+        lines = {number: line for number, line in enumerate(_lines(text), 1) if line}
+        return Table(str(path), ("text",), len(lines), lambda _: list(lines.values()), list(lines))
     if suffix == ".json" and (document := _document(text)) is not None:
         return read_squad(path, document)
     return _json_lines(path, text) if suffix in _JSON_LINES else _delimited(path, text, _DELIMITERS[suffix])
@@ -74,8 +79,11 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
 
 def read_lines(source: str | os.PathLike[str]) -> list[str]:
     """The lines of a plain text file, also one packed by gzip, that hold any text, without white space around them."""
-    text = _text_of(_existing(source, "check the path"))
-    return [line.strip() for line in text.split("\n") if line.strip()]  # not splitlines: U+2028 and the like are text
+    return [line for line in _lines(_text_of(_existing(source, "check the path"))) if line]
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n")]  # not splitlines: U+2028 and the like are text
 
 
 def _existing(source: str | os.PathLike[str], advice: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.data import read_texts
-from adapt.data.files import SUFFIXES, local_path, read_lines
+from adapt.data.files import PLAIN, SUFFIXES, local_path, read_lines
 from adapt.spec import DataError, Source, canonical
 
 
@@ -39,9 +39,10 @@ def read_general(given: Any) -> General:
     if isinstance(given, str | os.PathLike):
         path = local_path(given)
         name = path.name.encode(errors="replace").decode()  # a file may have a name that is not UTF-8
-        if path.suffix.casefold() == ".gz" and Path(path.stem).suffix.casefold() in SUFFIXES:
+        tables = [suffix for suffix in SUFFIXES if suffix != PLAIN]
+        if path.suffix.casefold() == ".gz" and Path(path.stem).suffix.casefold() in tables:
             raise DataError(f"{path}: is a packed table, and only plain text is read packed; unpack it")
-        if path.suffix.casefold() not in SUFFIXES:
+        if path.suffix.casefold() not in tables:
             return _made(name, read_lines(path))
     rows = read_texts(given)
     if rows.column_names != ["text"]:

@@ -26,6 +26,7 @@ ALIASES: dict[str, tuple[str, Problem | None]] = {
     "data_to_text": ("seq2seq", None),
     "instructions": ("causal_lm", None),
     "dialogue": ("causal_lm", None),
+    "mlm": ("masked_lm", None),
 }
 """Short name to kind, and to the problem where the name tells it."""
 PREFERRED: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.columns import texts_or_pairs
-from adapt.data.files import SUFFIXES, local_path, read_file
+from adapt.data.files import PLAIN, SUFFIXES, local_path, read_file
 from adapt.data.table import Table, classes_of, listing, nearest, no_duplicates
 from adapt.spec import DataError, OptionError
 
@@ -138,10 +138,12 @@ def _by_split(source: Mapping[str, Any], train: bool, prefix: str = "") -> dict[
 def _folder(folder: Path, train: bool) -> tuple[dict[str, Table], list[str]]:
     files: dict[str, Path] = {}
     others: list[str] = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.casefold() == PLAIN, path)):
         if path.suffix.casefold() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         split = _SPLIT_OF.get(path.stem.casefold())
+        if path.suffix.casefold() == PLAIN and (split is None or split in files):  # such as a licence
+            continue
         if split is None:
             others.append(path.name)
             continue
@@ -156,8 +158,8 @@ def _folder(folder: Path, train: bool) -> tuple[dict[str, Table], list[str]]:
         there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
         wanted = "train" if train else "test"
         raise DataError(
-            f"{folder}: no {wanted} file (it holds {there}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet or "
-            ".conll"
+            f"{folder}: no {wanted} file (it holds {there}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet, "
+            ".conll or .txt"
         )
     return {split: read_file(path) for split, path in files.items()}, _not_used("files", sorted(others))
 

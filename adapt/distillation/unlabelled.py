@@ -12,7 +12,7 @@ from adapt.data import Data, read_inputs
 from adapt.data.sources import column_of
 from adapt.data.splits import GROUP, seen_before
 from adapt.distillation.said import said_of
-from adapt.spec import DataError
+from adapt.spec import DataError, OptionError
 
 if TYPE_CHECKING:
     import datasets
@@ -58,9 +58,15 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
 
     Raises:
         DataError: A row cannot be used, or all are left out.
+        OptionError: Rows of the task have no labels.
     """
     import datasets
 
+    if data.kind not in _LABELS:
+        raise OptionError(
+            f"unlabelled: rows for {data.kind} are texts alone, to which a teacher has nothing to add; put them among "
+            "those of the data."
+        )
     like = {name: feature for name, feature in data.splits["train"].features.items() if name != GROUP}
     inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
     said = said_of(teacher, inputs)

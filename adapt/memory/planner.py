@@ -109,7 +109,8 @@ def setting_of(
     pooled = pooling_of(pooling, full, shape)
     if not isinstance(labels, int) or labels < 2:
         raise OptionError(f"labels is {labels}; give a whole number of at least 2.")
-    names = () if problem in ("regression", "answers", "text", "completion") else tuple(map(str, range(labels)))
+    unnamed = problem in ("regression", "answers", "text", "completion", "masked")
+    names = () if unnamed else tuple(map(str, range(labels)))
     task = Task(
         name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],
         pooling=pooled,

@@ -24,6 +24,7 @@ METRICS: dict[Problem, tuple[str, ...]] = {
     "answers": ("answer_f1", "answer_exact_match"),
     "text": ("chrf", "bleu", "rouge_l", "text_exact_match", "loss", "perplexity"),
     "completion": ("perplexity", "loss", "text_exact_match", "chrf", "rouge_l"),
+    "masked": ("perplexity", "loss", "masked_accuracy"),
 }
 """Metrics of each problem; the first chooses the epoch unless another is asked for."""
 
@@ -76,6 +77,7 @@ _MEASURES: dict[str, _Measure] = {
     ),
     "loss": _Measure(texts.loss, "float64", "float64", "Negative log-likelihood of a token, in nats."),
     "perplexity": _Measure(texts.perplexity, "float64", "float64", "Exponential of the loss."),
+    "masked_accuracy": _Measure(numbers.share, "float64", "float64", "Share of the masked tokens that are found."),
 }
 
 
@@ -133,9 +135,10 @@ def score(
     Args:
         problem: Which metrics.
         predictions: One a row: class index, 0/1 for each label or number (sequence classification); tag names (`spans`
-            and `tags`); text (`answers`, `text`, `completion`), or for `LOSSES` the summed negative log-likelihood.
+            and `tags`); text (`answers`, `text`, `completion`), or for `LOSSES` the summed negative log-likelihood, and
+            for `masked_accuracy` how many tokens are found.
         references: The same for the true labels; lists of texts for a text, of which the best counts (none: the
-            question has no answer), or for `LOSSES` the number of tokens.
+            question has no answer), or for `LOSSES` and `masked_accuracy` the number of tokens.
         names: Metrics wanted; None: all of the problem.
 
     Returns:

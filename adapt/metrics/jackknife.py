@@ -110,6 +110,8 @@ def _statistics(problem: Problem, metric: str, table: Array) -> tuple[Array, Val
         return (table, _ratio) if width == 2 and metric == "token_accuracy" else None
     if problem == "answers":
         return _mean(table[:, 0 if metric == "answer_exact_match" else 1]) if width == 2 else None
+    if problem == "masked":
+        return _of_masked(metric, table) if width == 3 else None
     return _of_texts(metric, table) if width in (2, 22, 32) else None
 
 
@@ -202,6 +204,11 @@ def _of_texts(metric: str, table: Array) -> tuple[Array, Value] | None:
         return _mean(table[:, 2 if metric == "rouge_l" else 3])
     counts, compute = (table[:, 4:22], texts.chrf_of) if metric == "chrf" else (table[:, 22:], texts.bleu_of)
     return counts.astype(int), lambda sums: np.array([compute(row) for row in sums.tolist()])
+
+
+def _of_masked(metric: str, table: Array) -> tuple[Array, Value] | None:
+    """Of log-likelihood, masked tokens, and those that are found."""
+    return (table[:, [2, 1]], _ratio) if metric == "masked_accuracy" else _of_texts(metric, table[:, :2])
 
 
 def _mean(values: Array) -> tuple[Array, Value]:

@@ -42,6 +42,7 @@ SHIPPED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "token_classification": _TINY,
     "question_answering": _TINY,
     "causal_lm": _TINY,
+    "masked_lm": _TINY,
     "seq2seq": {
         "full": {"learning_rate": 1e-3},
         "lora": {"learning_rate": 5e-3},

@@ -29,7 +29,7 @@ _TASK_TYPES = {
     "seq2seq": "SEQ_2_SEQ_LM",
     "causal_lm": "CAUSAL_LM",
 }
-"""What PEFT calls the task kinds."""
+"""What PEFT calls the task kinds; it has no name for masked LM."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class LoRA:
             fresh = {n: p for n, p in model.named_parameters() if n in model.head_names}
             state |= {f"base_model.model.{n}": p.detach().cpu().contiguous() for n, p in fresh.items()}
             modules = {n.rpartition(".")[0] if inner and n.startswith(inner) else n.split(".")[0] for n in fresh}
-            values |= {"task_type": _TASK_TYPES[model.task_kind], "modules_to_save": sorted(modules) or None}
+            values |= {"task_type": _TASK_TYPES.get(model.task_kind), "modules_to_save": sorted(modules) or None}
         params.write(state, writable_folder(folder) / "adapter_model.safetensors")
         text = json.dumps(values, indent=2, sort_keys=True, default=_plain)
         write_atomically(folder / "adapter_config.json", text + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adapt.tasks.causal_lm import CausalLM
 from adapt.tasks.kind import Example, Kind
+from adapt.tasks.masked_lm import MaskedLM
 from adapt.tasks.question_answering import QuestionAnswering
 from adapt.tasks.seq2seq import Seq2Seq
 from adapt.tasks.sequence_classification import SequenceClassification
@@ -15,10 +16,11 @@ KINDS: dict[str, type[Kind]] = {
     "question_answering": QuestionAnswering,
     "seq2seq": Seq2Seq,
     "causal_lm": CausalLM,
+    "masked_lm": MaskedLM,
 }
 """Task kinds by name."""
 
 __all__ = [
-    "KINDS", "CausalLM", "Example", "Kind", "QuestionAnswering", "Seq2Seq", "SequenceClassification",
+    "KINDS", "CausalLM", "Example", "Kind", "MaskedLM", "QuestionAnswering", "Seq2Seq", "SequenceClassification",
     "TokenClassification",
 ]  # fmt: skip

@@ -105,6 +105,11 @@ class Kind(Asked, ABC):
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave."""
 
+    def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
+        """The training rows as an epoch sees them: as they are, unless the kind draws something of them anew, by seed
+        and epoch (from 1); each as long as it was."""
+        return examples
+
     @abstractmethod
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up encoded rows of `length` tokens each, labelled, for planning: no tokenizer is asked."""

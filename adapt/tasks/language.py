@@ -1,4 +1,4 @@
-"""Losses of language models, shared by seq2seq and causal LM: from all logits at once, or from those of a few tokens.
+"""Losses of language models, shared by their task kinds: from all logits at once, or from those of a few tokens.
 
 With a vocabulary of 150,000 the float32 logits of 8 texts of 512 tokens take 2.5 GB, and as much again for their
 gradient. With the budget's `loss_chunk`, and on CPUs unasked, only so many tokens' logits are held at a time; those of
@@ -92,3 +92,84 @@ def learnt_states(
         return None
     learnt = labels != IGNORED
     return states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens
+
+
+def mean_loss_at(
+    model: nn.Module, inputs: Mapping[str, Any], places: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Mean negative log-likelihood of the tokens at some places, whose logits alone are made; a float32 scalar, 0 where
+    there are none.
+
+    Args:
+        model: A language model.
+        inputs: What it is called with.
+        places: (asked), positions in the flat batch.
+        targets: (asked), the tokens there; `IGNORED` takes no part, unless `loss_chunk` is set.
+    """
+    from torch.nn import functional as F
+
+    from adapt.backbones.chunked import summed_loss
+
+    states, logits, tokens = _states_at(model, inputs, places)
+    count = (targets != IGNORED).sum().clamp(min=1)
+    if tokens is not None:
+        return summed_loss(model, states, targets, logits, tokens) / count
+    found = logits(states[None])[0].float()
+    return F.cross_entropy(found, targets, ignore_index=IGNORED, reduction="sum") / count
+
+
+def read_at_places(
+    model: nn.Module, inputs: Mapping[str, Any], places: torch.Tensor, targets: torch.Tensor | None, most: int
+) -> list[Any]:
+    """What a model says of some places, one after the other, without gradients.
+
+    Args:
+        model: A language model.
+        inputs: What it is called with.
+        places: (asked), positions in the flat batch.
+        targets: (asked), the tokens there; None: they are not known.
+        most: Tokens that are named.
+
+    Returns:
+        With targets pairs of negative log-likelihood in nats and whether it is the likeliest token; else the likeliest
+        tokens with their probabilities, as pairs.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from adapt.backbones.chunked import few_tokens
+
+    rows: list[Any] = []
+    with torch.no_grad():
+        states, logits, tokens = _states_at(model, inputs, places)
+        size = tokens or few_tokens(model) or max(1, len(places))
+        for start in range(0, len(places), size):
+            found = logits(states[None, start : start + size])[0].float()
+            if targets is None:
+                likely = found.softmax(-1).topk(min(most, found.shape[-1]))
+                pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
+                rows += [list(zip(*pair, strict=True)) for pair in pairs]
+            else:
+                wanted = targets[start : start + size]
+                losses = F.cross_entropy(found, wanted, reduction="none")
+                rows += zip(losses.tolist(), (found.argmax(-1) == wanted).tolist(), strict=True)
+    return rows
+
+
+def _states_at(
+    model: nn.Module, inputs: Mapping[str, Any], places: torch.Tensor
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor], int | None]:
+    """Hidden states at some places, what makes logits of them, and how many tokens' at a time (None: of all); where
+    the model changes its logits, these in place of the states."""
+    from adapt.backbones.chunked import before_logits, few_tokens, loss_chunk
+
+    tokens = loss_chunk(model, inputs["input_ids"])
+    if tokens is not None or few_tokens(model) is not None:
+        try:
+            states, logits = before_logits(model, inputs)
+            return states.flatten(0, 1).index_select(0, places), logits, tokens
+        except Unsupported:
+            if getattr(model, "loss_chunk", None) is not None:
+                raise
+    every = model(**inputs).logits
+    return every.flatten(0, 1).index_select(0, places), lambda logits: logits, None

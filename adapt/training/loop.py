@@ -133,6 +133,7 @@ def train(
     with Aside() as aside:
         for epoch in range(1, budget.epochs + 1):
             batches = length_bucketed(lengths, budget.batch_size, order)
+            seen = kind.redraw(examples, seed, epoch)
             model.train()
             losses: list[torch.Tensor] = []
             started, rows_before = time.perf_counter(), rows
@@ -145,7 +146,7 @@ def train(
                     most = min(micro, max(len(batch) for batch in group))
                     total, fitting = halving(
                         partial(
-                            gradients, model, kind, [[examples[i] for i in batch] for batch in group], accelerator,
+                            gradients, model, kind, [[seen[i] for i in batch] for batch in group], accelerator,
                             graphs=graphs,
                         ),
                         most,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapt.data.canonical import Data
-from adapt.data.embedded import choices, entities, errands, facts, offers
+from adapt.data.embedded import choices, entities, errands, facts, offers, sentences
 from adapt.spec import OptionError
 
 GENERATORS: dict[str, Callable[[int], Data]] = {
@@ -18,6 +18,7 @@ GENERATORS: dict[str, Callable[[int], Data]] = {
     "question_answering": facts.data,
     "seq2seq": offers.data,
     "causal_lm": errands.data,
+    "masked_lm": sentences.data,
 }
 """Task kind to its embedded task."""
 

@@ -1,0 +1,297 @@
+"""Plain text, of which tokens are masked and found again from both sides: what encoders are pretrained by.
+
+Going on with it on texts of one's own domain, language or task fits a backbone to them before it learns from labels
+(Gururangan et al. 2020, "Don't Stop Pretraining").
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapt.metrics import LOSSES, score
+from adapt.spec import OptionError, RowError, Task, Unsupported
+from adapt.tasks.kind import Example, Kind
+from adapt.tasks.language import mean_loss_at, read_at_places
+from adapt.tasks.tokens import (
+    IGNORED,
+    TOKEN_FIELDS,
+    by_row,
+    check_fast,
+    check_finite,
+    check_room,
+    learnt_labels,
+    made_up,
+    model_inputs,
+    of_split,
+    rounded_length,
+    special_ids,
+    token_tensors,
+)
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from torch import nn
+
+_MASKED, _ANOTHER = 0.8, 0.9
+"""Of the tokens that are to be found in training, four in five are the mask, and one in ten is any other token."""
+_LIKELIEST = 5
+"""Tokens that a prediction names for a mask."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of masked language modelling."""
+
+    masked_share: float = 0.15
+    """Share of a text's tokens that is to be found (Devlin et al. 2019, section 3.1); Wettig et al. 2023 take more."""
+
+
+class MaskedLM(Kind):
+    """Tokens that are hidden, from those around them.
+
+    In training they are drawn anew in each epoch (Liu et al. 2019, section 4.1): of those drawn 80 % are the mask, 10 %
+    any token, 10 % as they are (Devlin et al. 2019, section 3.1). On held-out rows all are the mask, and which they are
+    follows from the row's tokens alone, so that every model with the tokenizer has the same to find. A text that is
+    longer than `max_length` becomes several blocks. New rows have masks of their own, which are filled.
+    """
+
+    Options: ClassVar[type] = Options
+    pretrained_output: ClassVar[bool] = True
+
+    def __init__(self, task: Task, tokenizer: Any) -> None:
+        """
+        Raises:
+            OptionError: The metric does not go with the problem, or an option is out of range.
+        """
+        super().__init__(task, tokenizer)
+        share = self.options.masked_share
+        if not 0 < share <= 1:
+            raise OptionError(f"masked_share is {share}; give a number above 0 and up to 1, such as 0.15 for 15 %.")
+
+    @cached_property
+    def _special(self) -> set[int]:
+        return special_ids(self.tokenizer)
+
+    @cached_property
+    def _ordinary(self) -> list[int]:
+        return sorted(set(range(len(self.tokenizer))) - set(self.tokenizer.all_special_ids))
+
+    def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
+        """Texts to token ids, in blocks; of labelled rows some are the mask, and `labels` says which tokens these were.
+
+        Raises:
+            RowError: A new row has no mask.
+            OptionError: `max_length` leaves no room beside the tokenizer's own tokens.
+            Unsupported: The tokenizer has no mask, or is no fast one.
+        """
+        if not len(rows):
+            return []
+        mask = self.tokenizer.mask_token_id
+        if mask is None:
+            raise Unsupported(
+                f"the backbone's tokenizer ({type(self.tokenizer).__name__}) has no mask token to hide others by; "
+                "use an encoder that was pretrained with one (BERT, RoBERTa, ModernBERT), or the kind causal_lm"
+            )
+        check_fast(self.tokenizer, "masked language modelling")
+        check_room(self.tokenizer, self.task.max_length, pair=False)
+        made = self.tokenizer(
+            list(rows["text"]), truncation=True, max_length=self.task.max_length, return_overflowing_tokens=True
+        )
+        names = [name for name in TOKEN_FIELDS if name in made]
+        owners = made["overflow_to_sample_mapping"]
+        examples = [{"row": row, **{name: made[name][i] for name in names}} for i, row in enumerate(owners)]
+        if split is None:
+            for row, parts in enumerate(by_row(examples)):
+                if not any(mask in examples[i]["input_ids"] for i in parts):
+                    raise RowError(
+                        row, None, f"there is no {self.tokenizer.mask_token}, which stands for a word to be found; put "
+                        "one in", rows["text"][row],
+                    )  # fmt: skip
+            return examples
+        parted = sum(n > 1 for n in Counter(owners).values())
+        if parted:
+            self.notes.append(
+                f"{parted} texts of {of_split(split)} were cut into blocks of {self.task.max_length} tokens"
+            )
+        return [self._asked_for(example) for example in examples]
+
+    def _asked_for(self, example: Example) -> Example:
+        """A row with the mask in place of some tokens, which are its labels; its tokens decide which."""
+        ids = list(example["input_ids"])
+        labels = [IGNORED] * len(ids)
+        for place in self._places(ids, random.Random(" ".join(map(str, ids)))):
+            labels[place], ids[place] = ids[place], self.tokenizer.mask_token_id
+        return {**example, "input_ids": ids, "labels": labels}
+
+    def _places(self, ids: Sequence[int], draw: random.Random) -> list[int]:
+        own = [place for place, token in enumerate(ids) if token not in self._special]
+        return draw.sample(own, min(len(own), max(1, round(self.options.masked_share * len(own)))))
+
+    def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
+        """The rows with other tokens to be found in each epoch; each is made when it is asked for."""
+        return _Drawn(self, examples, f"{seed} {epoch}")
+
+    def drawn(self, example: Example, draw: random.Random) -> Example:
+        """A row with tokens to be found in training.
+
+        Args:
+            example: From `encode`, labelled.
+            draw: Decides which, and what stands in their place.
+        """
+        pairs = zip(example["input_ids"], example["labels"], strict=True)
+        ids = [token if label == IGNORED else label for token, label in pairs]
+        labels = [IGNORED] * len(ids)
+        for place in self._places(ids, draw):
+            labels[place], way = ids[place], draw.random()
+            if way < _MASKED:
+                ids[place] = self.tokenizer.mask_token_id
+            elif way < _ANOTHER:
+                ids[place] = draw.choice(self._ordinary)
+        return {**example, "input_ids": ids, "labels": labels}
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up rows of `length` tokens, of which the first are to be found, for planning."""
+        asked = max(1, round(self.options.masked_share * length))
+        return [
+            {**row, "labels": [*row["input_ids"][:asked], *[IGNORED] * (length - asked)]}
+            for row in made_up(self.tokenizer, rows, length)
+        ]
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """What the model takes, (batch, length) each; `places`, (asked), where in the flat batch tokens are to be
+        found, and, of labelled rows, `targets`, (asked), which they are."""
+        import torch
+
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
+        length = batch["input_ids"].shape[1]
+        places: list[int] = []
+        targets: list[int] = []
+        for row, example in enumerate(examples):
+            labels = example.get("labels")
+            if labels is None:
+                mask = self.tokenizer.mask_token_id
+                places += [row * length + i for i, token in enumerate(example["input_ids"]) if token == mask]
+                continue
+            asked = [i for i, label in enumerate(labels) if label != IGNORED]
+            places += [row * length + i for i in asked]
+            targets += [labels[i] for i in asked]
+        if longest is not None:  # one of few numbers
+            more = rounded_length(len(places)) - len(places)
+            places += [0] * more
+            targets += [IGNORED] * more
+        batch["places"] = torch.tensor(places, dtype=torch.int64)
+        if "labels" in examples[0]:
+            batch["targets"] = torch.tensor(targets, dtype=torch.int64)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean negative log-likelihood of the tokens to be found, a float32 scalar."""
+        return mean_loss_at(model, model_inputs(batch), batch["places"], batch["targets"])
+
+    def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
+        """What a model is called with, and what each of its positions is to predict, (batch, length); `IGNORED` takes
+        no part."""
+        import torch
+
+        labels = torch.full_like(batch["input_ids"], IGNORED)
+        labels.view(-1)[batch["places"]] = batch["targets"]
+        return model_inputs(batch), labels
+
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Tokens to be found."""
+        return learnt_labels(examples)
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """Of labelled rows `nll`, the summed negative log-likelihood in nats of the tokens to be found, `tokens`, their
+        number, and `right`, how many of them are the likeliest; of others `fills`, the likeliest tokens of each mask
+        with their probabilities."""
+        rows, length = batch["input_ids"].shape
+        owners = (batch["places"] // length).tolist()
+        targets = batch.get("targets")
+        found = read_at_places(model, model_inputs(batch), batch["places"], targets, _LIKELIEST)
+        if targets is None:
+            fills: list[dict[str, Any]] = [{"fills": []} for _ in range(rows)]
+            for row, fill in zip(owners, found, strict=True):
+                fills[row]["fills"].append(fill)
+            return fills
+        made: list[dict[str, Any]] = [{"nll": [], "tokens": 0, "right": 0} for _ in range(rows)]
+        for row, (nll, right) in zip(owners, found, strict=True):
+            made[row]["nll"].append(nll)
+            made[row]["tokens"] += 1
+            made[row]["right"] += right
+        return [{**row, "nll": math.fsum(row["nll"])} for row in made]
+
+    @staticmethod
+    def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """The outputs of a row's blocks together."""
+        return [
+            {name: math.fsum(outputs[i][name] for i in parts) for name in ("nll", "tokens", "right")}
+            for parts in by_row(examples)
+        ]
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """Losses, and the share of tokens that are found.
+
+        Raises:
+            Diverged: A negative log-likelihood is not finite.
+        """
+        rows = self._rows(outputs, examples)
+        nlls, tokens, right = ([row[name] for row in rows] for name in ("nll", "tokens", "right"))
+        check_finite(nlls)
+        return score("masked", nlls, tokens, LOSSES) | score("masked", right, tokens, ["masked_accuracy"])
+
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
+        """Of each row the negative log-likelihood in nats, tokens that were to be found, and those that are."""
+        return [[round(row["nll"], 4), int(row["tokens"]), int(row["right"])] for row in self._rows(outputs, examples)]
+
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """`text`, with the likeliest token in place of each mask, and `fills`, for each mask the likeliest tokens with
+        their probabilities, the likeliest first."""
+        decoded = []
+        for parts in by_row(examples):
+            fills = [fill for i in parts for fill in outputs[i]["fills"]]
+            ids = [token for i in parts for token in examples[i]["input_ids"]]
+            best = iter([fill[0][0] for fill in fills])
+            mask = self.tokenizer.mask_token_id
+            whole = [next(best) if token == mask else token for token in ids if token not in self._special - {mask}]
+            decoded.append({
+                "text": self.tokenizer.decode(whole, clean_up_tokenization_spaces=False),
+                "fills": [{self.tokenizer.decode([token]).strip(): share for token, share in fill} for fill in fills],
+            })  # fmt: skip
+        return decoded
+
+    def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
+        """Each token by its share of the training texts, one added to every token's count (Laplace)."""
+        found: Counter[int] = Counter()
+        for example in train:
+            pairs = zip(example["input_ids"], example["labels"], strict=True)
+            whole = (token if label == IGNORED else label for token, label in pairs)
+            found.update(token for token in whole if token not in self._special)
+        total = found.total() + len(self.tokenizer)
+        usual = max(found, key=lambda token: (found[token], -token), default=None)
+        outputs = []
+        for example in examples:
+            asked = [token for token in example["labels"] if token != IGNORED]
+            nll = math.fsum(math.log(total / (found[token] + 1)) for token in asked)
+            outputs.append({"nll": nll, "tokens": len(asked), "right": sum(token == usual for token in asked)})
+        return "unigram", outputs
+
+
+class _Drawn(Sequence[Example]):
+    """Rows whose tokens to be found are drawn when they are asked for."""
+
+    def __init__(self, kind: MaskedLM, examples: Sequence[Example], draw: str) -> None:
+        self._kind, self._examples, self._draw = kind, examples, draw
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._kind.drawn(self._examples[row], random.Random(f"{self._draw} {row}"))

@@ -1,0 +1,319 @@
+"""Masked LM: what is hidden of a row, loss against transformers', masks that are filled, blocks, a teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import task_helpers
+import tiny
+import torch
+from task_helpers import SENTENCE, kind, outputs, scores_by_transformers
+from torch.nn import functional as F
+from transformers import BertForMaskedLM
+
+import adapt
+from adapt.backbones import Backbone, resolve
+from adapt.backbones.chunked import chunk_logits
+from adapt.distillation.language import Tokens
+from adapt.metrics.jackknife import pseudo_values, score_of
+from adapt.spec import OptionError, RowError, Unsupported
+from adapt.strategies import Full, Head
+from adapt.tasks.tokens import IGNORED
+
+TEXTS = [SENTENCE, "the big red cat sat there while anna saw the old tree house", "who saw bob ?", "walking"]
+
+
+def tokenizer() -> Any:
+    made = task_helpers.wordpiece()
+    made.add_special_tokens({"mask_token": "[MASK]"})
+    return made
+
+
+def bound(length: int = 64, **options: Any) -> Any:
+    return kind("masked_lm", tokenizer(), "masked", "perplexity", length=length, **options)
+
+
+def rows(*texts: str) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"text": list(texts)})
+
+
+def whole(example: dict[str, Any]) -> list[int]:
+    pairs = zip(example["input_ids"], example["labels"], strict=True)
+    return [token if label == IGNORED else label for token, label in pairs]
+
+
+def net(made: Any) -> Any:
+    return task_helpers.model("Bert", "MaskedLM", made.tokenizer)
+
+
+def filled(made: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch as transformers takes it."""
+    _, labels = made.asked(None, batch)
+    return {**{name: batch[name] for name in ("input_ids", "attention_mask")}, "labels": labels}
+
+
+# What is hidden
+
+
+def test_of_held_out_rows_a_share_is_the_mask_and_the_tokens_decide_which() -> None:
+    made = bound()
+    examples = made.encode(rows(*TEXTS), split="test")
+    ids = made.tokenizer(TEXTS)["input_ids"]
+    for example, own in zip(examples, ids, strict=True):
+        assert whole(example) == own
+        hidden = [i for i, label in enumerate(example["labels"]) if label != IGNORED]
+        assert len(hidden) == max(1, round(0.15 * (len(own) - 2)))
+        assert all(example["input_ids"][i] == made.tokenizer.mask_token_id for i in hidden)
+        assert not {0, len(own) - 1} & set(hidden)
+    turned = made.encode(rows(*reversed(TEXTS)), split="validation")
+    assert [{**e, "row": 0} for e in turned[::-1]] == [{**e, "row": 0} for e in examples]
+    more = bound(masked_share=0.5).encode(rows(*TEXTS), split="test")
+    assert [made.terms([e]) for e in more] == [round(0.5 * (len(own) - 2)) or 1 for own in ids]
+
+
+def test_in_training_other_tokens_are_hidden_in_each_epoch_and_with_each_seed() -> None:
+    made = bound()
+    examples = made.encode(rows(*TEXTS[:2] * 300), split="train")
+    drawn = {at: list(made.redraw(examples, *at)) for at in ((0, 1), (0, 2), (1, 1))}
+    assert drawn[0, 1] == list(made.redraw(examples, 0, 1))
+    assert len({str(found) for found in drawn.values()}) == 3
+    ways: Counter[str] = Counter()
+    ordinary = set(range(len(made.tokenizer))) - set(made.tokenizer.all_special_ids)
+    for found in drawn.values():
+        assert len(found) == len(examples)
+        for example, before in zip(found, examples, strict=True):
+            assert whole(example) == whole(before)
+            assert made.terms([example]) == made.terms([before])
+            for token, label in zip(example["input_ids"], example["labels"], strict=True):
+                if label != IGNORED:
+                    assert label in ordinary
+                    way = {made.tokenizer.mask_token_id: "mask", label: "itself"}.get(token, "another")
+                    assert way != "another" or token in ordinary
+                    ways[way] += 1
+    total = ways.total()
+    assert ways["mask"] / total == pytest.approx(0.8, abs=0.03)
+    assert ways["itself"] / total == pytest.approx(0.1, abs=0.03)
+
+
+def test_training_draws_and_leaves_the_rows_as_they_were(backbone: Callable[..., Path], monkeypatch: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    redraw = adapt.tasks.MaskedLM.redraw
+
+    def counted(self: Any, examples: Any, seed: int, epoch: int) -> Any:
+        seen.append((seed, epoch))
+        return redraw(self, examples, seed, epoch)
+
+    monkeypatch.setattr(adapt.tasks.MaskedLM, "redraw", counted)
+    data = adapt.data.load({"train": rows(*TEXTS * 4), "test": rows(*TEXTS)}, kind="mlm", validation=0)
+    model = adapt.fit(backbone("bert", masked=True), data, Full(), seed=3, epochs=2, batch_size=8, device="cpu")
+    assert seen == [(3, 1), (3, 2)]
+    assert model.result.scores["test"].keys() == {"perplexity", "loss", "masked_accuracy"}
+
+
+def test_a_long_text_becomes_blocks_that_are_scored_together() -> None:
+    made = bound(length=8)
+    examples = made.encode(rows(SENTENCE, "who saw bob ?"), split="test")
+    assert [example["row"] for example in examples] == [0, 0, 1]
+    framed = [whole(example) for example in examples]
+    assert all(ids[0] == made.tokenizer.cls_token_id and ids[-1] == made.tokenizer.sep_token_id for ids in framed)
+    assert [*framed[0][1:-1], *framed[1][1:-1]] == made.tokenizer(SENTENCE, add_special_tokens=False)["input_ids"]
+    assert made.notes == ["1 texts of the test split were cut into blocks of 8 tokens"]
+    model = net(made)
+    outcomes = made.outcomes(outputs(made, model, examples), examples)
+    one, two, three = outputs(made, model, examples)
+    both = [round(one["nll"] + two["nll"], 4), *(one[name] + two[name] for name in ("tokens", "right"))]
+    assert outcomes == [both, [round(three["nll"], 4), three["tokens"], three["right"]]]
+
+
+# Losses and scores
+
+
+@pytest.mark.parametrize("chunk", [None, 2], ids=["as the device has it", "chunks"])
+def test_loss_and_gradient_are_those_of_transformers(chunk: int | None) -> None:
+    made = bound()
+    model = net(made)
+    if chunk is not None:
+        chunk_logits(model, chunk)
+    examples = [*made.redraw(made.encode(rows(*TEXTS), split="train"), 0, 1)]
+    batch = made.collate(examples)
+    ours = made.loss(model, batch)
+    ours.backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    theirs = model(**filled(made, batch)).loss
+    theirs.backward()
+    torch.testing.assert_close(ours, theirs)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(found[name], p.grad, msg=name)
+
+
+def test_where_a_model_changes_its_logits_they_are_taken_as_they_are() -> None:
+    made = bound()
+
+    class Scaled(BertForMaskedLM):
+        def forward(self, **inputs: Any) -> Any:
+            out = super().forward(**inputs)
+            return dataclasses.replace(out, logits=0.5 * out.logits)
+
+    plain = net(made)
+    model = Scaled(plain.config).eval()
+    model.load_state_dict(plain.state_dict())
+    batch = made.collate(made.encode(rows(*TEXTS), split="test"))
+    inputs = filled(made, batch)
+    labels = inputs.pop("labels")
+    expected = F.cross_entropy(0.5 * plain(**inputs).logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    for _ in range(2):  # found out once, then known
+        torch.testing.assert_close(made.loss(model, batch), expected)
+    chunk_logits(model, 4)
+    with pytest.raises(Unsupported, match="changes its logits after the output layer; leave loss_chunk out"):
+        made.loss(model, batch)
+
+
+def test_few_lengths_are_padded_with_what_takes_no_part(monkeypatch: Any) -> None:
+    """As CUDA graphs ask for, beside which all logits are made at once."""
+    monkeypatch.setattr("adapt.backbones.chunked.loss_chunk", lambda *_: None)
+    made = bound(masked_share=0.6)
+    model = net(made)
+    examples = made.encode(rows(*TEXTS), split="test")
+    plain, padded = made.collate(examples), made.collate(examples, longest=64)
+    assert len(padded["places"]) == len(padded["targets"]) == 24 > len(plain["places"])
+    torch.testing.assert_close(made.loss(model, padded), made.loss(model, plain))
+
+
+def test_scores_are_those_of_transformers_and_of_outcomes() -> None:
+    made = bound(masked_share=0.3)
+    model = net(made)
+    examples = made.encode(rows(*TEXTS), split="test")
+    found = outputs(made, model, examples)
+    scores = made.score(found, examples)
+    batch = filled(made, made.collate(examples))
+    assert scores == {**scores_by_transformers(model, batch), "masked_accuracy": scores["masked_accuracy"]}
+    guess = model(**{name: batch[name] for name in ("input_ids", "attention_mask")}).logits.argmax(-1)
+    asked = batch["labels"] != IGNORED
+    right = (guess == batch["labels"])[asked]
+    assert scores["masked_accuracy"] == pytest.approx(right.float().mean().item())
+    outcomes = made.outcomes(found, examples)
+    for metric, value in scores.items():
+        assert score_of("masked", metric, outcomes) == pytest.approx(value, rel=1e-4)
+        assert len(pseudo_values("masked", metric, outcomes) or ()) == len(TEXTS)
+
+
+def test_the_baseline_is_the_share_of_each_token_in_the_training_texts() -> None:
+    made = bound()
+    train = made.encode(rows("who saw the cat", "the cat sat"), split="train")
+    test = made.encode(rows("the"), split="test")
+    name, (found,) = made.baseline(train, test)
+    assert name == "unigram"
+    assert (found["nll"], found["tokens"]) == (pytest.approx(math.log((7 + len(made.tokenizer)) / 3)), 1)
+    cat = made.baseline(train, made.encode(rows("cat"), split="test"))[1][0]
+    the = made.tokenizer.convert_tokens_to_ids("the")
+    assert (found["right"], cat["right"]) == ((1, 0) if the < made.tokenizer.convert_tokens_to_ids("cat") else (0, 1))
+
+
+# New rows
+
+
+def test_masks_are_filled_by_their_likeliest_tokens() -> None:
+    made = bound(length=8)
+    model = net(made)
+    text = "anna saw [MASK] in paris on monday while the [MASK] sat zzz there"
+    examples = made.encode(rows(text, "who saw the [MASK] ?"))
+    first, second = made.decode(outputs(made, model, examples), examples)
+    assert [len(row["fills"]) for row in (first, second)] == [2, 1]
+    best = [next(iter(fill)) for fill in first["fills"]]
+    assert first["text"] == made.tokenizer.decode(
+        made.tokenizer(f"anna saw {best[0]} in paris on monday while the {best[1]} sat zzz there",
+                       add_special_tokens=False)["input_ids"], clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    assert "[UNK]" in first["text"], "no token of the text is lost"
+    ids = torch.tensor([examples[-1]["input_ids"]])
+    shares = model(input_ids=ids).logits[0, examples[-1]["input_ids"].index(made.tokenizer.mask_token_id)].softmax(-1)
+    top = shares.topk(5)
+    names = [made.tokenizer.decode([token]).strip() for token in top.indices.tolist()]
+    assert list(second["fills"][0]) == names
+    assert list(second["fills"][0].values()) == pytest.approx(top.values.tolist(), rel=1e-5)
+
+
+def test_a_new_row_without_a_mask_is_named() -> None:
+    with pytest.raises(RowError, match=r"Row 2 \('who saw bob \?'\): there is no \[MASK\], .* put one in"):
+        bound().encode(rows("who saw [MASK] ?", "who saw bob ?"))
+
+
+# What it does not go with
+
+
+def test_options_and_tokenizers_that_cannot_be_used() -> None:
+    for share in (0.0, 1.5):
+        with pytest.raises(OptionError, match=f"masked_share is {share}; give a number above 0 and up to 1"):
+            bound(masked_share=share)
+    without = kind("masked_lm", task_helpers.wordpiece(), "masked", "loss")
+    with pytest.raises(Unsupported, match=r"has no mask token .* or the kind causal_lm"):
+        without.encode(rows("anna"), split="train")
+    with pytest.raises(OptionError, match="max_length is 2"):
+        bound(length=2).encode(rows("anna"), split="train")
+
+
+def test_a_backbone_without_its_masked_head_is_refused(backbone: Callable[..., Path]) -> None:
+    with pytest.raises(adapt.AdaptError, match=r"its weights lack .* which would be random"):
+        tiny.loader_for(backbone("distilbert"), "masked_lm")()
+    with pytest.raises(Unsupported, match="'bart' was not pretrained to find masked tokens from both sides"):
+        tiny.loader_for(backbone("bart"), "masked_lm")()
+
+
+# Features and teachers
+
+
+def test_nothing_is_kept_of_rows_that_change(backbone: Callable[..., Path]) -> None:
+    from adapt.backbones.memo import Memo
+
+    load = tiny.loader_for(backbone("bert", masked=True), "masked_lm")
+    for strategy in (Head(), Full(layers="last:1")):
+        model = strategy.build(load, load.task)
+        (memo,) = [module for module in model.modules() if isinstance(module, Memo)]
+        model.eval()(input_ids=torch.tensor([[2, 5, 3]]), attention_mask=torch.ones(1, 3, dtype=torch.int64))
+        assert (memo.encoded_rows, memo.nbytes) == (1, 0)
+
+
+def test_a_teacher_teaches_its_distribution_over_what_is_hidden() -> None:
+    made = bound(masked_share=0.4)
+    student, teacher = net(made), net(made)
+    with torch.no_grad():
+        for p in teacher.parameters():
+            p.mul_(0.7)
+    batch = made.collate(made.encode(rows(*TEXTS), split="train"))
+    lesson = Tokens(made, made, teacher, "fp32", len(made.tokenizer), temperature=2.0, weight=0.25)
+    inputs = filled(made, batch)
+    labels = inputs.pop("labels")
+    logits, said = (model(**inputs).logits[labels != IGNORED] for model in (student, teacher))
+    away = F.kl_div((logits / 2).log_softmax(-1), (said / 2).softmax(-1), reduction="batchmean")
+    expected = 0.75 * F.cross_entropy(logits, labels[labels != IGNORED]) + 0.25 * 4 * away
+    torch.testing.assert_close(lesson.loss(student, batch), expected)
+
+
+def test_rows_without_labels_are_no_rows_for_a_teacher(backbone: Callable[..., Path]) -> None:
+    data = adapt.data.load(rows(*TEXTS * 4), kind="masked_lm")
+    folder = backbone("bert", masked=True)
+    teacher = tiny.adapted(folder, data, Full())
+    with pytest.raises(OptionError, match="unlabelled: rows for masked_lm are texts alone"):
+        adapt.distill(teacher, folder, data, unlabelled=TEXTS, epochs=1, device="cpu")
+
+
+def test_a_model_that_went_on_is_a_backbone(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    """What masked LM is for: the merged folder is taken as any pretrained model is."""
+    data = adapt.data.load(rows(*TEXTS * 4), kind="masked_lm")
+    folder = backbone("bert", masked=True)
+    model = tiny.adapted(folder, data, tiny.STRATEGIES["lora"], precision="fp32")
+    merged: Backbone = resolve(model.merge(tmp_path / "merged"))
+    ours = tiny.loader_for(merged.path, "masked_lm")().eval()
+    examples = model.fitted.kind.encode(rows("sunny [MASK] word1", "word2 [MASK]"))
+    ids, mask = (model.fitted.kind.collate(examples)[name] for name in ("input_ids", "attention_mask"))
+    expected = model.fitted.model.eval()(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(ours(input_ids=ids, attention_mask=mask).logits, expected, rtol=1e-4, atol=1e-4)
+    assert tiny.loader_for(merged.path, "sequence_classification")().fresh_names
