@@ -75,3 +75,17 @@ def test_a_tsv_file_may_quote(tmp_path: Path) -> None:
     texts = ['a "quoted" word', "two\nlines", "a\ttab", "plain"]
     file = write_csv(tmp_path / "quoted.tsv", [{"text": t, "label": i % 2} for i, t in enumerate(texts)], "\t")
     assert columns(adapt.data.load(file, validation=0, test=0))["text"] == texts
+
+
+def test_plain_text_is_one_text_a_line(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes('\ufeffone, two\r\n\r\n "three\u2028four" \n'.encode())
+    (tmp_path / "LICENSE.txt").write_text("as you like")
+    texts = {"text": ["one, two", '"three\u2028four"']}
+    data = load(tmp_path, kind="mlm", **NONE)
+    assert (columns(data), data.problem, data.notes) == (texts, "masked", ())
+    assert load(tmp_path / "train.txt", kind="mlm", **NONE).sha256 == data.sha256
+    assert columns(load(tmp_path, kind="causal_lm", **NONE))["completion"] == texts["text"]
+    with pytest.raises(DataError, match=r"no label column .* or for text without labels name the kind: masked_lm or"):
+        load(tmp_path)
+    write_csv(tmp_path / "train.csv", ROWS)  # a table goes before text
+    assert columns(load(tmp_path, **NONE))["text"] == TEXTS

@@ -43,6 +43,7 @@ def reviews(tmp_path: Path) -> Path:
     for name, header, lines in (("reviews", ["text", "label"], rows), ("new", ["text"], [row[:1] for row in rows])):
         with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as handle:
             csv.writer(handle).writerows([header, *lines])
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text, _ in rows), encoding="utf-8")
     return tmp_path
 
 

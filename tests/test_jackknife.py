@@ -44,6 +44,10 @@ def made_up(problem: str) -> tuple[list[Any], list[Any], list[Any]]:
         words = [[sum(a == b for a, b in zip(*pair, strict=True)), len(pair[1])] for pair in pairs]
         spans = [counts(*pair) + row for pair, row in zip(pairs, words, strict=True)]
         return guess, truth, spans if problem == "spans" else words
+    if problem == "masked":
+        counts_ = [(draw.randint(1, 9), draw.random()) for _ in range(ROWS)]
+        found = [[draw.random() * 9, tokens, round(share * tokens)] for tokens, share in counts_]
+        return [row[2] for row in found], [row[1] for row in found], found
     references = [[sentence(draw, 5) for _ in range(draw.randint(1, 3))] for _ in range(ROWS)]
     texts = [r[0] if draw.random() < 0.2 else sentence(draw, draw.randint(1, 7)) for r in references]
     if problem == "answers":

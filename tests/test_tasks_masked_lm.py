@@ -25,7 +25,7 @@ from adapt.distillation.language import Tokens
 from adapt.metrics.jackknife import pseudo_values, score_of
 from adapt.spec import OptionError, RowError, Unsupported
 from adapt.strategies import Full, Head
-from adapt.tasks.tokens import IGNORED
+from adapt.tasks.losses import IGNORED
 
 TEXTS = [SENTENCE, "the big red cat sat there while anna saw the old tree house", "who saw bob ?", "walking"]
 

@@ -12,7 +12,7 @@ from adapt.cli.comparing import compare, plan, table
 from adapt.cli.ending import plain_errors
 from adapt.cli.extracting import attention, probe, represent
 from adapt.cli.fitting import distill, fit
-from adapt.cli.using import predict, score
+from adapt.cli.using import merge, predict, score
 from adapt.cli.words import Commands, shown_command
 
 __all__ = ["cli", "main", "plain_errors", "shown_command"]
@@ -20,7 +20,7 @@ __all__ = ["cli", "main", "plain_errors", "shown_command"]
 
 @click.group(
     cls=Commands,
-    commands=[attention, compare, distill, fit, plan, predict, probe, represent, score, table],
+    commands=[attention, compare, distill, fit, merge, plan, predict, probe, represent, score, table],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="adapt")

@@ -62,7 +62,9 @@ def probe(
 
 @click.command()
 @click.argument("source")
-@click.option("--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file of texts or words.")
+@click.option(
+    "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
+)
 @click.option("--output", "target", required=True, help="File to write: .safetensors.")
 @click.option("--pooling", type=click.Choice(["mean", "first", "last", "words", "word_means", "tokens"]),
               default="mean", show_default=True, help="A vector for each row, word or token.")  # fmt: skip
@@ -97,7 +99,9 @@ def represent(
 
 @click.command()
 @click.argument("source")
-@click.option("--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file of texts or words.")
+@click.option(
+    "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
+)
 @click.option("--output", "target", help="File to write the maps of the first rows to: .html or .json.")
 @click.option("--max-rows", type=int, default=10, show_default=True, help="Most rows whose maps are written.")
 @click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")

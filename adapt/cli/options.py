@@ -15,7 +15,8 @@ BACKBONE_HELP = (
     "name."
 )
 DATA_HELP = (
-    "CSV, TSV, JSON-lines, Parquet or CoNLL file, a folder with train, validation and test files, or a hub name."
+    "CSV, TSV, JSON-lines, Parquet, CoNLL or plain text (.txt, a text a line) file, a folder with train, validation "
+    "and test files, or a hub name."
 )
 
 

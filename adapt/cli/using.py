@@ -1,4 +1,4 @@
-"""Saved models on new rows: `adapt predict`, `adapt score`."""
+"""Saved models on new rows, and without this package: `adapt predict`, `adapt score`, `adapt merge`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adapt.cli.options import DATA_HELP, column_options, mending_options
 
 @click.command()
 @click.argument("folder")
-@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet or CoNLL file.")
+@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or plain text file.")
 @click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
 @click.option("--backbone", help="Where the backbone is now, if it was moved.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -60,3 +60,18 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
     if target is not None:
         write_atomically(target, json.dumps(found.to_json(), ensure_ascii=False) + "\n")
     click.echo(found.table())
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--out", required=True, help="Folder for the plain model.")
+@click.option("--backbone", help="Where the backbone is now, if it was moved.")
+def merge(folder: str, out: str, backbone: str | None) -> None:
+    """Write the model in FOLDER as a plain transformers model, the adaptation merged into its weights, and tokenizer.
+
+    It loads without this package, and is a backbone as any other.
+    """
+    from adapt.adapted import load_model
+
+    path = load_model(folder, backbone=backbone, device="cpu").merge(out)
+    click.echo(f"Merged: {path}", err=True)

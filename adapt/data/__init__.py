@@ -51,6 +51,7 @@ def load(
       `output`, `question` and `answer`; where it is asked for, also a lone `text`;
     - seq2seq: `source` and `target`, `document` and `summary` and the like, `translation` (a dict of languages, of
       which `columns` says which is source and which is target); and `references`, further right answers;
+    - masked_lm: a lone `text`, where it is asked for;
     - sequence_classification: else, and wherever there is a text with a `label`.
 
     Classification: labels that are strings make classes in alphabetical order, integers and booleans in numeric
@@ -64,11 +65,11 @@ def load(
     none in train is), that split counts as missing.
 
     Args:
-        source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet or CoNLL (`.conll`,
-            `.bio`) file, or of a folder with files `train`, `validation` (or `valid`, `val`, `dev`, `development`,
-            `eval`, `evaluation`) and `test`; a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a dict of
-            columns; a list of dicts; two lists `(texts, labels)`, where a text may be a pair of texts; or a dict of
-            splits, each any of these but a hub name.
+        source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet, CoNLL (`.conll`,
+            `.bio`) or plain text (`.txt`, one text a line) file, or of a folder with files `train`, `validation` (or
+            `valid`, `val`, `dev`, `development`, `eval`, `evaluation`) and `test`; a pandas DataFrame; a
+            `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists `(texts, labels)`, where
+            a text may be a pair of texts; or a dict of splits, each any of these but a hub name.
         kind: A key of `adapt.tasks.KINDS`, or a short name (`adapt.data.kinds.ALIASES`); None lets the columns tell.
         name: Readable name; None takes the hub name or the last part of the path, else "data".
         text: Column of the text, or of the first text of a pair; None looks for the usual names. Given
@@ -214,7 +215,7 @@ def read_inputs(
         source: A path (a string is always a path), a DataFrame, a `datasets.Dataset`, a dict of columns, a list of
             dicts; or a list, array or series of texts or pairs of texts (classification), lists of words (token
             classification), pairs (question, context) (question answering), sources (seq2seq), prompts or
-            conversations (causal LM).
+            conversations (causal LM), or texts with masks (masked LM).
         task: Decides the kind, and whether texts come in pairs.
         columns: What a column is for to its name, as for `load`; columns with labels or groups are left aside.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not

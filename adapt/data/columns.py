@@ -108,9 +108,11 @@ def missing(table: Table, role: str, *others: str) -> DataError:
     """The error for a role that no column has."""
     header = " (line 1 must name the columns)" if table.untyped else ""
     option = f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}} or --column {role}=NAME"
+    lone = role == "label" and table.names == ("text",)
+    plain_text = ", or for text without labels name the kind: masked_lm or causal_lm" if lone else ""
     return DataError(
         f"{table.where}: no {' or '.join((role, *others))} column found among {listing(table.names) or 'no columns'}"
-        f"{header}; name it with {option}"
+        f"{header}; name it with {option}{plain_text}"
     )
 
 

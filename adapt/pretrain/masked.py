@@ -13,9 +13,8 @@ from torch import Tensor
 
 from adapt.pretrain.corpus import before_padding
 from adapt.spec import DataError, OptionError, Unsupported
+from adapt.tasks.general import MASKED_SHARE
 from adapt.tasks.losses import IGNORED
-
-MASKED_SHARE = 0.15
 
 
 @dataclass(frozen=True)

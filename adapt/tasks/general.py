@@ -61,7 +61,7 @@ class GeneralText:
             raise Unsupported("the tokenizer has no mask token")
         draw = random.Random(_SEED)
         return [
-            _masked(example, draw.sample(own, max(1, round(MASKED_SHARE * len(own)))), mask) for example, own in rows
+            hidden(example, draw.sample(own, max(1, round(MASKED_SHARE * len(own)))), mask) for example, own in rows
         ]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ class GeneralText:
         return row_losses(language_losses(model, inputs, labels, few=True), (labels != IGNORED).sum(-1))
 
 
-def _masked(example: Example, places: Sequence[int], mask: int) -> Example:
+def hidden(example: Example, places: Sequence[int], mask: int) -> Example:
     """The example with the mask at some places, whose tokens are the labels."""
     ids = list(example["input_ids"])
     labels = [IGNORED] * len(ids)

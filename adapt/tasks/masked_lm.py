@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.metrics import LOSSES, score
 from adapt.spec import OptionError, RowError, Task, Unsupported
+from adapt.tasks.general import MASKED_SHARE, hidden
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_loss_at, read_at_places
+from adapt.tasks.losses import IGNORED, check_finite, learnt_labels
 from adapt.tasks.tokens import (
-    IGNORED,
     TOKEN_FIELDS,
     by_row,
     check_fast,
-    check_finite,
     check_room,
-    learnt_labels,
     made_up,
     model_inputs,
     of_split,
@@ -49,7 +48,7 @@ _LIKELIEST = 5
 class Options:
     """Options of masked language modelling."""
 
-    masked_share: float = 0.15
+    masked_share: float = MASKED_SHARE
     """Share of a text's tokens that is to be found (Devlin et al. 2019, section 3.1); Wettig et al. 2023 take more."""
 
 
@@ -124,11 +123,9 @@ class MaskedLM(Kind):
 
     def _asked_for(self, example: Example) -> Example:
         """A row with the mask in place of some tokens, which are its labels; its tokens decide which."""
-        ids = list(example["input_ids"])
-        labels = [IGNORED] * len(ids)
-        for place in self._places(ids, random.Random(" ".join(map(str, ids)))):
-            labels[place], ids[place] = ids[place], self.tokenizer.mask_token_id
-        return {**example, "input_ids": ids, "labels": labels}
+        ids = example["input_ids"]
+        places = self._places(ids, random.Random(" ".join(map(str, ids))))
+        return hidden(example, places, self.tokenizer.mask_token_id)
 
     def _places(self, ids: Sequence[int], draw: random.Random) -> list[int]:
         own = [place for place, token in enumerate(ids) if token not in self._special]
