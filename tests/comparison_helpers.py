@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from adapt.backbones.source import Backbone
 from adapt.comparison import Store, runner
 from adapt.data import Data, load
-from adapt.run import Encode
+from adapt.distillation import Lessons
 from adapt.spec import Budget, Result, Run, Source, Task
 from adapt.strategies import make
 
@@ -76,14 +76,17 @@ def in_this_process(
     store: Store,
     *,
     on_event: runner.OnEvent = lambda event: None,
-    encode: Encode,
+    lessons: Lessons | None = None,
     general: Sequence[str] = (),
     **_: Any,
 ) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
-    from adapt.run import run
+    from adapt.run import encode, run
 
-    encode = pickle.loads(pickle.dumps(encode))
+    if lessons is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            lessons.save(Path(folder) / "lessons")
+            encode = Lessons.load(Path(folder) / "lessons").encode
     for one, data in todo:
         on_event(runner.Event("started", one))
         result = run(one, data, backbone, encode=encode, general=general)

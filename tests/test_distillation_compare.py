@@ -19,7 +19,7 @@ import adapt.training
 from adapt.adapted import Adapted
 from adapt.comparison import grid, runner
 from adapt.data import Data, folds, load
-from adapt.run import Encode
+from adapt.distillation import Lessons
 from adapt.spec import OptionError, Run
 from adapt.training import predict
 
@@ -124,10 +124,10 @@ def test_each_sample_of_a_learning_curve_is_asked_about_and_then_the_teacher_is_
         held.append(weakref.ref(model.fitted.model))
         return model
 
-    def encoded(todo: Sequence[tuple[Run, Data]], backbone: Any, *_: Any, encode: Encode, **__: Any) -> None:
+    def encoded(todo: Sequence[tuple[Run, Data]], backbone: Any, *_: Any, lessons: Lessons, **__: Any) -> None:
         assert [model() for model in held] == [None]
         for run, rows in todo:
-            made = encode(run, rows, backbone)
+            made = lessons.encode(run, rows, backbone)
             made.kind.fit(made.splits["train"])
             assert made.kind.collate(made.splits["train"])["teacher"].isfinite().all()
             learnt.append(len(made.splits["train"]))

@@ -130,9 +130,10 @@ def test_a_token_that_begins_with_the_space_before_a_window_is_in_it() -> None:
     """Of byte-level vocabularies a word's token has the space before it, of others it has not."""
     shares = np.zeros((2, 3))
     shares[:, 2] = 1.0
-    assert _within([(7, 12)], shares, [(0, 6), (6, 12)]).tolist() == [[0.0, 1.0], [0.0, 1.0]]
-    assert _within([(0, 6)], shares, [(0, 6), (6, 12)]).tolist() == [[1.0, 0.0], [1.0, 0.0]]
-    assert _within([], shares, [(0, 6), (6, 12)]).tolist() == [[1.0], [1.0]]
+    words = np.array([(0, 6), (6, 12)])
+    assert _within([(7, 12)], shares, words).tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    assert _within([(0, 6)], shares, words).tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert _within([], shares, words).tolist() == [[1.0], [1.0]]
 
 
 def test_of_overlapping_windows_the_one_with_most_context_is_believed() -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -24,7 +23,6 @@ import pytest
 import tiny
 from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 
-import adapt.run
 from adapt.backbones import resolve
 from adapt.comparison import Store, compare, runner, worker
 from adapt.comparison.progress import Progress
@@ -44,12 +42,6 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def pickled(folder: Path) -> Path:
-    """A file with the function that encodes the rows of runs."""
-    (folder / "encode.pickle").write_bytes(pickle.dumps(adapt.run.encode))
-    return folder / "encode.pickle"
 
 
 def children() -> list[int]:
@@ -243,7 +235,7 @@ def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
         source = resolve("tiny-encoder")
         given = {"source": fields_of(source.source), "reference": source.reference, "path": str(source.path)}
         file = tmp_path / "job.json"
-        rows = {"data": str(tmp_path / "rows"), "notes": [], "columns": {}, "encode": str(pickled(tmp_path))}
+        rows = {"data": str(tmp_path / "rows"), "notes": [], "columns": {}, "lessons": None}
         file.write_text(json.dumps({"spec": run.spec(), **rows, "backbone": given}))
         return worker.share(file, before)
 
@@ -285,7 +277,7 @@ def test_rows_that_cannot_be_encoded_beforehand_are_left_to_each_run(
     runner._save_rows(words(), tmp_path / "rows")
     given = {"source": fields_of(Source("tiny", "b" * 64)), "reference": "tiny", "path": str(tmp_path)}
     job = {"spec": run_of().spec(), "data": str(tmp_path / "rows"), "notes": [], "columns": {}, "backbone": given}
-    job["encode"] = str(pickled(tmp_path))
+    job["lessons"] = None
     monkeypatch.setattr("adapt.run.encode", encode)
     (tmp_path / "job.json").write_text(json.dumps(job))
     with pytest.raises(raised) if raised is KeyboardInterrupt else contextlib.nullcontext():

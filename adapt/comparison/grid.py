@@ -21,7 +21,7 @@ from adapt.data.general import read_general
 from adapt.data.kinds import resolve
 from adapt.machine import cores
 from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
-from adapt.run import Encode, drawn, encode
+from adapt.run import drawn
 from adapt.spec import OptionError, Run, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES, is_known, make
 from adapt.tasks import KINDS
@@ -189,14 +189,13 @@ def compare(
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
         with tempfile.TemporaryDirectory(prefix="adapt-teacher-", ignore_cleanup_errors=True) as folder:
-            taught: Encode = encode
+            lessons = None
             if teaching is not None:
-                runs = [run for run, _ in todo]
-                taught = teaching.lessons(runs, parts[0], source, away=Path(folder)).encode
+                lessons = teaching.lessons([run for run, _ in todo], parts[0], source, away=Path(folder))
                 teacher = teaching = None
                 give_back(first.budget.device)
             execute(
-                todo, source, store, jobs=jobs, on_event=on_event, encode=taught,
+                todo, source, store, jobs=jobs, on_event=on_event, lessons=lessons,
                 general=texts.texts if texts else (), command=command,
             )  # fmt: skip
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import re
 import shutil
 import signal
@@ -22,8 +21,8 @@ from types import FrameType
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
+from adapt.distillation import Lessons
 from adapt.machine import cores
-from adapt.run import Encode, encode
 from adapt.spec import AdaptError, Result, Run, fields_of
 
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
@@ -54,7 +53,7 @@ def execute(
     *,
     jobs: int = 1,
     on_event: OnEvent = lambda event: None,
-    encode: Encode = encode,
+    lessons: Lessons | None = None,
     general: Sequence[str] = (),
     command: str | None = None,
 ) -> None:
@@ -68,8 +67,7 @@ def execute(
         jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
             unless OMP_NUM_THREADS says how many threads each has.
         on_event: Told what happens.
-        encode: Gives the rows of a run and the kind, which holds the loss. It is pickled, for the processes of the
-            runs.
+        lessons: What those of them that have a teacher take from it.
         general: The texts that the runs' `general` is of.
         command: What made them, for their results' `environment`.
 
@@ -81,9 +79,10 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="adapt-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
-        (work / "encode.pickle").write_bytes(pickle.dumps(encode))
+        if lessons is not None:
+            lessons.save(work / "lessons")
         shared = {
-            "encode": str(work / "encode.pickle"),
+            "lessons": None if lessons is None else str(work / "lessons"),
             "general": str(work / "general.json"),
             "store": str(store.folder.resolve()),
             "command": command,

@@ -19,7 +19,6 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
-import pickle
 import select
 import sys
 import traceback
@@ -218,6 +217,9 @@ def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone, Encode]:
     """Rows, backbone and how the rows are encoded, as the runner left them in a folder of its own."""
     from datasets import load_from_disk
 
+    from adapt.distillation import Lessons
+    from adapt.run import encode
+
     task = spec.task
     stored = dict(load_from_disk(job["data"]))
     data = Data(
@@ -226,7 +228,7 @@ def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone, Encode]:
     )  # fmt: skip
     given = job["backbone"]
     backbone = Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
-    return data, backbone, pickle.loads(Path(job["encode"]).read_bytes())
+    return data, backbone, encode if job["lessons"] is None else Lessons.load(Path(job["lessons"])).encode
 
 
 def work(

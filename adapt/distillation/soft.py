@@ -49,7 +49,7 @@ class _Soft(ABC):
     def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """How far the student's outputs are from the teacher's."""
 
-    def teach(self, examples: Sequence[Example], rows: Sequence[Any]) -> None:
+    def teach(self, examples: Sequence[Example], rows: Sequence[np.ndarray]) -> None:
         """Give each row what the teacher said of it.
 
         Args:
@@ -60,11 +60,11 @@ class _Soft(ABC):
             example[_FIELD] = self.part(rows[example.get("row", i)], example)
 
     @abstractmethod
-    def rows(self, said: Said) -> list[Any]:
+    def rows(self, said: Said) -> list[np.ndarray]:
         """What the teacher said of each row, the same for all students of a task and temperature."""
 
     @abstractmethod
-    def part(self, row: Any, example: Example) -> np.ndarray:
+    def part(self, row: np.ndarray, example: Example) -> np.ndarray:
         """Of that, what concerns an example, which may be a window of the row."""
 
     def order(self, said: Said) -> list[int]:
@@ -77,14 +77,14 @@ class Classes(_Soft):
     keeps its size (Hinton et al. 2015, section 2). Of labels that a row may have several of, each is a distribution of
     its own. A number: the squared difference, in standard deviations of the labels."""
 
-    def rows(self, said: Said) -> list[Any]:
+    def rows(self, said: Said) -> list[np.ndarray]:
         """Logits in the student's order, or the number."""
         order = self.order(said) if self.task.labels else [0]
         return [output[order].numpy() for output in said.outputs]
 
-    def part(self, row: Any, example: Example) -> np.ndarray:
+    def part(self, row: np.ndarray, example: Example) -> np.ndarray:
         """All of it."""
-        return np.asarray(row)
+        return row
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`teacher` (batch, labels): logits, or the number in standard deviations from the mean."""
@@ -116,7 +116,7 @@ class Classes(_Soft):
 class Tags(_Soft):
     """The tag of each word, as `Classes`; the tokenizers may differ, for words are the same."""
 
-    def rows(self, said: Said) -> list[Any]:
+    def rows(self, said: Said) -> list[np.ndarray]:
         """Logits of each word, (words, tags); NaN where the teacher's tokenizer had nothing."""
         order, rows = self.order(said), []
         for parts in by_row(said.examples):
@@ -128,7 +128,7 @@ class Tags(_Soft):
             rows.append(row)
         return rows
 
-    def part(self, row: Any, example: Example) -> np.ndarray:
+    def part(self, row: np.ndarray, example: Example) -> np.ndarray:
         """The words that are read in a window."""
         return np.asarray(row[example["words"]])
 
@@ -158,13 +158,17 @@ class Places(_Soft):
     and what lies elsewhere is that there is no answer here.
     """
 
-    def rows(self, said: Said) -> list[Any]:
-        """Distributions over the whole context, and the characters that they are over."""
-        return [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
+    def rows(self, said: Said) -> list[np.ndarray]:
+        """(4, 1 + tokens): both distributions over no answer and the tokens of the whole context, and where in it each
+        token begins and ends, in characters."""
+        found = [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
+        return [
+            np.concatenate([shares, np.array([(0, 0), *offsets], dtype=shares.dtype).T]) for shares, offsets in found
+        ]
 
-    def part(self, row: Any, example: Example) -> np.ndarray:
+    def part(self, row: np.ndarray, example: Example) -> np.ndarray:
         """The distributions of a window, (2, 1 + tokens), that of no answer first."""
-        return _within(example["offsets"], *row)
+        return _within(example["offsets"], row[:2], row[2:, 1:].astype(np.int64).T)
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`teacher` (batch, 2, length): probabilities."""
@@ -259,7 +263,7 @@ def _whole(said: Said, parts: Sequence[int], temperature: float) -> tuple[np.nda
     return shares / shares.sum(1, keepdims=True), [offsets[token] for token in ordered]
 
 
-def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """What of a distribution over a context lies in a window, (2, 1 + tokens); the rest is in the first place.
 
     As labels have it, an answer begins with the first token that has its first character (tokens of bytes may share
@@ -269,11 +273,11 @@ def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: Sequ
     Args:
         window: Characters of each token of the window.
         shares: (2, 1 + tokens of the context).
-        offsets: Characters of each token that `shares` is over.
+        offsets: (tokens, 2), characters of each token that `shares` is over.
     """
     found = np.zeros((2, 1 + len(window)))
-    if window and offsets:
-        (begins, ends), (first, end) = np.array(window).T, np.array(offsets).T
+    if window and len(offsets):
+        (begins, ends), (first, end) = np.array(window).T, offsets.T
         last = np.maximum(first, end - 1)
         first = np.where(end > begins[0], np.maximum(first, begins[0]), first)
         for side, characters, places in (

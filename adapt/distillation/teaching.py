@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
@@ -118,7 +121,7 @@ def teaching_of(
 class Answers:
     """What a teacher said of rows."""
 
-    rows: Sequence[Any]
+    rows: Sequence[np.ndarray]
     """One each, as a student's lesson takes it."""
     notes: Sequence[str]
     """What of them the teacher did not read."""
@@ -134,6 +137,44 @@ class Lessons:
     """Further training rows, which the teacher labelled."""
     beside: Adapted | Path | None
     """The teacher of language models, or its folder; None: it need not be asked any more."""
+
+    def save(self, folder: Path) -> None:
+        """Write them to a folder that does not exist yet, for other processes; a teacher beside them is a folder."""
+        from safetensors.numpy import save_file
+
+        assert not isinstance(self.beside, Adapted)
+        folder.mkdir()
+        for key, answers in self.answers.items():
+            shapes = np.array([row.shape for row in answers.rows], dtype=np.int64)
+            values = np.concatenate([row.ravel() for row in answers.rows])
+            save_file({"shapes": shapes, "values": values}, folder / f"{key}.safetensors")
+        if self.extra is not None:
+            self.extra.rows.save_to_disk(folder / "extra")
+        content = {
+            "answers": {key: list(answers.notes) for key, answers in self.answers.items()},
+            "extra": None if self.extra is None else list(self.extra.notes),
+            "beside": None if self.beside is None else str(self.beside),
+        }
+        (folder / "lessons.json").write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Lessons:
+        """What `save` wrote."""
+        from datasets import Dataset
+        from safetensors.numpy import load_file
+
+        content = json.loads((folder / "lessons.json").read_text(encoding="utf-8"))
+        answers = {}
+        for key, notes in content["answers"].items():
+            stored = load_file(folder / f"{key}.safetensors")
+            ends = np.cumsum(stored["shapes"].prod(1))
+            parts = np.split(stored["values"], ends[:-1])
+            rows = [part.reshape(shape) for part, shape in zip(parts, stored["shapes"].tolist(), strict=True)]
+            answers[key] = Answers(rows, notes)
+        extra = None
+        if content["extra"] is not None:
+            extra = Labelled(Dataset.load_from_disk(str(folder / "extra")), tuple(content["extra"]))
+        return cls(answers, extra, None if content["beside"] is None else Path(content["beside"]))
 
     def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
         """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson as the loss.
