@@ -122,6 +122,7 @@ def test_verdicts() -> None:
         (lambda: parse_batch("2048"), "write rows x tokens"),
         (lambda: parse_batch("0x2048"), "at least one row"),
         (lambda: plan("tiny-encoder", "lora", batch=(0, 8)), "batch has 0 rows"),
+        (lambda: plan("tiny-encoder", "lora", batch=32), "The batch '32' cannot be read; write rows x tokens"),
         (lambda: plan("tiny-encoder", "lora", batch=(4, 4096)), "texts of 4096 tokens, and tiny-encoder has positions"),
         (lambda: plan("shape:llama-9b", "lora"), "There is no shape 'llama-9b' \\(did you mean 'llama-8b'"),
         (lambda: plan("tiny-encoder", "lora", device="tpu"), "a plan is for cpu or cuda"),
@@ -254,6 +255,7 @@ def test_on_cpus_a_plan_takes_the_attention_of_the_run() -> None:
 def test_a_table_says_which_attention_was_planned(backbone: Any) -> None:
     common = ("--batch", "2x16", "--strategies", "head")
     assert "attention eager, its weights kept;" in command("--backbone", str(backbone("deberta-v2")), *common)
+    common = ("--batch", "2x16", "--strategies", "head,prefix")
     assert "attention fused, no mask kept;" in command("--backbone", "tiny-encoder", *common)
 
 

@@ -64,7 +64,7 @@ def plan(
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling, **choices
     )
-    rows, length = parse_batch(batch) if isinstance(batch, str) else batch
+    rows, length = batch if isinstance(batch, tuple | list) and len(batch) == 2 else parse_batch(str(batch))
     return Planner(setting).memory(rows, length)
 
 

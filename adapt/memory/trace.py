@@ -24,6 +24,7 @@ from adapt.memory.shapes import Shape
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
 from adapt.spec import Budget, Strategy, Task, Unsupported
+from adapt.strategies.prefix_attention import kernel_of
 from adapt.tasks import KINDS
 from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
@@ -62,7 +63,7 @@ class Trace:
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
             save_memory(self._model, budget)
-        self.attention: str = configs_of(self._model)[0]._attn_implementation
+        self.attention = kernel_of(configs_of(self._model)[0])
         """The attention kernel."""
         if self._cuda and budget.checkpointing:
             in_layers(self._model)

@@ -66,7 +66,7 @@ def attach(
 
 def _route(model: Any) -> None:
     configs = configs_of(model)
-    kernels = [str(config._attn_implementation).removeprefix(_NAME) for config in configs]
+    kernels = [kernel_of(config) for config in configs]
     for kernel in kernels:
         if kernel not in _KERNELS:
             raise Unsupported(f"prefix tuning needs attn_implementation='eager' or 'sdpa', not '{kernel}'")
@@ -76,6 +76,11 @@ def _route(model: Any) -> None:
         from adapt.strategies import prefix_deberta
 
         prefix_deberta.route(model)
+
+
+def kernel_of(config: Any) -> str:
+    """The attention kernel that a model's configuration names, with a prefix in front of it or without."""
+    return str(config._attn_implementation).removeprefix(_NAME)
 
 
 def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
