@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from adapt.backbones.masks import masks_traced
 from adapt.backbones.memo import Memo
 
 
@@ -25,6 +26,13 @@ class Alike(Memo):
     def lengths(self, batch: dict[str, torch.Tensor]) -> dict[str, list[int]]:
         """All tokens."""
         return {name: [mask.shape[1]] * len(mask) for name, mask in batch.items() if name.endswith("attention_mask")}
+
+    def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
+        """As ever; with the masks of attention where rows are padded to the length that they are encoded in."""
+        own = {n for of_rows in self.lengths(batch).values() for n in of_rows}
+        by_row = torch.is_autocast_enabled(batch["input_ids"].device.type)
+        with masks_traced(by_row and any(self._padded(n) > n for n in own)):
+            return super()._encode(batch, rows)
 
     def parted(self, features: torch.Tensor, token: torch.Tensor) -> Sequence[torch.Tensor]:
         """The last row as ever; for each other one the same part of a storage that is as large as all of theirs."""
