@@ -45,7 +45,7 @@ def test_words_of_a_conll_file_may_hold_other_white_space(tmp_path: Path) -> Non
         assert columns(load(tmp_path / f"{name}.conll", **NONE))["tokens"] == [words, ["d"]]
 
 
-def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
+def test_numbers_of_words_are_no_words(tmp_path: Path) -> None:
     file = tmp_path / "words.conll"
     file.write_text(
         "# text = Who saw\n1\tWho\twho\tPRON\tWP\t_\t2\tnsubj\t_\t_\n2\tsaw\tsee\tVERB\tVBD\t_\t0\troot\t_\t_\n"
@@ -56,3 +56,6 @@ def test_conll_u_is_told_from_conll(tmp_path: Path) -> None:
     lines = ["".join("\t".join([word, *"abcdefgh", word.upper()]) + "\n" for word in row) for row in rows]
     file.write_text("\n".join(lines))
     assert columns(load(file, kind="pos", validation=0, test=0))["tokens"] == [["the", "cat"], ["1", "cat"]]
+    file.write_text("1\tAnna\tB-x\tO\n2\tsaw\tO\tO\n\n1\tBob\tB-x\tB-y\n")
+    with pytest.raises(DataError, match=r"line 1: the first field numbers the words of each sentence; leave it out"):
+        load(file)

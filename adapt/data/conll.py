@@ -21,7 +21,8 @@ def read_conll(path: Path, text: str) -> Table:
     only. Where such lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
 
     Raises:
-        DataError: Some lines have one field and others more, or lines of a sentence differ in their number.
+        DataError: Some lines have one field and others more, or lines of a sentence differ in their number; or the
+            words are numbers of words.
     """
     lines = [line.rstrip("\r") for line in text.split("\n")]
     split = [_fields(line, tabs) for line, tabs in zip(lines, _with_tabs(lines), strict=True)]
@@ -62,6 +63,11 @@ def read_conll(path: Path, text: str) -> Table:
             )
         tokens[-1].append(fields[0])
         tags[-1].append(fields[-1])
+    if both and len(split[begins[0] - 1]) > 2 and _are_numbers(tokens):
+        raise DataError(
+            f"{path}, line {begins[0]}: the first field numbers the words of each sentence; leave it out, so that a "
+            "word comes first and its tag last"
+        )
     columns: dict[str, list[Any]] = {"tokens": tokens, "tags": tags} if both else {"tokens": tokens}
     if document:
         columns["document"] = documents
@@ -90,6 +96,14 @@ def _is_word(fields: Sequence[str]) -> bool:
 def _is_numbered(fields: Sequence[Sequence[str]]) -> bool:
     """Whether the first two lines of a sentence have numbers where others have words; one of a single word may."""
     return [row[0] for row in fields if any(row)] in (["1", "2"], ["1"], ["1-2", "1"])
+
+
+def _are_numbers(sentences: Sequence[Sequence[str]]) -> bool:
+    """Whether all sentences, some of several words, are 1, 2, 3 and so on, or begin with 0."""
+    several = any(len(words) > 1 for words in sentences)
+    return several and any(
+        all(list(words) == [str(first + i) for i in range(len(words))] for words in sentences) for first in (0, 1)
+    )
 
 
 def _is_marked(line: str) -> bool:
