@@ -557,6 +557,8 @@ def _fail(error: Exception, *args: Any, **kwargs: Any) -> Any:
         *zip(ERRORS, [True] * 3, ["20.00 MiB", "64 bytes", "2.5 GiB"], strict=True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True, ""),
         (RuntimeError("CUDA driver error: out of memory"), True, ""),
+        (RuntimeError("could not create a primitive"), True, ""),
+        (RuntimeError("could not create a primitive descriptor for a matmul primitive"), False, ""),
         (RuntimeError("CUDA driver error: invalid argument"), False, ""),
         (OSError(12, "Cannot allocate memory"), True, ""),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False, ""),

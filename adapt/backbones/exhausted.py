@@ -12,6 +12,9 @@ from adapt.spec import OutOfMemory
 _MARKS = ("allocate memory", "not enough memory", "error: out of memory", "STATUS_ALLOC_FAILED")
 """In messages of errors that have no class of their own: torch's CPU allocator, the system, CUDA (or HIP), the driver
 that torch's expandable segments ask, and their libraries."""
+_AT_END = "could not create a primitive"
+"""How the message of oneDNN ends, which makes torch's products on CPUs, where it found no memory for one; where it has
+none for such a product, it goes on."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -25,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def tells_of_memory(text: str) -> bool:
     """Whether a message, or the last line of a traceback, is that of an error that means it."""
-    return "MemoryError" in text or any(mark in text for mark in _MARKS)
+    return "MemoryError" in text or text.rstrip().endswith(_AT_END) or any(mark in text for mark in _MARKS)
 
 
 def give_back(device: str) -> None:
