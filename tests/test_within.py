@@ -80,16 +80,28 @@ def test_what_is_advised_in_its_place_keeps_the_fields_that_both_have() -> None:
     )
 
 
-def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(decoder: Path, tmp_path: Path) -> None:
-    """Granite scales its logits, so that they are not made in chunks."""
+def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(
+    decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Granite scales its logits, so that they are not made in chunks. A remedy is tried with the rows of the batch."""
     values = json.loads((decoder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**values, "logits_scaling": 8.0}))
     setting = setting_of(tmp_path, "lora", kind="causal_lm", device="cuda")
     fewer = Planner(with_budget(setting, checkpointing=True, accumulation=2)).memory(1, 128).peak
     for changes, rows in (({"checkpointing": True}, 2), ({"accumulation": 2}, 1)):
         assert Planner(with_budget(setting, **changes)).memory(rows, 128).peak > fewer
+    asked: list[int] = []
+    memory = Planner.memory
+
+    def watched(self: Planner, rows: int, length: int) -> Any:
+        if self.setting.budget == with_budget(setting, checkpointing=True).budget:
+            asked.append(rows)
+        return memory(self, rows, length)
+
+    monkeypatch.setattr(Planner, "memory", watched)
     found = plan_within(setting, "lora", (2, 128), fewer + allowance(fewer, "cuda"))
     assert found.advice == "checkpointing, batch 1 with accumulation 2"
+    assert asked == [1, 2]  # whether it can be had at all, and whether it serves
 
 
 def advised(setting: Setting, batch: tuple[int, int], peak: int, most_rows: int = 0) -> str:

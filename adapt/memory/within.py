@@ -148,11 +148,17 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
     together = {name: value for _, changes in remedies for name, value in changes.items()}
     tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
 
-    def largest_with(setting: Setting, rows: int = rows, length: int = length) -> int:
+    def fits(setting: Setting, rows: int = rows, length: int = length) -> bool:
+        try:
+            return _room(Planner(setting), rows, length, budget) >= 0
+        except Unsupported:  # such as 8 bits, where the architecture or the optimizer's state cannot be held in them
+            return False
+
+    def largest_with(setting: Setting) -> int:
         room = partial(_room, Planner(setting), length=length, budget=budget)
         try:
             return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
-        except Unsupported:  # such as 8 bits, where the architecture or the optimizer's state cannot be held in them
+        except Unsupported:
             return 0
 
     def accumulated(setting: Setting) -> str | None:
@@ -162,7 +168,7 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
         return f"batch {count} with accumulation {rows // count * setting.budget.accumulation}" if count else None
 
     for name, changes in tries:
-        if largest_with(with_budget(setting, **changes)) == rows:
+        if fits(with_budget(setting, **changes)):
             return name
     if most_rows and (fewer := accumulated(setting)):
         return fewer
@@ -172,12 +178,12 @@ def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int
         return f"{start}{fewer}"
     smaller = _smaller(saved)
     for name, changed in smaller:
-        if largest_with(changed) == rows:
+        if fits(changed):
             return f"{start}{name}"
         if fewer := accumulated(changed):
             return f"{start}{name}, {fewer}"
     shortest = min(_SHORTEST, length)
-    shorter = longest or any(largest_with(changed, 1, shortest) for changed in (saved, smaller[-1][1]))
+    shorter = longest or any(fits(changed, 1, shortest) for changed in (saved, smaller[-1][1]))
     return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
 
 
