@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
-from comparison_helpers import result_of, run_of
+from comparison_helpers import contents, result_of, run_of
 from distillation_helpers import OPTIONS, QUICK, SHORT
 from tiny_tasks import TASKS
 
@@ -137,8 +137,7 @@ def test_a_table_has_a_row_for_each_teacher() -> None:
     teacher = Teacher("big lora", "0" * 64)
     how = [None, teacher, dataclasses.replace(teacher, temperature=4.0, unlabelled_rows=1200)]
     runs = [dataclasses.replace(run_of("full", seed), teacher=t) for t in how for seed in (0, 1)]
-    contents = [json.loads(json.dumps(result_of(run, 0.7 + 0.1 * (run.teacher is not None)).to_json())) for run in runs]
-    table = table_of(contents)
+    table = table_of(contents(result_of(run, 0.7 + 0.1 * (run.teacher is not None)) for run in runs))
     assert len(table.sections) == 1
     assert [row.strategy for row in table.rows] == [
         "full",
@@ -147,3 +146,11 @@ def test_a_table_has_a_row_for_each_teacher() -> None:
     ]
     assert table.rows[0].difference is None
     assert [round(row.difference.mean, 6) for row in table.rows[1:] if row.difference is not None] == [0.1, 0.1]
+
+
+def test_where_all_are_students_differences_are_to_full_fine_tuning_as_a_student() -> None:
+    runs = [dataclasses.replace(run_of(name), teacher=Teacher("big", "0" * 64)) for name in ("full", "lora")]
+    full, lora = table_of(contents(result_of(run, 0.7 + 0.1 * (run is runs[1])) for run in runs)).rows
+    assert full.difference is None
+    assert lora.difference is not None
+    assert lora.difference.mean == pytest.approx(0.1)
