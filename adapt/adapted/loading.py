@@ -15,6 +15,12 @@ from adapt.run import Fitted, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Strategy, fields_of
 from adapt.tasks import KINDS
 
+_PLACE = (
+    "with --backbone of predict, score, merge, represent and attention, or give the model that adapt.load(..., "
+    "backbone=...) makes"
+)
+"""How the place of a saved model's backbone is named; where a command trains, its option is for another backbone."""
+
 
 def load_model(
     folder: str | Path,
@@ -48,11 +54,12 @@ def load_model(
         spec = run_from(content["spec"], strategy)
     except (KeyError, TypeError) as error:
         raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
-    source = _backbone(content["reference"]) if backbone is None else resolve(backbone)
+    source = _backbone(path, content["reference"]) if backbone is None else resolve(backbone)
     if source.source.sha256 != spec.backbone.sha256:
         raise AdaptError(
-            f"Backbone {source.reference} is not the one this model was trained on ('{spec.backbone.name}', content "
-            f"{spec.backbone.sha256[:12]}, found {source.source.sha256[:12]}); pass the right folder as backbone."
+            f"Backbone {source.reference} is not the one that the model in {path} was trained on "
+            f"('{spec.backbone.name}', content {spec.backbone.sha256[:12]}, found {source.source.sha256[:12]}); say "
+            f"where the right one is {_PLACE}."
         )
     budget = dataclasses.replace(spec.budget, device=options.device_of(device))
     loader = Loader(source, spec.task, budget, spec.seed)
@@ -95,13 +102,12 @@ def _result(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _backbone(reference: str) -> Backbone:
+def _backbone(path: Path, reference: str) -> Backbone:
     try:
         return resolve(reference)
     except AdaptError as error:
         raise AdaptError(
-            f"{error} If it was moved, name its place with the option backbone, or give the model that "
-            "adapt.load(..., backbone=...) makes."
+            f"The model in {path} does not find its backbone: {error} If that was moved, say where it is {_PLACE}."
         ) from error
 
 
