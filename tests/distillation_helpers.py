@@ -39,7 +39,7 @@ def teacher_of(task: str, backbone: Callable[..., Path]) -> Adapted:
 
 
 def begun(
-    teacher: Adapted, backbone: str | Path, data: Data, *, weight: float = 0.5, temperature: float = 2.0,
+    teacher: Adapted | Path, backbone: str | Path, data: Data, *, weight: float = 0.5, temperature: float = 2.0,
     unlabelled: Any = None, **choices: Any,
 ) -> tuple[Run, Backbone, Teaching]:  # fmt: skip
     """A student's run up to its rows: what it is, its backbone, and its teacher."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from comparison_helpers import in_this_process
-from distillation_helpers import OPTIONS, SHORT
+from distillation_helpers import OPTIONS, SHORT, begun
 from tiny_tasks import TASKS
 
 import adapt
@@ -20,7 +20,7 @@ from adapt.adapted import Adapted
 from adapt.comparison import grid, runner
 from adapt.data import Data, folds, load
 from adapt.distillation import Lessons
-from adapt.spec import OptionError, Run
+from adapt.spec import AdaptError, OptionError, Run
 from adapt.training import predict
 
 STRATEGIES = [adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
@@ -84,17 +84,38 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
 def test_a_language_models_teacher_runs_beside_each_student(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What learns nothing has no teacher."""
-    monkeypatch.setattr(grid, "execute", in_this_process)
+    """What learns nothing has no teacher; as many run at a time as the weights of both let."""
+    numbers: list[int] = []
+
+    def counted(*given: Any, jobs: int, **options: Any) -> None:
+        numbers.append(jobs)
+        in_this_process(*given, **options)
+
+    monkeypatch.setattr(grid, "execute", counted)
+    monkeypatch.setattr(grid, "cores", lambda: 2)
     monkeypatch.setattr(grid, "STRATEGIES", {"head": adapt.Head})
     teacher, data, choices = teachers("completion"), TASKS["completion"](), {**SHORT, **OPTIONS["completion"]}
+    size = (backbone("gpt2", seed=3) / "model.safetensors").stat().st_size
+    monkeypatch.setattr(grid, "_SMALL_BYTES", size + 1)
     done = adapt.compare(backbone("gpt2", seed=3), data, "all", seeds=1, teacher=teacher, out=tmp_path, **choices)
+    assert numbers == [1]
     alone = adapt.distill(teacher, backbone("gpt2", seed=3), data, "head", **choices).result
     assert alone is not None
     assert any("ran beside the student" in note for note in alone.notes)
     assert [r["strategy"] for r in done.results] == ["head", "untrained"]
     assert decided(done.results[0]) == decided(alone.to_json())
     assert ["teacher" in r["spec"] for r in done.results] == [True, False]
+
+
+def test_a_language_models_teacher_that_is_another_one_by_now(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    teacher, data = teachers("completion"), TASKS["completion"]()
+    run, source, teaching = begun(teacher.save(tmp_path / "teacher"), backbone("gpt2"), data)
+    encoded = teaching.lessons([run], data, source, away=tmp_path).encode(run, data, source)
+    dataclasses.replace(teacher, run=dataclasses.replace(teacher.run, seed=7)).save(tmp_path / "teacher")
+    with pytest.raises(AdaptError, match=r"teacher is no longer the one that this comparison began with"):
+        encoded.kind.fit(encoded.splits["train"])
 
 
 @dataclasses.dataclass(frozen=True)

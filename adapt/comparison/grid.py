@@ -103,7 +103,8 @@ def compare(
         teacher: Whose students all are that are trained, as for `adapt.distill`, and `unlabelled`, `temperature` and
             `weight` too. It is asked before the first run, and then let go of; a language model's is loaded by each.
         out: Folder of the results.
-        jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny.
+        jobs: Runs done at the same time; None: one, or one a core where the backbone is tiny, and so is a teacher that
+            runs beside each student.
         trials: Learning rates of each strategy, half a power of ten apart, around its own: as many for each. With
             several the table shows, of each strategy, the one with the best mean validation score, and what it was
             chosen from.
@@ -178,7 +179,8 @@ def compare(
         for run, part in grid[:: len(every)]:
             drawn(run, part)
     if jobs is None:
-        size = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))
+        loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.beside else [])]
+        size = sum(file.stat().st_size for each in loaded for file in each.path.glob("*.safetensors"))
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
     todo = []
     for run, part in grid:

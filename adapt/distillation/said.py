@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from adapt import params
 from adapt.adapted import Adapted
 from adapt.data.splits import LABELS
 from adapt.spec import Task, canonical
@@ -78,9 +77,10 @@ def copy_of_kind(teacher: Adapted) -> Kind:
 def digest_of(teacher: Adapted) -> str:
     """Hash of what decided the teacher's training and of the tensors that it gave."""
     digest = hashlib.sha256(teacher.run.key().encode())
-    for name, tensor in sorted(params.trainable_state(teacher.fitted.model).items()):
+    trained = {name: p for name, p in teacher.fitted.model.named_parameters() if p.requires_grad}
+    for name in sorted(trained):
         digest.update(name.encode())
-        digest.update(tensor.view(-1).numpy().tobytes())
+        digest.update(trained[name].detach().cpu().contiguous().view(-1).numpy().data)
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of, s
 from adapt.distillation.soft import SOFT
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.run import Encoded, drawn, draws_of, encode
-from adapt.spec import OptionError, Run, Teacher
+from adapt.spec import AdaptError, OptionError, Run, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Kind
 
@@ -37,6 +37,11 @@ class Teaching:
     """Further training rows, which it labelled."""
     folder: Path | None
     """Where it is saved, if it was given so."""
+
+    @property
+    def beside(self) -> bool:
+        """Whether it runs beside each student, as that of a language model does."""
+        return self.described.weight > 0 and self.teacher.run.task.kind not in SOFT
 
     def lessons(self, runs: Iterable[Run], data: Data, backbone: Backbone, away: Path | None = None) -> Lessons:
         """Ask the teacher about the training rows of runs, once about the same ones.
@@ -55,9 +60,9 @@ class Teaching:
         samples = {(run.task.max_train, run.task.few_shot, draws_of(run)): run for run in runs if run.teacher}
         if not (samples and self.described.weight):
             return Lessons({}, self.extra, None)
-        first = next(iter(samples.values()))
-        if first.task.kind not in SOFT:
+        if self.beside:
             return Lessons({}, self.extra, self.teacher if away is None else self._saved(away))
+        first = next(iter(samples.values()))
         lesson = SOFT[first.task.kind].of(first, KINDS[first.task.kind](first.task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
         for rows in [drawn(run, data)["train"] for run in samples.values()] + ([self.extra.rows] if self.extra else []):
@@ -207,10 +212,19 @@ class Lessons:
 
 
 def _tokens(run: Run, kind: Kind, teacher: Adapted | Path) -> Tokens:
-    """The lesson of a language model, whose teacher runs beside it."""
+    """The lesson of a language model, whose teacher runs beside it.
+
+    Raises:
+        AdaptError: The teacher cannot be loaded, or is another one by now.
+    """
     assert run.teacher is not None
     if not isinstance(teacher, Adapted):
-        teacher = load_model(teacher, device=run.budget.device)
+        folder, teacher = teacher, load_model(teacher, device=run.budget.device)
+        if digest_of(teacher) != run.teacher.sha256:
+            raise AdaptError(
+                f"The teacher in {folder} is no longer the one that this comparison began with; leave the folder as it "
+                "is until all students are trained. The same command begins anew, with the one that is there now."
+            )
     model = teacher.fitted.model.eval()
     held = sum(p.nbytes for p in model.parameters())
     kind.notes.append(
