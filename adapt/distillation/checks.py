@@ -8,6 +8,7 @@ from typing import Any
 from adapt.adapted import Adapted
 from adapt.backbones.families import positions_of
 from adapt.data import Data
+from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
 from adapt.spec import OptionError, Run, Unsupported
 from adapt.tasks import KINDS
@@ -70,10 +71,12 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
     its = teacher.fitted.tokenizer
     theirs, own = its.get_vocab(), tokenizer.get_vocab()
     if theirs != own:
+        advice = "give a teacher that has the student's tokenizer"
+        if run.task.kind in AS_LABELS:
+            advice = "have it write texts to learn from: weight=0 and unlabelled prompts or sources"
         raise Unsupported(
             f"the teacher's vocabulary ({len(theirs):,} tokens) is not the student's ({len(own):,}), so that they "
-            "cannot be compared token by token; have it write texts to learn from: weight=0 and unlabelled prompts or "
-            "sources"
+            f"cannot be compared token by token; {advice}"
         )
     before, now = (KINDS[task.kind].options_of(task) for task in (teacher.run.task, run.task))
     for name in _FORMAT:

@@ -62,7 +62,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
     """
     import datasets
 
-    if data.kind not in _LABELS:
+    if data.kind not in AS_LABELS:
         raise OptionError(
             f"unlabelled: rows for {data.kind} are texts alone, to which a teacher has nothing to add; put them among "
             "those of the data."
@@ -76,7 +76,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
         _Asked(row, prediction, output, said.kind, data.labels, data.problem)
         for row, prediction, output in zip(inputs, found, outputs, strict=True)
     ]
-    made = [{**one.row, **labels} for one in asked if (labels := _LABELS[data.kind](one)) is not None]
+    made = [{**one.row, **labels} for one in asked if (labels := AS_LABELS[data.kind](one)) is not None]
     if not made:
         raise DataError(
             f"To none of the {len(inputs)} rows without labels the teacher finds an answer, or an end; leave them "
@@ -137,7 +137,7 @@ def _completion(asked: _Asked) -> dict[str, Any] | None:
     return {"messages": [*messages, {"role": "assistant", "content": text}]}
 
 
-_LABELS: dict[str, Callable[[_Asked], dict[str, Any] | None]] = {
+AS_LABELS: dict[str, Callable[[_Asked], dict[str, Any] | None]] = {
     "sequence_classification": _label,
     "token_classification": _tags,
     "question_answering": _answer,
