@@ -21,6 +21,7 @@ SHORT: dict[str, Any] = {**QUICK, "max_steps": 3, "epochs": 1}
 CELLS = {
     "single_label": "bert", "pairs": "bert", "multi_label": "roberta", "regression": "bert", "spans": "bert",
     "tags": "roberta", "answers": "distilbert", "text": "t5", "completion": "gpt2", "messages": "llama",
+    "masked": "bert",
 }  # fmt: skip
 """Every task, each with an architecture."""
 OPTIONS: dict[str, dict[str, Any]] = {

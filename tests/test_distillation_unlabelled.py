@@ -23,7 +23,7 @@ from adapt.tasks.generation import Written
 from adapt.training import predict
 
 
-@pytest.mark.parametrize("task", CELLS)
+@pytest.mark.parametrize("task", [task for task in CELLS if task != "masked"])
 def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[str], Adapted]) -> None:
     teacher, data = teachers(task), TASKS[task]()
     labels = {"label", "tags", "answer_texts", "answer_starts", "target", "references", "completion"}
