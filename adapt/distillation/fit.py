@@ -34,8 +34,8 @@ def distill(
     The loss is (1 - weight) times that of the labels, plus weight times temperature squared times the KL divergence of
     the student's distribution from the teacher's, both softened by the temperature (Hinton et al. 2015, "Distilling the
     Knowledge in a Neural Network", section 2): over classes, over the tags of each word, over the first and last token
-    of an answer, over the next token. For regression it is weight times the squared difference from the teacher's
-    number. Scores are those of the true labels.
+    of an answer, over the next token or a masked one. For regression it is weight times the squared difference from
+    the teacher's number. Scores are those of the true labels.
 
     Args:
         teacher: What `adapt.fit` or `adapt.load` gave, or the folder of a saved model. It was trained for the same kind

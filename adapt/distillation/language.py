@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The next token of a text, as `soft.Classes` has classes."""
+    """The next token of a text, or one that is masked, as `soft.Classes` has classes."""
 
     kind: Any
-    """The student's: `CausalLM` or `Seq2Seq`."""
+    """The student's: `CausalLM`, `Seq2Seq` or `MaskedLM`."""
     teachers_kind: Any
     """The same for the teacher, of the same vocabulary."""
     teacher: nn.Module
