@@ -87,5 +87,7 @@ def test_plain_text_is_one_text_a_line(tmp_path: Path) -> None:
     assert columns(load(tmp_path, kind="causal_lm", **NONE))["completion"] == texts["text"]
     with pytest.raises(DataError, match=r"no label column .* or for text without labels name the kind: masked_lm or"):
         load(tmp_path)
+    with pytest.raises(DataError, match=r"no tokens column .* of CoNLL data let the file's name end in \.conll"):
+        load(tmp_path, kind="ner")
     write_csv(tmp_path / "train.csv", ROWS)  # a table goes before text
     assert columns(load(tmp_path, **NONE))["text"] == TEXTS

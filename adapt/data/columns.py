@@ -104,12 +104,18 @@ def pair(
     raise missing(table, roles[1] if alone else roles[0])
 
 
+_OF_TEXT = {
+    "label": ", or for text without labels name the kind: masked_lm or causal_lm",
+    "tokens": ", or of CoNLL data let the file's name end in .conll",
+}
+"""What may help where `text` is the only column, by the role that none has."""
+
+
 def missing(table: Table, role: str, *others: str) -> DataError:
     """The error for a role that no column has."""
     header = " (line 1 must name the columns)" if table.untyped else ""
     option = f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}} or --column {role}=NAME"
-    lone = role == "label" and table.names == ("text",)
-    plain_text = ", or for text without labels name the kind: masked_lm or causal_lm" if lone else ""
+    plain_text = _OF_TEXT.get(role, "") if table.names == ("text",) else ""
     return DataError(
         f"{table.where}: no {' or '.join((role, *others))} column found among {listing(table.names) or 'no columns'}"
         f"{header}; name it with {option}{plain_text}"
