@@ -20,7 +20,7 @@ from adapt.adapted import Adapted
 from adapt.comparison import grid, runner
 from adapt.data import Data, folds, load
 from adapt.distillation import Lessons
-from adapt.spec import AdaptError, OptionError, Run
+from adapt.spec import AdaptError, DataError, OptionError, Run
 from adapt.training import predict
 
 STRATEGIES = [adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
@@ -161,6 +161,15 @@ def test_each_sample_of_a_learning_curve_is_asked_about_and_then_the_teacher_is_
     )
     assert learnt == [8] * 4 + [12] * 4
     assert asked == [8, 8, 12, 12]
+
+
+def test_too_few_rows_of_a_class_are_found_before_the_teacher_is_asked(
+    backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="few_shot"):
+        adapt.compare(
+            backbone("bert"), TASKS["single_label"](), "head", teacher=tmp_path / "none", few_shot=99, out=tmp_path
+        )
 
 
 def test_what_a_teacher_may_know_of_a_fold_is_not_known(

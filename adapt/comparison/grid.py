@@ -159,6 +159,9 @@ def compare(
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
     first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **{**choices, **samples[0]})
     first = with_general(first, texts, source)
+    for sample in samples:  # what a class has too few rows for is found before a teacher is asked or anything trained
+        for part in parts:
+            drawn(replace(first, task=replace(first.task, **sample)), part)
     teaching = None
     if teacher is not None:
         teaching = teaching_of(
@@ -175,9 +178,6 @@ def compare(
             rows = {split: len(of_split) for split, of_split in part.splits.items()}
             run = replace(first, task=replace(first.task, rows=rows, fold=part.fold, **sample))
             grid += [(_of(run, seed, strategy), part) for seed, strategy in every]
-    if len(samples) > 1:  # what a class has too few rows for is found before the first run
-        for run, part in grid[:: len(every)]:
-            drawn(run, part)
     if jobs is None:
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.beside else [])]
         size = sum(file.stat().st_size for each in loaded for file in each.path.glob("*.safetensors"))
