@@ -51,9 +51,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """In processes of their own, which find its answers, and general texts."""
+    """In processes of their own, which find its answers, and general texts; that these are written is not shown."""
     data, folder = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher")
     (tmp_path / "news.txt").write_text("word1 word2 word3\nword4 word5 word6\n")
     how: dict[str, Any] = {"unlabelled": list(data.splits["test"]["text"]), "temperature": 3, "weight": 0.25}
@@ -63,6 +63,7 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     del asked[:]
     done = adapt.compare(**given)
+    assert "Saving" not in capfd.readouterr().err
     assert asked == [len(how["unlabelled"]), len(data.splits["train"])]
     assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
         (strategy, seed, "ok") for seed in (0, 1) for strategy in ("head", "lora")

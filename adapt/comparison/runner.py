@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
-from adapt.distillation import Lessons
 from adapt.machine import cores
 from adapt.spec import AdaptError, Result, Run, fields_of
+
+if TYPE_CHECKING:
+    from adapt.distillation import Lessons
 
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
 """Command of the process that does the runs; modules are not looked for in the working folder, which is the user's."""
@@ -80,7 +83,8 @@ def execute(
         work = Path(folder)
         (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
         if lessons is not None:
-            lessons.save(work / "lessons")
+            with _without_bars():
+                lessons.save(work / "lessons")
         shared = {
             "lessons": None if lessons is None else str(work / "lessons"),
             "general": str(work / "general.json"),
@@ -247,14 +251,25 @@ def _without_paths(text: str) -> str:
 
 
 def _save_rows(data: Data, folder: Path) -> None:
-    from datasets import DatasetDict, disable_progress_bars, enable_progress_bars
+    from datasets import DatasetDict
+
+    with _without_bars():
+        DatasetDict(dict(data.splits)).save_to_disk(folder)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Have `datasets` show no progress bars, which would stand among those of the runs."""
+    from datasets import disable_progress_bars, enable_progress_bars
     from datasets.utils import is_progress_bar_enabled
 
     bars = is_progress_bar_enabled()
     disable_progress_bars()
-    DatasetDict(dict(data.splits)).save_to_disk(folder)
-    if bars:
-        enable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            enable_progress_bars()
 
 
 def _threads(jobs: int) -> int:
