@@ -161,10 +161,7 @@ class Places(_Soft):
     def rows(self, said: Said) -> list[np.ndarray]:
         """(4, 1 + tokens): both distributions over no answer and the tokens of the whole context, and where in it each
         token begins and ends, in characters."""
-        found = [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
-        return [
-            np.concatenate([shares, np.array([(0, 0), *offsets], dtype=shares.dtype).T]) for shares, offsets in found
-        ]
+        return [_whole(said, parts, self.temperature) for parts in by_row(said.examples)]
 
     def part(self, row: np.ndarray, example: Example) -> np.ndarray:
         """The distributions of a window, (2, 1 + tokens), that of no answer first."""
@@ -234,8 +231,9 @@ def _length(examples: Sequence[Example], longest: int | None) -> int:
     return length if longest is None else max(length, min(rounded_length(length), longest))
 
 
-def _whole(said: Said, parts: Sequence[int], temperature: float) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The teacher's distributions over no answer and each token of the context, and the characters of these tokens.
+def _whole(said: Said, parts: Sequence[int], temperature: float) -> np.ndarray:
+    """The teacher's distributions over no answer and each token of the context, and the characters of these tokens, as
+    `Places.rows` has them.
 
     A token that lies in several windows has its logits from where it has the most context on its poorer side; those of
     no answer are the least of any window's, as when answers are chosen.
@@ -260,7 +258,8 @@ def _whole(said: Said, parts: Sequence[int], temperature: float) -> tuple[np.nda
     ordered = sorted(logits)
     every = np.stack([null, *(logits[token] for token in ordered)], axis=1).astype(np.float64) / temperature
     shares = np.exp(every - every.max(1, keepdims=True))
-    return shares / shares.sum(1, keepdims=True), [offsets[token] for token in ordered]
+    places = np.array([(0, 0), *(offsets[token] for token in ordered)]).T
+    return np.concatenate([shares / shares.sum(1, keepdims=True), places])
 
 
 def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: np.ndarray) -> np.ndarray:
