@@ -167,10 +167,11 @@ def test_each_sample_of_a_learning_curve_is_asked_about_and_then_the_teacher_is_
 def test_too_few_rows_of_a_class_are_found_before_the_teacher_is_asked(
     backbone: Callable[..., Path], tmp_path: Path
 ) -> None:
+    data, teacher = TASKS["single_label"](), tmp_path / "none"
     with pytest.raises(DataError, match="few_shot"):
-        adapt.compare(
-            backbone("bert"), TASKS["single_label"](), "head", teacher=tmp_path / "none", few_shot=99, out=tmp_path
-        )
+        adapt.compare(backbone("bert"), data, "head", teacher=teacher, few_shot=99, out=tmp_path)
+    with pytest.raises(DataError, match="few_shot"):
+        adapt.distill(teacher, backbone("bert"), data, few_shot=99)
 
 
 def test_what_a_teacher_may_know_of_a_fold_is_not_known(

@@ -10,7 +10,7 @@ from typing import Any
 from adapt.adapted import Adapted, begun
 from adapt.distillation.checks import how_of
 from adapt.distillation.teaching import teaching_of
-from adapt.run import OnStep, fit
+from adapt.run import OnStep, drawn, fit
 from adapt.spec import Strategy, Teacher
 
 
@@ -58,6 +58,7 @@ def distill(
     """
     temperature, weight = how_of(temperature, weight, unlabelled)
     run, rows, source, texts = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    drawn(run, rows)  # what a class has too few rows for is found before the teacher labels any
     teaching = teaching_of(
         teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns
     )
