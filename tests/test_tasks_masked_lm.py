@@ -241,6 +241,17 @@ def test_masks_are_filled_by_their_likeliest_tokens() -> None:
     assert list(second["fills"][0].values()) == pytest.approx(top.values.tolist(), rel=1e-5)
 
 
+def test_likeliest_tokens_that_read_alike_are_all_named() -> None:
+    tokens = task_helpers.byte_level("roberta")
+    tokens.add_special_tokens({"mask_token": "<mask>"})
+    made = kind("masked_lm", tokens, "masked", "loss")
+    found = [*tokens.convert_tokens_to_ids(["Ġcat", "cat", "Ġthe", "è", "é"])]
+    (row,) = made.decode([{"fills": [[*zip(found, [0.5, 0.2, 0.1, 0.05, 0.02], strict=True)]]}], [
+        {"row": 0, "input_ids": [tokens.mask_token_id]}
+    ])  # fmt: skip
+    assert [*row["fills"][0].items()] == [("Ġcat", 0.5), ("cat", 0.2), ("the", 0.1), ("è", 0.05), ("é", 0.02)]
+
+
 def test_a_new_row_without_a_mask_is_named() -> None:
     with pytest.raises(RowError, match=r"Row 2 \('who saw bob \?'\): there is no \[MASK\], .* put one in"):
         bound().encode(rows("who saw [MASK] ?", "who saw bob ?"))

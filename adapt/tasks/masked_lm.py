@@ -260,9 +260,17 @@ class MaskedLM(Kind):
             whole = [next(best) if token == mask else token for token in ids if token not in self._special - {mask}]
             decoded.append({
                 "text": self.tokenizer.decode(whole, clean_up_tokenization_spaces=False),
-                "fills": [{self.tokenizer.decode([token]).strip(): share for token, share in fill} for fill in fills],
+                "fills": [self._named(fill) for fill in fills],
             })  # fmt: skip
         return decoded
+
+    def _named(self, fill: Sequence[tuple[int, float]]) -> dict[str, float]:
+        """Probabilities by how tokens read; of those that read alike, with a space before them and without or parts of
+        a character, by what the vocabulary calls them."""
+        read = [self.tokenizer.decode([token]).strip() for token, _ in fill]
+        called = self.tokenizer.convert_ids_to_tokens([token for token, _ in fill])
+        names = [name if read.count(name) == 1 else other for name, other in zip(read, called, strict=True)]
+        return {name: share for name, (_, share) in zip(names, fill, strict=True)}
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """Each token by its share of the training texts, one added to every token's count (Laplace)."""
