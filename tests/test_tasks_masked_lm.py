@@ -23,10 +23,12 @@ from adapt.backbones import Backbone, resolve
 from adapt.backbones.chunked import chunk_logits
 from adapt.distillation.language import Tokens
 from adapt.metrics.jackknife import pseudo_values, score_of
-from adapt.spec import OptionError, RowError, Unsupported
+from adapt.spec import DataError, OptionError, RowError, Unsupported
 from adapt.strategies import Full, Head
 from adapt.tasks.losses import IGNORED
 
+KNOWN = ["sunny word1 word2 warm kind word3", "rotten word4", "word5 cold word6 bitter word7"]
+"""In words of the tiny backbones."""
 TEXTS = [SENTENCE, "the big red cat sat there while anna saw the old tree house", "who saw bob ?", "walking"]
 
 
@@ -37,7 +39,11 @@ def tokenizer() -> Any:
 
 
 def bound(length: int = 64, **options: Any) -> Any:
-    return kind("masked_lm", tokenizer(), "masked", "perplexity", length=length, **options)
+    return bound_to(tokenizer(), length, **options)
+
+
+def bound_to(tokens: Any, length: int = 64, **options: Any) -> Any:
+    return kind("masked_lm", tokens, "masked", "perplexity", length=length, **options)
 
 
 def rows(*texts: str) -> datasets.Dataset:
@@ -102,6 +108,36 @@ def test_in_training_other_tokens_are_hidden_in_each_epoch_and_with_each_seed() 
     assert ways["itself"] / total == pytest.approx(0.1, abs=0.03)
 
 
+def test_what_stands_for_unknown_words_is_never_to_be_found() -> None:
+    made = bound(masked_share=1.0)
+    (example,) = made.encode(rows("zzz the zzz cat"), split="train")
+    the, cat = made.tokenizer.convert_tokens_to_ids(["the", "cat"])
+    (drawn,) = [*made.redraw([example], 0, 1)]
+    for row in (example, drawn):
+        assert row["labels"] == [IGNORED, IGNORED, the, IGNORED, cat, IGNORED]
+        assert [row["input_ids"][i] for i in (1, 3)] == [made.tokenizer.unk_token_id] * 2
+    share = "50% of the tokens of the train split stand for words that the tokenizer does not know, and are never those"
+    assert made.notes == [f"{share} to be found"]
+    with pytest.raises(DataError, match="nothing to be found in the test split: the backbone's tokenizer knows no"):
+        made.encode(rows("zzz", "[SEP]"), split="test")
+
+
+def test_tokens_that_the_backbone_has_no_embeddings_for() -> None:
+    """A tokenizer may have been given more, and the backbone not."""
+    made = bound(masked_share=1.0)
+    model = net(made)
+    made.tokenizer.add_tokens([f"added{i}" for i in range(10_000)])
+    made = bound_to(made.tokenizer, masked_share=1.0)
+    made.start(model)
+    examples = [*made.redraw(made.encode(rows(*TEXTS * 20), split="train"), 0, 1)]
+    assert max(max(example["input_ids"]) for example in examples) < model.config.vocab_size
+    model.config.vocab_size = made.tokenizer.mask_token_id
+    with pytest.raises(
+        Unsupported, match=r"has no embedding for \[MASK\], by which its tokenizer hides tokens; use an"
+    ):
+        made.start(model)
+
+
 def test_training_draws_and_leaves_the_rows_as_they_were(backbone: Callable[..., Path], monkeypatch: Any) -> None:
     seen: list[tuple[int, int]] = []
     redraw = adapt.tasks.MaskedLM.redraw
@@ -111,7 +147,7 @@ def test_training_draws_and_leaves_the_rows_as_they_were(backbone: Callable[...,
         return redraw(self, examples, seed, epoch)
 
     monkeypatch.setattr(adapt.tasks.MaskedLM, "redraw", counted)
-    data = adapt.data.load({"train": rows(*TEXTS * 4), "test": rows(*TEXTS)}, kind="mlm", validation=0)
+    data = adapt.data.load({"train": rows(*KNOWN * 4), "test": rows(*KNOWN)}, kind="mlm", validation=0)
     model = adapt.fit(backbone("bert", masked=True), data, Full(), seed=3, epochs=2, batch_size=8, device="cpu")
     assert seen == [(3, 1), (3, 2)]
     assert model.result.scores["test"].keys() == {"perplexity", "loss", "masked_accuracy"}
@@ -244,7 +280,7 @@ def test_masks_are_filled_by_their_likeliest_tokens() -> None:
 def test_likeliest_tokens_that_read_alike_are_all_named() -> None:
     tokens = task_helpers.byte_level("roberta")
     tokens.add_special_tokens({"mask_token": "<mask>"})
-    made = kind("masked_lm", tokens, "masked", "loss")
+    made = bound_to(tokens)
     found = [*tokens.convert_tokens_to_ids(["Ġcat", "cat", "Ġthe", "è", "é"])]
     (row,) = made.decode([{"fills": [[*zip(found, [0.5, 0.2, 0.1, 0.05, 0.02], strict=True)]]}], [
         {"row": 0, "input_ids": [tokens.mask_token_id]}
@@ -309,16 +345,16 @@ def test_a_teacher_teaches_its_distribution_over_what_is_hidden() -> None:
 
 
 def test_rows_without_labels_are_no_rows_for_a_teacher(backbone: Callable[..., Path]) -> None:
-    data = adapt.data.load(rows(*TEXTS * 4), kind="masked_lm")
+    data = adapt.data.load(rows(*KNOWN * 5), kind="masked_lm")
     folder = backbone("bert", masked=True)
     teacher = tiny.adapted(folder, data, Full())
     with pytest.raises(OptionError, match="unlabelled: rows for masked_lm are texts alone"):
-        adapt.distill(teacher, folder, data, unlabelled=TEXTS, epochs=1, device="cpu")
+        adapt.distill(teacher, folder, data, unlabelled=KNOWN, epochs=1, device="cpu")
 
 
 def test_a_model_that_went_on_is_a_backbone(backbone: Callable[..., Path], tmp_path: Path) -> None:
     """What masked LM is for: the merged folder is taken as any pretrained model is."""
-    data = adapt.data.load(rows(*TEXTS * 4), kind="masked_lm")
+    data = adapt.data.load(rows(*KNOWN * 5), kind="masked_lm")
     folder = backbone("bert", masked=True)
     model = tiny.adapted(folder, data, tiny.STRATEGIES["lora"], precision="fp32")
     merged: Backbone = resolve(model.merge(tmp_path / "merged"))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.data.splits import WORTH_SAYING
 from adapt.metrics import LOSSES, score
-from adapt.spec import OptionError, RowError, Task, Unsupported
+from adapt.spec import DataError, OptionError, RowError, Task, Unsupported
 from adapt.tasks.general import MASKED_SHARE, hidden
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_loss_at, read_at_places
@@ -57,8 +58,9 @@ class MaskedLM(Kind):
 
     In training they are drawn anew in each epoch (Liu et al. 2019, section 4.1): of those drawn 80 % are the mask, 10 %
     any token, 10 % as they are (Devlin et al. 2019, section 3.1). On held-out rows all are the mask, and which they are
-    follows from the row's tokens alone, so that every model with the tokenizer has the same to find. A text that is
-    longer than `max_length` becomes several blocks. New rows have masks of their own, which are filled.
+    follows from the row's tokens alone, so that every model with the tokenizer has the same to find; what stands for
+    unknown words never is. A text that is longer than `max_length` becomes several blocks. New rows have masks of their
+    own, which are filled.
     """
 
     Options: ClassVar[type] = Options
@@ -73,20 +75,23 @@ class MaskedLM(Kind):
         share = self.options.masked_share
         if not 0 < share <= 1:
             raise OptionError(f"masked_share is {share}; give a number above 0 and up to 1, such as 0.15 for 15 %.")
+        self._embeddings: int | None = None
 
     @cached_property
-    def _special(self) -> set[int]:
-        return special_ids(self.tokenizer)
+    def _never(self) -> set[int]:
+        """Tokens that are never to be found: special ones, and what stands for unknown words."""
+        return set(self.tokenizer.all_special_ids)
 
     @cached_property
     def _ordinary(self) -> list[int]:
-        return sorted(set(range(len(self.tokenizer))) - set(self.tokenizer.all_special_ids))
+        return sorted(set(range(len(self.tokenizer))[: self._embeddings]) - self._never)
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Texts to token ids, in blocks; of labelled rows some are the mask, and `labels` says which tokens these were.
 
         Raises:
             RowError: A new row has no mask.
+            DataError: No labelled row has a token that could be found.
             OptionError: `max_length` leaves no room beside the tokenizer's own tokens.
             Unsupported: The tokenizer has no mask, or is no fast one.
         """
@@ -119,7 +124,27 @@ class MaskedLM(Kind):
             self.notes.append(
                 f"{parted} texts of {of_split(split)} were cut into blocks of {self.task.max_length} tokens"
             )
+        self._tell_of_unknown(examples, split)
         return [self._asked_for(example) for example in examples]
+
+    def _tell_of_unknown(self, examples: Sequence[Example], split: str) -> None:
+        """
+        Raises:
+            DataError: The tokenizer knows no word of the texts.
+        """
+        tokens = Counter(token for example in examples for token in example["input_ids"])
+        known = sum(n for token, n in tokens.items() if token not in self._never)
+        unknown = sum(tokens[token] for token in self._never - special_ids(self.tokenizer))
+        if not known:
+            raise DataError(
+                f"There is nothing to be found in {of_split(split)}: the backbone's tokenizer knows no word of its "
+                "texts; take a backbone that was pretrained on their language and script"
+            )
+        if unknown >= WORTH_SAYING * (unknown + known):
+            self.notes.append(
+                f"{unknown / (unknown + known):.0%} of the tokens of {of_split(split)} stand for words that the "
+                "tokenizer does not know, and are never those to be found"
+            )
 
     def _asked_for(self, example: Example) -> Example:
         """A row with the mask in place of some tokens, which are its labels; its tokens decide which."""
@@ -128,7 +153,7 @@ class MaskedLM(Kind):
         return hidden(example, places, self.tokenizer.mask_token_id)
 
     def _places(self, ids: Sequence[int], draw: random.Random) -> list[int]:
-        own = [place for place, token in enumerate(ids) if token not in self._special]
+        own = [place for place, token in enumerate(ids) if token not in self._never]
         return draw.sample(own, min(len(own), max(1, round(self.options.masked_share * len(own)))))
 
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
@@ -152,6 +177,19 @@ class MaskedLM(Kind):
             elif way < _ANOTHER:
                 ids[place] = draw.choice(self._ordinary)
         return {**example, "input_ids": ids, "labels": labels}
+
+    def start(self, model: nn.Module) -> None:
+        """See how many tokens the model has embeddings for, where its tokenizer was given more.
+
+        Raises:
+            Unsupported: It has none for the mask.
+        """
+        self._embeddings = getattr(model.config, "vocab_size", None)
+        if self._embeddings is not None and self.tokenizer.mask_token_id >= self._embeddings:
+            raise Unsupported(
+                f"the backbone has no embedding for {self.tokenizer.mask_token}, by which its tokenizer hides tokens; "
+                "use an encoder that was pretrained with one (BERT, RoBERTa, ModernBERT), or the kind causal_lm"
+            )
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens, of which the first are to be found, for planning."""
@@ -257,7 +295,8 @@ class MaskedLM(Kind):
             ids = [token for i in parts for token in examples[i]["input_ids"]]
             best = iter([fill[0][0] for fill in fills])
             mask = self.tokenizer.mask_token_id
-            whole = [next(best) if token == mask else token for token in ids if token not in self._special - {mask}]
+            left_out = special_ids(self.tokenizer) - {mask}
+            whole = [next(best) if token == mask else token for token in ids if token not in left_out]
             decoded.append({
                 "text": self.tokenizer.decode(whole, clean_up_tokenization_spaces=False),
                 "fills": [self._named(fill) for fill in fills],
@@ -278,7 +317,7 @@ class MaskedLM(Kind):
         for example in train:
             pairs = zip(example["input_ids"], example["labels"], strict=True)
             whole = (token if label == IGNORED else label for token, label in pairs)
-            found.update(token for token in whole if token not in self._special)
+            found.update(token for token in whole if token not in self._never)
         total = found.total() + len(self.tokenizer)
         usual = max(found, key=lambda token: (found[token], -token), default=None)
         outputs = []
