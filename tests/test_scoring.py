@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import tiny_tasks
 from click.testing import CliRunner
 
@@ -150,6 +151,21 @@ def test_language_models_are_compared_by_what_all_have(fitted: Any) -> None:
         apart, metric="chrf", models=tuple(replace(m, scores={**m.scores, "chrf": 0.5}) for m in apart.models)
     )
     assert "they are not compared" in by_text.table()
+
+
+def test_models_that_find_other_masked_tokens_are_not_compared(backbone: Callable[..., Path]) -> None:
+    """Though they find as many: two of a text, or one of each half."""
+    model = tiny.adapted(backbone("bert", masked=True), tiny_tasks.TASKS["masked"](), adapt.Full(), precision="fp32")
+    task = replace(model.run.task, max_length=8)
+    other = replace(model, fitted=replace(model.fitted, kind=KINDS[task.kind](task, model.fitted.tokenizer)))
+    rows = [{"text": " ".join(tiny.FILL[i : i + 12])} for i in range(3)]
+    same, apart = adapt.score([model, model], rows), adapt.score([model, other], rows)
+    assert same.difference(1) == crossed_interval([[0.0] * 3], 0.0)
+    assert not same.notes
+    assert {tokens for scored in apart.models for _, tokens, _ in scored.outcomes} == {2}
+    for found in (apart, replace(apart, metric="masked_accuracy")):
+        assert found.difference(1) is None
+        assert "the tokens that are hidden, which are others for full on bert" in found.table()
 
 
 @pytest.mark.parametrize(
