@@ -89,5 +89,10 @@ def test_plain_text_is_one_text_a_line(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(DataError, match=r"no tokens column .* of CoNLL data let the file's name end in \.conll"):
         load(tmp_path, kind="ner")
+    for name in ("dev.txt", "validation.txt"):
+        (tmp_path / name).write_text(name)
+    assert columns(load(tmp_path, kind="mlm", test=0), "validation") == {"text": ["validation.txt"]}
     write_csv(tmp_path / "train.csv", ROWS)  # a table goes before text
-    assert columns(load(tmp_path, **NONE))["text"] == TEXTS
+    both = load(tmp_path, **NONE)
+    assert columns(both)["text"] == TEXTS
+    assert both.notes[0].startswith("files that are not used: 'dev.txt', 'train.txt'; ")

@@ -138,13 +138,13 @@ def _by_split(source: Mapping[str, Any], train: bool, prefix: str = "") -> dict[
 def _folder(folder: Path, train: bool) -> tuple[dict[str, Table], list[str]]:
     files: dict[str, Path] = {}
     others: list[str] = []
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.casefold() == PLAIN, path)):
+    for path in sorted(folder.iterdir(), key=lambda path: (_is_plain(path), path)):
         if path.suffix.casefold() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         split = _SPLIT_OF.get(path.stem.casefold())
-        if path.suffix.casefold() == PLAIN and (split is None or split in files):  # such as a licence
+        if split is None and _is_plain(path):  # such as a licence
             continue
-        if split is None:
+        if split is None or (split in files and _is_plain(path) > _is_plain(files[split])):  # a table goes before text
             others.append(path.name)
             continue
         if split in files:
@@ -162,6 +162,10 @@ def _folder(folder: Path, train: bool) -> tuple[dict[str, Table], list[str]]:
             ".conll or .txt"
         )
     return {split: read_file(path) for split, path in files.items()}, _not_used("files", sorted(others))
+
+
+def _is_plain(path: Path) -> bool:
+    return path.suffix.casefold() == PLAIN
 
 
 def _one(source: Any, where: str | None = None) -> Table:
