@@ -252,11 +252,15 @@ def test_on_cpus_a_plan_takes_the_attention_of_the_run() -> None:
         assert planner.attention(16) == kernel
 
 
-def test_a_table_says_which_attention_was_planned(backbone: Any) -> None:
+def test_a_table_says_what_was_planned(backbone: Any) -> None:
     common = ("--batch", "2x16", "--strategies", "head")
-    assert "attention eager, its weights kept;" in command("--backbone", str(backbone("deberta-v2")), *common)
+    found = command("--backbone", str(backbone("deberta-v2")), *common)
+    assert "attention eager, its weights kept;" in found
+    assert "features of the batch alone (head and layers=last:N keep up to 1 GiB" in found
     common = ("--batch", "2x16", "--strategies", "head,prefix")
-    assert "attention fused, no mask kept;" in command("--backbone", "tiny-encoder", *common)
+    found = command("--backbone", "tiny-encoder", *common, "--kind", "mlm")
+    assert "attention fused, no mask kept;" in found
+    assert "features of the batch alone.\n" in found, "rows are others in each epoch"
 
 
 @pytest.fixture

@@ -140,4 +140,4 @@ def plan(
     chosen = strategies_of(strategies, settings_from(settings))
     options = {name: value for name, value in rest.items() if value is not None}
     found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **options)
-    click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, **options))
+    click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, kind=kind, **options))

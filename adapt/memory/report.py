@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from adapt.backbones.classes import REDRAWN
 from adapt.backbones.load import SHORT
+from adapt.data.kinds import kind_named
 from adapt.memory.budget import BESIDE, CPU_LIBRARIES, CUDA_CONTEXT, ROOM, shown
 from adapt.memory.planner import planned_precision
 from adapt.memory.types import CATEGORIES
@@ -68,10 +70,11 @@ def markdown(
     said = "".join(f", {name} {value}" for name, value in given.items())
     kernels = sorted({_KERNELS.get((device, plan.attention), plan.attention) for plan in plans if plan.attention})
     attention = f"; attention {' or '.join(kernels)}" if kernels else ""
+    earlier = " (head and layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short)"
+    kept = "" if kind_named(options.get("kind", "sequence_classification")) in REDRAWN else earlier
     lines += [
-        f"- Assumed: {device}, {precision}{said}{attention}; no outliers in 8-bit layers; rows of equal "
-        f"length ({_PADDING[device]} padding costs a mask in each attention); features of the batch alone (head and "
-        "layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short).",
+        f"- Assumed: {device}, {precision}{said}{attention}; no outliers in 8-bit layers; rows of equal length "
+        f"({_PADDING[device]} padding costs a mask in each attention); features of the batch alone{kept}.",
         f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "
         f"{100 * BESIDE[device]:g} % of the peak for {_HELD[device]}.",
     ]
