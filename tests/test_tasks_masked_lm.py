@@ -16,7 +16,7 @@ import tiny
 import torch
 from task_helpers import SENTENCE, kind, outputs, scores_by_transformers
 from torch.nn import functional as F
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, BertTokenizerLegacy
 
 import adapt
 from adapt.backbones import Backbone, resolve
@@ -166,6 +166,19 @@ def test_a_long_text_becomes_blocks_that_are_scored_together() -> None:
     one, two, three = outputs(made, model, examples)
     both = [round(one["nll"] + two["nll"], 4), *(one[name] + two[name] for name in ("tokens", "right"))]
     assert outcomes == [both, [round(three["nll"], 4), three["tokens"], three["right"]]]
+
+
+def test_a_tokenizer_that_is_no_fast_one_gives_the_same_blocks(tmp_path: Path) -> None:
+    made = bound(length=8)
+    words = sorted(made.tokenizer.get_vocab().items(), key=lambda word: word[1])
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words))
+    names = made.tokenizer.model_input_names
+    slow = bound_to(BertTokenizerLegacy(tmp_path / "vocab.txt", do_lower_case=False, model_input_names=names), 8)
+    for split in ("train", None):
+        texts = rows(*(text if split else f"[MASK] {text}" for text in TEXTS))
+        assert slow.encode(texts, split=split) == made.encode(texts, split=split)
+    assert not slow.tokenizer.is_fast
+    assert slow.notes == made.notes
 
 
 # Losses and scores

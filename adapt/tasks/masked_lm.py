@@ -24,7 +24,6 @@ from adapt.tasks.losses import IGNORED, check_finite, learnt_labels
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
-    check_fast,
     check_room,
     made_up,
     model_inputs,
@@ -93,7 +92,7 @@ class MaskedLM(Kind):
             RowError: A new row has no mask.
             DataError: No labelled row has a token that could be found.
             OptionError: `max_length` leaves no room beside the tokenizer's own tokens.
-            Unsupported: The tokenizer has no mask, or is no fast one.
+            Unsupported: The tokenizer has no mask.
         """
         if not len(rows):
             return []
@@ -103,14 +102,8 @@ class MaskedLM(Kind):
                 f"the backbone's tokenizer ({type(self.tokenizer).__name__}) has no mask token to hide others by; "
                 "use an encoder that was pretrained with one (BERT, RoBERTa, ModernBERT), or the kind causal_lm"
             )
-        check_fast(self.tokenizer, "masked language modelling")
         check_room(self.tokenizer, self.task.max_length, pair=False)
-        made = self.tokenizer(
-            list(rows["text"]), truncation=True, max_length=self.task.max_length, return_overflowing_tokens=True
-        )
-        names = [name for name in TOKEN_FIELDS if name in made]
-        owners = made["overflow_to_sample_mapping"]
-        examples = [{"row": row, **{name: made[name][i] for name in names}} for i, row in enumerate(owners)]
+        examples = self._blocks(list(rows["text"]))
         if split is None:
             for row, parts in enumerate(by_row(examples)):
                 if not any(mask in examples[i]["input_ids"] for i in parts):
@@ -119,13 +112,29 @@ class MaskedLM(Kind):
                         "one in", rows["text"][row],
                     )  # fmt: skip
             return examples
-        parted = sum(n > 1 for n in Counter(owners).values())
+        parted = sum(n > 1 for n in Counter(example["row"] for example in examples).values())
         if parted:
             self.notes.append(
                 f"{parted} texts of {of_split(split)} were cut into blocks of {self.task.max_length} tokens"
             )
         self._tell_of_unknown(examples, split)
         return [self._asked_for(example) for example in examples]
+
+    def _blocks(self, texts: list[str]) -> list[Example]:
+        """The token ids of texts within the tokenizer's own tokens; a text longer than `max_length` is several."""
+        most = self.task.max_length
+        if self.tokenizer.is_fast:
+            made = self.tokenizer(texts, truncation=True, max_length=most, return_overflowing_tokens=True)
+            names = [name for name in TOKEN_FIELDS if name in made]
+            owners = made["overflow_to_sample_mapping"]
+            return [{"row": row, **{name: made[name][i] for name in names}} for i, row in enumerate(owners)]
+        room = most - self.tokenizer.num_special_tokens_to_add(pair=False)
+        found: list[Example] = []
+        for row, ids in enumerate(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]):
+            for start in range(0, max(len(ids), 1), room):
+                block = self.tokenizer.prepare_for_model(ids[start : start + room])
+                found.append({"row": row, **{name: list(block[name]) for name in TOKEN_FIELDS if name in block}})
+        return found
 
     def _tell_of_unknown(self, examples: Sequence[Example], split: str) -> None:
         """
