@@ -234,6 +234,8 @@ def test_few_lengths_are_padded_with_what_takes_no_part(monkeypatch: Any) -> Non
     plain, padded = made.collate(examples), made.collate(examples, longest=64)
     assert len(padded["places"]) == len(padded["targets"]) == 24 > len(plain["places"])
     torch.testing.assert_close(made.loss(model, padded), made.loss(model, plain))
+    first = made.examples(2, 16)  # to be found at the place that pads
+    assert torch.equal(made.asked(model, made.collate(first, longest=16))[1], made.asked(model, made.collate(first))[1])
 
 
 def test_scores_are_those_of_transformers_and_of_outcomes() -> None:
@@ -357,12 +359,14 @@ def test_a_teacher_teaches_its_distribution_over_what_is_hidden() -> None:
     torch.testing.assert_close(lesson.loss(student, batch), expected)
 
 
-def test_rows_without_labels_are_no_rows_for_a_teacher(backbone: Callable[..., Path]) -> None:
+def test_what_a_teacher_cannot_teach(backbone: Callable[..., Path]) -> None:
     data = adapt.data.load(rows(*KNOWN * 5), kind="masked_lm")
     folder = backbone("bert", masked=True)
     teacher = tiny.adapted(folder, data, Full())
     with pytest.raises(OptionError, match="unlabelled: rows for masked_lm are texts alone"):
         adapt.distill(teacher, folder, data, unlabelled=KNOWN, epochs=1, device="cpu")
+    with pytest.raises(Unsupported, match=r"cannot be compared token by token; give a student that has the teacher's"):
+        adapt.distill(teacher, "tiny-encoder", data, epochs=1, device="cpu")
 
 
 def test_a_model_that_went_on_is_a_backbone(backbone: Callable[..., Path], tmp_path: Path) -> None:

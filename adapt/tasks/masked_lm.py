@@ -245,7 +245,8 @@ class MaskedLM(Kind):
         import torch
 
         labels = torch.full_like(batch["input_ids"], IGNORED)
-        labels.view(-1)[batch["places"]] = batch["targets"]
+        found = batch["targets"] != IGNORED  # else the padding of few lengths
+        labels.view(-1)[batch["places"][found]] = batch["targets"][found]
         return model_inputs(batch), labels
 
     def terms(self, examples: Sequence[Example]) -> int:
