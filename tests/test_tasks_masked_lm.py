@@ -16,11 +16,12 @@ import tiny
 import torch
 from task_helpers import SENTENCE, kind, outputs, scores_by_transformers
 from torch.nn import functional as F
-from transformers import BertForMaskedLM, BertTokenizerLegacy
+from transformers import BertForMaskedLM, BertTokenizerLegacy, XLMConfig, XLMWithLMHeadModel
 
 import adapt
 from adapt.backbones import Backbone, resolve
 from adapt.backbones.chunked import chunk_logits
+from adapt.backbones.classes import model_class
 from adapt.distillation.language import Tokens
 from adapt.metrics.jackknife import pseudo_values, score_of
 from adapt.spec import DataError, OptionError, RowError, Unsupported
@@ -327,6 +328,9 @@ def test_a_backbone_without_its_masked_head_is_refused(backbone: Callable[..., P
         tiny.loader_for(backbone("distilbert"), "masked_lm")()
     with pytest.raises(Unsupported, match="'bart' was not pretrained to find masked tokens from both sides"):
         tiny.loader_for(backbone("bart"), "masked_lm")()
+    assert model_class("masked_lm", XLMConfig()) is XLMWithLMHeadModel
+    with pytest.raises(Unsupported, match="'xlm' was not pretrained to find masked tokens from both sides"):
+        model_class("masked_lm", XLMConfig(causal=True))
 
 
 # Features and teachers

@@ -65,7 +65,8 @@ def model_class(kind: str, config: Any) -> Any:
             f"'{found}' was not pretrained to continue a text from the left, which causal LM needs; use a decoder "
             f"(such as GPT-2, Llama or Qwen3), or the kind {other}"
         )
-    if kind == "masked_lm" and any(getattr(config, name, False) for name in ("is_encoder_decoder", "is_decoder")):
+    one_sided = ("is_encoder_decoder", "is_decoder", "causal")  # the last of XLM's
+    if kind == "masked_lm" and any(getattr(config, name, False) for name in one_sided):
         raise Unsupported(
             f"'{found}' was not pretrained to find masked tokens from both sides, which masked LM needs; use an "
             "encoder (such as BERT, RoBERTa or ModernBERT)"
