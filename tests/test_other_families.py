@@ -152,6 +152,13 @@ def test_a_pooler_that_is_always_called(tmp_path: Path, task_data: Callable[[str
     assert run(spec, data, source).status == "ok"
 
 
+def test_a_head_that_calls_its_backbone_by_the_place_of_arguments(tmp_path: Path) -> None:
+    load = tiny.loader_for(saved(tmp_path, LayoutLMConfig(**tiny._SIZES), "bert", AutoModelForMaskedLM), "masked_lm")
+    model, inputs = Head().build(load, load.task).eval(), tiny.inputs_for("bert", "masked_lm")
+    expected = tiny.outputs_of(load().eval(), inputs)
+    torch.testing.assert_close(tiny.outputs_of(model, inputs), expected)
+
+
 def test_layers_that_do_not_see_a_vector_a_token_cannot_be_computed_once(
     tmp_path: Path, task_data: Callable[[str], Data]
 ) -> None:

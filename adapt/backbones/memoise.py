@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -175,20 +176,21 @@ class MemoBase(_StandIn):
             base.pooler = nn.Identity()
         pooled = self.pooler is not None and self.pooler_activation is None
         self.memo = Memo(_LastHidden(base, pooled), max_bytes, longest_of(base), padding_of(base))
+        self.parameters_of_base = list(signature(base.forward).parameters)
 
-    def forward(
-        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs: Any
-    ) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the base model's: an output with `last_hidden_state` and, where it has a pooler, `pooler_output`.
 
         A call that goes on from earlier ones, as in generation, is the base model's own.
         """
-        if input_ids is None or goes_on(kwargs):
-            out = self.replaced(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        named = {**dict(zip(self.parameters_of_base, args, strict=False)), **kwargs}
+        if named.get("input_ids") is None or goes_on(named):
+            out = self.replaced(**named)
             if self.pooler is not None:
                 out.pooler_output = self._pool(out[0])
             return out
-        hidden = self.memo(**rows_of(input_ids, attention_mask, kwargs, self.memo.padding))
+        ids, mask = named.pop("input_ids"), named.pop("attention_mask", None)
+        hidden = self.memo(**rows_of(ids, mask, named, self.memo.padding))
         if self.config.is_encoder_decoder and hasattr(self.replaced, "decoder"):
             return _OfTwoStacks(last_hidden_state=hidden)
         return _OfBase(last_hidden_state=hidden, pooler_output=self._pool(hidden))
