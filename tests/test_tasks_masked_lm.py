@@ -16,12 +16,12 @@ import tiny
 import torch
 from task_helpers import SENTENCE, kind, outputs, scores_by_transformers
 from torch.nn import functional as F
-from transformers import BertForMaskedLM, BertTokenizerLegacy, XLMConfig, XLMWithLMHeadModel
+from transformers import BertConfig, BertForMaskedLM, BertTokenizerLegacy, XLMConfig, XLMWithLMHeadModel
 
 import adapt
 from adapt.backbones import Backbone, resolve
 from adapt.backbones.chunked import chunk_logits
-from adapt.backbones.classes import model_class
+from adapt.backbones.classes import model_class, untie_output_layer
 from adapt.distillation.language import Tokens
 from adapt.metrics.jackknife import pseudo_values, score_of
 from adapt.spec import DataError, OptionError, RowError, Unsupported
@@ -210,7 +210,7 @@ def test_where_a_model_changes_its_logits_they_are_taken_as_they_are() -> None:
     class Scaled(BertForMaskedLM):
         def forward(self, **inputs: Any) -> Any:
             out = super().forward(**inputs)
-            return dataclasses.replace(out, logits=0.5 * out.logits)
+            return dataclasses.replace(out, logits=0.5 * F.pad(out.logits, (0, 0, 0, 3)))  # of more positions, too
 
     plain = net(made)
     model = Scaled(plain.config).eval()
@@ -328,6 +328,10 @@ def test_a_backbone_without_its_masked_head_is_refused(backbone: Callable[..., P
         tiny.loader_for(backbone("distilbert"), "masked_lm")()
     with pytest.raises(Unsupported, match="'bart' was not pretrained to find masked tokens from both sides"):
         tiny.loader_for(backbone("bart"), "masked_lm")()
+    bare = BertForMaskedLM(BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    bare.get_output_embeddings = lambda: None
+    with pytest.raises(Unsupported, match="BertForMaskedLM has no output layer that could be trained alone; use"):
+        untie_output_layer(bare)
     assert model_class("masked_lm", XLMConfig()) is XLMWithLMHeadModel
     with pytest.raises(Unsupported, match="'xlm' was not pretrained to find masked tokens from both sides"):
         model_class("masked_lm", XLMConfig(causal=True))

@@ -195,11 +195,19 @@ def output_layer(model: nn.Module) -> nn.Module | None:
 
 
 def untie_output_layer(model: Any) -> set[str]:
-    """Names of the parameters of a language model's output layer, which gets a copy of what it shares."""
+    """Names of the parameters of a language model's output layer, which gets a copy of what it shares.
+
+    Raises:
+        Unsupported: It has no such layer.
+    """
     from torch import nn
 
     last = output_layer(model)
-    assert last is not None
+    if last is None:
+        raise Unsupported(
+            f"{type(model).__name__} has no output layer that could be trained alone; use a strategy that trains more "
+            "than the head"
+        )
     prefix = next(name for name, module in model.named_modules() if module is last)
     shared = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if not name.startswith(f"{prefix}.")}
     for name, parameter in list(last.named_parameters()):

@@ -163,13 +163,14 @@ def _states_at(
     the model changes its logits, these in place of the states."""
     from adapt.backbones.chunked import before_logits, few_tokens, loss_chunk
 
+    length = inputs["input_ids"].shape[1]  # beyond it some have states, and logits, of more (Perceiver's)
     tokens = loss_chunk(model, inputs["input_ids"])
     if tokens is not None or few_tokens(model) is not None:
         try:
             states, logits = before_logits(model, inputs)
-            return states.flatten(0, 1).index_select(0, places), logits, tokens
+            return states[:, :length].flatten(0, 1).index_select(0, places), logits, tokens
         except Unsupported:
             if getattr(model, "loss_chunk", None) is not None:
                 raise
-    every = model(**inputs).logits
+    every = model(**inputs).logits[:, :length]
     return every.flatten(0, 1).index_select(0, places), lambda logits: logits, None
