@@ -314,11 +314,11 @@ class MaskedLM(Kind):
         return decoded
 
     def _named(self, fill: Sequence[tuple[int, float]]) -> dict[str, float]:
-        """Probabilities by how tokens read; of those that read alike, with a space before them and without or parts of
-        a character, by what the vocabulary calls them."""
+        """Probabilities by how tokens read; of those that read as nothing, or alike (parts of a character; with a space
+        before them or not), by what the vocabulary calls them."""
         read = [self.tokenizer.decode([token]).strip() for token, _ in fill]
         called = self.tokenizer.convert_ids_to_tokens([token for token, _ in fill])
-        names = [name if read.count(name) == 1 else other for name, other in zip(read, called, strict=True)]
+        names = [name if name and read.count(name) == 1 else other for name, other in zip(read, called, strict=True)]
         return {name: share for name, (_, share) in zip(names, fill, strict=True)}
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
