@@ -172,6 +172,19 @@ def few_labels_recipe(text: str, table: Table, results: list[dict[str, Any]]) ->
     return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results) / 2, f"best accuracy, %: {scores}")
 
 
+def further_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
+    """The recipe of further pretraining: what each strategy scores on a backbone as it was, and one that went on."""
+    found: dict[str, dict[bool, str]] = {}
+    for section in (section for section in table.sections if not section.task.endswith("_texts")):
+        went_on = section.results[0]["backbone"].startswith("further-")
+        for row in section.rows:
+            if row.score is not None and row.trainable:
+                found.setdefault(_name(row), {})[went_on] = _mean(row, row.metric)
+    scores = "; ".join(f"{name} {of[False]} and {of[True]}" for name, of in found.items())
+    seconds = sum(r["time"]["train_seconds"] or 0 for r in results)
+    return _stated(text, seconds, f"span f1, %, without and with: {scores}")
+
+
 def probing_recipe(text: str, results: list[Probing]) -> str:
     """The recipe of probes with its expected scores: each data set's best layer, before and after adaptation."""
     found = []
@@ -199,10 +212,12 @@ def main() -> None:
     lost = Store(RESULTS / "forgetting").all()
     path = RECIPES / "forgetting.py"
     new[path] = forgetting_recipe(new[path], table_of(lost), lost)
-    if (RESULTS / "few_labels").is_dir():
-        few = Store(RESULTS / "few_labels").all()
-        path = RECIPES / "few_labels.py"
-        new[path] = few_labels_recipe(new[path], table_of(few), few)
+    few = Store(RESULTS / "few_labels").all()
+    path = RECIPES / "few_labels.py"
+    new[path] = few_labels_recipe(new[path], table_of(few), few)
+    went_on = Store(RESULTS / "further_pretraining").all()
+    path = RECIPES / "further_pretraining.py"
+    new[path] = further_recipe(new[path], table_of(went_on), went_on)
     new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
     changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:

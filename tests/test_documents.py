@@ -130,7 +130,7 @@ def recipe_row(name: str, split: str, i: int) -> dict[str, object]:
             "text_pair": f"one more of {i}",
             "label": 5.0 * (i % 7) / 7 + 0.1 if name[0] == "s" else i % 2,
         }
-    if name in {"named_entities", "low_resource_entities"}:
+    if name in {"named_entities", "low_resource_entities", "further_pretraining"}:
         return {"tokens": text.split(), "tags": ["O", "B-thing", "I-thing", "O", "O", "O"]}
     if name == "part_of_speech":
         return {"tokens": text.split(), "tags": ["DET", "ADJ", "NOUN", "ADP", "NOUN", "NUM"]}
