@@ -9,6 +9,7 @@ Swahili news (MasakhaNER, Adelani et al. 2021): the sentences of train and valid
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import adapt
 from adapt.adapted import assemble
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", default="recipe-results", help="folder of results; what is there is not done again")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
-        on_hub = {"config": "swa", "revision": "refs/convert/parquet"} if options.data == HUB else {}
+        on_hub: dict[str, Any] = {"config": "swa", "revision": "refs/convert/parquet"} if options.data == HUB else {}
         data = adapt.data.load(options.data, name="masakhaner_swa", kind="ner", **on_hub)
         parts = {split: {"text": [" ".join(words) for words in data.splits[split]["tokens"]]} for split in SPLITS}
         texts = adapt.data.load(parts, kind="masked_lm", name="masakhaner_swa_texts", test=0)
