@@ -207,6 +207,8 @@ def rows_of(made: Made) -> list[Any]:
     """Rows without labels, some seen in training."""
     rows = [*made.data.splits["train"].select(range(6)), *made.data.splits["test"]]
     rows = [{name: value for name, value in row.items() if name in COLUMNS} for row in rows]
+    if made.task == "masked":
+        return [{"text": f"[MASK] {row['text']}"} for row in rows]
     return [{"messages": row["messages"][:-1]} if "messages" in row else row for row in rows]
 
 

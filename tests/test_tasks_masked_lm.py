@@ -373,7 +373,7 @@ def test_what_a_teacher_cannot_teach(backbone: Callable[..., Path]) -> None:
     teacher = tiny.adapted(folder, data, Full())
     with pytest.raises(OptionError, match="unlabelled: rows for masked_lm are texts alone"):
         adapt.distill(teacher, folder, data, unlabelled=KNOWN, epochs=1, device="cpu")
-    with pytest.raises(Unsupported, match=r"cannot be compared token by token; give a student that has the teacher's"):
+    with pytest.raises(Unsupported, match=r"cannot be compared token by token; give a teacher that has the student's"):
         adapt.distill(teacher, "tiny-encoder", data, epochs=1, device="cpu")
 
 
