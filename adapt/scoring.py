@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from adapt.data.splits import GROUP, belonging
 from adapt.data.table import listing
 from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS
 from adapt.metrics.jackknife import pseudo_values
-from adapt.spec import DataError, OptionError, Problem, Task, canonical
+from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, crossed_interval, effective_groups
 
 _SCHEMA = 1
@@ -37,7 +36,7 @@ class Scored:
     outcomes: Sequence[Any]
     """What each row adds to the metrics, as `Result.test_outcomes`."""
     asked: str | None = None
-    """Of masked texts a hash of their tokens as they are hidden and to be found, which tokenizer and options decide."""
+    """Of masked texts a hash of their tokens as they are hidden and to be found (`adapt.tasks.Kind.digest`)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Scores:
     def difference(self, model: int) -> Interval | None:
         """Score of a model minus that of the first, by `metric`, paired by row; None of what is over other tokens."""
         ours, base = (self.models[i] for i in (model, 0))
-        if (self.metric in LOSSES or self.problem == "masked") and not self._reads_alike(model):
+        if (self.metric in LOSSES or ours.asked is not None) and not self._reads_alike(model):
             return None
         mean = ours.scores[self.metric] - base.scores[self.metric]
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
@@ -83,7 +82,7 @@ class Scores:
     def _reads_alike(self, model: int) -> bool:
         """Whether a model's losses, of texts, are over as many tokens of each row as those of the first; of masked ones
         over the same."""
-        if self.problem == "masked":
+        if self.models[0].asked is not None:
             return self.models[model].asked == self.models[0].asked
         if self.problem not in ("text", "completion"):
             return True
@@ -141,7 +140,7 @@ class Scores:
         some = [metric for metric in every if metric not in self.shared]
         notes = [f"not every model writes texts to be judged, so that {', '.join(some)} are left out"] if some else []
         others = [model.name for i, model in enumerate(self.models) if not self._reads_alike(i)]
-        if others and self.problem == "masked":
+        if others and self.models[0].asked is not None:
             notes.append(
                 f"scores are of the tokens that are hidden, which are others for {', '.join(others)} than for "
                 f"{self.models[0].name}; they are not compared"
@@ -279,11 +278,10 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
     outputs = predict(model.fitted.model, kind, examples, run.budget)
     scores = kind.score(outputs, examples)
     key = (model.earlier or {}).get("key") or run.key()
-    asked = None
-    if run.task.problem == "masked":
-        asked = hashlib.sha256(canonical([[e["input_ids"], e["labels"]] for e in examples]).encode()).hexdigest()
     outcomes = tuple(kind.outcomes(outputs, examples))
-    scored = Scored(name, key, run.strategy.name, run.backbone.name, scores, outcomes, asked)
+    scored = Scored(
+        name, key, run.strategy.name, run.backbone.name, scores, outcomes, kind.digest(examples)
+    )  # fmt: skip
     return scored, kind.notes[before:]
 
 

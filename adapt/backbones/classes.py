@@ -23,6 +23,8 @@ AUTO_CLASSES: dict[str, str] = {
     "masked_lm": "AutoModelForMaskedLM",
 }
 """By task kind, as transformers names them."""
+CLASSIFIERS = ("sequence_classification", "token_classification")
+"""Kinds whose head has a row for each class."""
 LANGUAGE_MODELS = ("seq2seq", "causal_lm", "masked_lm")
 """Kinds whose output layer is pretrained."""
 REDRAWN = ("masked_lm",)

@@ -9,6 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.classes import (
+    CLASSIFIERS,
     LANGUAGE_MODELS,
     base_class,
     check_architecture,
@@ -42,8 +43,6 @@ _DROPOUT_FIELDS = (
     "attn_pdrop", "dropout_rate", "residual_dropout", "resid_dropout", "embed_dropout", "emb_pdrop", "dropout_p",
     "local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob",
 )  # fmt: skip
-_CLASSIFIERS = ("sequence_classification", "token_classification")
-"""Kinds whose head has a row for each class."""
 SHORT = 256
 """Tokens up to which attention is eager on CPUs. It is the faster for longer rows too, by 10 to 20 % at 400 to 500
 tokens, but holds its weights, which grow with the square of the tokens; sdpa holds none where nothing is dropped."""
@@ -241,7 +240,7 @@ class Loader:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
         config = text_part(self.task.kind, self._pretrained_config())
         check_architecture(config)
-        if self.task.kind in _CLASSIFIERS:
+        if self.task.kind in CLASSIFIERS:
             labels = self.task.labels or ("value",)
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: i for i, label in enumerate(labels)}
@@ -288,7 +287,7 @@ class Loader:
 
         Rows for the same classes are put into the task's order.
         """
-        if self.task.kind not in _CLASSIFIERS or not self.task.labels or not head_names(model) - fresh:
+        if self.task.kind not in CLASSIFIERS or not self.task.labels or not head_names(model) - fresh:
             return set()  # a regression has one value, as its checkpoint's head has
         if not (outputs := class_outputs(model) - fresh):
             return set()

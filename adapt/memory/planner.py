@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from adapt.backbones.classes import CLASSIFIERS
 from adapt.backbones.families import positions_of
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
@@ -109,8 +110,7 @@ def setting_of(
     pooled = pooling_of(pooling, full, shape)
     if not isinstance(labels, int) or labels < 2:
         raise OptionError(f"labels is {labels}; give a whole number of at least 2.")
-    unnamed = problem in ("regression", "answers", "text", "completion", "masked")
-    names = () if unnamed else tuple(map(str, range(labels)))
+    names = tuple(map(str, range(labels))) if full in CLASSIFIERS and problem != "regression" else ()
     task = Task(
         name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],
         pooling=pooled,

@@ -12,7 +12,7 @@ from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcome, until
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import language_losses, mean_language_loss
-from adapt.tasks.losses import IGNORED, learnt_labels
+from adapt.tasks.losses import IGNORED, learnt_labels, unigram
 from adapt.tasks.prompts import Message, Prompts
 from adapt.tasks.tokens import by_row, check_at_least, distinct_rows, of_split, pad, token_tensors
 
@@ -254,12 +254,11 @@ class CausalLM(Kind):
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """Each token by its share of the training completions, one added to every token's count (Laplace)."""
         found = Counter(token for example in train for token in example["labels"] if token != IGNORED)
-        total = found.total() + len(self.tokenizer)
+        nll = unigram(found, len(self.tokenizer))
         outputs = []
         for example in examples:
             learnt = [token for token in example["labels"] if token != IGNORED]
-            nll = math.fsum(math.log(total / (found[token] + 1)) for token in learnt)
-            outputs.append({"nll": nll, "tokens": len(learnt), "text": None})
+            outputs.append({"nll": nll(learnt), "tokens": len(learnt), "text": None})
         return "unigram", outputs
 
 

@@ -127,6 +127,10 @@ class Kind(Asked, ABC):
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """Metric name to value over labelled rows."""
 
+    def digest(self, examples: Sequence[Example]) -> str | None:
+        """A hash of what labelled rows ask for, where the tokenizer or options decide it; None: the rows alone do."""
+        return None
+
     @abstractmethod
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
         """One small JSON value a row: what it adds to the metrics, which `adapt.metrics.jackknife` reads."""

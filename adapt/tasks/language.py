@@ -77,21 +77,32 @@ def learnt_states(
     Raises:
         Unsupported: Chunks are asked for, and the model changes its logits.
     """
-    from adapt.backbones.chunked import before_logits, few_tokens, loss_chunk
+    from adapt.backbones.chunked import few_tokens, loss_chunk
 
     tokens = loss_chunk(model, inputs["input_ids"])
     if tokens is None and few:
         tokens = few_tokens(model)
-    if tokens is None:
+    found = None if tokens is None else _before_logits(model, inputs)
+    if tokens is None or found is None:
         return None
+    states, logits = found
+    learnt = labels != IGNORED
+    return states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens
+
+
+def _before_logits(
+    model: nn.Module, inputs: Mapping[str, Any]
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]] | None:
+    """Hidden states, and what makes logits of them; None where the model changes its logits, and chunks are not asked
+    for."""
+    from adapt.backbones.chunked import before_logits
+
     try:
-        states, logits = before_logits(model, inputs)
+        return before_logits(model, inputs)
     except Unsupported:
         if getattr(model, "loss_chunk", None) is not None:
             raise
         return None
-    learnt = labels != IGNORED
-    return states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens
 
 
 def mean_loss_at(
@@ -161,16 +172,13 @@ def _states_at(
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor], int | None]:
     """Hidden states at some places, what makes logits of them, and how many tokens' at a time (None: of all); where
     the model changes its logits, these in place of the states."""
-    from adapt.backbones.chunked import before_logits, few_tokens, loss_chunk
+    from adapt.backbones.chunked import few_tokens, loss_chunk
 
     length = inputs["input_ids"].shape[1]  # beyond it some have states, and logits, of more (Perceiver's)
     tokens = loss_chunk(model, inputs["input_ids"])
     if tokens is not None or few_tokens(model) is not None:
-        try:
-            states, logits = before_logits(model, inputs)
-            return states[:, :length].flatten(0, 1).index_select(0, places), logits, tokens
-        except Unsupported:
-            if getattr(model, "loss_chunk", None) is not None:
-                raise
+        found = _before_logits(model, inputs)
+        if found is not None:
+            return found[0][:, :length].flatten(0, 1).index_select(0, places), found[1], tokens
     every = model(**inputs).logits[:, :length]
     return every.flatten(0, 1).index_select(0, places), lambda logits: logits, None

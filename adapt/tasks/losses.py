@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,13 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def learnt_labels(examples: Sequence[Example], first: int = 0) -> int:
     """Labels that take part in the loss, from the label `first` of each row on."""
     return sum(label != IGNORED for example in examples for label in example["labels"][first:])
+
+
+def unigram(found: Counter[int], vocabulary: int) -> Callable[[Iterable[int]], float]:
+    """The summed negative log-likelihood, in nats, of tokens by their shares of those found in training, one added to
+    the count of every token of the vocabulary (Laplace)."""
+    total = found.total() + vocabulary
+    return lambda tokens: math.fsum(math.log(total / (found[token] + 1)) for token in tokens)
 
 
 def check_finite(values: Sequence[float]) -> None:

@@ -6,6 +6,7 @@ Going on with it on texts of one's own domain, language or task fits a backbone 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections import Counter
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.data.splits import WORTH_SAYING
 from adapt.metrics import LOSSES, score
-from adapt.spec import DataError, OptionError, RowError, Task, Unsupported
+from adapt.spec import DataError, OptionError, RowError, Task, Unsupported, canonical
 from adapt.tasks.general import MASKED_SHARE, hidden
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_loss_at, read_at_places
-from adapt.tasks.losses import IGNORED, check_finite, learnt_labels
+from adapt.tasks.losses import IGNORED, check_finite, learnt_labels, unigram
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
@@ -176,8 +177,7 @@ class MaskedLM(Kind):
             example: From `encode`, labelled.
             draw: Decides which, and what stands in their place.
         """
-        pairs = zip(example["input_ids"], example["labels"], strict=True)
-        ids = [token if label == IGNORED else label for token, label in pairs]
+        ids = _whole(example)
         labels = [IGNORED] * len(ids)
         for place in self._places(ids, draw):
             labels[place], way = ids[place], draw.random()
@@ -292,6 +292,11 @@ class MaskedLM(Kind):
         check_finite(nlls)
         return score("masked", nlls, tokens, LOSSES) | score("masked", right, tokens, ["masked_accuracy"])
 
+    def digest(self, examples: Sequence[Example]) -> str | None:
+        """Of the tokens as they are hidden and to be found."""
+        asked = canonical([[example["input_ids"], example["labels"]] for example in examples])
+        return hashlib.sha256(asked.encode()).hexdigest()
+
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
         """Of each row the negative log-likelihood in nats, tokens that were to be found, and those that are."""
         return [[round(row["nll"], 4), int(row["tokens"]), int(row["right"])] for row in self._rows(outputs, examples)]
@@ -325,17 +330,20 @@ class MaskedLM(Kind):
         """Each token by its share of the training texts, one added to every token's count (Laplace)."""
         found: Counter[int] = Counter()
         for example in train:
-            pairs = zip(example["input_ids"], example["labels"], strict=True)
-            whole = (token if label == IGNORED else label for token, label in pairs)
-            found.update(token for token in whole if token not in self._never)
-        total = found.total() + len(self.tokenizer)
+            found.update(token for token in _whole(example) if token not in self._never)
+        nll = unigram(found, len(self.tokenizer))
         usual = max(found, key=lambda token: (found[token], -token), default=None)
         outputs = []
         for example in examples:
             asked = [token for token in example["labels"] if token != IGNORED]
-            nll = math.fsum(math.log(total / (found[token] + 1)) for token in asked)
-            outputs.append({"nll": nll, "tokens": len(asked), "right": sum(token == usual for token in asked)})
+            outputs.append({"nll": nll(asked), "tokens": len(asked), "right": sum(token == usual for token in asked)})
         return "unigram", outputs
+
+
+def _whole(example: Example) -> list[int]:
+    """The tokens of a labelled row as they were before some were hidden."""
+    pairs = zip(example["input_ids"], example["labels"], strict=True)
+    return [token if label == IGNORED else label for token, label in pairs]
 
 
 class _Drawn(Sequence[Example]):
