@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,29 +21,44 @@ from adapt.cli.options import (
     training_options,
 )
 from adapt.fields import settings_from
-from adapt.spec import OptionError
+from adapt.spec import OptionError, Strategy
+
+if TYPE_CHECKING:
+    from adapt.data import Data
 
 
 @click.command()
 @click.option("--backbone", required=True, help=BACKBONE_HELP)
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--strategy", default="lora", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--strategy", help="[default: lora; with --like the best by mean validation score]")
+@click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", required=True, help="Folder for the model.")
+@click.option(
+    "--like",
+    metavar="RESULTS",
+    help="Folder of a comparison, or one file of its runs: strategy, seed, budget and task as there, the best by mean "
+    "validation score; options beside it go before.",
+)
 @general_option
 @set_option
 @data_options
 @training_options
 def fit(
-    backbone: str, data: str, strategy: str, seed: int, out: str, general: str | None, settings: tuple[str, ...],
-    **rest: Any,
+    backbone: str, data: str, strategy: str | None, seed: int | None, out: str, like: str | None, general: str | None,
+    settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model
+    from adapt.comparison.choice import choose_from
     from adapt.data.general import read_general
 
     texts = None if general is None else read_general(general)
-    _fit(functools.partial(fit_model, general=texts), backbone, data, strategy, seed, out, settings, rest)
+    fitting = functools.partial(fit_model, general=texts)
+    if like is None:
+        _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest)
+        return
+    result = choose_from(like, strategy)
+    _fit(fitting, backbone, data, result["strategy"], seed, out, settings, rest, like=result)
 
 
 @click.command()
@@ -74,12 +89,13 @@ def distill(
 
 
 def _fit(
-    fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int, out: str,
-    settings: tuple[str, ...], rest: dict[str, Any],
+    fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int | None, out: str,
+    settings: tuple[str, ...], rest: dict[str, Any], like: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Train one model, save it, and say what it scores and costs."""
+    """Train one model, save it, and say what it scores and costs; what is not given is as in the result `like`."""
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
+    from adapt.comparison.choice import differences
     from adapt.comparison.progress import StepBar
     from adapt.options import check_rates
     from adapt.strategies import make
@@ -95,7 +111,11 @@ def _fit(
     choices |= own
     rate = choices.get("learning_rate")
     check_rates(rate, settings={strategy: fields})
-    chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
+    if like is None:
+        chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
+    else:
+        chosen, choices = _as_in(like, rows, fields, choices)
+        seed = like["seed"] if seed is None else seed
     with StepBar(sys.stderr, strategy) as bar:
         model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
@@ -109,4 +129,33 @@ def _fit(
         click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
     for note in model.result.notes:
         click.echo(f"Note: {note}", err=True)
+    if like is not None:
+        others = differences(model.result.run.spec(), like["spec"])
+        but = f", but for {', '.join(others)}" if others else ""
+        click.echo(f"The run {like['key'][:12]} of {strategy}, seed {like['seed']}{but}", err=True)
     click.echo(f"Model: {out}", err=True)
+
+
+def _as_in(
+    like: Mapping[str, Any], rows: Data, fields: Mapping[str, Any], choices: Mapping[str, Any]
+) -> tuple[Strategy, dict[str, Any]]:
+    """The strategy and the choices of a result, but for those given.
+
+    Raises:
+        OptionError: The result is of another task kind or problem than the rows.
+    """
+    from adapt.comparison.choice import fit_arguments
+    from adapt.strategies import make
+
+    task = like["spec"]["task"]
+    if (task["kind"], task["problem"]) != (rows.kind, rows.problem):
+        raise OptionError(
+            f"The result is of {task['kind']} ({task['problem']}), and the data are read as {rows.kind} "
+            f"({rows.problem}); give --kind, --problem and columns as for the comparison."
+        )
+    found = fit_arguments(like["spec"])
+    strategy, _ = found.pop("strategy"), found.pop("seed")
+    if "learning_rate" in fields:
+        del found["learning_rate"]
+    mine = {"learning_rate": make(strategy.name).learning_rate} if "learning_rate" in choices else {}
+    return make(strategy.name, {**vars(strategy), **mine, **fields}), {**found, **choices}

@@ -12,6 +12,7 @@ from typing import Any
 from adapt.adapted import Adapted, assemble, preset, with_general
 from adapt.backbones.exhausted import give_back
 from adapt.backbones.source import EMBEDDED
+from adapt.comparison.choice import choose, fit_arguments
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
 from adapt.comparison.table import Table, table_of, write_table
@@ -61,6 +62,17 @@ class Comparison:
     folder: Path
     """Where `runs/`, `table.md` and `table.csv` are (and `curve.csv`, of learning curves); the tables hold every run of
     the folder."""
+
+    def chosen(self, strategy: str | None = None) -> dict[str, Any]:
+        """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model.
+
+        It is the first seed's that ended well, under the settings with the best mean validation score: of a strategy,
+        or (None) of all that were trained.
+
+        Raises:
+            OptionError: None ended well; there is no validation score to choose by; or the runs had a teacher.
+        """
+        return fit_arguments(choose(self.results, strategy)["spec"])
 
 
 def compare(

@@ -97,13 +97,7 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
     Raises:
         AdaptError: The file is there but the system does not let it be read.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        reason = _damage(content, key)
-    except ValueError as error:
-        reason = f"it is not JSON: {error}"
-    except OSError as error:
-        raise AdaptError(f"Result file {path} cannot be read: {error.strerror}; move it away or mend it.") from error
+    content, reason = _read(path, key)
     if reason is None:
         return content
     aside = path.with_name(path.name + ".damaged")
@@ -112,6 +106,29 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
         f"Result file {path} is set aside as {aside.name} ({reason}); compare does its run again.", stacklevel=2
     )
     return None
+
+
+def given_result(path: Path) -> dict[str, Any]:
+    """The content of a result file that the user names, which is left as it is.
+
+    Raises:
+        AdaptError: It cannot be read, or is no result; the message says why.
+    """
+    content, reason = _read(path, None)
+    if reason is not None:
+        raise AdaptError(f"{path} is no result file ({reason}); give one of the folder 'runs' of a comparison.")
+    return content
+
+
+def _read(path: Path, key: str | None) -> tuple[Any, str | None]:
+    """A file's content, and what is wrong with it as a result; None: nothing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return None, f"it is not JSON: {error}"
+    except OSError as error:
+        raise AdaptError(f"Result file {path} cannot be read: {error.strerror}; move it away or mend it.") from error
+    return content, _damage(content, key)
 
 
 def _damage(content: Any, key: str | None) -> str | None:

@@ -1,0 +1,123 @@
+"""From results to the model: the settings with the best validation score, as `adapt.fit` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adapt.comparison.folds import merged, without_fold
+from adapt.comparison.store import Store, given_result
+from adapt.comparison.trials import best_of
+from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
+from adapt.spec import OptionError, canonical
+from adapt.strategies import FLOORS, make
+
+
+def choose(results: Iterable[Mapping[str, Any]], strategy: str | None = None) -> Mapping[str, Any]:
+    """The result of the lowest seed that ended well under the settings with the best mean validation score.
+
+    Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Their mean is over the
+    seeds that all have; of equals it is the first.
+
+    Args:
+        results: Contents of result files, of one backbone and task.
+        strategy: Its name, where the choice is among its settings alone.
+
+    Raises:
+        OptionError: None of them ended well; they are of several backbones or tasks; several settings are there, and no
+            seed has a validation score under all of them; or the name is not known.
+    """
+    if strategy is not None:
+        make(strategy)
+    trained = [result for result in merged(results) if result["strategy"] not in FLOORS]
+    of_it = [result for result in trained if strategy in (None, result["strategy"])]
+    if not any(result["status"] == "ok" for result in of_it):
+        there = sorted({str(result["strategy"]) for result in trained if result["status"] == "ok"})
+        raise OptionError(
+            f"No run{f' of {strategy}' if strategy else ''} ended well there"
+            f"{'; give one of ' + ', '.join(there) if there else ''}."
+        )
+    problems = {canonical(_problem(result["spec"])): result for result in of_it}
+    if len(problems) > 1:
+        named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
+        raise OptionError(
+            f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone or metric differ); give "
+            "the file of one result."
+        )
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in of_it:
+        groups.setdefault(canonical(_settings(result["spec"])), []).append(result)
+    best = best_of(list(groups.values())) if len(groups) > 1 else next(iter(groups.values()))
+    if best is None:
+        raise OptionError(
+            f"There are {len(groups)} settings, and no seed has a validation score under all of them to choose by; "
+            "give the file of one result."
+        )
+    return min((result for result in best if result["status"] == "ok"), key=lambda result: result["seed"])
+
+
+def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What `adapt.fit` takes, beside backbone and data, to make the run of this spec.
+
+    Raises:
+        OptionError: It had a teacher; or its strategy is not one of the library's.
+    """
+    if "teacher" in spec:
+        raise OptionError(
+            f"The run was taught by {spec['teacher']['name']}, which adapt.fit knows nothing of; use adapt.distill "
+            "with its settings."
+        )
+    task, budget = spec["task"], spec["budget"]
+    fields = {name: value for name, value in spec["strategy"].items() if name != "name"}
+    return {
+        "strategy": make(spec["strategy"]["name"], fields),
+        "seed": spec["seed"],
+        **{name: budget[name] for name in BUDGET_FIELDS if name in budget},
+        **{name: task[name] for name in TASK_OPTIONS if name in task},
+        **task.get("options", {}),
+    }
+
+
+def choose_from(path: str | Path, strategy: str | None = None) -> Mapping[str, Any]:
+    """The result of a file, or the chosen one of a comparison's folder; see `choose`.
+
+    Raises:
+        OptionError: There is neither there; or what `choose` says.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        result = given_result(place)
+        if strategy not in (None, result["strategy"]):
+            raise OptionError(f"{path} is a result of {result['strategy']}, not {strategy}; leave the strategy out.")
+        return result
+    if not (place / "runs").is_dir():
+        raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
+    try:
+        return choose(Store(place).all(), strategy)
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The names of what differs between two specs (`task.max_length`), in order; both sides may lack some."""
+    found: list[str] = []
+    for name in dict.fromkeys((*one, *other)):
+        mine, theirs = one.get(name), other.get(name)
+        if mine == theirs:
+            continue
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            found += differences(mine, theirs, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _problem(spec: Mapping[str, Any]) -> dict[str, Any]:
+    task = spec["task"]
+    named = {name: task[name] for name in ("kind", "problem", "metric")}
+    return {**named, "data": task["data"]["sha256"], "backbone": spec["backbone"]["sha256"]}
+
+
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in without_fold(spec).items() if name not in ("seed", "general")}

@@ -1,0 +1,151 @@
+"""From a comparison to the model: what is chosen by validation, and that `fit` makes the run of a result again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from comparison_helpers import contents, in_this_process, result_of, run_of
+
+import adapt
+from adapt.cli import cli
+from adapt.comparison import grid
+from adapt.comparison.choice import choose, choose_from, differences, fit_arguments
+from adapt.comparison.store import Store
+from adapt.spec import OptionError, Result, Teacher
+from adapt.strategies import FLOORS
+
+CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A file of some rows of two classes."""
+    rows = [f"{word} word {i},{label}" for i in range(12) for word, label in (("good", "yes"), ("bad", "no"))]
+    path = tmp_path / "reviews.csv"
+    path.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def made(name: str, seed: int, validation: float, *, test: float = 0.5, **changes: Any) -> Result:
+    run = run_of(name, seed, **{key: changes.pop(key) for key in ("settings", "budget") if key in changes})
+    run = dataclasses.replace(run, task=dataclasses.replace(run.task, **changes.pop("task", {})))
+    return result_of(run, scores={"validation": {"accuracy": validation}, "test": {"accuracy": test}}, **changes)
+
+
+def chosen(*results: Result, strategy: str | None = None) -> tuple[str, int, Any]:
+    found = choose(contents(results), strategy)
+    return found["strategy"], found["seed"], found["spec"]["strategy"].get("rank")
+
+
+def test_the_best_mean_validation_score_chooses_and_its_first_seed_is_taken() -> None:
+    results = [made("full", seed, 0.7, test=0.9) for seed in (1, 0)]
+    results += [made("lora", 0, 0.6), made("lora", 1, 0.9), made("lora", 0, 0.7, settings={"rank": 2})]
+    results += [made("lora", 1, 0.9, settings={"rank": 2})]
+    assert chosen(*results) == ("lora", 0, 2)
+    assert chosen(*results, strategy="full") == ("full", 0, None)
+    floor = result_of(dataclasses.replace(results[0].run, strategy=FLOORS["untrained"]()), learning_rate=None)
+    assert chosen(*results[2:4], floor) == ("lora", 0, 16)
+    bad = dataclasses.replace(results[2], status="diverged", scores={})
+    assert chosen(bad, results[3]) == ("lora", 1, 16)
+
+
+def test_folds_are_judged_as_one_and_are_no_part_of_the_settings() -> None:
+    folds = [
+        made(name, 0, score, task={"fold": (number, 2)}, test_outcomes=[[0, 0], [1, 1]])
+        for name, scores in (("full", (0.9, 0.5)), ("lora", (0.8, 0.7)))
+        for number, score in zip((1, 2), scores, strict=True)
+    ]
+    assert chosen(*folds) == ("lora", 0, 16)
+    assert "fold" not in fit_arguments(choose(contents(folds))["spec"])
+
+
+@pytest.mark.parametrize(
+    ("results", "strategy", "said"),
+    [
+        ([made("full", 0, 0.5)], "lora", "No run of lora ended well there; give one of full"),
+        ([made("full", 0, 0.5, status="failed")], None, r"No run ended well there\."),
+        ([made("full", 0, 0.5)], "loras", "loras"),
+        ([made("full", 0, 0.5), made("full", 0, 0.5, task={"metric": "mcc"})], None, "The results are of 2 problems"),
+        ([made("full", 0, 0.5), made("lora", 1, 0.5)], None, "no seed has a validation score under all"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said(results: list[Result], strategy: str | None, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        choose(contents(results), strategy)
+
+
+def test_a_student_is_not_made_again_without_its_teacher() -> None:
+    run = dataclasses.replace(run_of("lora"), teacher=Teacher("tiny full", "a" * 64))
+    with pytest.raises(OptionError, match=r"taught by tiny full.*adapt\.distill"):
+        fit_arguments(run.spec())
+
+
+def test_what_differs_between_two_runs_is_named() -> None:
+    one, other = run_of("lora"), run_of("lora", 1, settings={"rank": 2}, budget={"epochs": 9})
+    assert differences(one.spec(), other.spec()) == ["strategy.rank", "budget.epochs", "seed"]
+    assert differences(one.spec(), {**one.spec(), "general": {"name": "text"}}) == ["general"]
+    assert differences(one.spec(), one.spec()) == []
+
+
+def test_a_named_file_that_is_no_result_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"schema": 1}', encoding="utf-8")
+    with pytest.raises(adapt.AdaptError, match=r"config\.json is no result file \(it lacks key"):
+        choose_from(file)
+    assert file.read_text(encoding="utf-8") == '{"schema": 1}'
+    with pytest.raises(OptionError, match="neither a result file nor the folder of a comparison"):
+        choose_from(tmp_path)
+    path = Store(tmp_path).write(made("lora", 0, 0.5))
+    assert choose_from(path)["strategy"] == choose_from(tmp_path)["strategy"] == "lora"
+    with pytest.raises(OptionError, match="is a result of lora, not full; leave the strategy out"):
+        choose_from(path, "full")
+    with pytest.raises(OptionError, match=f"{tmp_path}: No run of full ended well there; give one of lora"):
+        choose_from(tmp_path, "full")
+
+
+def test_fit_makes_the_chosen_run_again(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    model, out = str(backbone("bert")), tmp_path / "compared"
+    data = adapt.data.load(reviews)
+    done = adapt.compare(
+        model, data, "head", trials=2, seeds=(3, 4), max_length=9, class_weights="balanced", out=out, jobs=1, **CHOICES
+    )
+    keys = {result["key"]: result for result in done.results}
+    again = adapt.fit(model, data, **done.chosen("head"))
+    assert again.result is not None
+    recorded = keys[again.result.run.key()]
+    assert again.result.run.seed == 3
+    assert {split: dict(scores) for split, scores in again.result.scores.items()} == recorded["scores"]
+
+    def fitted(*given: str) -> str:
+        words = ["fit", "--backbone", model, "--data", str(reviews), "--like", str(out), *given]
+        ran = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "model")], catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        return ran.stderr
+
+    assert f"The run {recorded['key'][:12]} of head, seed 3\n" in fitted()
+    saved = adapt.load(tmp_path / "model").earlier
+    assert saved is not None
+    assert (saved["key"], saved["scores"]) == (recorded["key"], recorded["scores"])
+    assert "of head, seed 3, but for strategy.learning_rate, budget.epochs, seed\n" in fitted(
+        "--set", "head.learning_rate=0.5", "--epochs", "2", "--seed", "0"
+    )
+    said = fitted("--learning-rate", "0.5", "--split-seed", "7", "--validation", "0.2")
+    assert "of head, seed 3, but for task.data.sha256, task.rows.train, task.rows.validation, " in said
+    assert "budget.learning_rate" in said
+
+
+def test_the_kind_of_the_data_must_be_that_of_the_result(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path
+) -> None:
+    path = Store(tmp_path).write(made("lora", 0, 0.5, task={"problem": "multi_label"}))
+    words = ["fit", "--backbone", str(backbone("bert")), "--data", str(reviews), "--like", str(path)]
+    with pytest.raises(OptionError, match=r"result is of sequence_classification \(multi_label\), and the data are"):
+        CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "model")], catch_exceptions=False)
