@@ -173,7 +173,8 @@ def score(
             are compared with the first. One that is read from a folder is held as long as it is scored.
         data: Labelled rows: `Data` with the labels that the models know, or anything that `adapt.data.load` reads; it
             needs no `train`, and what has no splits is taken whole.
-        split: Which split is scored where there are several.
+        split: Which split is scored where there are several: `train`, `validation`, `test`, or what the source calls
+            another.
         columns: What a column is for to its name, as for `adapt.data.load`; None takes those of training where the rows
             have them, else the usual names.
         repair_tags: As for `adapt.data.load`.

@@ -109,7 +109,7 @@ OPTIONS = {
         "--backbone", "--data", "--strategies", "--seeds", "--epochs", "--max-train", "--few-shot", "--device",
         "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate", "--kind",
         "--column", "--repair-tags", "--bad-answers", "--general", "--teacher", "--unlabelled", "--temperature",
-        "--weight",
+        "--weight", "--config", "--revision", "--split",
     ],
     "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision",
             "--general"],
@@ -362,7 +362,7 @@ def test_options_of_data_reach_the_reading(tmp_path: Path) -> None:
     options = {
         "kind": "ner", "text": None, "text_pair": None, "label": None, "columns": ("tokens=w", "tags=t"),
         "problem": None, "repair_tags": True, "bad_answers": None, "name": None, "validation": 0.0, "test": 0.0,
-        "split_seed": 0, "epochs": 2, "metric": None,
+        "split_seed": 0, "epochs": 2, "metric": None, "config": None, "revision": None, "splits": (),
     }  # fmt: skip
     rows, choices = read_data(str(file), options)
     assert (rows.kind, rows.labels, list(rows.splits), rows.name) == (

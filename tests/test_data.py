@@ -101,8 +101,7 @@ def test_dict_of_splits_and_dataset_dict(tmp_path: Path) -> None:
     data = load(hub_like, validation=0)
     assert list(data.splits) == ["train", "test"]
     assert data.notes[0] == (
-        "splits that are not used: 'unsupervised'; to use one, name it one of train, validation, test, or give a dict "
-        "of splits"
+        "splits that are not used: 'unsupervised'; to use one, say which it is (splits, or --split, such as test=NAME)"
     )
     hub_like["eval"] = hub_like.pop("unsupervised")
     assert list(load(hub_like).splits) == ["train", "validation", "test"]
@@ -125,8 +124,8 @@ def test_files_that_are_no_split_are_told_of(tmp_path: Path) -> None:
         write_csv(tmp_path / name, ROWS)
     (tmp_path / "SOURCE.md").write_text("where it came from")
     assert load(tmp_path, **NONE).notes == (
-        "files that are not used: 'held out.csv', 'validation_matched.csv'; to use one, name it one of train, "
-        "validation, test, or give a dict of splits",
+        "files that are not used: 'held out.csv', 'validation_matched.csv'; to use one, say which it is (splits, or "
+        "--split, such as test=NAME)",
     )
 
 
@@ -156,7 +155,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_hub_name_with_withheld_test_labels(hub: list[tuple[Any, ...]]) -> None:
     data = load("nyu-mll/glue", config="sst2", revision="main")
     assert hub == [("nyu-mll/glue", "sst2", "main")]
-    assert data.name == "nyu-mll/glue"
+    assert data.name == "nyu-mll/glue:sst2"
     assert data.labels == ("negative", "positive")
     rows = {split: len(rows) for split, rows in data.splits.items()}
     assert rows == {"train": 18, "validation": 20, "test": 2}, "test is cut from train: its labels are withheld"

@@ -13,38 +13,47 @@ from adapt.spec import OptionError
 def taken_columns(options: dict[str, Any]) -> dict[str, str]:
     """What `column_options` say, taken out of the options of a command."""
     named = {name: value for name in ("text", "text_pair") if (value := options.pop(name)) is not None}
-    return _columns(options.pop("columns")) | named
+    return _named("--column", options.pop("columns"), _ROLE) | named
 
 
-def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`role=name` items by role."""
+def _named(option: str, pairs: tuple[str, ...], form: str) -> dict[str, str]:
+    """`what=name` items by what they name; `form` is how an error says that they are written."""
     found: dict[str, str] = {}
     for pair in pairs:
-        role, equals, name = pair.partition("=")
-        if not (equals and role.strip() and name.strip()):
-            raise OptionError(f"--column {pair} cannot be read; write role=name, such as tokens=words.")
-        if role.strip() in found:
-            raise OptionError(f"--column {role.strip()} is given twice; give it once.")
-        found[role.strip()] = name.strip()
+        what, equals, name = (part.strip() for part in pair.partition("="))
+        if not (equals and what and name):
+            raise OptionError(f"{option} {pair} cannot be read; write {form}.")
+        if what in found:
+            raise OptionError(f"{option} {what} is given twice; give it once.")
+        found[what] = name
     return found
+
+
+_ROLE = "role=name, such as tokens=words"
 
 
 def read_data(data: str | None, options: dict[str, Any], folds: int | None = None) -> tuple[Any, dict[str, Any]]:
     """The data set, or its folds, and the options of budget and task that were given."""
-    named = ("kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name")
+    named = (
+        "kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name", "config",
+        "revision", "splits",
+    )  # fmt: skip
     own = {name: value for name in named if (value := options.pop(name))}
     own |= {name: value for name in ("validation", "test", "split_seed") if (value := options.pop(name)) is not None}
     given = {name: value for name, value in options.items() if value is not None}
     if data is None:
         kind = own.pop("kind", None)
         if own or folds is not None:
-            option = next(iter(own), "folds").replace("columns", "column").replace("_", "-")
+            option = next(iter(own), "folds")
+            option = {"columns": "column", "splits": "split"}.get(option, option).replace("_", "-")
             raise OptionError(f"--{option} goes with --data, which is not given.")
         return None, given | ({"kind": kind} if kind else {})
     from adapt.data import load
 
     if "columns" in own:
-        own["columns"] = _columns(own["columns"])
+        own["columns"] = _named("--column", own["columns"], _ROLE)
+    if "splits" in own:
+        own["splits"] = _named("--split", own["splits"], "split=name, such as validation=validation_matched")
     if "split_seed" in own:
         own["seed"] = own.pop("split_seed")
     if folds is None:

@@ -12,7 +12,7 @@ from adapt.spec import OptionError
 
 BACKBONE_HELP = (
     "tiny-encoder, tiny-decoder or tiny-encoder-decoder (shipped), minilm (optional package), a local folder, or a hub "
-    "name."
+    "name (NAME@REVISION: a branch, tag or commit)."
 )
 DATA_HELP = (
     "CSV, TSV, JSON-lines, Parquet, CoNLL or plain text (.txt, a text a line) file, a folder with train, validation "
@@ -39,6 +39,11 @@ mending_options = together(
                  help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
 )  # fmt: skip
 
+hub_options = together(
+    click.option("--config", metavar="NAME", help="Configuration of a hub data set, such as sst2 of nyu-mll/glue."),
+    click.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub data set."),
+)  # fmt: skip
+
 data_options = together(
     click.option("--kind", help="classification, ner, pos, qa, translation, summarisation, instructions, ... or a "
                                 "task kind's full name.  [default: the columns tell]"),
@@ -47,6 +52,10 @@ data_options = together(
     click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
                  help="What the labels are, where they do not tell."),
     mending_options,
+    hub_options,
+    click.option("--split", "splits", multiple=True, metavar="SPLIT=NAME",
+                 help="What the data call train, validation or test (validation=validation_matched): a split, or a "
+                      "file without suffix.  Repeatable."),
     click.option("--validation", type=float,
                  help="Share of train cut out where there is no validation split.  [default: 0.1]"),
     click.option("--test", type=float, help="Share of train cut out where there is no test split.  [default: 0.1]"),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from adapt.cli.given import taken_columns
-from adapt.cli.options import DATA_HELP, column_options, mending_options
+from adapt.cli.options import DATA_HELP, column_options, hub_options, mending_options
 
 
 @click.command()
@@ -34,14 +34,15 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
 @click.option("--data", required=True, help=DATA_HELP + " Labelled; it needs no train.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
-              help="Which is scored, where there are several.")  # fmt: skip
+@click.option("--split", default="test", show_default=True,
+              help="Which is scored, where there are several; also by the data's own name.")  # fmt: skip
 @click.option("--output", help="File to write the scores to, with what each row adds: .json.")
 @click.option("--backbone", help="Where the backbone is now, if it was moved.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @column_options
 @click.option("--label", help="Column of the labels.")
 @mending_options
+@hub_options
 def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) -> None:
     """Score the models in FOLDERS on new labelled rows, and compare them with the first.
 

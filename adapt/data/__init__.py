@@ -7,12 +7,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from adapt.data import kinds, sources, splits
+from adapt.data import kinds, sources
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
 from adapt.data.columns import check_rows, first, groups, named
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
-from adapt.data.splits import GROUP, few_shot, subsample
+from adapt.data.splits import (
+    GROUP,
+    belonging,
+    beyond,
+    check_options,
+    contradicting,
+    cut_missing,
+    few_shot,
+    groups_seen_before,
+    seen_before,
+    subsample,
+)
 from adapt.data.table import Table
 from adapt.spec import DataError, OptionError, Problem, Source, Task
 
@@ -39,6 +50,7 @@ def load(
     problem: Problem | None = None,
     config: str | None = None,
     revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
 ) -> Data:
     """Load a data set for any task kind.
 
@@ -88,6 +100,8 @@ def load(
         problem: Overrides the problem that the labels or tags suggest.
         config: Configuration of a hub data set.
         revision: Revision (branch, tag or commit) of a hub data set.
+        splits: `train`, `validation` or `test` to what the source calls it (a split's name, a file's without suffix),
+            where that is another name: `{"validation": "validation_matched"}`. What is named here is no other split.
 
     Returns:
         The data. Splits that are missing are cut from train with their rows in order: each class in proportion
@@ -105,11 +119,11 @@ def load(
             "of them (folds.parts[0])"
         )
     shares = {"validation": validation, "test": test}
-    splits.check_options(shares, seed)
+    check_options(shares, seed)
     known, problem = kinds.resolve(kind, problem)
     given = kinds.given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
     group = given.pop(GROUP, None)
-    found, tables, not_used = sources.read(source, config=config, revision=revision)
+    found, tables, not_used = sources.read(source, config=config, revision=revision, splits=splits)
     for table in tables.values():
         check_rows(table)
     train = tables["train"]
@@ -125,7 +139,7 @@ def load(
         rows = {split: {**columns_, GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
                 for split, columns_ in rows.items()}  # fmt: skip
     missing = {split: share for split, share in shares.items() if split not in rows}
-    parts = splits.cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
+    parts = cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
     whole = rows["train"]
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows = {split: rows[split] for split in sources.SPLITS if split in rows}
@@ -134,10 +148,10 @@ def load(
     notes = (
         *not_used,
         *read.notes,
-        *splits.beyond(whole, read.problem, parts, missing),
-        *splits.seen_before(rows),
-        *splits.groups_seen_before(rows),
-        *splits.contradicting(whole, read.problem),
+        *beyond(whole, read.problem, parts, missing),
+        *seen_before(rows),
+        *groups_seen_before(rows),
+        *contradicting(whole, read.problem),
     )
     used = {**FORMS[decided].find(train, wanted), **given, **({GROUP: group} if group is not None else {})}
     title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8
@@ -161,7 +175,8 @@ def read_labelled(
     Args:
         source: As for `load`; it needs no `train`.
         task: Decides the kind and problem, the labels, and whether texts come in pairs.
-        split: Which one is read, where the source has splits.
+        split: Which one is read, where the source has splits: `train`, `validation`, `test`, or what the source calls
+            another.
         columns: What a column is for to its name, where that is unusual.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
             have are passed over.
@@ -178,10 +193,9 @@ def read_labelled(
     kinds.check_roles(task.kind, given)
     _check_wishes(task.kind, repair_tags, bad_answers)
     group, group_before = given.pop(GROUP, None), usual.pop(GROUP, None)
-    name, tables, not_used = sources.read(source, config=config, revision=revision, train=False)
-    if split not in sources.SPLITS:
-        raise OptionError(f"split is {split!r}; choose one of {', '.join(sources.SPLITS)}")
-    which = None if sources.WHOLE in tables else split
+    other = {} if split in sources.SPLITS else {"test": split}
+    name, tables, not_used = sources.read(source, config=config, revision=revision, splits=other, train=False)
+    which = None if sources.WHOLE in tables else "test" if other else split
     if which is not None and which not in tables:
         raise DataError(f"{name}: no split {split!r} (it has {', '.join(tables)}); name one of these as split")
     table = tables[which or sources.WHOLE]
@@ -202,8 +216,8 @@ def read_labelled(
         with contextlib.suppress(DataError):  # rows that are not scored
             train = form.read({"train": tables["train"]}, wanted, wishes).rows["train"]
             both["train"] = dataset_of(form.like_training(train, usual), task.problem)
-    belong = splits.belonging(both, task.problem, group)
-    return LabelledRows(name, made, sha256, which, (*not_used, *read.notes), belong)
+    belong = belonging(both, task.problem, group)
+    return LabelledRows(name, made, sha256, which and split, (*not_used, *read.notes), belong)
 
 
 def read_inputs(

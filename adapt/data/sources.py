@@ -33,7 +33,12 @@ _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
 
 
 def read(
-    source: Any, *, config: str | None = None, revision: str | None = None, train: bool = True
+    source: Any,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
+    train: bool = True,
 ) -> tuple[str, dict[str, Table], list[str]]:
     """Read any source that `adapt.data.load` takes.
 
@@ -41,28 +46,39 @@ def read(
         source: The source; what has no splits is "train", or `WHOLE` where there need be no "train".
         config: Configuration of a hub data set.
         revision: Revision of one.
+        splits: Split to what the source calls it, where that is none of the names in `SPLITS` or not the likeliest.
         train: Whether there must be a split "train".
 
     Returns:
         A readable name; the tables of the splits that are there; and what must be said of others.
+
+    Raises:
+        DataError: The source or one of its splits cannot be had.
+        OptionError: `config` or `revision` of local data; `splits` of what has none, or that cannot be read.
     """
+    named_splits = _checked(splits)
     if isinstance(source, str | os.PathLike):
         path = local_path(source)
-        named, known = os.fspath(source), path.suffix.casefold() in SUFFIXES
-        hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(source) and not path.exists()
+        named, known = str(os.fspath(source)), path.suffix.casefold() in SUFFIXES
+        hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(named) and not path.exists()
         if hub:
-            return str(named), *_dataset_dict(_load_hub(str(named), config, revision), str(named), train)
+            title = f"{named}:{config}" if config else named
+            return title, *_several(_load_hub(named, config, revision), named, train, named_splits)
         _local_only(config, revision)
         if path.is_dir():
-            return path.resolve().name, *_folder(path, train)
+            return path.resolve().name, *_folder(path, train, named_splits)
+        _without_splits(named_splits, str(path))
         return path.stem, {"train" if train else WHOLE: read_file(path)}, []
     _local_only(config, revision)
     import datasets
 
     if isinstance(source, datasets.DatasetDict):
-        return "data", *_dataset_dict(source, "the DatasetDict", train)
+        return "data", *_several(source, "the DatasetDict", train, named_splits)
+    if isinstance(source, Mapping) and named_splits:
+        return "data", *_several(source, "the splits", train, named_splits)
     if isinstance(source, Mapping) and source and ("train" in source or set(source) <= set(_SPLIT_OF)):
         return "data", _by_split(source, train), []
+    _without_splits(named_splits, "the data")
     return "data", {"train" if train else WHOLE: _one(source)}, []
 
 
@@ -89,6 +105,33 @@ def _local_only(config: str | None, revision: str | None) -> None:
             raise OptionError(f"{option}={value!r} is for data sets of the hub; leave it out for local data")
 
 
+def _checked(splits: Mapping[str, str] | None) -> Mapping[str, str]:
+    """
+    Raises:
+        OptionError: It is no mapping of splits to names, or a name is given to two of them.
+    """
+    if not splits:
+        return {}
+    if not isinstance(splits, Mapping) or not all(isinstance(name, str) for name in splits.values()):
+        raise OptionError(f"splits={splits!r}: give a dict of splits to what the source calls them")
+    for split in splits:
+        if split not in SPLITS:
+            raise OptionError(
+                f"splits: there is no split {split!r}{nearest(str(split), list(SPLITS))}; say what the source calls "
+                f"{', '.join(SPLITS)}"
+            )
+    twice = next((name for name in splits.values() if list(splits.values()).count(name) > 1), None)
+    if twice is not None:
+        both = [split for split, name in splits.items() if name == twice]
+        raise OptionError(f"splits: {twice!r} is {' and '.join(both)}, which have no row in common; name two")
+    return splits
+
+
+def _without_splits(splits: Mapping[str, str], where: str) -> None:
+    for split, name in splits.items():
+        raise OptionError(f"splits say that {split} is {name!r}, and {where} has no splits; leave them out")
+
+
 def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
     import datasets
 
@@ -103,24 +146,35 @@ def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.D
         ) from error
 
 
-def _dataset_dict(
-    source: Mapping[str, datasets.Dataset], where: str, train: bool
+def _several(
+    source: Mapping[str, Any], where: str, train: bool, splits: Mapping[str, str]
 ) -> tuple[dict[str, Table], list[str]]:
-    there = (next((name for name in names if name in source), None) for names in SPLITS.values())
-    known = {name: source[name] for name in there if name is not None}
+    """The splits of what may have others, too."""
+    for split, name in splits.items():
+        if name not in source:
+            hint = nearest(name, list(map(str, source)))
+            raise DataError(
+                f"{where}: no split {name!r}{hint} (it has {listing(list(source))}); name one of these for {split}"
+            )
+    free = [name for name in source if name not in splits.values()]
+    usual = {split: next((name for name in names if name in free), None) for split, names in SPLITS.items()}
+    known = {split: found for split in SPLITS if (found := splits.get(split) or usual[split])}
     if not known or (train and "train" not in known):
         wanted = "'train'" if train else f"of {listing(list(SPLITS))}"
-        raise DataError(f"{where}: no split {wanted} (it has {listing(list(source))}); give one")
-    return _by_split(known, train, f"{where}, "), _not_used("splits", [k for k in source if k not in known])
+        raise DataError(f"{where}: no split {wanted} (it has {listing(list(source))}); give one, or {_HOW}")
+    tables = {split: _one(source[name], f"{where}, split {name!r}") for split, name in known.items()}
+    return tables, _not_used("splits", [name for name in source if name not in known.values()])
+
+
+_HOW = "say which it is (splits, or --split, such as test=NAME)"
 
 
 def _not_used(what: str, names: Sequence[str]) -> list[str]:
     """What must be said of files or splits that are passed over."""
-    how = f"name it one of {', '.join(SPLITS)}, or give a dict of splits"
-    return [f"{what} that are not used: {listing(names)}; to use one, {how}"] if names else []
+    return [f"{what} that are not used: {listing(names)}; to use one, {_HOW}"] if names else []
 
 
-def _by_split(source: Mapping[str, Any], train: bool, prefix: str = "") -> dict[str, Table]:
+def _by_split(source: Mapping[str, Any], train: bool) -> dict[str, Table]:
     tables: dict[str, Table] = {}
     for key, value in source.items():
         split = _SPLIT_OF.get(key)
@@ -129,33 +183,42 @@ def _by_split(source: Mapping[str, Any], train: bool, prefix: str = "") -> dict[
             raise DataError(f"unknown split {key!r} beside 'train'; splits are {listing(list(SPLITS))}{hint}")
         if split in tables:
             raise DataError(f"two splits mean {split!r} ({listing(list(source))}); keep one")
-        tables[split] = _one(value, f"{prefix}split {key!r}")
+        tables[split] = _one(value, f"split {key!r}")
     if train and "train" not in tables:
         raise DataError(f"no split 'train' (given: {listing(list(source))}); give one")
     return tables
 
 
-def _folder(folder: Path, train: bool) -> tuple[dict[str, Table], list[str]]:
+def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[str, Table], list[str]]:
+    named = {name: split for split, name in splits.items()}
     files: dict[str, Path] = {}
     others: list[str] = []
     for path in sorted(folder.iterdir(), key=lambda path: (_is_plain(path), path)):
         if path.suffix.casefold() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
-        split = _SPLIT_OF.get(path.stem.casefold())
+        usual = _SPLIT_OF.get(path.stem.casefold())
+        split = named.get(path.stem) or (None if usual in splits else usual)
         if split is None and _is_plain(path):  # such as a licence
             continue
         if split is None or (split in files and _is_plain(path) > _is_plain(files[split])):  # a table goes before text
             others.append(path.name)
             continue
         if split in files:
-            both = sorted((files[split], path), key=lambda file: SPLITS[split].index(file.stem.casefold()))
-            if both[0].stem.casefold() == both[1].stem.casefold():
-                raise DataError(f"{folder}: both {both[0].name!r} and {both[1].name!r} are the {split} split; keep one")
-            path, passed_over = both
+            if files[split].stem.casefold() == path.stem.casefold():
+                raise DataError(
+                    f"{folder}: both {files[split].name!r} and {path.name!r} are the {split} split; keep one"
+                )
+            likely = SPLITS[split]
+            path, passed_over = sorted((files[split], path), key=lambda file: likely.index(file.stem.casefold()))
             others.append(passed_over.name)
         files[split] = path
+    there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
+    for split, name in splits.items():
+        if split not in files:
+            raise DataError(
+                f"{folder}: no file {name!r} for {split} (it holds {there}); give a name without its suffix"
+            )
     if not files or (train and "train" not in files):
-        there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
         wanted = "train" if train else "test"
         raise DataError(
             f"{folder}: no {wanted} file (it holds {there}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet, "
