@@ -15,6 +15,7 @@ from adapt import options
 from adapt.adapted import assemble
 from adapt.backbones import EMBEDDED, Loader, resolve, source
 from adapt.data import Data
+from adapt.memory.shapes import shape_of
 from adapt.spec import AdaptError, OptionError
 
 
@@ -157,3 +158,33 @@ def test_what_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, backbone:
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve("somebody/model").path == backbone("bert")
     assert found == wanted
+
+
+def test_a_revision_on_the_hub_stands_after_the_name(
+    monkeypatch: pytest.MonkeyPatch, backbone: Callable[..., Path], copy: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    plain = backbone("bert")
+
+    def snapshot_download(name: str, revision: str | None, **_: Any) -> str:
+        asked.append((name, revision))
+        return str(plain if revision is None else copy)
+
+    def hf_hub_download(name: str, file: str, *, revision: str | None) -> str:
+        asked.append((name, revision))
+        return str(plain / file)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    (copy / "added.txt").write_text("as another revision has it")
+    newest, other = resolve("somebody/model"), resolve("somebody/model@refs/pr/1")
+    assert asked == [("somebody/model", None), ("somebody/model", "refs/pr/1")]
+    assert newest.source.sha256 != other.source.sha256
+    assert other.source.name == other.reference == "somebody/model@refs/pr/1", "a saved model finds it again"
+    assert shape_of("somebody/model@v2").name == "somebody/model@v2"
+    assert asked[2:] == [("somebody/model", "v2")] * 2
+    marked = copy.rename(copy.parent / "model@v2")
+    assert resolve(marked).source.name == "model@v2", "a folder goes before"
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    with pytest.raises(OptionError, match="Backbone 'one@two' is neither a local folder"):
+        resolve("one@two")

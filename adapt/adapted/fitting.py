@@ -34,7 +34,7 @@ def fit_model(
     """Adapt a backbone to data; the public `adapt.fit`.
 
     Args:
-        backbone: Shipped name, local folder or hub name (see `adapt.backbones.resolve`).
+        backbone: Shipped name, local folder or hub name, also with a revision (see `adapt.backbones.resolve`).
         data: `Data`, or anything that `adapt.data.load` reads.
         strategy: A strategy, or its name. On shipped backbones, which are tiny, one given by its name has a learning
             rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`).

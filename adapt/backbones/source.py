@@ -34,7 +34,7 @@ class Backbone:
     source: Source
     """Name and content hash: what results record."""
     reference: str
-    """What the user gave: hub name, path or shipped name; what a saved model records to find it again."""
+    """What the user gave (hub name, path or shipped name), which a saved model records to find it again."""
     path: Path
     """Local folder with `config.json`, safetensors weights and tokenizer files."""
 
@@ -76,23 +76,23 @@ class Backbone:
         return bool(_read(file).get("pooling_mode_mean_tokens", False))
 
 
-def resolve(reference: str | Path, *, revision: str | None = None) -> Backbone:
+def resolve(reference: str | Path) -> Backbone:
     """Find a backbone, downloading it from the hub where it is not local.
 
     Args:
-        reference: A name in `SHIPPED`, `minilm` (optional package), a local folder, or a hub name.
-        revision: Branch, tag or commit on the hub.
+        reference: A name in `SHIPPED`, `minilm` (optional package), a local folder, or a hub name, after which
+            `@` and a branch, tag or commit may stand.
 
     Raises:
         OptionError: The name or folder does not exist, or a package is not installed.
         AdaptError: The folder lacks a configuration, safetensors weights or a tokenizer.
     """
-    name, path = locate(str(reference), revision)
+    name, path = locate(str(reference))
     _check(path, str(reference))
     return Backbone(Source(name, _hash(path)), str(reference), path)
 
 
-def locate(reference: str, revision: str | None) -> tuple[str, Path]:
+def locate(reference: str) -> tuple[str, Path]:
     """Name and local folder of a backbone."""
     if reference in SHIPPED:
         return reference, _RESOURCES / reference
@@ -113,19 +113,26 @@ def locate(reference: str, revision: str | None) -> tuple[str, Path]:
         return path.resolve().name, path
     if path.exists():
         raise OptionError(f"Backbone {reference} is a file; give the folder that holds config.json and weights.")
-    if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:
+    if path.is_absolute() or reference.startswith((".", "~")) or on_hub(reference)[0].count("/") > 1:
         raise OptionError(f"Backbone folder {reference} does not exist.")
-    return reference, _download(reference, revision)
+    return reference, _download(reference)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def on_hub(reference: str) -> tuple[str, str | None]:
+    """Name and revision of a model on the hub; None: the newest."""
+    name, _, revision = reference.partition("@")
+    return name, revision or None
+
+
+def _download(reference: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    name, revision = on_hub(reference)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES))
     except Exception as error:  # the hub client raises a dozen kinds for offline, missing, gated, malformed
         raise OptionError(
-            f"Backbone '{name}' is neither a local folder nor could it be fetched from the hub "
+            f"Backbone '{reference}' is neither a local folder nor could it be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
             f"{', '.join(repr(shipped) for shipped in sorted(SHIPPED))} or '{MINILM}'."
         ) from error

@@ -106,7 +106,7 @@ def _fit(
     make(strategy, fields)  # a mistyped name is found before the data is read
     if given:
         raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
-    model_folder(out, locate(backbone, None)[1])
+    model_folder(out, locate(backbone)[1])
     rows, choices = read_data(data, rest)
     choices |= own
     rate = choices.get("learning_rate")

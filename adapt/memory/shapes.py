@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate, read_config
+from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate, on_hub, read_config
 from adapt.fields import nearest
 from adapt.spec import AdaptError, OptionError, Source
 
@@ -52,7 +52,7 @@ def shape_of(reference: str | Path) -> Shape:
 
     Args:
         reference: `shape:` and a name in `SHAPES`, a shipped model, `minilm`, a folder with `config.json`, or a hub
-            name.
+            name, after which `@` and a revision may stand.
 
     Raises:
         OptionError: There is no such shape, folder or model, or its configuration cannot be used.
@@ -62,7 +62,7 @@ def shape_of(reference: str | Path) -> Shape:
     if text.startswith(PREFIX):
         return Shape(text, _known(text.removeprefix(PREFIX)))
     local = text in SHIPPED or text == MINILM or Path(text).expanduser().is_dir()
-    name, path = locate(text, None) if local else (text, _download(text))
+    name, path = locate(text) if local else (text, _download(text))
     if not (path / "config.json").is_file():
         raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")
     return shape_at(path, name)
@@ -87,17 +87,18 @@ def _known(name: str) -> Any:
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
-def _download(name: str) -> Path:
+def _download(reference: str) -> Path:
     from huggingface_hub import hf_hub_download
 
+    name, revision = on_hub(reference)
     try:
-        folder = Path(hf_hub_download(name, "config.json")).parent
+        folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent
         with contextlib.suppress(Exception):  # most models have none: it says that this is a sentence encoder
-            hf_hub_download(name, "1_Pooling/config.json")
+            hf_hub_download(name, "1_Pooling/config.json", revision=revision)
         return folder
     except Exception as error:  # as in `adapt.backbones.source`
         raise OptionError(
-            f"Backbone '{name}' is neither a local folder nor could its configuration be fetched from the hub "
+            f"Backbone '{reference}' is neither a local folder nor could its configuration be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
             f"{', '.join(f'{PREFIX}{shape}' for shape in SHAPES)}, {', '.join(sorted(SHIPPED))} or {MINILM}."
         ) from error
