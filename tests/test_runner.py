@@ -413,6 +413,30 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(command: list[str], t
         assert again.stdout == whole.stdout
 
 
+STOPPED_TWICE = """
+import os, signal, sys
+import click
+from adapt.cli import plain_errors
+
+class Last:  # Python lets go of it once it has undone the handlers of signals
+    def __del__(self, again=os.kill, own=os.getpid(), number=signal.SIGTERM):
+        again(own, number)
+
+last = Last()
+if sys.argv[1] == "while it is said":
+    click.echo = lambda text, err: (signal.raise_signal(signal.SIGTERM), print(text, file=sys.stderr))
+with plain_errors(goes_on=False):
+    signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("moment", ["while it is said", "as Python ends"])
+def test_a_signal_to_what_stops_already_changes_nothing(moment: str) -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_TWICE, moment], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "adapt: stopped.\n")
+
+
 def test_an_interrupt_that_python_drops_stops_the_comparison_nevertheless(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

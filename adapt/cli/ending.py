@@ -12,13 +12,25 @@ import click
 
 from adapt.spec import AdaptError
 
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that stop a command; there is none of the last on Windows."""
+
 
 def heed_signals() -> None:
     """Ended from outside (a scheduler's time limit, a closed terminal), we stop our processes and tidy up too."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # there is none of the latter on Windows
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores the latter
+    for number in _STOPPING:
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores the last
             signal.signal(number, signal.default_int_handler)
+
+
+def ignore_signals() -> None:
+    """A command that is stopped already ends by its exit code: as Python ends, handlers of signals are undone, and one
+    that is sent again would end the process by itself."""
+    try:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+    except KeyboardInterrupt:  # one more has come
+        ignore_signals()
 
 
 def write_any_text() -> None:
@@ -43,6 +55,7 @@ def plain_errors(goes_on: bool) -> Iterator[None]:
         click.echo(f"adapt: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
+        ignore_signals()
         kept = "; results so far are kept, the same command goes on from there" if goes_on else ""
         click.echo(f"adapt: stopped{kept}.", err=True)
         sys.exit(130)
