@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def in_this_process(
     on_event: runner.OnEvent = lambda event: None,
     lessons: Lessons | None = None,
     general: Sequence[str] = (),
+    made_by: Mapping[str, Any],
     **_: Any,
 ) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
@@ -90,7 +92,7 @@ def in_this_process(
     for one, data in todo:
         on_event(runner.Event("started", one))
         result = run(one, data, backbone, encode=encode, general=general)
-        store.write(result)
+        store.write(replace(result, environment={**result.environment, **made_by}))
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
 
 

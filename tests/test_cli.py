@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -497,6 +499,32 @@ def test_the_table_is_made_again_byte_for_byte(adapt: Command, tmp_path: Path) -
     assert (code, error) == (0, "")
     assert {name: (store.folder / name).read_bytes() for name in before} == before
     assert text == before["table.md"].decode() + "\n"
+
+
+def test_a_table_that_cannot_be_written_is_printed(
+    adapt: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "out")
+    store.write(result_of(run_of("full")))
+    _, expected, _ = adapt("table", shutil.copytree(store.folder, tmp_path / "copy"))
+    broken = store.write(result_of(run_of("lora")))
+    broken.write_text("{")
+    opened = Path.open
+
+    def refuse(path: Path, mode: str = "", *given: Any, **rest: Any) -> Any:
+        if mode == "r":
+            return opened(path, mode, *given, **rest)
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("open", "touch", "mkdir", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.warns(UserWarning, match="is left out .* cannot be set aside: Read-only file system"):
+        code, text, error = adapt("table", store.folder)
+    monkeypatch.undo()
+    assert (code, text) == (2, expected)
+    assert error == f"adapt: {store.folder / 'table.md'} cannot be written: Read-only file system.\n"
+    assert [path.name for path in store.folder.iterdir()] == ["runs"]
+    assert broken.read_text() == "{"
 
 
 def test_a_table_of_nothing_is_an_error(adapt: Command, tmp_path: Path) -> None:

@@ -172,10 +172,34 @@ def test_a_comparison_tries_as_many_rates_of_each_strategy(backbone: Callable[..
     assert [row.strategy.partition("(")[0] for row in done.table.rows] == ["head", "lora", "majority"]
     assert (tmp_path / "table.md").read_text() == done.table.markdown()
     assert done.table.markdown() == table_of(Store(tmp_path).all(), tuned=True).markdown()
-    said = CliRunner().invoke(cli, ["table", str(tmp_path)], catch_exceptions=False).stdout
-    assert said.count("learning_rate=") > 2
-    tuned = CliRunner().invoke(cli, ["table", str(tmp_path), "--tuned"], catch_exceptions=False).stdout
-    assert tuned == done.table.markdown() + "\n"
+    assert {result["environment"]["trials"] for result in done.results} == {2}
+    every = CliRunner().invoke(cli, ["table", str(tmp_path), "--every-rate"], catch_exceptions=False).stdout
+    assert every.count("learning_rate=") > 2
+    assert (tmp_path / "table.md").read_text() + "\n" == every
+    for words in ([], ["--tuned"]):
+        tuned = CliRunner().invoke(cli, ["table", str(tmp_path), *words], catch_exceptions=False).stdout
+        assert tuned == done.table.markdown() + "\n"
+
+    alone = adapt.compare(backbone("bert"), tiny.classification(), strategies[:1], **{**arguments, "trials": 1})
+    assert alone.results == done.results[:1]
+    assert "own learning rate" in alone.table.markdown()
+    assert (tmp_path / "table.md").read_text() == done.table.markdown()  # of all that the folder holds
+    both = adapt.compare(
+        backbone("bert"), tiny.classification(), [strategies[0], adapt.Head(learning_rate=0.0095)],
+        **{**arguments, "trials": 1},
+    )  # fmt: skip
+    assert [row.strategy for row in both.table.rows] == ["head(learning_rate=0.0095)", "head(learning_rate=0.03)",
+                                                         "majority"]  # fmt: skip
+
+
+def test_sections_of_trials_alone_are_tuned() -> None:
+    rates = (1e-3, 2e-3)
+    trials = [trial("lora", rate, 0, rate, 0.5, environment={"trials": 2}) for rate in rates]
+    other = [trial("lora", rate, 0, rate, 0.5, task={"max_length": 64}) for rate in rates]
+    one, two = table_of(contents([trials[0], dataclasses.replace(trials[1], environment={}), *other])).sections
+    assert [row.strategy for row in one.rows] == ["lora"]
+    assert [row.strategy for row in two.rows] == ["lora", "lora(learning_rate=0.001)"]
+    assert len(table_of(contents(trials), tuned=False).rows) == 2
 
 
 def test_trials_that_cannot_be_are_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:

@@ -83,19 +83,29 @@ def compare(
 @click.command()
 @click.argument("folder")
 @click.option(
-    "--tuned", is_flag=True, help="Of a strategy run at several learning rates only the best by validation score."
-)
-def table(folder: str, tuned: bool) -> None:
-    """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table."""
+    "--tuned/--every-rate", default=None,
+    help="Of a strategy run at several learning rates only the best by validation score, or each.  [default: the best "
+         "where one was to be chosen: --trials]",
+)  # fmt: skip
+def table(folder: str, tuned: bool | None) -> None:
+    """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table.
+
+    Where they cannot be written the table is printed nevertheless; the exit code is then 2.
+    """
     from adapt.comparison.store import Store
-    from adapt.comparison.table import write_table
+    from adapt.comparison.table import table_of, write_table
 
     if not (Path(folder).expanduser() / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
-    store = Store(folder)
+    store = Store(folder, reading=True)
     if not store.all():
         raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
-    click.echo(write_table(store, tuned=tuned).markdown())
+    try:
+        made = write_table(store, tuned=tuned)
+    except OptionError:
+        click.echo(table_of(store.all(), tuned=tuned).markdown())
+        raise
+    click.echo(made.markdown())
 
 
 @click.command()

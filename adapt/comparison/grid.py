@@ -61,7 +61,7 @@ class Comparison:
     """Contents of the result files, in the order of the grid."""
     folder: Path
     """Where `runs/`, `table.md` and `table.csv` are (and `curve.csv`, of learning curves); the tables hold every run of
-    the folder."""
+    the folder (`adapt.comparison.table_of`)."""
 
     def chosen(self, strategy: str | None = None) -> dict[str, Any]:
         """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model.
@@ -190,6 +190,7 @@ def compare(
             rows = {split: len(of_split) for split, of_split in part.splits.items()}
             run = replace(first, task=replace(first.task, rows=rows, fold=part.fold, **sample))
             grid += [(_of(run, seed, strategy), part) for seed, strategy in every]
+    made_by = {"command": command, "trials": trials if trials > 1 else None}
     if jobs is None:
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.beside else [])]
         size = sum(file.stat().st_size for each in loaded for file in each.path.glob("*.safetensors"))
@@ -210,10 +211,11 @@ def compare(
                 give_back(first.budget.device)
             execute(
                 todo, source, store, jobs=jobs, on_event=on_event, lessons=lessons,
-                general=texts.texts if texts else (), command=command,
+                general=texts.texts if texts else (),
+                made_by={name: value for name, value in made_by.items() if value is not None},
             )  # fmt: skip
     finally:
-        write_table(store, tuned=trials > 1)
+        write_table(store, tuned=True if trials > 1 else None)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder)
 

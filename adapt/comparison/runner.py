@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
+from types import FrameType, MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
@@ -58,7 +58,7 @@ def execute(
     on_event: OnEvent = lambda event: None,
     lessons: Lessons | None = None,
     general: Sequence[str] = (),
-    command: str | None = None,
+    made_by: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Do runs and store each result as it comes.
 
@@ -72,7 +72,7 @@ def execute(
         on_event: Told what happens.
         lessons: What those of them that have a teacher take from it.
         general: The texts that the runs' `general` is of.
-        command: What made them, for their results' `environment`.
+        made_by: What their results' `environment` says of how they came to be made.
 
     Raises:
         AdaptError: A run met bad input, which concerns them all; results stored so far stay.
@@ -89,7 +89,7 @@ def execute(
             "lessons": None if lessons is None else str(work / "lessons"),
             "general": str(work / "general.json"),
             "store": str(store.folder.resolve()),
-            "command": command,
+            "made_by": dict(made_by),
             "backbone": {
                 "source": fields_of(backbone.source),
                 "reference": backbone.reference,

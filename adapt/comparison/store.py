@@ -28,13 +28,17 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 class Store:
     """The result files of a folder: `folder/runs/*.json`."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, reading: bool = False) -> None:
         """
+        Args:
+            folder: Made where it is not there.
+            reading: The folder is there, and need not be one that can be written.
+
         Raises:
             OptionError: The folder cannot be written.
         """
-        self.folder = writable_folder(folder)
-        self.runs = writable_folder(self.folder / "runs")
+        self.folder = Path(folder).expanduser() if reading else writable_folder(folder)
+        self.runs = self.folder / "runs" if reading else writable_folder(self.folder / "runs")
 
     def path(self, run: Run) -> Path:
         """Where the run's result is or will be."""
@@ -88,7 +92,8 @@ def _stands(content: Mapping[str, Any]) -> bool:
 def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
     """A result file's content; a file that is cut off, changed or not a result is set aside with a warning.
 
-    The file is renamed to `*.json.damaged`, so that its run is done again and nothing is lost.
+    The file is renamed to `*.json.damaged`, so that its run is done again and nothing is lost; in a folder that cannot
+    be written it stays.
 
     Args:
         path: The file.
@@ -101,10 +106,12 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
     if reason is None:
         return content
     aside = path.with_name(path.name + ".damaged")
-    path.replace(aside)
-    warnings.warn(
-        f"Result file {path} is set aside as {aside.name} ({reason}); compare does its run again.", stacklevel=2
-    )
+    try:
+        path.replace(aside)
+        done = f"set aside as {aside.name} ({reason}); compare does its run again."
+    except OSError as error:
+        done = f"left out ({reason}); it cannot be set aside: {error.strerror}."
+    warnings.warn(f"Result file {path} is {done}", stacklevel=2)
     return None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
 from adapt.comparison.curve import curve_table, curves, training_rows
 from adapt.comparison.facts import facts
-from adapt.comparison.folds import found_features, merged, parts_of, without_fold
+from adapt.comparison.folds import environments_of, found_features, merged, parts_of, without_fold
 from adapt.comparison.groups import groups
 from adapt.comparison.section import Row, Section, difference, interval_of
 from adapt.comparison.store import Store
@@ -74,12 +74,15 @@ class Table:
         return self.markdown()
 
 
-def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Table:
+def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool | None = None) -> Table:
     """The table of result files' contents: sections by task, backbone, budget and general texts; rows by strategy,
     settings and teacher.
 
-    With `tuned` a strategy that was run at several learning rates has a row for the one with the best mean validation
-    score alone, where the seeds tell.
+    Args:
+        results: The contents.
+        tuned: Whether a strategy that was run at several learning rates has a row for the one with the best mean
+            validation score alone, where the seeds tell; else it has one for each. None: in sections of which a run was
+            one of several trials.
     """
     sections: dict[str, list[Mapping[str, Any]]] = {}
     for result in merged(results):
@@ -92,11 +95,14 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool = False) -> Ta
     return Table([_make_section(section, tuned) for section in ordered])
 
 
-def write_table(store: Store, *, tuned: bool = False) -> Table:
+def write_table(store: Store, *, tuned: bool | None = None) -> Table:
     """Write `table.md` and `table.csv` of all runs of a folder, and `curve.csv` where there are learning curves; see
     `table_of` for `tuned`.
 
     They are made again where another comparison has written them meanwhile, whose last results were not read here.
+
+    Raises:
+        OptionError: They cannot be written.
     """
     file, table, before = store.folder / "table.md", None, None
     while table is None or before != _version(file):
@@ -120,7 +126,9 @@ def _version(file: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool) -> Section:
+def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool | None) -> Section:
+    if tuned is None:
+        tuned = any(environment.get("trials") for environment in environments_of(results))
     shown: Mapping[str, Sequence[Mapping[str, Any]]] = groups(results)
     others: Mapping[str, Sequence[Mapping[str, Any]]] = {}
     tried: Mapping[str, Sequence[float]] = {}

@@ -248,8 +248,7 @@ def work(
         sample = f"{spec.task.max_train}-{spec.task.few_shot}"  # each number of rows has a run that computes them all
         features = file.parent / "features" / sample
         result = run(spec, data, backbone, on_step, features, encode, on_note, general)
-        made_by = {"command": job["command"]} if job["command"] else {}
-        Store(job["store"]).write(replace(result, environment={**result.environment, **made_by}))
+        Store(job["store"]).write(replace(result, environment={**result.environment, **job["made_by"]}))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 
