@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapt.adapted import Adapted, load_model
-from adapt.comparison.cells import escape, interval, line, unit_of
 from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.splits import GROUP, belonging
@@ -17,6 +16,7 @@ from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, crossed_interval, effective_groups
+from adapt.tables.cells import escape, interval, line, unit_of
 
 _SCHEMA = 1
 

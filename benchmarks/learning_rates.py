@@ -20,7 +20,7 @@ from typing import Any
 import adapt
 from adapt.comparison.progress import Progress
 from adapt.comparison.store import Store
-from adapt.comparison.table import write_table
+from adapt.comparison.written import write_table
 from adapt.strategies import make
 
 RATES = {

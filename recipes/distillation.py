@@ -14,7 +14,7 @@ import adapt
 from adapt.adapted import assemble
 from adapt.cli import plain_errors
 from adapt.comparison import Store
-from adapt.comparison.table import write_table
+from adapt.comparison.written import write_table
 from adapt.run import drawn
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from adapt.comparison import Store, Table, table_of
-from adapt.comparison.cells import share
-from adapt.comparison.curve import curves
-from adapt.comparison.section import Row
 from adapt.extraction.probed import Probing, tables
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import mean_interval
 from adapt.strategies import FLOORS, STRATEGIES, make
+from adapt.tables.cells import share
+from adapt.tables.curve import curves
+from adapt.tables.section import Row
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"

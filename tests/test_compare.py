@@ -18,9 +18,9 @@ from comparison_helpers import in_this_process
 import adapt
 from adapt.adapted import assemble
 from adapt.comparison import Store, grid, runner
-from adapt.comparison.table import COLUMNS, table_of
 from adapt.spec import OptionError
 from adapt.strategies import STRATEGIES as REGISTERED
+from adapt.tables.table import COLUMNS, table_of
 
 STRATEGIES = [adapt.Full(learning_rate=2e-3), adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
 CHOICES: dict[str, Any] = {"epochs": 2, "device": "cpu", "precision": "fp32", "batch_size": 16}

@@ -20,13 +20,13 @@ import adapt
 from adapt.adapted import assemble
 from adapt.cli import cli
 from adapt.comparison import grid, runner, worker
-from adapt.comparison.curve import _marks, curves
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
-from adapt.comparison.table import Table, table_of
 from adapt.data import folds
 from adapt.spec import DataError, OptionError, Result
 from adapt.stats import Interval, crossed_interval, mean_interval
+from adapt.tables.curve import _marks, curves
+from adapt.tables.table import Table, table_of
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
 

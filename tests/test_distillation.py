@@ -17,10 +17,10 @@ from tiny_tasks import TASKS
 import adapt
 import adapt.training
 from adapt.adapted import Adapted
-from adapt.comparison.table import table_of
 from adapt.distillation import Distilled
 from adapt.run import run_from
 from adapt.spec import Teacher
+from adapt.tables.table import table_of
 
 
 @pytest.mark.parametrize("strategy", tiny.STRATEGIES)

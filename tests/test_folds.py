@@ -18,13 +18,13 @@ from comparison_helpers import MEMORY, contents, in_this_process, result_of, run
 import adapt
 from adapt.cli import cli
 from adapt.comparison import Store, grid
-from adapt.comparison.table import table_of
 from adapt.data import Data, folds, load
 from adapt.metrics import score
 from adapt.metrics.jackknife import pseudo_values
 from adapt.run import run_from
 from adapt.spec import FOUND_FEATURES, DataError, OptionError, Result
 from adapt.stats import crossed_interval
+from adapt.tables.table import table_of
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
 

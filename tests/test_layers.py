@@ -16,7 +16,7 @@ from adapt.strategies import STRATEGIES
 ROOT = Path(adapt.__file__).parent
 LAYERS = (
     "spec", "fields", "params", "stats", "files", "machine", "environment", "metrics", "backbones", "data", "tasks",
-    "strategies", "training", "options", "memory", "run", "adapted", "distillation", "comparison", "scoring",
+    "strategies", "training", "options", "memory", "run", "tables", "adapted", "distillation", "comparison", "scoring",
     "pretrain", "extraction", "cli", "__init__",
 )  # fmt: skip
 """A file imports only from layers to the left of its own, and from its own package."""
@@ -121,7 +121,7 @@ HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "pandas", 
         "import adapt; adapt.LoRA(); adapt.Prefix(); adapt.Budget()",
         "import adapt.cli",
         "import sys; sys.argv = ['adapt', '--help']; from adapt.cli import main\ntry: main()\nexcept SystemExit: pass",
-        "import adapt.options, adapt.spec, adapt.strategies, adapt.comparison.store, adapt.comparison.table",
+        "import adapt.options, adapt.spec, adapt.strategies, adapt.comparison.store, adapt.tables.table",
     ],
 )
 def test_nothing_heavy_is_imported_early(statement: str) -> None:

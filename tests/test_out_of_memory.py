@@ -24,12 +24,12 @@ from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.backbones.exhausted import asked_for, give_back, is_out_of_memory
 from adapt.backbones.standardised import Standardised
-from adapt.comparison.table import table_of
 from adapt.data import Data
 from adapt.memory.observe import observe
 from adapt.run import fit, run
 from adapt.spec import AdaptError, Budget, OutOfMemory
 from adapt.strategies import Head, LoRA, QLoRA
+from adapt.tables.table import table_of
 from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.halving import halving

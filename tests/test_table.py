@@ -16,11 +16,12 @@ import pytest
 import scipy.stats
 from comparison_helpers import MEMORY, contents, result_of, run_of
 
-from adapt.comparison.cells import interval, share
 from adapt.comparison.store import Store
-from adapt.comparison.table import COLUMNS, Table, table_of, write_table
+from adapt.comparison.written import write_table
 from adapt.spec import FOUND_FEATURES, Result, Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
+from adapt.tables.cells import interval, share
+from adapt.tables.table import COLUMNS, Table, table_of
 
 SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
 

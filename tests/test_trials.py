@@ -19,11 +19,12 @@ from adapt.comparison import grid
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.comparison.store import Store
-from adapt.comparison.table import table_of
-from adapt.comparison.trials import best_rate, rates_around, tried
+from adapt.comparison.trials import rates_around, tried
 from adapt.data import folds
 from adapt.spec import FOUND_FEATURES, OptionError, Result, Teacher
 from adapt.strategies import FLOORS
+from adapt.tables.best import best_rate
+from adapt.tables.table import table_of
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
 

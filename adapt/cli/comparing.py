@@ -93,7 +93,8 @@ def table(folder: str, tuned: bool | None) -> None:
     Where they cannot be written the table is printed nevertheless; the exit code is then 2.
     """
     from adapt.comparison.store import Store
-    from adapt.comparison.table import table_of, write_table
+    from adapt.comparison.written import write_table
+    from adapt.tables.table import table_of
 
     if not (Path(folder).expanduser() / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")

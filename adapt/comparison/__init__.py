@@ -2,6 +2,6 @@
 
 from adapt.comparison.grid import Comparison, compare
 from adapt.comparison.store import Store
-from adapt.comparison.table import Table, table_of
+from adapt.tables.table import Table, table_of
 
 __all__ = ["Comparison", "Store", "Table", "compare", "table_of"]

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapt.comparison.folds import merged, without_fold
 from adapt.comparison.store import Store, given_result
-from adapt.comparison.trials import best_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.spec import OptionError, canonical
 from adapt.strategies import FLOORS, make
+from adapt.tables.best import best_of
+from adapt.tables.folds import merged, without_fold
 
 
 def choose(results: Iterable[Mapping[str, Any]], strategy: str | None = None) -> Mapping[str, Any]:

@@ -15,8 +15,8 @@ from adapt.backbones.source import EMBEDDED
 from adapt.comparison.choice import choose, fit_arguments
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.store import Store
-from adapt.comparison.table import Table, table_of, write_table
 from adapt.comparison.trials import tried
+from adapt.comparison.written import write_table
 from adapt.data import Data, Folds, load
 from adapt.data.general import read_general
 from adapt.data.kinds import resolve
@@ -25,6 +25,7 @@ from adapt.options import check_count, check_rates, check_strategy, plain, seed_
 from adapt.run import drawn
 from adapt.spec import OptionError, Run, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES, is_known, make
+from adapt.tables.table import Table, table_of
 from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20

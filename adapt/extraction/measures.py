@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from adapt.comparison.cells import escape, line
 from adapt.extraction.attention import Attention
 from adapt.spec import OptionError
+from adapt.tables.cells import escape, line
 
 MEASURES = {
     "entropy": "entropy, nats",

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapt.comparison.cells import escape, interval, line, unit_of
 from adapt.extraction.linear import MEASURES, PENALTIES
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
+from adapt.tables.cells import escape, interval, line, unit_of
 
 _SCHEMA = 1
 

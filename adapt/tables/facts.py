@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.comparison.cells import digits, escape
-from adapt.comparison.folds import environments_of, found_features
-from adapt.comparison.section import Row, Section
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import Budget
 from adapt.stats import effective_groups, pareto_front
+from adapt.tables.cells import digits, escape
+from adapt.tables.folds import environments_of, found_features
+from adapt.tables.section import Row, Section
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
 """Fields of the budget that are named where they are not the defaults."""

@@ -7,24 +7,21 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
-from adapt.comparison.cells import digits, escape, interval, line, share, unit_of
-from adapt.comparison.curve import curve_table, curves, training_rows
-from adapt.comparison.facts import facts
-from adapt.comparison.folds import environments_of, found_features, merged, parts_of, without_fold
-from adapt.comparison.groups import groups
-from adapt.comparison.section import Row, Section, difference, interval_of
-from adapt.comparison.store import Store
-from adapt.comparison.trials import best_rate, rate_of
-from adapt.files import write_atomically
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
 from adapt.stats import Interval, effective_groups, mean_interval
 from adapt.strategies import STRATEGIES
+from adapt.tables.best import best_rate, rate_of
+from adapt.tables.cells import digits, escape, interval, line, share, unit_of
+from adapt.tables.curve import curve_table, curves, training_rows
+from adapt.tables.facts import facts
+from adapt.tables.folds import environments_of, found_features, merged, parts_of, without_fold
+from adapt.tables.groups import groups
+from adapt.tables.section import Row, Section, difference, interval_of
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -93,37 +90,6 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool | None = None)
         sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"], training_rows(s[0]["spec"]["task"]))
     )
     return Table([_make_section(section, tuned) for section in ordered])
-
-
-def write_table(store: Store, *, tuned: bool | None = None) -> Table:
-    """Write `table.md` and `table.csv` of all runs of a folder, and `curve.csv` where there are learning curves; see
-    `table_of` for `tuned`.
-
-    They are made again where another comparison has written them meanwhile, whose last results were not read here.
-
-    Raises:
-        OptionError: They cannot be written.
-    """
-    file, table, before = store.folder / "table.md", None, None
-    while table is None or before != _version(file):
-        before = _version(file)
-        table = table_of(store.all(), tuned=tuned)
-    write_atomically(file, table.markdown())
-    write_atomically(store.folder / "table.csv", table.csv())
-    if points := table.curve_csv():
-        write_atomically(store.folder / "curve.csv", points)
-    else:
-        (store.folder / "curve.csv").unlink(missing_ok=True)
-    return table
-
-
-def _version(file: Path) -> tuple[int, int] | None:
-    """Which of the files that have this name it is now; None: there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool | None) -> Section:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from adapt.comparison.cells import escape, interval, line, unit_of
-from adapt.comparison.folds import without_fold
-from adapt.comparison.section import Row, Section, difference
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
+from adapt.tables.cells import escape, interval, line, unit_of
+from adapt.tables.folds import without_fold
+from adapt.tables.section import Row, Section, difference
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Tables for readers, made from the contents of result files alone."""

@@ -1,0 +1,56 @@
+"""Which of several settings has the best validation scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapt.metrics import LOWER_IS_BETTER
+
+
+def best_rate(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """The rate with the best mean validation score over the seeds that all rates have; of equals the lowest.
+
+    Args:
+        results: Contents of result files, alike but for learning rate and seed.
+
+    Returns:
+        None where no seed was run at every rate, or none has a validation score.
+    """
+    by_rate: dict[float, list[Mapping[str, Any]]] = {}
+    for result in sorted(results, key=rate_of):
+        by_rate.setdefault(rate_of(result), []).append(result)
+    best = best_of(list(by_rate.values()))
+    return None if best is None else rate_of(best[0])
+
+
+def best_of(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Sequence[Mapping[str, Any]] | None:
+    """The group with the best mean validation score over the seeds that all groups have.
+
+    Of groups in which not all of these seeds ended well it is one where most did; of equals the first.
+
+    Args:
+        groups: Contents of result files, those of a group alike but for the seed, all with one metric.
+
+    Returns:
+        None where no seed was run in every group, or none has a validation score.
+    """
+    task = groups[0][0]["spec"]["task"]
+    metric = task.get("selection") or task["metric"]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    by_seed = [
+        {r["seed"]: r["scores"].get("validation", {}).get(metric) if r["status"] == "ok" else None for r in group}
+        for group in groups
+    ]
+    seeds = set.intersection(*map(set, by_seed))
+    found: list[tuple[int, float, int]] = []
+    for i, scores in enumerate(by_seed):
+        good = [score for seed in seeds if (score := scores[seed]) is not None]
+        if good:
+            found.append((len(good), sign * sum(good) / len(good), -i))
+    return groups[-max(found)[2]] if found else None
+
+
+def rate_of(result: Mapping[str, Any]) -> float:
+    """The learning rate that a result's strategy was given."""
+    return float(result["spec"]["strategy"]["learning_rate"])
