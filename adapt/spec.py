@@ -97,7 +97,7 @@ class Task:
     name: str
     """Short readable name; in file names and tables."""
     data: Source
-    """Name and content hash of the rows of all splits, before any sampling."""
+    """Name and content hash of the rows of all splits, before training rows are sampled."""
     kind: str = "sequence_classification"
     """Key in `adapt.tasks.KINDS`."""
     problem: Problem = "single_label"

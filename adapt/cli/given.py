@@ -39,7 +39,8 @@ def read_data(data: str | None, options: dict[str, Any], folds: int | None = Non
         "revision", "splits",
     )  # fmt: skip
     own = {name: value for name in named if (value := options.pop(name))}
-    own |= {name: value for name in ("validation", "test", "split_seed") if (value := options.pop(name)) is not None}
+    numbers = ("validation", "test", "max_validation", "max_test", "split_seed")
+    own |= {name: value for name in numbers if (value := options.pop(name)) is not None}
     given = {name: value for name, value in options.items() if value is not None}
     if data is None:
         kind = own.pop("kind", None)

@@ -59,7 +59,10 @@ data_options = together(
     click.option("--validation", type=float,
                  help="Share of train cut out where there is no validation split.  [default: 0.1]"),
     click.option("--test", type=float, help="Share of train cut out where there is no test split.  [default: 0.1]"),
-    click.option("--split-seed", type=int, help="Seed of these cuts.  [default: 0]"),
+    click.option("--max-validation", type=int, metavar="ROWS",
+                 help="Rows of validation, which is scored after each epoch, at most.  [default: all]"),
+    click.option("--max-test", type=int, metavar="ROWS", help="The same of test."),
+    click.option("--split-seed", type=int, help="Seed of these cuts and choices of rows.  [default: 0]"),
     click.option("--name", help="Name of the task in tables and file names."),
 )  # fmt: skip
 

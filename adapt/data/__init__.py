@@ -12,6 +12,7 @@ from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
 from adapt.data.columns import check_rows, first, groups, named
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
+from adapt.data.samples import few_shot, shortened, subsample
 from adapt.data.splits import (
     GROUP,
     belonging,
@@ -19,10 +20,8 @@ from adapt.data.splits import (
     check_options,
     contradicting,
     cut_missing,
-    few_shot,
     groups_seen_before,
     seen_before,
-    subsample,
 )
 from adapt.data.table import Table
 from adapt.spec import DataError, OptionError, Problem, Source, Task
@@ -46,6 +45,8 @@ def load(
     bad_answers: Literal["refuse", "drop"] = "refuse",
     validation: float = 0.1,
     test: float = 0.1,
+    max_validation: int | None = None,
+    max_test: int | None = None,
     seed: int = 0,
     problem: Problem | None = None,
     config: str | None = None,
@@ -96,7 +97,11 @@ def load(
         bad_answers: What to do with rows whose answer is not where it should be in the context.
         validation: Share of train's rows to cut out for validation where that split is missing; 0: none.
         test: The same for test.
-        seed: Decides which rows are cut out.
+        max_validation: Rows of validation, at most: so many are cut out, or drawn of a split that has more, the same
+            for all runs, each class with its share (single_label). What scoring costs after each epoch is in proportion
+            to them. None: all.
+        max_test: The same for test.
+        seed: Decides which rows are cut out or drawn.
         problem: Overrides the problem that the labels or tags suggest.
         config: Configuration of a hub data set.
         revision: Revision (branch, tag or commit) of a hub data set.
@@ -119,7 +124,8 @@ def load(
             "of them (folds.parts[0])"
         )
     shares = {"validation": validation, "test": test}
-    check_options(shares, seed)
+    most = {"validation": max_validation, "test": max_test}
+    check_options(shares, seed, most)
     known, problem = kinds.resolve(kind, problem)
     given = kinds.given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
     group = given.pop(GROUP, None)
@@ -139,15 +145,21 @@ def load(
         rows = {split: {**columns_, GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
                 for split, columns_ in rows.items()}  # fmt: skip
     missing = {split: share for split, share in shares.items() if split not in rows}
+    for split, n in most.items():
+        if n is not None and split in missing:
+            if not missing[split]:
+                raise OptionError(f"max_{split}={n}: there is no {split} split, and {split}=0 cuts none; leave one out")
+            missing[split] = min(missing[split], n / max(1, len(next(iter(rows["train"].values())))))
     parts = cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
     whole = rows["train"]
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
-    rows = {split: rows[split] for split in sources.SPLITS if split in rows}
+    rows, fewer = shortened({split: rows[split] for split in sources.SPLITS if split in rows}, read.problem, most, seed)
     made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
     sha256 = hash_of(read.problem, read.labels, rows)
     notes = (
         *not_used,
         *read.notes,
+        *fewer,
         *beyond(whole, read.problem, parts, missing),
         *seen_before(rows),
         *groups_seen_before(rows),

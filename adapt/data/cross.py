@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapt.data.canonical import Data
+from adapt.data.samples import generator
 from adapt.data.sources import column_of
 from adapt.data.splits import (
     GROUP,
@@ -16,7 +17,6 @@ from adapt.data.splits import (
     check_options,
     cut,
     deciding,
-    generator,
     inputs_of,
     strata,
     together,

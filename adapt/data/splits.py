@@ -1,15 +1,17 @@
-"""Choosing rows: cutting splits from train, few-shot samples, smaller training sets.
+"""Cutting splits from train; which rows belong together, and which ones training has seen.
 
-Every choice keeps the order of the rows and depends on nothing but the labels, on which rows belong together, and on a
-generator seeded here.
+Every cut keeps the order of the rows and depends on nothing but the labels, on which rows belong together, and on a
+generator (`adapt.data.samples`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.samples import check_rows_kept, generator, quotas, rows_of
 from adapt.data.sources import column_of
 from adapt.spec import DataError, OptionError, Problem, canonical
 
@@ -30,21 +32,14 @@ GROUP = "group"
 prompt."""
 
 
-def generator(seed: int, stream: int = 0) -> numpy.random.Generator:
-    """A generator of its own for each seed and stream."""
-    import numpy
-
-    if not isinstance(seed, int) or seed < 0:
-        raise OptionError(f"seed={seed!r}: give an integer of zero or more")
-    return numpy.random.default_rng([seed, stream])
-
-
-def check_options(shares: Mapping[str, float], seed: int) -> None:
-    """Check what `cut_missing` will be asked.
+def check_options(
+    shares: Mapping[str, float], seed: int, most: Mapping[str, int | None] = MappingProxyType({})
+) -> None:
+    """Check what `cut_missing` and `shortened` will be asked.
 
     Raises:
         OptionError: A share is no number from 0 (no such split) to below 1, or the shares leave nothing to
-            train on, or the seed is no integer of zero or more.
+            train on, or the seed is no integer of zero or more, or a number of rows is none.
     """
     for option, value in shares.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
@@ -52,6 +47,9 @@ def check_options(shares: Mapping[str, float], seed: int) -> None:
     if sum(shares.values()) >= 1:
         given = " and ".join(f"{option}={value!r}" for option, value in shares.items())
         raise OptionError(f"{given} leave no rows to train on; give shares that sum to less than 1")
+    for split, n in most.items():
+        if n is not None:
+            check_rows_kept(f"max_{split}", n)
     generator(seed)
 
 
@@ -84,7 +82,7 @@ def cut_missing(
     labels, groups = deciding(rows, problem, names), rows.get(GROUP)
     shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
     if shares and problem == "single_label" and groups is None:
-        single = [names[i] for i, examples in enumerate(_rows_of(labels)) if len(examples) == 1]
+        single = [names[i] for i, examples in enumerate(rows_of(labels)) if len(examples) == 1]
         if single:
             more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
             hint = ", or problem='regression'" if all(_is_number(name) for name in names) else ""
@@ -325,8 +323,8 @@ def cut(
     if len(labels) < 2:
         raise DataError(f"{where}: {len(labels)} row cannot be divided; add rows, or give every split")
     if problem == "single_label" and groups is None:
-        rows = [r for r in _rows_of(labels) if r]
-        sizes = _quotas([len(r) for r in rows], size, [len(r) - 1 for r in rows])
+        rows = [r for r in rows_of(labels) if r]
+        sizes = quotas([len(r) for r in rows], size, [len(r) - 1 for r in rows])
         chosen = [int(i) for r, n in zip(rows, sizes, strict=True) for i in rng.choice(r, n, replace=False)]
     else:
         values = together(labels, problem, size) if groups is None else groups
@@ -341,97 +339,6 @@ def cut(
             raise DataError(f"{where}: {reason}; give every split, or pass validation=0 and test=0")
     out = set(chosen)
     return [i for i in range(len(labels)) if i not in out], sorted(out)
-
-
-def few_shot(
-    dataset: datasets.Dataset, problem: Problem, k: int, seed: int, *, names: Sequence[str] = ()
-) -> datasets.Dataset:
-    """A sample of k rows a class, in the order of the data set.
-
-    For multi_label problems every label has at least k rows; a row counts for each of its labels.
-
-    Args:
-        dataset: Rows in canonical form, as in `Data.splits`.
-        problem: What is predicted.
-        k: Rows a class, 1 or more.
-        seed: The same seed draws the same rows.
-        names: Label names, for the error.
-
-    Raises:
-        OptionError: The problem has no classes of rows; or k is below 1.
-        DataError: A class has fewer than k rows.
-    """
-    if problem not in ("single_label", "multi_label"):
-        raise OptionError(f"few_shot draws k rows of each class and {problem} has none; use max_train instead")
-    _positive("few_shot", k)
-    rng, labels = generator(seed), column_of(dataset, "label")
-    rows = _rows_of(labels)
-    short = {i: len(r) for i, r in enumerate(rows) if 0 < len(r) < k}
-    if short:
-        shown = ", ".join(f"{names[i] if i < len(names) else i!r} ({n})" for i, n in list(short.items())[:5])
-        more = f" and {len(short) - 5} more" if len(short) > 5 else ""
-        raise DataError(
-            f"few_shot={k}: too few training rows of {shown}{more}; ask for {min(short.values())} at most, or add rows"
-        )
-    chosen: set[int] = set()
-    for indices in sorted(rows, key=len):  # rare labels first: their rows count for the common ones
-        missing = k - len(chosen.intersection(indices))
-        free = [i for i in indices if i not in chosen]
-        if missing > 0 and free:
-            chosen.update(rng.choice(free, missing, replace=False).tolist())
-    return dataset.select(sorted(chosen))
-
-
-def subsample(dataset: datasets.Dataset, problem: Problem, n: int, seed: int) -> datasets.Dataset:
-    """A sample of n rows in the order of the data set, or all of them where there are no more.
-
-    For single_label problems each class keeps its share, and at least one row where n allows.
-
-    Raises:
-        OptionError: n below 1.
-    """
-    _positive("max_train", n)
-    if n >= len(dataset):
-        return dataset
-    rng = generator(seed)
-    if problem == "single_label":
-        rows = [r for r in _rows_of(column_of(dataset, "label")) if r]
-        if n >= len(rows):
-            counts = [len(r) for r in rows]
-            sizes = _quotas(counts, n, counts)
-            chosen = [i for r, m in zip(rows, sizes, strict=True) for i in rng.choice(r, m, replace=False).tolist()]
-            return dataset.select(sorted(chosen))
-    return dataset.select(sorted(rng.choice(len(dataset), n, replace=False).tolist()))
-
-
-def _positive(option: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise OptionError(f"{option}={value!r}: give a number of rows, 1 or more")
-
-
-def _rows_of(labels: Sequence[Any]) -> list[list[int]]:
-    """The rows of each class, in index order; a row with several labels is under each."""
-    found: dict[int, list[int]] = {}
-    for row, label in enumerate(labels):
-        for index in [label] if isinstance(label, int) else [i for i, bit in enumerate(label) if bit]:
-            found.setdefault(index, []).append(row)
-    return [found.get(index, []) for index in range(max(found, default=-1) + 1)]
-
-
-def _quotas(counts: Sequence[int], total: int, caps: Sequence[int]) -> list[int]:
-    """Rows to take of each class: its share of the total, at least one and at most its cap.
-
-    Largest remainders go first. The sum is the total unless the ones or the caps forbid it.
-    """
-    shares = [total * count / sum(counts) for count in counts]
-    sizes = [min(cap, max(1, int(share))) for share, cap in zip(shares, caps, strict=True)]
-    while sum(sizes) > total and max(sizes) > 1:
-        most = max((i for i, n in enumerate(sizes) if n > 1), key=lambda i: sizes[i] - shares[i])
-        sizes[most] -= 1
-    while sum(sizes) < total and any(n < cap for n, cap in zip(sizes, caps, strict=True)):
-        open_ = (i for i, cap in enumerate(caps) if sizes[i] < cap)
-        sizes[max(open_, key=lambda i: shares[i] - sizes[i])] += 1
-    return sizes
 
 
 def strata(label: Any, problem: Problem) -> Sequence[int]:

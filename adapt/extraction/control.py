@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adapt.data.splits import generator
+from adapt.data.samples import generator
 
 _STREAM = 100
 """Of random numbers, which no other choice by the seed draws from."""

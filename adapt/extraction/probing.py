@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from adapt.data import Data, load, subsample
-from adapt.data.splits import generator
+from adapt.data.samples import generator
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probed, Probing
 from adapt.extraction.probes import Probes

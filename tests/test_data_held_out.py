@@ -1,0 +1,82 @@
+"""Held-out splits of fewer rows than there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from adapt import cli
+from adapt.data import load
+from adapt.spec import OptionError
+
+
+def rows_of(split: str, count: int) -> list[dict[str, Any]]:
+    """Rows of two classes, one row in four of the rarer."""
+    return [{"text": f"{split} {i}", "label": "rare" if i % 4 == 0 else "usual"} for i in range(count)]
+
+
+SPLITS = {"train": rows_of("train", 8), "validation": rows_of("validation", 40), "test": rows_of("test", 20)}
+
+
+def test_a_split_of_more_rows_is_a_sample_of_each_class_with_its_share() -> None:
+    whole, data = load(SPLITS), load(SPLITS, max_validation=12, max_test=20)
+    held = data.splits["validation"]
+    assert (len(held), list(held["label"]).count(data.labels.index("rare"))) == (12, 3)
+    numbers = [int(text.split()[1]) for text in held["text"]]
+    assert numbers == sorted(numbers)
+    assert data.splits["train"]["text"] == whole.splits["train"]["text"]
+    assert data.splits["test"]["text"] == whole.splits["test"]["text"], "of as many rows all are there"
+    assert data.sha256 != whole.sha256
+    assert data.notes == ("validation is 12 of its 40 rows, drawn with the seed of the splits, 0, for every run",)
+    assert load(SPLITS, max_validation=40, max_test=50).sha256 == whole.sha256
+
+
+def test_the_seed_of_the_splits_decides_which() -> None:
+    def drawn(**options: Any) -> list[str]:
+        return list(load(SPLITS, max_validation=12, **options).splits["validation"]["text"])
+
+    assert drawn() == drawn(max_test=3) == drawn(seed=0)
+    assert drawn() != drawn(seed=1)
+
+
+def test_a_split_that_is_cut_takes_no_more_from_train() -> None:
+    data = load({"train": rows_of("train", 100)}, max_validation=4, test=0.2)
+    assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 76, "validation": 4, "test": 20}
+    assert data.notes == ()
+    small = load({"train": rows_of("train", 100)}, validation=0.03, test=0.2, max_validation=50)
+    assert len(small.splits["validation"]) == 3, "the share is not raised"
+
+
+def test_questions_on_one_context_are_drawn_each_by_itself() -> None:
+    rows = {
+        "question": [f"which {i}?" for i in range(24)],
+        "context": [f"Ada saw Bo, {i // 6}." for i in range(24)],
+        "answers": [{"text": ["Bo"], "answer_start": [8]}] * 24,
+    }
+    data = load({"train": rows, "validation": rows}, max_validation=8, test=0)
+    assert len(data.splits["validation"]) == 8
+    assert len(set(data.splits["validation"]["context"])) > 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_validation": 0}, "max_validation=0: give a number of rows, 1 or more"),
+        ({"max_test": 2.5}, "max_test=2.5: give a number of rows, 1 or more"),
+        ({"max_test": 5, "test": 0}, "max_test=5: there is no test split, and test=0 cuts none; leave one out"),
+    ],
+)
+def test_numbers_of_rows_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        load({"train": rows_of("train", 40)}, **options)
+
+
+def test_on_the_command_line(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows_of("x", 100)))
+    found: list[Any] = []
+    monkeypatch.setattr("adapt.comparison.compare", lambda backbone, data, *_, **__: found.append(data))
+    CliRunner().invoke(cli.cli, ["compare", "--data", str(file), "--max-validation", "5", "--max-test", "6"])
+    assert {split: len(rows) for split, rows in found[0].splits.items()} == {"train": 89, "validation": 5, "test": 6}
