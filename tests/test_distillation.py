@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from distillation_helpers import OPTIONS, QUICK, SHORT
 from tiny_tasks import TASKS
 
 import adapt
+import adapt.distillation.teaching
 import adapt.training
-from adapt.adapted import Adapted
+from adapt.adapted import Adapted, load_model
 from adapt.distillation import Distilled
 from adapt.run import run_from
 from adapt.spec import Teacher
@@ -71,6 +73,25 @@ def test_a_saved_teacher_says_the_same(
     assert made[0].run == made[1].run == made[2].run
     results = [student.result.scores for student in made if student.result is not None]
     assert results[0] == results[1] == results[2]
+
+
+def test_a_loaded_teacher_is_let_go_of_before_the_student_is_trained(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, loaded, held = teachers("single_label").save(tmp_path / "teacher"), [], []
+
+    def load(*given: Any, **more: Any) -> Adapted:
+        found = load_model(*given, **more)
+        loaded.append(weakref.ref(found.fitted.model))
+        return found
+
+    monkeypatch.setattr(adapt.distillation.teaching, "load_model", load)
+    adapt.distill(
+        folder, backbone("electra"), TASKS["single_label"](), "head", unlabelled=["word1 word2"],
+        on_step=lambda *_: held.append([model() for model in loaded]), **SHORT,
+    )  # fmt: skip
+    assert held
+    assert all(models == [None] for models in held)
 
 
 def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(backbone: Callable[..., Path]) -> None:

@@ -22,12 +22,14 @@ from adapt.spec import DataError, OptionError, Unsupported
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"temperature": 0}, "temperature is 0; give a finite number above 0"),
+        ({"temperature": 0}, "temperature is 0; give a number from 0.1 to 100"),
+        ({"temperature": 1e200}, r"temperature is 1e\+200; give a number from 0.1 to 100"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"temperature": "hot"}, "temperature is hot"),
         ({"weight": 1.5}, "weight is 1.5; give a number from 0 to 1"),
         ({"weight": 0}, "weight is 0, with which the teacher teaches nothing"),
         ({"epoch": 3}, "There is no option 'epoch'"),
+        ({"strategy": "untrained"}, "'untrained' trains nothing, so that nobody learns; give another strategy"),
     ],
 )
 def test_an_option_that_cannot_be_used(
@@ -35,6 +37,12 @@ def test_an_option_that_cannot_be_used(
 ) -> None:
     with pytest.raises(OptionError, match=words):
         adapt.distill(teachers("single_label"), backbone("bert"), TASKS["single_label"](), **choices)
+
+
+@pytest.mark.parametrize("teacher", [None, 3, ("one", "two")])
+def test_a_teacher_that_is_no_model(teacher: Any, backbone: Callable[..., Path]) -> None:
+    with pytest.raises(OptionError, match=rf"of type {type(teacher).__name__}; give a trained model, or its folder"):
+        adapt.distill(teacher, backbone("bert"), TASKS["single_label"](), "head", **SHORT)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ general_option = click.option(
 teaching_options = together(
     click.option("--unlabelled", metavar="FILE",
                  help="Further training rows without labels, which the teacher labels."),
-    click.option("--temperature", type=float, help="What logits are divided by.  [default: 2]"),
+    click.option("--temperature", type=float, help="What logits are divided by, 0.1 to 100.  [default: 2]"),
     click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]"),
 )  # fmt: skip
 

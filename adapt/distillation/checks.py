@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from adapt.adapted import Adapted
@@ -15,6 +14,9 @@ from adapt.tasks import KINDS
 
 _FORMAT = ("template", "separator", "prefix", "source_language", "target_language")
 """Options of language models that decide what they read."""
+_TEMPERATURES = (0.1, 100.0)
+"""Least and most: below, next to no gradient is left of logits that differ; above, the divergence of two distributions
+that are both nearly uniform is lost in the rounding of float32."""
 
 
 def how_of(temperature: Any, weight: Any, unlabelled: Any = None) -> tuple[float, float]:
@@ -24,8 +26,9 @@ def how_of(temperature: Any, weight: Any, unlabelled: Any = None) -> tuple[float
         OptionError: One of them is out of range, or nothing would be learnt from the teacher.
     """
     temperature, weight = plain(temperature), plain(weight)
-    if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
-        raise OptionError(f"temperature is {temperature}; give a finite number above 0.")
+    least, most = _TEMPERATURES
+    if not (isinstance(temperature, int | float) and least <= temperature <= most):
+        raise OptionError(f"temperature is {temperature}; give a number from {least:g} to {most:g}.")
     if not (isinstance(weight, int | float) and 0 <= weight <= 1):
         raise OptionError(f"weight is {weight}; give a number from 0 to 1.")
     if weight == 0 and unlabelled is None:

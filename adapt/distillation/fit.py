@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from adapt.adapted import Adapted, begun
+from adapt.backbones.exhausted import give_back
 from adapt.distillation.checks import how_of
 from adapt.distillation.teaching import teaching_of
 from adapt.run import OnStep, drawn, fit
-from adapt.spec import Strategy, Teacher
+from adapt.spec import OptionError, Strategy, Teacher
 
 
 def distill(
@@ -46,24 +47,28 @@ def distill(
         unlabelled: Further rows for training without labels, in any form that can be predicted: the teacher's
             predictions stand for their labels.
         columns: What a column of these is for to its name.
-        temperature: Above 0. Where it is high, what the teacher thinks of the classes that it does not choose counts
-            for more.
+        temperature: From 0.1 to 100. Where it is high, what the teacher thinks of the classes that it does not choose
+            counts for more.
         weight: From 0 to 1; 0 with rows without labels: the teacher's predictions alone are learnt from.
         seed: As for `adapt.fit`, and `general`, `on_step` and `choices` too.
 
     Raises:
-        OptionError: The teacher is for another task, or an option cannot be used.
+        OptionError: The teacher is for another task, the strategy trains nothing, or an option cannot be used.
         Unsupported: A language model's teacher has another vocabulary.
         AdaptError: Bad input, as for `adapt.fit`.
     """
     temperature, weight = how_of(temperature, weight, unlabelled)
     run, rows, source, texts = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    if run.strategy.learning_rate is None:
+        raise OptionError(f"'{run.strategy.name}' trains nothing, so that nobody learns; give another strategy.")
     drawn(run, rows)  # what a class has too few rows for is found before the teacher labels any
     teaching = teaching_of(
         teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns
     )
     run = dataclasses.replace(run, teacher=teaching.described)
     lessons = teaching.lessons([run], rows, source)
+    del teaching  # and the teacher, if it was loaded here and need not be asked any more
+    give_back(run.budget.device)
     result, fitted = fit(run, rows, source, on_step, encode=lessons.encode, general=texts)
     plain = dataclasses.replace(fitted, kind=fitted.kind.kind)  # type: ignore[attr-defined]
     return Adapted(plain, run, source, result, columns=rows.columns)

@@ -106,10 +106,12 @@ def teaching_of(
         columns: What a column of these is for to its name.
 
     Raises:
-        OptionError: The teacher is for another task.
+        OptionError: The teacher is none, or is for another task.
         Unsupported: A language model's teacher has another vocabulary.
         AdaptError: There is no such teacher, or it cannot use a row.
     """
+    if not isinstance(teacher, Adapted | str | Path):
+        raise OptionError(f"The teacher is of type {type(teacher).__name__}; give a trained model, or its folder.")
     folder = None if isinstance(teacher, Adapted) else Path(teacher).expanduser().resolve()
     if not isinstance(teacher, Adapted):
         teacher = load_model(teacher, device=run.budget.device)
