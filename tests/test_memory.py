@@ -14,7 +14,17 @@ import pytest
 import tiny
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModel, AutoModelForSeq2SeqLM, BitsAndBytesConfig, LongT5Config, XLNetConfig, XLNetModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BitsAndBytesConfig,
+    LongT5Config,
+    MixtralConfig,
+    T5GemmaConfig,
+    XLNetConfig,
+    XLNetModel,
+)
 
 import adapt
 from adapt.adapted import fit_model
@@ -100,6 +110,35 @@ def test_a_plan_knows_what_stays_as_it_is_beside_quantised_weights(tmp_path: Pat
     AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
     tiny.tokenizer_for("t5").save_pretrained(tmp_path)
     step, setting = real_step(str(tmp_path), make("qlora", {"bits": bits}), "seq2seq")  # type: ignore[arg-type]
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+def small(**fields: Any) -> dict[str, Any]:
+    """Fields of a configuration, sizes among them."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    return {"vocab_size": len(tiny.VOCABULARY), **sizes, "num_key_value_heads": 2, **fields}
+
+
+UNUSUAL: dict[str, Callable[[], Any]] = {
+    "mixture of experts": lambda: MixtralConfig(**small(num_local_experts=4, num_experts_per_tok=2)),
+    "decoder that caps its logits": lambda: T5GemmaConfig(
+        **dict.fromkeys(("encoder", "decoder"), small(head_dim=8)),
+        vocab_size=len(tiny.VOCABULARY), decoder_start_token_id=1,
+    ),
+}  # fmt: skip
+"""Whose experts torch multiplies in float32 with real tensors alone; and whose caps stand in its decoder's part."""
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_a_plan_knows_what_unusual_architectures_do(tmp_path: Path, what: str) -> None:
+    config = UNUSUAL[what]()
+    kind, tokenizer, cls = (
+        ("seq2seq", "t5", AutoModelForSeq2SeqLM) if config.is_encoder_decoder
+        else ("causal_lm", "llama", AutoModelForCausalLM)
+    )  # fmt: skip
+    cls.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer_for(tokenizer).save_pretrained(tmp_path)
+    step, setting = real_step(str(tmp_path), "full", kind, precision="bf16")
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 

@@ -69,8 +69,9 @@ def few_tokens(model: nn.Module) -> int | None:
 
 
 def _change_of(model: Any) -> str | None:
-    """The field of the configuration that has logits changed after the output layer."""
-    return next((name for name in _CHANGES if getattr(model.config, name, None) not in (None, 1)), None)
+    """The field of the configuration, or of the decoder's (T5Gemma), that has logits changed after the output layer."""
+    configs = (model.config, getattr(model.config, "decoder", None))
+    return next((name for name in _CHANGES for c in configs if getattr(c, name, None) not in (None, 1)), None)
 
 
 def before_logits(

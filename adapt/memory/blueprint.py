@@ -173,7 +173,8 @@ class _NoPadding(TorchDispatchMode):
 
     That all rows have as many end tokens (which T5's and BART's classifiers ask), and of a number drawn at random, that
     it is not below another: no layer is skipped (layerdrop). The statistics of a layer norm are float32 where its
-    weights are and its input is not, as torch's kernels have them, but not its fake ones.
+    weights are and its input is not, as torch's kernels have them, but not its fake ones. Products of a mixture's
+    experts are made in float32, too, which torch's kernels take, and its fake ones do not.
     """
 
     def __init__(self) -> None:
@@ -200,6 +201,9 @@ class _NoPadding(TorchDispatchMode):
         if func is aten.native_layer_norm.default and args[2] is not None and args[2].dtype != args[0].dtype:
             out, *statistics = func(*args, **(kwargs or {}))
             return out, *(each.to(args[2].dtype) for each in statistics)
+        if func is aten._grouped_mm.default and args[0].dtype != torch.bfloat16:
+            low = (each.to(torch.bfloat16) for each in args[:2])
+            return func(*low, *args[2:], **(kwargs or {})).to(args[0].dtype)
         if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
             args = (args[0], _all_of(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))

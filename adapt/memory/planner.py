@@ -16,7 +16,7 @@ from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
 from adapt.memory.budget import parse_batch
 from adapt.memory.shapes import shape_of
-from adapt.memory.trace import Setting, Trace
+from adapt.memory.trace import MEASURE, Setting, Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
 from adapt.options import BUDGET_FIELDS, budget_of, check_strategy, pooling_of, precision_of
@@ -201,7 +201,8 @@ class Planner:
         except Exception as error:  # of transformers, PEFT or torch, for architectures that are not known here
             told = str(error).strip().partition("\n")[0]
             raise Unsupported(
-                f"a step of '{shape.model_type}' cannot be run without contents: {type(error).__name__}: {told}"
+                f"a step of '{shape.model_type}' cannot be run without contents ({type(error).__name__}: {told}); "
+                + MEASURE
             ) from error
 
 

@@ -30,6 +30,8 @@ from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.savers import save_memory
 
+MEASURE = "a run of few steps measures what it takes (adapt compare --max-steps 2)"
+"""What to do where there is no plan."""
 _NOT_FAKED = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 
 
@@ -112,7 +114,7 @@ class Trace:
             except _NOT_FAKED as error:
                 raise Unsupported(
                     f"the step of {type(self._model).__name__} depends on what its tensors hold "
-                    f"({type(error).__name__})"
+                    f"({type(error).__name__}); {MEASURE}"
                 ) from error
 
     def _tracked(self, step: Step) -> dict[str, Memory]:
