@@ -15,7 +15,7 @@ from adapt.data.table import listing
 from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
-from adapt.stats import Interval, crossed_interval, effective_groups
+from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import escape, interval, line, unit_of
 
 _SCHEMA = 1
@@ -67,7 +67,8 @@ class Scores:
         """A score with its 95 % interval for other rows like these, or for other groups of rows; without one where
         outcomes do not tell it, or where most rows are of one group."""
         scored = self.models[model]
-        return self._around(scored.scores[metric], pseudo_values(self.problem, metric, scored.outcomes))
+        values = pseudo_values(self.problem, metric, scored.outcomes)
+        return interval_over_rows(scored.scores[metric], values, self.groups.get("numbers", ()))
 
     def difference(self, model: int) -> Interval | None:
         """Score of a model minus that of the first, by `metric`, paired by row; None of what is over other tokens."""
@@ -77,7 +78,8 @@ class Scores:
         mean = ours.scores[self.metric] - base.scores[self.metric]
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
         told = parts[0] is not None and parts[1] is not None
-        return self._around(mean, [a - b for a, b in zip(*parts, strict=True)] if told else None)
+        values = [a - b for a, b in zip(*parts, strict=True)] if told else None
+        return interval_over_rows(mean, values, self.groups.get("numbers", ()))
 
     def _reads_alike(self, model: int) -> bool:
         """Whether a model's losses, of texts, are over as many tokens of each row as those of the first; of masked ones
@@ -88,12 +90,6 @@ class Scores:
             return True
         first, other = ([outcome[1] for outcome in self.models[i].outcomes] for i in (0, model))
         return first == other
-
-    def _around(self, mean: float, parts: Sequence[float] | None) -> Interval:
-        numbers = self.groups.get("numbers", ())
-        if parts is None or (numbers and effective_groups(numbers) < 2):
-            return Interval(mean, None, None)
-        return crossed_interval([parts], mean, groups=numbers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the fields, and of each model the `intervals` by metric and its `difference` to the first."""

@@ -18,7 +18,7 @@ _ROUNDING = 1e-20
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its two-sided confidence interval; the limits are None where there is one value only."""
+    """A mean and its two-sided confidence interval; the limits are None where they are not known."""
 
     mean: float
     low: float | None
@@ -125,6 +125,25 @@ def crossed_interval(
         return Interval(mean, mean, mean)
     half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size) * largest
     return Interval(mean, mean - half, mean + half)
+
+
+def interval_over_rows(
+    mean: float, values: Sequence[float] | None, groups: Sequence[int] = (), confidence: float = 0.95
+) -> Interval:
+    """The interval of one model's score, or of a difference of two, for other rows or groups of rows like these.
+
+    Args:
+        mean: The score, or the difference.
+        values: What each row adds to it; None: that is not known.
+        groups: The group of each row; empty: each row is alone.
+        confidence: Coverage, between 0 and 1.
+
+    Returns:
+        Without limits where the values are not known, or where most rows are of one group.
+    """
+    if values is None or (groups and effective_groups(groups) < 2):
+        return Interval(mean, None, None)
+    return crossed_interval([values], mean, confidence, groups=groups)
 
 
 def _by_group(table: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:

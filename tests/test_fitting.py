@@ -29,7 +29,9 @@ def test_a_fitted_model_predicts_what_the_loaded_one_does(backbone: Callable[...
     assert made.result is not None
     assert made.result.status == "ok"
     assert made.predict(TEXTS) == adapt.load(made.save(tmp_path / "m"), device="cpu").predict(TEXTS)
-    assert {path.name for path in (tmp_path / "m").iterdir()} == {"adapt.json", "result.json", "trainable.safetensors"}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        "README.md", "adapt.json", "result.json", "trainable.safetensors",
+    }  # fmt: skip
     assert str(tmp_path) not in (tmp_path / "m" / "result.json").read_text()
 
 
@@ -69,7 +71,8 @@ def test_fitting_into_a_folder_replaces_what_is_there(backbone: Callable[..., Pa
     (tmp_path / "m" / "notes.txt").write_text("mine")
     second = adapt.fit(backbone("bert"), data, adapt.Full(), max_steps=1, **QUICK)
     second.save(tmp_path / "m")
-    assert leftovers(tmp_path / "m") == {"adapt.json", "result.json", "trainable.safetensors", "peft", "notes.txt"}
+    ours = {"README.md", "adapt.json", "result.json", "trainable.safetensors"}
+    assert leftovers(tmp_path / "m") == {*ours, "peft", "notes.txt"}
     assert leftovers(tmp_path / "m" / "peft") == set()  # another strategy's adapter is not left to be taken for ours
     assert json.loads((tmp_path / "m" / "result.json").read_text())["strategy"] == "full"
     loaded = adapt.load(tmp_path / "m", device="cpu")

@@ -1,5 +1,6 @@
 """An adapted model: fit it, use it, save it, load it."""
 
+from adapt.adapted.card import score_in
 from adapt.adapted.fitting import assemble, begun, fit_model, preset, with_general
 from adapt.adapted.loading import load_model
 from adapt.adapted.model import MODEL_FILE, Adapted, model_folder
@@ -7,5 +8,5 @@ from adapt.adapted.predictions import PREDICTION_FILES, write_predictions
 
 __all__ = [
     "MODEL_FILE", "PREDICTION_FILES", "Adapted", "assemble", "begun", "fit_model", "load_model", "model_folder",
-    "preset", "with_general", "write_predictions",
+    "preset", "score_in", "with_general", "write_predictions",
 ]  # fmt: skip

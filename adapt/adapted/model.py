@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt import params
+from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
 from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import read_inputs
@@ -81,8 +82,9 @@ class Adapted:
     def save(self, folder: str | Path) -> Path:
         """Write what is trained (safetensors) and what rebuilds the rest; `adapt.load(folder)` reads it.
 
-        Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `adapt.json` is
-        written last and holds the hash of the tensors, so that a folder cut short is never taken for whole.
+        Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `README.md` is a card
+        with scores and costs, unless there is one by somebody else. `adapt.json` is written last and holds the hash of
+        the tensors, so that a folder cut short is never taken for whole.
 
         Raises:
             OptionError: The folder cannot be written, or is the backbone's own.
@@ -98,6 +100,7 @@ class Adapted:
             export(self.fitted.model, path / "peft", self._reference())
         if result is not None:
             write_atomically(path / "result.json", text_of(result))
+        write_card(path, self.run, result, hub=self._hub())
         content = {
             "schema": SCHEMA,
             "reference": self._reference(),
@@ -155,13 +158,22 @@ class Adapted:
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
         path = model_folder(folder, self.backbone.path)
         save_plain(plain, loader, path)
+        result = self.result.to_json() if self.result is not None else self.earlier
+        write_card(path, self.run, result, hub=self._hub(), plain=type(plain).__name__)
         return path
 
     def _reference(self) -> str:
         """Where the backbone is found from any working folder."""
+        return str(self.backbone.path.resolve()) if self._is_local() else self.backbone.reference
+
+    def _hub(self) -> str | None:
+        """The backbone's name on the hub, if it is from there."""
         reference = self.backbone.reference
-        local = reference not in {*SHIPPED, MINILM} and Path(reference).expanduser().is_dir()
-        return str(self.backbone.path.resolve()) if local else reference
+        return None if reference in {*SHIPPED, MINILM} or self._is_local() else reference
+
+    def _is_local(self) -> bool:
+        reference = self.backbone.reference
+        return reference not in {*SHIPPED, MINILM} and Path(reference).expanduser().is_dir()
 
 
 def model_folder(folder: str | Path, backbone: Path) -> Path:

@@ -22,9 +22,11 @@ from adapt.cli.options import (
 )
 from adapt.fields import settings_from
 from adapt.spec import OptionError, Strategy
+from adapt.tables.cells import limits_of
 
 if TYPE_CHECKING:
     from adapt.data import Data
+    from adapt.stats import Interval
 
 
 @click.command()
@@ -93,7 +95,7 @@ def _fit(
     settings: tuple[str, ...], rest: dict[str, Any], like: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Train one model, save it, and say what it scores and costs; what is not given is as in the result `like`."""
-    from adapt.adapted import model_folder, preset
+    from adapt.adapted import model_folder, preset, score_in
     from adapt.backbones.source import locate
     from adapt.comparison.choice import differences
     from adapt.comparison.progress import StepBar
@@ -120,8 +122,9 @@ def _fit(
         model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
     assert model.result is not None
-    for split, scores in model.result.scores.items():
-        click.echo(f"{split}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    content = model.result.to_json()
+    for split, scores in content["scores"].items():
+        click.echo(f"{split}: " + ", ".join(_shown(score_in(content, split, metric), metric) for metric in scores))
     trainable, total = model.result.trainable or 0, model.result.total or 1
     click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
     lost = model.result.forgetting
@@ -134,6 +137,12 @@ def _fit(
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {like['key'][:12]} of {strategy}, seed {like['seed']}{but}", err=True)
     click.echo(f"Model: {out}", err=True)
+
+
+def _shown(score: Interval, metric: str) -> str:
+    """A score with four digits, and the limits of its 95 % interval where they are known."""
+    limits = limits_of(score, metric)
+    return f"{metric} {score.mean:.4f}" + (f" [{limits[0]:.4f}, {limits[1]:.4f}]" if limits else "")
 
 
 def _as_in(

@@ -33,13 +33,19 @@ def interval(found: Interval, metric: str, signed: bool = False) -> str:
         sign = "+" if signed else ""
         return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + digits(value + 0.0)
 
+    limits = limits_of(found, None if signed else metric)
+    return text(found.mean) + (f" [{text(limits[0])}, {text(limits[1])}]" if limits else "")
+
+
+def limits_of(found: Interval, metric: str | None) -> tuple[float, float] | None:
+    """The limits of an interval, if they are known and not one value; of a score they end where its metric does."""
     low, high = found.low, found.high
     if low is None or high is None or low == high:
-        return text(found.mean)
-    if not signed:
+        return None
+    if metric is not None:
         least = -1.0 if metric in _CORRELATIONS else 1.0 if metric == "perplexity" else 0.0
-        low, high = max(low, least), min(high, 1.0) if times_100 else high
-    return f"{text(found.mean)} [{text(low)}, {text(high)}]"
+        low, high = max(low, least), min(high, 1.0) if unit_of(metric) else high
+    return low, high
 
 
 def digits(value: float) -> str:

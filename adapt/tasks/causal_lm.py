@@ -51,6 +51,7 @@ class CausalLM(Kind):
     """
 
     Options: ClassVar[type] = Options
+    pipeline: ClassVar[str | None] = "text-generation"
     pretrained_output: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:

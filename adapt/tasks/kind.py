@@ -53,6 +53,9 @@ class Kind(Asked, ABC):
     Options: ClassVar[type] = NoOptions
     """Frozen dataclass of the kind's own options, whose fields are `Task.options`."""
 
+    pipeline: ClassVar[str | None] = None
+    """What the Hugging Face hub calls models that do it, if it has one name for them."""
+
     pretrained_output: ClassVar[bool] = False
     """Whether a pretrained model does the task before any training (language models), rather than with a fresh head."""
 

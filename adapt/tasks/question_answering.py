@@ -67,6 +67,7 @@ class QuestionAnswering(Kind):
     """
 
     Options: ClassVar[type] = Options
+    pipeline: ClassVar[str | None] = "question-answering"
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.metrics import score
 from adapt.spec import OptionError, Task
@@ -24,6 +24,8 @@ class SequenceClassification(Kind):
     the target scaled to mean 0 and standard deviation 1 over the training rows, so that one learning rate serves
     targets of any range; predictions are in the target's own units.
     """
+
+    pipeline: ClassVar[str | None] = "text-classification"
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -53,6 +53,7 @@ class TokenClassification(Kind):
     """
 
     Options: ClassVar[type] = Options
+    pipeline: ClassVar[str | None] = "token-classification"
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -1,0 +1,87 @@
+"""The card of a saved model (Mitchell et al. 2019): what it is, how it is used, what it scores and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapt.files import write_atomically
+from adapt.metrics.jackknife import pseudo_values
+from adapt.spec import Run
+from adapt.stats import Interval, interval_over_rows
+from adapt.tables.cells import escape, interval, line, unit_of
+from adapt.tables.table import table_of
+from adapt.tasks import KINDS
+
+CARD_FILE = "README.md"
+_MARK = "<!-- Written by adapt, which writes it anew with the model as long as this line is here. -->"
+
+
+def write_card(
+    folder: Path, run: Run, result: Mapping[str, Any] | None, *, hub: str | None = None, plain: str | None = None
+) -> None:
+    """Write `README.md`, with the fields that the Hugging Face hub reads at its head; one of the user's own stays.
+
+    Args:
+        folder: Of the model, whose files are there.
+        run: What it was trained as.
+        result: The content of its result file; None: it has none.
+        hub: The backbone's name on the hub, if that is where it is from.
+        plain: Class of transformers that loads the folder, of a merged model.
+    """
+    file = folder / CARD_FILE
+    if file.exists() and _MARK not in file.read_text(encoding="utf-8", errors="replace"):
+        return
+    title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
+    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain)]
+    if result is not None:
+        parts += [_scores(result), table_of([result]).markdown()]
+    write_atomically(file, "\n".join(parts))
+
+
+def _head(run: Run, hub: str | None, plain: str | None) -> str:
+    """The fields of the hub."""
+    from huggingface_hub import ModelCardData
+
+    fields = ModelCardData(
+        base_model=hub, library_name="transformers" if plain else "adapt",
+        pipeline_tag=KINDS[run.task.kind].pipeline, tags=["adapt", run.strategy.name],
+    )  # fmt: skip
+    return f"---\n{fields.to_yaml()}\n---\n"
+
+
+def _use(folder: Path, run: Run, plain: str | None) -> str:
+    """How it is loaded."""
+    backbone = escape(run.backbone.name)
+    if plain is not None:
+        what = f"A model of transformers, of {backbone} with what was trained merged into its weights."
+        lines = [f"from transformers import {plain}", "", f"model = {plain}.from_pretrained(FOLDER)"]
+    else:
+        what = f"What was trained, to be loaded on {backbone} (content {run.backbone.sha256[:12]})."
+        lines = ["import adapt", "", "model = adapt.load(FOLDER)", "model.predict(rows)"]
+    if (folder / "peft").is_dir():
+        what += " The folder `peft` holds it in PEFT's format."
+    labels = f" Labels: {', '.join(map(escape, run.task.labels))}." if run.task.labels else ""
+    does = f" It does {run.task.kind.replace('_', ' ')}.{labels}"
+    return "\n".join([what + does, "", "```python", *lines, "```", ""])
+
+
+def _scores(result: Mapping[str, Any]) -> str:
+    """Every metric of each split, of the one scored last with its interval."""
+    scores = result["scores"]
+    metrics = list(dict.fromkeys(name for of_split in scores.values() for name in of_split))
+    lines = [line(["metric [95 % CI]", *scores]), line(["---", *("---:" for _ in scores)])]
+    for metric in metrics:
+        cells = [interval(score_in(result, s, metric), metric) if metric in scores[s] else "" for s in scores]
+        lines.append(line([f"{metric.replace('_', ' ')}{unit_of(metric)}", *cells]))
+    return "\n".join([*lines, ""]) if metrics else ""
+
+
+def score_in(result: Mapping[str, Any], split: str, metric: str) -> Interval:
+    """A score of a result file's content; of the split scored last with its 95 % interval for other rows like these."""
+    score, task = result["scores"][split][metric], result["spec"]["task"]
+    if split != ("test" if "test" in result["scores"] else "validation"):
+        return Interval(score, None, None)
+    values = pseudo_values(task["problem"], metric, result.get("test_outcomes") or ())
+    return interval_over_rows(score, values, (result.get("test_groups") or {}).get("numbers", ()))

@@ -1,0 +1,89 @@
+"""The card beside a saved model: what the hub reads at its head, scores with intervals, and nobody else's words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+from huggingface_hub import ModelCard
+
+import adapt
+from adapt.adapted import Adapted, score_in
+from adapt.stats import Interval
+
+
+@pytest.fixture(scope="module")
+def model(backbone: Callable[..., Path]) -> Adapted:
+    choices = {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32"}
+    return adapt.fit(backbone("bert"), tiny.classification(), adapt.LoRA(rank=2), **choices)
+
+
+def test_the_card_says_what_the_model_is_what_it_scores_and_how_it_is_used(model: Adapted, tmp_path: Path) -> None:
+    saved = model.save(tmp_path / "model")
+    card = ModelCard.load(saved / "README.md")
+    assert card.data.to_dict() == {
+        "library_name": "adapt", "pipeline_tag": "text-classification", "tags": ["adapt", "lora"],
+    }  # fmt: skip
+    assert model.result is not None
+    content = model.result.to_json()
+    score = score_in(content, "test", "accuracy")
+    assert score.mean == content["scores"]["test"]["accuracy"]
+    assert score.low is not None
+    assert score.high is not None
+    assert score.low < score.mean < score.high
+    limits = f"[{100 * max(score.low, 0):.1f}, {100 * min(score.high, 1):.1f}]"
+    validation = 100 * content["scores"]["validation"]["accuracy"]
+    assert f"| accuracy, % | {validation:.1f} | {100 * score.mean:.1f} {limits} |" in card.text
+    assert f"| lora(rank=2) | {100 * score.mean:.1f} {limits} | 1 |" in card.text
+    assert "adapt.load(FOLDER)" in card.text
+    assert "`peft`" in card.text
+    again = adapt.load(saved).save(tmp_path / "again")
+    assert (again / "README.md").read_bytes() == (saved / "README.md").read_bytes()
+
+
+def test_a_merged_model_is_one_of_transformers(model: Adapted, tmp_path: Path) -> None:
+    card = ModelCard.load(model.merge(tmp_path / "plain") / "README.md")
+    assert card.data.library_name == "transformers"
+    assert "BertForSequenceClassification.from_pretrained(FOLDER)" in card.text
+    assert "adapt.load" not in card.text
+
+
+def test_a_backbone_of_the_hub_is_named_as_the_hub_does(model: Adapted, tmp_path: Path) -> None:
+    fetched = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, reference="some/encoder"))
+    assert ModelCard.load(fetched.save(tmp_path) / "README.md").data.base_model == "some/encoder"
+
+
+def test_names_and_labels_are_no_markup(model: Adapted, tmp_path: Path) -> None:
+    task = dataclasses.replace(model.run.task, name="a\n---\n<b>|", labels=("[no](x)", "`yes`"))
+    card = dataclasses.replace(model, run=dataclasses.replace(model.run, task=task)).save(tmp_path) / "README.md"
+    text = card.read_text(encoding="utf-8")
+    assert "for a --- &lt;b&gt;\\|\n" in text
+    assert "Labels: \\[no\\](x), \\`yes\\`." in text
+
+
+def test_somebody_elses_words_stay(model: Adapted, tmp_path: Path) -> None:
+    card = model.save(tmp_path) / "README.md"
+    ours = card.read_text(encoding="utf-8")
+    card.write_text(ours.replace("scored", "rated"), encoding="utf-8")
+    model.save(tmp_path)
+    assert card.read_text(encoding="utf-8") == ours
+    card.write_text("My own model.", encoding="utf-8")
+    model.save(tmp_path)
+    assert card.read_text(encoding="utf-8") == "My own model."
+
+
+def test_a_model_without_a_result_has_a_card_without_scores(model: Adapted, tmp_path: Path) -> None:
+    text = (dataclasses.replace(model, result=None).save(tmp_path) / "README.md").read_text(encoding="utf-8")
+    assert "# lora on" in text
+    assert "|" not in text
+
+
+def test_only_the_split_scored_last_has_an_interval(model: Adapted) -> None:
+    assert model.result is not None
+    content = model.result.to_json()
+    assert score_in(content, "validation", "mcc") == Interval(content["scores"]["validation"]["mcc"], None, None)
+    alone = {**content, "scores": {"validation": content["scores"]["validation"]}}
+    assert score_in(alone, "validation", "accuracy").low is not None
