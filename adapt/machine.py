@@ -13,12 +13,15 @@ from functools import cache
 from pathlib import Path
 
 _CPUINFO, _OWN_GROUPS, _GROUPS = Path("/proc/cpuinfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_VMSTAT = Path("/proc/vmstat")
 _MEMORY = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 """Of each version of control groups: the files of limit and use, and what of the use is a copy of files, that the
 system lets go of."""
+_KILLS = ("memory.events", "memory.oom_control")
+"""Of each version: the file that says how many processes were killed."""
 _TIME = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 """Of each version: the files with the microseconds of processor time in a period, and the period."""
 
@@ -45,6 +48,14 @@ def free_memory(device: str) -> int:
     import psutil
 
     return min([psutil.virtual_memory().available, *_memory()])
+
+
+def killed_for_memory() -> int:
+    """Processes that the system has killed because memory ran out: of this one's control group where that tells, else
+    of the machine; 0 where neither does."""
+    files = [folder / _KILLS[version] for folder, version in _groups("memory")]
+    counts = (line.split()[1] for file in (*files, _VMSTAT) for line in _lines(file) if line.startswith("oom_kill "))
+    return int(next(counts, 0))
 
 
 def hardware(device: str) -> str:

@@ -22,6 +22,7 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=FREE))
     monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "proc/cgroup")
     monkeypatch.setattr(machine, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(machine, "_VMSTAT", tmp_path / "proc/vmstat")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(6), raising=False)
     return tmp_path / "groups"
 
@@ -75,6 +76,22 @@ def test_a_container_has_the_cores_that_its_time_is_worth(
 def test_memory_ends_where_the_container_does(groups: Path, line: str, files: dict[str, str], free: int) -> None:
     write(groups, line, files)
     assert machine.free_memory("cpu") == free
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "killed"),
+    [
+        ("0::/", {}, 0),
+        ("0::/", {"../proc/vmstat": "oom_killer 3\noom_kill 7"}, 7),
+        ("0::/a/b", {"a/memory.events": "oom_kill 4", "a/b/memory.events": "max 9\noom 2\noom_kill 1\noom_group_kill 5",
+                     "../proc/vmstat": "oom_kill 7"}, 1),
+        ("0::/of-the-host", {"memory.events": "oom 3\noom_kill 2"}, 2),
+        ("4:memory:/a", {"memory/a/memory.oom_control": "oom_kill_disable 8\nunder_oom 0\noom_kill 3"}, 3),
+    ],
+)  # fmt: skip
+def test_processes_killed_for_memory_are_counted(groups: Path, line: str, files: dict[str, str], killed: int) -> None:
+    write(groups, line, files)
+    assert machine.killed_for_memory() == killed
 
 
 def test_without_control_groups_it_is_the_machine_that_counts(groups: Path) -> None:

@@ -23,6 +23,7 @@ import pytest
 import tiny
 from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 
+from adapt import machine
 from adapt.backbones import resolve
 from adapt.comparison import Store, compare, runner, worker
 from adapt.comparison.progress import Progress
@@ -127,6 +128,28 @@ def test_a_run_that_dies_has_failed_and_the_others_go_on(tmp_path: Path, monkeyp
     execute(again, tmp_path)
     assert {content["status"] for content in store.all()} == {"ok"}
     assert not list(store.runs.glob("*.log"))
+
+
+def test_a_run_that_the_system_killed_for_want_of_memory_ran_out_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(monkeypatch, full_0="kill", lora_0="exit", full_1="kill", lora_1="kill")
+    counts = tmp_path / "vmstat"
+    counts.write_text("oom_kill 2\n")
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "none")
+    monkeypatch.setattr(machine, "_VMSTAT", counts)
+
+    def on_event(event: runner.Event) -> None:
+        if event.what == "step" and (event.run.strategy.name, event.run.seed) != ("lora", 1):
+            counts.write_text(f"oom_kill {3 + GRID.index(event.run)}\n")  # another process, or this one
+
+    store, _ = execute(GRID, tmp_path, on_event=on_event)
+    found = {f"{c['strategy']}_{c['seed']}": (c["status"], c["reason"]) for c in store.all()}
+    reason = "memory ran out, and the system killed the process; use fewer jobs, a smaller batch_size or backbone"
+    assert found.pop("full_0") == found.pop("full_1") == ("out_of_memory", reason)
+    assert {status for status, _ in found.values()} == {"failed"}
+    assert [path.name[:11] for path in sorted(store.runs.glob("*.log"))] == ["words-lora-"] * 2
+    assert [store.read(run) for run in GRID] == [None] * 4  # all are done again
 
 
 def test_what_is_foreseen_is_shown_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,7 +492,7 @@ def test_a_run_that_another_comparison_has_done_is_not_failed(tmp_path: Path) ->
     store.write(result_of(one))
     job = tmp_path / "job"
     job.with_suffix(".log").write_text("killed")
-    assert _ended(job, one, -9, store).status == "ok"
+    assert _ended(job, one, -9, store, 0).status == "ok"
     store.write(result_of(one, status="failed", reason="why"))
-    assert _ended(job, one, -9, store).status == "failed"
-    assert _ended(job, one, 0, store).status == "failed"
+    assert _ended(job, one, -9, store, 0).status == "failed"
+    assert _ended(job, one, 0, store, 0).status == "failed"

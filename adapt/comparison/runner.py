@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
-from adapt.machine import cores
+from adapt.machine import cores, killed_for_memory
 from adapt.spec import AdaptError, Result, Run, fields_of
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _serve(
     """Hand the jobs to the worker, as many at a time as asked for, until all have ended."""
     assert process.stdin is not None
     assert process.stdout is not None
-    waiting, running = list(runs), dict[str, float]()
+    waiting, running = list(runs), dict[str, tuple[float, int]]()
     took: dict[int, float] = {}
     while waiting or running:
         check()
@@ -141,12 +141,13 @@ def _serve(
             on_event(Event("note", runs[line[1]], reason=" ".join(line[2:])))
             continue
         if line[0] == "end":
-            took[id(runs[line[1]].strategy)] = time.monotonic() - running.pop(line[1])
-            on_event(_ended(work / line[1], runs[line[1]], int(line[2]), store))
+            started, kills = running.pop(line[1])
+            took[id(runs[line[1]].strategy)] = time.monotonic() - started
+            on_event(_ended(work / line[1], runs[line[1]], int(line[2]), store, kills))
         while waiting and len(running) < jobs:
             name = next_of(waiting, runs, took)
             waiting.remove(name)
-            running[name] = time.monotonic()
+            running[name] = time.monotonic(), killed_for_memory()
             on_event(Event("started", runs[name]))
             with contextlib.suppress(BrokenPipeError):  # it died: reading its next line says so
                 process.stdin.write(os.fsencode(work / f"{name}.json") + b"\n")
@@ -204,22 +205,27 @@ def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnE
     """Where the system cannot fork: a fresh process a run, which imports everything anew."""
     for name, run in runs.items():
         on_event(Event("started", run))
-        command = [*WORKER, str(work / f"{name}.json")]
+        command, kills = [*WORKER, str(work / f"{name}.json")], killed_for_memory()
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=_environment(_threads(1)), check=False,
         )  # fmt: skip
-        on_event(_ended(work / name, run, done.returncode, store))
+        on_event(_ended(work / name, run, done.returncode, store, kills))
 
 
-def _ended(job: Path, run: Run, code: int, store: Store) -> Event:
-    """What became of a run whose process ended; one that left no result has failed, and its log is kept."""
+def _ended(job: Path, run: Run, code: int, store: Store, kills: int) -> Event:
+    """What became of a run whose process ended; one that left no result has failed, and its log is kept, unless the
+    system killed it because memory ran out, for which it had killed so many when the run began."""
     error = job.with_suffix(".error")
     if error.exists():
         raise AdaptError(error.read_text(encoding="utf-8"))
     content = store.read(run, failed=code == 0)  # whatever the code: another comparison here may have done it
     if content is not None and content["status"] != "failed":
         return Event("ended", run, status=content["status"], reason=content["reason"])
+    if _was_killed(code) and killed_for_memory() > kills:
+        reason = "memory ran out, and the system killed the process; use fewer jobs, a smaller batch_size or backbone"
+        store.write(Result(run=run, status="out_of_memory", reason=reason))
+        return Event("ended", run, status="out_of_memory", reason=reason)
     reason = _without_paths(_why(job, code))
     store.write(Result(run=run, status="failed", reason=reason))
     with contextlib.suppress(OSError):
@@ -228,12 +234,16 @@ def _ended(job: Path, run: Run, code: int, store: Store) -> Event:
 
 
 def _why(job: Path, code: int) -> str:
-    if code == -getattr(signal, "SIGKILL", 9):
+    if _was_killed(code):
         return f"the process {_how(code)}; the system may have run out of memory"
     if code > 0 and (reason := job.with_suffix(".reason")).exists():
         return " ".join(reason.read_text(encoding="utf-8").split())[:500]
     last = _last_line(job.with_suffix(".log"))
     return f"the process {_how(code)} and left no result{last and ': ' + last}"
+
+
+def _was_killed(code: int) -> bool:
+    return code == -getattr(signal, "SIGKILL", 9)  # there is no such signal on Windows
 
 
 def _how(code: int) -> str:
