@@ -1,15 +1,26 @@
-"""Writing files so that nothing half-written is taken for whole."""
+"""Writing files so that nothing half-written is taken for whole, and nothing temporary stays."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from adapt.spec import OptionError
+
+if sys.platform != "win32":
+    import fcntl
+
+TMPDIR = "have TMPDIR name a folder on another disk"
+"""What can be done where the disk of temporary files is full."""
+_SCRATCH, _OWNER = "adapt-", "owner.lock"
+"""How the names of temporary folders begin, and the file in them that their process holds locked."""
 
 
 def writable_folder(folder: str | Path) -> Path:
@@ -85,6 +96,89 @@ def whole(path: Path) -> Iterator[TextIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def writing(folder: Path, instead: str = "give another folder") -> Iterator[None]:
+    """A block that writes into a folder.
+
+    Args:
+        folder: The folder.
+        instead: What can be done where its disk is full.
+
+    Raises:
+        OptionError: Something cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"Folder {folder} cannot be written: {reason}; free some space, or {instead}.") from error
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, whose files go to `folder` once the block has ended well, and else are gone.
+
+    Raises:
+        OptionError: They cannot be written; what was there is as it was.
+    """
+    part = _beside(folder / "new")
+    try:
+        with writing(folder):
+            part.mkdir(parents=True)
+            yield part
+            for file in part.iterdir():
+                file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder among those for temporary files (TMPDIR), gone at the end of the block.
+
+    One whose process was killed stays, and is removed by the next call: in each there is a file that its process holds
+    locked, and which the system unlocks with the end of the process, however that comes.
+
+    Raises:
+        OptionError: It cannot be made.
+    """
+    try:
+        place = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise OptionError(f"{error.strerror}; free some space, or {TMPDIR}.") from error
+    _remove_left(place)
+    with writing(place, TMPDIR):
+        made = tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True)
+    with made as name, _owned(Path(name)):
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """A folder as that of this process, as others know by a lock; where there are no locks they do not."""
+    with contextlib.ExitStack() as stack:
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                mark = stack.enter_context((folder / f"{_OWNER}.part").open("xb"))
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                Path(mark.name).rename(folder / _OWNER)  # whoever finds it finds it locked
+        yield
+
+
+def _remove_left(place: Path) -> None:
+    """Remove the folders of processes that have ended."""
+    if sys.platform == "win32":
+        return
+    for folder in place.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):  # it is not one of ours, it is in use, or it has gone meanwhile
+            if folder.lstat().st_uid == os.geteuid():
+                with (folder / _OWNER).open("rb") as mark:
+                    fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _beside(path: Path) -> Path:

@@ -221,6 +221,19 @@ def test_a_folder_for_temporary_files_may_have_spaces(tmp_path: Path, monkeypatc
     assert list(folder.iterdir()) == []
 
 
+def test_a_full_disk_of_temporary_files_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(runner, "_save_rows", full)
+    with pytest.raises(
+        AdaptError, match=f"^Folder {tmp_path} cannot be written: No space left on device; free .*TMPDIR"
+    ):
+        execute(GRID[:1], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize(
     ("given", "jobs", "threads"), [("3", 2, "3"), ("2,1", 1, "2"), (None, 2, "half"), ("", 1, "all")]
 )

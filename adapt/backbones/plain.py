@@ -7,6 +7,7 @@ from typing import Any
 
 from adapt.backbones.load import Loader
 from adapt.backbones.log import quiet
+from adapt.files import whole_folder
 
 
 def save_plain(model: Any, loader: Loader, folder: Path) -> None:
@@ -15,7 +16,10 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     Args:
         model: A model of a transformers class, as `loader` gives it.
         loader: What loaded it; its configuration, where loading changed ours, is the one written.
-        folder: An existing folder.
+        folder: Made where it is not there. What else is in it stays, but for the weights of another model.
+
+    Raises:
+        OptionError: The folder cannot be written; what was there is as it was.
     """
     own = loader.config(dropout=False)
     if hasattr(own, "use_cache"):
@@ -23,8 +27,13 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     if getattr(model, "generation_config", None) is not None:
         # transformers writes what was changed only where everything in it is valid
         model.generation_config.pad_token_id = model.generation_padding
-    with quiet():
-        model.save_pretrained(folder)
-        loader.tokenizer().save_pretrained(folder)
-    for file in folder.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes files that only their owner can read
+    with whole_folder(folder) as new:
+        with quiet():
+            model.save_pretrained(new)
+            loader.tokenizer().save_pretrained(new)
+        for file in new.glob("*.safetensors"):
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
+        kept = {file.name for file in new.iterdir()}
+    for file in folder.glob("model*.safetensors*"):
+        if file.name not in kept:
+            file.unlink()

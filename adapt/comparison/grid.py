@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from adapt.comparison.written import write_table
 from adapt.data import Data, Folds, load
 from adapt.data.general import read_general
 from adapt.data.kinds import resolve
+from adapt.files import scratch_folder
 from adapt.machine import cores
 from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
 from adapt.run import drawn
@@ -204,10 +204,10 @@ def compare(
         else:
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
     try:
-        with tempfile.TemporaryDirectory(prefix="adapt-teacher-", ignore_cleanup_errors=True) as folder:
+        with scratch_folder() as folder:
             lessons = None
             if teaching is not None:
-                lessons = teaching.lessons([run for run, _ in todo], parts[0], source, away=Path(folder))
+                lessons = teaching.lessons([run for run, _ in todo], parts[0], source, away=folder)
                 teacher = teaching = None
                 give_back(first.budget.device)
             execute(

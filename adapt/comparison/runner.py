@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
+from adapt.files import TMPDIR, scratch_folder, writing
 from adapt.machine import cores, killed_for_memory
 from adapt.spec import AdaptError, Result, Run, fields_of
 
@@ -79,36 +79,49 @@ def execute(
     """
     if not todo:
         return
-    with tempfile.TemporaryDirectory(prefix="adapt-", ignore_cleanup_errors=True) as folder:
-        work = Path(folder)
-        (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
-        if lessons is not None:
-            with _without_bars():
-                lessons.save(work / "lessons")
-        shared = {
-            "lessons": None if lessons is None else str(work / "lessons"),
-            "general": str(work / "general.json"),
-            "store": str(store.folder.resolve()),
-            "made_by": dict(made_by),
-            "backbone": {
-                "source": fields_of(backbone.source),
-                "reference": backbone.reference,
-                "path": str(backbone.path.resolve()),
-            },
-        }
-        saved: dict[int, Path] = {}
-        for i, (run, data) in enumerate(todo):
-            if id(data) not in saved:
-                saved[id(data)] = work / f"rows{len(saved)}"
-                _save_rows(data, saved[id(data)])
-            rows = {"data": str(saved[id(data)]), "notes": data.notes, "columns": dict(data.columns)}
-            (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **rows, **shared}), encoding="utf-8")
+    with scratch_folder() as work:
+        with writing(work.parent, TMPDIR):
+            _lay_out(work, todo, backbone, store, lessons, general, made_by)
         named = {str(i): run for i, (run, _) in enumerate(todo)}
         if hasattr(os, "fork"):
             with _interrupts() as check, _worker(work, _threads(jobs)) as process:
                 _serve(process, named, work, store, jobs, on_event, check)
         else:
             _one_by_one(named, work, store, on_event)
+
+
+def _lay_out(
+    work: Path,
+    todo: Sequence[tuple[Run, Data]],
+    backbone: Backbone,
+    store: Store,
+    lessons: Lessons | None,
+    general: Sequence[str],
+    made_by: Mapping[str, Any],
+) -> None:
+    """Write a file for each job, named by its number, and what the jobs read; see `execute` for the arguments."""
+    (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
+    if lessons is not None:
+        with _without_bars():
+            lessons.save(work / "lessons")
+    shared = {
+        "lessons": None if lessons is None else str(work / "lessons"),
+        "general": str(work / "general.json"),
+        "store": str(store.folder.resolve()),
+        "made_by": dict(made_by),
+        "backbone": {
+            "source": fields_of(backbone.source),
+            "reference": backbone.reference,
+            "path": str(backbone.path.resolve()),
+        },
+    }
+    saved: dict[int, Path] = {}
+    for i, (run, data) in enumerate(todo):
+        if id(data) not in saved:
+            saved[id(data)] = work / f"rows{len(saved)}"
+            _save_rows(data, saved[id(data)])
+        rows = {"data": str(saved[id(data)]), "notes": data.notes, "columns": dict(data.columns)}
+        (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **rows, **shared}), encoding="utf-8")
 
 
 def _serve(

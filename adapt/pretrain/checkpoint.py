@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from adapt.files import writing
 from adapt.spec import OptionError
 from adapt.training.step import random_state, set_random_state
 
@@ -33,7 +34,11 @@ class Progress:
 def save(
     file: str | Path, settings: Any, progress: Progress, model: Any, optimizer: Any, generator: torch.Generator
 ) -> None:
-    """Write the state; the file is replaced as a whole. `settings` are plain values that a resumed run must share."""
+    """Write the state; the file is replaced as a whole. `settings` are plain values that a resumed run must share.
+
+    Raises:
+        OptionError: It cannot be written; what was there is as it was.
+    """
     tensors = {
         "order": progress.order,
         "generator": generator.get_state(),
@@ -44,8 +49,9 @@ def save(
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     partial = Path(f"{file}.partial")
     facts = {"settings": settings, "step": progress.step, "history": progress.history}
-    save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, partial, metadata={"state": json.dumps(facts)})
-    partial.replace(file)
+    with writing(partial.parent):
+        save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, partial, metadata={"state": json.dumps(facts)})
+        partial.replace(file)
 
 
 def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generator: torch.Generator) -> Progress:

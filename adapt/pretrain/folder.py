@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from adapt.backbones.tokenizer import VOCABULARIES
-from adapt.files import writable_folder
+from adapt.files import writable_folder, writing
 from adapt.spec import OptionError
 
 COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
@@ -62,12 +62,30 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
     another tokenizer of this one.
 
     Raises:
-        OptionError: As `exportable`.
+        OptionError: As `exportable`; or the folder cannot be written, and what was there is as it was.
     """
     folder = exportable(folder)
     partial, old = _beside(folder)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with writing(folder):
+            _write(model, tokenizer, partial, facts)
+            for file in _held(folder):
+                if not any(file.match(pattern) for pattern in _A_MODELS) and not (partial / file.name).exists():
+                    shutil.copy2(file, partial)
+            if folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if tokenizer.is_fast:
+        _compare(tokenizer, folder)
+
+
+def _write(model: Any, tokenizer: Any, partial: Path, facts: dict[str, Any]) -> None:
+    """Write the files of the model, weights in bfloat16, and of the tokenizer; see `export`."""
     deepcopy(model).to(torch.bfloat16).save_pretrained(partial)  # which writes into a model's configuration
     tokenizer.save_pretrained(partial)
     vocabulary = partial / "tokenizer.json"
@@ -78,15 +96,6 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
     (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n", encoding="utf-8")
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner reads
-    for file in _held(folder):
-        if not any(file.match(pattern) for pattern in _A_MODELS) and not (partial / file.name).exists():
-            shutil.copy2(file, partial)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    if tokenizer.is_fast:
-        _compare(tokenizer, folder)
 
 
 def _compare(tokenizer: Any, folder: Path) -> None:

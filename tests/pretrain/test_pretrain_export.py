@@ -43,6 +43,21 @@ def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):
     assert [path.name for path in tmp_path.glob("*kept*")] == ["kept"]
 
 
+def test_export_to_a_full_disk_leaves_what_was_there(tokenizer, rows, tmp_path, monkeypatch):
+    model, folder = tiny(tokenizer), tmp_path / "model"
+    export(model, tokenizer, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*given, **rest):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
+    with pytest.raises(OptionError, match=r"model cannot be written: No space left on device; free some space"):
+        export(model, tokenizer, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_export_keeps_what_is_no_part_of_a_model(tokenizer, rows, tmp_path):
     model, folder = tiny(tokenizer), tmp_path / "model"
     export(model, tokenizer, folder)

@@ -161,6 +161,31 @@ def test_what_cannot_be_merged_says_why(backbone: Folder, task_data: Callable[[s
         fit(Head()).merge(tmp_path / "file")
 
 
+def test_a_merged_model_is_written_whole_or_not_at_all(
+    backbone: Folder, task_data: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fit_model(
+        backbone("bert"), task_data("single_label"), Head(), max_steps=1, device="cpu", precision="fp32",
+        pooling="native",
+    )  # fmt: skip
+    folder = model.merge(tmp_path / "merged")
+    (folder / "model-00001-of-00002.safetensors").write_text("of an older model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*given: Any, **rest: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "save_pretrained", full)
+    for target in (folder, tmp_path / "new"):
+        with pytest.raises(OptionError, match=f"^Folder {target} cannot be written: No space left on device; free"):
+            model.merge(target)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []
+    monkeypatch.undo()
+    model.merge(folder)
+    assert {path.name for path in folder.iterdir()} == before.keys() - {"model-00001-of-00002.safetensors"}
+
+
 def test_what_was_not_trained_has_nothing_to_merge(backbone: Folder, tmp_path: Path) -> None:
     model = fit_model(
         backbone("gpt2"), TASKS["completion"](), "untrained", max_length=32, device="cpu", precision="fp32"
