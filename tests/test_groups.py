@@ -38,6 +38,21 @@ def test_rows_of_one_group_stay_together_and_every_class_stays_in_train() -> Non
     assert not set(numbers.splits["train"]["group"]) & set(numbers.splits["test"]["group"])
 
 
+def test_whole_groups_keep_classes_about_in_proportion() -> None:
+    sizes = [2 + doc * 7 % 9 for doc in range(100)]
+    rows = [{"text": f"{d} {i}", "label": "ab"[d % 4 == 0], "doc": d} for d, n in enumerate(sizes) for i in range(n)]
+    whole, mean = sum(row["label"] == "b" for row in rows) / len(rows), len(rows) / 100
+    of_a_group = []
+    for seed in range(10):
+        data = load(rows, columns=GROUP, seed=seed)
+        for split in ("validation", "test"):
+            labels, documents = data.splits[split]["label"], set(data.splits[split]["group"])
+            assert sum(labels) / len(labels) == pytest.approx(whole, abs=0.04)
+            assert len(labels) == pytest.approx(0.1 * len(rows), rel=0.05)
+            of_a_group.append(len(labels) / len(documents))
+    assert sum(of_a_group) / len(of_a_group) == pytest.approx(mean, rel=0.15), "groups are of any size"
+
+
 def test_rows_of_one_group_are_in_one_fold_and_classes_in_each() -> None:
     data = load(SEVERAL, columns=GROUP, **NONE)
     parts = folds(data, 5).parts

@@ -301,7 +301,7 @@ def cut(
 ) -> tuple[list[int], list[int]]:
     """Divide rows in two, each class in proportion for single_label problems; rows of one context stay together.
 
-    So do rows of one group, where there are such; then groups are drawn at random, whatever the classes of their rows.
+    So do rows of one group, where there are such; then classes are in proportion as nearly as whole groups allow.
 
     Args:
         labels: Class of each row, 0 and 1 for each label or tag that it may have, or its context or source; else
@@ -328,7 +328,8 @@ def cut(
         chosen = [int(i) for r, n in zip(rows, sizes, strict=True) for i in rng.choice(r, n, replace=False)]
     else:
         values = together(labels, problem, size) if groups is None else groups
-        chosen = _whole_groups(values, [strata(label, problem) for label in labels], size, rng)
+        of_row = [strata(label, problem) for label in labels]
+        chosen = _whole_groups(values, of_row, size, rng, in_proportion=problem == "single_label")
         if not chosen:
             what = GROUP if groups is not None else _DECISIVE[problem] if problem in _GROUPED else "row"
             reason = (
@@ -349,25 +350,54 @@ def strata(label: Any, problem: Problem) -> Sequence[int]:
 
 
 def _whole_groups(
-    values: Sequence[Any], labels: Sequence[Sequence[int]], size: int, rng: numpy.random.Generator
+    values: Sequence[Any],
+    labels: Sequence[Sequence[int]],
+    size: int,
+    rng: numpy.random.Generator,
+    *,
+    in_proportion: bool = False,
 ) -> list[int]:
     """Up to `size` random rows, all those of a value or none, without which every label still has a row; at least the
-    smallest such group, and never the last one left."""
+    smallest such group, and never the last one left.
+
+    `in_proportion`: each label has about its share of them, by a rule and by a choice. A group is left out that brings
+    the numbers of rows with each label no nearer to what they should be, and of several draws that is taken which comes
+    nearest (rerandomisation; Morgan & Rubin 2012). Groups of any size that fits have a like chance, which a greedy
+    order does not give them.
+    """
     groups: dict[Any, list[int]] = {}
     for row, value in enumerate(values):
         groups.setdefault(value, []).append(row)
     found = list(groups.values())
-    left = Counter(label for row in labels for label in row)
+    every = Counter(label for row in labels for label in row)
     has = [Counter(label for row in rows for label in labels[row]) for rows in found]
+    wanted = {label: n * size / len(values) for label, n in every.items()}
+    room = min(size, len(values) - 1)
 
-    def spare(index: int) -> bool:
+    def spare(index: int, left: Counter[int]) -> bool:
         return all(left[label] > n for label, n in has[index].items())
 
-    chosen: list[int] = []
-    for index in rng.permutation(len(found)).tolist():
-        if len(chosen) + len(found[index]) <= min(size, len(values) - 1) and spare(index):
-            chosen += found[index]
-            left -= has[index]
+    def nearer(index: int, left: Counter[int]) -> bool:
+        off = {label: every[label] - left[label] - wanted[label] for label in has[index]}
+        return sum(n * (n + 2 * off[label]) / wanted[label] for label, n in has[index].items()) < 0
+
+    def draw() -> tuple[float, list[int]]:
+        """How far the labels are from their shares (chi squared), and the rows."""
+        left, chosen = every.copy(), list[int]()
+        for index in rng.permutation(len(found)).tolist():
+            fits = len(chosen) + len(found[index]) <= room and spare(index, left)
+            if fits and (not in_proportion or nearer(index, left)):
+                chosen += found[index]
+                left -= has[index]
+            if len(chosen) == room:
+                break
+        return sum((n - left[label] - wanted[label]) ** 2 / wanted[label] for label, n in every.items()), chosen
+
+    _, chosen = min((draw() for _ in range(_DRAWS if in_proportion else 1)), key=lambda drawn: drawn[0])
     if chosen or len(found) == 1:
         return chosen
-    return min((rows for index, rows in enumerate(found) if spare(index)), key=len, default=[])
+    return min((rows for index, rows in enumerate(found) if spare(index, every)), key=len, default=[])
+
+
+_DRAWS = 20
+"""Enough for two classes to have their shares to a percent where groups are some hundred."""
