@@ -179,7 +179,6 @@ def fit(
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
     from adapt.training import Trained, train
-    from adapt.training.batching import lengths_of
     from adapt.training.peak import PeakMemory
 
     code_state()  # of what is imported, whatever is written there meanwhile
@@ -191,7 +190,7 @@ def fit(
     kind, splits = encoded.kind, encoded.splits
     kind.fit(splits["train"])
 
-    foreseen = foresee(spec, backbone, max(lengths_of(splits["train"])))
+    foreseen = foresee(spec, backbone, splits["train"])
     if foreseen is not None:
         on_note(foreseen)
     before = PeakMemory(budget.device).now()

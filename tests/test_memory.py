@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import shutil
@@ -93,6 +94,16 @@ def test_so_it_is_for_a_sentence_encoder(strategy: str, kind: str, checkpointing
 def test_a_plan_knows_the_options_of_the_loop(kind: str, strategy: str, choices: dict[str, Any]) -> None:
     step, setting = real_step(EMBEDDED_BACKBONES[kind], strategy, kind, **choices)
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
+@pytest.mark.parametrize("strategy", ["full", "head"])
+def test_a_plan_knows_targets_of_another_length_than_their_sources(strategy: str) -> None:
+    step, setting = real_step("tiny-encoder-decoder", strategy, "seq2seq")
+    (examples,) = step.group
+    step = dataclasses.replace(step, group=[[{**one, "labels": one["labels"][:8]} for one in examples]])
+    found, planner = measure(step), Planner(setting)
+    assert planner.memory(ROWS, LENGTH, 8) == found
+    assert planner.memory(ROWS, LENGTH).peak > found.peak
 
 
 @pytest.mark.parametrize("fields", [{}, {"dora": True}], ids=["lora", "dora"])

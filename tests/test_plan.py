@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny_tasks import TASKS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GPTNeoConfig, T5GemmaConfig
 
@@ -178,7 +179,7 @@ def test_a_model_whose_configuration_names_each_layer_has_a_plan(tmp_path: Path)
 def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(
     monkeypatch: pytest.MonkeyPatch, task_data: Any
 ) -> None:
-    def failing(self: Any, rows: int, length: int) -> Any:
+    def failing(*_: Any) -> Any:
         raise NotImplementedError("no kernel\nand a page of where")
 
     monkeypatch.setattr(Trace, "run", failing)
@@ -229,12 +230,14 @@ def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_r
     assert "lora has no plan: transformers has no seq2seq head" in text
 
 
-def foreseen(monkeypatch: pytest.MonkeyPatch, task_data: Any, length: int, **choices: Any) -> list[int]:
-    """The tokens of rows that were planned before training."""
-    asked: list[int] = []
-    spec, _, source = assemble("tiny-encoder", task_data("single_label"), "full", device="cpu", **choices)
-    monkeypatch.setattr(Planner, "memory", lambda self, rows, length: asked.append(length) or Memory(*[2**40] * 6))
-    foresee(spec, source, length)
+def foreseen(
+    monkeypatch: pytest.MonkeyPatch, data: Any, examples: list[dict[str, Any]], **choices: Any
+) -> list[tuple[int, int, int | None]]:
+    """The rows, their tokens and those of their targets that were planned before training."""
+    asked: list[tuple[int, int, int | None]] = []
+    spec, _, source = assemble(choices.pop("backbone", "tiny-encoder"), data, "full", device="cpu", **choices)
+    monkeypatch.setattr(Planner, "memory", lambda self, *batch: asked.append(batch) or Memory(*[2**40] * 6))
+    foresee(spec, source, examples)
     return asked
 
 
@@ -242,8 +245,19 @@ def test_a_plan_is_made_for_a_small_backbone_where_the_batch_is_large(
     monkeypatch: pytest.MonkeyPatch, task_data: Any
 ) -> None:
     monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 2**30)
-    assert foreseen(monkeypatch, task_data, 64, batch_size=8) == []
-    assert foreseen(monkeypatch, task_data, 128, batch_size=1024) == [128]
+    data = task_data("single_label")
+    assert foreseen(monkeypatch, data, [{"input_ids": [5] * 64}] * 9, batch_size=8) == []
+    many = [{"input_ids": [5] * 64}, {"input_ids": [5] * 128}] * 600
+    assert foreseen(monkeypatch, data, many, batch_size=1024) == [(1024, 128, None)]
+    assert foreseen(monkeypatch, data, many[:1000], batch_size=1024) == [(1000, 128, None)], "there are no more rows"
+
+
+def test_before_training_targets_are_as_long_as_they_are(monkeypatch: pytest.MonkeyPatch, little: None) -> None:
+    own = [{"input_ids": [5] * 24, "labels": [5] * 9}, {"input_ids": [5] * 4, "labels": [5] * 4}]
+    chosen = {"backbone": "tiny-encoder-decoder", "batch_size": 2}
+    assert foreseen(monkeypatch, TASKS["text"](), own, **chosen) == [(2, 24, 9)]
+    same = [{"input_ids": [5] * 24, "labels": [5] * 24}]
+    assert foreseen(monkeypatch, TASKS["text"](), same, **chosen) == [(1, 24, None)]
 
 
 def test_on_cpus_a_plan_takes_the_attention_of_the_run() -> None:

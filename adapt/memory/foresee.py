@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from adapt.backbones.source import Backbone
 from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
+from adapt.tasks import Example
+from adapt.training.batching import lengths_of
 
 _SMALL = 0.2
 """No plan is needed where a backbone's weights, four times over and once more for every 64 tokens of a batch, are below
 this share of the memory: no backbone was found to take twice as much."""
 
 
-def foresee(spec: Run, backbone: Backbone, length: int) -> str | None:
+def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example]) -> str | None:
     """What to say before training, where it will hardly fit: a plan costs seconds, so that small ones are not made.
 
     Args:
         spec: The run.
         backbone: Its backbone.
-        length: Tokens of the longest training row.
+        examples: Encoded training rows, the longest of which may come into one batch.
     """
     budget, task = spec.budget, spec.task
+    rows, length, targets = min(budget.batch_size, len(examples)), max(lengths_of(examples)), _targets_of(examples)
     room = free_memory(budget.device)
     weights = sum(file.stat().st_size for file in backbone.path.glob("*.safetensors"))
-    likely = weights * (4 + budget.batch_size * length / 64)
+    likely = weights * (4 + rows * length / 64)
     if spec.strategy.learning_rate is None or likely < _SMALL * room:
         return None
     from adapt.memory.planner import Planner
@@ -32,7 +37,7 @@ def foresee(spec: Run, backbone: Backbone, length: int) -> str | None:
 
     try:
         setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget)
-        peak = Planner(setting).memory(budget.batch_size, length).peak
+        peak = Planner(setting).memory(rows, length, targets).peak
     except AdaptError:
         return None  # what is wrong is said where it is met
     required = peak + allowance(peak, budget.device, running=True)
@@ -40,7 +45,14 @@ def foresee(spec: Run, backbone: Backbone, length: int) -> str | None:
     if judged == "fits":
         return None
     how = "hardly fits" if judged == "tight" else "does not fit"
+    also = "" if targets is None else f" and targets of {targets}"
     return (
-        f"{spec.strategy.name} needs about {shown(required)} with {budget.batch_size} rows of {length} tokens, which "
-        f"{how} the {shown(room)} that {budget.device} has free; see adapt plan for what would"
+        f"{spec.strategy.name} needs about {shown(required)} with {rows} rows of {length} tokens{also}, which {how} "
+        f"the {shown(room)} that {budget.device} has free; see adapt plan for what would"
     )
+
+
+def _targets_of(examples: Sequence[Example]) -> int | None:
+    """Tokens of the longest target; None where labels belong to the tokens that are read."""
+    targets = [len(example["labels"]) for example in examples if "labels" in example]
+    return max(targets) if targets and targets != lengths_of(examples) else None

@@ -132,7 +132,7 @@ class Planner:
         if setting.strategy.learning_rate is None:
             raise Unsupported("it trains nothing, so that there is no step to plan")
         self.setting = setting
-        self._known: dict[tuple[int, int], Memory] = {}
+        self._known: dict[tuple[int, int, int | None], Memory] = {}
         self._traces: dict[tuple[int | None, bool], Trace] = {}
         self._affine = False
 
@@ -141,8 +141,8 @@ class Planner:
         """Tokens that the backbone has positions for."""
         return positions_of(self.setting.shape.config.to_dict())
 
-    def memory(self, rows: int, length: int) -> Memory:
-        """The plan for `rows` rows of `length` tokens.
+    def memory(self, rows: int, length: int, targets: int | None = None) -> Memory:
+        """The plan for `rows` rows of `length` tokens, in seq2seq with targets of `targets` (None: as many).
 
         Raises:
             OptionError: One of them is below 1, or there are more tokens than positions.
@@ -155,15 +155,16 @@ class Planner:
                 f"batch has texts of {length} tokens, and {self.setting.shape.name} has positions for {self.longest}; "
                 "give shorter ones."
             )
-        if (rows, length) not in self._known:
-            self._known[rows, length] = self._plan(rows, length)
-        return self._known[rows, length]
+        batch = rows, length, targets
+        if batch not in self._known:
+            self._known[batch] = self._plan(*batch)
+        return self._known[batch]
 
     def attention(self, length: int) -> str:
         """The attention kernel of rows of so many tokens, once they are planned: `sdpa` (fused) or `eager`."""
         return next(trace.attention for (_, long), trace in self._traces.items() if long == (length > SHORT))
 
-    def _plan(self, rows: int, length: int) -> Memory:
+    def _plan(self, rows: int, length: int, targets: int | None) -> Memory:
         shape = self.setting.shape.config
         depth = _depth(shape)
         segments = None
@@ -171,11 +172,11 @@ class Planner:
         if depth is not None and depth > shallow[-1] + 1:
             depths = shallow[1:] if self._affine else shallow
             with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up, or each one
-                found = [self._trace(d, rows, length) for d in depths]
+                found = [self._trace(d, rows, length, targets) for d in depths]
                 segments = _carried_on(found, depth - depths[-1])
         self._affine = segments is not None
         if segments is None:
-            segments = self._trace(None, rows, length)
+            segments = self._trace(None, rows, length, targets)
         return max(segments.values(), key=lambda memory: memory.peak)
 
     @property
@@ -184,7 +185,7 @@ class Planner:
         last = str(getattr(self.setting.strategy, "layers", "all")).rpartition(":")[2]
         return int(last) if last.isdigit() else 0
 
-    def _trace(self, depth: int | None, rows: int, length: int) -> dict[str, Memory]:
+    def _trace(self, depth: int | None, rows: int, length: int, targets: int | None) -> dict[str, Memory]:
         """The segments of a model with so many layers, or with its own number.
 
         Raises:
@@ -195,7 +196,7 @@ class Planner:
             if key not in self._traces:
                 config = shape if depth is None else _at_depth(shape, depth)
                 self._traces[key] = Trace(self.setting, config, length)
-            return self._traces[key].run(rows, length)
+            return self._traces[key].run(rows, length, targets)
         except AdaptError:
             raise
         except Exception as error:  # of transformers, PEFT or torch, for architectures that are not known here

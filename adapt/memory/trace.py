@@ -85,12 +85,13 @@ class Trace:
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
 
-    def run(self, rows: int, length: int) -> dict[str, Memory]:
+    def run(self, rows: int, length: int, targets: int | None = None) -> dict[str, Memory]:
         """Count what a step holds.
 
         Args:
             rows: Rows of a forward pass.
-            length: Tokens of each row; of source and of target where there are both.
+            length: Tokens of each row.
+            targets: Tokens of each row's target, where it has one; None: as many.
 
         Returns:
             The peak of each segment of the step (`adapt.memory.tracker`).
@@ -98,7 +99,11 @@ class Trace:
         Raises:
             Unsupported: The model's step depends on what its tensors hold.
         """
-        batches = [self._kind.examples(rows, length)] * min(self._budget.accumulation, 2)  # the second finds gradients
+        examples = self._kind.examples(rows, length)
+        if targets is not None:
+            others = self._kind.examples(rows, targets)
+            examples = [{**one, "labels": other["labels"]} for one, other in zip(examples, others, strict=True)]
+        batches = [examples] * min(self._budget.accumulation, 2)  # the second finds gradients
         kernels = like_cuda() if self._cuda else nullcontext()
         with torch.random.fork_rng(devices=[]), self._mode, without_padding(), kernels:
             accelerator = accelerator_for(self._budget)
