@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -94,9 +95,17 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> Non
     Raises:
         AdaptError: A tensor is missing, extra or of another shape; the message names it and `where`.
     """
+    put(state, {name: p for name, p in model.named_parameters() if p.requires_grad}, where)
+
+
+def put(state: Mapping[str, torch.Tensor], own: Mapping[str, nn.Parameter], where: str) -> None:
+    """Copy `state` into parameters of the same names, which must be exactly those.
+
+    Raises:
+        AdaptError: As for `fill`.
+    """
     import torch
 
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     problems = [f"missing: {', '.join(missing[:5])}"] if missing else []
     problems += [f"not expected: {', '.join(extra[:5])}"] if extra else []
@@ -112,11 +121,29 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> Non
             p.copy_(state[name])
 
 
+def digest(state: Mapping[str, torch.Tensor], about: str) -> str:
+    """Hash of tensors, by name, and of what is to be said about them (64 hexadecimal digits)."""
+    found = hashlib.sha256(about.encode())
+    for name in sorted(state):
+        found.update(name.encode())
+        found.update(state[name].detach().cpu().contiguous().view(-1).numpy().data)
+    return found.hexdigest()
+
+
 def load(model: nn.Module, folder: Path) -> None:
     """Fill the trainable parameters from `folder/trainable.safetensors`.
 
     Raises:
-        AdaptError: The file is missing or not safetensors, or its tensors are not those of the model.
+        AdaptError: As for `read`, or the tensors are not those of the model.
+    """
+    fill(model, read(folder), str(folder / STATE_FILE))
+
+
+def read(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of `folder/trainable.safetensors`, by name.
+
+    Raises:
+        AdaptError: The file is missing or not safetensors.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -125,7 +152,6 @@ def load(model: nn.Module, folder: Path) -> None:
     if not file.is_file():
         raise AdaptError(f"{file} is missing: {folder} does not hold a saved model.")
     try:
-        state = load_file(file)
+        return load_file(file)
     except SafetensorError as error:
         raise AdaptError(f"{file} is damaged ({error}); save the model again.") from error
-    fill(model, state, str(file))

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 OnStep = Callable[[int, int, float], None]
 OnNote = Callable[[str], None]
+Begin = Callable[["nn.Module", Kind], Sequence[str]]
+"""Gives a model that was just built the values that its training starts from, and what is to be told of them."""
 Encode = Callable[[Run, Data, Backbone], "Encoded"]
 """Draws the rows of a run and encodes them, as `encode` does."""
 
@@ -163,8 +165,12 @@ def fit(
     encode: Encode = encode,
     on_note: OnNote = _warn,
     general: Sequence[str] = (),
+    begin: Begin | None = None,
 ) -> tuple[Result, Fitted]:
     """Train and score, and keep the model; see `run` for the arguments.
+
+    Args:
+        begin: What the model of `spec.start` hands on.
 
     Raises:
         Unsupported: The combination cannot be had.
@@ -201,6 +207,7 @@ def fit(
         model = spec.strategy.build(loader, task)
         kind.start(model)
     check(model)
+    begun = [] if begin is None else begin(model, kind)
     shelf = None
     # elsewhere the last bits of a row's features depend on the batch it comes in
     alike = budget.device == "cpu" and budget.precision == "bf16" and not has_8_bit_weights(model)
@@ -233,7 +240,7 @@ def fit(
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
     scored = _scored(spec, data, encoded, model, trained)
-    notes = _told(spec, foreseen, trained)
+    notes = [*begun, *_told(spec, foreseen, trained)]
     if hand_on(model):
         notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
     result = Result(
@@ -359,4 +366,5 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
         seed=spec["seed"],
         teacher=Teacher(**spec["teacher"]) if "teacher" in spec else None,
         general=Source(**spec["general"]) if "general" in spec else None,
+        start=Source(**spec["start"]) if "start" in spec else None,
     )

@@ -185,7 +185,10 @@ class Load(Protocol):
 
 
 class Strategy(Protocol):
-    """One way of adapting a pretrained model: a frozen dataclass of hyper-parameters and `build`."""
+    """One way of adapting a pretrained model: a frozen dataclass of hyper-parameters and `build`.
+
+    A field that decides how a model is trained, not what it computes once it is, says so: metadata `{"course": True}`.
+    """
 
     name: ClassVar[str]
     """The name on the command line."""
@@ -207,6 +210,13 @@ class Checked(Protocol):
         Raises:
             OptionError: A field is out of range, or two do not go together, whatever the backbone.
         """
+
+
+def computing(strategy: Any) -> dict[str, Any]:
+    """Those fields of a strategy that decide what a trained model computes, not only how it is trained: all but the
+    learning rate and those whose metadata have `course`."""
+    fields = (f for f in dataclasses.fields(strategy) if f.name != "learning_rate" and not f.metadata.get("course"))
+    return {f.name: getattr(strategy, f.name) for f in fields}
 
 
 def fields_of(value: Any) -> dict[str, Any]:
@@ -255,11 +265,14 @@ class Run:
     teacher: Teacher | None = None
     general: Source | None = None
     """The texts on which it is measured what the backbone has forgotten."""
+    start: Source | None = None
+    """The adapted model whose trained tensors are the first values of this run's: name of its task, and the hash of its
+    tensors and of what they predict. None: those of the backbone, and what the seed draws."""
 
     def spec(self) -> dict[str, Any]:
-        """Canonical form: nested plain values, the strategy as its name and fields; `teacher` and `general` where there
-        is one."""
-        given = {"teacher": self.teacher, "general": self.general}
+        """Canonical form: nested plain values, the strategy as its name and fields; `teacher`, `general` and `start`
+        where there is one."""
+        given = {"teacher": self.teacher, "general": self.general, "start": self.start}
         return {
             "schema": SCHEMA,
             "backbone": fields_of(self.backbone),

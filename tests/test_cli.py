@@ -19,13 +19,14 @@ import pytest
 from click.testing import CliRunner
 from comparison_helpers import behave, result_of, run_of
 
-from adapt import cli
+from adapt import cli, load
 from adapt.backbones import resolve
 from adapt.cli.given import read_data
 from adapt.comparison import Store
 from adapt.comparison.grid import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
 from adapt.comparison.written import write_table
 from adapt.spec import OptionError
+from adapt.strategies import LoRA
 from adapt.tasks import KINDS
 
 Command = Callable[..., tuple[int, str, str]]
@@ -114,7 +115,7 @@ OPTIONS = {
         "--weight", "--config", "--revision", "--split",
     ],
     "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision",
-            "--general"],
+            "--general", "--start"],
     "distill": [
         "--backbone", "--data", "--strategy", "--out", "--unlabelled", "--temperature", "--weight", "--set", "--seed",
         "--general",
@@ -396,6 +397,27 @@ def test_fit_takes_settings_of_its_own_strategy_only(adapt: Command, tiny: Path,
     )
     assert "did you mean 'lora'?" in refused(adapt(*common, "--strategy", "lroa"))
     assert not (tmp_path / "out").exists()
+
+
+def test_fit_goes_on_from_a_model(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
+    """Its backbone and strategy need not be said again, and its folder may be the one that is written."""
+    quick = ["--data", data, "--device", "cpu", "--precision", "fp32", "--max-steps", "1"]
+    lora = ["--backbone", tiny, "--strategy", "lora", "--set", "lora.rank=2", "--set", "lora.learning_rate=0.003"]
+    folder = tmp_path / "m"
+    assert adapt("fit", *quick, *lora, "--out", folder)[0] == 0
+    before = load(folder, device="cpu")
+    onward = ["fit", *quick, "--start", folder, "--out"]
+    assert adapt(*onward, folder)[0] == 0
+    after = load(folder, device="cpu")
+    assert (after.run.strategy, after.run.backbone) == (before.run.strategy, before.run.backbone)
+    assert (before.run.start, getattr(after.run.start, "name", None)) == (None, before.run.task.name)
+    assert adapt(*onward, tmp_path / "n", "--strategy", "lora", "--learning-rate", "0.004")[0] == 0
+    assert adapt(*onward, tmp_path / "o", "--set", "lora.learning_rate=0.005", "--set", "lora.dropout=0.1")[0] == 0
+    strategies = [load(tmp_path / name, device="cpu").run.strategy for name in ("n", "o")]
+    assert strategies == [LoRA(rank=2), LoRA(rank=2, learning_rate=0.005, dropout=0.1)]
+    assert "was trained with lora.rank=2, on" in refused(adapt(*onward, tmp_path / "p", "--set", "lora.rank=4"))
+    assert "from which head cannot go on" in refused(adapt(*onward, tmp_path / "p", "--strategy", "head"))
+    assert "does not hold a saved model" in refused(adapt("fit", *quick, "--start", tmp_path, "--out", tmp_path / "p"))
 
 
 def test_texts_of_the_task_may_have_line_breaks_as_a_shell_has_them(

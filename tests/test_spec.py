@@ -45,7 +45,7 @@ def test_fields_that_came_later_leave_the_key_of_earlier_results_as_it_was() -> 
     later = [f.name for cls in (Task, Budget) for f in dataclasses.fields(cls) if "neutral" in f.metadata]
     assert later
     assert not (spec["task"].keys() | spec["budget"].keys()) & set(later)
-    assert not spec.keys() & {"teacher", "general"}
+    assert not spec.keys() & {"teacher", "general", "start"}
 
 
 def test_backbone_strategy_settings_and_seed_change_the_key() -> None:
@@ -56,6 +56,8 @@ def test_backbone_strategy_settings_and_seed_change_the_key() -> None:
         dataclasses.replace(run, seed=1),
         dataclasses.replace(run, general=Source("news", "a" * 64)),
         dataclasses.replace(run, general=Source("news", "b" * 64)),
+        dataclasses.replace(run, start=Source("news", "a" * 64)),
+        dataclasses.replace(run, start=Source("news", "b" * 64)),
         run_of("lora", settings={"rank": 4}),
         *(run_of(name) for name in STRATEGIES if name != "lora"),
     ]
@@ -102,7 +104,7 @@ def test_settings_of_every_type_come_back() -> None:
     assert lora == LoRA(targets=("query", "value"), dora=True, alpha=32.0)
     run = dataclasses.replace(run_of(), strategy=lora)
     assert run_from(json.loads(canonical(run.spec()))) == run
-    run = dataclasses.replace(run, general=Source("news.txt", "a" * 64))
+    run = dataclasses.replace(run, general=Source("news.txt", "a" * 64), start=Source("words", "b" * 64))
     assert run_from(json.loads(canonical(run.spec()))) == run
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from adapt import options
 from adapt.adapted.model import Adapted
+from adapt.adapted.starting import Start, start_of
 from adapt.backbones import Backbone, resolve
 from adapt.backbones.source import SHIPPED
 from adapt.data import Data, load
@@ -22,10 +24,11 @@ from adapt.tasks.general import text_rows
 
 
 def fit_model(
-    backbone: str | Path,
+    backbone: str | Path | None,
     data: Any,
-    strategy: Strategy | str = "lora",
+    strategy: Strategy | str | None = None,
     *,
+    start: Adapted | str | Path | Start | None = None,
     seed: int = 0,
     general: Any = None,
     on_step: OnStep | None = None,
@@ -34,10 +37,15 @@ def fit_model(
     """Adapt a backbone to data; the public `adapt.fit`.
 
     Args:
-        backbone: Shipped name, local folder or hub name, also with a revision (see `adapt.backbones.resolve`).
+        backbone: Shipped name, local folder or hub name, also with a revision (see `adapt.backbones.resolve`); None:
+            that of `start`.
         data: `Data`, or anything that `adapt.data.load` reads.
-        strategy: A strategy, or its name. On shipped backbones, which are tiny, one given by its name has a learning
-            rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`).
+        strategy: A strategy, or its name; None: LoRA. On shipped backbones, which are tiny, one given by its name has
+            a learning rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`). With a `start` a name, or None,
+            stands for that model's, with the learning rate that it was trained with.
+        start: An adapted model, or its folder, to go on from: its trained tensors are what training starts from. The
+            head is among them where the task is of the same kind and the model knows all classes of the data; these
+            are then its classes, too. Else the head is a fresh one.
         seed: Decides the sample, the head's initialisation and the order of rows.
         general: Texts on which it is measured what the backbone has forgotten (`Result.forgetting`): a file of plain
             text, one text a line, or whatever else `adapt.data.general.read_general` reads.
@@ -49,8 +57,19 @@ def fit_model(
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
     """
+    begin = None
+    if start is not None:
+        start = start_of(start)
+        backbone, strategy = start.backbone(backbone), start.strategy(strategy, choices.get("learning_rate"))
+        data = start.data(data if isinstance(data, Data) else load(data))
+    if backbone is None:
+        raise OptionError("backbone is None; give one, or a model to start from.")
+    strategy = "lora" if strategy is None else strategy
     spec, rows, source, texts = begun(backbone, data, strategy, seed=seed, general=general, **choices)
-    result, fitted = fit(spec, rows, source, on_step, general=texts)
+    if start is not None:
+        spec = start.check(spec)
+        begin = partial(start.hand_on, run=spec, backbone=source)
+    result, fitted = fit(spec, rows, source, on_step, general=texts, begin=begin)
     return Adapted(fitted, spec, source, result, columns=rows.columns)
 
 

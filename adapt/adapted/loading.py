@@ -12,7 +12,7 @@ from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.run import Fitted, run_from
-from adapt.spec import SCHEMA, AdaptError, OptionError, Strategy, fields_of
+from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
 from adapt.tasks import KINDS
 
 _PLACE = (
@@ -46,14 +46,7 @@ def load_model(
     path = Path(folder).expanduser()
     if strategy is not None:
         strategy = options.check_strategy(strategy)
-    content = _read_model_file(path)
-    if sha256_of(path / params.STATE_FILE) != content["sha256"]:
-        raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
-    try:
-        _check_own(path, content, strategy)
-        spec = run_from(content["spec"], strategy)
-    except (KeyError, TypeError) as error:
-        raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
+    content, spec = read_model(path, strategy)
     source = _backbone(path, content["reference"]) if backbone is None else resolve(backbone)
     if source.source.sha256 != spec.backbone.sha256:
         raise AdaptError(
@@ -74,6 +67,22 @@ def load_model(
     return Adapted(
         fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content.get("columns", {})
     )
+
+
+def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, Any], Run]:
+    """What `adapt.json` of a whole folder holds, and the run that made the model; `strategy` as for `load_model`.
+
+    Raises:
+        AdaptError: The folder is not whole, or the strategy is another one.
+    """
+    content = _read_model_file(path)
+    if sha256_of(path / params.STATE_FILE) != content["sha256"]:
+        raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
+    try:
+        _check_own(path, content, strategy)
+        return content, run_from(content["spec"], strategy)
+    except (KeyError, TypeError) as error:
+        raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
 
 
 def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None) -> None:

@@ -161,6 +161,11 @@ def head_names(model: Any) -> set[str]:
     return {name for name, _ in model.named_parameters() if name not in known}
 
 
+def name_of_base(model: Any) -> str:
+    """Name of the pretrained part within a model; empty where it is the model itself."""
+    return next(name for name, module in model.named_modules() if module is model.base_model)
+
+
 def class_outputs(model: Any) -> set[str]:
     """Names of the head's parameters that have a row for each class: whose shape another number of classes changes."""
     import torch

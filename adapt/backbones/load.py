@@ -20,6 +20,7 @@ from adapt.backbones.classes import (
     initialise,
     keep_head_dropout,
     model_class,
+    name_of_base,
     order_of,
     output_layer,
     renaming,
@@ -327,8 +328,7 @@ class Loader:
             raise Unsupported(advice)
         dropout = head_dropout(self.config(dropout=False))
         model = MeanPoolingClassifier(base, max(len(self.task.labels), 1), dropout)
-        prefix = next(name for name, module in model.named_modules() if module is base)
-        return model, {f"{prefix}.{name}" for name in fresh} | head_names(model)
+        return model, {f"{name_of_base(model)}.{name}" for name in fresh} | head_names(model)
 
     def _base(self, config: Any, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         """The pretrained part without a pooler, and the names of its fresh parameters."""

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--backbone", required=True, help=BACKBONE_HELP)
+@click.option("--backbone", help=BACKBONE_HELP + "  [default: that of --start]")
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--strategy", help="[default: lora; with --like the best by mean validation score]")
+@click.option("--strategy", help="[default: lora, or that of --start; with --like the best by mean validation score]")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", required=True, help="Folder for the model.")
 @click.option(
@@ -41,23 +41,33 @@ if TYPE_CHECKING:
     help="Folder of a comparison, or one file of its runs: strategy, seed, budget and task as there, the best by mean "
     "validation score; options beside it go before.",
 )
+@click.option("--start", metavar="FOLDER", help="A saved model, from whose trained weights training starts.")
 @general_option
 @set_option
 @data_options
 @training_options
 def fit(
-    backbone: str, data: str, strategy: str | None, seed: int | None, out: str, like: str | None, general: str | None,
-    settings: tuple[str, ...], **rest: Any,
+    backbone: str | None, data: str, strategy: str | None, seed: int | None, out: str, start: str | None,
+    like: str | None, general: str | None, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Adapt a backbone to data with one strategy and save the model to OUT."""
-    from adapt.adapted import fit_model
+    from adapt.adapted import fit_model, start_of
     from adapt.comparison.choice import choose_from
     from adapt.data.general import read_general
 
+    first, own = None, None
+    if start is not None:
+        first = start_of(start)
+        backbone = str(first.backbone(backbone))
+        if like is None:
+            own = first.strategy(strategy, rest["learning_rate"])
+            strategy = own.name
+    if backbone is None:
+        raise click.UsageError("Missing option '--backbone'.")
     texts = None if general is None else read_general(general)
-    fitting = functools.partial(fit_model, general=texts)
+    fitting = functools.partial(fit_model, general=texts, start=first)
     if like is None:
-        _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest)
+        _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest, own=own)
         return
     result = choose_from(like, strategy)
     _fit(fitting, backbone, data, result["strategy"], seed, out, settings, rest, like=result)
@@ -92,9 +102,13 @@ def distill(
 
 def _fit(
     fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int | None, out: str,
-    settings: tuple[str, ...], rest: dict[str, Any], like: Mapping[str, Any] | None = None,
+    settings: tuple[str, ...], rest: dict[str, Any], own: Strategy | None = None,
+    like: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Train one model, save it, and say what it scores and costs; what is not given is as in the result `like`."""
+    """Train one model, save it, and say what it scores and costs.
+
+    What is not given of the strategy is as in `own`, and what is not given of anything as in the result `like`.
+    """
     from adapt.adapted import model_folder, preset, score_in
     from adapt.backbones.source import locate
     from adapt.comparison.choice import differences
@@ -103,18 +117,19 @@ def _fit(
     from adapt.strategies import make
 
     given = settings_from(settings)
-    own = of_task(given)
+    of_kind = of_task(given)
     fields = given.pop(strategy, {})
     make(strategy, fields)  # a mistyped name is found before the data is read
     if given:
         raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
     model_folder(out, locate(backbone)[1])
     rows, choices = read_data(data, rest)
-    choices |= own
+    choices |= of_kind
     rate = choices.get("learning_rate")
     check_rates(rate, settings={strategy: fields})
     if like is None:
-        chosen = make(strategy, {**preset(backbone, rows.kind, strategy, rate), **fields})
+        base = preset(backbone, rows.kind, strategy, rate) if own is None else vars(own)
+        chosen = make(strategy, {**base, **fields})
     else:
         chosen, choices = _as_in(like, rows, fields, choices)
         seed = like["seed"] if seed is None else seed

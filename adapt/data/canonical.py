@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.splits import GROUP, belonging
@@ -42,6 +42,29 @@ class Data:
     def pair(self) -> bool:
         """Whether rows hold two texts."""
         return "text_pair" in self.splits["train"].column_names
+
+    def under(self, labels: tuple[str, ...]) -> Data:
+        """The same rows for a task whose classes or tags, in its order, are those of the data and maybe others."""
+        if labels == self.labels:
+            return self
+        place = [labels.index(name) for name in self.labels]
+
+        def there(value: Any) -> Any:
+            if isinstance(value, int):
+                return place[value]
+            if self.problem == "multi_label":
+                return [value[self.labels.index(name)] if name in self.labels else 0 for name in labels]
+            return [place[tag] for tag in value]
+
+        rows = {
+            split: {
+                name: [there(value) for value in of_split[name]] if name in ("label", "tags") else list(of_split[name])
+                for name in of_split.column_names
+            }
+            for split, of_split in self.splits.items()
+        }
+        made = {split: dataset_of(columns, self.problem) for split, columns in rows.items()}
+        return replace(self, labels=labels, splits=made, sha256=hash_of(self.problem, labels, rows))
 
     @property
     def test_groups(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from adapt import params
 from adapt.adapted import Adapted
 from adapt.data.splits import LABELS
 from adapt.spec import Task, canonical
@@ -76,12 +77,8 @@ def copy_of_kind(teacher: Adapted) -> Kind:
 
 def digest_of(teacher: Adapted) -> str:
     """Hash of what decided the teacher's training and of the tensors that it gave."""
-    digest = hashlib.sha256(teacher.run.key().encode())
     trained = {name: p for name, p in teacher.fitted.model.named_parameters() if p.requires_grad}
-    for name in sorted(trained):
-        digest.update(name.encode())
-        digest.update(trained[name].detach().cpu().contiguous().view(-1).numpy().data)
-    return digest.hexdigest()
+    return params.digest(trained, teacher.run.key())
 
 
 def hash_of(rows: datasets.Dataset) -> str:

@@ -17,7 +17,7 @@ class Full:
     name: ClassVar[str] = "full"
     learning_rate: float = 1e-4
     """Peak learning rate of the backbone."""
-    head_factor: float = 10.0
+    head_factor: float = field(default=10.0, metadata={"course": True})
     """The head's learning rate as a multiple of the backbone's: what is new has further to go than what is pretrained
     (discriminative fine-tuning, Howard & Ruder 2018, section 3.2). Language models have no new head."""
 

@@ -16,9 +16,9 @@ class Head:
     name: ClassVar[str] = "head"
     learning_rate: float = 1e-2
     """Peak learning rate."""
-    memo_bytes: int = 2**30
+    memo_bytes: int = field(default=2**30, metadata={"course": True})
     """Memory the features may take; rows beyond it are encoded in every epoch."""
-    standardise: bool = field(default=False, metadata={"neutral": False})
+    standardise: bool = field(default=False, metadata={"neutral": False, "course": True})
     """Train on features of mean 0 and deviation 1, at a rate of about 1e-3; for heads that are one linear layer."""
 
     def build(self, load: Load, task: Task) -> Any:

@@ -24,7 +24,7 @@ class Prefix:
     """Peak learning rate."""
     virtual_tokens: int = 60
     """Key-value pairs added to each attention."""
-    init: Literal["activations", "random"] = "activations"
+    init: Literal["activations", "random"] = field(default="activations", metadata={"course": True})
     """Start from the keys and values of random words of the vocabulary (Li & Liang, section 7.4), or from noise."""
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
@@ -33,7 +33,9 @@ class Prefix:
     (Zhang et al. 2023, LLaMA-Adapter, section 3.2): training starts from the backbone's own outputs."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
-    embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4})  # a default that results rely on
+    embedding_rate: float = field(  # a default that results rely on
+        default=5e-4, metadata={"neutral": 5e-4, "course": True}
+    )
     """Peak learning rate of that update, whatever that of the rest is."""
 
     def check(self) -> None:

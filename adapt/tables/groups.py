@@ -11,10 +11,10 @@ from adapt.strategies import STRATEGIES, make
 
 def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
     """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
-    the teacher.
+    the teacher and the model that it was started from.
 
     The learning rate, which is said below the table, is among the fields only where a strategy has several, and only
-    `by_rate`. Teachers of one name are one row, as where each seed has its own, unless a seed has several results.
+    `by_rate`. Such models of one name are one row, as where each seed has its own, unless a seed has several results.
     """
     rates: dict[str, set[Any]] = {}
     for result in results:
@@ -30,8 +30,9 @@ def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dic
         changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
         label = f"{name}({', '.join(changed)})" if changed else name
         label += _taught(spec["teacher"]) if "teacher" in spec else ""
+        label += f", started from {spec['start']['name']}" if "start" in spec else ""
         found.setdefault(label, []).append(result)
-    return {label: group for each in found.items() for label, group in _by_teacher(*each).items()}
+    return {label: group for each in found.items() for label, group in _by_content(*each).items()}
 
 
 def _taught(teacher: Mapping[str, Any]) -> str:
@@ -42,15 +43,16 @@ def _taught(teacher: Mapping[str, Any]) -> str:
     return f", taught by {teacher['name']}" + (f" ({', '.join(how)})" if how else "")
 
 
-def _by_teacher(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The group as it is, or a group for each teacher's content, which its label then says."""
+def _by_content(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The group as it is, or a group for each content of teacher and start, which its label then says."""
     runs = {(result["seed"], result["spec"]["strategy"].get("learning_rate")) for result in group}
-    if len(runs) == len(group) or "teacher" not in group[0]["spec"]:
+    if len(runs) == len(group) or not group[0]["spec"].keys() & {"teacher", "start"}:
         return {label: group}
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in group:
-        teacher = result["spec"]["teacher"]
-        content = "".join(digest[:6] for digest in (teacher["sha256"], teacher["unlabelled_sha256"]) if digest)
+        teacher, start = (result["spec"].get(name, {}) for name in ("teacher", "start"))
+        digests = (teacher.get("sha256"), teacher.get("unlabelled_sha256"), start.get("sha256"))
+        content = "".join(digest[:6] for digest in digests if digest)
         found.setdefault(f"{label}, content {content}", []).append(result)
     return found
 

@@ -107,7 +107,8 @@ def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool | None) -> S
         (group[0]["spec"], _make_row(group, label, others.get(label, ()), numbers)) for label, group in shown.items()
     ]
     full = [(spec, row) for spec, row in made if spec["strategy"]["name"] == BASELINE]
-    base = _baseline([row for spec, row in full if "teacher" not in spec] or [row for _, row in full])
+    alone = [row for spec, row in full if not spec.keys() & {"teacher", "start"}]
+    base = _baseline(alone or [row for _, row in full])
     made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
     rows = [_with_difference(row, base) for _, row in made]
     every = [result for group in shown.values() for result in group]

@@ -108,6 +108,10 @@ class Kind(Asked, ABC):
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave."""
 
+    def go_on(self, state: Mapping[str, float]) -> None:
+        """Take over what the outputs of a trained head mean, from the `state` of the model that it is of; `fit` has
+        been called."""
+
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The training rows as an epoch sees them: as they are, unless the kind draws something of them anew, by seed
         and epoch (from 1); each as long as it was."""

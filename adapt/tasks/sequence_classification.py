@@ -110,6 +110,11 @@ class SequenceClassification(Kind):
         """Set mean and standard deviation of the target."""
         self._mean, self._std = float(state["mean"]), float(state["std"])
 
+    def go_on(self, state: Mapping[str, float]) -> None:
+        """Keep the scale of the target that a regression's head was trained for."""
+        if self.task.problem == "regression":
+            self.load_state(state)
+
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens, for planning."""
         label: Any = 0
