@@ -355,7 +355,7 @@ def test_runs_share_features_with_those_of_the_same_number_alone(
     monkeypatch.setattr("adapt.run.run", recorded)
     monkeypatch.setattr(worker, "_inputs", lambda job, spec: (None, None, None))
     (tmp_path / "general.json").write_text("[]")
-    shared = {"general": str(tmp_path / "general.json"), "store": str(tmp_path), "command": None}
+    shared = {"general": str(tmp_path / "general.json"), "store": str(tmp_path), "made_by": {}}
     for run in (run_of("head", 0, max_train=8), run_of("lora", 1, max_train=8), run_of("head", 0, max_train=20)):
         (tmp_path / "job.json").write_text(json.dumps({"spec": run.spec(), **shared}))
         worker.work(tmp_path / "job.json", lambda *step: None, lambda note: None)

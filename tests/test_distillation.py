@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import tiny
 from comparison_helpers import contents, result_of, run_of
-from distillation_helpers import OPTIONS, QUICK, SHORT
+from distillation_helpers import OPTIONS, QUICK, SHORT, begun
 from tiny_tasks import TASKS
 
 import adapt
 import adapt.distillation.teaching
 import adapt.training
 from adapt.adapted import Adapted, load_model
-from adapt.distillation import Distilled
+from adapt.data import Data, load
+from adapt.distillation import Distilled, Lessons
 from adapt.run import run_from
 from adapt.spec import Teacher
 from adapt.tables.table import table_of
@@ -134,6 +135,29 @@ def test_texts_that_a_teacher_does_not_read_whole_are_told(
     assert sum(note.startswith("the teacher: ") for note in student.result.notes) == 2
 
 
+def test_a_teacher_of_the_same_rows_in_other_splits_is_told_of(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    """Also by lessons that were written for other processes; not where the data may be any other of that name."""
+    texts, labels = [f"word{i} word{i % 7}" for i in range(60)], ["good", "bad"] * 30
+
+    def cut(seed: int, name: str = "words", rows: int = 60) -> Data:
+        return load((texts[:rows], labels[:rows]), name=name, seed=seed)
+
+    teacher = adapt.fit(backbone("bert"), cut(0), "head", **SHORT)
+    said = {}
+    for key, data in {"other": cut(1), "same": cut(0), "name": cut(1, "ours"), "rows": cut(1, rows=40)}.items():
+        run, source, teaching = begun(teacher, backbone("bert"), data)
+        lessons = teaching.lessons([run], data, source)
+        lessons.save(tmp_path / key)
+        for each in (lessons, Lessons.load(tmp_path / key)):
+            said[key] = each.encode(run, data, source).kind.notes
+            assert any("cut into other splits" in note for note in said[key]) == (key == "other")
+    assert said["other"] == [
+        f"the teacher was trained on words as well, but cut into other splits or with other rows (content "
+        f"{cut(0).sha256[:12]}): rows that are scored here may be among those that it learnt, by which its students "
+        "would score too well"
+    ]
+
+
 def test_teachers_of_one_name_are_one_row() -> None:
     """Each seed has a teacher of its own; two of one seed are told apart."""
 
@@ -165,6 +189,10 @@ def test_a_table_has_a_row_for_each_teacher() -> None:
         "full, taught by big lora",
         "full, taught by big lora (temperature 4, on rows that it labelled, too)",
     ]
+    taught = '"full, taught by big lora"'
+    more = '"full, taught by big lora (temperature 4, on rows that it labelled, too)"'
+    assert f"each strategy's own learning rate (full 0.0001, {taught} 0.0001, {more} 0.0001)." in table.markdown()
+    assert f"train time: {taught}, {more}; any other row" in table.markdown()
     assert table.rows[0].difference is None
     assert [round(row.difference.mean, 6) for row in table.rows[1:] if row.difference is not None] == [0.1, 0.1]
 

@@ -14,7 +14,7 @@ import numpy as np
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
-from adapt.distillation.checks import check_reads_alike, check_same_task
+from adapt.distillation.checks import check_reads_alike, check_same_task, other_division
 from adapt.distillation.kind import Distilled
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of, shown
@@ -37,6 +37,8 @@ class Teaching:
     """Further training rows, which it labelled."""
     folder: Path | None
     """Where it is saved, if it was given so."""
+    notes: Sequence[str] = ()
+    """What must be said of it with the results of its students."""
 
     @property
     def beside(self) -> bool:
@@ -59,9 +61,9 @@ class Teaching:
         """
         samples = {(run.task.max_train, run.task.few_shot, draws_of(run)): run for run in runs if run.teacher}
         if not (samples and self.described.weight):
-            return Lessons({}, self.extra, None)
+            return Lessons({}, self.extra, None, self.notes)
         if self.beside:
-            return Lessons({}, self.extra, self.teacher if away is None else self._saved(away))
+            return Lessons({}, self.extra, self.teacher if away is None else self._saved(away), self.notes)
         first = next(iter(samples.values()))
         lesson = SOFT[first.task.kind].of(first, KINDS[first.task.kind](first.task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
@@ -70,7 +72,7 @@ class Teaching:
             if key not in answers:
                 said = said_of(self.teacher, rows)
                 answers[key] = Answers(lesson.rows(said), said.notes)
-        return Lessons(answers, self.extra, None)
+        return Lessons(answers, self.extra, None, self.notes)
 
     def _saved(self, folder: Path) -> Path:
         if not is_known(self.teacher.run.strategy):
@@ -121,7 +123,8 @@ def teaching_of(
     extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns)
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
-    return Teaching(teacher, Teacher(name, digest_of(teacher), temperature, weight, rows, sha256), extra, folder)
+    described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)
+    return Teaching(teacher, described, extra, folder, other_division(teacher, run))
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class Lessons:
     """Further training rows, which the teacher labelled."""
     beside: Adapted | Path | None
     """The teacher of language models, or its folder; None: it need not be asked any more."""
+    notes: Sequence[str] = ()
+    """What must be said of the teacher."""
 
     def save(self, folder: Path) -> None:
         """Write them to a folder that does not exist yet, for other processes; a teacher beside them is a folder."""
@@ -161,6 +166,7 @@ class Lessons:
             "answers": {key: list(answers.notes) for key, answers in self.answers.items()},
             "extra": None if self.extra is None else list(self.extra.notes),
             "beside": None if self.beside is None else str(self.beside),
+            "notes": list(self.notes),
         }
         (folder / "lessons.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -181,7 +187,8 @@ class Lessons:
         extra = None
         if content["extra"] is not None:
             extra = Labelled(Dataset.load_from_disk(str(folder / "extra")), tuple(content["extra"]))
-        return cls(answers, extra, None if content["beside"] is None else Path(content["beside"]))
+        beside = None if content["beside"] is None else Path(content["beside"])
+        return cls(answers, extra, beside, content["notes"])
 
     def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
         """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson as the loss.
@@ -198,6 +205,7 @@ class Lessons:
         rows["train"] = datasets.concatenate_datasets(parts)
         kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
         splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
+        kind.notes += self.notes
         lesson = None
         if run.teacher.weight and self.beside is None:
             answers = [self.answers[hash_of(shown(part))] for part in parts]

@@ -64,6 +64,11 @@ def line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def named(label: str) -> str:
+    """The label of a row in a sentence or list; one that has commas of its own, as those of students, is in quotes."""
+    return f'"{escape(label)}"' if "," in re.sub(r"\([^()]*\)", "", label) else escape(label)
+
+
 def escape(text: str) -> str:
     """Text from names and messages, which must not become markup or steer a terminal."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
-from adapt.tables.cells import escape, interval, line, unit_of
+from adapt.tables.cells import escape, interval, line, named, unit_of
 from adapt.tables.folds import without_fold
 from adapt.tables.section import Row, Section, difference
 
@@ -190,14 +190,14 @@ def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> 
         if _best(rows, curve.without_model) >= _best(rows, curve.strategies) > -math.inf
     ]
     if lost:
-        simple = " or ".join(map(escape, curve.without_model))
+        simple = " or ".join(map(named, curve.without_model))
         found.append(f"- Without a model: at {', '.join(lost)} no strategy has a better mean than {simple}.")
     rates = {
         label: [group[0]["settings"]["learning_rate"] for s in sections if (group := s.groups.get(label))]
         for label in curve.strategies
     }
     several = "; ".join(
-        f"{escape(label)} {', '.join(f'{rate:g}' for rate in each)}"
+        f"{named(label)} {', '.join(f'{rate:g}' for rate in each)}"
         for label, each in rates.items()
         if len(set(each)) > 1
     )

@@ -8,7 +8,7 @@ from typing import Any
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import Budget
 from adapt.stats import effective_groups, pareto_front
-from adapt.tables.cells import digits, escape
+from adapt.tables.cells import digits, escape, named
 from adapt.tables.folds import environments_of, found_features
 from adapt.tables.section import Row, Section
 
@@ -106,8 +106,8 @@ def _uncertainty(section: Section, folds: bool) -> str:
     of, numbers = section.test_groups.get("of"), section.test_groups.get("numbers", ())
     by = f" by {escape(str(of))}"
     one, several = (of, f"{of}s") if of in _IN_COMMON else (f"group{by}", f"groups{by}")
-    seeds_alone = [escape(row.strategy) for row in scored if not row.parts]
-    rows_alone = [escape(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
+    seeds_alone = [named(row.strategy) for row in scored if not row.parts]
+    rows_alone = [named(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
     if len(seeds_alone) == len(scored):
         few = numbers and effective_groups(numbers) < 2
         return (
@@ -124,7 +124,7 @@ def _uncertainty(section: Section, folds: bool) -> str:
     what = several if numbers else "rows"
     text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone" if rows_alone else ""
     text += f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else ""
-    alike = [escape(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
+    alike = [named(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
     return text + (f"; of {', '.join(alike)}, whose {what} all score alike, none can be made" if alike else "")
 
 
@@ -140,7 +140,7 @@ def _trade_off(rows: Sequence[Row]) -> list[str]:
     ]
     if len(told) < 2:
         return []
-    front = ", ".join(escape(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
+    front = ", ".join(named(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
     return [
         f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
         "three is no better than one of them in any."
@@ -154,7 +154,7 @@ def _rates(section: Section, of_all: float | None) -> str:
     used = {label: group[0]["settings"]["learning_rate"] for label, group in section.groups.items()}
     tried = section.tried
     each = ("; " if tried else ", ").join(
-        f"{escape(label)} {rate:g}"
+        f"{named(label)} {rate:g}"
         + (f" of {', '.join(f'{other:g}' for other in tried[label])}" if label in tried else "")
         for label, rate in sorted(used.items())
         if rate
@@ -163,7 +163,7 @@ def _rates(section: Section, of_all: float | None) -> str:
         return f"each strategy's own learning rate ({each})"
     task = section.results[0]["spec"]["task"]
     metric = (task.get("selection") or task["metric"]).replace("_", " ")
-    edge = [escape(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
+    edge = [named(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
     beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
     return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
 
@@ -201,9 +201,9 @@ def _code(environment: Mapping[str, Any]) -> str:
 
 def _machine(environment: Mapping[str, Any]) -> str:
     """What a run was made on, and with."""
-    named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
+    versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
     hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
-    return escape(f"{hardware}, {environment.get('threads')} threads; {named}")
+    return escape(f"{hardware}, {environment.get('threads')} threads; {versions}")
 
 
 def _head(task: Mapping[str, Any]) -> str:
