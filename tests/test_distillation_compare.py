@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_helpers import in_this_process
+from comparison_helpers import in_this_process, run_of
 from distillation_helpers import OPTIONS, SHORT, begun
 from tiny_tasks import TASKS
 
@@ -18,6 +19,7 @@ import adapt.distillation.teaching
 import adapt.training
 from adapt.adapted import Adapted
 from adapt.comparison import grid, runner
+from adapt.comparison.progress import Progress
 from adapt.data import Data, folds, load
 from adapt.distillation import Lessons
 from adapt.spec import AdaptError, DataError, OptionError, Run
@@ -61,9 +63,17 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     given = {"backbone": backbone("gpt2"), "data": data, "strategies": STRATEGIES, "seeds": 2}
     given |= {"out": tmp_path / "out", "teacher": folder, **SHORT, **how}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    events: list[runner.Event] = []
     del asked[:]
-    done = adapt.compare(**given)
+    done = adapt.compare(**given, on_event=events.append)
     assert "Saving" not in capfd.readouterr().err
+    told = [(event.done, event.total) for event in events if event.what == "asked"]
+    for number in (len(how["unlabelled"]), len(data.splits["train"])):  # up to 64 rows at a time
+        expected = [(0, number), *((rows, number) for rows in range(64, number, 64)), (number, number)]
+        told, said = told[len(expected) :], told[: len(expected)]
+        assert said == expected
+    assert not told
+    assert [event.what for event in events].index("started") > len(said)
     assert asked == [len(how["unlabelled"]), len(data.splits["train"])]
     assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
         (strategy, seed, "ok") for seed in (0, 1) for strategy in ("head", "lora")
@@ -80,6 +90,17 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     del asked[:]
     assert adapt.compare(**given).results == done.results
     assert asked == [len(how["unlabelled"])]  # whose labels are part of what decides a run
+
+
+def test_how_far_a_teacher_was_asked_is_shown() -> None:
+    """Questions may have several windows each, so that a batch is less than a row."""
+    stream, run = io.StringIO(), run_of()
+    with Progress(stream) as progress:
+        for done in (0, 0, 1200, 2400):
+            progress(runner.Event("asked", run, done, 2400))
+        assert not progress._bars
+        progress(runner.Event("asked", run, 0, 7))
+    assert stream.getvalue().splitlines() == [f"words: the teacher is asked about {n} rows" for n in ("2,400", "7")]
 
 
 def test_a_language_models_teacher_runs_beside_each_student(

@@ -122,7 +122,7 @@ def compare(
             several the table shows, of each strategy, the one with the best mean validation score, and what it was
             chosen from.
         command: What to type to have this comparison made: recorded with each of its runs, and shown below the table.
-        on_event: Told when a run is found done, starts, makes a step, and ends.
+        on_event: Told when a run is found done, starts, makes a step, and ends, and how far the teacher has been asked.
         choices: Fields of the budget and the task, as for `adapt.fit`. Of `max_train` or `few_shot` there may be
             several, such as (50, 200, 1000): everything is run with each, once with all rows there are, and the table
             shows the learning curve.
@@ -175,11 +175,16 @@ def compare(
     for sample in samples:  # what a class has too few rows for is found before a teacher is asked or anything trained
         for part in parts:
             drawn(replace(first, task=replace(first.task, **sample)), part)
+
+    def on_asked(done: int, total: int) -> None:
+        on_event(Event("asked", first, done, total))
+
     teaching = None
     if teacher is not None:
         teaching = teaching_of(
-            teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled
-        )
+            teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled,
+            on_asked=on_asked,
+        )  # fmt: skip
         first = replace(first, teacher=teaching.described)
     chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
     every = [(seed, strategy) for seed in numbers for strategy in chosen]
@@ -207,7 +212,7 @@ def compare(
         with scratch_folder() as folder:
             lessons = None
             if teaching is not None:
-                lessons = teaching.lessons([run for run, _ in todo], parts[0], source, away=folder)
+                lessons = teaching.lessons([run for run, _ in todo], parts[0], source, folder, on_asked)
                 teacher = teaching = None
                 give_back(first.budget.device)
             execute(

@@ -9,16 +9,17 @@ from adapt.comparison.runner import Event
 
 
 class StepBar:
-    """A bar of optimizer steps; called with steps done, steps in all, and the loss."""
+    """A bar of optimizer steps, or other units; called with those done, those in all, and the loss."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, stream: TextIO, name: str, unit: str = "step") -> None:
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(file=stream, desc=name, unit="step", disable=not stream.isatty(), leave=False)
+        self._bar: Any = tqdm(file=stream, desc=name, unit=unit, disable=not stream.isatty(), leave=False)
 
-    def __call__(self, done: int, total: int, loss: float) -> None:
+    def __call__(self, done: int, total: int, loss: float | None = None) -> None:
         self._bar.total = total
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> StepBar:
@@ -42,6 +43,9 @@ class Progress:
         self._bars: dict[int, StepBar] = {}
 
     def __call__(self, event: Event) -> None:
+        if event.what == "asked":
+            self._asked(event)
+            return
         strategy = event.run.strategy
         at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
         task = event.run.task
@@ -60,10 +64,22 @@ class Progress:
             again = "" if event.status == "ok" else f" (remove runs/{event.run.filename()} to do it again)"
             self._line(f"{name}: {event.status}, done before{again}")
         elif event.what == "ended":
-            bar = self._bars.pop(key, None)
-            if bar is not None:
-                bar.__exit__(None, None, None)
+            self._close(key)
             self._line(f"{name}: {event.status}" + (f": {event.reason}" if event.reason else ""))
+
+    def _asked(self, event: Event) -> None:
+        """A line when the teacher begins, and a bar until it has ended."""
+        key, name = id(event.run), f"{event.run.task.name}: the teacher"
+        if key not in self._bars:
+            self._line(f"{name} is asked about {event.total:,} rows")
+            self._bars[key] = StepBar(self._stream, name, "row")
+        self._bars[key](event.done, event.total)
+        if event.done == event.total:
+            self._close(key)
+
+    def _close(self, key: int) -> None:
+        if (bar := self._bars.pop(key, None)) is not None:
+            bar.__exit__(None, None, None)
 
     def _line(self, text: str) -> None:
         from tqdm import tqdm

@@ -34,7 +34,8 @@ WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show: a run was `found` done, `started`, has a `note`, made a `step`, or `ended` with a status."""
+    """Something to show: a run was `found` done, `started`, has a `note`, made a `step`, or `ended` with a status; or
+    its teacher, and that of others, is `asked` about rows."""
 
     what: str
     run: Run

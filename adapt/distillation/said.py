@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _LABELS = (*LABELS, "completion")
 """Columns that a teacher is not shown."""
+
+OnAsked = Callable[[int, int], None]
+"""Told how many rows a teacher has been asked about, and about how many it will be: from 0 to all."""
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[str, str], Said]] = WeakKeyDictionary()
 """By model, by its content and that of the rows."""
@@ -43,8 +46,13 @@ class Said:
         return [f"the teacher: {note}" for note in self.kind.notes]
 
 
-def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
+def said_of(teacher: Adapted, rows: datasets.Dataset, on_asked: OnAsked = lambda done, total: None) -> Said:
     """What a teacher says of rows in canonical form, without a look at their labels.
+
+    Args:
+        teacher: Predicts.
+        rows: In canonical form.
+        on_asked: Told how far it has come, where it has not been asked before.
 
     Raises:
         RowError: The teacher's kind cannot use a row.
@@ -58,7 +66,12 @@ def said_of(teacher: Adapted, rows: datasets.Dataset) -> Said:
     if key not in found:
         kind = copy_of_kind(teacher)
         examples = kind.encode(rows)
-        found[key] = Said(kind, teacher.run.task, examples, predict(model, kind, examples, teacher.run.budget))
+        on_asked(0, len(rows))
+        outputs = predict(
+            model, kind, examples, teacher.run.budget,
+            on_done=lambda done: on_asked(done * len(rows) // len(examples), len(rows)),
+        )  # fmt: skip
+        found[key] = Said(kind, teacher.run.task, examples, outputs)
     return found[key]
 
 

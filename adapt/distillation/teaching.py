@@ -17,7 +17,7 @@ from adapt.data import Data
 from adapt.distillation.checks import check_reads_alike, check_same_task, other_division
 from adapt.distillation.kind import Distilled
 from adapt.distillation.language import Tokens
-from adapt.distillation.said import copy_of_kind, digest_of, hash_of, said_of, shown
+from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, said_of, shown
 from adapt.distillation.soft import SOFT
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.run import Encoded, drawn, draws_of, encode
@@ -45,7 +45,14 @@ class Teaching:
         """Whether it runs beside each student, as that of a language model does."""
         return self.described.weight > 0 and self.teacher.run.task.kind not in SOFT
 
-    def lessons(self, runs: Iterable[Run], data: Data, backbone: Backbone, away: Path | None = None) -> Lessons:
+    def lessons(
+        self,
+        runs: Iterable[Run],
+        data: Data,
+        backbone: Backbone,
+        away: Path | None = None,
+        on_asked: OnAsked = lambda done, total: None,
+    ) -> Lessons:
         """Ask the teacher about the training rows of runs, once about the same ones.
 
         Args:
@@ -54,6 +61,7 @@ class Teaching:
             backbone: The students'.
             away: A folder for the teacher of language models, where it is not saved yet and the students are trained in
                 processes of their own; None: in this one.
+            on_asked: As for `said_of`.
 
         Raises:
             OptionError: Those processes cannot load the teacher.
@@ -70,7 +78,7 @@ class Teaching:
         for rows in [drawn(run, data)["train"] for run in samples.values()] + ([self.extra.rows] if self.extra else []):
             key = hash_of(shown(rows))
             if key not in answers:
-                said = said_of(self.teacher, rows)
+                said = said_of(self.teacher, rows, on_asked)
                 answers[key] = Answers(lesson.rows(said), said.notes)
         return Lessons(answers, self.extra, None, self.notes)
 
@@ -94,6 +102,7 @@ def teaching_of(
     weight: float,
     unlabelled: Any = None,
     columns: Mapping[str, str] | None = None,
+    on_asked: OnAsked = lambda done, total: None,
 ) -> Teaching:
     """A teacher, checked, with the rows that it labels.
 
@@ -106,6 +115,7 @@ def teaching_of(
         weight: The same.
         unlabelled: Rows without labels, in any form that can be predicted.
         columns: What a column of these is for to its name.
+        on_asked: As for `said_of`.
 
     Raises:
         OptionError: The teacher is none, or is for another task.
@@ -120,7 +130,7 @@ def teaching_of(
     check_same_task(teacher, run)
     if weight and run.task.kind not in SOFT:
         check_reads_alike(teacher, run, data, backbone.tokenizer)
-    extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns)
+    extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns, on_asked)
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
     described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)

@@ -11,7 +11,7 @@ from adapt.adapted import Adapted
 from adapt.data import Data, read_inputs
 from adapt.data.sources import column_of
 from adapt.data.splits import GROUP, seen_before
-from adapt.distillation.said import said_of
+from adapt.distillation.said import OnAsked, said_of
 from adapt.spec import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -44,7 +44,13 @@ class _Asked:
     problem: str
 
 
-def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, str] | None = None) -> Labelled:
+def labelled_by(
+    teacher: Adapted,
+    rows: Any,
+    data: Data,
+    columns: Mapping[str, str] | None = None,
+    on_asked: OnAsked = lambda done, total: None,
+) -> Labelled:
     """Have a teacher label rows.
 
     Left out are rows for which it writes nothing, or no end (`max_new_tokens`, `max_target_length`), and questions that
@@ -55,6 +61,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
         rows: Anything that `adapt.data.read_inputs` reads.
         data: Labelled rows of the same task, whose columns, and numbers of classes, these are to have.
         columns: As for `read_inputs`.
+        on_asked: As for `said_of`.
 
     Raises:
         DataError: A row cannot be used, or all are left out.
@@ -69,7 +76,7 @@ def labelled_by(teacher: Adapted, rows: Any, data: Data, columns: Mapping[str, s
         )
     like = {name: feature for name, feature in data.splits["train"].features.items() if name != GROUP}
     inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
-    said = said_of(teacher, inputs)
+    said = said_of(teacher, inputs, on_asked)
     found = said.kind.decode(said.outputs, said.examples)
     outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)
     asked = [

@@ -247,7 +247,13 @@ def _advice_on_state(budget: Budget) -> str:
 @memory_kept()
 @torch.no_grad()
 def predict(
-    model: nn.Module, kind: Asked, examples: Sequence[Example], budget: Budget, *, final: bool = True
+    model: nn.Module,
+    kind: Asked,
+    examples: Sequence[Example],
+    budget: Budget,
+    *,
+    final: bool = True,
+    on_done: Callable[[int], None] = lambda rows: None,
 ) -> list[Any]:
     """Outputs of each row in the order given, computed in batches of similar length.
 
@@ -259,6 +265,7 @@ def predict(
         examples: Encoded rows; labels are not needed.
         budget: Batch size (twice that of training is used), precision and device.
         final: As in `Kind.outputs`.
+        on_done: Told after each batch how many rows are done.
 
     Raises:
         OutOfMemory: One row does not fit.
@@ -276,7 +283,7 @@ def predict(
                 outputs += kind.outputs(model, batch, final=final)
         return outputs
 
-    rows = 2 * budget.batch_size
+    rows, done = 2 * budget.batch_size, 0
     for indices in by_length(lengths_of(examples), rows):
         work, most = partial(outputs_of, [examples[i] for i in indices]), min(rows, len(indices))
         outputs, fitting = halving(
@@ -285,4 +292,6 @@ def predict(
         rows = fitting if fitting < most else rows
         for index, output in zip(indices, outputs, strict=True):
             results[index] = output
+        done += len(indices)
+        on_done(done)
     return results
