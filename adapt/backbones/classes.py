@@ -166,6 +166,24 @@ def name_of_base(model: Any) -> str:
     return next(name for name, module in model.named_modules() if module is model.base_model)
 
 
+def may_be_lacking(kind: str, model: Any) -> set[str]:
+    """Names, others of the same parameters among them, of what a checkpoint may lack and is then drawn anew: the head.
+
+    Of language models it is none, but of those that find masked tokens all that lies between the pretrained part and
+    a matrix over the vocabulary, and the bias of that: sentence encoders come without it, and a matrix that is drawn
+    would know no word.
+    """
+    if kind in LANGUAGE_MODELS and kind != "masked_lm":
+        return set()
+    head = head_names(model)
+    every = dict(model.named_parameters(remove_duplicate=False))
+    if kind == "masked_lm":
+        words = model.config.vocab_size
+        head = {name for name in head if every[name].dim() < 2 or words not in every[name].shape}
+    same = {id(every[name]) for name in head}
+    return {name for name, parameter in every.items() if id(parameter) in same}
+
+
 def class_outputs(model: Any) -> set[str]:
     """Names of the head's parameters that have a row for each class: whose shape another number of classes changes."""
     import torch
@@ -199,6 +217,27 @@ def output_layer(model: nn.Module) -> nn.Module | None:
     find = getattr(model, "get_output_embeddings", None)
     found = find() if find is not None else None
     return found
+
+
+def head_of_language_model(model: Any, fresh: set[str], *, alone: bool) -> set[str]:
+    """Names of a language model's parameters that are trained under every strategy: what its checkpoint lacks of the
+    head.
+
+    Args:
+        model: A language model.
+        fresh: Names of the parameters that its checkpoint lacks.
+        alone: The head is to be trained alone, and so the output layer, which gets a copy of what it shares, is part
+            of it.
+
+    Raises:
+        Unsupported: The output layer is asked for, and there is none.
+    """
+    lacking = fresh & head_names(model)
+    if not alone:
+        return lacking
+    last, parameters = output_layer(model), dict(model.named_parameters())
+    inside = set() if last is None else {id(p) for p in last.parameters()}
+    return {name for name in lacking if id(parameters[name]) not in inside} | untie_output_layer(model)
 
 
 def untie_output_layer(model: Any) -> set[str]:

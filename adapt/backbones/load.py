@@ -17,15 +17,16 @@ from adapt.backbones.classes import (
     configs_of,
     encoder_of,
     head_names,
+    head_of_language_model,
     initialise,
     keep_head_dropout,
+    may_be_lacking,
     model_class,
     name_of_base,
     order_of,
     output_layer,
     renaming,
     text_part,
-    untie_output_layer,
 )
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
@@ -75,12 +76,12 @@ class Loader:
         Returns:
             A model of the class that transformers has for the task's kind (or mean pooling's own), whose `base_model`
             is the pretrained part, or the model itself where its class has none. `head_names` (a frozenset) names the
-            parameters of the head, that are trained under every strategy, and `head_size` counts them; a language
-            model has none, unless its output layer is trained. `fresh_names` names those of them that are drawn anew:
-            all but what the checkpoint has of a head for the same kind of task, where the output layer is kept for the
-            same classes alone, in whichever order. `task_kind` is the task's kind, `generation_padding` the token that
-            the checkpoint pads with in generation, if it says. Every parameter that the checkpoint does not hold is
-            drawn from the seed.
+            parameters of the head, that are trained under every strategy, and `head_size` counts them; of a language
+            model they are what the checkpoint lacks and its output layer, where that is trained. `fresh_names` names
+            those of them that are drawn anew: all but what the checkpoint has of a head for the same kind of task,
+            where the output layer is kept for the same classes alone, in whichever order. `task_kind` is the task's
+            kind, `generation_padding` the token that the checkpoint pads with in generation, if it says. Every
+            parameter that the checkpoint does not hold is drawn from the seed.
 
         Raises:
             Unsupported: transformers has no such head for this architecture (or one for more than text); the device
@@ -106,7 +107,8 @@ class Loader:
         if self.task.kind not in LANGUAGE_MODELS:
             head = fresh | head_names(model)
         else:
-            head = untie_output_layer(model) if output_layer and frozen else set()
+            head = head_of_language_model(model, fresh, alone=output_layer and frozen)
+            self._tell_of_new(sorted(fresh & head))
         initialise(model, fresh, head, self.seed)
         parameters = dict(model.named_parameters())
         model.task_kind = self.task.kind  # type: ignore[assignment]
@@ -363,7 +365,7 @@ class Loader:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {cause}") from error
         if names and hasattr(model, "_weight_conversions"):
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
-        fresh = set() if self.task.kind in LANGUAGE_MODELS else _and_aliases(model, head_names(model))
+        fresh = may_be_lacking(self.task.kind, model)
         other = {name for name, *_ in info["mismatched_keys"]}
         if other - fresh:
             raise AdaptError(
@@ -380,6 +382,11 @@ class Loader:
             )
         self._tell_of_what_is_left_out(model, info["unexpected_keys"])
         return model, {*info["missing_keys"], *other}
+
+    def _tell_of_new(self, names: list[str]) -> None:
+        if names:
+            lacking = f"{', '.join(names[:3])}{' and more' if names[3:] else ''}"
+            self._told.append(f"the checkpoint lacks {lacking} of the head for masked tokens, which is drawn anew")
 
     def _tell_of_what_is_left_out(self, model: Any, unread: Iterable[str]) -> None:
         """Say where transformers' own class reads what was made for another, or leaves out weights of what it has.
@@ -423,10 +430,3 @@ def place_rest(model: nn.Module, device: str) -> nn.Module:
             if buffer.device.type != device:
                 module._buffers[name] = buffer.to(device)
     return model
-
-
-def _and_aliases(model: nn.Module, names: set[str]) -> set[str]:
-    """Names of parameters, and others that the same ones have: a head's bias may be its output layer's, too."""
-    every = dict(model.named_parameters(remove_duplicate=False))
-    same = {id(every[name]) for name in names}
-    return {name for name, parameter in every.items() if id(parameter) in same}

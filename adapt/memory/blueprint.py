@@ -17,7 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adapt.backbones.classes import LANGUAGE_MODELS, head_names
+from adapt.backbones.classes import LANGUAGE_MODELS, may_be_lacking
 from adapt.backbones.load import Loader
 from adapt.backbones.masks import masks_traced
 
@@ -41,8 +41,9 @@ class Blueprint(Loader):
 
     model_config: Any = None
     """The backbone's configuration (transformers)."""
-    lacks_pooler: bool = False
-    """Whether the backbone's weights have no pooler, so that one is newly made and trained with the head."""
+    weights: frozenset[str] = frozenset()
+    """Names of the backbone's weights; where there are none, a pooler and a language model's head are taken to be
+    among them."""
 
     def _pretrained_config(self) -> Any:
         return copy.deepcopy(self.model_config)
@@ -79,10 +80,20 @@ class Blueprint(Loader):
             torch.set_default_dtype(before)
         model.eval()
         model.tie_weights()
-        fresh = set() if self.task.kind in LANGUAGE_MODELS else head_names(model)
-        if self.lacks_pooler:
+        return model, self._lacking(model)
+
+    def _lacking(self, model: Any) -> set[str]:
+        """Names of the parameters that are drawn anew: heads of tasks, and of poolers and heads of language models
+        those that no weight is of the same module with."""
+        fresh = may_be_lacking(self.task.kind, model)
+        if not self.weights:
+            return set() if self.task.kind in LANGUAGE_MODELS else fresh
+        if self.task.kind in LANGUAGE_MODELS:
+            there = {name.rpartition(".")[0] for name in self.weights}
+            fresh = {name for name in fresh if name.rpartition(".")[0] not in there}
+        if not any("pooler" in name for name in self.weights):
             fresh |= {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
-        return model, fresh
+        return fresh
 
 
 def _quantise(model: Any, config: Any) -> None:

@@ -41,8 +41,8 @@ class Shape:
     name: str
     config: Any
     """transformers' configuration."""
-    lacks_pooler: bool = False
-    """Whether there are weights, and none of a pooler among them."""
+    weights: frozenset[str] = frozenset()
+    """Names of its weights, where there are some to look at."""
     is_sentence_encoder: bool = False
     """Whether its folder says that it pools by the mean over tokens."""
 
@@ -75,7 +75,7 @@ def shape_at(path: Path, name: str) -> Shape:
         OptionError: Its configuration cannot be used.
     """
     backbone = Backbone(Source(name, ""), name, path)
-    return Shape(name, read_config(path, name), _lacks_pooler(path), backbone.is_sentence_encoder)
+    return Shape(name, read_config(path, name), _names(path), backbone.is_sentence_encoder)
 
 
 def _known(name: str) -> Any:
@@ -104,16 +104,15 @@ def _download(reference: str) -> Path:
         ) from error
 
 
-def _lacks_pooler(path: Path) -> bool:
-    """By the headers of the weights, where there are some."""
+def _names(path: Path) -> frozenset[str]:
+    """Of the weights in a folder, by their headers."""
     from safetensors import SafetensorError, safe_open
 
-    files = list(path.glob("*.safetensors"))
     names: list[str] = []
-    for file in files:
+    for file in path.glob("*.safetensors"):
         try:
             with safe_open(file, framework="pt") as weights:
                 names += weights.keys()
         except (SafetensorError, OSError):  # a plan reads no weights; loading says what is wrong with them
-            return False
-    return bool(files) and not any("pooler" in name for name in names)
+            return frozenset()
+    return frozenset(names)

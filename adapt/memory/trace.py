@@ -59,7 +59,7 @@ class Trace:
         budget = setting.budget
         self._cuda = budget.device == "cuda"
         task = dataclasses.replace(setting.task, max_length=max(setting.task.max_length, length))
-        loader = Blueprint(None, task, budget, 0, config, setting.shape.lacks_pooler)  # type: ignore[arg-type]
+        loader = Blueprint(None, task, budget, 0, config, setting.shape.weights)  # type: ignore[arg-type]
         self._budget = dataclasses.replace(unpaged(budget), device="cpu")  # paged states may leave the GPU, but count
         self._kind = KINDS[task.kind](task, loader.tokenizer())
         with torch.random.fork_rng(devices=[]), without_padding():

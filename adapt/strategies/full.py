@@ -19,7 +19,7 @@ class Full:
     """Peak learning rate of the backbone."""
     head_factor: float = field(default=10.0, metadata={"course": True})
     """The head's learning rate as a multiple of the backbone's: what is new has further to go than what is pretrained
-    (discriminative fine-tuning, Howard & Ruder 2018, section 3.2). Language models have no new head."""
+    (discriminative fine-tuning, Howard & Ruder 2018, section 3.2). Language models have no new head, as a rule."""
 
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers and what follows them are trained; what lies below them is frozen

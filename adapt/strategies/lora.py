@@ -84,7 +84,8 @@ class LoRA:
 
         It loads with `peft.PeftModel.from_pretrained` on what transformers calls the backbone: `AutoModel` under
         mean pooling, else the class for the task kind (`AutoModelForTokenClassification`, ...). The head is then in
-        the file too, with a pooler that the checkpoint lacked; a language model has none that is trained.
+        the file too, with a pooler that the checkpoint lacked; that of a language model only where it was drawn anew,
+        with the word embeddings that are its output layer.
 
         For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and
         on Llama and Qwen3 load the backbone with `key_mapping={"^model[.]": "transformer."}`, without which
@@ -128,9 +129,13 @@ class LoRA:
             **patterns,
         }
         if native:
-            fresh = {n: p for n, p in model.named_parameters() if n in model.head_names}
-            state |= {f"base_model.model.{n}": p.detach().cpu().contiguous() for n, p in fresh.items()}
-            modules = {n.rpartition(".")[0] if inner and n.startswith(inner) else n.split(".")[0] for n in fresh}
+            head = model.head_names
+            modules = {n.rpartition(".")[0] if inner and n.startswith(inner) else n.split(".")[0] for n in head}
+            for module in modules:  # whole, as PEFT reads them
+                state |= {
+                    f"base_model.model.{module}.{n}": value.to("cpu", copy=True).contiguous()
+                    for n, value in model.get_submodule(module).state_dict().items()
+                }
             values |= {"task_type": _TASK_TYPES.get(model.task_kind), "modules_to_save": sorted(modules) or None}
         params.write(state, writable_folder(folder) / "adapter_model.safetensors")
         text = json.dumps(values, indent=2, sort_keys=True, default=_plain)
