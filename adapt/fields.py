@@ -1,4 +1,4 @@
-"""Making a frozen dataclass of settings from names and values as a command line has them."""
+"""Making a frozen dataclass of settings from names and values, as a command line or a file of JSON has them."""
 
 from __future__ import annotations
 
@@ -82,10 +82,19 @@ def _read(value: Any, hint: Any, where: str) -> Any:
             if (not isinstance(value, bool) and number == float(value)) or number != number:
                 return number
         elif typing.get_origin(option) is tuple:
-            if isinstance(value, (list, tuple)):
-                return tuple(value)
-            if isinstance(value, str) and "," in value:
-                return tuple(part.strip() for part in value.split(","))
+            several = isinstance(value, str) and "," in value
+            parts = [part.strip() for part in value.split(",")] if several else value
+            if isinstance(parts, (list, tuple)):
+                first, *rest = typing.get_args(option)
+                hints = [first] * len(parts) if rest == [Ellipsis] else [first, *rest]
+                if len(parts) == len(hints):
+                    return tuple(_read(part, own, where) for part, own in zip(parts, hints, strict=True))
+        elif dataclasses.is_dataclass(option):
+            if isinstance(value, Mapping):
+                return fill(option, value, where, f"{where}.")
+        elif typing.get_origin(option) is Mapping:
+            if isinstance(value, Mapping):
+                return dict(value)
         elif option is str and isinstance(value, str):
             return value
     raise OptionError(f"{where} is {value!r}; give {' or '.join(_wanted(option) for option in options)}.")
@@ -96,4 +105,6 @@ def _wanted(option: Any) -> str:
         return f"one of {', '.join(map(str, typing.get_args(option)))}"
     if typing.get_origin(option) is tuple:
         return "several names"
+    if dataclasses.is_dataclass(option) or typing.get_origin(option) is Mapping:
+        return "names with values"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}.get(option, "none")

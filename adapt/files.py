@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from adapt.spec import OptionError
 
@@ -23,16 +23,29 @@ _SCRATCH, _OWNER = "adapt-", "owner.lock"
 """How the names of temporary folders begin, and the file in them that their process holds locked."""
 
 
+def path_of(given: Any) -> Path:
+    """A path as somebody gives it, whether there is such a file or not; `~` is the home folder.
+
+    Raises:
+        OptionError: It is no path, or one that cannot be looked up.
+    """
+    try:
+        path = Path(given).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OptionError(f"{str(given)[:200]!r} is no path that can be used: {reason}; give another.") from error
+    return path
+
+
 def writable_folder(folder: str | Path) -> Path:
     """Make a folder, and find out before the work whether it can be written; `~` is the home folder.
 
     Raises:
         OptionError: It cannot.
     """
-    try:
-        path = Path(folder).expanduser()
-    except RuntimeError as error:  # ~name of nobody
-        raise OptionError(f"Output folder {folder} cannot be written: {error}; choose another.") from error
+    path = path_of(folder)
     probe = _beside(path / "write-test")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -55,8 +68,8 @@ def output_file(target: str | Path, suffixes: Sequence[str], source: object = No
     Raises:
         OptionError: It cannot be written there.
     """
-    path = Path(target).expanduser()
-    if isinstance(source, str | Path) and path.resolve() == Path(source).expanduser().resolve():
+    path = path_of(target)
+    if isinstance(source, str | Path) and path.resolve() == path_of(source).resolve():
         raise OptionError(f"Output {path} is the input, which would be lost; give another file.")
     if path.suffix not in suffixes:
         several = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if suffixes[1:] else suffixes[0]

@@ -15,8 +15,10 @@ from adapt.backbones.checkpointing import has_8_bit_weights
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
 from adapt.environment import code_state, environment
+from adapt.fields import fill
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
+from adapt.options import seed_of
 from adapt.spec import (
     FOUND_FEATURES,
     AdaptError,
@@ -351,20 +353,12 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
         own: Its strategy, where that is none of the library's.
 
     Raises:
-        OptionError: It names a strategy or a field that does not exist.
+        OptionError: It names a strategy or a field that does not exist, or a value has not the type of its field.
     """
     strategy = dict(spec["strategy"])
-    task = dict(spec["task"])
-    task |= {"data": Source(**task["data"]), "labels": tuple(task["labels"])}
-    if "fold" in task:
-        task["fold"] = tuple(task["fold"])
-    return Run(
-        backbone=Source(**spec["backbone"]),
-        task=Task(**task),
-        strategy=make(strategy.pop("name"), strategy) if own is None else own,
-        budget=Budget(**spec["budget"]),
-        seed=spec["seed"],
-        teacher=Teacher(**spec["teacher"]) if "teacher" in spec else None,
-        general=Source(**spec["general"]) if "general" in spec else None,
-        start=Source(**spec["start"]) if "start" in spec else None,
-    )
+    types = {
+        "backbone": Source, "task": Task, "budget": Budget, "teacher": Teacher, "general": Source, "start": Source,
+    }  # fmt: skip
+    given = {name: fill(cls, spec[name], f"The {name}", f"{name}.") for name, cls in types.items() if name in spec}
+    own = make(strategy.pop("name"), strategy) if own is None else own
+    return Run(strategy=own, seed=seed_of(spec["seed"]), **given)

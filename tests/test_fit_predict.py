@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import pickle
 import shutil
@@ -243,10 +244,64 @@ def test_a_folder_that_is_not_whole_is_not_loaded(folder: Path, tmp_path: Path, 
     assert str(copy) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "value", "message"),
+    [
+        ("kind_state", None, "TypeError"),
+        ("kind_state", {}, "KeyError"),
+        ("kind_state.mean", "x", "ValueError"),
+        ("columns", "x", "AttributeError"),
+        ("spec.backbone.sha256", None, "backbone.sha256 is None; give a name"),
+        ("spec.task", "x", "AttributeError"),
+        ("spec.task.kind", "songs", "KeyError"),
+        ("spec.task.problem", 3, "task.problem is 3; give one of single_label"),
+        ("spec.task.labels", ["a", []], "task.labels is .*; give a name"),
+        ("spec.task.max_length", None, "task.max_length is None; give a whole number"),
+        ("spec.task.max_length", -1, "max_length is -1; give a whole number of at least 1"),
+        ("spec.task.data", [], "task.data is .*; give names with values"),
+        ("spec.task.options", [], "task.options is .*; give names with values"),
+        ("spec.strategy", "x", "ValueError"),
+        ("spec.budget.batch_size", "x", "budget.batch_size is 'x'; give a whole number"),
+        ("spec.budget.batch_size", 0, "batch_size is 0; give a whole number of at least 1"),
+        ("spec.seed", None, "seed is None"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_told_of_the_file(
+    folder: Path, tmp_path: Path, names: str, value: Any, message: str
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    content = json.loads((copy / "adapt.json").read_text())
+    *above, last = names.split(".")
+    functools.reduce(dict.__getitem__, above, content)[last] = value
+    (copy / "adapt.json").write_text(json.dumps(content))
+    with pytest.raises(AdaptError, match=rf"{copy / 'adapt.json'} is damaged \(.*({message})"):
+        adapt.load(copy, device="cpu")
+
+
+def test_json_too_deep_to_be_read(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    (copy / "result.json").write_text("[" * 100_000)
+    assert adapt.load(copy, device="cpu").earlier is None
+    (copy / "adapt.json").write_text("[" * 100_000)
+    with pytest.raises(AdaptError, match=r"adapt\.json is damaged"):
+        adapt.load(copy, device="cpu")
+
+
 def test_saving_where_nothing_can_be_written(model: Adapted, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match=r"Output folder .* cannot be written"):
         model.save(tmp_path / "file" / "m")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "peft").write_text("")
+    with pytest.raises(OptionError, match=r"adapter_config\.json cannot be replaced: Not a directory"):
+        model.save(tmp_path / "m")
+
+
+@pytest.mark.parametrize("given", [None, 7, "~nobody-of-that-name/m", "a\0b", "\ud800", "x" * 5000])
+def test_what_is_no_path(model: Adapted, given: Any) -> None:
+    for use in (model.save, adapt.load, *([resolve] if isinstance(given, str) else [])):
+        with pytest.raises(OptionError, match=r"is no path that can be used: .*; give another"):
+            use(given)
 
 
 def test_a_single_string_is_a_path_not_a_text(model: Adapted) -> None:

@@ -189,7 +189,7 @@ def test_an_output_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: P
 
 
 def test_the_home_of_nobody_is_an_error() -> None:
-    with pytest.raises(OptionError, match=r"Output folder ~nobody-of-that-name/x cannot be written"):
+    with pytest.raises(OptionError, match=r"'~nobody-of-that-name/x' is no path that can be used: Could not determine"):
         writable_folder("~nobody-of-that-name/x")
 
 

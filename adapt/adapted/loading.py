@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.files import path_of
 from adapt.run import Fitted, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
 from adapt.tasks import KINDS
@@ -43,7 +45,7 @@ def load_model(
     """
     from adapt.backbones.memoise import release
 
-    path = Path(folder).expanduser()
+    path = path_of(folder)
     if strategy is not None:
         strategy = options.check_strategy(strategy)
     content, spec = read_model(path, strategy)
@@ -57,16 +59,30 @@ def load_model(
     budget = dataclasses.replace(spec.budget, device=options.device_of(device))
     loader = Loader(source, spec.task, budget, spec.seed)
     tokenizer = loader.tokenizer()
-    kind = KINDS[spec.task.kind](spec.task, tokenizer)
-    kind.load_state(content["kind_state"])
+    with _reading(path, OptionError):
+        kind = KINDS[spec.task.kind](spec.task, tokenizer)
+        kind.load_state(content["kind_state"])
     model = spec.strategy.build(loader, spec.task)
     params.load(model, path)
     release(model)
     model.eval()
     fitted = Fitted(model, kind, tokenizer, loader)
-    return Adapted(
-        fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content.get("columns", {})
-    )
+    return Adapted(fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content["columns"])
+
+
+@contextmanager
+def _reading(path: Path, *also: type[AdaptError]) -> Iterator[None]:
+    """What goes wrong with the content of a folder's `adapt.json`, these errors too, is told of that file.
+
+    Raises:
+        AdaptError: It is damaged.
+    """
+    wrong: tuple[type[Exception], ...] = (AttributeError, KeyError, TypeError, ValueError, *also)
+    try:
+        yield
+    except wrong as error:
+        reason = error if isinstance(error, AdaptError) else repr(error)
+        raise AdaptError(f"{path / MODEL_FILE} is damaged ({reason}); save the model again.") from error
 
 
 def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, Any], Run]:
@@ -78,11 +94,14 @@ def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, 
     content = _read_model_file(path)
     if sha256_of(path / params.STATE_FILE) != content["sha256"]:
         raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
-    try:
+    with _reading(path):
         _check_own(path, content, strategy)
-        return content, run_from(content["spec"], strategy)
-    except (KeyError, TypeError) as error:
-        raise AdaptError(f"{path / MODEL_FILE} is damaged ({error!r}); save the model again.") from error
+    with _reading(path, OptionError):
+        content["columns"] = {str(role): str(name) for role, name in content.get("columns", {}).items()}
+        run = run_from(content["spec"], strategy)
+        for name, value in (("max_length", run.task.max_length), ("batch_size", run.budget.batch_size)):
+            options.check_count(name, value)
+    return content, run
 
 
 def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None) -> None:
@@ -107,7 +126,7 @@ def _result(path: Path) -> dict[str, Any] | None:
     """The result that was saved with a model; None where there is none that can be read."""
     try:
         return dict(json.loads((path / "result.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, RecursionError, ValueError, TypeError):
         return None
 
 
@@ -126,7 +145,7 @@ def _read_model_file(path: Path) -> dict[str, Any]:
         raise AdaptError(f"{path} does not hold a saved model (no {MODEL_FILE}); give the folder that fit wrote.")
     try:
         content = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (RecursionError, ValueError, TypeError) as error:
         raise AdaptError(f"{file} is damaged ({error}); save the model again.") from error
     missing = {"schema", "reference", "kind_state", "sha256", "spec"} - content.keys()
     if missing or content["schema"] != SCHEMA:

@@ -15,7 +15,7 @@ from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
 from adapt.backbones.source import MINILM, SHIPPED
 from adapt.data import read_inputs
-from adapt.files import writable_folder, write_atomically
+from adapt.files import path_of, writable_folder, write_atomically
 from adapt.run import Fitted
 from adapt.spec import SCHEMA, OptionError, Result, RowError, Run, Unsupported, text_of
 from adapt.strategies import is_known
@@ -93,7 +93,10 @@ class Adapted:
         result = self.result.to_json() if self.result is not None else self.earlier
         strategy = self.run.strategy
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
-            (path / old).unlink(missing_ok=True)
+            try:
+                (path / old).unlink(missing_ok=True)
+            except OSError as error:
+                raise OptionError(f"{path / old} cannot be replaced: {error.strerror}; give another folder.") from error
         size = params.save(self.fitted.model, path)
         export = getattr(strategy, "export", None)
         if export is not None:
@@ -173,7 +176,7 @@ class Adapted:
 
     def _is_local(self) -> bool:
         reference = self.backbone.reference
-        return reference not in {*SHIPPED, MINILM} and Path(reference).expanduser().is_dir()
+        return reference not in {*SHIPPED, MINILM} and path_of(reference).is_dir()
 
 
 def model_folder(folder: str | Path, backbone: Path) -> Path:
@@ -182,7 +185,7 @@ def model_folder(folder: str | Path, backbone: Path) -> Path:
     Raises:
         OptionError: It cannot be written, or is the backbone's own.
     """
-    path = Path(folder).expanduser()
+    path = path_of(folder)
     if path.resolve() == backbone.resolve():
         raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
     return writable_folder(path)

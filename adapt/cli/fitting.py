@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +20,7 @@ from adapt.cli.options import (
     training_options,
 )
 from adapt.fields import settings_from
+from adapt.files import path_of
 from adapt.spec import OptionError, Strategy
 from adapt.tables.cells import limits_of
 
@@ -93,7 +93,7 @@ def distill(
     from adapt.data.general import read_general
     from adapt.distillation import distill as distill_model
 
-    if Path(out).expanduser().resolve() == Path(teacher).expanduser().resolve():
+    if path_of(out).resolve() == path_of(teacher).resolve():
         raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
     texts = None if general is None else read_general(general)
     taught = functools.partial(distill_model, teacher, general=texts)

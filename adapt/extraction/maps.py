@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adapt.extraction.attention import Attention
-from adapt.files import whole, writable_folder
+from adapt.files import path_of, whole, writable_folder
 from adapt.spec import OptionError
 
 _STEPS = 255
@@ -81,7 +81,7 @@ def write_maps(attentions: Sequence[Attention], file: str | Path, *, title: str 
     """
     if not attentions:
         raise OptionError("There is no attention map to be written; give at least one.")
-    path = Path(file).expanduser()
+    path = path_of(file)
     writable_folder(path.parent)
     with whole(path) as handle:
         handle.writelines(_page(attentions, title))

@@ -24,6 +24,7 @@ from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
 from adapt.data import read_texts
 from adapt.extraction.encoding import encode
+from adapt.files import path_of
 from adapt.spec import Budget, OptionError, Source, Task, Unsupported
 from adapt.tasks import Example
 from adapt.tasks.tokens import model_inputs, token_tensors
@@ -165,7 +166,7 @@ def reader(
             f"{type(source).__name__} is nothing that can be read; give an adapted model, the folder of one, or a "
             "backbone."
         )
-    if not isinstance(source, Adapted) and (Path(source).expanduser() / MODEL_FILE).is_file():
+    if not isinstance(source, Adapted) and (path_of(source) / MODEL_FILE).is_file():
         source = load_model(source, device=device, backbone=backbone)
     elif backbone is not None:
         raise OptionError(

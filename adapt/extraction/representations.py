@@ -13,7 +13,7 @@ import torch
 
 from adapt import params
 from adapt.extraction.reading import Reader, reader
-from adapt.files import output_file
+from adapt.files import output_file, path_of
 from adapt.spec import AdaptError, OptionError, Unsupported
 from adapt.tasks import Example
 
@@ -70,7 +70,7 @@ class Representations:
         """
         from safetensors import SafetensorError, safe_open
 
-        path = Path(file).expanduser()
+        path = path_of(file)
         try:
             with safe_open(path, "np") as handle:
                 about = handle.metadata() or {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate, on_hub, read_config
 from adapt.fields import nearest
+from adapt.files import path_of
 from adapt.spec import AdaptError, OptionError, Source
 
 PREFIX = "shape:"
@@ -61,7 +62,7 @@ def shape_of(reference: str | Path) -> Shape:
     text = str(reference)
     if text.startswith(PREFIX):
         return Shape(text, _known(text.removeprefix(PREFIX)))
-    local = text in SHIPPED or text == MINILM or Path(text).expanduser().is_dir()
+    local = text in SHIPPED or text == MINILM or path_of(text).is_dir()
     name, path = locate(text) if local else (text, _download(text))
     if not (path / "config.json").is_file():
         raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapt.files import path_of
 from adapt.spec import DataError, OptionError
 from adapt.tasks.tokens import special_ids
 
@@ -23,11 +24,11 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
     A file holds UTF-8 text, one sentence or paragraph a line, documents separated by empty lines. Returns a list
     of documents, each the list of its lines. `leave_out` names files that are not read where they are there, by
     their whole names. Raises `DataError` for a missing folder, a folder without text and a file that is damaged or not
-    UTF-8, `OptionError` where `leave_out` is one name and no list of them.
+    UTF-8, `OptionError` where the folder is no path, or `leave_out` one name and no list of them.
     """
     if isinstance(leave_out, str):
         raise OptionError(f"leave_out is {leave_out!r}; give a list of names of files, such as [{leave_out!r}].")
-    folder = Path(folder)
+    folder = path_of(folder)
     if not folder.is_dir():
         raise DataError(f"corpus folder {folder} does not exist: give a folder of .txt or .txt.gz files")
     documents: list[list[str]] = []

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from adapt.backbones.tokenizer import VOCABULARIES
-from adapt.files import writable_folder, writing
+from adapt.files import path_of, writable_folder, writing
 from adapt.spec import OptionError
 
 COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
@@ -31,7 +31,7 @@ def exportable(folder: str | Path) -> Path:
     Raises:
         OptionError: The folder holds something else than a model, is the working directory, or cannot be written.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = path_of(folder).resolve()
     writable_folder(folder.parent)
     _, old = _beside(folder)
     if old.exists() and not folder.exists():  # an earlier export was ended between its last two steps

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt.files import writable_folder
+from adapt.files import path_of, writable_folder
 from adapt.options import check_learning_rate, check_steps
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.pretrain.objective import Objective
@@ -118,7 +118,7 @@ def pretrain(
     """
     _check(settings)
     if checkpoint is not None:
-        checkpoint = writable_folder(Path(checkpoint).expanduser().parent) / Path(checkpoint).name
+        checkpoint = writable_folder(path_of(checkpoint).parent) / Path(checkpoint).name
         if checkpoint.is_dir():
             raise OptionError(f"checkpoint {checkpoint} is a folder; give the name of a file, such as one in it.")
     if len(rows) < settings.batch_size:
