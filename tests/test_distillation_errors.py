@@ -16,7 +16,7 @@ import adapt
 import adapt.training
 from adapt.adapted import Adapted
 from adapt.distillation import labelled_by
-from adapt.spec import DataError, OptionError, Unsupported
+from adapt.spec import DataError, OptionError, RowError, Unsupported
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,21 @@ def test_an_option_that_cannot_be_used(
 ) -> None:
     with pytest.raises(OptionError, match=words):
         adapt.distill(teachers("single_label"), backbone("bert"), TASKS["single_label"](), **choices)
+
+
+@pytest.mark.parametrize(
+    ("task", "how", "words"),
+    [
+        ("single_label", {"weight": 0, "unlabelled": ["word1"]}, "for weight is 0; leave it out"),
+        ("regression", {}, "for the teacher's numbers are compared as they are; leave it out"),
+    ],
+)
+def test_a_temperature_that_softens_nothing(
+    task: str, how: dict[str, Any], words: str, teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    with pytest.raises(OptionError, match=rf"temperature is 4, and there is nothing to soften, {words}"):
+        begun(teachers(task), backbone("bert"), TASKS[task](), temperature=4.0, **how)
+    assert begun(teachers(task), backbone("bert"), TASKS[task](), **how)[2].described.temperature == 2.0
 
 
 @pytest.mark.parametrize("teacher", [None, 3, ("one", "two")])
@@ -85,6 +100,22 @@ def test_rows_without_labels_that_are_of_another_form(teachers: Callable[[str], 
         labelled_by(teachers("messages"), [said], TASKS["completion"]())
     found = labelled_by(teachers("completion"), [said[:1]], TASKS["messages"]())
     assert [turn["role"] for turn in found.rows[0]["messages"]] == ["user", "assistant"]
+
+
+def test_rows_without_labels_that_cannot_be_read(
+    teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said that these are meant, for the data are read too."""
+    data, teacher = TASKS["single_label"](), teachers("single_label")
+    with pytest.raises(DataError, match="unlabelled: the texts, row 2: no text"):
+        labelled_by(teacher, ["word1", ""], data)
+
+    def refuse(*_: Any) -> None:
+        raise RowError(1, None, "nothing is made of it; take it out")
+
+    monkeypatch.setattr(type(teacher.fitted.kind), "encode", refuse)
+    with pytest.raises(DataError, match="unlabelled: Row 2: nothing is made of it"):
+        labelled_by(teacher, ["word1 word1", "word2 word1"], data)
 
 
 @pytest.mark.parametrize(

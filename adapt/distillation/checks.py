@@ -9,7 +9,7 @@ from adapt.backbones.families import positions_of
 from adapt.data import Data
 from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
-from adapt.spec import OptionError, Run, Unsupported
+from adapt.spec import OptionError, Run, Teacher, Unsupported
 from adapt.tasks import KINDS
 
 _FORMAT = ("template", "separator", "prefix", "source_language", "target_language")
@@ -34,6 +34,16 @@ def how_of(temperature: Any, weight: Any, unlabelled: Any = None) -> tuple[float
     if weight == 0 and unlabelled is None:
         raise OptionError("weight is 0, with which the teacher teaches nothing; raise it, or give unlabelled rows.")
     return float(temperature), float(weight)
+
+
+def check_softens(temperature: float, weight: float, run: Run) -> None:
+    """
+    Raises:
+        OptionError: A temperature is given, and there are no distributions that it could soften.
+    """
+    if temperature != Teacher.temperature and (weight == 0 or run.task.problem == "regression"):
+        why = "weight is 0" if weight == 0 else "the teacher's numbers are compared as they are"
+        raise OptionError(f"temperature is {temperature:g}, and there is nothing to soften, for {why}; leave it out.")
 
 
 def check_same_task(teacher: Adapted, run: Run) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
-from adapt.distillation.checks import check_reads_alike, check_same_task, other_division
+from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens, other_division
 from adapt.distillation.kind import Distilled
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, said_of, shown
@@ -118,12 +118,13 @@ def teaching_of(
         on_asked: As for `said_of`.
 
     Raises:
-        OptionError: The teacher is none, or is for another task.
+        OptionError: The teacher is none or is for another task, or a temperature has nothing to soften.
         Unsupported: A language model's teacher has another vocabulary.
         AdaptError: There is no such teacher, or it cannot use a row.
     """
     if not isinstance(teacher, Adapted | str | Path):
         raise OptionError(f"The teacher is of type {type(teacher).__name__}; give a trained model, or its folder.")
+    check_softens(temperature, weight, run)
     folder = None if isinstance(teacher, Adapted) else Path(teacher).expanduser().resolve()
     if not isinstance(teacher, Adapted):
         teacher = load_model(teacher, device=run.budget.device)

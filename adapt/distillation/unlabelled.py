@@ -75,8 +75,11 @@ def labelled_by(
             "those of the data."
         )
     like = {name: feature for name, feature in data.splits["train"].features.items() if name != GROUP}
-    inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
-    said = said_of(teacher, inputs, on_asked)
+    try:
+        inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
+        said = said_of(teacher, inputs, on_asked)
+    except DataError as error:
+        raise DataError(f"unlabelled: {error}") from None
     found = said.kind.decode(said.outputs, said.examples)
     outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)
     asked = [
