@@ -110,6 +110,16 @@ def test_the_crossed_interval_holds_for_other_seeds_and_other_rows(
     assert fewest <= alone / 500 <= most  # that over seeds alone knows nothing of other rows
 
 
+def test_of_two_seeds_that_decide_most_the_crossed_interval_is_too_narrow() -> None:
+    """As the README says: two that happen to be alike look as if rows decided, of which there are many."""
+    rng = numpy.random.default_rng(0)
+    hits = 0
+    for _ in range(500):
+        table = rng.normal(0, 0.1, (2, 1)) + rng.normal(0, 0.4, (1, 400)) + rng.normal(0, 0.2, (2, 400))
+        hits += covers_0(crossed_interval(table.tolist(), float(table.mean())))
+    assert 0.84 < hits / 500 < 0.91
+
+
 def test_the_interval_over_groups_by_hand() -> None:
     # grand mean 3; groups of two rows, one and one, so 3 + 3 / 4 of each seed's sums of what lies beyond 3
     values, groups = [[1, 2, 3, 4], [2, 4, 3, 5]], [7, 7, 0, 2]
