@@ -19,8 +19,9 @@ if sys.platform != "win32":
 
 TMPDIR = "have TMPDIR name a folder on another disk"
 """What can be done where the disk of temporary files is full."""
-_SCRATCH, _OWNER = "adapt-", "owner.lock"
-"""How the names of temporary folders begin, and the file in them that their process holds locked."""
+_SCRATCH, _OWNER, _WORK = "adapt-", "owner.lock", "work"
+"""How the names of temporary folders begin, and what is in them: the file that their process holds locked, and what it
+works with."""
 
 
 def path_of(given: Any) -> Path:
@@ -153,8 +154,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def scratch_folder() -> Iterator[Path]:
     """A folder among those for temporary files (TMPDIR), gone at the end of the block.
 
-    One whose process was killed stays, and is removed by the next call: in each there is a file that its process holds
-    locked, and which the system unlocks with the end of the process, however that comes.
+    One whose process was killed stays, and is removed by the next call: beside each there is a file that its process
+    holds locked, and which the system unlocks with the end of the process, however that comes.
 
     Raises:
         OptionError: It cannot be made.
@@ -165,9 +166,20 @@ def scratch_folder() -> Iterator[Path]:
         raise OptionError(f"{error.strerror}; free some space, or {TMPDIR}.") from error
     _remove_left(place)
     with writing(place, TMPDIR):
-        made = tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True)
-    with made as name, _owned(Path(name)):
-        yield Path(name)
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+    with _owned(folder):
+        try:
+            with writing(place, TMPDIR):
+                (folder / _WORK).mkdir()
+            yield folder / _WORK
+        finally:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a temporary folder, the lock last, by which it is known where this is interrupted."""
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -191,7 +203,7 @@ def _remove_left(place: Path) -> None:
             if folder.lstat().st_uid == os.geteuid():
                 with (folder / _OWNER).open("rb") as mark:
                     fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove(folder)
 
 
 def _beside(path: Path) -> Path:

@@ -39,12 +39,33 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(
         (living / "general.json").write_text("[]")
         done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
         left = Path(done.stdout.strip())
-        assert (left.parent, (left / "rows" / "data").read_text()) == (tmp_path, "much")
-        others = sorted(path.name for path in tmp_path.iterdir() if path != left)
+        assert (left.parents[1], (left / "rows" / "data").read_text()) == (tmp_path, "much")
+        others = sorted(path.name for path in tmp_path.iterdir() if path != left.parent)
         with scratch_folder() as another:
-            assert sorted(path.name for path in tmp_path.iterdir() if path != another) == others
+            assert sorted(path.name for path in tmp_path.iterdir() if path != another.parent) == others
         assert (living / "general.json").read_text() == "[]"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapt-file", "adapt-notes"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_what_was_not_removed_to_the_end_is_removed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill() -> None:
+        with scratch_folder() as folder:
+            (folder / "general.json").write_text("[]")
+            monkeypatch.setattr("os.rmdir", interrupt)
+
+    def interrupt(*given: object, **rest: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 1
+    with scratch_folder():
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="users of POSIX")

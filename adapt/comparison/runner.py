@@ -81,7 +81,7 @@ def execute(
     if not todo:
         return
     with scratch_folder() as work:
-        with writing(work.parent, TMPDIR):
+        with writing(work.parents[1], TMPDIR):
             _lay_out(work, todo, backbone, store, lessons, general, made_by)
         named = {str(i): run for i, (run, _) in enumerate(todo)}
         if hasattr(os, "fork"):
