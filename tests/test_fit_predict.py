@@ -278,6 +278,15 @@ def test_a_value_of_a_wrong_type_is_told_of_the_file(
         adapt.load(copy, device="cpu")
 
 
+@pytest.mark.parametrize("text", ["[]", '{"key": 1}', '{"scores": {}}', "{"])
+def test_what_is_no_result_is_left_out(folder: Path, tmp_path: Path, text: str) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    (copy / "result.json").write_text(text)
+    loaded = adapt.load(copy, device="cpu")
+    assert loaded.earlier is None
+    assert not (loaded.save(tmp_path / "again") / "result.json").exists()
+
+
 def test_json_too_deep_to_be_read(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "model"))
     (copy / "result.json").write_text("[" * 100_000)

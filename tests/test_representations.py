@@ -350,6 +350,15 @@ def test_files_that_are_no_representations(tmp_path: Path) -> None:
     with pytest.raises(AdaptError, match="holds no representations"):
         adapt.Representations.load(tmp_path / "other.safetensors")
     found = adapt.representations("tiny-encoder", TEXTS, layers="last", device="cpu")
+    for name, value in (
+        ("values", found.values.astype(np.float64)), ("values", found.values[0]), ("values", found.values[:, :1]),
+        ("rows", found.rows + 1), ("positions", found.positions[:-1]), ("cut", found.cut[:, None]),
+        ("layers", (1, 2)), ("layers", 7), ("layers", ("x",)), ("pooling", []), ("source", None), ("notes", None),
+        ("notes", (1,)),
+    ):  # fmt: skip
+        replace(found, **{name: value}).save(tmp_path / "edited.safetensors")
+        with pytest.raises(AdaptError, match=r"edited\.safetensors cannot be read \(.*\); save the repr"):
+            adapt.Representations.load(tmp_path / "edited.safetensors")
     with pytest.raises(OptionError, match=r"ends in '\.npy'; write to \.safetensors"):
         found.save(tmp_path / "found.npy")
     (tmp_path / "folder.safetensors").mkdir()

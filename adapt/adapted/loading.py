@@ -15,6 +15,7 @@ from adapt.backbones import Backbone, Loader, resolve
 from adapt.files import path_of
 from adapt.run import Fitted, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
+from adapt.tables.damage import damage
 from adapt.tasks import KINDS
 
 _PLACE = (
@@ -125,9 +126,10 @@ def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None
 def _result(path: Path) -> dict[str, Any] | None:
     """The result that was saved with a model; None where there is none that can be read."""
     try:
-        return dict(json.loads((path / "result.json").read_text(encoding="utf-8")))
-    except (OSError, RecursionError, ValueError, TypeError):
+        content = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    except (OSError, RecursionError, ValueError):
         return None
+    return None if damage(content) else dict(content)
 
 
 def _backbone(path: Path, reference: str) -> Backbone:

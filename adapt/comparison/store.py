@@ -6,23 +6,17 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
 from adapt.machine import hardware
-from adapt.spec import SCHEMA, AdaptError, Result, Run, Status, key_of, text_of
+from adapt.spec import AdaptError, Result, Run, text_of
+from adapt.tables.damage import damage
 
 _FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again. One that `failed` (crashed, was killed) or ran out of memory, which
 others may have held, is done again; one that is `unsupported` where packages, hardware or this library are others."""
-
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
-    "settings": ("learning_rate",), "params": ("trainable", "total", "saved_bytes"), "memory": ("peak_bytes",),
-    "time": ("train_seconds",), "throughput": ("examples_per_second",), "environment": (), "spec": (),
-}  # fmt: skip
-"""Names that a result file has, and the names within them."""
 
 
 class Store:
@@ -135,26 +129,4 @@ def _read(path: Path, key: str | None) -> tuple[Any, str | None]:
         return None, f"it is not JSON: {error}"
     except OSError as error:
         raise AdaptError(f"Result file {path} cannot be read: {error.strerror}; move it away or mend it.") from error
-    return content, _damage(content, key)
-
-
-def _damage(content: Any, key: str | None) -> str | None:
-    """What is wrong with a result file's content; None: nothing."""
-    if not isinstance(content, Mapping):
-        return "it is not a JSON object"
-    if content.get("schema") != SCHEMA:
-        return "another version of adapt wrote it"
-    missing = [name for name in _NEEDED if name not in content]
-    missing += [
-        f"{name}.{inner}"
-        for name, within in _NEEDED.items()
-        for inner in within
-        if name in content and not (isinstance(content[name], Mapping) and inner in content[name])
-    ]
-    if missing:
-        return f"it lacks {', '.join(missing)}"
-    if content["status"] not in get_args(Status):
-        return f"its status is {content['status']!r}"
-    if content["key"] != key_of(content["spec"]):
-        return "its key is not that of its spec"
-    return "it is the result of another run" if key not in (None, content["key"]) else None
+    return content, damage(content, key)

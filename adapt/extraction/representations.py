@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,15 +79,33 @@ class Representations:
                     raise AdaptError(f"{path} holds no representations; give a file that Representations.save wrote.")
                 arrays = {name: handle.get_tensor(name) for name in _ARRAYS}
                 rest: dict[str, Any] = json.loads(about["about"])
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            found = cls(
+                layers=tuple(map(operator.index, rest["layers"])), pooling=rest["pooling"], source=rest["source"],
+                notes=tuple(rest["notes"]), **arrays,
+            )  # fmt: skip
+            found._check()
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise AdaptError(f"{path} cannot be read ({error}); save the representations again.") from error
-        return cls(
-            layers=tuple(rest["layers"]), pooling=rest["pooling"], source=rest["source"], notes=tuple(rest["notes"]),
-            **arrays,
-        )  # fmt: skip
+        return found
+
+    def _check(self) -> None:
+        """
+        Raises:
+            ValueError: What belongs together does not fit.
+        """
+        if any(getattr(self, name).dtype != kind for name, kind in _ARRAYS.items()):
+            raise ValueError("an array is of another type")
+        shapes = [getattr(self, name).shape for name in _ARRAYS]
+        if [len(shape) for shape in shapes] != [3, 1, 1, 1] or len({shapes[0][1], *shapes[1], *shapes[2]}) > 1:
+            raise ValueError("its arrays are not of the same vectors")
+        if len(self.layers) != len(self.values) or not set(self.rows.tolist()) <= set(range(len(self.cut))):
+            raise ValueError("its arrays are not of the layers and rows it names")
+        if self.pooling not in get_args(Pooling) or {*map(type, (self.source, *self.notes))} != {str}:
+            raise ValueError("it does not say how it was made")
 
 
-_ARRAYS = ("values", "rows", "positions", "cut")
+_ARRAYS = {"values": "float32", "rows": "int64", "positions": "int64", "cut": "int64"}
+"""Field to the type of its elements."""
 
 
 def representations(
