@@ -10,8 +10,8 @@ from data_helpers import NONE, ROWS, TEXTS, columns, write_csv, write_jsonl
 
 import adapt
 import adapt.data
-from adapt.data import load
-from adapt.spec import DataError
+from adapt.data import load, read_inputs
+from adapt.spec import DataError, Source, Task
 
 
 def test_csv_and_jsonl_splits_agree_on_types(tmp_path: Path) -> None:
@@ -96,3 +96,20 @@ def test_plain_text_is_one_text_a_line(tmp_path: Path) -> None:
     both = load(tmp_path, **NONE)
     assert columns(both)["text"] == TEXTS
     assert both.notes[0].startswith("files that are not used: 'dev.txt', 'train.txt'; ")
+
+
+def test_a_tsv_file_of_one_column(tmp_path: Path) -> None:
+    file, task = tmp_path / "x.tsv", Task("x", Source("x", ""), labels=("a", "b"))
+
+    def texts(content: str, **columns: str) -> list[str]:
+        file.write_text(content)
+        return list(read_inputs(file, task, columns)["text"])
+
+    assert texts('text\na, b\n"c" d\n"e\n') == ["a, b", '"c" d', '"e']
+    assert texts('text\n"a ""b"" c"\nd\n') == ['a "b" c', "d"]
+    assert texts('"text"\n"a\nb"\n"c"\n') == ["a\nb", "c"], "where its name is quoted, so are its texts"
+    with pytest.raises(DataError, match=r"x\.tsv, line 3: a quotation mark here and one some lines below .* \.jsonl"):
+        texts('text\na\n"So what\nwho cares"\nb\n')
+    assert texts("text, cleaned\na\nb, c\nd\n", text="text, cleaned") == ["a", "b, c", "d"]
+    with pytest.raises(DataError, match=r"no text column found among 'a fine, long film' \(line 1 must name"):
+        texts("a fine, long film\nbad\nlong\n")

@@ -159,7 +159,11 @@ def _delimited(path: Path, text: str, delimiter: str) -> Table:
     """A table of CSV; or of TSV, which is mostly written without quoting: there a quotation mark is one.
 
     With quoting it is read where that gives fields without tabs, or where without it lines have other fields than the
-    header.
+    header. In a file of one column no tab could tell.
+
+    Raises:
+        DataError: It cannot be read; or it has one column, whose name has no quotation marks, and some of what may be
+            quoted is of several lines.
     """
     if delimiter != "\t":
         return _fields(path, text, delimiter)
@@ -169,6 +173,8 @@ def _delimited(path: Path, text: str, delimiter: str) -> Table:
     except DataError as error:
         wrong = error
     if table is not None and not any("\t" in value for name in table.names for value in table.column(name)):
+        if len(table.names) == 1 and not text.lstrip().startswith('"'):
+            _check_lines(table)
         return table
     with contextlib.suppress(DataError):
         plain = _fields(path, text, delimiter, csv.QUOTE_NONE)
@@ -179,6 +185,28 @@ def _delimited(path: Path, text: str, delimiter: str) -> Table:
         raise wrong
     assert table is not None
     return table
+
+
+def _check_lines(table: Table) -> None:
+    """
+    Raises:
+        DataError: A text of the only column is of several lines.
+    """
+    for row, value in enumerate(table.column(table.names[0])):
+        if "\n" in value or "\r" in value:
+            raise DataError(
+                f"{table.at(row)}: a quotation mark here and one some lines below may hold a text of several lines or "
+                "be parts of two texts; save the file as .jsonl, or as .txt where each line is a text"
+            )
+
+
+def _other_delimiter(text: str, delimiter: str) -> str | None:
+    """What parts most rows in as many fields as the header, which `delimiter` does not part; None: nothing."""
+    for other in (d for d in ";\t|," if d != delimiter):
+        widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=other) if row]
+        if widths[0] > 1 and 2 * widths[1:].count(widths[0]) >= len(widths) - 1:
+            return other
+    return None
 
 
 def _fields(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:
@@ -193,8 +221,7 @@ def _fields(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.
             line, start = start, reader.line_num + 1
             if not names:
                 names = row
-                other = next((d for d in ";\t|," if d != delimiter and len(names) == 1 and d in names[0]), None)
-                if other:
+                if len(names) == 1 and (other := _other_delimiter(text, delimiter)):
                     raise DataError(
                         f"{path}, line 1: fields seem to be separated by {other!r}; write them with {delimiter!r}"
                     )
