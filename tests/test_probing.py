@@ -389,3 +389,9 @@ def test_data_that_cannot_be_probed() -> None:
         adapt.probe("tiny-encoder", data, device="cpu")
     with pytest.raises(OptionError, match="no model to be probed"):
         adapt.probe([], tiny_tasks.TASKS["tags"]())
+    rows = {"tokens": [["cold"], ["kind"]] * 2, "tags": [["a"], ["b"]] * 2}
+    unread = adapt.data.load({"train": {**rows, "tokens": [["\u200b"]] * 4}, "validation": rows, "test": rows})
+    with pytest.raises(
+        DataError, match="tiny-encoder: its tokenizer makes no token of any word of train; give it words"
+    ):
+        adapt.probe("tiny-encoder", unread, device="cpu")

@@ -11,6 +11,8 @@ import torch
 from task_helpers import kind, wordpiece
 from transformers import ByT5Tokenizer
 
+from adapt.spec import DataError
+
 
 def table(texts: list[Any], labels: list[Any], **more: Any) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"text": texts, "label": labels, **more})
@@ -22,6 +24,14 @@ def test_texts_that_are_cut_are_counted(tokenizer: Any, piece: str) -> None:
     made.encode(table([piece * n for n in (1, 2, 3, 4, 9)], [0] * 5), split="train")
     made.encode(table([piece], [0]), split="test")
     assert made.notes == ["2 texts of the train split were cut to 8 tokens"]
+
+
+def test_a_row_of_no_token_is_named() -> None:
+    made = kind("sequence_classification", wordpiece(single="$A"), "single_label", "accuracy", length=8)
+    with pytest.raises(DataError, match=r"Row 2 of the test split \('\\x01'\): the tokenizer makes no token of it"):
+        made.encode(table(["the", "\x01"], [0, 0]), split="test")
+    framed = kind("sequence_classification", wordpiece(), "single_label", "accuracy", length=8)
+    assert len(framed.encode(table(["\x01"], [0]))[0]["input_ids"]) == 2, "tokens of its own are enough"
 
 
 def test_numbers_are_standardised_before_they_lose_their_digits() -> None:

@@ -14,7 +14,7 @@ from adapt.extraction.linear import Vectors, fit, measure
 from adapt.extraction.probed import LayerProbe, Probed
 from adapt.extraction.reading import Reader
 from adapt.extraction.representations import read
-from adapt.spec import Task
+from adapt.spec import DataError, Task
 from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class Probes:
             types = [text.split()[0] for text in rows["text"]]
             return _Part(examples, values, np.array([example["label"] for example in examples]), types)
         words = {e["row"]: e["row_words"] for e in examples if "row_words" in e}
+        if not any(example["words"] for example in examples):
+            raise DataError(
+                f"{self.model.name}: its tokenizer makes no token of any word of {split}; give it words that it knows"
+            )
         values = read(self.model, [_marked(example) for example in examples], self.layers, "words")[0]
         targets = np.array([tag for example in examples for tag in example["tags"]])
         return _Part(examples, values, targets, [words[e["row"]][word] for e in examples for word in e["words"]])

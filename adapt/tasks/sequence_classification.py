@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.metrics import score
-from adapt.spec import OptionError, Task
+from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import check_finite_tensors
 from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, made_up, model_inputs, of_split, token_tensors
@@ -46,6 +46,7 @@ class SequenceClassification(Kind):
 
         Raises:
             OptionError: The maximum length leaves no room for text.
+            RowError: The tokenizer, which adds no token of its own, makes nothing of a row.
         """
         if not len(rows):
             return []
@@ -54,6 +55,9 @@ class SequenceClassification(Kind):
         if self.task.pair:
             columns.append(list(rows["text_pair"]))
         tokens, longer = cut_texts(self.tokenizer, columns, self.task.max_length)
+        for row, ids in enumerate(tokens["input_ids"]):
+            if not ids:
+                raise RowError(row, split, "the tokenizer makes no token of it; take it out", columns[0][row])
         cut = sum(longer)
         if cut:
             what = "pairs of texts" if self.task.pair else "texts"
