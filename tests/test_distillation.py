@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import tiny
 from comparison_helpers import contents, result_of, run_of
 from distillation_helpers import OPTIONS, QUICK, SHORT, begun
 from tiny_tasks import TASKS
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import adapt
 import adapt.distillation.teaching
@@ -93,6 +95,28 @@ def test_a_loaded_teacher_is_let_go_of_before_the_student_is_trained(
     )  # fmt: skip
     assert held
     assert all(models == [None] for models in held)
+
+
+@pytest.mark.parametrize("larger", ["teacher", "student"])
+def test_a_token_that_one_of_two_language_models_lacks_is_not_compared(
+    larger: str, backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As where a padding token was added to the tokenizer and to the words of one model alone."""
+    data, folders = TASKS["completion"](), {}
+    for name in ("teacher", "student"):
+        folders[name] = Path(shutil.copytree(backbone("gpt2"), tmp_path / name))
+        tokenizer = AutoTokenizer.from_pretrained(folders[name])
+        tokenizer.add_tokens("[MORE]")
+        tokenizer.save_pretrained(folders[name])
+        if name == larger:
+            model = AutoModelForCausalLM.from_pretrained(folders[name])
+            model.resize_token_embeddings(len(tokenizer))
+            model.save_pretrained(folders[name])
+    choices = {**SHORT, **OPTIONS["completion"]}
+    teacher = adapt.fit(folders["teacher"], data, "untrained", **choices)
+    result = adapt.distill(teacher, folders["student"], data, "lora", weight=1.0, **choices).result
+    assert result is not None
+    assert result.curve[0]["loss"] < 1e-2  # the same model, but for the token
 
 
 def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(backbone: Callable[..., Path]) -> None:

@@ -33,7 +33,7 @@ class Tokens:
     precision: Literal["fp32", "bf16"]
     """Of the teacher's arithmetic."""
     vocabulary: int
-    """Tokens that there are; the models may have further rows."""
+    """Tokens that there are; a model may have further rows, or lack those of the last: both are not compared."""
     temperature: float
     weight: float
 
@@ -74,8 +74,9 @@ class Tokens:
         from torch.nn import functional as F
 
         own = F.cross_entropy(logits.float(), wanted, reduction="sum")
-        found = logits[:, : self.vocabulary].float()
-        return (1 - self.weight) * own + self.weight * divergence(said, found, self.temperature).sum()
+        shared = min(logits.shape[1], said.shape[1])
+        found = logits[:, :shared].float()
+        return (1 - self.weight) * own + self.weight * divergence(said[:, :shared], found, self.temperature).sum()
 
     def _said(self, batch: Mapping[str, torch.Tensor]) -> Callable[[slice], torch.Tensor]:
         """What makes the teacher's logits of some of the learnt positions, (positions, vocabulary) in float32."""
