@@ -401,11 +401,14 @@ def test_a_full_disk_is_an_error_of_ours(model: Adapted, tmp_path: Path, monkeyp
     def full(*args: Any, **kwargs: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
+    before = {path.name: path.read_bytes() for path in model.save(tmp_path / "old").iterdir()}
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OptionError, match=r"trainable\.safetensors cannot be written \(.*No space left"):
-        model.save(tmp_path / "m")
+    for name in ("m", "old"):
+        with pytest.raises(OptionError, match=r"trainable\.safetensors cannot be written \(.*No space left"):
+            model.save(tmp_path / name)
     with pytest.raises(AdaptError, match="does not hold a saved model"):
         adapt.load(tmp_path / "m")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
 def test_an_output_that_is_the_input_by_another_name(model: Adapted, tmp_path: Path, monkeypatch: Any) -> None:

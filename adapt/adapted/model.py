@@ -84,7 +84,8 @@ class Adapted:
 
         Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `README.md` is a card
         with scores and costs, unless there is one by somebody else. `adapt.json` is written last and holds the hash of
-        the tensors, so that a folder cut short is never taken for whole.
+        the tensors, so that a folder cut short is never taken for whole; a model that was there stays where there is no
+        room for these.
 
         Raises:
             OptionError: The folder cannot be written, or is the backbone's own.
@@ -92,12 +93,12 @@ class Adapted:
         path = model_folder(folder, self.backbone.path)
         result = self.result.to_json() if self.result is not None else self.earlier
         strategy = self.run.strategy
+        size = params.save(self.fitted.model, path)
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
             try:
                 (path / old).unlink(missing_ok=True)
             except OSError as error:
                 raise OptionError(f"{path / old} cannot be replaced: {error.strerror}; give another folder.") from error
-        size = params.save(self.fitted.model, path)
         export = getattr(strategy, "export", None)
         if export is not None:
             export(self.fitted.model, path / "peft", self._reference())
