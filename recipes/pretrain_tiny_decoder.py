@@ -14,6 +14,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adapt import pretrain as lm
+from adapt.cli import plain_errors
 
 SHORT, LONG = 64, 256
 SHORT_ROWS = lm.Pretraining(steps=8_000, batch_size=16, learning_rate=3e-3, checkpoint_every=500)
@@ -68,4 +69,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors(goes_on=True):
+        main()

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from adapt import pretrain as mlm
+from adapt.cli import plain_errors
 
 SHORT, LONG = 32, 128
 # Short rows first, as BERT did: on them a model learns several times sooner to look at neighbours.
@@ -75,4 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors(goes_on=True):
+        main()

@@ -14,6 +14,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
 from adapt import pretrain as lm
+from adapt.cli import plain_errors
 
 FIRST, SHORT, LONG = 16, 64, 128
 FIRST_ROWS = lm.Pretraining(steps=600, batch_size=64, learning_rate=1e-3, checkpoint_every=100)
@@ -87,4 +88,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors(goes_on=True):
+        main()

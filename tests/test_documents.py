@@ -294,6 +294,20 @@ def test_the_recipe_of_probes(
         assert [model.name for model in found.models] == ["tiny-encoder", f"tiny-encoder, lora on {name}"]
 
 
+@pytest.mark.parametrize("name", ["encoder", "decoder", "encoder_decoder"])
+def test_a_corpus_that_cannot_be_used_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--corpus", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    monkeypatch.setattr("adapt.cli.ending.heed_signals", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["recipe", *options])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(ROOT / "recipes" / f"pretrain_tiny_{name}.py"), run_name="__main__")
+    error = capsys.readouterr().err
+    assert error == f"adapt: corpus folder {tmp_path / 'none'} does not exist: give a folder of .txt or .txt.gz files\n"
+
+
 @pytest.mark.parametrize("recipe", SHORT, ids=lambda path: path.stem)
 def test_recipes_are_short_and_open_alike(recipe: Path) -> None:
     text = recipe.read_text(encoding="utf-8")

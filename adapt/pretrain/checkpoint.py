@@ -64,13 +64,15 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
         with safe_open(file, "pt") as content:
             facts = json.loads((content.metadata() or {})["state"])
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError) as error:
+        progress = Progress(tensors["order"], int(facts["step"]), list(facts["history"]))
+        written, drawn = dict(facts["settings"]), tensors["generator"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise OptionError(f"{file} is no checkpoint of a pretraining ({error}): remove it to start anew") from error
     given = json.loads(json.dumps(settings))
-    if facts["settings"] != given:
-        names = sorted({*given, *facts["settings"]})
-        other = [name for name in names if facts["settings"].get(name) != given.get(name)]
-        held = ", ".join(f"{name} {facts['settings'].get(name)!r}" for name in other)
+    if written != given:
+        names = sorted({*given, *written})
+        other = [name for name in names if written.get(name) != given.get(name)]
+        held = ", ".join(f"{name} {written.get(name)!r}" for name in other)
         raise OptionError(f"{file} was written with other settings or text ({held}): remove it to start anew")
     state = _state(model)
     found = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
@@ -90,10 +92,10 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
             _, index, key = name.split(".")
             moments.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    generator.set_state(tensors["generator"])
+    generator.set_state(drawn)
     states = [tensors[name] for name in _DROPOUT if name in tensors]
     set_random_state(states[: len(random_state(_device(model)))])
-    return Progress(tensors["order"], facts["step"], facts["history"])
+    return progress
 
 
 _DROPOUT = ("dropout", "dropout.cuda")

@@ -21,10 +21,10 @@ from adapt.tasks.tokens import special_ids
 def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[str]]:
     """Documents of all `.txt` and `.txt.gz` files of a folder, in the order of the file names.
 
-    A file holds UTF-8 text, one sentence or paragraph a line, documents separated by empty lines. Returns a list
-    of documents, each the list of its lines. `leave_out` names files that are not read where they are there, by
-    their whole names. Raises `DataError` for a missing folder, a folder without text and a file that is damaged or not
-    UTF-8, `OptionError` where the folder is no path, or `leave_out` one name and no list of them.
+    A file holds UTF-8 text, one sentence or paragraph a line, documents separated by empty lines; a byte order mark is
+    left out. Returns a list of documents, each the list of its lines. `leave_out` names files that are not read where
+    they are there, by their whole names. Raises `DataError` for a missing folder, a folder without text and a file that
+    is damaged or not UTF-8, `OptionError` where the folder is no path, or `leave_out` one name and no list of them.
     """
     if isinstance(leave_out, str):
         raise OptionError(f"leave_out is {leave_out!r}; give a list of names of files, such as [{leave_out!r}].")
@@ -37,7 +37,7 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
     for path in sorted(paths):
         try:
             raw = path.read_bytes()
-            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 at byte {error.start}: convert the file to UTF-8") from error
         except (OSError, EOFError, zlib.error) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,11 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Of WordPiece, in the order of their ids."""
 BYTE_SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *(f"<extra_id_{i}>" for i in range(32)))
 """Of byte-level BPE, in the order of their ids: padding, begin, end, unknown (never used), sentinels for spans."""
+
+_LONGEST = 100
+"""Characters of the longest word that WordPiece takes apart."""
+_MOST_LOST = 0.01
+"""Share of the text in unknown words above which there is a warning."""
 
 
 def train_tokenizer(
@@ -32,7 +38,7 @@ def train_tokenizer(
         max_length: Tokens of a text that the tokenizer is for.
         alphabet_size: Characters kept, the most frequent ones; words with others become `[UNK]`, and so do those of
             more than 100 characters, as text of a script without spaces has them. Ethiopic script, say, needs more than
-            the default.
+            the default. A warning says where they are more than 1 % of the text.
         strip_accents: Leave out combining marks, as BERT does. Where they tell words apart, as tones do in Yoruba, or
             are the vowels of a script, keep them.
 
@@ -44,10 +50,23 @@ def train_tokenizer(
 
     trainer = BertWordPieceTokenizer(lowercase=True, strip_accents=strip_accents)
     lines = [line for document in documents for line in document]
-    counts = Counter(character for line in lines for character in trainer.normalizer.normalize_str(line))
-    del counts[" "]
+    normalised = map(trainer.normalizer.normalize_str, lines)
+    words = Counter(word for line in normalised for word, _ in trainer.pre_tokenizer.pre_tokenize_str(line))
+    counts = Counter[str]()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:alphabet_size])
     _check_room(vocab_size, len(SPECIAL_TOKENS) + 2 * len(alphabet), "; or a smaller alphabet_size")
+    known = set(alphabet)
+    lost = sum(len(word) * n for word, n in words.items() if len(word) > _LONGEST or not known.issuperset(word))
+    if lost > _MOST_LOST * counts.total():
+        warnings.warn(
+            f"{100 * lost / counts.total():.0f} % of the text is in words that become [UNK], for they have more than "
+            f"{_LONGEST} characters or others than the {len(alphabet)} kept of {len(counts)}: have a larger "
+            "alphabet_size, and spaces between words.",
+            stacklevel=2,
+        )
     trainer.train_from_iterator(
         lines,
         vocab_size=vocab_size,

@@ -202,7 +202,10 @@ def test_loop_errors(tokenizer, rows, tmp_path):
     other.bert.encoder.layer[0].intermediate.dense = torch.nn.Linear(32, 65)
     with pytest.raises(OptionError, match=r"another model \(bert.encoder.layer.0.intermediate.dense.bias differs"):
         pretrain(other, MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
-    for damaged in (file.read_bytes()[:-50], b"nonsense"):
+    whole = file.read_bytes()
+    cut = [whole.replace(old, new, 1) for old, new in ((b'"generator"', b'"operators"'), (b"step\\", b"stop\\"))]
+    for damaged in (whole[:-50], b"nonsense", whole.replace(b'"{', b'"[', 1), *cut):
+        assert damaged != whole
         file.write_bytes(damaged)
         with pytest.raises(OptionError, match=r"state\.safetensors is no checkpoint"):
             pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)

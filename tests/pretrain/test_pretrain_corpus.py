@@ -1,6 +1,7 @@
 """The corpus of pretraining: its files, tokenizers trained on it, and rows of running text."""
 
 import gzip
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def test_corpus_is_read_in_order_of_file_names(tmp_path):
     write(tmp_path / "c.txt", "left out")
     write(tmp_path / "README.md", "not text")
     assert read_corpus(tmp_path, leave_out=["c.txt"]) == [["one", "two"], ["second, été"], ["third"]]
+    write(tmp_path / "b.txt", "\ufeffthird\r\n\r\nfourth\r\n")  # as editors on Windows write it
+    assert read_corpus(tmp_path, leave_out=["c.txt"])[2:] == [["third"], ["fourth"]]
 
 
 def test_corpus_errors_name_the_file(tmp_path):
@@ -120,5 +123,19 @@ def test_marks_that_tell_words_apart_can_be_kept() -> None:
     words = ["ọkọ́", "ọkọ̀", "oko", "ọkọ"]
     assert len({tuple(stripped(word)["input_ids"]) for word in words}) == 1
     assert len({tuple(kept(word)["input_ids"]) for word in words}) == 4
-    unknown = train_tokenizer(lines, 120, 16, alphabet_size=1, strip_accents=False)
-    assert unknown.unk_token_id in unknown("ọkọ́")["input_ids"]
+
+
+def test_a_script_of_more_characters_than_are_kept_is_warned_of() -> None:
+    common, rare = ["ok ko"] * 99, ["ሰላም"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train_tokenizer([common, rare], 120)
+        train_tokenizer([["ok " * 1000, "中"]], 120, alphabet_size=2)
+        train_tokenizer([], 120)
+    lost = r"3 % of the text .* more than 100 characters or others than the 2 kept of 5: have a larger alphabet_size"
+    with pytest.warns(UserWarning, match=lost):
+        tokenizer = train_tokenizer([["ok ko"] * 24, rare], 120, alphabet_size=2)
+    assert tokenizer.tokenize("ok ሰላም") == ["ok", "[UNK]"]
+    with pytest.warns(UserWarning, match="9. % of the text"):
+        tokenizer = train_tokenizer([["ok", "ab" * 51]], 120)
+    assert tokenizer.tokenize("ab" * 51) == ["[UNK]"]
