@@ -95,6 +95,7 @@ def test_a_model_is_scored_on_a_split_by_its_own_name(source: str, tmp_path: Pat
     task = Task("x", Source("x", ""), labels=("a", "b"))
     found = read_labelled(SOURCES[source](tmp_path), task, split="validation_matched")
     assert (found.split, found.rows["text"][0]) == ("validation_matched", "validation_matched 0")
+    assert found.notes == (), "nothing need be said of the others"
     with pytest.raises(AdaptError, match=r"no (split|file) 'tset'"):
         read_labelled(SOURCES[source](tmp_path), task, split="tset")
 

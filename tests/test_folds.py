@@ -307,6 +307,7 @@ def test_the_command_divides_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(outcomes[0]) == 2
     for arguments, message in (
         ([*common, "--test", "0.2"], "--test cuts a test split, and --folds makes one of each fold; give one of them"),
+        ([*common, "--max-test", "9"], "--max-test cuts a test split, and --folds makes one of each fold; give one of"),
         (["compare", "--folds", "2"], "--folds goes with --data, which is not given"),
     ):
         with pytest.raises(OptionError, match=message):

@@ -61,8 +61,9 @@ def read_data(data: str | None, options: dict[str, Any], folds: int | None = Non
         return load(data, **own), given
     from adapt.data import folds as divide
 
-    if own.pop("test", 0):
-        raise OptionError("--test cuts a test split, and --folds makes one of each fold; give one of them.")
+    for option, value in (("--test", own.pop("test", 0)), ("--max-test", own.get("max_test"))):
+        if value:
+            raise OptionError(f"{option} cuts a test split, and --folds makes one of each fold; give one of them.")
     share = own.pop("validation", 0.1)
     return divide(load(data, **own, validation=0, test=0), folds, seed=own.get("seed", 0), validation=share), given
 

@@ -148,7 +148,9 @@ def load(
     for split, n in most.items():
         if n is not None and split in missing:
             if not missing[split]:
-                raise OptionError(f"max_{split}={n}: there is no {split} split, and {split}=0 cuts none; leave one out")
+                raise OptionError(
+                    f"max_{split}={n}: there is no {split} split, and none is cut ({split}=0); leave one of them out"
+                )
             missing[split] = min(missing[split], n / max(1, len(next(iter(rows["train"].values())))))
     parts = cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
     whole = rows["train"]
@@ -206,7 +208,7 @@ def read_labelled(
     _check_wishes(task.kind, repair_tags, bad_answers)
     group, group_before = given.pop(GROUP, None), usual.pop(GROUP, None)
     other = {} if split in sources.SPLITS else {"test": split}
-    name, tables, not_used = sources.read(source, config=config, revision=revision, splits=other, train=False)
+    name, tables, _ = sources.read(source, config=config, revision=revision, splits=other, train=False)
     which = None if sources.WHOLE in tables else "test" if other else split
     if which is not None and which not in tables:
         raise DataError(f"{name}: no split {split!r} (it has {', '.join(tables)}); name one of these as split")
@@ -229,7 +231,7 @@ def read_labelled(
             train = form.read({"train": tables["train"]}, wanted, wishes).rows["train"]
             both["train"] = dataset_of(form.like_training(train, usual), task.problem)
     belong = belonging(both, task.problem, group)
-    return LabelledRows(name, made, sha256, which and split, (*not_used, *read.notes), belong)
+    return LabelledRows(name, made, sha256, which and split, tuple(read.notes), belong)
 
 
 def read_inputs(
