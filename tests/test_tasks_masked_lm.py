@@ -15,8 +15,16 @@ import task_helpers
 import tiny
 import torch
 from task_helpers import SENTENCE, kind, outputs, scores_by_transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
-from transformers import BertConfig, BertForMaskedLM, BertTokenizerLegacy, XLMConfig, XLMWithLMHeadModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizerLegacy,
+    PreTrainedTokenizerFast,
+    XLMConfig,
+    XLMWithLMHeadModel,
+)
 
 import adapt
 from adapt.backbones import Backbone, resolve
@@ -31,6 +39,26 @@ from adapt.tasks.losses import IGNORED
 KNOWN = ["sunny word1 word2 warm kind word3", "rotten word4", "word5 cold word6 bitter word7"]
 """In words of the tiny backbones."""
 TEXTS = [SENTENCE, "the big red cat sat there while anna saw the old tree house", "who saw bob ?", "walking"]
+
+
+def sentencepiece() -> Any:
+    """As XLM-R's: what stands between spaces, each after the mark of one."""
+    pieces = ["<pad>", "<unk>", "<s>", "</s>", "\u2581", *"acehnrst", "\u2581cat", "\u2581the", "\u2581an"]
+    tokens = Tokenizer(models.Unigram([(piece, -(len(piece) ** -1.0)) for piece in pieces], unk_id=1))
+    tokens.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+    )
+    names = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokens, **names)
+
+
+WORDS: dict[str, Callable[[], tuple[Any, list[str]]]] = {
+    "wordpiece": lambda: (task_helpers.wordpiece(), ["the", "cat", "walking", "sat", "."]),
+    "byte-level": lambda: (task_helpers.byte_level("roberta"), [" the", "cat", "ran", "at"]),
+    "sentencepiece": lambda: (sentencepiece(), ["the", "cat", "cat", "an", "rest", "as"]),
+}
+"""A tokenizer of a family, and words of one and of more tokens."""
 
 
 def tokenizer() -> Any:
@@ -121,6 +149,78 @@ def test_what_stands_for_unknown_words_is_never_to_be_found() -> None:
     assert made.notes == [f"{share} to be found"]
     with pytest.raises(DataError, match="nothing to be found in the test split: the backbone's tokenizer knows no"):
         made.encode(rows("zzz", "[SEP]"), split="test")
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "byte-level", "sentencepiece"])
+def test_all_tokens_of_a_word_are_hidden_together(family: str) -> None:
+    tokens, words = WORDS[family]()
+    tokens.add_special_tokens({"mask_token": "[MASK]"})
+    made, text = bound_to(tokens, masking="words", masked_share=0.4), " ".join(words)
+    examples = made.encode(rows(text), split="train")
+    own = [len(ids) for ids in tokens(words, add_special_tokens=False)["input_ids"]]
+    assert max(own) > 1
+    ends = [sum(own[: i + 1]) for i in range(len(own))]
+    begin = tokens(text, return_special_tokens_mask=True)["special_tokens_mask"].index(0)
+    parts = [set(range(begin + end - n, begin + end)) for n, end in zip(own, ends, strict=True)]
+    most, seen = round(0.4 * sum(own)), set()
+    drawn = [row for epoch in range(1, 80) for row in made.redraw(examples, 0, epoch)]
+    for example in (examples[0], *drawn):
+        hidden = {i for i, label in enumerate(example["labels"]) if label != IGNORED}
+        assert 0 < len(hidden) <= most
+        chosen = [i for i, part in enumerate(parts) if part & hidden]
+        assert hidden == set().union(*(parts[i] for i in chosen)), "whole words"
+        seen |= set(chosen)
+    assert seen == {i for i, part in enumerate(parts) if len(part) <= most}
+    mask = tokens.mask_token_id
+    (row,) = examples  # before it is drawn, and so held out
+    assert [token == mask for token in row["input_ids"]] == [label != IGNORED for label in row["labels"]]
+    longest = parts[own.index(max(own))]
+    assert {True, False} in [
+        {row["input_ids"][i] == mask for i in longest} for row in drawn if row["labels"][min(longest)] != IGNORED
+    ], "each token of a word is drawn for itself"
+
+
+def test_where_no_word_is_short_enough_tokens_are_hidden() -> None:
+    made = bound(masking="words")
+    (example,) = made.encode(rows("walking"), split="test")
+    assert (example["words"], made.terms([example])) == ([0, 1, 1, 3], 1)
+
+
+def test_tokenizers_that_tell_no_words_apart(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"]))
+    slow, whole = BertTokenizerLegacy(tmp_path / "vocab.txt"), task_helpers.byte_fallback()
+    whole.add_special_tokens({"mask_token": "[MASK]"})
+    for tokens, reason in ((slow, "masking='words' needs to know which part"), (whole, "does not part texts into wo")):
+        with pytest.raises(Unsupported, match=reason):
+            bound_to(tokens, masking="words").encode(rows("cat"), split="train")
+    with pytest.raises(OptionError, match=r"masking"):
+        bound(masking="spans")
+
+
+@pytest.mark.parametrize("masking", ["tokens", "words"])
+def test_training_texts_may_be_joined_to_blocks(masking: str) -> None:
+    made, alone = bound(16, joined=True, masking=masking), bound(16, masking=masking)
+    texts = [*TEXTS, "the cat sat ."] * 3
+    joined, plain = (kind.encode(rows(*texts), split="train") for kind in (made, alone))
+    assert [example["row"] for example in joined] == [*range(len(joined))]
+    assert len(joined) < len(plain)
+    sep, cls = made.tokenizer.sep_token_id, made.tokenizer.cls_token_id
+    ids = [whole(example) for example in joined]
+    assert all(row[0] == cls and row[-1] == sep and len(row) <= 16 for row in ids)
+    expected = [part for example in plain for part in (*whole(example)[1:-1], sep)]
+    assert [token for row in ids for token in row[1:]] == expected, "in order, whole, a separator after each"
+    room = [16 - len(row) for row in ids]
+    following = [row[1:].index(sep) + 1 for row in ids[1:]]
+    assert all(left < more for left, more in zip(room, following, strict=False)), "as many as there is room for"
+    assert made.notes[-1] == f"the texts of the train split were joined into {len(joined)} blocks of at most 16 tokens"
+    assert all(
+        len(value) == len(row) for e, row in zip(joined, ids, strict=True) for k, value in e.items() if k != "row"
+    )
+    if masking == "words":
+        count, before = (sum(len(set(row["words"])) for row in encoded) for encoded in (joined, plain))
+        assert count == before - len(plain) + len(joined), "those of the texts, and each token of the tokenizer's own"
+    assert made.encode(rows(*texts), split="test") == alone.encode(rows(*texts), split="test")
+    assert made.collate([*made.redraw(joined, 0, 1)])["input_ids"].shape[1] == max(map(len, ids))
 
 
 def test_tokens_that_the_backbone_has_no_embeddings_for() -> None:

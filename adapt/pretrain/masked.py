@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapt.pretrain.corpus import before_padding
 from adapt.spec import DataError, OptionError, Unsupported
-from adapt.tasks.general import MASKED_SHARE
+from adapt.tasks.general import ANOTHER_BELOW, MASKED_BELOW, MASKED_SHARE
 from adapt.tasks.losses import IGNORED
 
 
@@ -66,9 +66,9 @@ def mask_tokens(
     replaced = ordinary[torch.randint(len(ordinary), (count,), generator=generator)]
     kind = torch.rand(count, generator=generator)
     original = ids.flatten()[chosen]
-    replaced = torch.where(kind < 0.9, replaced, original)
+    replaced = torch.where(kind < ANOTHER_BELOW, replaced, original)
     inputs, targets = ids.clone(), torch.full_like(ids, IGNORED)
-    inputs.view(-1)[chosen] = torch.where(kind < 0.8, tokenizer.mask_token_id, replaced)
+    inputs.view(-1)[chosen] = torch.where(kind < MASKED_BELOW, tokenizer.mask_token_id, replaced)
     targets.view(-1)[chosen] = original
     return inputs, targets
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 MASKED_SHARE = 0.15
-"""Share of a text's tokens that is masked (Devlin et al. 2019, section 3.1), each by the mask token alone."""
+"""Share of a text's tokens that is masked (Devlin et al. 2019, section 3.1)."""
+MASKED_BELOW, ANOTHER_BELOW = 0.8, 0.9
+"""What stands in training for a token that is to be found, by a number drawn evenly from 0 to 1 (the same): the mask
+below the first, any token below the second, else the token itself."""
 _SEED = 0
 
 

@@ -11,20 +11,21 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapt.data.splits import WORTH_SAYING
 from adapt.metrics import LOSSES, score
 from adapt.spec import DataError, OptionError, RowError, Task, Unsupported, canonical
-from adapt.tasks.general import MASKED_SHARE, hidden
+from adapt.tasks.general import ANOTHER_BELOW, MASKED_BELOW, MASKED_SHARE, hidden
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_loss_at, read_at_places
 from adapt.tasks.losses import IGNORED, check_finite, learnt_labels, unigram
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
+    check_fast,
     check_room,
     made_up,
     model_inputs,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_MASKED, _ANOTHER = 0.8, 0.9
-"""Of the tokens that are to be found in training, four in five are the mask, and one in ten is any other token."""
 _LIKELIEST = 5
 """Tokens that a prediction names for a mask."""
 
@@ -51,16 +50,25 @@ class Options:
 
     masked_share: float = MASKED_SHARE
     """Share of a text's tokens that is to be found (Devlin et al. 2019, section 3.1); Wettig et al. 2023 take more."""
+    masking: Literal["tokens", "words"] = field(default="tokens", metadata={"neutral": "tokens"})
+    """`words`: all tokens of a word are to be found together (whole word masking; Cui et al. 2021), where
+    words are what the tokenizer parts texts into before it looks into its vocabulary: in BERT's each Chinese character
+    is one, in SentencePiece's what stands between spaces. Words of more tokens than a text may hide are left as they
+    are, unless there are no others: then single tokens are hidden. Scores of the two are not comparable."""
+    joined: bool = field(default=False, metadata={"neutral": False})
+    """Whether training texts that follow each other are put together, the tokenizer's separator between them, as many
+    as `max_length` holds whole (Liu et al. 2019, section 4.2, full sentences). Held-out texts stay alone, so that
+    scores are of the same tokens in the same context."""
 
 
 class MaskedLM(Kind):
     """Tokens that are hidden, from those around them.
 
     In training they are drawn anew in each epoch (Liu et al. 2019, section 4.1): of those drawn 80 % are the mask, 10 %
-    any token, 10 % as they are (Devlin et al. 2019, section 3.1). On held-out rows all are the mask, and which they are
-    follows from the row's tokens alone, so that every model with the tokenizer has the same to find; what stands for
-    unknown words never is. A text that is longer than `max_length` becomes several blocks. New rows have masks of their
-    own, which are filled.
+    any token, 10 % as they are, each token of a word for itself (Devlin et al. 2019, section 3.1). On held-out rows all
+    are the mask, and which they are follows from the row's tokens alone, so that every model with the tokenizer has the
+    same to find; what stands for unknown words never is. A text that is longer than `max_length` becomes several
+    blocks. New rows have masks of their own, which are filled.
     """
 
     Options: ClassVar[type] = Options
@@ -94,7 +102,7 @@ class MaskedLM(Kind):
             RowError: A new row has no mask.
             DataError: No labelled row has a token that could be found.
             OptionError: `max_length` leaves no room beside the tokenizer's own tokens.
-            Unsupported: The tokenizer has no mask.
+            Unsupported: The tokenizer has no mask, or words are to be hidden and it does not tell them apart.
         """
         if not len(rows):
             return []
@@ -105,6 +113,8 @@ class MaskedLM(Kind):
                 "use an encoder that was pretrained with one (BERT, RoBERTa, ModernBERT), or the kind causal_lm"
             )
         check_room(self.tokenizer, self.task.max_length, pair=False)
+        if self.options.masking == "words":
+            self._check_words()
         examples = self._blocks(list(rows["text"]))
         if split is None:
             for row, parts in enumerate(by_row(examples)):
@@ -120,16 +130,37 @@ class MaskedLM(Kind):
                 f"{parted} texts of {of_split(split)} were cut into blocks of {self.task.max_length} tokens"
             )
         self._tell_of_unknown(examples, split)
+        if split == "train" and self.options.joined:
+            examples = self._joined(examples)
         return [self._asked_for(example) for example in examples]
 
+    def _check_words(self) -> None:
+        """
+        Raises:
+            Unsupported: The tokenizer does not tell words apart.
+        """
+        check_fast(self.tokenizer, "masking='words'")
+        if self.tokenizer.backend_tokenizer.pre_tokenizer is None:
+            raise Unsupported(
+                "the backbone's tokenizer does not part texts into words, which masking='words' needs; use "
+                "masking='tokens'"
+            )
+
     def _blocks(self, texts: list[str]) -> list[Example]:
-        """The token ids of texts within the tokenizer's own tokens; a text longer than `max_length` is several."""
+        """The token ids of texts within the tokenizer's own tokens; a text longer than `max_length` is several.
+
+        Where words are hidden, `words` says of each token at which place of the block its word begins.
+        """
         most = self.task.max_length
         if self.tokenizer.is_fast:
             made = self.tokenizer(texts, truncation=True, max_length=most, return_overflowing_tokens=True)
             names = [name for name in TOKEN_FIELDS if name in made]
             owners = made["overflow_to_sample_mapping"]
-            return [{"row": row, **{name: made[name][i] for name in names}} for i, row in enumerate(owners)]
+            blocks = [{"row": row, **{name: made[name][i] for name in names}} for i, row in enumerate(owners)]
+            if self.options.masking == "words":
+                for i, block in enumerate(blocks):
+                    block["words"] = _beginnings(made.word_ids(i))
+            return blocks
         room = most - self.tokenizer.num_special_tokens_to_add(pair=False)
         found: list[Example] = []
         for row, ids in enumerate(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]):
@@ -137,6 +168,36 @@ class MaskedLM(Kind):
                 block = self.tokenizer.prepare_for_model(ids[start : start + room])
                 found.append({"row": row, **{name: list(block[name]) for name in TOKEN_FIELDS if name in block}})
         return found
+
+    def _joined(self, blocks: Sequence[Example]) -> list[Example]:
+        """Blocks put together within one frame of the tokenizer's own tokens, as many as fit whole."""
+        frame = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        begin, end = frame.index(0), frame[::-1].index(0)
+        between = self.tokenizer.sep_token_id
+        joined: list[Example] = []
+        for block in blocks:
+            more = len(block["input_ids"]) - begin - end + (between is not None)
+            if not joined or len(joined[-1]["input_ids"]) + more > self.task.max_length:
+                joined.append({name: value if name == "row" else [*value] for name, value in block.items()})
+                continue
+            into = joined[-1]
+            at = len(into["input_ids"]) - end
+            shift = at - begin + (between is not None)
+            for name in into.keys() - {"row"}:
+                values = block[name][begin:]
+                if name == "words":
+                    values = [place + shift for place in values]
+                if between is not None:
+                    values = [{"input_ids": between, "words": at}.get(name, values[0]), *values]
+                into[name][at:] = values
+        for row, block in enumerate(joined):
+            block["row"] = row
+        if len(joined) < len(blocks):
+            self.notes.append(
+                f"the texts of the train split were joined into {len(joined)} blocks of at most "
+                f"{self.task.max_length} tokens"
+            )
+        return joined
 
     def _tell_of_unknown(self, examples: Sequence[Example], split: str) -> None:
         """
@@ -160,12 +221,22 @@ class MaskedLM(Kind):
     def _asked_for(self, example: Example) -> Example:
         """A row with the mask in place of some tokens, which are its labels; its tokens decide which."""
         ids = example["input_ids"]
-        places = self._places(ids, random.Random(" ".join(map(str, ids))))
+        places = self._places(ids, example.get("words"), random.Random(" ".join(map(str, ids))))
         return hidden(example, places, self.tokenizer.mask_token_id)
 
-    def _places(self, ids: Sequence[int], draw: random.Random) -> list[int]:
+    def _places(self, ids: Sequence[int], words: Sequence[int] | None, draw: random.Random) -> list[int]:
+        """Where tokens are to be found: of a share, or of words, in an order that is drawn, as many as hold no more."""
         own = [place for place, token in enumerate(ids) if token not in self._never]
-        return draw.sample(own, min(len(own), max(1, round(self.options.masked_share * len(own)))))
+        number = min(len(own), max(1, round(self.options.masked_share * len(own))))
+        found: list[int] = []
+        if words is not None:
+            places: dict[int, list[int]] = {}
+            for place in own:
+                places.setdefault(words[place], []).append(place)
+            for word in draw.sample(list(places.values()), len(places)):
+                if len(found) + len(word) <= number:
+                    found += word
+        return found or draw.sample(own, number)
 
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The rows with other tokens to be found in each epoch; each is made when it is asked for."""
@@ -180,11 +251,11 @@ class MaskedLM(Kind):
         """
         ids = _whole(example)
         labels = [IGNORED] * len(ids)
-        for place in self._places(ids, draw):
+        for place in self._places(ids, example.get("words"), draw):
             labels[place], way = ids[place], draw.random()
-            if way < _MASKED:
+            if way < MASKED_BELOW:
                 ids[place] = self.tokenizer.mask_token_id
-            elif way < _ANOTHER:
+            elif way < ANOTHER_BELOW:
                 ids[place] = draw.choice(self._ordinary)
         return {**example, "input_ids": ids, "labels": labels}
 
@@ -339,6 +410,12 @@ class MaskedLM(Kind):
             asked = [token for token in example["labels"] if token != IGNORED]
             outputs.append({"nll": nll(asked), "tokens": len(asked), "right": sum(token == usual for token in asked)})
         return "unigram", outputs
+
+
+def _beginnings(words: Sequence[int | None]) -> list[int]:
+    """Of each token where the first one of its word stands; one of no word stands alone."""
+    first: dict[int, int] = {}
+    return [place if word is None else first.setdefault(word, place) for place, word in enumerate(words)]
 
 
 def _whole(example: Example) -> list[int]:
