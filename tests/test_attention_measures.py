@@ -211,3 +211,5 @@ def test_layers_below_must_be_there() -> None:
             measure(made(drawn(2, 1, 3), layers=(2, 3)))
     with pytest.raises(OptionError, match="Query 3 is no token"):
         flow(made(drawn(1, 1, 3)), [3])
+    with pytest.raises(OptionError, match=r"Query 1\.5 is no token of the text; give places from 0 to 2"):
+        flow(made(drawn(1, 1, 3)), [1.5])  # type: ignore[list-item]

@@ -292,7 +292,13 @@ def result(planted: Reader) -> Probing:
 def test_what_is_written_is_read(result: Probing) -> None:
     content = json.loads(json.dumps(result.to_json()))
     assert Probing.from_json(content) == result
-    for broken in ({}, {**content, "schema": 0}, {**content, "models": [{"name": "x"}]}, {**content, "baseline": 3}):
+    settings, counts, first = content["settings"], content["counts"], content["models"][0]
+    for broken in (
+        {}, {**content, "schema": 0}, {**content, "models": [{"name": "x"}]}, {**content, "baseline": 3},
+        {**content, "models": []}, {**content, "models": [{**first, "layers": []}]}, {**content, "notes": [1]},
+        {**content, "settings": {**settings, "seeds": 10**12}}, {**content, "settings": {**settings, "metric": None}},
+        {**content, "counts": {**counts, "train": []}}, {**content, "environment": None}, {**content, "name": 3},
+    ):  # fmt: skip
         with pytest.raises(AdaptError, match="This is no result of probes"):
             Probing.from_json(broken)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import torch
 
 import adapt
 from adapt.spec import DataError
@@ -61,6 +62,13 @@ def test_rotations_scales_and_shifts_change_nothing(debiased: bool) -> None:
     assert pytest.approx(before) == adapt.similarity(Z, X, debiased=debiased).T
 
 
+@pytest.mark.parametrize("factor", [1e-200, 1e-90, 1e90, 1e200])
+def test_numbers_of_any_size_are_alike(factor: float) -> None:
+    assert adapt.similarity(X * factor, X)[0, 0] == pytest.approx(1)
+    assert adapt.similarity(X * factor, Z) == pytest.approx(adapt.similarity(X, Z))
+    assert np.array_equal(adapt.similarity(X * 2.0**300, Z), adapt.similarity(X, Z))
+
+
 def test_few_vectors_of_many_features_look_alike_unless_debiased() -> None:
     one, two = RNG.normal(size=(30, 300)), RNG.normal(size=(30, 300))
     assert adapt.similarity(one, two)[0, 0] > 0.8
@@ -111,6 +119,12 @@ def test_rows_must_be_cut_alike() -> None:
         (X[:1], Y[:1], False, "1 vectors; similarity needs at least 2"),
         (X[:3], Y[:3], True, "3 vectors; similarity needs at least 4"),
         (np.where(X > 2, np.nan, X), Y, False, "not finite"),
+        (np.zeros((0, 40, 7)), Y, False, r"shape \(0, 40, 7\)"),
+        ([[1.0, 2.0], [3.0]], Y, False, "no array of real numbers"),
+        (X + 1j, Y, False, "no array of real numbers"),
+        ([["a", "b"]] * 40, Y, False, "no array of real numbers"),
+        (torch.ones(40, 7, dtype=torch.bfloat16), Y, False, "no array of real numbers"),
+        (torch.ones(40, 7, requires_grad=True), Y, False, "no array of real numbers"),
     ],
 )
 def test_what_cannot_be_compared(a: Any, b: Any, debiased: bool, message: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -59,8 +61,8 @@ def flow(attention: Attention, queries: Sequence[int] | None = None) -> np.ndarr
     depth, tokens, keys = mixed.shape
     asked = range(tokens) if queries is None else queries
     for place in asked:
-        if not 0 <= place < tokens:
-            raise OptionError(f"Query {place} is no token of the text; give places from 0 to {tokens - 1}.")
+        if not isinstance(place, SupportsIndex) or not 0 <= operator.index(place) < tokens:
+            raise OptionError(f"Query {place!r} is no token of the text; give places from 0 to {tokens - 1}.")
     # inputs are the nodes 0 to keys - 1, learned keys first, which every layer sees; then come the states, by layer
     edges: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for i, layer in enumerate(mixed):

@@ -84,8 +84,13 @@ class Probing:
             )
             rest = {n: content[n] for n in ("name", "sha256", "settings", "counts", "environment")}
             baseline = tuple((str(name), float(score)) for name, score in content["baseline"])
-            return cls(models=models, baseline=baseline, notes=tuple(content["notes"]), **rest)
-        except (KeyError, TypeError, ValueError) as error:
+            found = cls(models=models, baseline=baseline, notes=tuple(content["notes"]), **rest)
+            seeds = {len(layer.scores) for model in models for layer in model.layers}
+            if seeds != {found.settings["seeds"]}:
+                raise ValueError(f"scores of {sorted(seeds)} seeds")
+            found.table()  # which needs all the rest
+            return found
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise AdaptError(f"This is no result of probes ({error!r}); probe again.") from error
 
     def table(self) -> str:

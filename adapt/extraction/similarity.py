@@ -28,7 +28,8 @@ def similarity(a: Any, b: Any, *, debiased: bool = False) -> np.ndarray:
         token among the embeddings (debiased also where noise makes a layer's own alignment no more than 0).
 
     Raises:
-        DataError: The two are not of the same vectors, of rows cut alike, there are too few, or one is not finite.
+        DataError: The two are not of the same vectors, of rows cut alike, there are too few, or one is not of finite
+            numbers.
     """
     _check_alike(a, b)
     one, two = _centred(a, debiased), _centred(b, debiased)
@@ -64,9 +65,13 @@ def _check_alike(a: Any, b: Any) -> None:
 
 
 def _centred(given: Any, debiased: bool) -> list[np.ndarray]:
-    """(vectors, hidden) of each layer, float64; zero where a layer's vectors are all the same."""
-    values = np.asarray(given.values if isinstance(given, Representations) else given)
-    if values.ndim not in (2, 3):
+    """(vectors, hidden) of each layer, float64, the largest about 1; zero where a layer's vectors are all the same."""
+    try:
+        values = np.asarray(given.values if isinstance(given, Representations) else given)
+        values = values.astype(np.float64, casting="same_kind")
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"Representations are no array of real numbers ({error}); give one of numpy's.") from error
+    if values.ndim not in (2, 3) or (values.ndim == 3 and not len(values)):
         raise DataError(f"Representations have the shape {values.shape}; give (layers, vectors, hidden).")
     least = 4 if debiased else 2
     if values.shape[-2] < least:
@@ -75,7 +80,13 @@ def _centred(given: Any, debiased: bool) -> list[np.ndarray]:
         raise DataError("Representations are not finite; look at the model that gave them.")
     layers = values[None] if values.ndim == 2 else values
     # a mean's rounding would make differences where there are none
-    return [np.where((x == x[0]).all(0), 0.0, x - x.mean(0)) for x in layers.astype(np.float64)]
+    return [_scaled(np.where((x == x[0]).all(0), 0.0, x - x.mean(0))) for x in layers]
+
+
+def _scaled(x: np.ndarray) -> np.ndarray:
+    """Times the power of two that makes the largest about 1, which is exact: fourth powers are summed up."""
+    _, exponent = np.frexp(np.abs(x).max(initial=0.0))
+    return np.ldexp(x, -exponent)
 
 
 def _alignment(x: np.ndarray, y: np.ndarray, debiased: bool) -> float:
