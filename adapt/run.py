@@ -115,6 +115,7 @@ def run(
     encode: Encode = encode,
     on_note: OnNote = _warn,
     general: Sequence[str] = (),
+    begin: Begin | None = None,
 ) -> Result:
     """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
 
@@ -127,6 +128,7 @@ def run(
         encode: Gives the rows and the kind, which holds the loss; the run takes them over.
         on_note: Told before the first step what is foreseen.
         general: The texts of `spec.general`.
+        begin: What the model of `spec.start` hands on.
 
     Returns:
         A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
@@ -145,7 +147,7 @@ def run(
         return Result(run=spec, status=status, reason=str(error), notes=notes, environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step, features, encode, noted, general)[0]
+        return fit(spec, data, backbone, on_step, features, encode, noted, general, begin)[0]
     except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -170,9 +172,6 @@ def fit(
     begin: Begin | None = None,
 ) -> tuple[Result, Fitted]:
     """Train and score, and keep the model; see `run` for the arguments.
-
-    Args:
-        begin: What the model of `spec.start` hands on.
 
     Raises:
         Unsupported: The combination cannot be had.

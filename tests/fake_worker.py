@@ -20,7 +20,15 @@ BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
 def run(
-    spec: Run, data: Any, backbone: Any, on_step: Any, features: Path, encode: Any, on_note: Any, general: Any
+    spec: Run,
+    data: Any,
+    backbone: Any,
+    on_step: Any,
+    features: Path,
+    encode: Any,
+    on_note: Any,
+    general: Any,
+    begin: Any,
 ) -> Result:
     behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
     if behaviour == "note":

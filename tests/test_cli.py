@@ -112,7 +112,7 @@ OPTIONS = {
         "--backbone", "--data", "--strategies", "--seeds", "--epochs", "--max-train", "--few-shot", "--device",
         "--precision", "--set", "--out", "--text", "--text-pair", "--label", "--jobs", "--learning-rate", "--kind",
         "--column", "--repair-tags", "--bad-answers", "--general", "--teacher", "--unlabelled", "--temperature",
-        "--weight", "--config", "--revision", "--split",
+        "--weight", "--config", "--revision", "--split", "--start",
     ],
     "fit": ["--backbone", "--data", "--strategy", "--out", "--set", "--seed", "--epochs", "--device", "--precision",
             "--general", "--start"],
@@ -418,6 +418,16 @@ def test_fit_goes_on_from_a_model(adapt: Command, tiny: Path, data: Path, tmp_pa
     assert "was trained with lora.rank=2, on" in refused(adapt(*onward, tmp_path / "p", "--set", "lora.rank=4"))
     assert "from which head cannot go on" in refused(adapt(*onward, tmp_path / "p", "--strategy", "head"))
     assert "does not hold a saved model" in refused(adapt("fit", *quick, "--start", tmp_path, "--out", tmp_path / "p"))
+
+
+def test_a_comparison_takes_several_models_to_start_from(
+    adapt: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **choices: Any) -> None:
+        raise OptionError(f"starts: {', '.join(choices['start'])}")
+
+    monkeypatch.setattr("adapt.comparison.compare", stop)
+    assert refused(adapt("compare", "--start", "one", "--start", "two", "--out", tmp_path)) == "starts: one, two"
 
 
 def test_texts_of_the_task_may_have_line_breaks_as_a_shell_has_them(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from adapt.backbones import Backbone, Loader
 from adapt.backbones.classes import base_class, model_class, name_of_base
 from adapt.backbones.source import locate
 from adapt.data import Data
+from adapt.run import Begin
 from adapt.spec import AdaptError, OptionError, Run, Source, Strategy, Task, Unsupported, canonical, computing
 from adapt.strategies import is_known, make
 from adapt.tasks import Kind
@@ -91,18 +93,25 @@ class Start:
         alike = (data.kind, data.problem) == (task.kind, task.problem)
         return data.under(task.labels) if alike and set(data.labels) <= set(task.labels) else data
 
+    def check_backbone(self, given: Source) -> None:
+        """
+        Raises:
+            AdaptError: It is not the one that the model was trained on.
+        """
+        own = self.run.backbone
+        if own.sha256 != given.sha256:
+            raise AdaptError(
+                f"{self.where} was trained on '{own.name}' (content {own.sha256[:12]}), which the backbone given, "
+                f"'{given.name}' ({given.sha256[:12]}), is not; give that one, or leave the backbone out."
+            )
+
     def check(self, run: Run) -> Run:
         """The run, with what it goes on from.
 
         Raises:
             AdaptError: Its backbone or strategy is another one than the model's.
         """
-        theirs, ours = self.run.backbone, run.backbone
-        if theirs.sha256 != ours.sha256:
-            raise AdaptError(
-                f"{self.where} was trained on '{theirs.name}' (content {theirs.sha256[:12]}), which the backbone "
-                f"given, '{ours.name}' ({ours.sha256[:12]}), is not; give that one, or leave the backbone out."
-            )
+        self.check_backbone(run.backbone)
         before, now = self.run.strategy, run.strategy
         if type(before) is not type(now):
             raise self._otherwise(now.name)
@@ -190,6 +199,21 @@ def start_of(start: Adapted | str | Path | Start) -> Start:
     about = [task.kind, task.problem, task.labels, task.pooling, kind_state]
     source = Source(task.name, params.digest(state, canonical(about)))
     return Start(run, source, where, reference, kind_state, state)
+
+
+def again(folder: Path, run: Run, backbone: Backbone) -> Begin:
+    """How a run goes on from the model in a folder, which its `start` describes.
+
+    Raises:
+        AdaptError: It is another model by now, or none.
+    """
+    start = start_of(folder)
+    if start.source != run.start:
+        raise AdaptError(
+            f"{start.where} is no longer the one that this comparison began with; leave the folder as it is until all "
+            "runs are done. The same command begins anew, with the one that is there now."
+        )
+    return partial(start.hand_on, run=run, backbone=backbone)
 
 
 def _difference(theirs: Task, ours: Task) -> str | None:

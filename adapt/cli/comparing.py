@@ -25,7 +25,9 @@ from adapt.spec import OptionError
 
 
 @click.command()
-@click.option("--backbone", help=BACKBONE_HELP + "  [default: the shipped one for the kind of task]")
+@click.option(
+    "--backbone", help=BACKBONE_HELP + "  [default: that of --start, or the shipped one for the kind of task]"
+)
 @click.option("--data", help=DATA_HELP + " Without it, the embedded task of the kind.")
 @click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
@@ -45,13 +47,17 @@ from adapt.spec import OptionError
     "--teacher", metavar="FOLDER", help="A saved model, whose students all strategies train, as distill does."
 )
 @teaching_options
+@click.option(
+    "--start", multiple=True, metavar="FOLDER", help="A saved model, whose strategy goes on from it in a row of its "
+    "own; repeatable.",
+)  # fmt: skip
 @general_option
 @set_option
 @data_options
 @training_options
 def compare(
     backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
-    folds: int | None, general: str | None, settings: tuple[str, ...], **rest: Any,
+    folds: int | None, start: tuple[str, ...], general: str | None, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
 
@@ -71,8 +77,9 @@ def compare(
     choices |= own
     with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
-            backbone, rows, strategies, seeds=seeds, settings=given, general=texts, out=out, jobs=jobs, trials=trials,
-            command=shown_command("adapt", click.get_current_context().meta[WORDS]), on_event=progress, **choices,
+            backbone, rows, strategies, seeds=seeds, settings=given, general=texts, start=start, out=out, jobs=jobs,
+            trials=trials, command=shown_command("adapt", click.get_current_context().meta[WORDS]), on_event=progress,
+            **choices,
         )  # fmt: skip
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)

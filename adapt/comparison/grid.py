@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from adapt.backbones.exhausted import give_back
 from adapt.backbones.source import EMBEDDED
 from adapt.comparison.choice import choose, fit_arguments
 from adapt.comparison.runner import Event, OnEvent, execute
+from adapt.comparison.started import Given, Starts
 from adapt.comparison.store import Store
 from adapt.comparison.trials import tried
 from adapt.comparison.written import write_table
@@ -23,7 +24,7 @@ from adapt.files import scratch_folder
 from adapt.machine import cores
 from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
 from adapt.run import drawn
-from adapt.spec import OptionError, Run, Strategy, Teacher
+from adapt.spec import OptionError, Run, Source, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES, is_known, make
 from adapt.tables.table import Table, table_of
 from adapt.tasks import KINDS
@@ -63,6 +64,8 @@ class Comparison:
     folder: Path
     """Where `runs/`, `table.md` and `table.csv` are (and `curve.csv`, of learning curves); the tables hold every run of
     the folder (`adapt.comparison.table_of`)."""
+    starts: Mapping[str, Given] = field(default_factory=dict)
+    """What runs went on from, as it was given, by the hash that their spec has of it."""
 
     def chosen(self, strategy: str | None = None) -> dict[str, Any]:
         """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model.
@@ -73,7 +76,9 @@ class Comparison:
         Raises:
             OptionError: None ended well; there is no validation score to choose by; or the runs had a teacher.
         """
-        return fit_arguments(choose(self.results, strategy)["spec"])
+        spec = choose(self.results, strategy)["spec"]
+        begun = {"start": self.starts[spec["start"]["sha256"]]} if "start" in spec else {}
+        return {**fit_arguments(spec), **begun}
 
 
 def compare(
@@ -85,6 +90,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     general: Any = None,
+    start: Given | Sequence[Given] = (),
     teacher: Adapted | str | Path | None = None,
     unlabelled: Any = None,
     temperature: float = Teacher.temperature,
@@ -101,7 +107,8 @@ def compare(
     A run whose result lies in `out` is not run again, so a comparison that was stopped goes on where it was.
 
     Args:
-        backbone: Shipped name, local folder or hub name; None takes the shipped one for the kind of task.
+        backbone: Shipped name, local folder or hub name; None takes that of `start`, or the shipped one for the kind of
+            task.
         data: `Data`, or anything that `adapt.data.load` reads; or what `adapt.data.folds` gives, for cross-validation:
             a run for each fold, whose test rows are scored as one (of correlations the mean is taken). None takes the
             embedded task of the kind.
@@ -113,6 +120,8 @@ def compare(
         settings: Strategy name to field to value, for strategies given by name. On shipped backbones, which are tiny,
             those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
         general: Texts on which each run measures what its backbone has forgotten, as for `adapt.fit`.
+        start: Adapted models, or their folders, to go on from as `adapt.fit` does: each is a row beside those of
+            `strategies`, with the strategy of the model.
         teacher: Whose students all are that are trained, as for `adapt.distill`, and `unlabelled`, `temperature` and
             `weight` too. It is asked before the first run, and then let go of; a language model's is loaded by each.
         out: Folder of the results.
@@ -137,6 +146,9 @@ def compare(
     numbers = seeds_of(seeds)
     samples = samples_of(choices)
     texts = None if general is None else read_general(general)
+    starts = Starts.of(start)
+    if backbone is None and starts.described:
+        backbone = starts.described[0].backbone(None)
     if teacher is not None:
         temperature, weight = how_of(temperature, weight, unlabelled)
     elif unlabelled is not None or (temperature, weight) != (Teacher.temperature, Teacher.weight):
@@ -147,7 +159,7 @@ def compare(
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
             choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
-    parts = _parts(data, kind)
+    parts = starts.data(_parts(data, kind))
     if teacher is not None and parts[0].fold is not None:
         raise OptionError(
             "Folds score every row, and which of them the teacher was trained on is not known, so that it may tell its "
@@ -186,16 +198,19 @@ def compare(
             on_asked=on_asked,
         )  # fmt: skip
         first = replace(first, teacher=teaching.described)
-    chosen = [check_strategy(strategy) for strategy in tried(chosen, trials)]
-    every = [(seed, strategy) for seed in numbers for strategy in chosen]
+    shown: list[tuple[Strategy, Source | None]] = [(strategy, None) for strategy in tried(chosen, trials)]
+    for own_of, origin in starts.strategies(first, rate):
+        shown += [(strategy, origin) for strategy in tried([own_of], trials)]
+    shown = [(check_strategy(strategy), origin) for strategy, origin in shown]
+    every = [(seed, *each) for seed in numbers for each in shown]
     if strategies == "all" and KINDS[task_kind].pretrained_output:
-        every += [(numbers[0], floor()) for floor in FLOORS.values()]
+        every += [(numbers[0], floor(), None) for floor in FLOORS.values()]
     grid: list[tuple[Run, Data]] = []
     for sample in samples:
         for part in parts:
             rows = {split: len(of_split) for split, of_split in part.splits.items()}
             run = replace(first, task=replace(first.task, rows=rows, fold=part.fold, **sample))
-            grid += [(_of(run, seed, strategy), part) for seed, strategy in every]
+            grid += [(_of(run, *each), part) for each in every]
     made_by = {"command": command, "trials": trials if trials > 1 else None}
     if jobs is None:
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.beside else [])]
@@ -217,19 +232,19 @@ def compare(
                 give_back(first.budget.device)
             execute(
                 todo, source, store, jobs=jobs, on_event=on_event, lessons=lessons,
-                general=texts.texts if texts else (),
+                general=texts.texts if texts else (), starts=starts.places(folder) if todo else {},
                 made_by={name: value for name, value in made_by.items() if value is not None},
             )  # fmt: skip
     finally:
         write_table(store, tuned=True if trials > 1 else None)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
-    return Comparison(table_of(results, tuned=trials > 1), results, store.folder)
+    return Comparison(table_of(results, tuned=trials > 1), results, store.folder, starts.given)
 
 
-def _of(run: Run, seed: int, strategy: Strategy) -> Run:
-    """The same run with another seed and strategy; it has no teacher where nothing is trained."""
+def _of(run: Run, seed: int, strategy: Strategy, start: Source | None) -> Run:
+    """The same run with another seed, strategy and start; it has no teacher where nothing is trained."""
     teacher = None if strategy.learning_rate is None else run.teacher
-    return replace(run, seed=seed, strategy=strategy, teacher=teacher)
+    return replace(run, seed=seed, strategy=strategy, teacher=teacher, start=start)
 
 
 def _distinct(samples: Sequence[dict[str, Any]], parts: Sequence[Data]) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ def execute(
     on_event: OnEvent = lambda event: None,
     lessons: Lessons | None = None,
     general: Sequence[str] = (),
+    starts: Mapping[str, Path] = MappingProxyType({}),
     made_by: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Do runs and store each result as it comes.
@@ -73,6 +74,7 @@ def execute(
         on_event: Told what happens.
         lessons: What those of them that have a teacher take from it.
         general: The texts that the runs' `general` is of.
+        starts: Folders of the models that runs go on from, by the hash of their `start`.
         made_by: What their results' `environment` says of how they came to be made.
 
     Raises:
@@ -82,7 +84,7 @@ def execute(
         return
     with scratch_folder() as work:
         with writing(work.parents[1], TMPDIR):
-            _lay_out(work, todo, backbone, store, lessons, general, made_by)
+            _lay_out(work, todo, backbone, store, lessons, general, starts, made_by)
         named = {str(i): run for i, (run, _) in enumerate(todo)}
         if hasattr(os, "fork"):
             with _interrupts() as check, _worker(work, _threads(jobs)) as process:
@@ -98,6 +100,7 @@ def _lay_out(
     store: Store,
     lessons: Lessons | None,
     general: Sequence[str],
+    starts: Mapping[str, Path],
     made_by: Mapping[str, Any],
 ) -> None:
     """Write a file for each job, named by its number, and what the jobs read; see `execute` for the arguments."""
@@ -108,6 +111,7 @@ def _lay_out(
     shared = {
         "lessons": None if lessons is None else str(work / "lessons"),
         "general": str(work / "general.json"),
+        "starts": {digest: str(folder.resolve()) for digest, folder in starts.items()},
         "store": str(store.folder.resolve()),
         "made_by": dict(made_by),
         "backbone": {

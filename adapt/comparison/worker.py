@@ -238,6 +238,7 @@ def work(
     shared: Shared | None = None,
 ) -> None:
     """Do one job: read the file, run, write the result."""
+    from adapt.adapted.starting import again
     from adapt.run import run, run_from
 
     job: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -247,7 +248,8 @@ def work(
         general = json.loads(Path(job["general"]).read_text(encoding="utf-8"))
         sample = f"{spec.task.max_train}-{spec.task.few_shot}"  # each number of rows has a run that computes them all
         features = file.parent / "features" / sample
-        result = run(spec, data, backbone, on_step, features, encode, on_note, general)
+        begin = None if spec.start is None else again(Path(job["starts"][spec.start.sha256]), spec, backbone)
+        result = run(spec, data, backbone, on_step, features, encode, on_note, general, begin)
         Store(job["store"]).write(replace(result, environment={**result.environment, **job["made_by"]}))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")

@@ -32,6 +32,7 @@ def facts(section: Section) -> list[str]:
         f"- Budget: {_budget(spec['budget'])}; {_rates(section, spec['budget']['learning_rate'])}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
         f"rows alike for every strategy; {_uncertainty(section, 'fold' in task)}.",
+        *_starts(good),
         *_trade_off(section.rows),
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
@@ -191,6 +192,15 @@ def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{found[0]['predicts']}) after adaptation minus before (then {before}), under the backbone's own "
         "language-model head; its intervals are over seeds."
     ]
+
+
+def _starts(good: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What rows started from, where some did."""
+    contents: dict[str, set[str]] = {}
+    for start in (r["spec"]["start"] for r in good if "start" in r["spec"]):
+        contents.setdefault(start["name"], set()).add(start["sha256"][:12])
+    each = "; ".join(f"{escape(name)} (content {', '.join(sorted(found))})" for name, found in contents.items())
+    return [f"- Started from models trained before, which no column counts: {each}."] if each else []
 
 
 def _code(environment: Mapping[str, Any]) -> str:

@@ -1,0 +1,88 @@
+"""Runs of a comparison that go on from an adapted model, each of which is a row of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapt.adapted import Adapted, start_of
+from adapt.adapted.starting import Start
+from adapt.data import Data
+from adapt.spec import OptionError, Run, Source, Strategy
+from adapt.strategies import is_known
+
+Given = Adapted | str | Path
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The models that runs of a comparison go on from, without their tensors."""
+
+    given: Mapping[str, Given]
+    """By the hash that runs have of them."""
+    described: Sequence[Start]
+
+    @classmethod
+    def of(cls, start: Given | Iterable[Given]) -> Starts:
+        """
+        Args:
+            start: A model or its folder, or several.
+
+        Raises:
+            OptionError: One is given twice, or its strategy is not one of the library's.
+            AdaptError: A folder is not that of a model, or is not whole.
+        """
+        given = [start] if isinstance(start, Adapted | str | Path) else list(start)
+        described = []
+        for each in given:
+            found = start_of(each)
+            found.state.clear()  # each run reads them anew
+            if not is_known(found.run.strategy):
+                raise OptionError(
+                    f"{found.where} was trained with a strategy of your own, and the processes of a comparison know no "
+                    "other than the library's; go on from it with adapt.fit."
+                )
+            described.append(found)
+        by_hash = {found.source.sha256: each for found, each in zip(described, given, strict=True)}
+        if len(by_hash) < len(given):
+            raise OptionError("A model to start from is given twice.")
+        return cls(by_hash, described)
+
+    def data(self, parts: Sequence[Data]) -> Sequence[Data]:
+        """The rows, with the classes of a model that has these and others.
+
+        Raises:
+            OptionError: They are folds, and a model was trained for what they are scored by.
+        """
+        for start in self.described:
+            task = start.run.task
+            if parts[0].fold is not None and (task.kind, task.problem) == (parts[0].kind, parts[0].problem):
+                raise OptionError(
+                    "Folds score every row, and which of them a model to start from was trained on is not known, so "
+                    "that it may know the answers; give data with a test split that it has not seen."
+                )
+            parts = [start.data(part) for part in parts]
+        return parts
+
+    def strategies(self, run: Run, rate: float | None) -> list[tuple[Strategy, Source]]:
+        """Each model's strategy, and what runs with it start from.
+
+        Args:
+            run: Any of the comparison.
+            rate: The learning rate for all, if there is one.
+
+        Raises:
+            AdaptError: A model was trained on another backbone.
+        """
+        found = [(start.strategy(None, rate), start) for start in self.described]
+        for _, start in found:
+            start.check_backbone(run.backbone)
+        return [(strategy, start.source) for strategy, start in found]
+
+    def places(self, away: Path) -> dict[str, Path]:
+        """The folder of each by its hash; one that is not saved yet is saved in `away`."""
+        return {
+            digest: each.save(away / f"start-{digest[:12]}") if isinstance(each, Adapted) else Path(each).expanduser()
+            for digest, each in self.given.items()
+        }

@@ -1,0 +1,129 @@
+"""Comparisons in which a model that was adapted before is a row: its strategy, going on from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import tiny_tasks
+from comparison_helpers import contents, result_of, run_of
+from fit_helpers import QUICK
+from test_starting import Norms
+
+import adapt
+from adapt.adapted import Adapted, start_of
+from adapt.adapted.starting import again
+from adapt.comparison import grid
+from adapt.data import folds
+from adapt.spec import AdaptError, OptionError, Run, Source
+from adapt.tables.table import table_of
+
+CHOICES: dict[str, Any] = {"max_steps": 2, "batch_size": 8, "max_length": 48, **QUICK}
+
+
+@pytest.fixture(scope="module")
+def first(backbone: Callable[..., Path]) -> Adapted:
+    """Bottleneck adapters that have seen texts."""
+    folder = backbone("bert", masked=True)
+    return tiny.adapted(folder, tiny_tasks.TASKS["masked"](), tiny.STRATEGIES["bottleneck"], precision="fp32")
+
+
+def test_a_model_is_a_row_beside_its_strategy_without_it(first: Adapted, tmp_path: Path) -> None:
+    """Whether it is in memory or in a folder; what it makes is what fitting makes of it."""
+    data, lora = tiny_tasks.TASKS["spans"](), adapt.LoRA(rank=2)
+    done = adapt.compare(None, data, [lora], seeds=1, start=first, out=tmp_path / "out", **CHOICES)
+    begun = f"bottleneck, started from {first.run.task.name}"
+    assert [row.strategy for row in done.table.rows][:2] == ["lora(rank=2)", begun]
+    found = done.results[1]
+    assert found["status"] == "ok"
+    assert found["spec"]["start"] == dataclasses.asdict(start_of(first).source)
+    model = adapt.fit(None, data, **done.chosen("bottleneck"))
+    assert model.result is not None
+    assert model.run.key() == found["key"]
+    assert json.loads(json.dumps(model.result.scores)) == found["scores"]
+    assert done.chosen("lora").keys().isdisjoint({"start"})
+    events: list[Any] = []
+    folder = first.save(tmp_path / "first")
+    again = adapt.compare(
+        None, data, [lora], seeds=1, start=[folder], out=tmp_path / "out", on_event=events.append, **CHOICES
+    )  # fmt: skip
+    assert [event.what for event in events] == ["found", "found"]
+    assert again.results == done.results
+
+
+def test_a_table_says_what_rows_started_from() -> None:
+    texts = [Source("texts", digit * 64) for digit in "ab"]
+    runs = [run_of("full"), *(dataclasses.replace(run_of("full", i), start=texts[i]) for i in (0, 1))]
+    (line,) = (line for line in table_of(contents(map(result_of, runs))).markdown().splitlines() if "Started" in line)
+    assert line == (
+        "- Started from models trained before, which no column counts: texts (content aaaaaaaaaaaa, bbbbbbbbbbbb)."
+    )
+    assert "Started" not in table_of(contents([result_of(runs[0])])).markdown()
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Takes the runs of a comparison, which are not done."""
+    seen: list[Run] = []
+    monkeypatch.setattr(grid, "execute", lambda todo, *args, **rest: seen.extend(run for run, _ in todo))
+    return seen
+
+
+def test_each_model_is_run_at_every_rate_and_seed(first: Adapted, runs: list[Run], tmp_path: Path) -> None:
+    adapt.compare(None, tiny_tasks.TASKS["spans"](), "head", seeds=2, trials=3, start=first, out=tmp_path, **CHOICES)
+    begun = [run for run in runs if run.start is not None]
+    assert (len(begun), len(runs)) == (6, 12)
+    assert {(run.seed, run.strategy.learning_rate) for run in begun} == {
+        (seed, rate) for seed in (0, 1) for rate in (3.2e-3, 1e-2, 3.2e-2)
+    }
+    assert first.run.strategy.learning_rate == 1e-2
+
+
+def test_rows_have_the_classes_that_a_model_knows(
+    backbone: Callable[..., Path], runs: list[Run], tmp_path: Path
+) -> None:
+    data = tiny_tasks.TASKS["single_label"]()
+    known = ("another", *data.labels)
+    model = tiny.adapted(backbone("bert"), data.under(known), tiny.STRATEGIES["lora"])
+    adapt.compare(None, data, "head", seeds=1, start=model, out=tmp_path, **CHOICES)
+    assert [run.task.labels for run in runs] == [known, known]
+
+
+def test_what_no_comparison_can_start_from_is_refused(
+    first: Adapted, backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tiny_tasks.TASKS["single_label"]()
+    options = {"out": tmp_path / "out", **CHOICES}
+    with pytest.raises(OptionError, match="A model to start from is given twice"):
+        adapt.compare(None, data, "head", start=[first, first.save(tmp_path / "first")], **options)
+    with pytest.raises(AdaptError, match=r"was trained on 'bert.*, which the backbone given, .* is not"):
+        adapt.compare(backbone("bert", seed=1), data, "head", start=first, **options)
+    with pytest.raises(AdaptError, match=r"out does not hold a saved model"):
+        adapt.compare(None, data, "head", start=tmp_path / "out", **options)
+    own = tiny.adapted(backbone("bert"), data, Norms())
+    with pytest.raises(OptionError, match=r"with a strategy of your own, .*; go on from it with adapt\.fit"):
+        adapt.compare(None, data, "head", start=own, **options)
+    model = tiny.adapted(backbone("bert"), data, adapt.LoRA(rank=2))
+    pool = dataclasses.replace(data, splits={"train": data.splits["train"]})
+    with pytest.raises(
+        OptionError, match=r"Folds score every row, and which of them a model to start from was trained"
+    ):
+        adapt.compare(None, folds(pool, 2), "head", start=model, **options)
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_a_folder_that_holds_another_model_by_now_is_told(first: Adapted, tmp_path: Path) -> None:
+    folder = first.save(tmp_path / "first")
+    run = dataclasses.replace(first.run, start=Source("texts", "a" * 64))
+    with pytest.raises(AdaptError, match=r"The model in .*first is no longer the one that this comparison began with"):
+        again(folder, run, first.backbone)
+    again(folder, dataclasses.replace(run, start=start_of(first).source), first.backbone)
+    shutil.rmtree(folder)
+    with pytest.raises(AdaptError, match=r"does not hold a saved model"):
+        again(folder, run, first.backbone)
