@@ -84,7 +84,8 @@ def load(
             `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists `(texts, labels)`, where
             a text may be a pair of texts; or a dict of splits, each any of these but a hub name.
         kind: A key of `adapt.tasks.KINDS`, or a short name (`adapt.data.kinds.ALIASES`); None lets the columns tell.
-        name: Readable name; None takes the hub name or the last part of the path, else "data".
+        name: Readable name; None takes the hub name (and `:` and the configuration) or the last part of the path, else
+            "data".
         text: Column of the text, or of the first text of a pair; None looks for the usual names. Given
             without `text_pair`, it asks for single texts.
         text_pair: Column of the second text of a pair.

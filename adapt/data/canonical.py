@@ -19,7 +19,7 @@ class Data:
     """A data set in canonical form: the columns of its kind, as the file of that kind in `adapt.data.forms` says."""
 
     name: str
-    """Short readable name: the hub name, or the file or folder without path and suffix."""
+    """Short readable name: the hub name, with its configuration, or the file or folder without path and suffix."""
     problem: Problem
     """What is predicted."""
     labels: tuple[str, ...]
