@@ -13,6 +13,7 @@ from adapt.backbones import resolve
 from adapt.backbones.load import SHORT
 from adapt.memory.budget import allowance
 from adapt.memory.planner import Planner, Setting, setting_of
+from adapt.memory.trace import Trace
 from adapt.memory.within import _instead, advise, most, plan_within, plans, with_budget
 from adapt.strategies import make
 
@@ -69,6 +70,28 @@ def test_fewer_bits_are_advised_where_nothing_else_serves(decoder: Path) -> None
     assert found.advice.endswith("qlora with bits 4")
 
 
+@pytest.mark.parametrize(
+    ("share", "most_traces"), [(0.5, 6), (1.0, 11)], ids=["of the weights", "of the weights alone"]
+)
+def test_little_is_traced_where_nothing_fits(
+    decoder: Path, monkeypatch: pytest.MonkeyPatch, share: float, most_traces: int
+) -> None:
+    setting = setting_of(decoder, "lora", kind="causal_lm", device="cuda")
+    room = int(share * Planner(setting).memory(4, 64).weights)
+    traced: list[tuple[int, int]] = []
+    run = Trace.run
+
+    def watched(self: Trace, rows: int, length: int, *targets: Any) -> Any:
+        traced.append((rows, length))
+        return run(self, rows, length, *targets)
+
+    monkeypatch.setattr(Trace, "run", watched)
+    found = plan_within(setting, "lora", (4, 64), room + allowance(room, "cuda"))
+    assert (found.verdict, found.largest_batch, found.longest_text) == ("no", 0, 0)
+    assert traced.count((4, 64)) == 1
+    assert len(traced) <= most_traces
+
+
 def test_what_is_advised_in_its_place_keeps_the_fields_that_both_have() -> None:
     lora = make("lora", {"rank": 2, "alpha": 3.0, "layers": "last:1", "learning_rate": 0.5})
     assert _instead(lora, "qlora", {"bits": 4}) == make(
@@ -101,12 +124,12 @@ def test_a_remedy_that_a_model_cannot_have_does_not_take_the_others_along(
     monkeypatch.setattr(Planner, "memory", watched)
     found = plan_within(setting, "lora", (2, 128), fewer + allowance(fewer, "cuda"))
     assert found.advice == "checkpointing, batch 1 with accumulation 2"
-    assert asked == [1, 2]  # whether it can be had at all, and whether it serves
+    assert list(dict.fromkeys(asked)) == [1, 2]  # where one row had no room, two would not be tried
 
 
 def advised(setting: Setting, batch: tuple[int, int], peak: int, most_rows: int = 0) -> str:
     """Advice for a device that holds such a peak and no more."""
-    return advise(setting, batch, peak + allowance(peak, "cpu") + 1000, most_rows, 0)
+    return advise(Planner(setting), batch, peak + allowance(peak, "cpu") + 1000, most_rows, 0)
 
 
 @pytest.mark.parametrize(("rows", "largest", "advice"), [(6, 4, "batch 3 with accumulation 2"), (5, 4, "batch 1 with")])
@@ -130,6 +153,13 @@ def test_shorter_texts_are_advised_where_they_would_fit(decoder: Path) -> None:
     assert advised(full, (1, 256), 2**20) == "a smaller backbone"
 
 
+def test_where_bits_are_as_few_as_can_be_a_smaller_backbone_is_advised(decoder: Path) -> None:
+    strategy = make("qlora", {"bits": 4})
+    done = {"checkpointing": True, "optimizer": "adamw_8bit"}
+    setting = setting_of(decoder, strategy, kind="causal_lm", device="cpu", **done)
+    assert advised(setting, (1, 64), 2**20) == "a smaller backbone"
+
+
 def test_shorter_texts_are_advised_where_no_fewer_bits_can_be_had(
     decoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,8 +178,9 @@ def test_8_bit_states_are_advised_where_they_can_be_had(
     if not installed:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert (advised(full, (1, 32), peak) == "optimizer adamw_8bit") == installed
-    done = with_budget(full, optimizer="adamw_8bit")
-    assert "adamw_8bit" not in advised(done, (1, 32), 2**20)
+    if installed:
+        done = with_budget(full, optimizer="adamw_8bit")
+        assert "adamw_8bit" not in advised(done, (1, 32), 2**20)
 
 
 def test_a_strategy_without_a_plan_does_not_take_the_others_along() -> None:

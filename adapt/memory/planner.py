@@ -133,6 +133,7 @@ class Planner:
             raise Unsupported("it trains nothing, so that there is no step to plan")
         self.setting = setting
         self._known: dict[tuple[int, int, int | None], Memory] = {}
+        self._segments: dict[tuple[int | None, int, int, int | None], dict[str, Memory]] = {}
         self._traces: dict[tuple[int | None, bool], Trace] = {}
         self._affine = False
 
@@ -164,13 +165,18 @@ class Planner:
         """The attention kernel of rows of so many tokens, once they are planned: `sdpa` (fused) or `eager`."""
         return next(trace.attention for (_, long), trace in self._traces.items() if long == (length > SHORT))
 
+    def can_run(self, length: int) -> bool:
+        """Whether there is a plan for a row of so many tokens, found out with as few layers as may be."""
+        for depth in (*self._shallow[:1], None):
+            with contextlib.suppress(OptionError, Unsupported):
+                self._trace(depth, 1, length, None)
+                return True
+        return False
+
     def _plan(self, rows: int, length: int, targets: int | None) -> Memory:
-        shape = self.setting.shape.config
-        depth = _depth(shape)
-        segments = None
-        shallow = [n + self._adapted_layers for n in _SHALLOW]
-        if depth is not None and depth > shallow[-1] + 1:
-            depths = shallow[1:] if self._affine else shallow
+        depth, segments = _depth(self.setting.shape.config), None
+        if depth is not None and self._shallow:
+            depths = self._shallow[1:] if self._affine else self._shallow
             with contextlib.suppress(OptionError, Unsupported):  # something names a layer further up, or each one
                 found = [self._trace(d, rows, length, targets) for d in depths]
                 segments = _carried_on(found, depth - depths[-1])
@@ -178,6 +184,13 @@ class Planner:
         if segments is None:
             segments = self._trace(None, rows, length, targets)
         return max(segments.values(), key=lambda memory: memory.peak)
+
+    @cached_property
+    def _shallow(self) -> tuple[int, ...]:
+        """Numbers of layers that are traced in place of the model's own; none where it has hardly more."""
+        depths = tuple(n + self._adapted_layers for n in _SHALLOW)
+        depth = _depth(self.setting.shape.config)
+        return depths if depth is not None and depth > depths[-1] + 1 else ()
 
     @property
     def _adapted_layers(self) -> int:
@@ -191,12 +204,15 @@ class Planner:
         Raises:
             Unsupported: The model cannot be built so, or does what fake tensors cannot.
         """
-        key, shape = (depth, length > SHORT), self.setting.shape.config
+        batch, key, shape = (depth, rows, length, targets), (depth, length > SHORT), self.setting.shape.config
+        if batch in self._segments:
+            return self._segments[batch]
         try:
             if key not in self._traces:
                 config = shape if depth is None else _at_depth(shape, depth)
                 self._traces[key] = Trace(self.setting, config, length)
-            return self._traces[key].run(rows, length, targets)
+            self._segments[batch] = self._traces[key].run(rows, length, targets)
+            return self._segments[batch]
         except AdaptError:
             raise
         except Exception as error:  # of transformers, PEFT or torch, for architectures that are not known here

@@ -79,12 +79,13 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
         return Plan(label, found, beside, attention=planner.attention(length))
 
     judged = verdict(found.peak + beside, budget)
-    largest = most(lambda n: _room(planner, n, length, budget), rows)
-    longest = 0
-    for shortest, limit in _lengths(planner.longest, device):
-        start = max(shortest, min(length, limit))
-        longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=shortest)
-    advice = None if judged != "no" else advise(setting, batch, budget, largest, longest)
+    largest = longest = 0
+    if _left(found.weights, budget, device) >= 0:  # else nothing need be tried
+        largest = most(lambda n: _room(planner, n, length, budget), rows)
+        for shortest, limit in _lengths(planner.longest, device):
+            start = max(shortest, min(length, limit))
+            longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=shortest)
+    advice = None if judged != "no" else advise(planner, batch, budget, largest, longest)
     return Plan(
         label, found, beside, judged, largest, longest,
         attention=planner.attention(length), at_limit=longest == planner.longest, advice=advice,
@@ -93,8 +94,12 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
 
 def _room(planner: Planner, rows: int, length: int, budget: int) -> int:
     """Bytes of the budget that a batch leaves free; below zero where it does not fit."""
-    peak = planner.memory(rows, length).peak
-    return budget - peak - allowance(peak, planner.setting.budget.device)
+    return _left(planner.memory(rows, length).peak, budget, planner.setting.budget.device)
+
+
+def _left(size: int, budget: int, device: str) -> int:
+    """Bytes of the budget beside so many that tensors hold, and what these take besides."""
+    return budget - size - allowance(size, device)
 
 
 def _lengths(longest: int, device: str) -> list[tuple[int, int]]:
@@ -132,58 +137,69 @@ def most(room: Callable[[int], int], start: int, limit: int | None = None, least
     return low
 
 
-def advise(setting: Setting, batch: tuple[int, int], budget: int, most_rows: int, longest: int) -> str:
+def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int, longest: int) -> str:
     """The first of the usual remedies that make a plan fit: alone, then together, then with fewer rows at a time, then
     with fewer bits of the optimizer's state, or of the weights.
 
+    Plans cost seconds, so that few are made: where the weights alone do not fit, only what has others is tried, and no
+    batch where one of its rows does not fit.
+
     Args:
-        setting: What does not fit.
+        planner: Of what does not fit.
         batch: Rows and tokens.
         budget: Bytes of the device.
         most_rows: Rows of that length that fit.
         longest: Tokens of so many rows that fit.
     """
-    rows, length = batch
-    remedies = [remedy for remedy in _remedies(setting) if _supported(setting, remedy[1], length)]
-    together = {name: value for _, changes in remedies for name, value in changes.items()}
-    tries = [*remedies, (" and ".join(name for name, _ in remedies), together)] if len(remedies) > 1 else remedies
+    (rows, length), setting = batch, planner.setting
+    remedies = [(name, changes, Planner(with_budget(setting, **changes))) for name, changes in _remedies(setting)]
+    remedies = [remedy for remedy in remedies if remedy[2].can_run(length)]
+    if len(remedies) > 1:
+        together = {name: value for _, changes, _ in remedies for name, value in changes.items()}
+        names = " and ".join(name for name, *_ in remedies)
+        remedies.append((names, together, Planner(with_budget(setting, **together))))
+    start, saved = (f"{remedies[-1][0]}, ", remedies[-1][2]) if remedies else ("", planner)
 
-    def fits(setting: Setting, rows: int = rows, length: int = length) -> bool:
+    def fits(planner: Planner, rows: int = rows, length: int = length) -> bool:
         try:
-            return _room(Planner(setting), rows, length, budget) >= 0
+            return all(_room(planner, n, length, budget) >= 0 for n in sorted({1, rows}))
         except Unsupported:  # such as 8 bits, where the architecture or the optimizer's state cannot be held in them
             return False
 
-    def largest_with(setting: Setting) -> int:
-        room = partial(_room, Planner(setting), length=length, budget=budget)
+    def largest_with(planner: Planner) -> int:
+        room = partial(_room, planner, length=length, budget=budget)
         try:
             return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
         except Unsupported:
             return 0
 
-    def accumulated(setting: Setting) -> str | None:
+    def accumulated(planner: Planner) -> str | None:
         """Fewer rows at a time, as many of an update; with several batches to a step gradients are held meanwhile."""
-        several = with_budget(setting, accumulation=max(2, setting.budget.accumulation))
+        if not fits(planner, 1):
+            return None
+        several = Planner(with_budget(planner.setting, accumulation=max(2, setting.budget.accumulation)))
         count = next((n for n in range(min(rows - 1, largest_with(several)), 0, -1) if rows % n == 0), 0)
         return f"batch {count} with accumulation {rows // count * setting.budget.accumulation}" if count else None
 
-    for name, changes in tries:
-        if fits(with_budget(setting, **changes)):
+    smaller = [(name, Planner(changed)) for name, changed in _smaller(saved.setting)]
+    last = [saved, *(tried for _, tried in smaller[-1:])]
+    if _left(planner.memory(rows, length).weights, budget, setting.budget.device) < 0:
+        remedies, most_rows, last = [], 0, last[1:]
+        smaller = [(name, tried) for name, tried in smaller if tried.setting.strategy != setting.strategy]
+    for name, _, tried in remedies:
+        if fits(tried):
             return name
-    if most_rows and (fewer := accumulated(setting)):
+    if most_rows and (fewer := accumulated(planner)):
         return fewer
-    saved = with_budget(setting, **together)
-    start = f"{tries[-1][0]}, " if tries else ""
-    if fewer := accumulated(saved):
+    if remedies and (fewer := accumulated(saved)):
         return f"{start}{fewer}"
-    smaller = _smaller(saved)
-    for name, changed in smaller:
-        if fits(changed):
+    for name, tried in smaller:
+        if fits(tried):
             return f"{start}{name}"
-        if fewer := accumulated(changed):
+        if fewer := accumulated(tried):
             return f"{start}{name}, {fewer}"
     shortest = min(_SHORTEST, length)
-    shorter = longest or any(fits(changed, 1, shortest) for changed in (saved, smaller[-1][1]))
+    shorter = longest or any(fits(tried, 1, shortest) for tried in last)
     return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
 
 
@@ -195,7 +211,8 @@ def _smaller(setting: Setting) -> list[tuple[str, Setting]]:
     for name, fields in SMALLER:
         how = ", ".join(f"{field} {value}" for field, value in fields.items())
         changed = dataclasses.replace(setting, strategy=_instead(setting.strategy, name, fields))
-        found.append((f"{name}{f' with {how}' if how else ''}", changed))
+        if changed.strategy != setting.strategy:
+            found.append((f"{name}{f' with {how}' if how else ''}", changed))
     return found
 
 
@@ -219,14 +236,6 @@ def _remedies(setting: Setting) -> list[tuple[str, dict[str, Any]]]:
     if setting.task.kind in LANGUAGE_MODELS and unchunked:
         found.append(("loss_chunk 1024", {"loss_chunk": 1024}))
     return found
-
-
-def _supported(setting: Setting, changes: dict[str, Any], length: int) -> bool:
-    try:
-        Planner(with_budget(setting, **changes)).memory(1, length)
-    except Unsupported:  # such as checkpointing, where transformers has none
-        return False
-    return True
 
 
 def plans(
