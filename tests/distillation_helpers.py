@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,13 +45,13 @@ def begun(
     """A student's run up to its rows: what it is, its backbone, and its teacher."""
     run, rows, source = assemble(backbone, data, adapt.Full(), **{**SHORT, **choices})
     teaching = teaching_of(teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled)
-    return dataclasses.replace(run, teacher=teaching.described), source, teaching
+    return teaching.student(run), source, teaching
 
 
 def lesson_of(teacher: Adapted, backbone: Path, data: Data, **how: Any) -> Any:
     """Everything of a student but its training: its run, the kind with the lesson, encoded splits."""
     choices = {"max_length": 48, **OPTIONS.get(data.name, {})}
     run, source, teaching = begun(teacher, backbone, data, **{"weight": 1.0, **how}, **choices)
-    encoded = teaching.lessons([run], data, source).encode(run, data, source)
+    encoded = teaching.lessons([run], source).encode(run, teaching.data, source)
     encoded.kind.fit(encoded.splits["train"])
     return run, encoded

@@ -170,7 +170,7 @@ def test_a_teacher_of_the_same_rows_in_other_splits_is_told_of(backbone: Callabl
     said = {}
     for key, data in {"other": cut(1), "same": cut(0), "name": cut(1, "ours"), "rows": cut(1, rows=40)}.items():
         run, source, teaching = begun(teacher, backbone("bert"), data)
-        lessons = teaching.lessons([run], data, source)
+        lessons = teaching.lessons([run], source)
         lessons.save(tmp_path / key)
         for each in (lessons, Lessons.load(tmp_path / key)):
             said[key] = each.encode(run, data, source).kind.notes

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import task_helpers
 import torch
-from distillation_helpers import CELLS, OPTIONS, SHORT, lesson_of
+from comparison_helpers import in_this_process
+from distillation_helpers import CELLS, OPTIONS, QUICK, SHORT, lesson_of
 from tiny_tasks import TASKS
 
 import adapt
 import adapt.training
 from adapt.adapted import Adapted
+from adapt.comparison import grid
 from adapt.distillation import labelled_by
 from adapt.distillation.said import said_of
 from adapt.spec import DataError
@@ -107,6 +110,29 @@ def test_classes_in_another_order_are_the_same_classes(
     rows = teacher.fitted.kind.encode(data.splits["train"])
     outputs = predict(teacher.fitted.model, teacher.fitted.kind, rows, teacher.run.budget)
     assert torch.allclose(said, torch.stack(outputs).flip(-1))
+
+
+def test_classes_that_the_teacher_alone_knows_are_its_students_too(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where few rows are labelled: those without labels may be of any class."""
+    every = adapt.data.load((["sunny", "cold", "word1"] * 8, ["good", "bad", "none"] * 8), name="three", validation=0)
+    teacher = adapt.fit(backbone("bert"), every, adapt.Full(learning_rate=5e-3), **{**QUICK, "epochs": 12})
+    data = adapt.data.load((["sunny", "word1"] * 12, ["good", "none"] * 12), name="two", validation=0)
+    how: dict[str, Any] = {"unlabelled": ["cold"] * 8, "weight": 0.0, **QUICK, "epochs": 12}
+    student = adapt.distill(teacher, backbone("bert"), data, adapt.Full(learning_rate=5e-3), **how)
+    assert student.run.task.labels == ("bad", "good", "none")
+    assert [row["label"] for row in student.predict(["cold", "sunny", "word1"])] == ["bad", "good", "none"]
+    assert student.result is not None
+    (note,) = (note for note in student.result.notes if "alone" in note)
+    assert note == "1 of 3 classes are the teacher's alone, of which no row has the label: bad"
+    assert student.result.scores["test"]["accuracy"] == 1.0
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    compared = adapt.compare(
+        backbone("bert"), data, [adapt.Full(learning_rate=5e-3)], seeds=1, teacher=teacher, out=tmp_path, **how
+    )
+    assert compared.results[0]["key"] == student.run.key()
+    assert compared.results[0]["scores"] == student.result.scores
 
 
 def test_texts_without_an_end_are_left_out(teachers: Callable[[str], Adapted], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ def compare(
             teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled,
             on_asked=on_asked,
         )  # fmt: skip
-        first = replace(first, teacher=teaching.described)
+        first, parts = teaching.student(first), [teaching.data]
     shown: list[tuple[Strategy, Source | None]] = [(strategy, None) for strategy in tried(chosen, trials)]
     for own_of, origin in starts.strategies(first, rate):
         shown += [(strategy, origin) for strategy in tried([own_of], trials)]
@@ -227,7 +227,7 @@ def compare(
         with scratch_folder() as folder:
             lessons = None
             if teaching is not None:
-                lessons = teaching.lessons([run for run, _ in todo], parts[0], source, folder, on_asked)
+                lessons = teaching.lessons([run for run, _ in todo], source, folder, on_asked)
                 teacher = teaching = None
                 give_back(first.budget.device)
             execute(

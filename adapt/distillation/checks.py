@@ -60,11 +60,11 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
     if its.pair != own.pair:
         one, other = ("pairs of texts", "single texts") if its.pair else ("single texts", "pairs of texts")
         raise OptionError(f"The teacher was trained on {one}, and the data are {other}; give another teacher.")
-    different = sorted(set(its.labels) ^ set(own.labels))
-    if different:
+    unknown = sorted(set(own.labels) - set(its.labels))
+    if unknown:
         raise OptionError(
-            f"The teacher and the data do not have the same classes ({', '.join(different[:5])} on one side only); "
-            "give a teacher that was trained on these classes."
+            f"The data have classes that the teacher does not know ({', '.join(unknown[:5])}); give a teacher that was "
+            "trained on all of theirs."
         )
 
 

@@ -40,7 +40,8 @@ def distill(
 
     Args:
         teacher: What `adapt.fit` or `adapt.load` gave, or the folder of a saved model. It was trained for the same kind
-            of task, and the same classes, on whatever data, backbone and strategy.
+            of task and all classes of the data, on whatever data, backbone and strategy. Further classes that it knows
+            are the student's, too.
         backbone: Of the student, as for `adapt.fit`.
         data: The labelled rows, as for `adapt.fit`.
         strategy: Of the student.
@@ -65,8 +66,8 @@ def distill(
     teaching = teaching_of(
         teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns
     )
-    run = dataclasses.replace(run, teacher=teaching.described)
-    lessons = teaching.lessons([run], rows, source)
+    run, rows = teaching.student(run), teaching.data
+    lessons = teaching.lessons([run], source)
     del teaching  # and the teacher, if it was loaded here and need not be asked any more
     give_back(run.budget.device)
     result, fitted = fit(run, rows, source, on_step, encode=lessons.encode, general=texts)

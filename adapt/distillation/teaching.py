@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, s
 from adapt.distillation.soft import SOFT
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.run import Encoded, drawn, draws_of, encode
-from adapt.spec import AdaptError, OptionError, Run, Teacher
+from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Kind
 
@@ -33,6 +33,8 @@ class Teaching:
     teacher: Adapted
     described: Teacher
     """As the runs of its students have it."""
+    data: Data
+    """The labelled rows; under the teacher's classes, where it knows all of theirs and others."""
     extra: Labelled | None
     """Further training rows, which it labelled."""
     folder: Path | None
@@ -45,10 +47,14 @@ class Teaching:
         """Whether it runs beside each student, as that of a language model does."""
         return self.described.weight > 0 and self.teacher.run.task.kind not in SOFT
 
+    def student(self, run: Run) -> Run:
+        """A run on `data` that has the teacher, of one without."""
+        source = Source(self.data.name, self.data.sha256)
+        return replace(run, task=replace(run.task, data=source, labels=self.data.labels), teacher=self.described)
+
     def lessons(
         self,
         runs: Iterable[Run],
-        data: Data,
         backbone: Backbone,
         away: Path | None = None,
         on_asked: OnAsked = lambda done, total: None,
@@ -57,7 +63,6 @@ class Teaching:
 
         Args:
             runs: Of one task, budget and backbone, but for seeds, strategies and samples.
-            data: The labelled rows.
             backbone: The students'.
             away: A folder for the teacher of language models, where it is not saved yet and the students are trained in
                 processes of their own; None: in this one.
@@ -75,7 +80,9 @@ class Teaching:
         first = next(iter(samples.values()))
         lesson = SOFT[first.task.kind].of(first, KINDS[first.task.kind](first.task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
-        for rows in [drawn(run, data)["train"] for run in samples.values()] + ([self.extra.rows] if self.extra else []):
+        for rows in [drawn(run, self.data)["train"] for run in samples.values()] + (
+            [self.extra.rows] if self.extra else []
+        ):
             key = hash_of(shown(rows))
             if key not in answers:
                 said = said_of(self.teacher, rows, on_asked)
@@ -131,11 +138,23 @@ def teaching_of(
     check_same_task(teacher, run)
     if weight and run.task.kind not in SOFT:
         check_reads_alike(teacher, run, data, backbone.tokenizer)
+    data = _under_classes_of(teacher, data)
     extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns, on_asked)
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
     described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)
-    return Teaching(teacher, described, extra, folder, other_division(teacher, run))
+    return Teaching(teacher, described, data, extra, folder, other_division(teacher, run))
+
+
+def _under_classes_of(teacher: Adapted, data: Data) -> Data:
+    """The data as they are, or under a teacher's classes where it knows more, for which it may take further rows."""
+    classes = teacher.run.task.labels
+    further = [name for name in classes if name not in data.labels]
+    if not further:
+        return data
+    some = ", ".join(further[:5]) + (", ..." if further[5:] else "")
+    note = f"{len(further)} of {len(classes)} classes are the teacher's alone, of which no row has the label: {some}"
+    return replace(data.under(classes), notes=(*data.notes, note))
 
 
 @dataclass(frozen=True)
