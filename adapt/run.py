@@ -208,6 +208,7 @@ def fit(
         model = spec.strategy.build(loader, task)
         kind.start(model)
     check(model)
+    assert (begin is None) == (spec.start is None)  # or the result would claim a start that it did not have
     begun = [] if begin is None else begin(model, kind)
     shelf = None
     # elsewhere the last bits of a row's features depend on the batch it comes in

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -79,10 +80,12 @@ def in_this_process(
     on_event: runner.OnEvent = lambda event: None,
     lessons: Lessons | None = None,
     general: Sequence[str] = (),
+    starts: Mapping[str, Path] = MappingProxyType({}),
     made_by: Mapping[str, Any],
     **_: Any,
 ) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
+    from adapt.adapted.starting import again
     from adapt.run import encode, run
 
     if lessons is not None:
@@ -91,7 +94,8 @@ def in_this_process(
             encode = Lessons.load(Path(folder) / "lessons").encode
     for one, data in todo:
         on_event(runner.Event("started", one))
-        result = run(one, data, backbone, encode=encode, general=general)
+        begin = None if one.start is None else again(starts[one.start.sha256], one, backbone)
+        result = run(one, data, backbone, encode=encode, general=general, begin=begin)
         store.write(replace(result, environment={**result.environment, **made_by}))
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
 

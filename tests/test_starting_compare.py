@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import tiny_tasks
-from comparison_helpers import contents, result_of, run_of
+from comparison_helpers import contents, in_this_process, result_of, run_of
 from fit_helpers import QUICK
 from test_starting import Norms
 
 import adapt
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import again
-from adapt.comparison import grid
-from adapt.data import folds
+from adapt.backbones import Backbone
+from adapt.comparison import Store, grid, runner, worker
+from adapt.data import Data, folds
 from adapt.spec import AdaptError, OptionError, Run, Source
 from adapt.tables.table import table_of
 
@@ -34,8 +36,21 @@ def first(backbone: Callable[..., Path]) -> Adapted:
     return tiny.adapted(folder, tiny_tasks.TASKS["masked"](), tiny.STRATEGIES["bottleneck"], precision="fp32")
 
 
-def test_a_model_is_a_row_beside_its_strategy_without_it(first: Adapted, tmp_path: Path) -> None:
+def by_job_files(
+    todo: Sequence[tuple[Run, Data]], backbone: Backbone, store: Store, *, starts: Mapping[str, Path], **_: Any
+) -> None:
+    """What `execute` does, by what it gives its processes to read, but in this one."""
+    with tempfile.TemporaryDirectory() as folder:
+        runner._lay_out(Path(folder), todo, backbone, store, None, (), starts, {})
+        for i in range(len(todo)):
+            worker.work(Path(folder) / f"{i}.json", lambda *_: None, lambda _: None)
+
+
+def test_a_model_is_a_row_beside_its_strategy_without_it(
+    first: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether it is in memory or in a folder; what it makes is what fitting makes of it."""
+    monkeypatch.setattr(grid, "execute", by_job_files)
     data, lora = tiny_tasks.TASKS["spans"](), adapt.LoRA(rank=2)
     done = adapt.compare(None, data, [lora], seeds=1, start=first, out=tmp_path / "out", **CHOICES)
     begun = f"bottleneck, started from {first.run.task.name}"
@@ -65,6 +80,20 @@ def test_a_table_says_what_rows_started_from() -> None:
         "- Started from models trained before, which no column counts: texts (content aaaaaaaaaaaa, bbbbbbbbbbbb)."
     )
     assert "Started" not in table_of(contents([result_of(runs[0])])).markdown()
+
+
+def test_a_student_may_go_on_from_a_model(
+    first: Adapted, backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    data = tiny_tasks.TASKS["spans"]()
+    teacher = tiny.adapted(backbone("bert"), data, adapt.Full(), precision="fp32")
+    done = adapt.compare(None, data, "head", seeds=1, teacher=teacher, start=first, out=tmp_path, **CHOICES)
+    by, origin = f", taught by {teacher.backbone.source.name} full", first.run.task.name
+    assert [row.strategy for row in done.table.rows][:2] == [f"head{by}", f"bottleneck{by}, started from {origin}"]
+    alone = adapt.compare(None, data, "head", seeds=1, start=first, out=tmp_path, **CHOICES)
+    scores = [each.results[1]["curve"][0]["loss"] for each in (done, alone)]
+    assert scores[0] != scores[1]
 
 
 @pytest.fixture
