@@ -89,10 +89,12 @@ def test_a_loaded_teacher_is_let_go_of_before_the_student_is_trained(
         return found
 
     monkeypatch.setattr(adapt.distillation.teaching, "load_model", load)
+    asked: list[tuple[int, int]] = []
     adapt.distill(
         folder, backbone("electra"), TASKS["single_label"](), "head", unlabelled=["word1 word2"],
-        on_step=lambda *_: held.append([model() for model in loaded]), **SHORT,
+        on_step=lambda *_: held.append([model() for model in loaded]), on_asked=lambda *of: asked.append(of), **SHORT,
     )  # fmt: skip
+    assert [asked[0], asked[-1]] == [(0, 1), (48, 48)]
     assert held
     assert all(models == [None] for models in held)
 

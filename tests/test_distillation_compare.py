@@ -98,7 +98,8 @@ def test_how_far_a_teacher_was_asked_is_shown() -> None:
     with Progress(stream) as progress:
         for done in (0, 0, 1200, 2400):
             progress(runner.Event("asked", run, done, 2400))
-        assert not progress._bars
+        assert progress._teacher is not None
+        assert progress._teacher._bar is None
         progress(runner.Event("asked", run, 0, 7))
     assert stream.getvalue().splitlines() == [f"words: the teacher is asked about {n} rows" for n in ("2,400", "7")]
 

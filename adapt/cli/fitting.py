@@ -90,14 +90,16 @@ def distill(
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
+    from adapt.comparison.progress import AskedBar
     from adapt.data.general import read_general
     from adapt.distillation import distill as distill_model
 
     if path_of(out).resolve() == path_of(teacher).resolve():
         raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
     texts = None if general is None else read_general(general)
-    taught = functools.partial(distill_model, teacher, general=texts)
-    _fit(taught, backbone, data, strategy, seed, out, settings, rest)
+    with AskedBar(sys.stderr, path_of(teacher).name) as bar:
+        taught = functools.partial(distill_model, teacher, general=texts, on_asked=bar)
+        _fit(taught, backbone, data, strategy, seed, out, settings, rest)
 
 
 def _fit(

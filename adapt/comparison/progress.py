@@ -29,6 +29,36 @@ class StepBar:
         self._bar.close()
 
 
+class AskedBar:
+    """A line when a teacher begins to be asked about rows, and on a terminal a bar until it has been."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        """
+        Args:
+            stream: Where to.
+            name: What the line begins with.
+        """
+        self._stream = stream
+        self._name = f"{name}: the teacher"
+        self._bar: StepBar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            _write(self._stream, f"{self._name} is asked about {total:,} rows")
+            self._bar = StepBar(self._stream, self._name, "row")
+        self._bar(done, total)
+        if done == total:
+            self.__exit__(None, None, None)
+
+    def __enter__(self) -> AskedBar:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(kind, error, tb)
+            self._bar = None
+
+
 class Progress:
     """One line for each run that ends or was done before, and on a terminal a bar for each that runs."""
 
@@ -41,10 +71,12 @@ class Progress:
         self._stream = stream
         self._rates = rates
         self._bars: dict[int, StepBar] = {}
+        self._teacher: AskedBar | None = None
 
     def __call__(self, event: Event) -> None:
         if event.what == "asked":
-            self._asked(event)
+            self._teacher = self._teacher or AskedBar(self._stream, event.run.task.name)
+            self._teacher(event.done, event.total)
             return
         strategy = event.run.strategy
         at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
@@ -64,28 +96,12 @@ class Progress:
             again = "" if event.status == "ok" else f" (remove runs/{event.run.filename()} to do it again)"
             self._line(f"{name}: {event.status}, done before{again}")
         elif event.what == "ended":
-            self._close(key)
+            if (bar := self._bars.pop(key, None)) is not None:
+                bar.__exit__(None, None, None)
             self._line(f"{name}: {event.status}" + (f": {event.reason}" if event.reason else ""))
 
-    def _asked(self, event: Event) -> None:
-        """A line when the teacher begins, and a bar until it has ended."""
-        key, name = id(event.run), f"{event.run.task.name}: the teacher"
-        if key not in self._bars:
-            self._line(f"{name} is asked about {event.total:,} rows")
-            self._bars[key] = StepBar(self._stream, name, "row")
-        self._bars[key](event.done, event.total)
-        if event.done == event.total:
-            self._close(key)
-
-    def _close(self, key: int) -> None:
-        if (bar := self._bars.pop(key, None)) is not None:
-            bar.__exit__(None, None, None)
-
     def _line(self, text: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(text, file=self._stream)  # above the bars of other runs
-        self._stream.flush()
+        _write(self._stream, text)
 
     def __enter__(self) -> Progress:
         return self
@@ -93,3 +109,12 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for bar in self._bars.values():
             bar.__exit__(kind, error, tb)
+        if self._teacher is not None:
+            self._teacher.__exit__(kind, error, tb)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(line, file=stream)  # above bars
+    stream.flush()

@@ -10,6 +10,7 @@ from typing import Any
 from adapt.adapted import Adapted, begun
 from adapt.backbones.exhausted import give_back
 from adapt.distillation.checks import how_of
+from adapt.distillation.said import OnAsked
 from adapt.distillation.teaching import teaching_of
 from adapt.run import OnStep, drawn, fit
 from adapt.spec import OptionError, Strategy, Teacher
@@ -28,6 +29,7 @@ def distill(
     seed: int = 0,
     general: Any = None,
     on_step: OnStep | None = None,
+    on_asked: OnAsked = lambda done, total: None,
     **choices: Any,
 ) -> Adapted:
     """Adapt a backbone to data and to what a teacher says of them; the public `adapt.distill`.
@@ -52,6 +54,7 @@ def distill(
             counts for more.
         weight: From 0 to 1; 0 with rows without labels: the teacher's predictions alone are learnt from.
         seed: As for `adapt.fit`, and `general`, `on_step` and `choices` too.
+        on_asked: Told how many rows the teacher has been asked about, and about how many it will be.
 
     Raises:
         OptionError: The teacher is for another task, the strategy trains nothing, or an option cannot be used.
@@ -64,10 +67,11 @@ def distill(
         raise OptionError(f"'{run.strategy.name}' trains nothing, so that nobody learns; give another strategy.")
     drawn(run, rows)  # what a class has too few rows for is found before the teacher labels any
     teaching = teaching_of(
-        teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns
-    )
+        teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns,
+        on_asked=on_asked,
+    )  # fmt: skip
     run, rows = teaching.student(run), teaching.data
-    lessons = teaching.lessons([run], source)
+    lessons = teaching.lessons([run], source, on_asked=on_asked)
     del teaching  # and the teacher, if it was loaded here and need not be asked any more
     give_back(run.budget.device)
     result, fitted = fit(run, rows, source, on_step, encode=lessons.encode, general=texts)
