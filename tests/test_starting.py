@@ -251,7 +251,10 @@ def test_rows_under_more_labels_have_the_ones_that_they_had(task: str) -> None:
 
     data = tiny_tasks.TASKS[task]()
     more = ("first", *reversed(data.labels), "last")
-    under = data.under(more)
+    under = data.under(more, "the teacher")
+    assert under.notes == (
+        *data.notes, f"2 of {len(more)} classes are the teacher's alone, of which no row has the label: first, last"
+    )  # fmt: skip
     assert (under.labels, under.kind, under.problem) == (more, data.kind, data.problem)
     assert under.sha256 != data.sha256
     column = "tags" if task == "spans" else "label"
@@ -260,7 +263,7 @@ def test_rows_under_more_labels_have_the_ones_that_they_had(task: str) -> None:
         assert rows.features == under.splits[split].features
         for before, after in zip(rows[column], under.splits[split][column], strict=True):
             assert named(after, more) == named(before, data.labels)
-    assert data.under(data.labels) is data
+    assert data.under(data.labels, "a model") is data
 
 
 def test_a_regression_keeps_the_scale_that_its_head_was_trained_for(

@@ -119,7 +119,7 @@ def test_rows_have_the_classes_that_a_model_knows(
 ) -> None:
     data = tiny_tasks.TASKS["single_label"]()
     known = ("another", *data.labels)
-    model = tiny.adapted(backbone("bert"), data.under(known), tiny.STRATEGIES["lora"])
+    model = tiny.adapted(backbone("bert"), data.under(known, "a model"), tiny.STRATEGIES["lora"])
     adapt.compare(None, data, "head", seeds=1, start=model, out=tmp_path, **CHOICES)
     assert [run.task.labels for run in runs] == [known, known]
 

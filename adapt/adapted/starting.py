@@ -91,7 +91,7 @@ class Start:
         """The rows; with the model's classes, where they are of its kind of task and have no others."""
         task = self.run.task
         alike = (data.kind, data.problem) == (task.kind, task.problem)
-        return data.under(task.labels) if alike and set(data.labels) <= set(task.labels) else data
+        return data.under(task.labels, self.source.name) if alike and set(data.labels) <= set(task.labels) else data
 
     def check_backbone(self, given: Source) -> None:
         """

@@ -43,8 +43,13 @@ class Data:
         """Whether rows hold two texts."""
         return "text_pair" in self.splits["train"].column_names
 
-    def under(self, labels: tuple[str, ...]) -> Data:
-        """The same rows for a task whose classes or tags, in its order, are those of the data and maybe others."""
+    def under(self, labels: tuple[str, ...], model: str) -> Data:
+        """The same rows for a model whose classes or tags, in its order, are those of the data and maybe others.
+
+        Args:
+            labels: The model's.
+            model: What a note calls it, which says of what no row is.
+        """
         if labels == self.labels:
             return self
         place = [labels.index(name) for name in self.labels]
@@ -64,7 +69,12 @@ class Data:
             for split, of_split in self.splits.items()
         }
         made = {split: dataset_of(columns, self.problem) for split, columns in rows.items()}
-        return replace(self, labels=labels, splits=made, sha256=hash_of(self.problem, labels, rows))
+        notes, further = self.notes, [name for name in labels if name not in self.labels]
+        if further:
+            some = ", ".join(further[:5]) + (", ..." if further[5:] else "")
+            of = f"{len(further)} of {len(labels)} classes are {model}'s alone"
+            notes = (*notes, f"{of}, of which no row has the label: {some}")
+        return replace(self, labels=labels, splits=made, sha256=hash_of(self.problem, labels, rows), notes=notes)
 
     @property
     def test_groups(self) -> dict[str, Any]:
