@@ -77,11 +77,14 @@ def masked_logits(model: Any, input_ids: Tensor, targets: Tensor, attention_mask
     """Logits, (masked, vocabulary), of the positions that have a target, in row-major order.
 
     Only these hidden states go through the language-model head, which at 15 % of the positions saves most of the
-    head's time and memory. Raises `Unsupported` where transformers does not keep the head in one module.
+    head's time and memory; where transformers keeps the head in several modules (DistilBERT, ALBERT, ELECTRA,
+    ModernBERT) all do. Raises `Unsupported` where the model has no such head.
     """
     heads = getattr(model, "cls", None) or getattr(model, "lm_head", None)
     head = getattr(heads, "predictions", heads)  # without the one for next sentence prediction
-    if head is None or model.base_model is model:
-        raise Unsupported(f"{type(model).__name__} has no masked-language-model head in `cls` or `lm_head`")
+    if model.get_output_embeddings() is None or model.base_model is model:
+        raise Unsupported(f"{type(model).__name__} has no masked-language-model head: take a class for masked LM")
+    if head is None:
+        return model(input_ids=input_ids, attention_mask=attention_mask).logits[targets != IGNORED]
     hidden = model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
     return head(hidden[targets != IGNORED])

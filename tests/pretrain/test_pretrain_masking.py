@@ -3,6 +3,8 @@
 import pytest
 import torch
 from pretrain_helpers import tiny
+from tiny import ARCHITECTURES, ENCODERS
+from transformers import AutoModelForMaskedLM
 
 from adapt.pretrain import for_decoder, mask_tokens, masked_logits, train_byte_tokenizer
 from adapt.spec import DataError, OptionError, Unsupported
@@ -56,8 +58,14 @@ def test_masking_follows_the_generator_alone(tokenizer, rows):
     assert not torch.equal(first[1], next_draw[1])
 
 
-def test_logits_at_masked_positions_equal_those_of_the_whole_model(tokenizer, rows):
-    model = tiny(tokenizer).eval()
+@pytest.mark.parametrize("architecture", ENCODERS)
+def test_logits_at_masked_positions_equal_those_of_the_whole_model(tokenizer, rows, architecture):
+    model = tiny(tokenizer)
+    if architecture != "bert":
+        config = ARCHITECTURES[architecture](1).config
+        config.vocab_size = len(tokenizer)
+        model = AutoModelForMaskedLM.from_config(config)
+    model.eval()
     inputs, targets = mask_tokens(rows[:8], tokenizer, torch.Generator().manual_seed(0))
     mask = torch.ones_like(inputs)
     mask[:, 12:] = 0
@@ -67,6 +75,6 @@ def test_logits_at_masked_positions_equal_those_of_the_whole_model(tokenizer, ro
             torch.testing.assert_close(masked_logits(model, inputs, targets, attention_mask), expected)
 
 
-def test_model_without_a_separate_head_is_unsupported(tokenizer, rows):
+def test_a_model_without_a_head_is_unsupported(tokenizer, rows):
     with pytest.raises(Unsupported, match="BertModel has no masked-language-model head"):
         masked_logits(tiny(tokenizer).bert, rows[:1].long(), rows[:1].long())
