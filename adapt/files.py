@@ -35,7 +35,7 @@ def path_of(given: Any) -> Path:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
         raise OptionError(f"{str(given)[:200]!r} is no path that can be used: {reason}; give another.") from error
     return path
 

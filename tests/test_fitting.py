@@ -54,8 +54,17 @@ def test_the_model_is_found_from_any_working_folder(
     assert adapt.load("../saved", device="cpu").predict(TEXTS) == made.predict(TEXTS)
     config = json.loads((tmp_path / "saved" / "peft" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "mine")
+    assert adapt.load(made.save("../again"), device="cpu").predict(TEXTS) == made.predict(TEXTS)
 
     (tmp_path / "mine").rename(tmp_path / "moved")
+    with pytest.raises(AdaptError, match="mine does not exist"):
+        made.merge("../merged")
+    shutil.copytree(backbone("bert", seed=1), tmp_path / "mine")
+    with pytest.raises(AdaptError, match="Backbone mine is no longer what the model was made on; put that back"):
+        made.merge("../merged")
+    with pytest.raises(AdaptError, match="Backbone mine is no longer what the model was made on"):
+        adapt.representations(made, TEXTS, precision="bf16")
+    shutil.rmtree(tmp_path / "mine")
     with pytest.raises(AdaptError, match=r"in \.\./saved does not find .*mine does not exist.*where it is with"):
         adapt.load("../saved", device="cpu")
     assert adapt.load("../saved", backbone="../moved", device="cpu").predict(TEXTS) == made.predict(TEXTS)

@@ -129,6 +129,7 @@ class Adapted:
             Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
                 backbone's own weights are quantised; or transformers has no class for its head (mean pooling).
             OptionError: The folder cannot be written, or is the backbone's own.
+            AdaptError: The backbone is gone, or has changed.
         """
         from adapt.backbones.plain import save_plain
 
@@ -156,6 +157,7 @@ class Adapted:
                 "a model whose backbone's own weights are quantised cannot be merged; keep the saved model, or fit "
                 "on the backbone as it was before"
             )
+        self.backbone.check_unchanged()
         plain = merge(self.fitted.model, loader)
         if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
             problem = self.run.task.problem
@@ -168,16 +170,12 @@ class Adapted:
 
     def _reference(self) -> str:
         """Where the backbone is found from any working folder."""
-        return str(self.backbone.path.resolve()) if self._is_local() else self.backbone.reference
+        return str(self.backbone.path) if self.backbone.is_folder else self.backbone.reference
 
     def _hub(self) -> str | None:
         """The backbone's name on the hub, if it is from there."""
         reference = self.backbone.reference
-        return None if reference in {*SHIPPED, MINILM} or self._is_local() else reference
-
-    def _is_local(self) -> bool:
-        reference = self.backbone.reference
-        return reference not in {*SHIPPED, MINILM} and path_of(reference).is_dir()
+        return None if reference in {*SHIPPED, MINILM} or self.backbone.is_folder else reference
 
 
 def model_folder(folder: str | Path, backbone: Path) -> Path:

@@ -39,6 +39,22 @@ class Backbone:
     path: Path
     """Local folder with `config.json`, safetensors weights and tokenizer files."""
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the user gave a folder, and no name of the hub or of what is shipped."""
+        return self.reference not in {*SHIPPED, MINILM} and self.path.name == self.source.name
+
+    def check_unchanged(self) -> None:
+        """
+        Raises:
+            AdaptError: It is gone, or another one is in its place.
+        """
+        if resolve(self.path).source.sha256 != self.source.sha256:
+            raise AdaptError(
+                f"Backbone {self.reference} is no longer what the model was made on; put that back in its place, or "
+                "load the model again with the right one."
+            )
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """`config.json` as plain values."""
@@ -111,7 +127,7 @@ def locate(reference: str) -> tuple[str, Path]:
     except UnicodeEncodeError:
         raise OptionError(f"Backbone folder {reference!r} has a name that is not UTF-8; rename it.") from None
     if path.is_dir():
-        return path.resolve().name, path
+        return path.resolve().name, path.resolve()
     if path.exists():
         raise OptionError(f"Backbone {reference} is a file; give the folder that holds config.json and weights.")
     if path.is_absolute() or reference.startswith((".", "~")) or on_hub(reference)[0].count("/") > 1:

@@ -208,6 +208,7 @@ def _of_adapted(
 def _rebuilt(adapted: Adapted, budget: Budget) -> Any:
     """The same adaptation in another precision or on another device."""
     fitted, run = adapted.fitted, adapted.run
+    adapted.backbone.check_unchanged()
     model = run.strategy.build(dataclasses.replace(fitted.loader, budget=budget), run.task)
     params.fill(model, params.trainable_state(fitted.model), "the trained state")
     release(model)
