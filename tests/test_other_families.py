@@ -21,9 +21,11 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    BigBirdConfig,
     BloomConfig,
     CanineConfig,
     CodeGenConfig,
+    DebertaV2Config,
     EncoderDecoderConfig,
     FalconConfig,
     FNetConfig,
@@ -61,7 +63,7 @@ from transformers import (
 
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
-from adapt.backbones.classes import encoder_of, renaming
+from adapt.backbones.classes import encoder_of, output_layer, renaming
 from adapt.backbones.memo import Memo
 from adapt.backbones.memoise import memoise, release
 from adapt.backbones.plain import save_plain
@@ -157,6 +159,27 @@ def test_a_head_that_calls_its_backbone_by_the_place_of_arguments(tmp_path: Path
     model, inputs = Head().build(load, load.task).eval(), tiny.inputs_for("bert", "masked_lm")
     expected = tiny.outputs_of(load().eval(), inputs)
     torch.testing.assert_close(tiny.outputs_of(model, inputs), expected)
+
+
+def test_a_pooler_that_is_a_bare_linear_layer(tmp_path: Path) -> None:
+    """BigBird's, whose activation is the model's."""
+    config = BigBirdConfig(**tiny._SIZES, attention_type="original_full")
+    load = tiny.loader_for(saved(tmp_path, config, "bert", AutoModelForMaskedLM), "masked_lm")
+    model, plain, inputs = Head().build(load, load.task).eval(), load().eval(), tiny.inputs_for("bert", "masked_lm")
+    torch.testing.assert_close(tiny.outputs_of(model, inputs), tiny.outputs_of(plain, inputs))
+    found, expected = (made.base_model(**inputs).pooler_output for made in (model, plain))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_layer_before_the_output_that_its_class_takes_for_it(tmp_path: Path) -> None:
+    """DeBERTa's head multiplies by the word embeddings themselves."""
+    config = DebertaV2Config(**tiny._SIZES, relative_attention=True, legacy=False)
+    load = tiny.loader_for(saved(tmp_path, config, "bert", AutoModelForMaskedLM), "masked_lm")
+    with pytest.raises(Unsupported, match="DebertaV2ForMaskedLM has no output layer that could be trained alone"):
+        Head().build(load, load.task)
+    model = LoRA(rank=2).build(load, load.task)
+    assert output_layer(model) is None
+    assert not model.head_names
 
 
 def test_layers_that_do_not_see_a_vector_a_token_cannot_be_computed_once(

@@ -213,10 +213,14 @@ def order_of(labels: Sequence[str], there: Mapping[int, str]) -> list[int] | Non
 
 
 def output_layer(model: nn.Module) -> nn.Module | None:
-    """The layer from hidden states to the vocabulary, where the model is a language model."""
+    """The layer from hidden states to the vocabulary, where the model is a language model.
+
+    DeBERTa's class calls so the square layer before a product with the word embeddings (`legacy=False`): it has none.
+    """
     find = getattr(model, "get_output_embeddings", None)
     found = find() if find is not None else None
-    return found
+    square = getattr(found, "in_features", 0) == getattr(found, "out_features", 1)
+    return None if square else found
 
 
 def head_of_language_model(model: Any, fresh: set[str], *, alone: bool) -> set[str]:

@@ -164,6 +164,10 @@ class _OfDecoder(_Lenient, BaseModelOutputWithPastAndCrossAttentions):
     pass
 
 
+_ACTIVATIONS = ("pooler_activation", "activation")
+"""What base models whose pooler is a bare linear layer call what follows it (ALBERT, BigBird)."""
+
+
 class MemoBase(_StandIn):
     """A frozen base model behind a memo, with the base model's pooler, if any, applied to the memo's result."""
 
@@ -171,7 +175,8 @@ class MemoBase(_StandIn):
         super().__init__()
         pooler = getattr(base, "pooler", None)
         self.pooler = pooler if isinstance(pooler, nn.Module) else None
-        self.pooler_activation = getattr(base, "pooler_activation", None)
+        bare = [name for name in _ACTIVATIONS if isinstance(pooler, nn.Linear) and hasattr(base, name)]
+        self.pooler_activation = getattr(base, bare[0]) if bare else None
         if self.pooler is not None:
             base.pooler = nn.Identity()
         pooled = self.pooler is not None and self.pooler_activation is None
@@ -200,7 +205,7 @@ class MemoBase(_StandIn):
             return None
         if self.pooler_activation is None:
             return self.pooler(hidden)
-        return self.pooler_activation(self.pooler(hidden[:, 0]))  # ALBERT's pooler is a bare linear layer
+        return self.pooler_activation(self.pooler(hidden[:, 0]))
 
     def restored(self) -> Any:
         """The base model with its pooler."""
