@@ -19,6 +19,9 @@ this share of the memory: no backbone was found to take twice as much."""
 def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example]) -> str | None:
     """What to say before training, where it will hardly fit: a plan costs seconds, so that small ones are not made.
 
+    The weights of a teacher that runs beside are loaded by then, and not among what is free; what it computes is not
+    counted.
+
     Args:
         spec: The run.
         backbone: Its backbone.

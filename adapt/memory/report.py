@@ -26,8 +26,6 @@ _KERNELS = {
 """What is said of each attention kernel of a device."""
 _PADDING = {"cuda": "on a GPU", "cpu": f"on CPUs, beyond {SHORT} tokens,"}
 """Where a mask is made for it."""
-
-
 _HELD = {
     "cuda": "fragmentation",
     "cpu": "what a process was seen to hold besides (freed memory, scratch)",

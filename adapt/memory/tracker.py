@@ -67,8 +67,8 @@ class Tracker(TorchDispatchMode):
         """
         Args:
             model: Its parameters, buffers and what it holds besides are the weights.
-            beside: Models that the step runs too, whose weights are among them.
             optimizer: Its state is found after each of its steps.
+            beside: Models that the step runs too, whose weights are among the model's.
             block: Bytes that sizes are rounded up to, as the device's allocator does (CUDA: 512).
             device: `cpu` or `cuda`: whose kernels' scratch is counted; None: the model's.
         """

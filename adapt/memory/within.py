@@ -74,11 +74,11 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     planner, device = Planner(setting), setting.budget.device
     rows, length = batch
     found = planner.memory(rows, length)
-    beside = allowance(found.peak, device)
+    besides = allowance(found.peak, device)
     if budget is None:
-        return Plan(label, found, beside, attention=planner.attention(length))
+        return Plan(label, found, besides, attention=planner.attention(length))
 
-    judged = verdict(found.peak + beside, budget)
+    judged = verdict(found.peak + besides, budget)
     largest = longest = 0
     if _left(found.weights, budget, device) >= 0:  # else nothing need be tried
         largest = most(lambda n: _room(planner, n, length, budget), rows)
@@ -87,7 +87,7 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
             longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=shortest)
     advice = None if judged != "no" else advise(planner, batch, budget, largest, longest)
     return Plan(
-        label, found, beside, judged, largest, longest,
+        label, found, besides, judged, largest, longest,
         attention=planner.attention(length), at_limit=longest == planner.longest, advice=advice,
     )  # fmt: skip
 
