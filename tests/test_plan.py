@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from tiny_tasks import TASKS
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import GPTNeoConfig, T5GemmaConfig
+from transformers import BertConfig, GPTNeoConfig, T5GemmaConfig
 
 import adapt
 from adapt.adapted import assemble, fit_model
@@ -174,6 +174,16 @@ def test_a_model_whose_configuration_names_each_layer_has_a_plan(tmp_path: Path)
     values: dict[str, Any] = {"hidden_size": 32, "num_heads": 4, "vocab_size": 64, "max_position_embeddings": 64}
     GPTNeoConfig(num_layers=12, attention_types=[[["global", "local"], 6]], **values).save_pretrained(tmp_path)
     assert plan(tmp_path, "lora", kind="causal_lm", batch=(2, 16), device="cpu").peak > 0
+
+
+def test_a_model_that_its_configuration_does_not_make_is_unsupported(tmp_path: Path) -> None:
+    BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {"pad_token_id": 99}))
+    with pytest.raises(
+        Unsupported, match=r"'bert' cannot be built .* under lora \(AssertionError: Padding.*config.json"
+    ):
+        plan(tmp_path, "lora", batch=(2, 8), device="cpu")
 
 
 def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(

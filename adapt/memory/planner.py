@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -207,20 +207,26 @@ class Planner:
         batch, key, shape = (depth, rows, length, targets), (depth, length > SHORT), self.setting.shape.config
         if batch in self._segments:
             return self._segments[batch]
-        try:
-            if key not in self._traces:
+        if key not in self._traces:
+            what = f"'{shape.model_type}' cannot be built from its configuration under {self.setting.strategy.name}"
+            with _told_as(what, "see to its config.json, or take another strategy"):
                 config = shape if depth is None else _at_depth(shape, depth)
                 self._traces[key] = Trace(self.setting, config, length)
+        with _told_as(f"a step of '{shape.model_type}' cannot be run without contents", MEASURE):
             self._segments[batch] = self._traces[key].run(rows, length, targets)
-            return self._segments[batch]
-        except AdaptError:
-            raise
-        except Exception as error:  # of transformers, PEFT or torch, for architectures that are not known here
-            told = str(error).strip().partition("\n")[0]
-            raise Unsupported(
-                f"a step of '{shape.model_type}' cannot be run without contents ({type(error).__name__}: {told}); "
-                + MEASURE
-            ) from error
+        return self._segments[batch]
+
+
+@contextlib.contextmanager
+def _told_as(what: str, advice: str) -> Iterator[None]:
+    """Errors of transformers, PEFT or torch, for architectures that are not known here, as one that says what to do."""
+    try:
+        yield
+    except AdaptError:
+        raise
+    except Exception as error:
+        told = str(error).strip().partition("\n")[0]
+        raise Unsupported(f"{what} ({type(error).__name__}: {told}); {advice}") from error
 
 
 def _carried_on(found: Sequence[Mapping[str, Memory]], more: int) -> dict[str, Memory] | None:
