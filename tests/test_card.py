@@ -52,7 +52,9 @@ def test_a_merged_model_is_one_of_transformers(model: Adapted, tmp_path: Path) -
 
 
 def test_a_backbone_of_the_hub_is_named_as_the_hub_does(model: Adapted, tmp_path: Path) -> None:
-    fetched = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, reference="some/encoder"))
+    source = dataclasses.replace(model.backbone.source, name="some/encoder")
+    backbone = dataclasses.replace(model.backbone, source=source, reference="some/encoder")
+    fetched = dataclasses.replace(model, backbone=backbone)
     assert ModelCard.load(fetched.save(tmp_path) / "README.md").data.base_model == "some/encoder"
 
 

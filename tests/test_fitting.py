@@ -83,6 +83,7 @@ def test_fitting_into_a_folder_replaces_what_is_there(backbone: Callable[..., Pa
     ours = {"README.md", "adapt.json", "result.json", "trainable.safetensors"}
     assert leftovers(tmp_path / "m") == {*ours, "peft", "notes.txt"}
     assert leftovers(tmp_path / "m" / "peft") == set()  # another strategy's adapter is not left to be taken for ours
+    assert "`peft`" not in (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "m" / "result.json").read_text())["strategy"] == "full"
     loaded = adapt.load(tmp_path / "m", device="cpu")
     assert loaded.run.strategy == adapt.Full()

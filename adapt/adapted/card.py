@@ -60,7 +60,7 @@ def _use(folder: Path, run: Run, plain: str | None) -> str:
     else:
         what = f"What was trained, to be loaded on {backbone} (content {run.backbone.sha256[:12]})."
         lines = ["import adapt", "", "model = adapt.load(FOLDER)", "model.predict(rows)"]
-    if (folder / "peft").is_dir():
+    if (folder / "peft" / "adapter_config.json").is_file():
         what += " The folder `peft` holds it in PEFT's format."
     labels = f" Labels: {', '.join(map(escape, run.task.labels))}." if run.task.labels else ""
     does = f" It does {run.task.kind.replace('_', ' ')}.{labels}"
