@@ -26,7 +26,7 @@ SPLITS = ("train", "validation")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=HUB, help="hub name, file, or folder of split files")
-    parser.add_argument("--backbone", default="tiny-encoder", help="an encoder with the head it was pretrained with")
+    parser.add_argument("--backbone", default="tiny-encoder", help="an encoder")
     parser.add_argument("--strategies", default="full,head,lora", help="names with commas between them")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")

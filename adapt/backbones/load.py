@@ -107,8 +107,8 @@ class Loader:
         if self.task.kind not in LANGUAGE_MODELS:
             head = fresh | head_names(model)
         else:
+            self._tell_of_lacking(sorted(fresh & head_names(model)))
             head = head_of_language_model(model, fresh, alone=output_layer and frozen)
-            self._tell_of_new(sorted(fresh & head))
         initialise(model, fresh, head, self.seed)
         parameters = dict(model.named_parameters())
         model.task_kind = self.task.kind  # type: ignore[assignment]
@@ -383,10 +383,10 @@ class Loader:
         self._tell_of_what_is_left_out(model, info["unexpected_keys"])
         return model, {*info["missing_keys"], *other}
 
-    def _tell_of_new(self, names: list[str]) -> None:
+    def _tell_of_lacking(self, names: list[str]) -> None:
         if names:
             lacking = f"{', '.join(names[:3])}{' and more' if names[3:] else ''}"
-            self._told.append(f"the checkpoint lacks {lacking} of the head for masked tokens, which is drawn anew")
+            self._told.append(f"the head for masked tokens is not pretrained: the checkpoint lacks {lacking}")
 
     def _tell_of_what_is_left_out(self, model: Any, unread: Iterable[str]) -> None:
         """Say where transformers' own class reads what was made for another, or leaves out weights of what it has.
