@@ -166,19 +166,13 @@ def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int
         except Unsupported:  # such as 8 bits, where the architecture or the optimizer's state cannot be held in them
             return False
 
-    def largest_with(planner: Planner) -> int:
-        room = partial(_room, planner, length=length, budget=budget)
-        try:
-            return rows if room(rows) >= 0 else most(room, max(1, rows // 2), rows)
-        except Unsupported:
-            return 0
-
     def accumulated(planner: Planner) -> str | None:
         """Fewer rows at a time, as many of an update; with several batches to a step gradients are held meanwhile."""
-        if not fits(planner, 1):
+        if rows == 1 or not fits(planner, 1):
             return None
         several = Planner(with_budget(planner.setting, accumulation=max(2, setting.budget.accumulation)))
-        count = next((n for n in range(min(rows - 1, largest_with(several)), 0, -1) if rows % n == 0), 0)
+        largest = most(partial(_room, several, length=length, budget=budget), rows // 2, rows - 1)
+        count = next((n for n in range(largest, 0, -1) if rows % n == 0), 0)
         return f"batch {count} with accumulation {rows // count * setting.budget.accumulation}" if count else None
 
     smaller = [(name, Planner(changed)) for name, changed in _smaller(saved.setting)]
