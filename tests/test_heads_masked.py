@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from adapt.backbones import Loader, resolve
 from adapt.memory import measure
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up
-from adapt.strategies import disabled
+from adapt.strategies import Full, disabled
 
 TRANSFORM = {f"cls.predictions.transform.{part}" for part in ("dense.weight", "dense.bias", "LayerNorm.weight")}
 TRANSFORM |= {"cls.predictions.transform.LayerNorm.bias"}
@@ -65,6 +66,16 @@ def test_it_is_drawn_trained_saved_and_merged(backbone: Callable[..., Path], tmp
         torch.testing.assert_close(tiny.outputs_of(adapter, inputs), expected, rtol=1e-4, atol=1e-4)
         with disabled(model):
             assert not torch.equal(tiny.outputs_of(model, inputs), expected)
+
+
+def test_a_sentence_encoder_that_went_on_is_one_still(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(backbone("distilbert"), tmp_path / "encoder"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', encoding="utf-8")
+    for task, still in ((tiny_tasks.TASKS["masked"](), True), (tiny.classification(4, 4), False)):
+        model = tiny.adapted(folder, task, Full(), pooling="native", precision="fp32")
+        merged = resolve(model.merge(tmp_path / f"merged-{task.kind}"))
+        assert merged.is_sentence_encoder == still
 
 
 @pytest.mark.parametrize("architecture", [a for a in tiny.ENCODERS if a not in ("bert", "roberta", "deberta-v2")])

@@ -23,7 +23,9 @@ MINILM = "minilm"
 _RESOURCES = Path(__file__).parent.parent / "resources"
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinja")
 """Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
-_FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), "1_Pooling/*"]
+POOLING = Path("1_Pooling/config.json")
+"""File of a sentence encoder's folder that says how it pools, in sentence-transformers' layout."""
+_FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), f"{POOLING.parent}/*"]
 _COPIES = ["*/*.safetensors", "consolidated*", "original/*"]
 """Weights in other folders or by other names, which are the same again in another form."""
 
@@ -87,7 +89,7 @@ class Backbone:
     @property
     def is_sentence_encoder(self) -> bool:
         """Whether the folder says, in sentence-transformers' layout, that it pools by the mean over tokens."""
-        file = self.path / "1_Pooling" / "config.json"
+        file = self.path / POOLING
         if not file.is_file():
             return False
         return bool(_read(file).get("pooling_mode_mean_tokens", False))
@@ -201,7 +203,7 @@ def _check(path: Path, reference: str) -> None:
 
 def _hash(path: Path) -> str:
     """SHA-256 over the names and contents of all files that decide what the model computes."""
-    folders = (path, path / "1_Pooling")  # what else lies below, such as results, is not read
+    folders = (path, path / POOLING.parent)  # what else lies below, such as results, is not read
     files = sorted(f for folder in folders for f in folder.glob("*") if f.is_file() and f.suffix in _SUFFIXES)
     digest = hashlib.sha256()
     for file in files:
