@@ -53,6 +53,7 @@ class Adapted:
 
         Raises:
             DataError: A row is empty or not what the task kind needs.
+            OutOfMemory: One row does not fit.
         """
         return list(self.iterate(rows))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,11 @@ def write_any_text() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def one_line(text: str) -> str:
+    """Text that may hold names of others, whose control characters must not steer a terminal: these are escaped."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.split()))
+
+
 @contextmanager
 def plain_errors(goes_on: bool) -> Iterator[None]:
     """An error of ours is one line on standard error and exit code 2; so is an interrupt, with exit code 130.
@@ -52,7 +58,7 @@ def plain_errors(goes_on: bool) -> Iterator[None]:
     try:
         yield
     except AdaptError as error:
-        click.echo(f"adapt: {' '.join(str(error).split())}", err=True)
+        click.echo(f"adapt: {one_line(str(error))}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         ignore_signals()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from adapt.cli.ending import one_line
 from adapt.cli.given import read_data, taken_columns
 from adapt.cli.options import DATA_HELP, column_options, data_options, together
 
@@ -52,7 +53,7 @@ def probe(
     found = probe_layers(
         list(sources), rows, layers=layers, seeds=seeds, control=not no_control, metric=metric, pooling=pooling,
         max_train=max_train, max_held_out=max_held_out, max_length=max_length, device=device, precision=precision,
-        report=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(one_line(line), err=True),
     )  # fmt: skip
     if folder is not None:
         write_atomically(folder / "probe.json", json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")

@@ -76,9 +76,10 @@ def probe(
         report: Told of each layer that is probed.
 
     Raises:
-        Unsupported: The data are of another kind.
+        Unsupported: The data are of another kind, or a model does not tell words or give a vector a token.
         DataError: The data have no validation or test split, or cannot be read.
         OptionError: An option cannot be used.
+        AdaptError: A model cannot be loaded, or its states are not finite.
     """
     for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
         check_count(name, value)
