@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 from huggingface_hub import ModelCard
+from peft import PeftConfig
 
 import adapt
 from adapt.adapted import Adapted, score_in
@@ -51,11 +52,16 @@ def test_a_merged_model_is_one_of_transformers(model: Adapted, tmp_path: Path) -
     assert "adapt.load" not in card.text
 
 
-def test_a_backbone_of_the_hub_is_named_as_the_hub_does(model: Adapted, tmp_path: Path) -> None:
-    source = dataclasses.replace(model.backbone.source, name="some/encoder")
-    backbone = dataclasses.replace(model.backbone, source=source, reference="some/encoder")
-    fetched = dataclasses.replace(model, backbone=backbone)
-    assert ModelCard.load(fetched.save(tmp_path) / "README.md").data.base_model == "some/encoder"
+@pytest.mark.parametrize(("reference", "revision"), [("some/encoder", None), ("some/encoder@v1", "v1")])
+def test_a_backbone_of_the_hub_is_named_as_the_hub_does(
+    model: Adapted, tmp_path: Path, reference: str, revision: str | None
+) -> None:
+    source = dataclasses.replace(model.backbone.source, name=reference)
+    backbone = dataclasses.replace(model.backbone, source=source, reference=reference)
+    saved = dataclasses.replace(model, backbone=backbone).save(tmp_path)
+    assert ModelCard.load(saved / "README.md").data.base_model == "some/encoder"
+    config = PeftConfig.from_pretrained(saved / "peft")
+    assert (config.base_model_name_or_path, config.revision) == ("some/encoder", revision)
 
 
 def test_names_and_labels_are_no_markup(model: Adapted, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
-from adapt.backbones.source import MINILM, SHIPPED
+from adapt.backbones.source import MINILM, SHIPPED, on_hub
 from adapt.data import read_inputs
 from adapt.files import path_of, writable_folder, write_atomically
 from adapt.run import Fitted
@@ -176,7 +176,7 @@ class Adapted:
     def _hub(self) -> str | None:
         """The backbone's name on the hub, if it is from there."""
         reference = self.backbone.reference
-        return None if reference in {*SHIPPED, MINILM} or self.backbone.is_folder else reference
+        return None if reference in {*SHIPPED, MINILM} or self.backbone.is_folder else on_hub(reference)[0]
 
 
 def model_folder(folder: str | Path, backbone: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapt import params
 from adapt.backbones.classes import output_layer, shared_parameters
 from adapt.backbones.families import family_of, is_projection
+from adapt.backbones.source import on_hub
 from adapt.files import writable_folder, write_atomically
 from adapt.spec import FieldError, Load, OptionError, Task, Unsupported
 from adapt.strategies.checks import check_words
@@ -121,9 +122,11 @@ class LoRA:
             }
         # PEFT shortens the names it targets to suffixes, which may match modules of the head as well
         targets = sorted({name.removeprefix("base_model.model.").split(".lora_")[0] for name in state})
+        name, revision = (reference, None) if Path(reference).is_absolute() else on_hub(reference)
         values = {
             **config.to_dict(),
-            "base_model_name_or_path": reference,
+            "base_model_name_or_path": name,
+            "revision": revision,
             "inference_mode": True,
             "target_modules": targets,
             **patterns,
