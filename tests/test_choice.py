@@ -16,7 +16,7 @@ from adapt.cli import cli
 from adapt.comparison import grid
 from adapt.comparison.choice import choose, choose_from, differences, fit_arguments
 from adapt.comparison.store import Store
-from adapt.spec import OptionError, Result, Teacher
+from adapt.spec import OptionError, Result, Source, Teacher
 from adapt.strategies import FLOORS
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
@@ -90,6 +90,25 @@ def test_what_differs_between_two_runs_is_named() -> None:
     assert differences(one.spec(), other.spec()) == ["strategy.rank", "budget.epochs", "seed"]
     assert differences(one.spec(), {**one.spec(), "general": {"name": "text"}}) == ["general"]
     assert differences(one.spec(), one.spec()) == []
+
+
+def test_results_that_are_not_ones_own_are_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path).write(made("lora", 0, 0.5))
+
+    def refuse(folder: Path) -> Path:
+        raise OptionError(f"Output folder {folder} cannot be written")
+
+    monkeypatch.setattr("adapt.comparison.store.writable_folder", refuse)
+    assert choose_from(tmp_path)["strategy"] == "lora"
+
+
+def test_a_run_that_went_on_from_a_model_is_not_made_again_without_it(tmp_path: Path) -> None:
+    first = made("lora", 0, 0.5)
+    begun = dataclasses.replace(first, run=dataclasses.replace(first.run, start=Source("news", "a" * 64)))
+    path = Store(tmp_path).write(begun)
+    words = ["fit", "--backbone", "tiny-encoder", "--data", "x.csv", "--like", str(path), "--out", str(tmp_path / "m")]
+    with pytest.raises(OptionError, match=r"of lora went on from a model for news \(content a{12}\); give .*--start"):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
 
 
 def test_a_named_file_that_is_no_result_stays_as_it_is(tmp_path: Path) -> None:

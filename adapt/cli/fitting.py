@@ -70,6 +70,12 @@ def fit(
         _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest, own=own)
         return
     result = choose_from(like, strategy)
+    origin = result["spec"].get("start")
+    if origin is not None and first is None:
+        raise OptionError(
+            f"The run {result['key'][:12]} of {result['strategy']} went on from a model for {origin['name']} (content "
+            f"{origin['sha256'][:12]}); give its folder (--start)."
+        )
     _fit(fitting, backbone, data, result["strategy"], seed, out, settings, rest, like=result)
 
 

@@ -58,7 +58,7 @@ def choose(results: Iterable[Mapping[str, Any]], strategy: str | None = None) ->
 
 
 def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What `adapt.fit` takes, beside backbone and data, to make the run of this spec.
+    """What `adapt.fit` takes, beside backbone, data and start, to make the run of this spec.
 
     Raises:
         OptionError: It had a teacher; or its strategy is not one of the library's.
@@ -94,7 +94,7 @@ def choose_from(path: str | Path, strategy: str | None = None) -> Mapping[str, A
     if not (place / "runs").is_dir():
         raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
     try:
-        return choose(Store(place).all(), strategy)
+        return choose(Store(place, reading=True).all(), strategy)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
 
