@@ -73,7 +73,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "one for two": ({"validation": "x", "test": "x"}, "splits: 'x' is validation and test, which have no row in"),
     "a number": ({"validation": 1}, "splits={'validation': 1}: give a dict of splits to what"),
     "a text": ("validation", "splits='validation': give a dict"),
-    "rows without splits": ({"validation": "x"}, "validation is 'x', and the data has no splits; leave them out"),
+    "rows without splits": ({"validation": "x"}, "'x' is to be the validation split, and the data has no splits; name none"),
 }
 
 
@@ -86,7 +86,7 @@ def test_splits_that_cannot_be_named(case: str) -> None:
 
 def test_a_file_has_no_splits(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "rows.csv", rows_of("train"))
-    with pytest.raises(OptionError, match=r"rows\.csv has no splits; leave them out"):
+    with pytest.raises(OptionError, match=r"rows\.csv has no splits; name none"):
         load(file, splits=NAMED)
 
 
@@ -98,6 +98,8 @@ def test_a_model_is_scored_on_a_split_by_its_own_name(source: str, tmp_path: Pat
     assert found.notes == (), "nothing need be said of the others"
     with pytest.raises(AdaptError, match=r"no (split|file) 'tset'"):
         read_labelled(SOURCES[source](tmp_path), task, split="tset")
+    with pytest.raises(DataError, match=r"(no split 'validation' \(it has .*|unknown split )'validation_matched"):
+        read_labelled(SOURCES[source](tmp_path), task, split="validation")
 
 
 @pytest.fixture

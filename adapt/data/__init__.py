@@ -150,7 +150,8 @@ def load(
         if n is not None and split in missing:
             if not missing[split]:
                 raise OptionError(
-                    f"max_{split}={n}: there is no {split} split, and none is cut ({split}=0); leave one of them out"
+                    f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or folds, "
+                    f"each of which has its own); leave max_{split} out"
                 )
             missing[split] = min(missing[split], n / max(1, len(next(iter(rows["train"].values())))))
     parts = cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
@@ -160,7 +161,7 @@ def load(
     made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
     sha256 = hash_of(read.problem, read.labels, rows)
     notes = (
-        *not_used,
+        *(f"{others}; to use one, {sources.HOW}" for others in not_used),
         *read.notes,
         *fewer,
         *beyond(whole, read.problem, parts, missing),
@@ -209,10 +210,11 @@ def read_labelled(
     _check_wishes(task.kind, repair_tags, bad_answers)
     group, group_before = given.pop(GROUP, None), usual.pop(GROUP, None)
     other = {} if split in sources.SPLITS else {"test": split}
-    name, tables, _ = sources.read(source, config=config, revision=revision, splits=other, train=False)
+    name, tables, not_used = sources.read(source, config=config, revision=revision, splits=other, train=False)
     which = None if sources.WHOLE in tables else "test" if other else split
     if which is not None and which not in tables:
-        raise DataError(f"{name}: no split {split!r} (it has {', '.join(tables)}); name one of these as split")
+        there = "; ".join([", ".join(tables), *not_used])
+        raise DataError(f"{name}: no split {split!r} (it has {there}); name one of these as split")
     table = tables[which or sources.WHOLE]
     check_rows(table)
     form = FORMS[task.kind]

@@ -129,7 +129,7 @@ def _checked(splits: Mapping[str, str] | None) -> Mapping[str, str]:
 
 def _without_splits(splits: Mapping[str, str], where: str) -> None:
     for split, name in splits.items():
-        raise OptionError(f"splits say that {split} is {name!r}, and {where} has no splits; leave them out")
+        raise OptionError(f"{name!r} is to be the {split} split, and {where} has no splits; name none")
 
 
 def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
@@ -160,18 +160,19 @@ def _several(
     usual = {split: next((name for name in names if name in free), None) for split, names in SPLITS.items()}
     known = {split: found for split in SPLITS if (found := splits.get(split) or usual[split])}
     if not known or (train and "train" not in known):
-        wanted = "'train'" if train else f"of {listing(list(SPLITS))}"
-        raise DataError(f"{where}: no split {wanted} (it has {listing(list(source))}); give one, or {_HOW}")
+        wanted, how = ("'train'", HOW) if train else (f"of {listing(list(SPLITS))}", "name one of these as split")
+        raise DataError(f"{where}: no split {wanted} (it has {listing(list(source))}); give one, or {how}")
     tables = {split: _one(source[name], f"{where}, split {name!r}") for split, name in known.items()}
     return tables, _not_used("splits", [name for name in source if name not in known.values()])
 
 
-_HOW = "say which it is (splits, or --split, such as test=NAME)"
+HOW = "say which it is (splits, or --split, such as test=NAME)"
+"""How a split is used that has another name."""
 
 
 def _not_used(what: str, names: Sequence[str]) -> list[str]:
     """What must be said of files or splits that are passed over."""
-    return [f"{what} that are not used: {listing(names)}; to use one, {_HOW}"] if names else []
+    return [f"{what} that are not used: {listing(names)}"] if names else []
 
 
 def _by_split(source: Mapping[str, Any], train: bool) -> dict[str, Table]:
