@@ -65,7 +65,7 @@ def test_questions_on_one_context_are_drawn_each_by_itself() -> None:
     [
         ({"max_validation": 0}, "max_validation=0: give a number of rows, 1 or more"),
         ({"max_test": 2.5}, "max_test=2.5: give a number of rows, 1 or more"),
-        ({"max_test": 5, "test": 0}, "max_test=5: there is no test split, and none is cut from all of train .test=0, or"),
+        ({"max_test": 5, "test": 0}, "max_test=5: there is no test split, and none is cut from all of train .test=0"),
     ],
 )
 def test_numbers_of_rows_that_cannot_be(options: dict[str, Any], message: str) -> None:

@@ -73,7 +73,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "one for two": ({"validation": "x", "test": "x"}, "splits: 'x' is validation and test, which have no row in"),
     "a number": ({"validation": 1}, "splits={'validation': 1}: give a dict of splits to what"),
     "a text": ("validation", "splits='validation': give a dict"),
-    "rows without splits": ({"validation": "x"}, "'x' is to be the validation split, and the data has no splits; name none"),
+    "rows without splits": ({"validation": "x"}, "'x' is to be the validation split, and the data has no splits"),
 }
 
 

@@ -150,8 +150,8 @@ def load(
         if n is not None and split in missing:
             if not missing[split]:
                 raise OptionError(
-                    f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or folds, "
-                    f"each of which has its own); leave max_{split} out"
+                    f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or "
+                    f"folds, each of which has its own); leave max_{split} out"
                 )
             missing[split] = min(missing[split], n / max(1, len(next(iter(rows["train"].values())))))
     parts = cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
