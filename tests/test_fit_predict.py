@@ -82,7 +82,7 @@ def test_every_kind_of_file_gives_the_same(model: Adapted, tmp_path: Path) -> No
     pandas.DataFrame({"text": texts}).to_parquet(tmp_path / "in.parquet")
     write(tmp_path / "in.csv", texts)
     write(tmp_path / "bom.csv", texts, encoding="utf-8-sig")
-    write(tmp_path / "in.tsv", texts, delimiter="\t")
+    write(tmp_path / "in.tsv", [["1", t] for t in texts], columns=("id", "text"), delimiter="\t")
     write(tmp_path / "named.csv", [["x", t] for t in texts], columns=("text", "body"))
     for name in ("in.jsonl", "in.parquet", "in.csv", "bom.csv", "in.tsv", "named.csv"):
         columns = {"text": "body"} if name == "named.csv" else None
