@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comparison_helpers import result_of, run_of
 
+from adapt.adapted import start_of
+from adapt.comparison.choice import choose_from
 from adapt.comparison.store import Store, read_result
 from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
@@ -188,9 +192,10 @@ def test_an_output_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: P
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def test_the_home_of_nobody_is_an_error() -> None:
+@pytest.mark.parametrize("taking", [writable_folder, partial(Store, reading=True), choose_from, start_of])
+def test_the_home_of_nobody_is_an_error(taking: Callable[[str], Any]) -> None:
     with pytest.raises(OptionError, match=r"'~nobody-of-that-name/x' is no path that can be used: Could not determine"):
-        writable_folder("~nobody-of-that-name/x")
+        taking("~nobody-of-that-name/x")
 
 
 def test_threads_may_write_the_same_file(tmp_path: Path) -> None:

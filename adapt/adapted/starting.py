@@ -21,6 +21,7 @@ from adapt.backbones import Backbone, Loader
 from adapt.backbones.classes import base_class, model_class, name_of_base
 from adapt.backbones.source import locate
 from adapt.data import Data
+from adapt.files import path_of
 from adapt.run import Begin
 from adapt.spec import AdaptError, OptionError, Run, Source, Strategy, Task, Unsupported, canonical, computing
 from adapt.strategies import is_known, make
@@ -189,7 +190,7 @@ def start_of(start: Adapted | str | Path | Start) -> Start:
         run, kind_state, where = start.run, start.fitted.kind.state(), "The model to start from"
         reference, state = start.backbone.reference, params.trainable_state(start.fitted.model)
     elif isinstance(start, str | Path):
-        folder = Path(start).expanduser()
+        folder = path_of(start)
         content, run = read_model(folder)
         kind_state, reference, where = content["kind_state"], content["reference"], f"The model in {folder}"
         state = params.read(folder)

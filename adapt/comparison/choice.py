@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.comparison.store import Store, given_result
+from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.spec import OptionError, canonical
 from adapt.strategies import FLOORS, make
@@ -85,7 +86,7 @@ def choose_from(path: str | Path, strategy: str | None = None) -> Mapping[str, A
     Raises:
         OptionError: There is neither there; or what `choose` says.
     """
-    place = Path(path).expanduser()
+    place = path_of(path)
     if place.is_file():
         result = given_result(place)
         if strategy not in (None, result["strategy"]):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.environment import code_state, versions
-from adapt.files import writable_folder, write_atomically
+from adapt.files import path_of, writable_folder, write_atomically
 from adapt.machine import hardware
 from adapt.spec import AdaptError, Result, Run, text_of
 from adapt.tables.damage import damage
@@ -31,7 +31,7 @@ class Store:
         Raises:
             OptionError: The folder cannot be written.
         """
-        self.folder = Path(folder).expanduser() if reading else writable_folder(folder)
+        self.folder = path_of(folder) if reading else writable_folder(folder)
         self.runs = self.folder / "runs" if reading else writable_folder(self.folder / "runs")
 
     def path(self, run: Run) -> Path:

@@ -20,6 +20,7 @@ from adapt.distillation.language import Tokens
 from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, said_of, shown
 from adapt.distillation.soft import SOFT
 from adapt.distillation.unlabelled import Labelled, labelled_by
+from adapt.files import path_of
 from adapt.run import Encoded, drawn, draws_of, encode
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
@@ -132,7 +133,7 @@ def teaching_of(
     if not isinstance(teacher, Adapted | str | Path):
         raise OptionError(f"The teacher is of type {type(teacher).__name__}; give a trained model, or its folder.")
     check_softens(temperature, weight, run)
-    folder = None if isinstance(teacher, Adapted) else Path(teacher).expanduser().resolve()
+    folder = None if isinstance(teacher, Adapted) else path_of(teacher).resolve()
     if not isinstance(teacher, Adapted):
         teacher = load_model(teacher, device=run.budget.device)
     check_same_task(teacher, run)
