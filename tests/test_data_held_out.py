@@ -49,6 +49,13 @@ def test_a_split_that_is_cut_takes_no_more_from_train() -> None:
     assert len(small.splits["validation"]) == 3, "the share is not raised"
 
 
+def test_what_is_said_of_a_split_that_was_cut_and_drawn_from_is_true() -> None:
+    rows = [{"text": f"row {i}", "label": f"class {i % 8}"} for i in range(160)]
+    data = load(rows, max_validation=2, test=0)
+    assert len(data.splits["validation"]) == 2
+    assert data.notes == ("validation is 2 of its 8 rows, drawn with the seed of the splits, 0, for every run",)
+
+
 def test_questions_on_one_context_are_drawn_each_by_itself() -> None:
     rows = {
         "question": [f"which {i}?" for i in range(24)],
@@ -64,6 +71,7 @@ def test_questions_on_one_context_are_drawn_each_by_itself() -> None:
     ("options", "message"),
     [
         ({"max_validation": 0}, "max_validation=0: give a number of rows, 1 or more"),
+        ({"max_test": True}, "max_test=True: give a number of rows, 1 or more"),
         ({"max_test": 2.5}, "max_test=2.5: give a number of rows, 1 or more"),
         ({"max_test": 5, "test": 0}, "max_test=5: there is no test split, and none is cut from all of train .test=0"),
     ],

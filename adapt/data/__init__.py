@@ -159,12 +159,13 @@ def load(
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows, fewer = shortened({split: rows[split] for split in sources.SPLITS if split in rows}, read.problem, most, seed)
     made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
+    as_cut = {split: part for split, part in parts.items() if len(part) == len(made[split])}
     sha256 = hash_of(read.problem, read.labels, rows)
     notes = (
         *(f"{others}; to use one, {sources.HOW}" for others in not_used),
         *read.notes,
         *fewer,
-        *beyond(whole, read.problem, parts, missing),
+        *beyond(whole, read.problem, as_cut, missing),
         *seen_before(rows),
         *groups_seen_before(rows),
         *contradicting(whole, read.problem),

@@ -118,7 +118,7 @@ def _drawn(labels: Sequence[int] | None, size: int, n: int, rng: numpy.random.Ge
 
 
 def check_rows_kept(option: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise OptionError(f"{option}={value!r}: give a number of rows, 1 or more")
 
 
