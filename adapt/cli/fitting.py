@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "--like",
     metavar="RESULTS",
     help="Folder of a comparison, or one file of its runs: strategy, seed, budget and task as there, the best by mean "
-    "validation score; options beside it go before.",
+    "validation score; options beside it go before. A run that went on from a model takes --start, too.",
 )
 @click.option("--start", metavar="FOLDER", help="A saved model, from whose trained weights training starts.")
 @general_option
