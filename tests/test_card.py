@@ -81,6 +81,10 @@ def test_somebody_elses_words_stay(model: Adapted, tmp_path: Path) -> None:
     card.write_text("My own model.", encoding="utf-8")
     model.save(tmp_path)
     assert card.read_text(encoding="utf-8") == "My own model."
+    card.unlink()
+    card.mkdir()
+    model.save(tmp_path)
+    assert list(card.iterdir()) == []
 
 
 def test_a_model_without_a_result_has_a_card_without_scores(model: Adapted, tmp_path: Path) -> None:

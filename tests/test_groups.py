@@ -53,6 +53,13 @@ def test_whole_groups_keep_classes_about_in_proportion() -> None:
     assert sum(of_a_group) / len(of_a_group) == pytest.approx(mean, rel=0.15), "groups are of any size"
 
 
+def test_groups_of_one_class_as_large_as_the_split_are_drawn_by_the_seed() -> None:
+    rows = [{"text": f"{d} {i}", "label": "ab"[d % 2], "doc": d} for d in range(10) for i in range(10)]
+    drawn = {tuple(load(rows, columns=GROUP, validation=0, seed=seed).splits["test"]["group"]) for seed in range(8)}
+    assert all(len(documents) == 10 for documents in drawn)
+    assert len(drawn) > 3
+
+
 def test_rows_of_one_group_are_in_one_fold_and_classes_in_each() -> None:
     data = load(SEVERAL, columns=GROUP, **NONE)
     parts = folds(data, 5).parts

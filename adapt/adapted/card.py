@@ -31,7 +31,7 @@ def write_card(
         plain: Class of transformers that loads the folder, of a merged model.
     """
     file = folder / CARD_FILE
-    if file.exists() and _MARK not in file.read_text(encoding="utf-8", errors="replace"):
+    if file.exists() and not (file.is_file() and _MARK in file.read_text(encoding="utf-8", errors="replace")):
         return
     title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
     parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain)]

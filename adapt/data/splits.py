@@ -381,19 +381,23 @@ def _whole_groups(
         off = {label: every[label] - left[label] - wanted[label] for label in has[index]}
         return sum(n * (n + 2 * off[label]) / wanted[label] for label, n in has[index].items()) < 0
 
-    def draw() -> tuple[float, list[int]]:
-        """How far the labels are from their shares (chi squared), and the rows."""
+    def draw(choosing: bool) -> tuple[float, list[int]]:
+        """How far the labels are from their shares (chi squared), and the rows, maybe none where groups are chosen."""
         left, chosen = every.copy(), list[int]()
         for index in rng.permutation(len(found)).tolist():
             fits = len(chosen) + len(found[index]) <= room and spare(index, left)
-            if fits and (not in_proportion or nearer(index, left)):
+            if fits and (not choosing or nearer(index, left)):
                 chosen += found[index]
                 left -= has[index]
             if len(chosen) == room:
                 break
         return sum((n - left[label] - wanted[label]) ** 2 / wanted[label] for label, n in every.items()), chosen
 
-    _, chosen = min((draw() for _ in range(_DRAWS if in_proportion else 1)), key=lambda drawn: drawn[0])
+    chosen: list[int] = []
+    if in_proportion:
+        _, chosen = min((draw(True) for _ in range(_DRAWS)), key=lambda drawn: drawn[0])
+    if not chosen:  # as where each group is of one class and as large as the split
+        _, chosen = draw(False)
     if chosen or len(found) == 1:
         return chosen
     return min((rows for index, rows in enumerate(found) if spare(index, every)), key=len, default=[])
