@@ -54,6 +54,15 @@ def test_the_best_mean_validation_score_chooses_and_its_first_seed_is_taken() ->
     assert chosen(bad, results[3]) == ("lora", 1, 16)
 
 
+def test_with_a_start_the_choice_is_among_runs_that_went_on_from_it() -> None:
+    results = [made("lora", 0, 0.9), made("lora", 0, 0.7), made("lora", 0, 0.8, settings={"rank": 2})]
+    results[1:] = [dataclasses.replace(r, run=dataclasses.replace(r.run, start=Source("further", "a" * 64)))
+                   for r in results[1:]]  # fmt: skip
+    assert choose(contents(results))["key"] == results[0].run.key()
+    assert choose(contents(results), start="a" * 64)["key"] == results[2].run.key()
+    assert choose(contents(results), start="b" * 64)["key"] == results[0].run.key()
+
+
 def test_folds_are_judged_as_one_and_are_no_part_of_the_settings() -> None:
     folds = [
         made(name, 0, score, task={"fold": (number, 2)}, test_outcomes=[[0, 0], [1, 1]])

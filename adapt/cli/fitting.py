@@ -69,7 +69,7 @@ def fit(
     if like is None:
         _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest, own=own)
         return
-    result = choose_from(like, strategy)
+    result = choose_from(like, strategy, None if first is None else first.source.sha256)
     origin = result["spec"].get("start")
     if origin is not None and first is None:
         raise OptionError(

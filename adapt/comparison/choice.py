@@ -15,7 +15,9 @@ from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
 
 
-def choose(results: Iterable[Mapping[str, Any]], strategy: str | None = None) -> Mapping[str, Any]:
+def choose(
+    results: Iterable[Mapping[str, Any]], strategy: str | None = None, start: str | None = None
+) -> Mapping[str, Any]:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
     Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Their mean is over the
@@ -24,6 +26,7 @@ def choose(results: Iterable[Mapping[str, Any]], strategy: str | None = None) ->
     Args:
         results: Contents of result files, of one backbone and task.
         strategy: Its name, where the choice is among its settings alone.
+        start: Hash of a model: the choice is among runs that went on from it, if there are any.
 
     Raises:
         OptionError: None of them ended well; they are of several backbones or tasks; several settings are there, and no
@@ -33,6 +36,8 @@ def choose(results: Iterable[Mapping[str, Any]], strategy: str | None = None) ->
         make(strategy)
     trained = [result for result in merged(results) if result["strategy"] not in FLOORS]
     of_it = [result for result in trained if strategy in (None, result["strategy"])]
+    if start is not None:
+        of_it = [r for r in of_it if "start" in r["spec"] and r["spec"]["start"]["sha256"] == start] or of_it
     if not any(result["status"] == "ok" for result in of_it):
         there = sorted({str(result["strategy"]) for result in trained if result["status"] == "ok"})
         raise OptionError(
@@ -80,7 +85,7 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def choose_from(path: str | Path, strategy: str | None = None) -> Mapping[str, Any]:
+def choose_from(path: str | Path, strategy: str | None = None, start: str | None = None) -> Mapping[str, Any]:
     """The result of a file, or the chosen one of a comparison's folder; see `choose`.
 
     Raises:
@@ -95,7 +100,7 @@ def choose_from(path: str | Path, strategy: str | None = None) -> Mapping[str, A
     if not (place / "runs").is_dir():
         raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
     try:
-        return choose(Store(place, reading=True).all(), strategy)
+        return choose(Store(place, reading=True).all(), strategy, start)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
 
