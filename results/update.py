@@ -195,6 +195,15 @@ def probing_recipe(text: str, results: list[Probing]) -> str:
     return re.sub(r"Expected test score: .*\.\n", line, text, count=1)
 
 
+OF_ONE_RECIPE = {
+    "distillation": distillation_recipe,
+    "forgetting": forgetting_recipe,
+    "few_labels": few_labels_recipe,
+    "further_pretraining": further_recipe,
+}
+"""Folders of results that a recipe of that name makes, and what writes its lines."""
+
+
 def _filled(match: re.Match[str], table: str) -> str:
     return f"{match[1]}{table}\n{match[2]}"
 
@@ -206,18 +215,9 @@ def main() -> None:
     new |= {path: recipe(path.read_text(encoding="utf-8"), real, results) for path in RECIPES.glob("*.py")}
     probes = [Probing.from_json(json.loads(p.read_text(encoding="utf-8"))) for p in sorted(PROBING.glob("*.json"))]
     new[PROBING / "table.md"] = tables(probes)
-    taught = Store(RESULTS / "distillation").all()
-    path = RECIPES / "distillation.py"
-    new[path] = distillation_recipe(new[path], table_of(taught), taught)
-    lost = Store(RESULTS / "forgetting").all()
-    path = RECIPES / "forgetting.py"
-    new[path] = forgetting_recipe(new[path], table_of(lost), lost)
-    few = Store(RESULTS / "few_labels").all()
-    path = RECIPES / "few_labels.py"
-    new[path] = few_labels_recipe(new[path], table_of(few), few)
-    went_on = Store(RESULTS / "further_pretraining").all()
-    path = RECIPES / "further_pretraining.py"
-    new[path] = further_recipe(new[path], table_of(went_on), went_on)
+    for name, rewritten in OF_ONE_RECIPE.items():
+        path, found = RECIPES / f"{name}.py", Store(RESULTS / name).all()
+        new[path] = rewritten(new[path], table_of(found), found)
     new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
     changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:

@@ -180,6 +180,9 @@ def test_a_layer_before_the_output_that_its_class_takes_for_it(tmp_path: Path) -
     model = LoRA(rank=2).build(load, load.task)
     assert output_layer(model) is None
     assert not model.head_names
+    sizes = dict.fromkeys(("vocab_size", "hidden_size", "word_embed_proj_dim"), 32)
+    as_wide = AutoModelForCausalLM.from_config(OPTConfig(**sizes, num_hidden_layers=1, num_attention_heads=4))
+    assert output_layer(as_wide) is as_wide.lm_head, "a square layer that is the output layer"
 
 
 def test_layers_that_do_not_see_a_vector_a_token_cannot_be_computed_once(

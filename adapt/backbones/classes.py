@@ -219,7 +219,8 @@ def output_layer(model: nn.Module) -> nn.Module | None:
     """
     find = getattr(model, "get_output_embeddings", None)
     found = find() if find is not None else None
-    square = getattr(found, "in_features", 0) == getattr(found, "out_features", 1)
+    sizes = {getattr(found, "in_features", 0), getattr(found, "out_features", 1)}
+    square = len(sizes) == 1 and getattr(model.config, "vocab_size", None) not in sizes
     return None if square else found
 
 

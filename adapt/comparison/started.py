@@ -9,6 +9,7 @@ from pathlib import Path
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import Start
 from adapt.data import Data
+from adapt.files import path_of
 from adapt.spec import OptionError, Run, Source, Strategy
 from adapt.strategies import is_known
 
@@ -83,6 +84,6 @@ class Starts:
     def places(self, away: Path) -> dict[str, Path]:
         """The folder of each by its hash; one that is not saved yet is saved in `away`."""
         return {
-            digest: each.save(away / f"start-{digest[:12]}") if isinstance(each, Adapted) else Path(each).expanduser()
+            digest: each.save(away / f"start-{digest[:12]}") if isinstance(each, Adapted) else path_of(each)
             for digest, each in self.given.items()
         }
