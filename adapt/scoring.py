@@ -12,11 +12,11 @@ from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.splits import GROUP, belonging
 from adapt.data.table import listing
-from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS
+from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, interval_over_rows
-from adapt.tables.cells import escape, interval, line, unit_of
+from adapt.tables.cells import escape, grid, heading, interval
 
 _SCHEMA = 1
 
@@ -104,16 +104,15 @@ class Scores:
         """Markdown: a row for each model, and the facts below."""
         metrics = self.shared
         several = len(self.models) > 1
-        head = ["model", *(_heading(metric) for metric in metrics)]
+        head = ["model", *map(heading, metrics)]
         head += [f"{self.metric.replace('_', ' ')}: difference to {escape(self.models[0].name)}"] if several else []
-        lines = [f"### {escape(self.name)}, {self.rows:,} rows", "", line(head)]
-        lines.append(line(["---"] + ["---:"] * (len(head) - 1)))
+        rows = []
         for i, model in enumerate(self.models):
             cells = [interval(self.interval(i, metric), metric) for metric in metrics]
             if several:
                 found = self.difference(i) if i else None
                 cells.append(interval(found, self.metric, signed=True) if found else "")
-            lines.append(line([escape(model.name), *cells]))
+            rows.append([escape(model.name), *cells])
         made = ", ".join(
             f"{escape(m.name)} ({escape(f'{m.strategy} on {m.backbone}')}, run {m.run[:12]})" for m in self.models
         )
@@ -128,7 +127,7 @@ class Scores:
             f"- Intervals are for other {others}{paired}; what another seed of training would change is not in them.",
             *(f"- Note: {escape(note)}" for note in (*self.notes, *self._not_compared())),
         ]
-        return "\n".join([*lines, "", *facts, ""])
+        return "\n".join([f"### {escape(self.name)}, {self.rows:,} rows", "", *grid(head, rows), "", *facts, ""])
 
     def _not_compared(self) -> list[str]:
         """Which scores some models have and others not, and which cannot be compared."""
@@ -284,8 +283,3 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
 
 def _limits(found: Interval) -> list[float | None]:
     return [found.low, found.high]
-
-
-def _heading(metric: str) -> str:
-    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
-    return f"{metric.replace('_', ' ')}{unit_of(metric)} [95 % CI]{better}"

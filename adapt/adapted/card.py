@@ -10,7 +10,7 @@ from adapt.files import write_atomically
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import Run
 from adapt.stats import Interval, interval_over_rows
-from adapt.tables.cells import escape, interval, line, unit_of
+from adapt.tables.cells import escape, grid, interval, unit_of
 from adapt.tables.table import table_of
 from adapt.tasks import KINDS
 
@@ -71,11 +71,14 @@ def _scores(result: Mapping[str, Any]) -> str:
     """Every metric of each split, of the one scored last with its interval."""
     scores = result["scores"]
     metrics = list(dict.fromkeys(name for of_split in scores.values() for name in of_split))
-    lines = [line(["metric [95 % CI]", *scores]), line(["---", *("---:" for _ in scores)])]
-    for metric in metrics:
-        cells = [interval(score_in(result, s, metric), metric) if metric in scores[s] else "" for s in scores]
-        lines.append(line([f"{metric.replace('_', ' ')}{unit_of(metric)}", *cells]))
-    return "\n".join([*lines, ""]) if metrics else ""
+    rows = [
+        [
+            f"{metric.replace('_', ' ')}{unit_of(metric)}",
+            *(interval(score_in(result, s, metric), metric) if metric in scores[s] else "" for s in scores),
+        ]
+        for metric in metrics
+    ]
+    return "\n".join([*grid(["metric [95 % CI]", *scores], rows), ""]) if metrics else ""
 
 
 def score_in(result: Mapping[str, Any], split: str, metric: str) -> Interval:

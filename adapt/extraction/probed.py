@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapt.extraction.linear import MEASURES, PENALTIES
-from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
-from adapt.tables.cells import escape, interval, line, unit_of
+from adapt.tables.cells import escape, grid, heading, interval, unit_of
 
 _SCHEMA = 1
 
@@ -98,13 +97,11 @@ class Probing:
         metric, measure = self.settings["metric"], MEASURES[self.settings["problem"]]
         control = any(layer.controls for model in self.models for layer in model.layers)
         first, several = self.models[0], len(self.models) > 1
-        better = ", lower is better" if metric in LOWER_IS_BETTER else ""
-        head = ["model", "layer", f"{metric.replace('_', ' ')}{unit_of(metric)} [95 % CI]{better}"]
+        head = ["model", "layer", heading(metric)]
         head += [f"difference to {escape(first.name)}"] if several else []
         head += [f"{measure.replace('_', ' ')}{unit_of(measure)}"] if control and measure != metric else []
         head += [f"control{unit_of(measure)}", "selectivity"] if control else []
-        lines = [f"### {escape(self.name)}, probes of layers", "", line(head)]
-        lines.append(line(["---", "---:"] + ["---:"] * (len(head) - 2)))
+        rows = []
         base = {layer.layer: layer for layer in first.layers}
         for model in self.models:
             for layer in model.layers:
@@ -118,11 +115,12 @@ class Probing:
                 if control:
                     cells.append(_shown(mean_interval(layer.controls), measure))
                     cells.append(_shown(mean_interval(layer.selectivities), measure, signed=True))
-                lines.append(line(cells))
+                rows.append(cells)
         if self.baseline:
             simple = mean_interval([score for _, score in self.baseline])
-            lines.append(line([self.baseline[0][0], "", _shown(simple, metric), *[""] * (len(head) - 3)]))
-        return "\n".join([*lines, "", *self._facts(control, several), ""])
+            rows.append([self.baseline[0][0], "", _shown(simple, metric), *[""] * (len(head) - 3)])
+        title = f"### {escape(self.name)}, probes of layers"
+        return "\n".join([title, "", *grid(head, rows), "", *self._facts(control, several), ""])
 
     def _facts(self, control: bool, several: bool) -> list[str]:
         """What a reader must know: data, models, probe, control, seeds, hardware."""

@@ -1,10 +1,11 @@
-"""What the cells of tables have in common: numbers with their uncertainty, units, text that is no markup."""
+"""What Markdown tables have in common: numbers with their uncertainty, units, text that is no markup."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import Interval
 
 _SHARES = frozenset({
@@ -20,6 +21,12 @@ _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
 def unit_of(metric: str) -> str:
     """What follows a metric's name at the head of a column; nothing where values are in the metric's own unit."""
     return ", %" if metric in _SHARES else " × 100" if metric in _CORRELATIONS else ""
+
+
+def heading(metric: str) -> str:
+    """The head of a column with means of a metric and their intervals."""
+    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    return f"{metric.replace('_', ' ')}{unit_of(metric)} [95 % CI]{better}"
 
 
 def interval(found: Interval, metric: str, signed: bool = False) -> str:
@@ -62,6 +69,11 @@ def share(value: float) -> str:
 def line(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, its numbers, which are in all columns but the first, flush right."""
+    return [line(head), line(["---", *["---:"] * (len(head) - 1)]), *map(line, rows)]
 
 
 def named(label: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
-from adapt.tables.cells import escape, interval, line, named, unit_of
+from adapt.tables.cells import escape, grid, heading, interval, named
 from adapt.tables.folds import without_fold
 from adapt.tables.section import Row, Section, difference
 
@@ -86,30 +86,27 @@ def curve_table(curve: Curve) -> str:
     columns = [{row.strategy: row for row in section.rows} for section in curve.columns.values()]
     marks = [_marks([rows[label] for label in curve.strategies if label in rows]) for rows in columns]
     first = next(iter(curve.columns.values()))
-    metric = first.rows[0].metric
-    unit = unit_of(metric)
     most = max(len(row.scores) for rows in columns for row in rows.values())
-    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
+    marked = list(zip(columns, marks, strict=True))
+    scores = [
+        [escape(label), *(mark.get(label, "{}").format(_cell(rows.get(label), most)) for rows, mark in marked)]
+        for label in [*curve.strategies, *curve.without_model]
+    ]
+    gains = [
+        [escape(label), *(_gain(few.get(label), many.get(label)) for few, many in pairwise(columns))]
+        for label in curve.strategies
+    ]
     lines = [
         f"### {escape(first.task)}, {escape(first.results[0]['backbone'])}, by training rows",
         "",
-        *_head(f"{metric.replace('_', ' ')}{unit} [95 % CI]{better}", list(curve.columns)),
+        *grid([heading(first.rows[0].metric), *curve.columns], scores),
+        "",
+        *grid(["difference [95 % CI]", *(f"{few} to {many}" for few, many in pairwise(curve.columns))], gains),
+        "",
+        *_facts(curve, columns, any(marks)),
+        "",
     ]
-    for label in [*curve.strategies, *curve.without_model]:
-        cells = [
-            mark.get(label, "{}").format(_cell(rows.get(label), most))
-            for rows, mark in zip(columns, marks, strict=True)
-        ]
-        lines.append(line([escape(label), *cells]))
-    lines += ["", *_head("difference [95 % CI]", [f"{few} to {many}" for few, many in pairwise(curve.columns)])]
-    for label in curve.strategies:
-        gains = [_gain(few.get(label), many.get(label)) for few, many in pairwise(columns)]
-        lines.append(line([escape(label), *gains]))
-    return "\n".join([*lines, "", *_facts(curve, columns, any(marks)), ""])
-
-
-def _head(first: str, columns: Sequence[str]) -> list[str]:
-    return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
+    return "\n".join(lines)
 
 
 def _cell(row: Row | None, most: int) -> str:

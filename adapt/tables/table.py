@@ -11,12 +11,11 @@ from statistics import harmonic_mean
 from typing import Any
 
 from adapt.memory.budget import shown
-from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
 from adapt.stats import Interval, effective_groups, mean_interval
 from adapt.strategies import STRATEGIES
 from adapt.tables.best import best_rate, rate_of
-from adapt.tables.cells import digits, escape, interval, line, share, unit_of
+from adapt.tables.cells import digits, escape, grid, heading, interval, share
 from adapt.tables.curve import curve_table, curves, training_rows
 from adapt.tables.facts import facts
 from adapt.tables.folds import environments_of, found_features, merged, parts_of, without_fold
@@ -65,7 +64,7 @@ class Table:
 
     def markdown(self) -> str:
         """The table for readers: a section for each task, with the facts below it, and learning curves."""
-        return "\n".join([*map(_section, self.sections), *map(curve_table, curves(self.sections))])
+        return "\n".join([*map(_shown, self.sections), *map(curve_table, curves(self.sections))])
 
     def __str__(self) -> str:
         return self.markdown()
@@ -288,39 +287,34 @@ def _number(value: float | None) -> float | str:
     return "" if value is None else float(f"{value:.6g}")
 
 
-def _section(section: Section) -> str:
-    metric = section.rows[0].metric
-    name = metric.replace("_", " ")
-    unit = unit_of(metric)
-    better = ", lower is better" if metric in LOWER_IS_BETTER else ""
-    head = ["strategy", f"{name}{unit} [95 % CI]{better}", "seeds", "difference to full", "trainable", "share", "saved",
-            "peak memory", "train time", "examples/s"]  # fmt: skip
+def _shown(section: Section) -> str:
+    """A section for readers."""
     further = _further(section.rows)
-    head += further
-    backbone = section.results[0]["backbone"]
-    lines = [
-        f"### {escape(section.task)}, {escape(backbone)}",
-        "",
-        line(head),
-        line(["---"] + ["---:"] * (len(head) - 1)),
+    head = [
+        "strategy", heading(section.rows[0].metric), "seeds", "difference to full", "trainable", "share", "saved",
+        "peak memory", "train time", "examples/s", *further,
+    ]  # fmt: skip
+    rows = [[*_shown_cells(row), *more] for row, *more in zip(section.rows, *further.values(), strict=True)]
+    title = f"### {escape(section.task)}, {escape(section.results[0]['backbone'])}"
+    return "\n".join([title, "", *grid(head, rows), "", *facts(section), ""])
+
+
+def _shown_cells(row: Row) -> list[str]:
+    """The cells that a row of any section has."""
+    bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
+    score = interval(row.score, row.metric) if row.score else "" if bad else "not scored"
+    return [
+        escape(row.strategy),
+        ", ".join(part for part in (score, escape(bad)) if part),
+        str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
+        _difference(row),
+        "" if row.trainable is None else f"{row.trainable:,}",
+        "" if row.trainable_share is None else share(row.trainable_share),
+        "" if row.saved_bytes is None else shown(row.saved_bytes),
+        "" if row.peak_bytes is None else shown(row.peak_bytes),
+        "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
+        "" if row.examples_per_second is None else digits(row.examples_per_second),
     ]
-    for row, *more in zip(section.rows, *further.values(), strict=True):
-        bad = "; ".join(f"{status}: {reason}" if reason else status for status, reason in row.statuses.items())
-        score = interval(row.score, metric) if row.score else "" if bad else "not scored"
-        lines.append(line([
-            escape(row.strategy),
-            ", ".join(part for part in (score, escape(bad)) if part),
-            str(row.runs) if len(row.scores) == row.runs else f"{len(row.scores)} of {row.runs}",
-            _difference(row),
-            "" if row.trainable is None else f"{row.trainable:,}",
-            "" if row.trainable_share is None else share(row.trainable_share),
-            "" if row.saved_bytes is None else shown(row.saved_bytes),
-            "" if row.peak_bytes is None else shown(row.peak_bytes),
-            "" if row.train_seconds is None else f"{row.train_seconds:.1f} s",
-            "" if row.examples_per_second is None else digits(row.examples_per_second),
-            *more,
-        ]))  # fmt: skip
-    return "\n".join([*lines, "", *facts(section), ""])
 
 
 def _further(rows: Sequence[Row]) -> dict[str, list[str]]:
