@@ -23,7 +23,7 @@ from adapt import cli, load
 from adapt.backbones import resolve
 from adapt.cli.given import read_data
 from adapt.comparison import Store
-from adapt.comparison.grid import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
+from adapt.comparison.given import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
 from adapt.comparison.written import write_table
 from adapt.spec import OptionError
 from adapt.strategies import LoRA

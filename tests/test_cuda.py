@@ -10,7 +10,7 @@ from torch import nn
 
 from adapt.backbones import Loader, resolve
 from adapt.backbones.norms import FrozenLayerNorm, FrozenRMSNorm, keep_precision
-from adapt.comparison.grid import EMBEDDED_BACKBONES
+from adapt.comparison.given import EMBEDDED_BACKBONES
 from adapt.data.kinds import problem_of
 from adapt.memory import measure
 from adapt.memory.planner import Planner, Setting

@@ -116,7 +116,7 @@ def test_a_language_models_teacher_runs_beside_each_student(
 
     monkeypatch.setattr(grid, "execute", counted)
     monkeypatch.setattr(grid, "cores", lambda: 2)
-    monkeypatch.setattr(grid, "STRATEGIES", {"head": adapt.Head})
+    monkeypatch.setattr("adapt.comparison.given.STRATEGIES", {"head": adapt.Head})
     teacher, data, choices = teachers("completion"), TASKS["completion"](), {**SHORT, **OPTIONS["completion"]}
     size = (backbone("gpt2", seed=3) / "model.safetensors").stat().st_size
     monkeypatch.setattr(grid, "_SMALL_BYTES", size + 1)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 import adapt
 from adapt.adapted import assemble
-from adapt.comparison.grid import strategies_of
+from adapt.comparison.given import strategies_of
 from adapt.environment import _code
 from adapt.spec import AdaptError, OptionError
 from adapt.strategies import SHIPPED_SETTINGS

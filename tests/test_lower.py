@@ -97,7 +97,7 @@ def test_what_is_trainable_is_in_the_uppermost_layers_or_after_them(
 @pytest.mark.parametrize("kind", ["tags", "causal_lm"])
 @pytest.mark.parametrize("strategy", [LoRA(layers="last:1"), QLoRA(layers="last:1")], ids=lambda s: s.name)
 def test_other_kinds_and_quantised_layers(kind: str, strategy: Any, tmp_path: Path) -> None:
-    from adapt.comparison.grid import embedded_data
+    from adapt.comparison.given import embedded_data
 
     data = embedded_data({"tags": "ner"}.get(kind, kind))
     data = dataclasses.replace(data, splits={name: rows.select(range(32)) for name, rows in data.splits.items()})

@@ -30,7 +30,7 @@ from transformers import (
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
-from adapt.comparison.grid import EMBEDDED_BACKBONES
+from adapt.comparison.given import EMBEDDED_BACKBONES
 from adapt.data import load
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.planner import Planner, setting_of

@@ -15,7 +15,8 @@ from comparison_helpers import words
 from adapt import options
 from adapt.adapted import assemble
 from adapt.backbones.source import Backbone
-from adapt.comparison.grid import compare, embedded_data, seeds_of, strategies_of
+from adapt.comparison import compare
+from adapt.comparison.given import embedded_data, seeds_of, strategies_of
 from adapt.data import Data, load
 from adapt.fields import fill, settings_from
 from adapt.spec import AdaptError, Budget, OptionError, Source

@@ -16,10 +16,10 @@ from comparison_helpers import contents, result_of, run_of
 import adapt
 from adapt.cli import cli
 from adapt.comparison import grid
+from adapt.comparison.given import rates_around, tried
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.comparison.store import Store
-from adapt.comparison.trials import rates_around, tried
 from adapt.data import folds
 from adapt.spec import FOUND_FEATURES, OptionError, Result, Teacher
 from adapt.strategies import FLOORS

@@ -65,7 +65,7 @@ def compare(
     argument, all six strategies run on a tiny encoder and an embedded task, in minutes on two cores.
     """
     from adapt.comparison import compare as run_comparison
-    from adapt.comparison.grid import strategies_of
+    from adapt.comparison.given import strategies_of
     from adapt.comparison.progress import Progress
     from adapt.data.general import read_general
 
@@ -148,7 +148,7 @@ def plan(
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Predict the memory that training will take, strategy by strategy; no weights are read."""
-    from adapt.comparison.grid import strategies_of
+    from adapt.comparison.given import strategies_of
     from adapt.memory.budget import parse_batch, parse_bytes
     from adapt.memory.report import json_text, markdown
     from adapt.memory.within import plans

@@ -5,52 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from adapt.adapted import Adapted, assemble, preset, with_general
 from adapt.backbones.exhausted import give_back
-from adapt.backbones.source import EMBEDDED
 from adapt.comparison.choice import choose, fit_arguments
+from adapt.comparison.given import (
+    EMBEDDED_BACKBONES,
+    EMBEDDED_BUDGETS,
+    distinct,
+    embedded_data,
+    parts_of,
+    samples_of,
+    seeds_of,
+    strategies_of,
+    tried,
+)
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.started import Given, Starts
 from adapt.comparison.store import Store
-from adapt.comparison.trials import tried
 from adapt.comparison.written import write_table
-from adapt.data import Data, Folds, load
+from adapt.data import Data
 from adapt.data.general import read_general
-from adapt.data.kinds import resolve
 from adapt.files import scratch_folder
 from adapt.machine import cores
-from adapt.options import check_count, check_rates, check_strategy, plain, seed_of
+from adapt.options import check_rates, check_strategy
 from adapt.run import drawn
 from adapt.spec import OptionError, Run, Source, Strategy, Teacher
-from adapt.strategies import FLOORS, STRATEGIES, is_known, make
+from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tables.table import Table, table_of
 from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20
 """Weights below which one core serves a run as well as several, so that runs are done side by side."""
-
-EMBEDDED_BACKBONES = {
-    "sequence_classification": EMBEDDED,
-    "token_classification": EMBEDDED,
-    "question_answering": EMBEDDED,
-    "seq2seq": "tiny-encoder-decoder",
-    "causal_lm": "tiny-decoder",
-    "masked_lm": EMBEDDED,
-}
-"""Task kind to the shipped backbone that does it."""
-
-EMBEDDED_BUDGETS: dict[str, dict[str, Any]] = {
-    "sequence_classification": {"epochs": 5, "max_length": 32, "pooling": "mean"},
-    "token_classification": {"epochs": 5, "max_length": 48},
-    "question_answering": {"epochs": 5, "max_length": 96},
-    "seq2seq": {"epochs": 3, "max_length": 64},
-    "causal_lm": {"epochs": 3, "max_length": 96, "separator": ""},
-    "masked_lm": {"epochs": 5, "max_length": 48},
-}
-"""What `compare` takes for the embedded task of a kind on its shipped backbone where nothing else is given."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +146,7 @@ def compare(
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
             choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
-    parts = starts.data(_parts(data, kind))
+    parts = starts.data(parts_of(data, kind))
     if teacher is not None and parts[0].fold is not None:
         raise OptionError(
             "Folds score every row, and which of them the teacher was trained on is not known, so that it may tell its "
@@ -178,7 +165,7 @@ def compare(
     chosen = strategies_of(strategies, settings or {}, presets)
     if jobs is not None and jobs < 1:
         raise OptionError(f"jobs is {jobs}; give at least 1.")
-    samples = _distinct(samples, parts)
+    samples = distinct(samples, parts)
     store = Store(out)
     if trials > 1 and "validation" not in parts[0].splits:
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
@@ -198,31 +185,19 @@ def compare(
             on_asked=on_asked,
         )  # fmt: skip
         first, parts = teaching.student(first), [teaching.data]
-    shown: list[tuple[Strategy, Source | None]] = [(strategy, None) for strategy in tried(chosen, trials)]
-    for own_of, origin in starts.strategies(first, rate):
-        shown += [(strategy, origin) for strategy in tried([own_of], trials)]
-    shown = [(check_strategy(strategy), origin) for strategy, origin in shown]
-    every = [(seed, *each) for seed in numbers for each in shown]
+    shown: list[tuple[Strategy, Source | None]] = [(check_strategy(each), None) for each in tried(chosen, trials)]
+    for strategy, origin in starts.strategies(first.backbone, rate):
+        shown += [(check_strategy(each), origin) for each in tried([strategy], trials)]
+    rows = [(seed, *each) for seed in numbers for each in shown]
     if strategies == "all" and KINDS[task_kind].pretrained_output:
-        every += [(numbers[0], floor(), None) for floor in FLOORS.values()]
-    grid: list[tuple[Run, Data]] = []
-    for sample in samples:
-        for part in parts:
-            rows = {split: len(of_split) for split, of_split in part.splits.items()}
-            run = replace(first, task=replace(first.task, rows=rows, fold=part.fold, **sample))
-            grid += [(_of(run, *each), part) for each in every]
-    made_by = {"command": command, "trials": trials if trials > 1 else None}
+        rows += [(numbers[0], floor(), None) for floor in FLOORS.values()]
+    grid = _grid(first, parts, samples, rows)
     if jobs is None:
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.beside else [])]
         size = sum(file.stat().st_size for each in loaded for file in each.path.glob("*.safetensors"))
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
-    todo = []
-    for run, part in grid:
-        content = store.read(run)
-        if content is None:
-            todo.append((run, part))
-        else:
-            on_event(Event("found", run, status=content["status"], reason=content["reason"]))
+    todo = _not_done(grid, store, on_event)
+    made_by = {"command": command, "trials": trials if trials > 1 else None}
     try:
         with scratch_folder() as folder:
             lessons = None
@@ -241,118 +216,39 @@ def compare(
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder, starts.given)
 
 
-def _of(run: Run, seed: int, strategy: Strategy, start: Source | None) -> Run:
-    """The same run with another seed, strategy and start; it has no teacher where nothing is trained."""
-    teacher = None if strategy.learning_rate is None else run.teacher
-    return replace(run, seed=seed, strategy=strategy, teacher=teacher, start=start)
-
-
-def _distinct(samples: Sequence[dict[str, Any]], parts: Sequence[Data]) -> list[dict[str, Any]]:
-    """Of several `max_train` that are all training rows there are, which would be the same training, the smallest."""
-    most = max(len(part.splits["train"]) for part in parts)
-    beyond = sorted(number for sample in samples if (number := sample.get("max_train", 0)) >= most)
-    return [sample for sample in samples if sample.get("max_train") not in beyond[1:]]
-
-
-def _parts(data: Any, kind: str | None) -> Sequence[Data]:
-    """The data; of cross-validation each division.
-
-    Raises:
-        AdaptError: They cannot be read, or are for another kind.
-    """
-    if not isinstance(data, Data | Folds):
-        return (load(data, kind=kind),)
-    parts = data.parts if isinstance(data, Folds) else (data,)
-    if kind is not None:
-        name, problem = resolve(kind, None)
-        known = parts[0]
-        if name != known.kind or problem not in (None, known.problem):
-            raise OptionError(f"kind is '{kind}', but the data are for {known.kind} ({known.problem}); leave kind out.")
-    return parts
-
-
-def embedded_data(kind: str | None) -> Data:
-    """The embedded task of a kind; None: sequence classification.
-
-    Raises:
-        OptionError: There is no such kind, or its task is of another problem.
-    """
-    from adapt.data.embedded import embedded
-
-    name, problem = resolve(kind, None)
-    found = embedded(name or "sequence_classification")
-    if problem not in (None, found.problem):
-        raise OptionError(f"There is no embedded task for kind '{kind}' ({problem}); give data.")
-    return found
-
-
-def strategies_of(
-    strategies: str | Sequence[str | Strategy],
-    settings: Mapping[str, Mapping[str, Any]],
-    presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-) -> list[Strategy]:
-    """The strategies meant.
+def _grid(
+    first: Run,
+    parts: Sequence[Data],
+    samples: Sequence[Mapping[str, Any]],
+    rows: Sequence[tuple[int, Strategy, Source | None]],
+) -> list[tuple[Run, Data]]:
+    """Every run with its data.
 
     Args:
-        strategies: `all`, names with commas between them, or a list of names and strategies.
-        settings: Strategy name to field to value.
-        presets: The same, for fields that `settings` does not give.
-
-    Raises:
-        OptionError: A name or field does not exist, a strategy is named twice, or a setting has no strategy.
+        first: Any of them; what trains nothing has no teacher.
+        parts: The data, or each division of cross-validation.
+        samples: What replaces `max_train` or `few_shot` of the task, one after the other.
+        rows: Seed, strategy and start.
     """
-    if isinstance(strategies, str):
-        strategies = list(STRATEGIES) if strategies == "all" else [s.strip() for s in strategies.split(",")]
-    for name in settings:
-        make(name, settings[name])  # a mistyped name or field is an error even where it is not run
-    chosen = [make(s, {**presets.get(s, {}), **settings.get(s, {})}) if isinstance(s, str) else s for s in strategies]
-    for strategy in chosen:
-        if not is_known(strategy):
-            raise OptionError(
-                f"{type(strategy).__name__} is not the library's '{strategy.name}', and the processes of a comparison "
-                "know no other; train it with adapt.fit."
-            )
-    if not chosen:
-        raise OptionError(f"No strategy is given; choose 'all' or from {', '.join(STRATEGIES)}.")
-    twice = {s.name for i, s in enumerate(chosen) if s in chosen[:i]}
-    if twice:
-        raise OptionError(f"Strategy {', '.join(sorted(twice))} is given twice.")
-    idle = settings.keys() - {s for s in strategies if isinstance(s, str)}
-    if idle:
-        raise OptionError(
-            f"Settings are given for {', '.join(sorted(idle))}, which is not among the strategies given by name."
-        )
-    return chosen
+    grid: list[tuple[Run, Data]] = []
+    for sample in samples:
+        for part in parts:
+            sizes = {split: len(of_split) for split, of_split in part.splits.items()}
+            task = replace(first.task, rows=sizes, fold=part.fold, **sample)
+            for seed, strategy, start in rows:
+                teacher = None if strategy.learning_rate is None else first.teacher
+                run = replace(first, task=task, seed=seed, strategy=strategy, teacher=teacher, start=start)
+                grid.append((run, part))
+    return grid
 
 
-def samples_of(choices: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is to replace `max_train` or `few_shot` where several are given, one after the other; else nothing, once.
-
-    Raises:
-        OptionError: None is given, one twice, or one that is no number of rows; or both options are given.
-    """
-    given = [name for name in ("max_train", "few_shot") if choices.get(name) is not None]
-    several = [name for name in given if isinstance(choices[name], Iterable) and not isinstance(choices[name], str)]
-    if not several:
-        return [{}]
-    name = several[0]
-    numbers = [plain(number) for number in choices[name]]
-    for number in numbers:
-        check_count(name, number)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise OptionError(f"{name} is {choices[name]}; give at least one number of rows, and none twice.")
-    if len(given) > 1:
-        raise OptionError("max_train and few_shot are both given, and a learning curve is over one of them; give one.")
-    return [{name: number} for number in numbers]
-
-
-def seeds_of(seeds: int | Sequence[int]) -> list[int]:
-    """
-    Raises:
-        OptionError: There is no seed, or one is negative or given twice.
-    """
-    given = plain(seeds)
-    numbers = [seed_of(n) for n in (range(given) if isinstance(given, int) else given)]
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise OptionError(f"seeds is {seeds}; give how many (at least 1), or distinct numbers from 0 up.")
-    return numbers
+def _not_done(grid: Sequence[tuple[Run, Data]], store: Store, on_event: OnEvent) -> list[tuple[Run, Data]]:
+    """What has no result that stands; of the others it is told."""
+    todo = []
+    for run, part in grid:
+        content = store.read(run)
+        if content is None:
+            todo.append((run, part))
+        else:
+            on_event(Event("found", run, status=content["status"], reason=content["reason"]))
+    return todo

@@ -10,7 +10,7 @@ from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import Start
 from adapt.data import Data
 from adapt.files import path_of
-from adapt.spec import OptionError, Run, Source, Strategy
+from adapt.spec import OptionError, Source, Strategy
 from adapt.strategies import is_known
 
 Given = Adapted | str | Path
@@ -66,20 +66,19 @@ class Starts:
             parts = [start.data(part) for part in parts]
         return parts
 
-    def strategies(self, run: Run, rate: float | None) -> list[tuple[Strategy, Source]]:
+    def strategies(self, backbone: Source, rate: float | None) -> list[tuple[Strategy, Source]]:
         """Each model's strategy, and what runs with it start from.
 
         Args:
-            run: Any of the comparison.
+            backbone: Of the comparison.
             rate: The learning rate for all, if there is one.
 
         Raises:
             AdaptError: A model was trained on another backbone.
         """
-        found = [(start.strategy(None, rate), start) for start in self.described]
-        for _, start in found:
-            start.check_backbone(run.backbone)
-        return [(strategy, start.source) for strategy, start in found]
+        for start in self.described:
+            start.check_backbone(backbone)
+        return [(start.strategy(None, rate), start.source) for start in self.described]
 
     def places(self, away: Path) -> dict[str, Path]:
         """The folder of each by its hash; one that is not saved yet is saved in `away`."""
