@@ -14,9 +14,10 @@ import torch
 from adapt.backbones.attended import all_keys
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
-from adapt.extraction.shown import shown, special_places, words_of
+from adapt.extraction.shown import shown, words_of
 from adapt.spec import OptionError, Unsupported
 from adapt.tasks import Example
+from adapt.tasks.tokens import special_ids
 
 _ROWS, _PAIRS = 32, 1 << 17
 """Most texts, and pairs of their tokens, whose maps are made at a time."""
@@ -148,6 +149,7 @@ def _numbers(layers: Any, depth: int) -> tuple[int, ...]:
 
 
 def _each(made: Reader, examples: Sequence[Example], layers: Sequence[int]) -> Iterator[Attention]:
+    special = special_ids(made.tokenizer)
     start = 0
     while start < len(examples):
         end, longest = start, 0
@@ -164,9 +166,9 @@ def _each(made: Reader, examples: Sequence[Example], layers: Sequence[int]) -> I
         for i, example in enumerate(part):
             ids, (weights, prefix) = example["input_ids"], maps.pop(i)
             tokens = shown(made.tokenizer, ids)
-            special = special_places(made.tokenizer, ids)
+            places = frozenset(i for i, token in enumerate(ids) if token in special)
             words = words_of(example, tokens)
-            yield Attention(tokens, weights, tuple(layers), prefix, special, words, made.name, example["cut"])
+            yield Attention(tokens, weights, tuple(layers), prefix, places, words, made.name, example["cut"])
         start = end
 
 

@@ -11,7 +11,7 @@ from adapt.extraction.attention import Attention, each_attention
 from adapt.extraction.maps import page_bytes, write_maps
 from adapt.extraction.measures import HeadMeasures, heads
 from adapt.files import output_file, write_atomically
-from adapt.spec import OptionError
+from adapt.options import check_count
 
 _MOST = {".html": 20_000_000, ".json": 160_000_000}
 """Bytes of all maps in a file, unless those of the first text are more; of a page what a browser opens at once."""
@@ -37,8 +37,7 @@ def report_heads(
         OptionError: The file cannot be written, or `max_rows` is below 1.
         AdaptError: The source, a row or an option cannot be used.
     """
-    if max_rows < 1:
-        raise OptionError(f"max_rows is {max_rows}; give a whole number of at least 1.")
+    check_count("max_rows", max_rows)
     path = None if target is None else output_file(target, tuple(_MOST), rows)
     kept: list[Attention] = []
 

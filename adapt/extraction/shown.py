@@ -38,15 +38,6 @@ def _in_bytes(piece: str) -> str:
     return "".join(f"<0x{values[character]:02X}>" for character in piece).removeprefix("<0x20>")
 
 
-def special_places(tokenizer: Any, ids: Sequence[int]) -> frozenset[int]:
-    """Places of special tokens; an unknown word is a word."""
-    special = set(tokenizer.all_special_ids)
-    named = [getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "cls", "sep", "mask")]
-    if tokenizer.unk_token_id not in named:
-        special.discard(tokenizer.unk_token_id)
-    return frozenset(i for i, token in enumerate(ids) if token in special)
-
-
 def words_of(example: Example, tokens: Sequence[str]) -> tuple[tuple[str, int], ...] | None:
     """The words of a row, each with how many tokens it has; None where the tokenizer does not tell.
 
