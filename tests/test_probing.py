@@ -21,8 +21,8 @@ import transformers
 import adapt
 from adapt.data import Data
 from adapt.extraction import Probing, Reader
-from adapt.extraction.control import control_targets
-from adapt.extraction.linear import PENALTIES, Vectors, _Classes, fit, measure
+from adapt.extraction.linear import PENALTIES, Vectors, _classifiers, fit, measure
+from adapt.extraction.probes import control_targets
 from adapt.spec import AdaptError, DataError, OptionError, Unsupported
 from adapt.stats import mean_interval, paired_difference
 
@@ -52,10 +52,8 @@ def test_a_ridge_probe_is_the_closed_form() -> None:
 
 def test_a_logistic_probe_is_where_its_loss_has_no_gradient() -> None:
     x, y = RNG.normal(size=(80, 5)), RNG.integers(3, size=80)
-    model = _Classes(x, y)
-    for penalty in PENALTIES:
-        model.fit(penalty)
-        w, b = model.model.coef_, model.model.intercept_
+    for penalty, found in zip(PENALTIES, _classifiers(x, y), strict=True):
+        w, b, _ = found.args
         logits = x @ w.T + b
         shares = np.exp(logits - logits.max(1, keepdims=True))
         rest = shares / shares.sum(1, keepdims=True) - np.eye(3)[y]
@@ -99,9 +97,13 @@ def test_a_probe_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     from adapt.extraction import linear
 
     seen: list[int] = []
-    monkeypatch.setattr(
-        linear, "_fit", lambda *_: seen.extend(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas")
-    )
+    plain = linear._classes_of
+
+    def watched(*given: Any) -> Any:
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return plain(*given)
+
+    monkeypatch.setattr(linear, "_classes_of", watched)
     linear.fit("tags", vectors(2, [0, 1]), vectors(2, [0, 1]))
     assert set(seen) == {1}
 

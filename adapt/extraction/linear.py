@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,7 @@ MEASURES: dict[str, str] = {
 """Problem to the metric of single vectors by which a penalty is chosen and a probe is compared with its control."""
 _STEPS = 200
 """Most steps of the solver, which most fits end long before."""
+Decide = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Vectors:
 class Fit:
     """A fitted probe."""
 
-    decide: Callable[[np.ndarray], np.ndarray]
+    decide: Decide
     """(vectors, hidden) to targets, in the form of those of training."""
     penalty: float
     """The one chosen."""
@@ -46,20 +48,15 @@ class Fit:
 def fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
     """Fit a probe: logistic regression of classes (multinomial) and of each of several labels, ridge of numbers.
 
+    It runs on one thread: its steps are so small that several would wait for each other most of the time.
+
     Args:
         problem: What the targets are.
         train: What it is fitted on; features are scaled to mean 0 and deviation 1 over them.
         validation: What chooses the penalty, by the metric of `MEASURES`.
-
-    It runs on one thread: its steps are so small that several would wait for each other most of the time.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):
-        return _fit(problem, train, validation)
-
-
-def _fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
     mean = train.values.mean(0, dtype=np.float64).astype(np.float32)
     deviation = train.values.std(0, dtype=np.float64).astype(np.float32)
     deviation[deviation < 1e-6] = 1.0
@@ -67,14 +64,14 @@ def _fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
     def scaled(values: np.ndarray) -> np.ndarray:
         return (values - mean) / deviation
 
-    best: tuple[float, Fit] | None = None
-    ready = scaled(validation.values)
-    for penalty, decide in _fits(problem, scaled(train.values), train.targets):
-        found = measure(problem, decide(ready), validation.targets)
-        if best is None or found > best[0]:
-            best = found, Fit(_after(scaled, decide), penalty)
-    assert best is not None
-    return best[1]
+    with threadpool_limits(1, "blas"):
+        ready = scaled(validation.values)
+        tried = [
+            (measure(problem, decide(ready), validation.targets), penalty, decide)
+            for penalty, decide in zip(PENALTIES, _fits(problem, scaled(train.values), train.targets), strict=True)
+        ]
+    _, penalty, decide = max(tried, key=operator.itemgetter(0))
+    return Fit(lambda values: decide(scaled(values)), penalty)
 
 
 def measure(problem: Problem, decisions: np.ndarray, targets: np.ndarray) -> float:
@@ -85,51 +82,39 @@ def measure(problem: Problem, decisions: np.ndarray, targets: np.ndarray) -> flo
     return score(problem, decisions.tolist(), targets.tolist(), [name])[name]
 
 
-def _after(first: Callable[[np.ndarray], np.ndarray], then: Callable[[np.ndarray], np.ndarray]) -> Any:
-    return lambda values: then(first(values))
-
-
-def _fits(problem: Problem, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[float, Callable[[np.ndarray], np.ndarray]]]:
-    """What is fitted with each penalty, the strongest first."""
+def _fits(problem: Problem, x: np.ndarray, y: np.ndarray) -> Iterator[Decide]:
+    """What is fitted with each of `PENALTIES`."""
     if problem == "regression":
         from sklearn.linear_model import Ridge
 
-        for penalty in PENALTIES:
-            yield penalty, Ridge(alpha=penalty).fit(x, y).predict
-        return
-    columns = y.T if problem == "multi_label" else y[None]
-    models = [_Classes(x, column) for column in columns]
+        return (Ridge(alpha=penalty).fit(x, y).predict for penalty in PENALTIES)
+    if problem == "multi_label":
+        columns = [_classifiers(x, column) for column in y.T]
+        return (partial(_labels_of, classifiers) for classifiers in zip(*columns, strict=True))
+    return _classifiers(x, y)
+
+
+def _classifiers(x: np.ndarray, y: np.ndarray) -> Iterator[partial[np.ndarray]]:
+    """Logistic regression, which goes on from the solution of the penalty before; of one class alone, that class."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    classes = np.unique(y)
+    model = LogisticRegression(max_iter=_STEPS, warm_start=True)
     for penalty in PENALTIES:
-        decide = [model.fit(penalty) for model in models]
-        if problem == "multi_label":
-            yield penalty, lambda values, each=decide: np.stack([one(values) for one in each], 1)  # type: ignore[misc]
-        else:
-            yield penalty, decide[0]
-
-
-class _Classes:
-    """Logistic regression that goes on from the solution of the penalty before; of one class alone, that class."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        from sklearn.linear_model import LogisticRegression
-
-        self.x, self.y = x, y
-        self.model = LogisticRegression(max_iter=_STEPS, warm_start=True) if len(np.unique(y)) > 1 else None
-
-    def fit(self, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
-        """Fit with a penalty, and take the decisions of now along."""
-        from sklearn.exceptions import ConvergenceWarning
-
-        if self.model is None:
-            only = self.y[0]
-            return lambda values: np.full(len(values), only)
+        if len(classes) == 1:
+            yield partial(_classes_of, np.zeros((1, x.shape[1])), np.zeros(1), classes)
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a probe that stopped early is still a probe
-            self.model.set_params(C=1 / penalty).fit(self.x, self.y)
-        coefficients, intercept, classes = self.model.coef_.copy(), self.model.intercept_.copy(), self.model.classes_
+            model.set_params(C=1 / penalty).fit(x, y)
+        yield partial(_classes_of, model.coef_.copy(), model.intercept_.copy(), classes)
 
-        def decide(values: np.ndarray) -> np.ndarray:
-            logits = values @ coefficients.T + intercept
-            return classes[logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(int)]
 
-        return decide
+def _classes_of(coefficients: np.ndarray, intercept: np.ndarray, classes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    logits = values @ coefficients.T + intercept
+    return classes[logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(int)]
+
+
+def _labels_of(classifiers: Sequence[Decide], values: np.ndarray) -> np.ndarray:
+    return np.stack([decide(values) for decide in classifiers], 1)

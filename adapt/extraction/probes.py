@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from adapt.extraction.control import control_targets
+from adapt.data.samples import generator
 from adapt.extraction.linear import Vectors, fit, measure
 from adapt.extraction.probed import LayerProbe, Probed
 from adapt.extraction.reading import Reader
@@ -19,6 +19,9 @@ from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
     import datasets
+
+_STREAM = 100
+"""Of random numbers, which no other choice by the seed draws from."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +33,52 @@ class _Part:
     """(layers, vectors, hidden): a vector a row or a word."""
     targets: np.ndarray
     types: Sequence[str]
-    """The word that decides the control target of each vector."""
+    """The word type that decides the control target of each vector."""
+
+
+class _Fitted(NamedTuple):
+    """The probe of a layer."""
+
+    score: float
+    accuracy: float
+    penalty: float
+
+
+class Found(NamedTuple):
+    """What the probes of one model found."""
+
+    probed: Probed
+    baseline: list[tuple[str, float]]
+    """Name and score of a prediction made without a model, for each seed."""
+    counts: dict[str, Any]
+    """As of `Probing`."""
+    notes: list[str]
+    """What must be said of rows, such as how many were cut; of those of train by the first seed's."""
 
 
 class Probes:
-    """One model, a layer at a time."""
+    """The probes of one model."""
 
-    def __init__(
-        self, model: Reader, task: Task, layers: Sequence[int], pooling: Any, report: Callable[[str], None]
-    ) -> None:
-        self.model, self.task, self.layers, self.pooling, self.report = model, task, layers, pooling, report
-        self.notes: list[str] = []
-        """What must be said of rows, such as how many were cut; of those of train by the first seed's."""
+    def __init__(self, model: Reader, task: Task, layers: Sequence[int], pooling: Any) -> None:
+        self.model, self.task, self.layers, self.pooling = model, task, layers, pooling
 
-    def probed(
-        self, drawn: dict[str, datasets.Dataset], seeds: int, control: bool
-    ) -> tuple[Probed, list[tuple[str, float]], dict[str, Any]]:
-        """What the probes find; name and score of a prediction without a model, for each seed; numbers of vectors."""
+    def found(
+        self, drawn: Mapping[str, datasets.Dataset], seeds: int, control: bool, report: Callable[[str], None]
+    ) -> Found:
+        """Fit and score the probes of all layers and seeds.
+
+        Args:
+            drawn: Rows of `train 0`, `train 1`, ... (one object where they are the same), `validation` and `test`.
+            seeds: How many.
+            control: Whether the control task is probed too.
+            report: Told of each layer that is probed.
+        """
         kind = self._kind()
-        held = [self._part(kind, drawn[split], split) for split in ("validation", "test")]
-        self.notes = list(kind.notes)
-        results: dict[int, list[dict[str, float]]] = {layer: [] for layer in self.layers}
-        baselines, sizes = [], []
+        held = {split: self._part(kind, drawn[split], split) for split in ("validation", "test")}
+        notes, test = list(kind.notes), held["test"]
+        fitted: list[list[_Fitted]] = [[] for _ in self.layers]
+        controls: list[list[float]] = [[] for _ in self.layers]
+        baseline, sizes = [], []
         before: datasets.Dataset | None = None
         for seed in range(seeds):
             rows = drawn[f"train {seed}"]
@@ -59,30 +86,27 @@ class Probes:
                 kind, before = self._kind(), rows
                 train = self._part(kind, rows, "train")
                 kind.fit(train.examples)
-                self.notes += kind.notes if seed == 0 else []
-                parts = [train, *held]
-                own = [self._task(kind, parts, place) for place in range(len(self.layers))]
-                simple = kind.baseline(train.examples, held[1].examples)
+                notes += kind.notes if seed == 0 else []
+                parts = [train, *held.values()]
+                own = [self._fitted(kind, parts, place) for place in range(len(self.layers))]
+                simple = kind.baseline(train.examples, test.examples)
             sizes.append({"vectors": len(train.targets), "rows": len(rows)})
             if simple is not None:
-                baselines.append((simple[0], kind.score(simple[1], held[1].examples)[self.task.metric]))
+                baseline.append((simple[0], kind.score(simple[1], test.examples)[self.task.metric]))
             targets = control_targets([part.types for part in parts], train.targets, seed) if control else None
             for place, layer in enumerate(self.layers):
-                also = {} if targets is None else {"control": self._control(parts, place, targets)}
-                found = {**own[place], **also}
-                results[layer].append(found)
-                self.report(f"{self.model.name}, seed {seed}, layer {layer}: {self.task.metric} {found['score']:.4f}")
-        probed = Probed(self.model.name, {**self.model.origin, "precision": self.model.precision}, tuple(
-            LayerProbe(
-                layer, tuple(f["score"] for f in found), tuple(f["measure"] for f in found),
-                tuple(f["control"] for f in found if "control" in f), tuple(f["penalty"] for f in found),
-            )
-            for layer, found in results.items()
-        ))  # fmt: skip
-        counts: dict[str, Any] = {"train": sizes}
-        for split, part in zip(("validation", "test"), held, strict=True):
-            counts[split] = {"vectors": len(part.targets), "rows": len(drawn[split])}
-        return probed, baselines, counts
+                fitted[place].append(own[place])
+                if targets is not None:
+                    controls[place].append(self._control(parts, place, targets))
+                score = own[place].score
+                report(f"{self.model.name}, seed {seed}, layer {layer}: {self.task.metric} {score:.4f}")
+        layers = []
+        for layer, of_layer, on_control in zip(self.layers, fitted, controls, strict=True):
+            scores, accuracies, penalties = zip(*of_layer, strict=True)
+            layers.append(LayerProbe(layer, scores, accuracies, tuple(on_control), penalties))
+        origin = {**self.model.origin, "precision": self.model.precision}
+        counts = {split: {"vectors": len(part.targets), "rows": len(drawn[split])} for split, part in held.items()}
+        return Found(Probed(self.model.name, origin, tuple(layers)), baseline, {"train": sizes, **counts}, notes)
 
     def _kind(self) -> Kind:
         return KINDS[self.task.kind](self.task, self.model.tokenizer)
@@ -102,21 +126,17 @@ class Probes:
         targets = np.array([tag for example in examples for tag in example["tags"]])
         return _Part(examples, values, targets, [words[e["row"]][word] for e in examples for word in e["words"]])
 
-    def _task(self, kind: Kind, parts: Sequence[_Part], place: int) -> dict[str, float]:
-        """Score, measure and penalty of the probe of a layer."""
+    def _fitted(self, kind: Kind, parts: Sequence[_Part], place: int) -> _Fitted:
+        """The probe of a layer, scored on test."""
         problem, test = self.task.problem, parts[2]
         train, validation, last = (Vectors(part.values[place], part.targets) for part in parts)
         best = fit(problem, train, validation)
         decisions = best.decide(last.values)
         scores = kind.score(self._outputs(decisions, test.examples), test.examples)
-        return {
-            "score": scores[self.task.metric],
-            "measure": measure(problem, decisions, last.targets),
-            "penalty": best.penalty,
-        }
+        return _Fitted(scores[self.task.metric], measure(problem, decisions, last.targets), best.penalty)
 
     def _control(self, parts: Sequence[_Part], place: int, targets: Sequence[np.ndarray]) -> float:
-        """Measure of the probe of a layer that learns the control task."""
+        """Accuracy of the probe of a layer that learns the control task."""
         problem = self.task.problem
         train, validation, last = (Vectors(part.values[place], own) for part, own in zip(parts, targets, strict=True))
         return measure(problem, fit(problem, train, validation).decide(last.values), last.targets)
@@ -138,3 +158,19 @@ def _marked(example: Example) -> Example:
     for number, position in enumerate(example["positions"]):
         words[position] = number
     return {**example, "words": words}
+
+
+def control_targets(types: Sequence[Sequence[str]], train: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Targets of the control task (Hewitt & Liang 2019, section 2): drawn for each word type from those of train.
+
+    Args:
+        types: The word type of each vector of train, and of further sets, in which a type has the same target.
+        train: True targets of the vectors of train: (vectors,) or (vectors, labels).
+        seed: Decides the targets.
+
+    Returns:
+        For each set (vectors of the set, ...).
+    """
+    known = {word: i for i, word in enumerate(sorted({word for words in types for word in words}))}
+    drawn = train[generator(seed, _STREAM).integers(len(train), size=len(known))]
+    return [drawn[[known[word] for word in words]] for words in types]

@@ -86,13 +86,7 @@ def probe(
     if pooling not in _POOLINGS:
         raise OptionError(f"pooling is {pooling!r}; choose one of {', '.join(_POOLINGS)}.")
     rows = data if isinstance(data, Data) else load(data)
-    if rows.kind not in _KINDS:
-        raise Unsupported(f"probes are for {' and '.join(_KINDS)}, and the data are for {rows.kind}")
-    for split in ("validation", "test"):
-        if not len(rows.splits.get(split, ())):
-            raise DataError(
-                f"{rows.name} has no {split} split, which probes need; give one, or have it cut from train."
-            )
+    _check_data(rows)
     given = list(source) if isinstance(source, list | tuple) else [source]
     if not given:
         raise OptionError("There is no model to be probed; give one.")
@@ -120,11 +114,11 @@ def probe(
         notes.append(f"every model reads {task.max_length} tokens at a time, for {shortest.name} reads no more")
     for one, outline in zip(given, outlines, strict=True):
         model = held.pop() if held else opened(one)
-        probes = Probes(model, task, outline.layers, pooling, report or _silent)
-        probed, own, of = probes.probed(drawn, seeds, control)
-        found.append(_renamed(probed, [other.name for other in found]))
-        baselines, counts = baselines or own, counts or of
-        notes += [note for note in (*model.notes, *probes.notes) if note not in notes]
+        probes = Probes(model, task, outline.layers, pooling)
+        own = probes.found(drawn, seeds, control, report or (lambda line: None))
+        found.append(_renamed(own.probed, [other.name for other in found]))
+        baselines, counts = baselines or own.baseline, counts or own.counts
+        notes += [note for note in (*model.notes, *own.notes) if note not in notes]
         del model, probes
     settings = {
         "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
@@ -137,6 +131,21 @@ def probe(
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     return Probing(rows.name, rows.sha256, settings, counts, tuple(found), tuple(baselines), tuple(notes), environment)
+
+
+def _check_data(data: Data) -> None:
+    """
+    Raises:
+        Unsupported: The data are of a kind that is not probed.
+        DataError: They have no validation or test split.
+    """
+    if data.kind not in _KINDS:
+        raise Unsupported(f"probes are for {' and '.join(_KINDS)}, and the data are for {data.kind}")
+    for split in ("validation", "test"):
+        if not len(data.splits.get(split, ())):
+            raise DataError(
+                f"{data.name} has no {split} split, which probes need; give one, or have it cut from train."
+            )
 
 
 class _Outline(NamedTuple):
@@ -166,10 +175,6 @@ def _renamed(probed: Probed, taken: Sequence[str]) -> Probed:
         number += 1
         name = f"{probed.name} ({number})"
     return replace(probed, name=name)
-
-
-def _silent(line: str) -> None:
-    pass
 
 
 def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:
