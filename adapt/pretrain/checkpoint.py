@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor
 from adapt.files import writing
 from adapt.spec import OptionError
 from adapt.training.step import random_state, set_random_state
+
+_DROPOUT = ("dropout", "dropout.cuda")
+"""Names of the states of torch's own generators, in the order of `random_state`."""
 
 
 @dataclass
@@ -60,46 +64,52 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     Raises:
         OptionError: The file is damaged, or belongs to other settings or to another model.
     """
-    try:
-        with safe_open(file, "pt") as content:
-            facts = json.loads((content.metadata() or {})["state"])
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        progress = Progress(tensors["order"], int(facts["step"]), list(facts["history"]))
-        written, drawn = dict(facts["settings"]), tensors["generator"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise OptionError(f"{file} is no checkpoint of a pretraining ({error}): remove it to start anew") from error
+    progress, written, tensors = _read(file)
     given = json.loads(json.dumps(settings))
-    if written != given:
-        names = sorted({*given, *written})
-        other = [name for name in names if written.get(name) != given.get(name)]
+    other = sorted(name for name in {*given, *written} if written.get(name) != given.get(name))
+    if other:
         held = ", ".join(f"{name} {written.get(name)!r}" for name in other)
         raise OptionError(f"{file} was written with other settings or text ({held}): remove it to start anew")
-    state = _state(model)
-    found = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    other = sorted(
-        name
-        for name in {*state, *found}
-        if name not in state or name not in found or state[name].shape != found[name].shape
-    )
-    if other:
-        raise OptionError(f"{file} belongs to another model ({other[0]} differs): remove it to start anew")
+    own, found = _state(model), _below("model.", tensors)
+    shapes, others = ({name: t.shape for name, t in state.items()} for state in (own, found))
+    if shapes != others:
+        name = min(name for name, _ in shapes.items() ^ others.items())
+        raise OptionError(f"{file} belongs to another model ({name} differs): remove it to start anew")
     with torch.no_grad():
-        for name, tensor in state.items():
+        for name, tensor in own.items():
             tensor.copy_(found[name])
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
+    for name, tensor in _below("optimizer.", tensors).items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    generator.set_state(drawn)
+    generator.set_state(tensors["generator"])
     states = [tensors[name] for name in _DROPOUT if name in tensors]
     set_random_state(states[: len(random_state(_device(model)))])
     return progress
 
 
-_DROPOUT = ("dropout", "dropout.cuda")
-"""Names of the states of torch's own generators, in the order of `random_state`."""
+def _read(file: str | Path) -> tuple[Progress, dict[str, Any], dict[str, Tensor]]:
+    """What `save` wrote: where the loop stood, the settings, and all tensors.
+
+    Raises:
+        OptionError: The file is damaged.
+    """
+    try:
+        with safe_open(file, "pt") as content:
+            facts = json.loads((content.metadata() or {})["state"])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        progress = Progress(tensors["order"], int(facts["step"]), list(facts["history"]))
+        if "generator" not in tensors:
+            raise KeyError("generator")
+        return progress, dict(facts["settings"]), tensors
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise OptionError(f"{file} is no checkpoint of a pretraining ({error}): remove it to start anew") from error
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of the name."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def digest(rows: Tensor) -> str:

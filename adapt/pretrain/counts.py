@@ -40,22 +40,11 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
             "without warm_start, or train a smaller tokenizer"
         )
     model.float()
-    counts = torch.zeros(size, 2 * size)  # columns: the words to the left, then those to the right
     inner = rows[:, 1:-1].long()
     counted = before_padding(inner, model.config.pad_token_id)
-    for distance in range(1, window + 1):
-        left, right = inner[:, :-distance].flatten(), inner[:, distance:].flatten()
-        weight = counted[:, distance:].flatten() / distance
-        counts.index_put_((right, left), weight, accumulate=True)
-        counts.index_put_((left, right + size), weight, accumulate=True)
-    context = counts.sum(0) ** 0.75  # lifts rare contexts
-    expected = counts.sum(1, keepdim=True) * (context / context.sum())
-    information = (counts / expected.clamp(min=1e-9)).clamp(min=1.0).log()
+    counts = _neighbours(inner, counted, size, window)
     seen = counts.sum(1) > 0  # words that never occur would make the matrix singular
-    information = information[seen].double()
-    squares, vectors = torch.linalg.eigh(information @ information.T)  # ascending
-    vectors = (vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25).float()
-    vectors = pad(vectors, (width - vectors.shape[1], 0))  # where fewer words occur than the embeddings are wide
+    vectors = _vectors(counts, seen, width)
     deviation = words.std().item()
     frequency = torch.bincount(inner[counted], minlength=size) + 1.0
     with torch.no_grad():
@@ -67,3 +56,25 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
             positions.weight[:, 1::2] = angles.cos() * 1.4 * deviation
         if bias is not None and len(bias) == size:
             bias.copy_(frequency.log() - frequency.log().mean())
+
+
+def _neighbours(rows: Tensor, counted: Tensor, size: int, window: int) -> Tensor:
+    """How often each word has each other to its left, then to its right, the farther the less: (size, 2 * size)."""
+    counts = torch.zeros(size, 2 * size)
+    for distance in range(1, window + 1):
+        left, right = rows[:, :-distance].flatten(), rows[:, distance:].flatten()
+        weight = counted[:, distance:].flatten() / distance
+        counts.index_put_((right, left), weight, accumulate=True)
+        counts.index_put_((left, right + size), weight, accumulate=True)
+    return counts
+
+
+def _vectors(counts: Tensor, seen: Tensor, width: int) -> Tensor:
+    """Singular vectors of the positive mutual information of the words seen, scaled: (words seen, width)."""
+    context = counts.sum(0) ** 0.75  # lifts rare contexts
+    expected = counts.sum(1, keepdim=True) * (context / context.sum())
+    information = (counts / expected.clamp(min=1e-9)).clamp(min=1.0).log()
+    information = information[seen].double()
+    squares, vectors = torch.linalg.eigh(information @ information.T)  # ascending
+    vectors = (vectors[:, -width:] * squares[-width:].clamp(min=0) ** 0.25).float()
+    return pad(vectors, (width - vectors.shape[1], 0))  # where fewer words occur than the embeddings are wide
