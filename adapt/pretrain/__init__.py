@@ -11,9 +11,8 @@ from adapt.pretrain.corpus import pack, read_corpus, split_documents
 from adapt.pretrain.counts import warm_start
 from adapt.pretrain.denoising import Copying, Mixture, PrefixLM, SpanCorruption
 from adapt.pretrain.folder import export, exportable
-from adapt.pretrain.loop import Pretraining, evaluate, pretrain, schedule
+from adapt.pretrain.loop import Objective, Pretraining, evaluate, pretrain, schedule
 from adapt.pretrain.masked import MaskedLM, mask_tokens, masked_logits
-from adapt.pretrain.objective import Objective
 from adapt.pretrain.pairs import NextSentence, pack_pairs
 from adapt.pretrain.vocabulary import for_decoder, for_encoder_decoder, train_byte_tokenizer, train_tokenizer
 

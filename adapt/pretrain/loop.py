@@ -1,27 +1,47 @@
-"""The one pretraining loop."""
+"""The one pretraining loop, and what it asks of an objective."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from adapt.files import path_of, writable_folder
-from adapt.options import check_learning_rate, check_steps
+from adapt.options import check_count, check_learning_rate, check_steps
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
-from adapt.pretrain.objective import Objective
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept
 from adapt.training.halving import halving
 from adapt.training.on_cpu import faster_on_cpu
+
+
+class Objective(Protocol):
+    """How rows of text become questions, and a model's answers to them."""
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Questions about some rows, drawn anew at each call from `generator` alone.
+
+        Args:
+            rows: Token ids (rows, length) from `pack`.
+            generator: The only source of chance.
+
+        Returns:
+            Tensors by name, on the CPU, a row of each for each of the rows; what `answers` needs, for some rows too.
+        """
+
+    def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Logits (asked, classes) and right classes (asked,) for each sort of question, by its name.
+
+        The loss is the sum of their mean cross-entropies: one sort for language models, two for `NextSentence`.
+        """
 
 
 @dataclass(frozen=True)
@@ -125,13 +145,8 @@ def pretrain(
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
     if len(held_out) == 0:
         raise DataError("no rows are held out: give some text that is not trained on")
-    device = next(model.parameters()).device
     model.float()
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
+    optimizer = _optimizer(model, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
     progress = Progress(torch.empty(0, dtype=torch.int64))
@@ -150,41 +165,66 @@ def pretrain(
             progress.order = torch.randperm(len(rows), generator=generator)
         chosen = rows[progress.order[: settings.batch_size]]
         progress.order = progress.order[settings.batch_size :]
-        batch = {key: tensor.to(device) for key, tensor in objective.draw(chosen, generator).items()}
-        with faster_on_cpu():
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                answers = objective.answers(model, batch)
-            loss = sum(
-                (cross_entropy(logits.float(), wanted) for logits, wanted in answers.values()),
-                torch.zeros((), device=device),
-            )
-            if not math.isfinite(loss.item()):
-                raise Diverged(f"loss {loss.item()} at step {progress.step + 1}: lower the learning rate")
-            loss.backward()  # draws again for checkpointed layers
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(progress.step, settings)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        running += loss.detach().cpu()
+        running += _step(model, objective, objective.draw(chosen, generator), optimizer, settings, progress.step)
         progress.step += 1
         if progress.step % settings.checkpoint_every == 0 or progress.step == settings.steps:
-            scores = evaluate(model, objective, held_out)
             train_loss = running.item() / (progress.step - last)
-            progress.history.append({"step": progress.step, "train_loss": train_loss, **scores})
+            scores = {"train_loss": train_loss, **evaluate(model, objective, held_out)}
+            progress.history.append({"step": progress.step, **scores})
             running, last = torch.zeros(()), progress.step
             pace = (time.perf_counter() - started) / (progress.step - first)
-            others = ", ".join(
-                f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items() if name != "loss"
-            )
             if checkpoint is not None:
                 save(checkpoint, shared, progress, model, optimizer, generator)
             report(
-                f"step {progress.step}/{settings.steps}  train loss {train_loss:.3f}  held-out loss "
-                f"{scores['loss']:.3f} {others}  {chosen.numel() / pace:.0f} tokens/s  "
+                f"step {progress.step}/{settings.steps}  {_shown(scores)}  {chosen.numel() / pace:.0f} tokens/s  "
                 f"{pace * (settings.steps - progress.step) / 60:.0f} min left"
             )
     return progress.history
+
+
+def _optimizer(model: Any, settings: Pretraining) -> torch.optim.Optimizer:
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
+
+
+def _step(
+    model: Any, objective: Objective, questions: dict[str, Tensor], optimizer: torch.optim.Optimizer,
+    settings: Pretraining, step: int,
+) -> Tensor:  # fmt: skip
+    """Make an optimizer step; its loss, on the CPU.
+
+    Raises:
+        Diverged: The loss is not finite.
+    """
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in questions.items()}
+    with faster_on_cpu():
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            answers = objective.answers(model, batch)
+        loss = sum(
+            (cross_entropy(logits.float(), wanted) for logits, wanted in answers.values()),
+            torch.zeros((), device=device),
+        )
+        if not math.isfinite(loss.item()):
+            raise Diverged(f"loss {loss.item()} at step {step + 1}: lower the learning rate")
+        loss.backward()  # draws again for checkpointed layers
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * schedule(step, settings)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach().cpu()
+
+
+def _shown(scores: Mapping[str, float]) -> str:
+    """The scores of a progress line."""
+    names = {"train_loss": "train loss", "loss": "held-out loss"}
+    losses = "  ".join(f"{shown} {scores[name]:.3f}" for name, shown in names.items())
+    others = (f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items() if name not in names)
+    return f"{losses} {', '.join(others)}"
 
 
 def schedule(step: int, settings: Pretraining) -> float:
@@ -198,7 +238,6 @@ def _check(settings: Pretraining) -> None:
     if settings.precision not in known:
         raise OptionError(f"precision is '{settings.precision}'; choose one of {', '.join(known)}.")
     for name in ("steps", "batch_size", "checkpoint_every"):
-        if getattr(settings, name) < 1:
-            raise OptionError(f"{name} is {getattr(settings, name)}; give a whole number of at least 1.")
+        check_count(name, getattr(settings, name))
     check_steps(settings)
     check_learning_rate(settings.learning_rate, "learning_rate")

@@ -176,6 +176,7 @@ def test_loop_errors(tokenizer, rows, tmp_path):
         ("precision", "bfloat16", "precision is 'bfloat16'; choose one of bf16, fp32"),
         ("checkpoint_every", 0, "checkpoint_every is 0; give a whole number of at least 1"),
         ("steps", 0, "steps is 0; give a whole number"),
+        ("steps", 2.5, "steps is 2.5; give a whole number"),
         ("batch_size", -1, "batch_size is -1; give a whole number"),
         ("clip", 0.0, "clip is 0.0; give a finite number above 0"),
         ("warmup", 1.5, "warmup is 1.5; give a number from 0 to below 1"),
