@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 
 from adapt.pretrain.corpus import before_padding
-from adapt.spec import DataError, OptionError, Unsupported
-from adapt.tasks.general import ANOTHER_BELOW, MASKED_BELOW, MASKED_SHARE
+from adapt.spec import DataError, Unsupported
 from adapt.tasks.losses import IGNORED
+from adapt.tasks.masking import (
+    ANOTHER_BELOW,
+    MASKED_BELOW,
+    MASKED_SHARE,
+    check_share,
+    masked_count,
+    ordinary_tokens,
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,7 @@ def mask_tokens(
     model is asked, -100 elsewhere. Raises `DataError` where every token is special, `OptionError` where the share is
     none, `Unsupported` where the tokenizer has no mask.
     """
-    if not 0 < share <= 1:
-        raise OptionError(f"share is {share}; give a number above 0 and up to 1, such as 0.15 for 15 %")
+    check_share("share", share)
     if tokenizer.mask_token_id is None:
         raise Unsupported(f"{type(tokenizer).__name__} has no mask token to hide others by: take one like BERT's")
     special = torch.tensor(sorted(tokenizer.all_special_ids))
@@ -60,9 +66,9 @@ def mask_tokens(
     candidates = (~torch.isin(ids, special)).flatten().nonzero().flatten()  # (n,) positions in the flat batch
     if len(candidates) == 0:
         raise DataError("a batch holds special tokens only: there is nothing to mask")
-    count = max(1, round(share * len(candidates)))
+    count = masked_count(share, len(candidates))
     chosen = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
-    ordinary = torch.tensor(sorted(set(range(len(tokenizer))) - set(special.tolist())))
+    ordinary = torch.tensor(ordinary_tokens(tokenizer))
     replaced = ordinary[torch.randint(len(ordinary), (count,), generator=generator)]
     kind = torch.rand(count, generator=generator)
     original = ids.flatten()[chosen]

@@ -12,17 +12,13 @@ from adapt.tasks.generation import row_losses
 from adapt.tasks.kind import Example
 from adapt.tasks.language import language_losses
 from adapt.tasks.losses import IGNORED
+from adapt.tasks.masking import MASKED_SHARE, hidden, masked_count
 from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, model_inputs, pad, special_ids, token_tensors
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-MASKED_SHARE = 0.15
-"""Share of a text's tokens that is masked (Devlin et al. 2019, section 3.1)."""
-MASKED_BELOW, ANOTHER_BELOW = 0.8, 0.9
-"""What stands in training for a token that is to be found, by a number drawn evenly from 0 to 1 (the same): the mask
-below the first, any token below the second, else the token itself."""
 _SEED = 0
 
 
@@ -63,9 +59,7 @@ class GeneralText:
         if mask is None:
             raise Unsupported("the tokenizer has no mask token")
         draw = random.Random(_SEED)
-        return [
-            hidden(example, draw.sample(own, max(1, round(MASKED_SHARE * len(own)))), mask) for example, own in rows
-        ]
+        return [hidden(example, draw.sample(own, masked_count(MASKED_SHARE, len(own))), mask) for example, own in rows]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """What the model takes, and `labels`, padded on the right: (batch, length) each."""
@@ -78,12 +72,3 @@ class GeneralText:
         if not self.masked:
             inputs, labels = {name: batch[name] for name in ("input_ids", "attention_mask")}, labels[:, 1:]
         return row_losses(language_losses(model, inputs, labels, few=True), (labels != IGNORED).sum(-1))
-
-
-def hidden(example: Example, places: Sequence[int], mask: int) -> Example:
-    """The example with the mask at some places, whose tokens are the labels."""
-    ids = list(example["input_ids"])
-    labels = [IGNORED] * len(ids)
-    for place in places:
-        labels[place], ids[place] = ids[place], mask
-    return {**example, "input_ids": ids, "labels": labels}

@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapt.data.splits import WORTH_SAYING
 from adapt.metrics import LOSSES, score
-from adapt.spec import DataError, OptionError, RowError, Task, Unsupported, canonical
-from adapt.tasks.general import ANOTHER_BELOW, MASKED_BELOW, MASKED_SHARE, hidden
+from adapt.spec import DataError, RowError, Task, Unsupported, canonical
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_loss_at, read_at_places
 from adapt.tasks.losses import IGNORED, check_finite, learnt_labels, unigram
+from adapt.tasks.masking import (
+    ANOTHER_BELOW,
+    MASKED_BELOW,
+    MASKED_SHARE,
+    check_share,
+    hidden,
+    masked_count,
+    ordinary_tokens,
+    restored,
+)
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
@@ -81,9 +90,7 @@ class MaskedLM(Kind):
             OptionError: The metric does not go with the problem, or an option is out of range.
         """
         super().__init__(task, tokenizer)
-        share = self.options.masked_share
-        if not 0 < share <= 1:
-            raise OptionError(f"masked_share is {share}; give a number above 0 and up to 1, such as 0.15 for 15 %.")
+        check_share("masked_share", self.options.masked_share)
         self._embeddings: int | None = None
 
     @cached_property
@@ -93,7 +100,7 @@ class MaskedLM(Kind):
 
     @cached_property
     def _ordinary(self) -> list[int]:
-        return sorted(set(range(len(self.tokenizer))[: self._embeddings]) - self._never)
+        return ordinary_tokens(self.tokenizer, self._embeddings)
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Texts to token ids, in blocks; of labelled rows some are the mask, and `labels` says which tokens these were.
@@ -132,7 +139,7 @@ class MaskedLM(Kind):
         self._tell_of_unknown(examples, split)
         if split == "train" and self.options.joined:
             examples = self._joined(examples)
-        return [self._asked_for(example) for example in examples]
+        return [self._masked(example) for example in examples]
 
     def _check_words(self) -> None:
         """
@@ -218,7 +225,7 @@ class MaskedLM(Kind):
                 "tokenizer does not know, and are never those to be found"
             )
 
-    def _asked_for(self, example: Example) -> Example:
+    def _masked(self, example: Example) -> Example:
         """A row with the mask in place of some tokens, which are its labels; its tokens decide which."""
         ids = example["input_ids"]
         places = self._places(ids, example.get("words"), random.Random(" ".join(map(str, ids))))
@@ -227,7 +234,7 @@ class MaskedLM(Kind):
     def _places(self, ids: Sequence[int], words: Sequence[int] | None, draw: random.Random) -> list[int]:
         """Where tokens are to be found: of a share, or of words, in an order that is drawn, as many as hold no more."""
         own = [place for place, token in enumerate(ids) if token not in self._never]
-        number = min(len(own), max(1, round(self.options.masked_share * len(own))))
+        number = masked_count(self.options.masked_share, len(own))
         found: list[int] = []
         if words is not None:
             places: dict[int, list[int]] = {}
@@ -249,7 +256,7 @@ class MaskedLM(Kind):
             example: From `encode`, labelled.
             draw: Decides which, and what stands in their place.
         """
-        ids = _whole(example)
+        ids = restored(example)
         labels = [IGNORED] * len(ids)
         for place in self._places(ids, example.get("words"), draw):
             labels[place], way = ids[place], draw.random()
@@ -274,7 +281,7 @@ class MaskedLM(Kind):
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens, of which the first are to be found, for planning."""
-        asked = max(1, round(self.options.masked_share * length))
+        asked = masked_count(self.options.masked_share, length)
         return [
             {**row, "labels": [*row["input_ids"][:asked], *[IGNORED] * (length - asked)]}
             for row in made_up(self.tokenizer, rows, length)
@@ -402,7 +409,7 @@ class MaskedLM(Kind):
         """Each token by its share of the training texts, one added to every token's count (Laplace)."""
         found: Counter[int] = Counter()
         for example in train:
-            found.update(token for token in _whole(example) if token not in self._never)
+            found.update(token for token in restored(example) if token not in self._never)
         nll = unigram(found, len(self.tokenizer))
         usual = max(found, key=lambda token: (found[token], -token), default=None)
         outputs = []
@@ -416,12 +423,6 @@ def _beginnings(words: Sequence[int | None]) -> list[int]:
     """Of each token where the first one of its word stands; one of no word stands alone."""
     first: dict[int, int] = {}
     return [place if word is None else first.setdefault(word, place) for place, word in enumerate(words)]
-
-
-def _whole(example: Example) -> list[int]:
-    """The tokens of a labelled row as they were before some were hidden."""
-    pairs = zip(example["input_ids"], example["labels"], strict=True)
-    return [token if label == IGNORED else label for token, label in pairs]
 
 
 class _Drawn(Sequence[Example]):
