@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapt.files import path_of
 from adapt.spec import DataError, OptionError
-from adapt.tasks.tokens import special_ids
+from adapt.tasks.tokens import frame, special_ids
 
 
 def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[str]]:
@@ -108,10 +108,3 @@ def before_padding(rows: Tensor, padding: int | None) -> Tensor:
     """Whether a token is none of the padding at the end of its row; bool (rows, length), all of it without padding."""
     text = (rows != padding) if padding is not None else torch.ones_like(rows)
     return text.flip(1).cumsum(1).flip(1) > 0
-
-
-def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of the special tokens that a tokenizer puts before and after a text."""
-    text, framed = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
-    start = framed.index(text[0])
-    return framed[:start], framed[start + len(text) :]

@@ -36,6 +36,7 @@ from adapt.tasks.tokens import (
     by_row,
     check_fast,
     check_room,
+    frame,
     made_up,
     model_inputs,
     of_split,
@@ -178,8 +179,7 @@ class MaskedLM(Kind):
 
     def _joined(self, blocks: Sequence[Example]) -> list[Example]:
         """Blocks put together within one frame of the tokenizer's own tokens, as many as fit whole."""
-        frame = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-        begin, end = frame.index(0), frame[::-1].index(0)
+        begin, end = map(len, frame(self.tokenizer))
         between = self.tokenizer.sep_token_id
         joined: list[Example] = []
         for block in blocks:

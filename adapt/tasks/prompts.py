@@ -10,7 +10,7 @@ from typing import Any
 
 from adapt.spec import AdaptError, RowError
 from adapt.tasks.generation import Written
-from adapt.tasks.tokens import lead
+from adapt.tasks.tokens import frame, lead
 
 Message = Mapping[str, str]
 
@@ -92,7 +92,7 @@ class Prompts:
             for text, cut, completion in zip(written, bare, completions, strict=True)
         ]  # fmt: skip
         completion_ids = None if texts is None else self._ids(texts)
-        head = self._head()
+        head, _ = frame(self.tokenizer)
         rows = []
         for i, ids in enumerate(prompt_ids):
             first, rest = head, ids
@@ -149,12 +149,6 @@ class Prompts:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-
-    def _head(self) -> list[int]:
-        """The special tokens that the tokenizer puts before a text."""
-        found = self.tokenizer("a", return_special_tokens_mask=True)
-        special = found["special_tokens_mask"]
-        return found["input_ids"][: special.index(0)] if 0 in special else []
 
     def _lead(self) -> str:
         """What a completion needs before it to follow a space; see `lead`."""

@@ -56,6 +56,15 @@ def check_room(tokenizer: Any, max_length: int, *, pair: bool) -> None:
         )
 
 
+def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer puts before and after a text."""
+    made = tokenizer("a", return_special_tokens_mask=True)
+    ids, special = made["input_ids"], made["special_tokens_mask"]
+    if 0 not in special:  # it makes nothing of the text
+        return [], []
+    return ids[: special.index(0)], ids[len(ids) - special[::-1].index(0) :]
+
+
 def cut_texts(tokenizer: Any, columns: Sequence[list[str]], most: int) -> tuple[Any, list[bool]]:
     """Texts, or the two columns of pairs, as token ids of at most so many tokens, of a pair the longer text cut first;
     and whether each was longer."""
