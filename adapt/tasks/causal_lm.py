@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.spec import OptionError, RowError, Task
-from adapt.tasks.generation import Written, generate, needs_text, row_losses, score_texts, text_outcome, until
-from adapt.tasks.kind import Example, Kind
-from adapt.tasks.language import language_losses, mean_language_loss
+from adapt.tasks.generation import TextGeneration, Written, generate, needs_text
+from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels, unigram
 from adapt.tasks.prompts import Message, Prompts
-from adapt.tasks.tokens import by_row, check_at_least, distinct_rows, of_split, pad, token_tensors
+from adapt.tasks.tokens import check_at_least, of_split, pad
 
 if TYPE_CHECKING:
     import datasets
@@ -40,7 +38,7 @@ class Options:
     """Exact match compares what follows the last such marker, as `####` in GSM8K; empty: whole texts."""
 
 
-class CausalLM(Kind):
+class CausalLM(TextGeneration):
     """The completion token by token after the prompt, whose own tokens take no part in the loss.
 
     Of messages only the last one, the assistant's, is learnt. A prompt that is too long loses its beginning. A
@@ -52,7 +50,6 @@ class CausalLM(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "text-generation"
-    pretrained_output: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -67,12 +64,8 @@ class CausalLM(Kind):
         if task.max_length < 4:
             raise OptionError(f"max_length is {task.max_length}; a language model needs at least 4 tokens.")
         self._prompts = Prompts(tokenizer, self.options.template, self.options.separator)
+        self.marker = self.options.answer_marker
         self._new = min(self.options.max_new_tokens, task.max_length // 2)
-
-    @classmethod
-    def selection(cls, metric: str) -> str | None:
-        """The loss for metrics of generated texts."""
-        return "loss" if needs_text(metric) else None
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Prompts with their completions to token ids.
@@ -148,25 +141,15 @@ class CausalLM(Kind):
         """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such."""
         self._prompts.prompted = bool(state.get("prompted", 1))
 
-    def examples(self, rows: int, length: int) -> list[Example]:
-        """Made-up rows of `length` tokens, all to be learnt, for planning."""
-        return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
-
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` and `labels`, padded on the right, and for texts to be written `prompt_ids`
         and `prompt_mask`, padded on the left: (batch, length) each."""
-        batch = token_tensors(self.tokenizer, examples, longest=longest)
-        if "labels" in examples[0]:
-            batch["labels"] = pad([example["labels"] for example in examples], IGNORED, longest=longest)
+        batch = super().collate(examples, longest=longest)
         if "prompt_ids" in examples[0]:
             prompts = [example["prompt_ids"] for example in examples]
             batch["prompt_ids"] = pad(prompts, self.tokenizer.pad_token_id, left=True, longest=longest)
             batch["prompt_mask"] = pad([[1] * len(ids) for ids in prompts], 0, left=True, longest=longest)
         return batch
-
-    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Mean negative log-likelihood of the completions' tokens, a float32 scalar."""
-        return mean_language_loss(model, *self.asked(model, batch))
 
     def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
         """What a model is called with, and what each of its positions but the last is to predict, (batch, length - 1);
@@ -178,43 +161,25 @@ class CausalLM(Kind):
         """Tokens of the completions; the first of a text is predicted from nothing."""
         return learnt_labels(examples, first=1)
 
-    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
-        """`nll`, the summed negative log-likelihood of the completion in nats, `tokens`, the number of its tokens
-        (both None for rows without completion), and `text`, what the model writes (None where not asked for), with
-        `written`."""
-        rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
-        if "labels" in batch:
-            inputs, labels = self.asked(model, batch)
-            rows = row_losses(language_losses(model, inputs, labels), (labels != IGNORED).sum(-1))
-        if final and "prompt_ids" in batch:
-            written = generate(
-                model,
-                self.tokenizer,
-                {"input_ids": batch["prompt_ids"], "attention_mask": batch["prompt_mask"]},
-                new_tokens=self._new,
-                beams=self.options.beams,
-                ends=[self._prompts.end],
-            )
-            for row, made in zip(rows, map(self._stopped, written), strict=True):
-                row |= {"text": made.text, "written": made}
-        return rows
+    def written(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Written]:
+        """What the model writes after the prompts, up to the text that stops it."""
+        if "prompt_ids" not in batch:
+            return []
+        written = generate(
+            model,
+            self.tokenizer,
+            {"input_ids": batch["prompt_ids"], "attention_mask": batch["prompt_mask"]},
+            new_tokens=self._new,
+            beams=self.options.beams,
+            ends=[self._prompts.end],
+        )
+        return [self._stopped(made) for made in written]
 
     def _stopped(self, written: Written) -> Written:
-        """What was written up to the text that stops it."""
-        raw = until(written.raw, self.options.stop)
-        return written if raw == written.raw else replace(written, raw=raw, ended=True)
-
-    @staticmethod
-    def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
-        """The outputs of a row's blocks together."""
-        rows = []
-        for parts in by_row(examples):
-            first = outputs[parts[0]]
-            if first["nll"] is not None:
-                sums = {name: math.fsum(outputs[i][name] for i in parts) for name in ("nll", "tokens")}
-                first = {**first, "nll": sums["nll"], "tokens": int(sums["tokens"])}
-            rows.append(first)
-        return rows
+        """What was written up to the text that stops it, which white space at its beginning is no part of."""
+        raw, stop = written.raw, self.options.stop
+        place = raw.find(stop, len(raw) - len(raw.lstrip())) if stop else -1
+        return written if place < 0 else replace(written, raw=raw[:place], ended=True)
 
     def learnable(self, output: Mapping[str, Any], prompt: str | Sequence[Message]) -> tuple[Any, str]:
         """Prompt and completion from which what was written is learnt token by token as it was written.
@@ -230,27 +195,6 @@ class CausalLM(Kind):
             return "", self._prompts.joined(prompt, written)
         spaces = len(written.raw) - len(written.raw.lstrip(" "))
         return prompt, written.raw[min(spaces, len(self._prompts.moved(prompt))) :]
-
-    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
-        """Losses, and metrics of texts where they have been written.
-
-        Raises:
-            Diverged: A negative log-likelihood is not finite.
-        """
-        references = [examples[parts[0]]["references"] for parts in by_row(examples)]
-        return score_texts(self.task.problem, self._rows(outputs, examples), references, self.options.answer_marker)
-
-    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """`text_outcome` of each row."""
-        references = [examples[parts[0]]["references"] for parts in by_row(examples)]
-        return [
-            text_outcome(self.task.problem, row, truths, self.options.answer_marker)
-            for row, truths in zip(self._rows(outputs, examples), references, strict=True)
-        ]
-
-    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
-        """`text`."""
-        return [{"text": row["text"]} for row in self._rows(outputs, examples)]
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """Each token by its share of the training completions, one added to every token's count (Laplace)."""

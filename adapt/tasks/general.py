@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import Unsupported
-from adapt.tasks.generation import row_losses
 from adapt.tasks.kind import Example
-from adapt.tasks.language import language_losses
+from adapt.tasks.language import row_losses
 from adapt.tasks.losses import IGNORED
 from adapt.tasks.masking import MASKED_SHARE, hidden, masked_count
 from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, model_inputs, pad, special_ids, token_tensors
@@ -71,4 +70,4 @@ class GeneralText:
         inputs, labels = model_inputs(batch), batch["labels"]
         if not self.masked:
             inputs, labels = {name: batch[name] for name in ("input_ids", "attention_mask")}, labels[:, 1:]
-        return row_losses(language_losses(model, inputs, labels, few=True), (labels != IGNORED).sum(-1))
+        return row_losses(model, inputs, labels, few=True)

@@ -1,18 +1,21 @@
-"""Texts that a model writes, and how they are scored; shared by seq2seq and causal LM."""
+"""Texts that a model writes, and how they are scored: what seq2seq and causal LM share."""
 
 from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.metrics import LOSSES, METRICS, score
 from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
-from adapt.spec import Problem
-from adapt.tasks.losses import check_finite
+from adapt.tasks.kind import Example, Kind
+from adapt.tasks.language import mean_language_loss, row_losses
+from adapt.tasks.losses import IGNORED, check_finite
+from adapt.tasks.tokens import by_row, distinct_rows, pad, token_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -114,78 +117,122 @@ def _instead(model: Any, config: Any) -> Iterator[None]:
         model.generation_config = own
 
 
-def until(text: str, stop: str) -> str:
-    """A text up to what stops it (empty: nothing does), which white space at its beginning is no part of."""
-    place = text.find(stop, len(text) - len(text.lstrip())) if stop else -1
-    return text if place < 0 else text[:place]
-
-
 def needs_text(metric: str) -> bool:
     """Whether a metric of `text` or `completion` judges a generated text."""
     return metric not in LOSSES
 
 
-def score_texts(
-    problem: Problem, outputs: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]], marker: str = ""
-) -> dict[str, float]:
-    """Losses and, where there are texts, the metrics of texts.
+class TextGeneration(Kind):
+    """A text token by token, each from the true ones before it in training.
 
-    Args:
-        problem: `text` or `completion`.
-        outputs: One a row: `nll`, summed negative log-likelihood in nats, `tokens` and `text`; each None where it was
-            not asked for.
-        references: True texts of each row.
-        marker: Exact match compares what follows the last marker, 1,200 being 1200; empty: whole texts.
-
-    Raises:
-        Diverged: A negative log-likelihood is not finite.
+    The epoch is chosen by the loss where the metric judges generated texts, which are written once, at the end.
     """
-    found: dict[str, float] = {}
-    nlls = [output["nll"] for output in outputs]
-    if None not in nlls:
-        check_finite(nlls)
-        found |= score(problem, nlls, [output["tokens"] for output in outputs], LOSSES)
-    texts = [output["text"] for output in outputs]
-    if None not in texts:
-        names = [name for name in METRICS[problem] if needs_text(name)]
-        found |= score(problem, texts, references, names)
-        if marker:
-            found |= score(problem, *_marked(texts, references, marker), ["text_exact_match"])
-    return found
+
+    pretrained_output: ClassVar[bool] = True
+
+    marker = ""
+    """Exact match compares what follows the last such text, 1,200 being 1200; empty: whole texts."""
+
+    @classmethod
+    def selection(cls, metric: str) -> str | None:
+        """The loss for metrics of generated texts."""
+        return "loss" if needs_text(metric) else None
+
+    @abstractmethod
+    def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
+        """What a model is called with, and what its first positions are to predict, (batch, length); `IGNORED` takes no
+        part."""
+
+    @abstractmethod
+    def written(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Written]:
+        """What the model writes, one a row; none where the batch does not ask for texts."""
+
+    def examples(self, rows: int, length: int) -> list[Example]:
+        """Made-up rows of `length` tokens, all to be learnt, for planning; of an encoder-decoder as many of source."""
+        return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """Padded on the right: `input_ids` and `attention_mask` (batch, length), `labels` (batch, their length),
+        `IGNORED` at padding."""
+        batch = token_tensors(self.tokenizer, examples, longest=longest)
+        if "labels" in examples[0]:
+            batch["labels"] = pad([example["labels"] for example in examples], IGNORED, longest=longest)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean negative log-likelihood of the tokens that are learnt, a float32 scalar."""
+        return mean_language_loss(model, *self.asked(model, batch))
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+        """`nll`, the summed negative log-likelihood of the true text in nats, `tokens`, the number of its tokens (both
+        None for rows without one), and `text`, what the model writes (None where not asked for), with `written`."""
+        rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
+        if "labels" in batch:
+            for row, found in zip(rows, row_losses(model, *self.asked(model, batch)), strict=True):
+                row |= found
+        written = self.written(model, batch) if final else []
+        if written:
+            for row, made in zip(rows, written, strict=True):
+                row |= {"text": made.text, "written": made}
+        return rows
+
+    @staticmethod
+    def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[tuple[dict[str, Any], list[str]]]:
+        """Of each row the outputs, its blocks' losses summed, and the true texts, where there are any."""
+        rows = []
+        for parts in by_row(examples):
+            row = outputs[parts[0]]
+            if row["nll"] is not None:
+                nll, tokens = (math.fsum(outputs[i][name] for i in parts) for name in ("nll", "tokens"))
+                row = {**row, "nll": nll, "tokens": int(tokens)}
+            rows.append((row, examples[parts[0]].get("references", [])))
+        return rows
+
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """Losses where the outputs have them, and metrics of texts where they have texts.
+
+        Raises:
+            Diverged: A negative log-likelihood is not finite.
+        """
+        problem, rows = self.task.problem, self._rows(outputs, examples)
+        found: dict[str, float] = {}
+        nlls = [row["nll"] for row, _ in rows]
+        if None not in nlls:
+            check_finite(nlls)
+            found |= score(problem, nlls, [row["tokens"] for row, _ in rows], LOSSES)
+        texts, references = [row["text"] for row, _ in rows], [truths for _, truths in rows]
+        if None not in texts:
+            found |= score(problem, texts, references, [name for name in METRICS[problem] if needs_text(name)])
+            if self.marker:
+                found |= score(problem, *self._compared(texts, references), ["text_exact_match"])
+        return found
+
+    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
+        """Of each row its negative log-likelihood in nats and tokens (None where there is no target); where there is a
+        text also ROUGE-L, exact match, the counts of chrF and, of `text`, those of BLEU."""
+        return [self._outcome(row, truths) for row, truths in self._rows(outputs, examples)]
+
+    def _outcome(self, row: Mapping[str, Any], references: list[str]) -> list[Any]:
+        nll, text = row["nll"], row["text"]
+        outcome: list[Any] = [None if nll is None else round(nll, 4), row["tokens"]]
+        if text is None:
+            return outcome
+        exact = text_exact_match(*self._compared([text], [references]))
+        outcome += [round(rouge_l([text], [references]), 4), exact, chrf_counts(text, references)]
+        return outcome + ([bleu_counts(text, references)] if "bleu" in METRICS[self.task.problem] else [])
+
+    def _compared(self, texts: Sequence[str], references: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
+        """Of texts and references what exact match compares."""
+        if not self.marker:
+            return list(texts), list(references)
+        truth = [[_after(text, self.marker, text) for text in several] for several in references]
+        return [_after(text, self.marker, "") for text in texts], truth
+
+    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """`text`."""
+        return [{"text": row["text"]} for row, _ in self._rows(outputs, examples)]
 
 
-def text_outcome(problem: Problem, output: Mapping[str, Any], references: Sequence[str], marker: str = "") -> list[Any]:
-    """What one row adds to each metric of its problem, as `adapt.metrics.jackknife` reads it.
-
-    Returns:
-        Negative log-likelihood in nats and tokens (None where there is no target); where there is a text also ROUGE-L,
-        exact match, the counts of chrF and, of `text`, those of BLEU.
-    """
-    nll, text = output["nll"], output["text"]
-    outcome: list[Any] = [None if nll is None else round(nll, 4), output["tokens"]]
-    if text is None:
-        return outcome
-    compared = _marked([text], [references], marker) if marker else ([text], [references])
-    outcome += [round(rouge_l([text], [references]), 4), text_exact_match(*compared), chrf_counts(text, references)]
-    return outcome + ([bleu_counts(text, references)] if "bleu" in METRICS[problem] else [])
-
-
-def _marked(
-    texts: Sequence[str], references: Sequence[Sequence[str]], marker: str
-) -> tuple[list[str], list[list[str]]]:
-    """What follows the marker in texts and references."""
-    truth = [[after(text, marker, text) for text in several] for several in references]
-    return [after(text, marker, "") for text in texts], truth
-
-
-def after(text: str, marker: str, otherwise: str) -> str:
+def _after(text: str, marker: str, otherwise: str) -> str:
     """What follows the last marker, numbers without commas between thousands; or something else where there is none."""
     return _THOUSANDS.sub("", text.rpartition(marker)[2].strip()) if marker in text else otherwise
-
-
-def row_losses(losses: torch.Tensor, counts: torch.Tensor) -> list[dict[str, Any]]:
-    """Outputs without text from the losses of tokens (batch, length) and the number of tokens of each row."""
-    return [
-        {"nll": math.fsum(row), "tokens": int(n), "text": None}
-        for row, n in zip(losses.detach().cpu().tolist(), counts.cpu().tolist(), strict=True)
-    ]

@@ -7,6 +7,7 @@ labels that take no part are never made (`adapt.backbones.chunked`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,15 @@ def language_losses(
         losses = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
         losses[labels != IGNORED] = each_loss(*found)
     return losses
+
+
+def row_losses(
+    model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor, *, few: bool = False
+) -> list[dict[str, Any]]:
+    """Of each row `nll`, the sum of its `language_losses` in nats, and `tokens`, how many labels that is of."""
+    losses = language_losses(model, inputs, labels, few=few)
+    counts = (labels != IGNORED).sum(-1)
+    return [{"nll": math.fsum(row), "tokens": n} for row, n in zip(losses.tolist(), counts.tolist(), strict=True)]
 
 
 def _logits(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.fields import nearest
 from adapt.spec import OptionError, RowError, Task, Unsupported
-from adapt.tasks.generation import generate, needs_text, row_losses, score_texts, text_outcome
-from adapt.tasks.kind import Example, Kind
-from adapt.tasks.language import language_losses, mean_language_loss
+from adapt.tasks.generation import TextGeneration, Written, generate
+from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
-from adapt.tasks.tokens import check_at_least, distinct_rows, of_split, pad, token_tensors
+from adapt.tasks.tokens import check_at_least, of_split
 
 if TYPE_CHECKING:
     import datasets
@@ -39,14 +38,10 @@ class Options:
     """Language of the targets, likewise; without one that the tokenizer has of its own it must be given."""
 
 
-class Seq2Seq(Kind):
-    """The target token by token after the source (Sutskever et al. 2014), with the true tokens before it in training.
-
-    The epoch is chosen by the loss where the metric judges generated texts, which are written once, at the end.
-    """
+class Seq2Seq(TextGeneration):
+    """The target token by token after the source (Sutskever et al. 2014)."""
 
     Options: ClassVar[type] = Options
-    pretrained_output: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -58,11 +53,6 @@ class Seq2Seq(Kind):
         self._first: int | None = None
         self._start: int | None = None
         self._told = False
-
-    @classmethod
-    def selection(cls, metric: str) -> str | None:
-        """The loss for metrics of generated texts."""
-        return "loss" if needs_text(metric) else None
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
@@ -144,22 +134,6 @@ class Seq2Seq(Kind):
                 found[i] = ids
         return found, len(long)
 
-    def examples(self, rows: int, length: int) -> list[Example]:
-        """Made-up rows of `length` tokens of source and of target, for planning."""
-        return [{"input_ids": row, "labels": row} for row in distinct_rows(rows, length)]
-
-    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """Padded on the right: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
-        length), `IGNORED` at padding."""
-        batch = token_tensors(self.tokenizer, examples, longest=longest)
-        if "labels" in examples[0]:
-            batch["labels"] = pad([example["labels"] for example in examples], IGNORED, longest=longest)
-        return batch
-
-    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Mean negative log-likelihood of the targets' tokens, a float32 scalar."""
-        return mean_language_loss(model, *self.asked(model, batch))
-
     def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
         """What a model is called with, source and target, where what each target token is predicted from stands before
         it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part."""
@@ -181,47 +155,19 @@ class Seq2Seq(Kind):
         """Tokens of the targets."""
         return learnt_labels(examples)
 
-    def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
-        """`nll`, the summed negative log-likelihood of the target in nats, `tokens`, the number of its tokens (both
-        None for rows without target), and `text`, what the model writes (None unless `final`), with `written`."""
-        rows: list[dict[str, Any]] = [{"nll": None, "tokens": None, "text": None} for _ in batch["input_ids"]]
-        if "labels" in batch:
-            inputs, labels = self.asked(model, batch)
-            rows = row_losses(language_losses(model, inputs, labels), (labels != IGNORED).sum(-1))
-        if final:
-            written = generate(
-                model,
-                self.tokenizer,
-                {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]},
-                new_tokens=self.options.max_target_length,
-                beams=self.options.beams,
-                length_penalty=self.options.length_penalty,
-                ends=[] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id],
-                start=self._start,
-                first=self._first,
-            )
-            for row, made in zip(rows, written, strict=True):
-                row |= {"text": made.text, "written": made}
-        return rows
-
-    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
-        """Losses where the outputs have them, and metrics of texts where they have texts.
-
-        Raises:
-            Diverged: A negative log-likelihood is not finite.
-        """
-        return score_texts(self.task.problem, outputs, [example["references"] for example in examples])
-
-    def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """`text_outcome` of each row."""
-        return [
-            text_outcome(self.task.problem, output, example["references"])
-            for output, example in zip(outputs, examples, strict=True)
-        ]
-
-    def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
-        """`text`."""
-        return [{"text": output["text"]} for output in outputs]
+    def written(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Written]:
+        """What the model writes for the sources."""
+        return generate(
+            model,
+            self.tokenizer,
+            {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]},
+            new_tokens=self.options.max_target_length,
+            beams=self.options.beams,
+            length_penalty=self.options.length_penalty,
+            ends=[] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id],
+            start=self._start,
+            first=self._first,
+        )
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """The source as it is."""
