@@ -203,6 +203,10 @@ def test_a_long_prompt_loses_its_beginning() -> None:
     (new,) = made.encode(table([SENTENCE], None))
     assert new["input_ids"] == new["prompt_ids"] == examples[0]["prompt_ids"]
     assert made.notes == ["1 prompts of new rows lost their beginning to fit 8 tokens"]
+    made = bound(tokenizer=wordpiece(single="[CLS] [BOS] $A"), length=4, separator="")
+    (example,) = made.encode(table(["anna"], None))
+    assert len(example["input_ids"]) == 3
+    assert made.notes == []  # the one token has room
 
 
 def test_an_answer_that_leaves_no_room_loses_its_end() -> None:

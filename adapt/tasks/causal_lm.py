@@ -11,7 +11,7 @@ from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import TextGeneration, Written, generate, needs_text
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels, unigram
-from adapt.tasks.prompts import Message, Prompts
+from adapt.tasks.prompts import Message, Prompts, Row
 from adapt.tasks.tokens import check_at_least, of_split, pad
 
 if TYPE_CHECKING:
@@ -81,53 +81,53 @@ class CausalLM(TextGeneration):
         prompts, completions = _columns(rows, split)
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
-        cut = parted = shortened = longer = ended = 0
+        counts: Counter[str] = Counter()
         for i, row in enumerate(self._prompts.rows(prompts, completions, split)):
-            room = self.task.max_length - len(row.head)
             own: Example = {"row": i, "prompted": bool(row.prompt)}
-            if writes:
-                own["prompt_ids"] = row.head + row.prompt[-max(1, room - self._new) :]
-            if row.completion is None:
-                cut += len(row.prompt) > room - self._new
-                examples.append({**own, "input_ids": own["prompt_ids"]})
-                continue
-            own["references"] = [row.text]
-            longer += writes and len(row.completion) > self._new
-            if row.prompt:
-                left = room - len(row.completion)
-                if left < 1:
-                    left = min(len(row.prompt), room // 2)
-                    ended += 1
-                cut += len(row.prompt) > left
-                shortened += writes and min(len(row.prompt), left) > max(1, room - self._new)
-                prompt = row.prompt[max(0, len(row.prompt) - left) :]
-                examples.append(_labelled(own, row.head + prompt, row.completion[: room - left]))
-                continue
-            blocks = [row.completion[start : start + room] for start in range(0, len(row.completion), room)]
-            parted += len(blocks) > 1
-            examples += [_labelled(own, row.head, block) for block in blocks]
-        length = f"{self.task.max_length} tokens"
-        if cut:
-            self.notes.append(f"{cut} prompts of {of_split(split)} lost their beginning to fit {length}")
-        if ended:
-            self.notes.append(
-                f"{ended} answers of {of_split(split)} lost their end to fit {length}; losses count the tokens kept"
-            )
-        if shortened:
-            self.notes.append(
-                f"{shortened} prompts of {of_split(split)} lost their beginning where a text was written, to leave "
-                f"room for {self._new} tokens in {length}"
-            )
-        if longer:
-            self.notes.append(
-                f"{longer} answers of {of_split(split)} are longer than the {self._new} tokens that are written "
-                "(max_new_tokens, at most half of max_length)"
-            )
-        if parted:
-            self.notes.append(f"{parted} texts of {of_split(split)} were cut into blocks of {length}")
+            examples += [own | part for part in self._fitted(row, writes, counts)]
+        length, of = f"{self.task.max_length} tokens", of_split(split)
+        notes = {
+            "cut": f"prompts of {of} lost their beginning to fit {length}",
+            "ended": f"answers of {of} lost their end to fit {length}; losses count the tokens kept",
+            "shortened": f"prompts of {of} lost their beginning where a text was written, to leave room for "
+            f"{self._new} tokens in {length}",
+            "longer": f"answers of {of} are longer than the {self._new} tokens that are written (max_new_tokens, at "
+            "most half of max_length)",
+            "parted": f"texts of {of} were cut into blocks of {length}",
+        }
+        self.notes += [f"{counts[name]} {note}" for name, note in notes.items() if counts[name]]
         if split == "train":  # which comes first, so that prompts of other splits are written as new ones will be
             self.fit(examples)
         return examples
+
+    def _fitted(self, row: Row, writes: bool, counts: Counter[str]) -> list[Example]:
+        """What of a row fits `max_length`; several blocks of a long text without prompt.
+
+        Args:
+            row: As token ids.
+            writes: Whether a text is to be written for it.
+            counts: What did not fit, by the names of `encode`, is added here.
+        """
+        room = self.task.max_length - len(row.head)
+        most = max(1, room - self._new)  # tokens of a prompt after which a text is written
+        asked: Example = {"prompt_ids": row.head + row.prompt[-most:]} if writes else {}
+        if row.completion is None:
+            counts["cut"] += len(row.prompt) > most
+            return [{**asked, "input_ids": asked["prompt_ids"]}]
+        asked["references"] = [row.text]
+        counts["longer"] += writes and len(row.completion) > self._new
+        if not row.prompt:
+            blocks = [row.completion[start : start + room] for start in range(0, len(row.completion), room)]
+            counts["parted"] += len(blocks) > 1
+            return [_labelled(asked, row.head, block) for block in blocks]
+        left = room - len(row.completion)
+        if left < 1:
+            left = min(len(row.prompt), room // 2)
+            counts["ended"] += 1
+        counts["cut"] += len(row.prompt) > left
+        counts["shortened"] += writes and min(len(row.prompt), left) > most
+        prompt = row.prompt[max(0, len(row.prompt) - left) :]
+        return [_labelled(asked, row.head + prompt, row.completion[: room - left])]
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Whether any training row has a prompt; where none has, new prompts are texts to go on with."""
