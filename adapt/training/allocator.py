@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
-from adapt.training.outermost import Outermost
+from adapt.training.outermost import outermost
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """glibc's malloc.h."""
@@ -20,7 +19,7 @@ _GIVEN_BACK = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_THRESHOLD: 2**25}
 """What glibc's thresholds, which it adapts until they are set, are at most; mallopt(3)."""
 
 
-@contextmanager
+@outermost
 def memory_kept() -> Iterator[None]:
     """Within it glibc keeps freed memory for the next allocation, and gives it back at the end.
 
@@ -29,22 +28,16 @@ def memory_kept() -> Iterator[None]:
     blocks of different sizes. Other threads get the same, until the last of several is through. Nothing is changed
     where the user has set up the allocator (`MALLOC_...`, `GLIBC_TUNABLES`), nor under another C library.
     """
-    with _kept.block():
-        yield
-
-
-def _keep() -> None:
-    _set(_KEPT)
-
-
-def _give_back() -> None:
-    _set(_GIVEN_BACK)
     glibc = _glibc()
-    if glibc is not None:
+    if glibc is None:
+        yield
+        return
+    _set(glibc, _KEPT)
+    try:
+        yield
+    finally:
+        _set(glibc, _GIVEN_BACK)
         glibc.malloc_trim(0)
-
-
-_kept = Outermost(_keep, _give_back)
 
 
 @cache
@@ -62,10 +55,7 @@ def _glibc() -> ctypes.CDLL | None:
     return library
 
 
-def _set(values: dict[int, int]) -> None:
-    glibc = _glibc()
-    if glibc is None:
-        return
+def _set(glibc: ctypes.CDLL, values: dict[int, int]) -> None:
     for parameter, value in values.items():
         if not glibc.mallopt(parameter, value):  # before 2.35 glibc takes no more than this for blocks of its heap
             glibc.mallopt(parameter, _GIVEN_BACK[parameter])

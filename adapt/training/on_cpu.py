@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch.nn import functional as F
 
 from adapt.training.dropout import attention, dropout
-from adapt.training.outermost import Outermost
+from adapt.training.outermost import outermost
 from adapt.training.softmax import softmax
 
 _OURS = {"dropout": dropout, "scaled_dot_product_attention": attention, "softmax": softmax}
-_theirs: dict[str, Any] = {}
 
 
-@contextmanager
+@outermost
 def faster_on_cpu() -> Iterator[None]:
     """Within it `dropout`, `scaled_dot_product_attention` and `softmax` of `torch.nn.functional` are ours.
 
@@ -24,18 +22,14 @@ def faster_on_cpu() -> Iterator[None]:
     checkpointed layer too. Other threads get them as well, until the last of several is through: they do the same as
     torch's, but for derivatives of derivatives, which they do not have.
     """
-    with _replaced.block():
-        yield
-
-
-def _replace() -> None:
-    _theirs.update({name: getattr(F, name) for name in _OURS})
+    theirs = {name: getattr(F, name) for name in _OURS}
     _put(_OURS)
+    try:
+        yield
+    finally:
+        _put(theirs)
 
 
 def _put(functions: dict[str, Any]) -> None:
     for name, function in functions.items():
         setattr(F, name, function)
-
-
-_replaced = Outermost(_replace, lambda: _put(_theirs))

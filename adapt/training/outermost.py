@@ -1,31 +1,37 @@
-"""What holds for the whole process within a block, be the block nested or entered by several threads."""
+"""Context managers whose effect is the whole process's, be they nested or entered by several threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextlib import _GeneratorContextManager
 
 
-class Outermost:
-    """Begins with the first block that is entered and ends with the last one left."""
-
-    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        self._begin, self._end = begin, end
-        self._within = 0
-        self._lock = Lock()
+def outermost(block: Callable[[], Iterator[None]]) -> Callable[[], _GeneratorContextManager[None]]:
+    """`contextlib.contextmanager` for blocks that overlap: the first one entered begins, the last one left ends."""
+    manager, lock, within = contextmanager(block), Lock(), 0
+    entered: _GeneratorContextManager[None]
 
     @contextmanager
-    def block(self) -> Iterator[None]:
-        """A block of it."""
-        with self._lock:
-            if self._within == 0:
-                self._begin()
-            self._within += 1
+    @wraps(block)
+    def shared() -> Iterator[None]:
+        nonlocal within, entered
+        with lock:
+            if within == 0:
+                entered = manager()
+                entered.__enter__()
+            within += 1
         try:
             yield
         finally:
-            with self._lock:
-                self._within -= 1
-                if self._within == 0:
-                    self._end()
+            with lock:
+                within -= 1
+                if within == 0:
+                    entered.__exit__(None, None, None)
+
+    return shared
