@@ -222,7 +222,7 @@ def fit(
     if learning_rate is not None and budget.learning_rate is not None:
         learning_rate = budget.learning_rate
     selection = task.selection or task.metric
-    trained, memory = Trained([], None, None, 0.0, 0, None), {}
+    trained, memory = Trained(), {}
     if learning_rate is not None:  # else the strategy says that nothing is trained
         trained = train(
             model,

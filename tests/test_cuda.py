@@ -24,8 +24,7 @@ from adapt.tasks import KINDS
 from adapt.training import graphs as graphs_module
 from adapt.training import train
 from adapt.training.graphs import Graphs
-from adapt.training.loop import accelerator_for
-from adapt.training.step import gradients
+from adapt.training.step import accelerator_for, gradients
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

@@ -12,9 +12,8 @@ from adapt.memory.tracker import Tracker
 from adapt.spec import Budget
 from adapt.training import dropout as subject
 from adapt.training.dropout import attention, dropout, random_bits
-from adapt.training.loop import accelerator_for
 from adapt.training.on_cpu import faster_on_cpu
-from adapt.training.step import one_pass
+from adapt.training.step import accelerator_for, one_pass
 
 
 @pytest.fixture(autouse=True)

@@ -26,8 +26,7 @@ from adapt.tasks.tokens import rounded_length
 from adapt.training import graphs as graphs_module
 from adapt.training.graphs import Graphs, _Captured, flops_per_layer, graphs_for, is_pure
 from adapt.training.halving import halving
-from adapt.training.loop import accelerator_for
-from adapt.training.step import gradients, one_pass, random_state
+from adapt.training.step import accelerator_for, gradients, one_pass, random_state
 from adapt.training.watch import Watch
 
 ARCHITECTURES = {

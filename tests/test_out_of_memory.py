@@ -33,9 +33,9 @@ from adapt.tables.table import table_of
 from adapt.tasks import KINDS, SequenceClassification
 from adapt.training import predict, train
 from adapt.training.halving import halving
-from adapt.training.loop import _advice, _advice_on_state, accelerator_for
+from adapt.training.loop import _advice, _advice_on_state
 from adapt.training.on_cpu import faster_on_cpu
-from adapt.training.step import gradients
+from adapt.training.step import accelerator_for, gradients
 
 BUDGET = Budget(epochs=2, batch_size=8, warmup=0.0, weight_decay=0.0, decay="constant")
 ERRORS = [

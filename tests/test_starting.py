@@ -37,7 +37,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Adapted]:
 
     def fit(*given: Any, **named: Any) -> Adapted:
         with monkeypatch.context() as patch:
-            patch.setattr("adapt.training.train", lambda *args, **rest: Trained([], None, 0.0, 0.0, 0, None))
+            patch.setattr("adapt.training.train", lambda *args, **rest: Trained(seconds=0.0))
             patch.setattr("adapt.memory.observe.observe", lambda *args: {})
             patch.setattr("adapt.run._scored", lambda *args: {})
             return adapt.fit(*given, **{**MOST, **named})
@@ -219,7 +219,7 @@ def test_what_was_trained_is_not_held_while_training_goes_on(
 ) -> None:
     start, held = start_of(saved("bottleneck", "single_label")), list[bool]()
     tensors = [weakref.ref(tensor) for tensor in start.state.values()]
-    trained = Trained([], None, 0.0, 0.0, 0, None)
+    trained = Trained(seconds=0.0)
     monkeypatch.setattr(
         "adapt.training.train", lambda *given, **rest: held.append(any(ref() is not None for ref in tensors)) or trained
     )

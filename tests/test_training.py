@@ -25,8 +25,8 @@ from adapt.strategies import make
 from adapt.tasks import KINDS
 from adapt.training import predict, train
 from adapt.training.batching import by_length, length_bucketed
-from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, schedule_for
+from adapt.training.step import accelerator_for
 
 BUDGET = Budget(epochs=4, batch_size=4, warmup=0.0, weight_decay=0.0, decay="constant")
 

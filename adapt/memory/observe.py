@@ -13,9 +13,8 @@ from adapt.tasks import Example, Kind
 from adapt.training.aside import Aside
 from adapt.training.batching import sizes_of
 from adapt.training.halving import halving
-from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
-from adapt.training.step import random_state, set_random_state
+from adapt.training.step import accelerator_for, random_state, set_random_state
 
 
 def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, rows: int) -> dict[str, Any]:

@@ -19,10 +19,8 @@ from adapt.memory.tracker import Tracker
 from adapt.memory.types import Memory
 from adapt.spec import Strategy
 from adapt.tasks import KINDS, Example, Kind
-from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for
-from adapt.training.savers import save_memory
-from adapt.training.step import gradients
+from adapt.training.step import accelerator_for, gradients, save_memory
 
 CUDA_BLOCK = 512
 """Bytes that torch's CUDA allocator rounds sizes up to."""

@@ -26,9 +26,8 @@ from adapt.memory.types import Memory
 from adapt.spec import Budget, Strategy, Task, Unsupported
 from adapt.strategies.prefix_attention import kernel_of
 from adapt.tasks import KINDS
-from adapt.training.loop import accelerator_for
 from adapt.training.optimizer import optimizer_for, unpaged
-from adapt.training.savers import save_memory
+from adapt.training.step import accelerator_for, save_memory
 
 MEASURE = "a run of few steps measures what it takes (adapt compare --max-steps 2)"
 """What to do where there is no plan."""

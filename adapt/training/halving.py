@@ -13,27 +13,35 @@ R = TypeVar("R")
 
 
 def halving(
-    work: Callable[[int], R], rows: int, device: str, *, advice: str, reset: Callable[[], bool] | None = None
+    work: Callable[[int], R],
+    rows: int,
+    device: str,
+    *,
+    advice: str,
+    all_rows: int | None = None,
+    reset: Callable[[], bool] | None = None,
 ) -> tuple[R, int]:
-    """Do some work with at most `rows` rows at a time, and from its start with half as many when memory runs out.
+    """Do some work, and do it again from its start with half as many rows at a time whenever memory runs out.
 
     Args:
         work: Takes the most rows of a forward pass.
-        rows: How many it is first tried with.
+        rows: How many these may be.
         device: Whose cache is emptied before the next try.
         advice: What to do where not even one row fits, in the imperative.
+        all_rows: Rows of the whole work; None: no fewer than `rows`.
         reset: Undoes what an unfinished try has left; true where it let go of memory that is not needed, so that the
             same number of rows may fit now.
 
     Returns:
-        What the work gave, and with how many rows at a time.
+        What the work gave, and `rows`, or what they came down to.
 
     Raises:
         OutOfMemory: One row does not fit.
     """
+    most = rows if all_rows is None else min(rows, all_rows)
     while True:
         try:
-            return work(rows), rows
+            return work(most), rows
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -43,9 +51,9 @@ def halving(
         give_back(device)
         if again:
             continue
-        if rows == 1:
+        if most == 1:
             raise OutOfMemory(f"memory ran out with one row at a time{asked}; {advice}")
-        rows = (rows + 1) // 2
+        most = rows = (most + 1) // 2
 
 
 def parts(members: Sequence[T], rows: int) -> list[list[T]]:

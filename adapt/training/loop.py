@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,7 @@ from adapt.training.halving import halving, parts
 from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
-from adapt.training.savers import save_memory
-from adapt.training.step import gradients, on, random_state, set_random_state
+from adapt.training.step import accelerator_for, gradients, on, random_state, save_memory, set_random_state
 from adapt.training.watch import Watch
 
 
@@ -36,17 +35,17 @@ from adapt.training.watch import Watch
 class Trained:
     """What training gave besides the model."""
 
-    curve: list[dict[str, Any]]
+    curve: list[dict[str, Any]] = field(default_factory=list)
     """One entry an epoch: epoch, step, loss, seconds, rows and validation scores."""
-    best_epoch: int | None
+    best_epoch: int | None = None
     """Epoch (from 1) with the best validation score, whose parameters the model holds now."""
-    seconds: float | None
+    seconds: float | None = None
     """Wall-clock seconds of the training steps; None where nothing was trained."""
-    evaluate_seconds: float
+    evaluate_seconds: float = 0.0
     """Wall-clock seconds of scoring after epochs."""
-    rows: int
+    rows: int = 0
     """Training rows gone through."""
-    process_bytes: int | None
+    process_bytes: int | None = None
     """Peak memory of the training steps."""
     micro_batch: int | None = None
     """Rows of a forward pass that training came down to because memory ran out; None: it never did."""
@@ -54,20 +53,6 @@ class Trained:
     """CUDA graphs that were captured."""
     held_bytes: int = 0
     """Bytes of the best epoch's weights that were held in memory, because no file could be written."""
-
-
-def accelerator_for(budget: Budget) -> Any:
-    """The accelerate object that knows device, precision and gradient clipping.
-
-    Accelerate keeps its state for the whole process; it is set back so that each run has its own precision.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    made = Accelerator(mixed_precision="bf16" if budget.precision == "bf16" else "no", cpu=budget.device == "cpu")
-    made.gradient_accumulation_steps = 1  # the loop's own; a launcher's variable would divide the loss by it once more
-    return made
 
 
 @memory_kept()
@@ -116,7 +101,9 @@ def train(
     torch.manual_seed(seed)
     lengths = lengths_of(examples)
     updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
-    steps = min(budget.epochs * updates, budget.max_steps or budget.epochs * updates)
+    steps = budget.epochs * updates
+    if budget.max_steps is not None:
+        steps = min(steps, budget.max_steps)
     optimizer = optimizer_for(model, budget, learning_rate)
     schedule = schedule_for(optimizer, budget, steps)
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -132,45 +119,38 @@ def train(
 
     with Aside() as aside:
         for epoch in range(1, budget.epochs + 1):
+            if step == steps:
+                break
             batches = length_bucketed(lengths, budget.batch_size, order)
             seen = kind.redraw(examples, seed, epoch)
             model.train()
             losses: list[torch.Tensor] = []
             started, rows_before = time.perf_counter(), rows
             with memory.track():
-                for first in range(0, len(batches), budget.accumulation):
-                    if step >= steps:
-                        break
-                    group = batches[first : first + budget.accumulation]
-                    group_rows = sum(len(batch) for batch in group)
-                    most = min(micro, max(len(batch) for batch in group))
-                    total, fitting = halving(
-                        partial(
-                            gradients, model, kind, [[seen[i] for i in batch] for batch in group], accelerator,
-                            graphs=graphs,
-                        ),
-                        most,
+                for first in range(0, len(batches), budget.accumulation)[: steps - step]:
+                    group = [[seen[i] for i in batch] for batch in batches[first : first + budget.accumulation]]
+                    total, micro = halving(
+                        partial(gradients, model, kind, group, accelerator, graphs=graphs),
+                        micro,
                         budget.device,
                         advice=advice,
+                        all_rows=max(map(len, group)),
                         reset=partial(
                             _restart, optimizer, graphs, random_state(budget.device),
                             [(norm, norm.counted()) for norm in counting],
                         ),
                     )  # fmt: skip
-                    micro = fitting if fitting < most else micro
                     watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
                     with explained("while the optimizer made its state", _advice_on_state(budget)):
                         optimizer.step()
                     optimizer.zero_grad(set_to_none=graphs is None or not graphs.in_place)
                     schedule.step()
-                    step, rows = step + 1, rows + group_rows
+                    step, rows = step + 1, rows + sum(map(len, group))
                     losses.append(total)
                     watch.tell()
                 watch.finish()
             elapsed = time.perf_counter() - started
             model.eval()  # also where nothing is scored: what the first epoch counts ends with it
-            if not losses:
-                break
             seconds += elapsed
             point: dict[str, Any] = {
                 "epoch": epoch,
@@ -192,17 +172,21 @@ def train(
                         aside.put(model)
                 elif budget.patience is not None and epoch - best[1] >= budget.patience:
                     break
-        captured = 0
         if graphs is not None:
-            captured = graphs.captured
             graphs.drop()  # and the gradients that they wrote to
         if best is not None and best[1] != curve[-1]["epoch"]:
             aside.restore(model)
-    came_down = micro if micro < budget.batch_size else None
     return Trained(
-        curve, best[1] if best else None, seconds, evaluating, rows, memory.peak_bytes, came_down, captured,
-        aside.held_bytes,
-    )  # fmt: skip
+        curve,
+        best_epoch=best[1] if best is not None else None,
+        seconds=seconds,
+        evaluate_seconds=evaluating,
+        rows=rows,
+        process_bytes=memory.peak_bytes,
+        micro_batch=micro if micro < budget.batch_size else None,
+        graphs=graphs.captured if graphs is not None else 0,
+        held_bytes=aside.held_bytes,
+    )
 
 
 def _restart(
@@ -285,11 +269,13 @@ def predict(
 
     rows, done = 2 * budget.batch_size, 0
     for indices in by_length(lengths_of(examples), rows):
-        work, most = partial(outputs_of, [examples[i] for i in indices]), min(rows, len(indices))
-        outputs, fitting = halving(
-            work, most, budget.device, advice="cut texts shorter (max_length), or have shorter texts written"
+        outputs, rows = halving(
+            partial(outputs_of, [examples[i] for i in indices]),
+            rows,
+            budget.device,
+            advice="cut texts shorter (max_length), or have shorter texts written",
+            all_rows=len(indices),
         )
-        rows = fitting if fitting < most else rows
         for index, output in zip(indices, outputs, strict=True):
             results[index] = output
         done += len(indices)

@@ -1,4 +1,4 @@
-"""The first half of an optimizer step: gradients; and what it draws its random numbers from."""
+"""What a budget makes of a model's passes, gradients (the first half of an optimizer step), and random numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,41 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt.backbones.checkpointing import checkpoint_layers
+from adapt.backbones.chunked import chunk_logits
+from adapt.spec import Budget
 from adapt.tasks import Example, Kind
 from adapt.training.halving import parts
 from adapt.training.on_cpu import faster_on_cpu
 
 Batch = Mapping[str, torch.Tensor]
+
+
+def accelerator_for(budget: Budget) -> Any:
+    """The accelerate object that knows device, precision and gradient clipping.
+
+    Accelerate keeps its state for the whole process; it is set back so that each run has its own precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    made = Accelerator(mixed_precision="bf16" if budget.precision == "bf16" else "no", cpu=budget.device == "cpu")
+    made.gradient_accumulation_steps = 1  # the loop's own; a launcher's variable would divide the loss by it once more
+    return made
+
+
+def save_memory(model: nn.Module, budget: Budget) -> None:
+    """Checkpoint the model's layers and have its loss made in chunks, where the budget says so.
+
+    Raises:
+        Unsupported: transformers has no gradient checkpointing for the architecture; or a loss in chunks is asked for,
+            and the model does with its logits what is not known.
+    """
+    if budget.checkpointing:
+        checkpoint_layers(model)
+    if budget.loss_chunk is not None:
+        chunk_logits(model, budget.loss_chunk)
 
 
 @torch.enable_grad()
