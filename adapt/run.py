@@ -136,7 +136,6 @@ def run(
     Raises:
         AdaptError: Bad input, which no other run of the comparison would survive either.
     """
-
     notes: list[str] = []
 
     def noted(note: str) -> None:
@@ -182,7 +181,6 @@ def fit(
     import torch
 
     from adapt.backbones.memoise import fold, hand_on, release, share
-    from adapt.backbones.shelf import name_of
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
     from adapt.training import Trained, train
@@ -210,20 +208,14 @@ def fit(
     check(model)
     assert (begin is None) == (spec.start is None)  # or the result would claim a start that it did not have
     begun = [] if begin is None else begin(model, kind)
-    shelf = None
-    # elsewhere the last bits of a row's features depend on the batch it comes in
-    alike = budget.device == "cpu" and budget.precision == "bf16" and not has_8_bit_weights(model)
-    if features is not None and alike:
-        decides = [backbone.source.sha256, task.kind, task.pooling, loader.attention(), torch.get_num_threads()]
-        shelf = features / name_of(decides)
+    shelf = _shelf_of(model, loader, features)
+    if shelf is not None:
         share(model, shelf)
     trainable, total = params.count(model)
-    learning_rate = spec.strategy.learning_rate
-    if learning_rate is not None and budget.learning_rate is not None:
-        learning_rate = budget.learning_rate
     selection = task.selection or task.metric
-    trained, memory = Trained(), {}
-    if learning_rate is not None:  # else the strategy says that nothing is trained
+    trained, memory, learning_rate = Trained(), {}, None
+    if spec.strategy.learning_rate is not None:  # else the strategy says that nothing is trained
+        learning_rate = spec.strategy.learning_rate if budget.learning_rate is None else budget.learning_rate
         trained = train(
             model,
             kind,
@@ -269,6 +261,22 @@ def fit(
     if spec.general is not None:
         result = _with_forgetting(result, model, loader, general)
     return result, Fitted(model, kind, loader.tokenizer(), loader)
+
+
+def _shelf_of(model: nn.Module, loader: Loader, features: Path | None) -> Path | None:
+    """The folder, within `features`, of the runs that have the same features of a row; None where none is shared.
+
+    They are the same to the last bit only in bfloat16 on the CPU: elsewhere these depend on the batch a row comes in.
+    """
+    import torch
+
+    from adapt.backbones.shelf import name_of
+
+    task, budget = loader.task, loader.budget
+    if features is None or budget.device != "cpu" or budget.precision != "bf16" or has_8_bit_weights(model):
+        return None
+    decides = [loader.backbone.source.sha256, task.kind, task.pooling, loader.attention(), torch.get_num_threads()]
+    return features / name_of(decides)
 
 
 def _scored(spec: Run, data: Data, encoded: Encoded, model: nn.Module, trained: Trained) -> dict[str, Any]:
