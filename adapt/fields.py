@@ -57,6 +57,15 @@ def nearest(word: str, known: Any) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """
+    Raises:
+        OptionError: The value of an option is none of those known, which are named.
+    """
+    if value not in known:
+        raise OptionError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
+
+
 def _read(value: Any, hint: Any, where: str) -> Any:
     """A value as the type that a field declares."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

@@ -13,7 +13,7 @@ from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
 from adapt.backbones.source import Backbone
 from adapt.data import Data
-from adapt.fields import fill, nearest
+from adapt.fields import check_choice, fill
 from adapt.metrics import METRICS, check_metric
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
 from adapt.strategies import is_known, make
@@ -29,8 +29,7 @@ def device_of(device: str) -> Literal["cpu", "cuda"]:
     Raises:
         OptionError: CUDA is asked for and there is none, or the name is not known.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"Device '{device}' is not known; choose auto, cpu or cuda.")
+    check_choice("device", device, ("auto", "cpu", "cuda"))
     if device == "cpu":
         return "cpu"
     import torch
@@ -48,10 +47,9 @@ def precision_of(precision: str, device: str) -> Literal["fp32", "bf16"]:
     Raises:
         OptionError: The name is not known.
     """
-    if precision in ("fp32", "bf16"):
-        return precision  # type: ignore[return-value]
+    check_choice("precision", precision, ("auto", "fp32", "bf16"))
     if precision != "auto":
-        raise OptionError(f"Precision '{precision}' is not known; choose auto, fp32 or bf16.")
+        return precision  # type: ignore[return-value]
     import torch
 
     if device == "cuda":
@@ -70,11 +68,13 @@ def budget_of(**values: Any) -> Budget:
     device = device_of(values.pop("device", "auto"))
     precision = precision_of(values.pop("precision", "auto"), device)
     budget = Budget(device=device, precision=precision, **values)
-    for name in ("decay", "graphs"):
-        known = get_args(get_type_hints(Budget)[name])
-        if getattr(budget, name) not in known:
-            raise OptionError(f"{name} is '{getattr(budget, name)}'; choose one of {', '.join(known)}.")
-    _check_optimizer(budget)
+    for name in ("decay", "graphs", "optimizer"):
+        check_choice(name, getattr(budget, name), get_args(get_type_hints(Budget)[name]))
+    if budget.optimizer == "paged_adamw_8bit" and device != "cuda":
+        raise OptionError(
+            f"optimizer 'paged_adamw_8bit' pages between a GPU and its host, and the device is '{device}'; use "
+            "adamw_8bit, or --device cuda."
+        )
     if not isinstance(budget.checkpointing, bool):
         raise OptionError(f"checkpointing is {budget.checkpointing!r}; give True or False.")
     for name in ("epochs", "batch_size", "accumulation"):
@@ -99,18 +99,6 @@ def check_budget(budget: Budget, kind: str) -> None:
         raise OptionError(
             f"loss_chunk is for {', '.join(LANGUAGE_MODELS)}, whose logits are as many as the vocabulary has "
             f"entries; leave it out for {kind}."
-        )
-
-
-def _check_optimizer(budget: Budget) -> None:
-    known = get_args(get_type_hints(Budget)["optimizer"])
-    if budget.optimizer not in known:
-        hint = nearest(str(budget.optimizer), known)
-        raise OptionError(f"optimizer '{budget.optimizer}' is not known{hint}; choose one of {', '.join(known)}.")
-    if budget.optimizer == "paged_adamw_8bit" and budget.device != "cuda":
-        raise OptionError(
-            f"optimizer 'paged_adamw_8bit' pages between a GPU and its host, and the device is '{budget.device}'; "
-            "use adamw_8bit, or --device cuda."
         )
 
 
@@ -242,8 +230,7 @@ def pooling_of(pooling: str, kind: str, backbone: Any) -> Literal["mean", "nativ
     Raises:
         OptionError: The name is not known.
     """
-    if pooling not in ("auto", "mean", "native"):
-        raise OptionError(f"Pooling '{pooling}' is not known; choose auto, mean or native.")
+    check_choice("pooling", pooling, get_args(Pooling))
     if kind != "sequence_classification" or pooling == "native":
         return "native"
     return "mean" if pooling == "mean" or backbone.is_sentence_encoder else "native"
@@ -280,8 +267,7 @@ def task_of(
     metric = METRICS[data.problem][0] if metric is None else metric
     check_metric(metric, data.problem)
     pooled = pooling_of(pooling, data.kind, backbone)
-    if class_weights not in ("none", "balanced"):
-        raise OptionError(f"class_weights is '{class_weights}'; choose none or balanced.")
+    check_choice("class_weights", class_weights, ("none", "balanced"))
     if class_weights != "none" and data.problem == "regression":
         raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
     for name, value in (("max_length", max_length), ("max_train", max_train), ("few_shot", few_shot)):

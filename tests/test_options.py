@@ -149,8 +149,8 @@ def test_the_pooling_left_to_us_is_that_of_the_folder(tmp_path: Path) -> None:
     ("choices", "message"),
     [
         ({"metric": "spearman"}, "'spearman' does not go with single_label; choose one of accuracy, macro_f1, mcc"),
-        ({"pooling": "max"}, "'max' is not known; choose auto, mean or native"),
-        ({"class_weights": "yes"}, "class_weights is 'yes'; choose none or balanced"),
+        ({"pooling": "max"}, "pooling is 'max'; choose one of auto, mean, native"),
+        ({"class_weights": "yes"}, "class_weights is 'yes'; choose one of none, balanced"),
         ({"max_length": 0}, "max_length is 0"),
         ({"max_train": 2.5}, "max_train is 2.5"),
         ({"few_shot": "4"}, "few_shot is 4; give a whole number"),

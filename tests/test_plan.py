@@ -130,7 +130,7 @@ def test_verdicts() -> None:
         (lambda: plan("tiny-encoder", "lora", epoch=3), "plan has no option 'epoch'"),
         (lambda: plan("tiny-encoder", "lorra"), "did you mean 'lora'"),
         (lambda: plan("tiny-encoder", "lora", labels=1), "labels is 1"),
-        (lambda: plan("tiny-encoder", "lora", pooling="max"), "Pooling 'max' is not known"),
+        (lambda: plan("tiny-encoder", "lora", pooling="max"), "pooling is 'max'; choose one of auto, mean, native"),
         (lambda: plan("no-one/no-model", "lora"), "'no-one/no-model' is neither a local folder nor could"),
         (lambda: plan("tiny-encoder", make("full", {"head_factor": 0})), "full.head_factor is 0"),
     ],

@@ -377,8 +377,8 @@ def test_files_that_are_no_representations(tmp_path: Path) -> None:
         ({"attention": "flash"}, "attention is 'flash'; choose one of eager, sdpa"),
         ({"max_length": 2}, "max_length is 2, of which the tokenizer's own tokens take 2; give at least 3"),
         ({"max_length": 0}, "max_length is 0; give a whole number"),
-        ({"precision": "fp8"}, "Precision 'fp8' is not known"),
-        ({"device": "tpu"}, "Device 'tpu' is not known"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"device": "tpu"}, "device is 'tpu'"),
         ({"columns": {"texts": "a"}}, "has no 'texts'"),
     ],
 )

@@ -17,6 +17,7 @@ from adapt.extraction.probed import Probed, Probing
 from adapt.extraction.probes import Probes
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
+from adapt.fields import check_choice
 from adapt.machine import hardware
 from adapt.metrics import METRICS
 from adapt.options import check_count
@@ -83,8 +84,7 @@ def probe(
     """
     for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
         check_count(name, value)
-    if pooling not in _POOLINGS:
-        raise OptionError(f"pooling is {pooling!r}; choose one of {', '.join(_POOLINGS)}.")
+    check_choice("pooling", pooling, _POOLINGS)
     rows = data if isinstance(data, Data) else load(data)
     _check_data(rows)
     given = list(source) if isinstance(source, list | tuple) else [source]

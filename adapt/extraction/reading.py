@@ -24,6 +24,7 @@ from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
 from adapt.data import read_texts
 from adapt.extraction.encoding import encode
+from adapt.fields import check_choice
 from adapt.files import path_of
 from adapt.spec import Budget, OptionError, Source, Task, Unsupported
 from adapt.tasks import Example
@@ -157,8 +158,8 @@ def reader(
     """
     if isinstance(source, Reader):
         return source
-    if attention is not None and attention not in _KERNELS:
-        raise OptionError(f"attention is {attention!r}; choose one of {', '.join(_KERNELS)}.")
+    if attention is not None:
+        check_choice("attention", attention, _KERNELS)
     if max_length is not None:
         options.check_count("max_length", max_length)
     if not isinstance(source, Adapted | str | Path):

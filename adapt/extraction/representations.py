@@ -14,6 +14,7 @@ import torch
 
 from adapt import params
 from adapt.extraction.reading import Reader, reader
+from adapt.fields import check_choice
 from adapt.files import output_file, path_of
 from adapt.spec import AdaptError, OptionError, Unsupported
 from adapt.tasks import Example
@@ -135,8 +136,7 @@ def representations(
     Raises:
         AdaptError: The source, a row or an option cannot be used.
     """
-    if pooling not in get_args(Pooling):
-        raise OptionError(f"pooling is {pooling!r}; choose one of {', '.join(get_args(Pooling))}.")
+    check_choice("pooling", pooling, get_args(Pooling))
     model = reader(source, **options)
     chosen = layers_of(layers, model.layers)
     examples = model.encode(rows, columns)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from adapt.fields import check_choice
 from adapt.files import path_of, writable_folder
 from adapt.options import check_count, check_learning_rate, check_steps
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
@@ -234,9 +235,7 @@ def schedule(step: int, settings: Pretraining) -> float:
 
 
 def _check(settings: Pretraining) -> None:
-    known = get_args(get_type_hints(Pretraining)["precision"])
-    if settings.precision not in known:
-        raise OptionError(f"precision is '{settings.precision}'; choose one of {', '.join(known)}.")
+    check_choice("precision", settings.precision, get_args(get_type_hints(Pretraining)["precision"]))
     for name in ("steps", "batch_size", "checkpoint_every"):
         check_count(name, getattr(settings, name))
     check_steps(settings)
