@@ -207,14 +207,14 @@ def test_one_label_alone_is_scored_as_among_others() -> None:
     """Of the column that says whether the label is there, as scikit-learn's micro average has it beside others."""
     predictions, references = [[1], [0], [1]], [[1], [1], [1]]
     for average in ("macro", "micro"):
-        assert f1(average)(predictions, references) == pytest.approx(0.8)
+        assert f1(average, predictions, references) == pytest.approx(0.8)
     wide = ([[p, 1] for (p,) in predictions], [[r, 1] for (r,) in references])
-    assert f1("macro")(*wide) == pytest.approx((0.8 + 1.0) / 2)
+    assert f1("macro", *wide) == pytest.approx((0.8 + 1.0) / 2)
 
 
 @pytest.mark.parametrize("kind", ["pearson", "spearman"])
 def test_a_single_row_has_no_correlation(kind: str) -> None:
-    assert correlation(kind)([0.3], [0.5]) == 0.0
+    assert correlation(kind, [0.3], [0.5]) == 0.0
 
 
 @pytest.mark.parametrize(

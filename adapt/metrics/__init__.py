@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from adapt.metrics import numbers, spans, texts
@@ -35,49 +35,43 @@ LOSSES = ("loss", "perplexity")
 
 @dataclass(frozen=True)
 class _Measure:
-    """How a metric is computed, and of what: type of one prediction and of one reference."""
+    """How a metric is computed, and of what: classes or numbers; tags, a list a row; texts, each beside references."""
 
     compute: Callable[[Any, Any], float]
-    prediction: Literal["int32", "float64", "string", "strings"]
-    reference: Literal["int32", "float64", "string", "strings"]
+    of: Literal["classes", "numbers", "tags", "texts"]
     description: str
 
 
+_span_f1, _span_precision, _span_recall = (partial(spans.score, name) for name in ("f1", "precision", "recall"))
+_pearson, _spearman = (partial(numbers.correlation, name) for name in ("pearson", "spearman"))
 _MEASURES: dict[str, _Measure] = {
-    "accuracy": _Measure(numbers.accuracy, "int32", "int32", "Share of rows whose class is right."),
-    "macro_f1": _Measure(numbers.f1("macro"), "int32", "int32", "F1 of each class, averaged without weights."),
-    "micro_f1": _Measure(numbers.f1("micro"), "int32", "int32", "F1 over all decisions together."),
-    "exact_match": _Measure(numbers.accuracy, "int32", "int32", "Share of rows whose labels are all right."),
-    "mcc": _Measure(numbers.mcc, "int32", "int32", "Matthews correlation coefficient (Matthews 1975)."),
-    "pearson": _Measure(
-        numbers.correlation("pearson"), "float64", "float64", "Pearson's correlation; 0 where one side is constant."
-    ),
-    "spearman": _Measure(
-        numbers.correlation("spearman"),
-        "float64",
-        "float64",
-        "Spearman's rank correlation; 0 where one side is constant.",
-    ),
-    "mse": _Measure(numbers.mse, "float64", "float64", "Mean squared error."),
-    "token_accuracy": _Measure(numbers.accuracy, "int32", "int32", "Share of words whose tag is right."),
-    "span_f1": _Measure(spans.f1, "strings", "strings", "F1 of whole spans in BIO tags over all rows together."),
-    "span_precision": _Measure(spans.precision, "strings", "strings", "Share of the predicted spans that are right."),
-    "span_recall": _Measure(spans.recall, "strings", "strings", "Share of the true spans that are found."),
+    "accuracy": _Measure(numbers.accuracy, "classes", "Share of rows whose class is right."),
+    "macro_f1": _Measure(partial(numbers.f1, "macro"), "classes", "F1 of each class, averaged without weights."),
+    "micro_f1": _Measure(partial(numbers.f1, "micro"), "classes", "F1 over all decisions together."),
+    "exact_match": _Measure(numbers.accuracy, "classes", "Share of rows whose labels are all right."),
+    "mcc": _Measure(numbers.mcc, "classes", "Matthews correlation coefficient (Matthews 1975)."),
+    "pearson": _Measure(_pearson, "numbers", "Pearson's correlation; 0 where one side is constant."),
+    "spearman": _Measure(_spearman, "numbers", "Spearman's rank correlation; 0 where one side is constant."),
+    "mse": _Measure(numbers.mse, "numbers", "Mean squared error."),
+    "token_accuracy": _Measure(numbers.accuracy, "classes", "Share of words whose tag is right."),
+    "span_f1": _Measure(_span_f1, "tags", "F1 of whole spans in BIO tags over all rows together."),
+    "span_precision": _Measure(_span_precision, "tags", "Share of the predicted spans that are right."),
+    "span_recall": _Measure(_span_recall, "tags", "Share of the true spans that are found."),
     "answer_f1": _Measure(
-        texts.answer_f1, "string", "strings", "F1 of the answer's words (Rajpurkar et al. 2016), the best reference's."
+        texts.answer_f1, "texts", "F1 of the answer's words (Rajpurkar et al. 2016), the best reference's."
     ),
     "answer_exact_match": _Measure(
-        texts.answer_exact_match, "string", "strings", "Share of answers equal to a reference after normalisation."
+        texts.answer_exact_match, "texts", "Share of answers equal to a reference after normalisation."
     ),
-    "chrf": _Measure(texts.chrf, "string", "strings", "chrF2 of the corpus (Popović 2015), from 0 to 1."),
-    "bleu": _Measure(texts.bleu, "string", "strings", "BLEU of the corpus (Papineni et al. 2002), from 0 to 1."),
-    "rouge_l": _Measure(texts.rouge_l, "string", "strings", "ROUGE-L F of each text (Lin 2004), averaged."),
+    "chrf": _Measure(texts.chrf, "texts", "chrF2 of the corpus (Popović 2015), from 0 to 1."),
+    "bleu": _Measure(texts.bleu, "texts", "BLEU of the corpus (Papineni et al. 2002), from 0 to 1."),
+    "rouge_l": _Measure(texts.rouge_l, "texts", "ROUGE-L F of each text (Lin 2004), averaged."),
     "text_exact_match": _Measure(
-        texts.text_exact_match, "string", "strings", "Share of texts equal to a reference, white space around aside."
+        texts.text_exact_match, "texts", "Share of texts equal to a reference, white space around aside."
     ),
-    "loss": _Measure(texts.loss, "float64", "float64", "Negative log-likelihood of a token, in nats."),
-    "perplexity": _Measure(texts.perplexity, "float64", "float64", "Exponential of the loss."),
-    "masked_accuracy": _Measure(numbers.share, "float64", "float64", "Share of the masked tokens that are found."),
+    "loss": _Measure(numbers.ratio, "numbers", "Negative log-likelihood of a token, in nats."),
+    "perplexity": _Measure(numbers.perplexity, "numbers", "Exponential of the loss."),
+    "masked_accuracy": _Measure(numbers.ratio, "numbers", "Share of the masked tokens that are found."),
 }
 
 
@@ -107,19 +101,16 @@ def metric(name: str, multi_label: bool = False) -> Any:
     import evaluate
 
     measure = _MEASURES[name]
-
-    def feature(kind: str) -> Any:
-        if kind == "strings":
-            return datasets.List(datasets.Value("string"))
-        return datasets.List(datasets.Value(kind)) if multi_label else datasets.Value(kind)
-
-    features = {"predictions": feature(measure.prediction), "references": feature(measure.reference)}
+    string, number = datasets.Value("string"), datasets.Value("int32" if measure.of == "classes" else "float64")
+    if measure.of in ("tags", "texts"):
+        prediction, reference = string if measure.of == "texts" else datasets.List(string), datasets.List(string)
+    else:
+        prediction = reference = datasets.List(number) if multi_label else number
+    features = datasets.Features({"predictions": prediction, "references": reference})
 
     class LocalMetric(evaluate.Metric):
         def _info(self) -> Any:
-            return evaluate.MetricInfo(
-                description=measure.description, citation="", features=datasets.Features(features)
-            )
+            return evaluate.MetricInfo(description=measure.description, citation="", features=features)
 
         def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
             return {name: float(measure.compute(predictions, references))}
@@ -147,7 +138,7 @@ def score(
     flat = _flat(predictions, references) if problem in ("spans", "tags") else (predictions, references)
     found = {}
     for name in METRICS[problem] if names is None else names:
-        guess, truth = (predictions, references) if _MEASURES[name].prediction == "strings" else flat
+        guess, truth = (predictions, references) if _MEASURES[name].of == "tags" else flat
         # what the module of `evaluate` computes, without its detour by way of a table of Arrow: 5 ms a metric
         found[name] = float(_MEASURES[name].compute(guess, truth))
     return found

@@ -1,11 +1,10 @@
-"""Metrics of classes and numbers, by scikit-learn and scipy."""
+"""Metrics of classes and numbers, by scikit-learn and scipy; and of numbers summed over tokens."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 
 def accuracy(predictions: Any, references: Any) -> float:
@@ -15,27 +14,28 @@ def accuracy(predictions: Any, references: Any) -> float:
     return accuracy_score(references, predictions)
 
 
-def share(predictions: Any, references: Any) -> float:
-    """Of numbers that are right and numbers of all, one of each a row: what is right of all."""
+def ratio(predictions: Any, references: Any) -> float:
+    """Sum of the rows' numbers (tokens found, nats lost) by the sum of their tokens."""
     return math.fsum(predictions) / max(math.fsum(references), 1.0)
 
 
-def f1(average: str) -> Callable[[Any, Any], float]:
+def perplexity(predictions: Any, references: Any) -> float:
+    """Exponential of the loss, which is a `ratio`; cut at e^700, near the largest number there is."""
+    return math.exp(min(ratio(predictions, references), 700.0))
+
+
+def f1(average: str, predictions: Any, references: Any) -> float:
     """F1 with scikit-learn's way of averaging; 0 for a class that nobody predicts.
 
-    Of several labels a row, (rows, labels) of 0 and 1, it is that of the labels that are there; so it is of one alone,
-    whose column scikit-learn would take for two classes.
+    Labels of 0 and 1, (rows, labels), count where they are 1. A single column of them scikit-learn would take for two
+    classes.
     """
+    import numpy as np
+    from sklearn.metrics import f1_score
 
-    def compute(predictions: Any, references: Any) -> float:
-        import numpy as np
-        from sklearn.metrics import f1_score
-
-        if np.ndim(references) == 2 and np.shape(references)[1] == 1:
-            return f1_score(np.ravel(references), np.ravel(predictions), average="binary", zero_division=0.0)
-        return f1_score(references, predictions, average=average, zero_division=0.0)
-
-    return compute
+    if np.ndim(references) == 2 and np.shape(references)[1] == 1:
+        return f1_score(np.ravel(references), np.ravel(predictions), average="binary", zero_division=0.0)
+    return f1_score(references, predictions, average=average, zero_division=0.0)
 
 
 def mcc(predictions: Any, references: Any) -> float:
@@ -47,21 +47,17 @@ def mcc(predictions: Any, references: Any) -> float:
         return matthews_corrcoef(references, predictions)
 
 
-def correlation(kind: str) -> Callable[[Any, Any], float]:
-    """Correlation `pearson` or `spearman`; 0 where one side is constant, as a single row is."""
+def correlation(kind: Literal["pearson", "spearman"], predictions: Any, references: Any) -> float:
+    """Correlation; 0 where one side is constant, as a single row is."""
+    import scipy.stats
 
-    def compute(predictions: Any, references: Any) -> float:
-        import scipy.stats
-
-        if len(references) < 2:
-            return 0.0
-        function = scipy.stats.pearsonr if kind == "pearson" else scipy.stats.spearmanr
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a constant prediction has no correlation: 0, not a warning and NaN
-            value = float(function(predictions, references)[0])
-        return 0.0 if math.isnan(value) else value
-
-    return compute
+    if len(references) < 2:
+        return 0.0
+    function = scipy.stats.pearsonr if kind == "pearson" else scipy.stats.spearmanr
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant prediction has no correlation: 0, not a warning and NaN
+        value = float(function(predictions, references)[0])
+    return 0.0 if math.isnan(value) else value
 
 
 def mse(predictions: Any, references: Any) -> float:

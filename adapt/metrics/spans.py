@@ -7,7 +7,7 @@ Strict reading: `B-X` begins a span, `I-X` right after continues it; an `I-X` th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -29,24 +29,11 @@ def counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
     return [len(guess & truth), len(guess - truth), len(truth - guess)]
 
 
-def precision(predictions: Any, references: Any) -> float:
-    """Share of the predicted spans that are right; 0 where there are none."""
-    return _seqeval("precision_score", predictions, references)
-
-
-def recall(predictions: Any, references: Any) -> float:
-    """Share of the true spans that are found; 0 where there are none."""
-    return _seqeval("recall_score", predictions, references)
-
-
-def f1(predictions: Any, references: Any) -> float:
-    """Micro-averaged F1 of spans; 0 where there are none."""
-    return _seqeval("f1_score", predictions, references)
-
-
-def _seqeval(name: str, predictions: Any, references: Any) -> float:
+def score(name: Literal["precision", "recall", "f1"], predictions: Any, references: Any) -> float:
+    """Share of the predicted spans that are right, share of the true ones that are found, or F1 of both, over all rows
+    together; 0 where there are none."""
     import seqeval.metrics
     from seqeval.scheme import IOB2
 
-    score = getattr(seqeval.metrics, name)
-    return float(score(references, predictions, mode="strict", scheme=IOB2, average="micro", zero_division=0))
+    compute = getattr(seqeval.metrics, f"{name}_score")
+    return float(compute(references, predictions, mode="strict", scheme=IOB2, average="micro", zero_division=0))

@@ -110,16 +110,6 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     return _mean([scorer.score_multi(list(several), text)["rougeL"].fmeasure for text, several in pairs])
 
 
-def loss(predictions: Any, references: Any) -> float:
-    """Nats a token, from the rows' summed negative log-likelihoods and their numbers of tokens."""
-    return math.fsum(predictions) / max(math.fsum(references), 1.0)
-
-
-def perplexity(predictions: Any, references: Any) -> float:
-    """Exponential of the loss; cut at e^700, near the largest number there is."""
-    return math.exp(min(loss(predictions, references), 700.0))
-
-
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
