@@ -88,7 +88,7 @@ def words_of(module, part: str) -> set[str]:
         pools = list({"train": choices.TRAINED, "test": choices.HELD_OUT}[part].values())
     else:
         words = {"train": module.TRAINED, "test": module.HELD_OUT}[part]
-        pools = [words.pool(name) for name in ("people", "things", "places")]
+        pools = [words[name] for name in ("people", "things", "places")]
     return {word.lower() for pool in pools for word in pool}
 
 
@@ -178,9 +178,9 @@ def parts(sentence: str) -> dict[str, str]:
     """Who, what, where and when of a sentence, found by words and not by frames; one of the last three is there."""
     both = (facts.TRAINED, facts.HELD_OUT)
     pools = {
-        "who": [word for words in both for word in words.pool("people")],
-        "what": [f"the {word}" for words in both for word in words.pool("things")],
-        "where": [f"the {word}" for words in both for word in words.pool("places")],
+        "who": [word for words in both for word in words["people"]],
+        "what": [f"the {word}" for words in both for word in words["things"]],
+        "where": [f"the {word}" for words in both for word in words["places"]],
         "when": list(facts.TIMES),
     }
     return {

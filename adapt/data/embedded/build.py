@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from adapt.data.canonical import Data, dataset_of, hash_of
@@ -17,51 +16,36 @@ NOISE = 0.05
 """Share of the rows of every split whose answer breaks the rule."""
 
 
-@dataclass(frozen=True)
-class Words:
-    """Nouns that the shipped vocabularies know, most as one token; each pool is words with spaces between them."""
-
-    people: str
-    things: str
-    places: str
-
-    def pool(self, part: str) -> list[str]:
-        """The words of a pool."""
-        return getattr(self, part).split()
+def word_lists(**words: str) -> dict[str, list[str]]:
+    """What words name to the words, given as one text: nouns that the shipped vocabularies know, most as one token."""
+    return {name: text.split() for name, text in words.items()}
 
 
-def words_of(split: str, trained: Any, held_out: Any) -> Any:
-    """The words of a split: held out in test, trained on in the others."""
-    return held_out if split == "test" else trained
-
-
-def generate(
-    sizes: Mapping[str, int], seed: int, make: Callable[[random.Random, str, bool], Row], parts: Sequence[str]
+def unique_rows(
+    sizes: Mapping[str, int], seed: int, make: Callable[[random.Random, bool, bool], Row], parts: Sequence[str]
 ) -> dict[str, list[Row]]:
     """Rows of every split.
 
     Args:
         sizes: Split to number of rows.
         seed: Decides the rows.
-        make: One row, from a generator, the split, and whether its answer is to break the rule.
+        make: One row, from a generator, whether its words are the held-out ones, which only `test` has, and whether its
+            answer is to break the rule.
         parts: Columns that say what a row asks: no two rows agree in all of them.
     """
     rng = random.Random(seed)
     seen: set[str] = set()
-    splits = {}
+    splits: dict[str, list[Row]] = {}
     for split, size in sizes.items():
         noisy = set(rng.sample(range(size), round(NOISE * size)))
-        splits[split] = [_unseen(rng, split, index in noisy, make, parts, seen) for index in range(size)]
+        rows = splits[split] = []
+        while len(rows) < size:
+            row = make(rng, split == "test", len(rows) in noisy)
+            asked = canonical([row[part] for part in parts])
+            if asked not in seen:
+                seen.add(asked)
+                rows.append(row)
     return splits
-
-
-def _unseen(rng: random.Random, split: str, noisy: bool, make: Any, parts: Sequence[str], seen: set[str]) -> Row:
-    while True:
-        row = make(rng, split, noisy)
-        key = canonical([row[part] for part in parts])
-        if key not in seen:
-            seen.add(key)
-            return row
 
 
 def data_of(

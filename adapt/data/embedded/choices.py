@@ -11,26 +11,24 @@ import itertools
 import random
 
 from adapt.data import Data, load
-from adapt.data.embedded.build import NOISE
+from adapt.data.embedded.build import NOISE, word_lists
 
 SIZES = {"train": 1000, "validation": 300, "test": 600}
 """Rows of each split."""
 
-_TRAINED = {
-    "person": "father sister son wife aunt captain king lady boy child officer judge governor author",
-    "place": "city river church hotel island street park hill valley market school farm lake station",
-    "work": "film book song picture letter script report comedy message chapter story review",
-    "machine": "phone camera computer car ship gun clock battery radio software",
-}
-_HELD_OUT = {
-    "person": "mother brother daughter husband doctor gentleman girl actor minister master",
-    "place": "town garden house mountain coast shop university beach hall bay",
-    "work": "movie novel paper opera document video series speech",
-    "machine": "train boat machine bus engine screen",
-}
-TRAINED = {kind: nouns.split() for kind, nouns in _TRAINED.items()}
+TRAINED = word_lists(
+    person="father sister son wife aunt captain king lady boy child officer judge governor author",
+    place="city river church hotel island street park hill valley market school farm lake station",
+    work="film book song picture letter script report comedy message chapter story review",
+    machine="phone camera computer car ship gun clock battery radio software",
+)
 """Kind to the nouns of the training and validation rows."""
-HELD_OUT = {kind: nouns.split() for kind, nouns in _HELD_OUT.items()}
+HELD_OUT = word_lists(
+    person="mother brother daughter husband doctor gentleman girl actor minister master",
+    place="town garden house mountain coast shop university beach hall bay",
+    work="movie novel paper opera document video series speech",
+    machine="train boat machine bus engine screen",
+)
 """Kind to the nouns of the test rows; none of them occurs in the other splits."""
 KINDS = tuple(sorted(TRAINED))
 """Label names in index order."""

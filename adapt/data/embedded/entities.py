@@ -11,8 +11,7 @@ import random
 import re
 
 from adapt.data.canonical import Data
-from adapt.data.embedded.build import Row, data_of, words_of
-from adapt.data.embedded.build import generate as rows_of
+from adapt.data.embedded.build import Row, data_of, unique_rows
 
 SIZES = {"train": 800, "validation": 200, "test": 400}
 """Rows of each split."""
@@ -71,23 +70,24 @@ def data(seed: int = 0) -> Data:
 
 def generate(seed: int = 0) -> dict[str, list[Row]]:
     """Split to rows with `tokens` and `tags`."""
-    return rows_of(SIZES, seed, _row, ["tokens"])
+    return unique_rows(SIZES, seed, _row, ["tokens"])
 
 
-def _row(rng: random.Random, split: str, noisy: bool) -> Row:
+def _row(rng: random.Random, held_out: bool, noisy: bool) -> Row:
     """A sentence; `noisy`: one of its entities is tagged as another type."""
+    part = "test" if held_out else "train"
     frame = rng.choice(FRAMES)
     slots = re.findall(r"\{(\w+)\}", frame)
     wrong = rng.choice([i for i, slot in enumerate(slots) if slot != "thing"]) if noisy else None
     tokens: list[str] = []
     tags: list[int] = []
-    for part in re.split(r"(\{\w+\})", frame):
-        if not part.startswith("{"):
-            tokens += part.split()
-            tags += [0] * len(part.split())
+    for piece in re.split(r"(\{\w+\})", frame):
+        if not piece.startswith("{"):
+            tokens += piece.split()
+            tags += [0] * len(piece.split())
             continue
-        kind = part[1:-1]
-        words = _thing(rng, split) if kind == "thing" else _name(rng, split, kind)
+        kind = piece[1:-1]
+        words = _thing(rng, part) if kind == "thing" else _name(rng, part, kind)
         if not tokens and kind == "thing":
             words = [words[0].capitalize(), *words[1:]]
         if wrong == 0:
@@ -98,10 +98,9 @@ def _row(rng: random.Random, split: str, noisy: bool) -> Row:
     return {"tokens": tokens, "tags": tags}
 
 
-def _name(rng: random.Random, split: str, kind: str) -> list[str]:
+def _name(rng: random.Random, part: str, kind: str) -> list[str]:
     if rng.random() < BORROWED:
         kind = rng.choice([other for other in TYPES[:2] if other != kind])
-    part = words_of(split, "train", "test")
     if kind == "person":
         first, last = rng.choice(NAMES[part]), rng.choice(SURNAMES[part])
         return rng.choice(([first], [last], [first, last]))
@@ -113,7 +112,7 @@ def _name(rng: random.Random, split: str, kind: str) -> list[str]:
     return rng.choice((["The", quality, one.capitalize()], ["The", one.capitalize(), "of", "the", other.capitalize()]))
 
 
-def _thing(rng: random.Random, split: str) -> list[str]:
-    one, other = rng.sample(SUBJECTS[words_of(split, "train", "test")], 2)
+def _thing(rng: random.Random, part: str) -> list[str]:
+    one, other = rng.sample(SUBJECTS[part], 2)
     quality = rng.choice(QUALITIES)
     return rng.choice((["the", quality, one], ["the", one, "of", "the", other], ["the", one]))

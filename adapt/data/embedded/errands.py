@@ -11,8 +11,7 @@ from __future__ import annotations
 import random
 
 from adapt.data.canonical import Data
-from adapt.data.embedded.build import Row, data_of, words_of
-from adapt.data.embedded.build import generate as rows_of
+from adapt.data.embedded.build import Row, data_of, unique_rows
 from adapt.data.embedded.choices import HELD_OUT, TRAINED
 
 SIZES = {"train": 600, "validation": 150, "test": 200}
@@ -37,12 +36,12 @@ def data(seed: int = 0) -> Data:
 
 def generate(seed: int = 0) -> dict[str, list[Row]]:
     """Split to rows with `prompt` and `completion`, which begins with the space that parts it from the prompt."""
-    return rows_of(SIZES, seed, _row, ["prompt"])
+    return unique_rows(SIZES, seed, _row, ["prompt"])
 
 
-def _row(rng: random.Random, split: str, noisy: bool) -> Row:
+def _row(rng: random.Random, held_out: bool, noisy: bool) -> Row:
     """A record and its sentence; `noisy`: that of another kind of thing."""
-    nouns = words_of(split, TRAINED, HELD_OUT)
+    nouns = HELD_OUT if held_out else TRAINED
     kind, other = rng.sample(sorted(ACTIONS), 2)
     said = {
         "who": rng.choice(PEOPLE),

@@ -11,17 +11,16 @@ import random
 import re
 
 from adapt.data.canonical import Data
-from adapt.data.embedded.build import Row, Words, data_of, words_of
-from adapt.data.embedded.build import generate as rows_of
+from adapt.data.embedded.build import Row, data_of, unique_rows, word_lists
 
 SIZES = {"train": 1000, "validation": 200, "test": 400}
 """Rows of each split."""
-TRAINED = Words(
+TRAINED = word_lists(
     people="John Mary George James Robert David Peter Michael Joe Tom Harry Mark",
     things="book picture table box bed gun car phone camera key paper hat watch",
     places="garden hall office school church market station farm hotel park",
 )
-HELD_OUT = Words(
+HELD_OUT = word_lists(
     people="Jack William Charles Paul Bill Sam Elizabeth Frank Dan Rose",
     things="chair window radio computer pen card stone dress machine battery",
     places="court bank bar field camp street store lake beach town",
@@ -53,21 +52,21 @@ def data(seed: int = 0) -> Data:
 
 def generate(seed: int = 0) -> dict[str, list[Row]]:
     """Split to rows with `id`, `question`, `context`, `answer_texts` and `answer_starts`."""
-    splits = rows_of(SIZES, seed, _row, ["question", "context"])
+    splits = unique_rows(SIZES, seed, _row, ["question", "context"])
     return {split: [{"id": f"{split}-{i}", **row} for i, row in enumerate(rows)] for split, rows in splits.items()}
 
 
-def _row(rng: random.Random, split: str, noisy: bool) -> Row:
+def _row(rng: random.Random, held_out: bool, noisy: bool) -> Row:
     """A context and its question; `noisy`: the answer is taken from another sentence."""
-    words, count = words_of(split, TRAINED, HELD_OUT), rng.choice((2, 3, 4))
+    words, count = HELD_OUT if held_out else TRAINED, rng.choice((2, 3, 4))
     sorts = rng.sample(list(FRAMES), min(count, len(FRAMES)))
     if count > len(sorts):
         sorts.append(rng.choice(sorts))
     elif rng.random() < REPEATED:
         sorts[0] = sorts[1]
     rng.shuffle(sorts)
-    people = rng.sample(words.pool("people"), count)
-    pools = {"what": words.pool("things"), "where": words.pool("places"), "when": TIMES}
+    people = rng.sample(words["people"], count)
+    pools = {"what": words["things"], "where": words["places"], "when": TIMES}
     drawn = {sort: iter(rng.sample(pool, count)) for sort, pool in pools.items()}
     said = [("" if sort == "when" else "the ") + next(drawn[sort]) for sort in sorts]
     context, spans = "", []  # of each sentence: part to its first character and its text

@@ -10,19 +10,18 @@ from __future__ import annotations
 import random
 
 from adapt.data.canonical import Data
-from adapt.data.embedded.build import Row, Words, data_of, words_of
-from adapt.data.embedded.build import generate as rows_of
+from adapt.data.embedded.build import Row, data_of, unique_rows, word_lists
 
 SIZES = {"train": 600, "validation": 150, "test": 200}
 """Rows of each split."""
-TRAINED = Words(
+TRAINED = word_lists(
     people="father mother brother wife son man woman child captain king author actor major general master lady guy",
     things="ball bed block board book box camera car cat dog dress film gun hat horse key letter machine message movie "
     "paper phone picture plan record report rock rose script ship song star table tree window",
     places="bank bar camp church city coast corner country court farm garden hall hill house market office port river "
     "road room school sea station street",
 )
-HELD_OUT = Words(
+HELD_OUT = word_lists(
     people="daughter girl boy friend minister leader agent official hero crew",
     things="battery cap card chair computer drug image instrument novel pen radio screen stock stone story text video "
     "watch",
@@ -45,14 +44,14 @@ def data(seed: int = 0) -> Data:
 
 def generate(seed: int = 0) -> dict[str, list[Row]]:
     """Split to rows with `source`, `target` and `references`."""
-    return rows_of(SIZES, seed, _row, ["source"])
+    return unique_rows(SIZES, seed, _row, ["source"])
 
 
-def _row(rng: random.Random, split: str, noisy: bool) -> Row:
+def _row(rng: random.Random, held_out: bool, noisy: bool) -> Row:
     """A list and its sentences; `noisy`: they name another place."""
-    words = words_of(split, TRAINED, HELD_OUT)
-    who, noun, look = rng.choice(words.pool("people")), rng.choice(words.pool("things")), rng.choice(LOOKS)
-    place, other = rng.sample(words.pool("places"), 2)
+    words = HELD_OUT if held_out else TRAINED
+    who, noun, look = rng.choice(words["people"]), rng.choice(words["things"]), rng.choice(LOOKS)
+    place, other = rng.sample(words["places"], 2)
     price = rng.choice(list(PRICES))
     thing = f"{look} {noun}".strip()
     source = f"who: {who} | thing: {thing} | place: {place}" + (f" | price: {price}" if price else "")
