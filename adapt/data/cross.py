@@ -76,14 +76,10 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         splits = dict(data.splits)
         if validation and "validation" not in splits:
             where = f"{data.name}, cutting out validation beside fold {number}"
-            stay, held = cut(
-                [labels[i] for i in rest], data.problem, validation, generator(seed, 1),
-                groups=groups and [groups[i] for i in rest], where=where,
-            )  # fmt: skip
+            rest, held = cut(rest, labels, data.problem, validation, generator(seed, 1), groups=groups, where=where)
             if not held:
                 raise DataError(f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0")
-            splits["validation"] = train.select([rest[i] for i in held])
-            rest = [rest[i] for i in stay]
+            splits["validation"] = train.select(held)
         splits |= {"train": train.select(rest), "test": train.select(test)}
         made.append(replace(data, splits=splits, sha256=shared, notes=notes, fold=(number, count)))
     return Folds(tuple(made))

@@ -96,21 +96,15 @@ def cut_missing(
     for stream, (split, share) in enumerate(shares.items(), 1):
         share = share * len(labels) / len(left)  # a share of the rows there were at first
         of = f" of what is left after {' and '.join(parts)}" if parts else ""
-        stay, out = cut(
-            [labels[i] for i in left],
-            problem,
-            share,
-            generator(seed, stream),
-            groups=groups and [groups[i] for i in left],
+        left, parts[split] = cut(
+            left, labels, problem, share, generator(seed, stream), groups=groups,
             where=f"{where}, cutting out {split}{of}",
-        )
-        if not out:
+        )  # fmt: skip
+        if not parts[split]:
             raise DataError(
                 f"{where}: with a row of each class in every other split none is left for {split}; add rows, give that "
                 f"split, or pass {split}=0"
             )
-        parts[split] = [left[i] for i in out]
-        left = [left[i] for i in stay]
     return {"train": left, **parts}
 
 
@@ -291,6 +285,7 @@ def _is_number(name: str) -> bool:
 
 
 def cut(
+    rows: Sequence[int],
     labels: Sequence[Any],
     problem: Problem,
     share: float,
@@ -304,30 +299,31 @@ def cut(
     So do rows of one group, where there are such; then classes are in proportion as nearly as whole groups allow.
 
     Args:
-        labels: Class of each row, 0 and 1 for each label or tag that it may have, or its context or source; else
-            anything.
+        rows: Numbers of the rows, rising.
+        labels: By number of a row, what `deciding` says of it.
         problem: What is predicted.
         share: Part of the rows to cut out, above 0 and below 1.
         rng: Source of the choice.
-        groups: The group of each row, where the data say it.
+        groups: The group by number of a row, where the data say it.
         where: What an error calls the rows.
 
     Returns:
-        Indices that stay and indices cut out, both rising. Every class (or label of a list) that was there
-        stays in the first; a class of two rows or more is in the second too, unless there are groups.
+        Rows that stay and rows cut out, both rising. Every class, label or tag that was there stays in the first; a
+        class of two rows or more is in the second too, unless there are groups.
 
     Raises:
         DataError: Too few rows.
     """
-    size = max(1, round(share * len(labels)))
-    if len(labels) < 2:
-        raise DataError(f"{where}: {len(labels)} row cannot be divided; add rows, or give every split")
+    size = max(1, round(share * len(rows)))
+    if len(rows) < 2:
+        raise DataError(f"{where}: {len(rows)} row cannot be divided; add rows, or give every split")
+    labels = [labels[row] for row in rows]
     if problem == "single_label" and groups is None:
-        rows = [r for r in rows_of(labels) if r]
-        sizes = quotas([len(r) for r in rows], size, [len(r) - 1 for r in rows])
-        chosen = [int(i) for r, n in zip(rows, sizes, strict=True) for i in rng.choice(r, n, replace=False)]
+        classes = [members for members in rows_of(labels) if members]
+        sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
+        chosen = [int(i) for c, n in zip(classes, sizes, strict=True) for i in rng.choice(c, n, replace=False)]
     else:
-        values = together(labels, problem, size) if groups is None else groups
+        values = together(labels, problem, size) if groups is None else [groups[row] for row in rows]
         of_row = [strata(label, problem) for label in labels]
         chosen = _whole_groups(values, of_row, size, rng, in_proportion=problem == "single_label")
         if not chosen:
@@ -338,8 +334,8 @@ def cut(
                 else f"no {what} can be cut out without taking a label's last example; add rows"
             )
             raise DataError(f"{where}: {reason}; give every split, or pass validation=0 and test=0")
-    out = set(chosen)
-    return [i for i in range(len(labels)) if i not in out], sorted(out)
+    out = {rows[i] for i in chosen}
+    return [row for row in rows if row not in out], sorted(out)
 
 
 def strata(label: Any, problem: Problem) -> Sequence[int]:
@@ -355,7 +351,7 @@ def _whole_groups(
     size: int,
     rng: numpy.random.Generator,
     *,
-    in_proportion: bool = False,
+    in_proportion: bool,
 ) -> list[int]:
     """Up to `size` random rows, all those of a value or none, without which every label still has a row; at least the
     smallest such group, and never the last one left.
