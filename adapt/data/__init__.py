@@ -11,7 +11,7 @@ from adapt.data import kinds, sources
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
 from adapt.data.columns import check_rows, first, groups, named
 from adapt.data.cross import Folds, folds
-from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
+from adapt.data.forms import FORMS, Columns, Form, Wishes, sequence_classification, token_classification
 from adapt.data.samples import few_shot, shortened, subsample
 from adapt.data.splits import (
     GROUP,
@@ -137,30 +137,22 @@ def load(
     decided = known or kinds.detect(train, given)
     kinds.check_roles(decided, given)
     _check_wishes(decided, repair_tags, bad_answers)
-    wishes = Wishes(problem, repair_tags, bad_answers)
     wanted = kinds.prefer(train, kind, given)
-    read = FORMS[decided].read(tables, wanted, wishes)
+    form = FORMS[decided]
+    read = form.read(tables, wanted, Wishes(problem, repair_tags, bad_answers))
     rows = dict(read.rows)
+    used = {**form.find(train, wanted), **given}
     if group is not None:
-        group = named(train, GROUP, group)
-        rows = {split: {**columns_, GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
-                for split, columns_ in rows.items()}  # fmt: skip
-    missing = {split: share for split, share in shares.items() if split not in rows}
-    for split, n in most.items():
-        if n is not None and split in missing:
-            if not missing[split]:
-                raise OptionError(
-                    f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or "
-                    f"folds, each of which has its own); leave max_{split} out"
-                )
-            missing[split] = min(missing[split], n / max(1, len(next(iter(rows["train"].values())))))
-    parts = cut_missing(rows["train"], read.problem, read.labels, missing, seed, where=train.where)
+        used[GROUP] = group = named(train, GROUP, group)
+        for split in rows:
+            rows[split] = {**rows[split], GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
     whole = rows["train"]
+    missing = _shares_of_missing(shares, most, rows)
+    parts = cut_missing(whole, read.problem, read.labels, missing, seed, where=train.where)
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows, fewer = shortened({split: rows[split] for split in sources.SPLITS if split in rows}, read.problem, most, seed)
     made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
     as_cut = {split: part for split, part in parts.items() if len(part) == len(made[split])}
-    sha256 = hash_of(read.problem, read.labels, rows)
     notes = (
         *(f"{others}; to use one, {sources.HOW}" for others in not_used),
         *read.notes,
@@ -170,9 +162,30 @@ def load(
         *groups_seen_before(rows),
         *contradicting(whole, read.problem),
     )
-    used = {**FORMS[decided].find(train, wanted), **given, **({GROUP: group} if group is not None else {})}
     title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8
+    sha256 = hash_of(read.problem, read.labels, rows)
     return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
+
+
+def _shares_of_missing(
+    shares: Mapping[str, float], most: Mapping[str, int | None], rows: Mapping[str, Columns]
+) -> dict[str, float]:
+    """The shares of train's rows to cut out for the splits that `rows` lacks, of no more rows than are wanted.
+
+    Raises:
+        OptionError: A number of rows is given for a split that is not cut out.
+    """
+    size = len(next(iter(rows["train"].values())))
+    missing = {split: share for split, share in shares.items() if split not in rows}
+    for split, share in missing.items():
+        n = most[split]
+        if n is not None and not share:
+            raise OptionError(
+                f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or "
+                f"folds, each of which has its own); leave max_{split} out"
+            )
+        missing[split] = share if n is None else min(share, n / size)
+    return missing
 
 
 def read_labelled(
@@ -296,16 +309,16 @@ def read_texts(
         OptionError: A column is named for something else.
     """
     given = {r: name for r, name in kinds.given_roles(columns).items() if r not in ("label", "tags", GROUP)}
-    words = "tokens" in given
-    kinds.check_roles("token_classification" if words else "sequence_classification", given)
+    kinds.check_roles("token_classification" if "tokens" in given else "sequence_classification", given)
     table, plain = sources.read_rows(source, _plain_texts)
     check_rows(table)
-    if not plain:
-        known = {role: name for role, name in (usual or {}).items() if role in ("text", "text_pair", "tokens")}
-        given = {**{role: name for role, name in known.items() if not given and first(table, (name,))}, **given}
-    if not given and first(table, ("text",)) is None:
+    if not given and not plain:
+        roles = ("text", "text_pair", "tokens")
+        given = {role: name for role, name in (usual or {}).items() if role in roles and first(table, (name,))}
+    if given or first(table, ("text",)):
+        words = "tokens" in given
+    else:
         words = first(table, token_classification.NAMES["tokens"]) is not None
-    words = words or "tokens" in given
     task = Task("texts", Source("texts", ""))
     if words:
         return dataset_of(token_classification.inputs(table, given, task))
