@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapt.spec import OptionError
@@ -51,10 +51,11 @@ def settings_from(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def nearest(word: str, known: Any) -> str:
-    """A hint for an error message: ` (did you mean 'x'?)`, or nothing."""
-    close = difflib.get_close_matches(word, list(known), 1, 0.5)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for an error message: ` (did you mean 'x'?)`, or nothing; upper and lower case are the same."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), folded, 1, 0.5)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:

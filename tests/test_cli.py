@@ -189,11 +189,11 @@ def test_the_defaults_are_those_promised() -> None:
         (["--column", "text=a", "--column", "text=b"], "--column text is given twice; give it once."),
         (
             ["--column", "text=txet"],
-            "words.csv: no column 'txet' for text; the columns are 'text', 'label'; did you mean",
+            "words.csv: no column 'txet' for text (did you mean 'text'?); name one of 'text', 'label'",
         ),
         (["--repair-tags"], "repair_tags is for token_classification and the data are for sequence_classification"),
         (["--bad-answers", "drop"], "bad_answers is for question_answering and the data are for sequence_classific"),
-        (["--text", "txet"], "words.csv: no column 'txet' for text; the columns are 'text', 'label'; did you mean"),
+        (["--text", "txet"], "words.csv: no column 'txet' for text (did you mean 'text'?); name one of 'text'"),
     ],
 )
 def test_options_that_cannot_be_are_one_line(

@@ -538,4 +538,4 @@ def test_the_command_line_measures_it(headed: Callable[[str], Path], data: Data,
     for command in (arguments, taught, compared):  # before the data are read
         done = CliRunner().invoke(cli, [*command, "--general", str(tmp_path / "new.txt")])
         assert isinstance(done.exception, DataError)
-        assert str(done.exception) == f"{tmp_path / 'new.txt'}: no such file; did you mean 'news.txt'?"
+        assert str(done.exception) == f"{tmp_path / 'new.txt'}: no such file (did you mean 'news.txt'?); check the path"

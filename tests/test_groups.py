@@ -126,7 +126,7 @@ def test_documents_of_conll_files_are_a_column(tmp_path: Path, mark: str) -> Non
     assert list(data.splits["train"]["group"]) == ["1", "1", "2"]
     assert "group" not in load(tmp_path / "x.conll", **NONE).splits["train"].column_names
     (tmp_path / "y.conll").write_text(words * 2)
-    with pytest.raises(DataError, match="no column 'document' for group; the columns are 'tokens', 'tags'"):
+    with pytest.raises(DataError, match="no column 'document' for group; name one of 'tokens', 'tags'"):
         load(tmp_path / "y.conll", columns={"group": "document"}, **NONE)
 
 
@@ -158,5 +158,5 @@ def test_groups_that_cannot_be_used(docs: list[Any], options: dict[str, Any], me
 
 
 def test_a_mistyped_role_may_be_that_of_the_group() -> None:
-    with pytest.raises(OptionError, match=r"there is no 'grop'; did you mean 'group'\?; name columns for .*, group"):
+    with pytest.raises(OptionError, match=r"there is no 'grop' \(did you mean 'group'\?\); name columns for .*, group"):
         load(SEVERAL, columns={"grop": "doc"})

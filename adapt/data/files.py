@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from adapt.data.conll import read_conll
 from adapt.data.squad import is_squad, read_squad
-from adapt.data.table import Table, classes_of, nearest, no_duplicates
+from adapt.data.table import Table, classes_of, no_duplicates
+from adapt.fields import nearest
 from adapt.spec import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -92,7 +93,7 @@ def _existing(source: str | os.PathLike[str], advice: str) -> Path:
         if path.is_dir():
             raise DataError(f"{path}: is a folder; give a file")
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{_shown(path)}: no such file{nearest(path.name, near) or f'; {advice}'}")
+        raise DataError(f"{_shown(path)}: no such file{nearest(path.name, near)}; {advice}")
     return path
 
 

@@ -10,7 +10,8 @@ from adapt.data.columns import first, plain
 from adapt.data.forms import FORMS, token_classification
 from adapt.data.forms.sequence_classification import NAMES, PAIRS, PLAIN_LABELS
 from adapt.data.splits import GROUP
-from adapt.data.table import Table, listing, nearest
+from adapt.data.table import Table, listing
+from adapt.fields import nearest
 from adapt.spec import DataError, OptionError, Problem
 
 ALIASES: dict[str, tuple[str, Problem | None]] = {
@@ -137,7 +138,7 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
         every = dict.fromkeys((*(role for form in FORMS.values() for role in form.roles), GROUP))
         unknown = next((role for role in given if role not in every), None)
         raise OptionError(
-            f"columns: there is no {unknown!r}{nearest(unknown, list(every))}; name columns for {', '.join(every)}"
+            f"columns: there is no {unknown!r}{nearest(unknown, every)}; name columns for {', '.join(every)}"
             if unknown
             else f"columns: no kind has {listing(list(given))} together; name the kind with the option kind"
         )

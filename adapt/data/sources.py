@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.data.columns import texts_or_pairs
 from adapt.data.files import PLAIN, SUFFIXES, local_path, read_file
-from adapt.data.table import Table, classes_of, listing, nearest, no_duplicates
+from adapt.data.table import Table, classes_of, listing, no_duplicates
+from adapt.fields import nearest
 from adapt.spec import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _checked(splits: Mapping[str, str] | None) -> Mapping[str, str]:
     for split in splits:
         if split not in SPLITS:
             raise OptionError(
-                f"splits: there is no split {split!r}{nearest(str(split), list(SPLITS))}; say what the source calls "
+                f"splits: there is no split {split!r}{nearest(str(split), SPLITS)}; say what the source calls "
                 f"{', '.join(SPLITS)}"
             )
     twice = next((name for name in splits.values() if list(splits.values()).count(name) > 1), None)
@@ -152,9 +153,9 @@ def _several(
     """The splits of what may have others, too."""
     for split, name in splits.items():
         if name not in source:
-            hint = nearest(name, list(map(str, source)))
             raise DataError(
-                f"{where}: no split {name!r}{hint} (it has {listing(list(source))}); name one of these for {split}"
+                f"{where}: no split {name!r}{nearest(name, map(str, source))}; name one of {listing(list(source))} for "
+                f"{split}"
             )
     free = [name for name in source if name not in splits.values()]
     usual = {split: next((name for name in names if name in free), None) for split, names in SPLITS.items()}
@@ -180,8 +181,8 @@ def _by_split(source: Mapping[str, Any], train: bool) -> dict[str, Table]:
     for key, value in source.items():
         split = _SPLIT_OF.get(key)
         if split is None:
-            hint = nearest(str(key), list(_SPLIT_OF))
-            raise DataError(f"unknown split {key!r} beside 'train'; splits are {listing(list(SPLITS))}{hint}")
+            hint = nearest(str(key), _SPLIT_OF)
+            raise DataError(f"unknown split {key!r}{hint} beside 'train'; splits are {listing(list(SPLITS))}")
         if split in tables:
             raise DataError(f"two splits mean {split!r} ({listing(list(source))}); keep one")
         tables[split] = _one(value, f"split {key!r}")

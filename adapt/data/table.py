@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,13 +31,6 @@ class Table:
     def at(self, row: int) -> str:
         """What an error calls the row at this position (from 0)."""
         return f"{self.where}, " + (f"line {self.lines[row]}" if self.lines else f"row {row + 1}")
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint for an error message: `; did you mean 'x'?`, or nothing."""
-    folded = {n.casefold(): n for n in names}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean {folded[found[0]]!r}?" if found else ""
 
 
 def listing(names: Sequence[str], limit: int = 20) -> str:
