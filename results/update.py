@@ -15,7 +15,6 @@ import inspect
 import json
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from adapt.extraction.probed import Probing, tables
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import mean_interval
 from adapt.strategies import FLOORS, STRATEGIES, make
-from adapt.tables.cells import share
+from adapt.tables.cells import limits_of, line, share
 from adapt.tables.curve import curves
-from adapt.tables.section import Row
+from adapt.tables.section import Row, Section
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -43,19 +42,19 @@ def overview(table: Table) -> str:
     if len(rows) < len(table.rows):
         raise SystemExit("results/runs holds a data set on two backbones or budgets, which have no place in one table")
     known = [name for name in {**STRATEGIES, **FLOORS} if any(_name(row) == name for row in table.rows)]
-    lines = ["| data set (metric) | " + " | ".join(known) + " | without a model |"]
-    lines.append("| --- |" + " ---: |" * (len(known) + 1))
+    lines = [line(["data set (metric)", *known, "without a model"]), line(["---", *["---:"] * (len(known) + 1)])]
     for section in table.sections:
-        metric = section.rows[0].metric
-        cells = [_cell(rows.get((section.task, name)), metric) for name in known]
         floor = next((row for row in section.rows if row.trainable is None and row.strategy not in known), None)
-        cells.append(f"{_cell(floor, metric)} ({floor.strategy})" if floor else "")
-        lines.append(f"| {section.task} ({metric.replace('_', ' ')}) | " + " | ".join(cells) + " |")
+        lines.append(line([
+            f"{section.task} ({section.rows[0].metric.replace('_', ' ')})",
+            *(_cell(rows.get((section.task, name))) for name in known),
+            f"{_cell(floor)} ({floor.strategy})" if floor else "",
+        ]))  # fmt: skip
     shares = [
         max((row.trainable_share for row in table.rows if _name(row) == name and row.trainable_share), default=None)
         for name in known
     ]
-    lines.append("| trainable share, at most | " + " | ".join("" if s is None else share(s) for s in shares) + " | |")
+    lines.append(line(["trainable share, at most", *("" if s is None else share(s) for s in shares)]) + " |")
     return "\n".join(lines)
 
 
@@ -64,18 +63,20 @@ def _name(row: Row) -> str:
     return row.strategy.partition("(")[0]
 
 
-def _cell(row: Row | None, metric: str) -> str:
+def _cell(row: Row | None) -> str:
     if row is None or row.score is None:
         return ""
-    text, scale = _mean(row, metric), 1 if metric in LOWER_IS_BETTER else 100
-    if row.score.low is None or row.score.high is None or row.score.low == row.score.high:
-        return text
-    return f"{text} ± {scale * (row.score.high - row.score.low) / 2:.1f}"
+    limits = limits_of(row.score, None)
+    return _mean(row) + (f" ± {_scale(row) * (limits[1] - limits[0]) / 2:.1f}" if limits else "")
 
 
-def _mean(row: Row, metric: str) -> str:
+def _mean(row: Row) -> str:
     assert row.score is not None
-    return f"{(1 if metric in LOWER_IS_BETTER else 100) * row.score.mean:.1f}"
+    return f"{_scale(row) * row.score.mean:.1f}"
+
+
+def _scale(row: Row) -> int:
+    return 1 if row.metric in LOWER_IS_BETTER else 100
 
 
 def support() -> str:
@@ -84,39 +85,42 @@ def support() -> str:
     matrix: Any = importlib.import_module("matrix")
 
     kinds = list(dict.fromkeys(matrix.TASKS.values()))
-    lines = ["| architecture | " + " | ".join(kind.replace("_", " ") for kind in kinds) + " |"]
-    lines.append("| --- |" + " --- |" * len(kinds))
+    lines = [line(["architecture", *(kind.replace("_", " ") for kind in kinds)]), line(["---"] * (1 + len(kinds)))]
     for architecture in matrix.TASKS_OF:
-        cells = []
+        cells = [architecture]
         for kind in kinds:
             there = {c.strategy for c in matrix.CELLS if c.architecture == architecture and c.kind == kind}
             lacking = [name for name in STRATEGIES if name not in there]
             cells.append("no such head" if not there else f"all but {', '.join(lacking)}" if lacking else "all")
-        lines.append(f"| {architecture} | " + " | ".join(cells) + " |")
+        lines.append(line(cells))
     return "\n".join(lines)
 
 
 def strategies() -> str:
     """A row for each strategy, from its dataclass."""
-    rows = ["| name | what it does | fields (`--set name.field=value`) | learning rate |", "| --- | --- | --- | ---: |"]
+    rows = [line(["name", "what it does", "fields (`--set name.field=value`)", "learning rate"])]
+    rows.append(line(["---", "---", "---", "---:"]))
     for name, cls in STRATEGIES.items():
         values: dict[str, Any] = dataclasses.asdict(make(name))  # type: ignore[call-overload]
         rate = values.pop("learning_rate")
         fields = ", ".join(f"`{field}={value}`" for field, value in values.items())
         summary = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()).rstrip(".")
-        rows.append(f"| `{name}` | {summary} | {fields} | {rate:g} |")
+        rows.append(line([f"`{name}`", summary, fields, f"{rate:g}"]))
     return "\n".join(rows)
 
 
 def readme(text: str, real: Table, embedded: Table) -> str:
     """The README with its tables made anew."""
-    tables = {"embedded": embedded.markdown().strip(), "real": overview(real), "strategies": strategies()}
-    tables["support"] = support()
+    tables = {
+        "embedded": embedded.markdown().strip(), "real": overview(real), "strategies": strategies(),
+        "support": support(),
+    }  # fmt: skip
     for name, table in tables.items():
-        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, partial(_filled, table=table), text, count=1, flags=re.DOTALL)
-        if not count:
+        before, mark, rest = text.partition(f"<!-- table: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
             raise SystemExit(f"README.md has no mark <!-- table: {name} -->")
+        text = f"{before}{mark}{table}\n{end}{after}"
     return text
 
 
@@ -127,85 +131,80 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
     rows = [row for row in real.rows if row.task == task and row.score is not None]
     if not rows:
         return text
-    seconds = sum(r["time"]["train_seconds"] or 0 for r in results if r["task"] == task)
     metric = rows[0].metric
-    scores = ", ".join(f"{_name(row)} {_mean(row, metric)}" for row in rows if row.trainable)
     unit = "" if metric in LOWER_IS_BETTER else ", %"
-    return _stated(text, seconds / 2, f"{metric.replace('_', ' ')}{unit}: {scores}")
+    scores = ", ".join(f"{_name(row)} {_mean(row)}" for row in rows if row.trainable)
+    text = _timed(text, [result for result in results if result["task"] == task])
+    return _stated(text, "test score", f"{metric.replace('_', ' ')}{unit}: {scores}")
 
 
-def _stated(text: str, seconds: float, scores: str) -> str:
-    """The opening of a recipe with its run time and expected score."""
+def _timed(text: str, results: list[dict[str, Any]]) -> str:
+    """A recipe with the run time of its results, shared out between as many jobs as its command has."""
+    jobs = re.search(r"--jobs (\d+)", text)
+    seconds = sum(result["time"]["train_seconds"] or 0 for result in results) / int(jobs[1] if jobs else 1)
     minutes = f"Run time: {max(1, round(seconds / 60))} minutes of training.\n"
-    text = re.sub(r"Run time: .*\.\n", minutes, text, count=1)
-    return re.sub(r"Expected test score: .*\.\n", f"Expected test score: {scores}.\n", text, count=1)
+    return re.sub(r"Run time: .*\.\n", minutes, text, count=1)
 
 
-def distillation_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
-    """The recipe of distillation: its teachers' score, and each student's alone, taught, and with further texts."""
+def _stated(text: str, what: str, value: str) -> str:
+    """A recipe with what is expected of it in its opening."""
+    return re.sub(rf"Expected {what}: .*\.\n", f"Expected {what}: {value}.\n", text, count=1)
+
+
+def distillation(table: Table) -> dict[str, str]:
+    """The teachers' score, and each student's alone, taught, and with further texts."""
     by_way: dict[str, list[str]] = {}
-    for row in table.rows:
-        if row.score is not None and row.trainable:
-            who = "teacher" if row in table.sections[0].rows else row.strategy.partition(",")[0]
-            by_way.setdefault(who, []).append(_mean(row, row.metric))
+    for row in _trained(table):
+        who = "teacher" if row in table.sections[0].rows else row.strategy.partition(",")[0]
+        by_way.setdefault(who, []).append(_mean(row))
     scores = "; ".join(f"{who} {', '.join(means)}" for who, means in by_way.items())
-    return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results), f"accuracy, %: {scores}")
+    return {"test score": f"accuracy, %: {scores}"}
 
 
-def forgetting_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
-    """The recipe of forgetting: test scores, and how much more the loss on general text is after adaptation."""
-    rows = [row for row in table.rows if row.score is not None and row.trainable]
-    scores = ", ".join(f"{_name(row)} {_mean(row, row.metric)}" for row in rows)
-    text = _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results) / 2, f"accuracy, %: {scores}")
+def forgetting(table: Table) -> dict[str, str]:
+    """Test scores, and how much more the loss on general text is after adaptation."""
+    rows = _trained(table)
+    scores = ", ".join(f"{_name(row)} {_mean(row)}" for row in rows)
     lost = ", ".join(f"{_name(row)} {row.forgetting.mean:+.2f}" for row in rows if row.forgetting is not None)
-    return re.sub(r"Expected forgetting: .*\.\n", f"Expected forgetting: nats a token: {lost}.\n", text, count=1)
+    return {"test score": f"accuracy, %: {scores}", "forgetting": f"nats a token: {lost}"}
 
 
-def few_labels_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
-    """The recipe of few labels: the best mean at each number of rows."""
+def few_labels(table: Table) -> dict[str, str]:
+    """The best mean at each number of rows."""
     (curve,) = curves(table.sections)
-    means = {
-        rows: max(float(_mean(row, row.metric)) for row in section.rows if row.score and row.trainable)
-        for rows, section in curve.columns.items()
-    }
-    scores = ", ".join(f"{rows} {mean}" for rows, mean in means.items())
-    return _stated(text, sum(r["time"]["train_seconds"] or 0 for r in results) / 2, f"best accuracy, %: {scores}")
+    means = {rows: max(float(_mean(row)) for row in _trained(section)) for rows, section in curve.columns.items()}
+    return {"test score": f"best accuracy, %: {', '.join(f'{rows} {mean}' for rows, mean in means.items())}"}
 
 
-def further_recipe(text: str, table: Table, results: list[dict[str, Any]]) -> str:
-    """The recipe of further pretraining: what each strategy scores on a backbone as it was, and one that went on."""
+def further_pretraining(table: Table) -> dict[str, str]:
+    """What each strategy scores on a backbone as it was, and on one that went on."""
     found: dict[str, dict[bool, str]] = {}
-    for section in (section for section in table.sections if not section.task.endswith("_texts")):
+    for section in table.sections:
         went_on = section.results[0]["backbone"].startswith("further-")
-        for row in section.rows:
-            if row.score is not None and row.trainable:
-                found.setdefault(_name(row), {})[went_on] = _mean(row, row.metric)
+        for row in _trained(section) if not section.task.endswith("_texts") else ():
+            found.setdefault(_name(row), {})[went_on] = _mean(row)
     scores = "; ".join(f"{name} {of[False]} and {of[True]}" for name, of in found.items())
-    seconds = sum(r["time"]["train_seconds"] or 0 for r in results)
-    return _stated(text, seconds, f"span f1, %, without and with: {scores}")
+    return {"test score": f"span f1, %, without and with: {scores}"}
 
 
-def probing_recipe(text: str, results: list[Probing]) -> str:
-    """The recipe of probes with its expected scores: each data set's best layer, before and after adaptation."""
+def _trained(part: Table | Section) -> list[Row]:
+    return [row for row in part.rows if row.score is not None and row.trainable]
+
+
+def probing(results: list[Probing]) -> str:
+    """Each data set's best layer, before and after adaptation."""
     found = []
     for result in results:
         best = [max(mean_interval(layer.scores).mean for layer in model.layers) for model in result.models[:2]]
         found.append(f"{result.name} " + " and ".join(f"{100 * score:.1f}" for score in best))
-    line = f"Expected test score: best layers, before and after, %: {'; '.join(found)}.\n"
-    return re.sub(r"Expected test score: .*\.\n", line, text, count=1)
+    return f"best layers, before and after, %: {'; '.join(found)}"
 
 
 OF_ONE_RECIPE = {
-    "distillation": distillation_recipe,
-    "forgetting": forgetting_recipe,
-    "few_labels": few_labels_recipe,
-    "further_pretraining": further_recipe,
-}
-"""Folders of results that a recipe of that name makes, and what writes its lines."""
-
-
-def _filled(match: re.Match[str], table: str) -> str:
-    return f"{match[1]}{table}\n{match[2]}"
+    "distillation": distillation, "forgetting": forgetting, "few_labels": few_labels,
+    "further_pretraining": further_pretraining,
+}  # fmt: skip
+"""Recipe with a folder of results of its own, of the same name, to what its opening says is expected."""
 
 
 def main() -> None:
@@ -215,10 +214,13 @@ def main() -> None:
     new |= {path: recipe(path.read_text(encoding="utf-8"), real, results) for path in RECIPES.glob("*.py")}
     probes = [Probing.from_json(json.loads(p.read_text(encoding="utf-8"))) for p in sorted(PROBING.glob("*.json"))]
     new[PROBING / "table.md"] = tables(probes)
-    for name, rewritten in OF_ONE_RECIPE.items():
+    for name, expected in OF_ONE_RECIPE.items():
         path, found = RECIPES / f"{name}.py", Store(RESULTS / name).all()
-        new[path] = rewritten(new[path], table_of(found), found)
-    new[RECIPES / "probing.py"] = probing_recipe(new[RECIPES / "probing.py"], probes)
+        new[path] = _timed(new[path], found)
+        for what, value in expected(table_of(found)).items():
+            new[path] = _stated(new[path], what, value)
+    path = RECIPES / "probing.py"
+    new[path] = _stated(new[path], "test score", probing(probes))
     changed = [path for path, text in new.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:
         for path in changed:
