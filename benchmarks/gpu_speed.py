@@ -32,6 +32,7 @@ from typing import Any
 from _forked import Forked, warm
 
 from adapt.files import write_atomically
+from adapt.tables.cells import line
 
 RANK = 16
 SEED = 0
@@ -82,14 +83,15 @@ def main() -> None:
     if options.shape:
         cases = (Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32),)
     file, epochs = work / "gpu.jsonl", 1 + options.repeats
-    runs, failed = alike(finished(file), gpu, str(torch.__version__), epochs), list[str]()
+    finished = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    runs, failed = alike(finished, gpu, str(torch.__version__), epochs), list[str]()
     for case in cases:
         for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
             key = {"shape": case.shape, "side": name, "strategy": strategy, "gpu": gpu}
             if any(all(run[n] == v for n, v in key.items()) for run in runs):
                 continue
             try:
-                run = Forked(side(name), case, strategy, options.device, epochs).result()
+                run = Forked({"ours": ours, "trainer": trainer}[name], case, strategy, options.device, epochs).result()
             except RuntimeError as error:
                 failed.append(f"{' '.join(key.values())}: {error}")
                 print(failed[-1], file=sys.stderr, flush=True)
@@ -118,19 +120,9 @@ def name_of(device: str) -> str:
     return "none" if device == "cpu" else torch.cuda.get_device_name()
 
 
-def finished(file: Path) -> list[dict[str, Any]]:
-    """Runs of earlier calls."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def alike(runs: list[dict[str, Any]], gpu: str, version: str, epochs: int) -> list[dict[str, Any]]:
     """Those that new runs may stand beside: of the same GPU, version of torch and number of epochs."""
     return [run for run in runs if (run["gpu"], run["torch"], len(run["epochs"])) == (gpu, version, epochs)]
-
-
-def side(name: str) -> Any:
-    """What trains."""
-    return {"ours": ours, "trainer": trainer}[name]
 
 
 def token_ids(case: Case, words: int = 1000) -> list[list[int]]:
@@ -270,8 +262,8 @@ def start(device: str) -> None:
     """Count the GPU's peak from here: making the model is no part of it."""
     import torch
 
+    synchronise(device)
     if device == "cuda":
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
 
 
@@ -281,8 +273,7 @@ def outcome(model: Any, ids: list[list[int]], device: str) -> dict[str, Any]:
 
     cuda = device == "cuda"
     weights = sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n)
-    find = getattr(model, "get_output_embeddings", None)
-    last = find() if find is not None else None
+    last = getattr(model, "get_output_embeddings", lambda: None)()
     if last is not None and last.weight is model.get_input_embeddings().weight:
         weights += last.weight.numel()
     return {
@@ -374,8 +365,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         peak = "" if row["peak_ratio"] is None else f"{row['peak_ratio']:.2f}"
         share = "" if row["share_of_peak_flops"] is None else f"{row['share_of_peak_flops']:.1%}"
         first = f"{row['ratio_first']:.2f}"
-        cells = (row["shape"], row["strategy"], row["peer"], speed, first, peak, share, row["gpu"])
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(line([row["shape"], row["strategy"], row["peer"], speed, first, peak, share, row["gpu"]]))
     return "\n".join(lines) + "\n"
 
 

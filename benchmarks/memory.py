@@ -27,6 +27,7 @@ from _forked import Forked, warm
 from _state import commit
 
 from adapt.files import write_atomically
+from adapt.tables.cells import line
 
 CASES: tuple[tuple[str, str, tuple[int, int], dict[str, Any]], ...] = (
     ("shape:bert-large", "sequence_classification", (32, 128), {}),
@@ -227,7 +228,7 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         else:
             start += [row["left_out"], "", "", "", ""]
         where = row["gpu"] + (f", {row['commit']}" if row.get("commit") else "")
-        lines.append("| " + " | ".join([*start, where]) + " |")
+        lines.append(line([*start, where]))
     if not all(row.get("commit") for row in rows):
         lines += ["", "Where no commit stands beside the GPU, an earlier state of the code was measured."]
     return "\n".join(lines) + "\n"
@@ -272,7 +273,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         other = f"{UNSLOTH[row['budget']]:,}" if row["budget"] in UNSLOTH and "bits=4" in row["strategy"] else ""
         found = f"{row['longest_text']:,}"
-        lines.append(f"| {row['budget']} | {row['strategy']} | {found} | {other} | {shown(row['required'])} |")
+        lines.append(line([row["budget"], row["strategy"], found, other, shown(row["required"])]))
     return "\n".join(lines) + "\n"
 
 

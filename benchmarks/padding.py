@@ -17,6 +17,7 @@ from typing import Any
 from speed import WORKLOADS
 
 from adapt.files import write_atomically
+from adapt.tables.cells import line
 
 
 def main() -> None:
@@ -94,8 +95,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        parts = " | ".join(f"{row[name]:.1%}" for name in ("random", "loop", "graphs"))
-        lines.append(f"| {row['workload']} | {row['rows']:,} | {row['batch']} | {parts} |")
+        parts = (f"{row[name]:.1%}" for name in ("random", "loop", "graphs"))
+        lines.append(line([row["workload"], f"{row['rows']:,}", str(row["batch"]), *parts]))
     return "\n".join(lines) + "\n"
 
 

@@ -28,9 +28,9 @@ from _forked import Forked, warm
 from speed import ASKED, MAIN_PEER, PEER_NAMES, WORKLOADS
 
 from adapt.files import write_atomically
+from adapt.tables.cells import line
 
 WORKLOAD = "sst2"
-STRATEGIES = ("full", "lora", "bottleneck", "prefix", "qlora", "head")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "products": ("mm", "addmm", "addmm_", "bmm", "baddbmm", "linear", "matmul", "mkldnn_linear"),
     "casts and copies": ("copy_", "_to_copy", "to", "cat", "contiguous", "clone", "_cat"),
@@ -57,7 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder with the folders of the data sets")
     parser.add_argument("--out", default="results/benchmarks", help="folder of profile_cpu.json and profile_cpu.md")
-    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="names with commas between them")
+    parser.add_argument(
+        "--strategies", default=",".join(WORKLOADS[WORKLOAD].strategies), help="names with commas between them"
+    )
     parser.add_argument("--table", action="store_true", help="run nothing; write the page from profile_cpu.json")
     options = parser.parse_args()
     out = Path(options.out)
@@ -226,6 +228,7 @@ def shares(own: Mapping[str, float]) -> dict[str, float]:
 def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
     """The profile as a table, with the ratios to peers that `speed.py` found."""
     limit = max(found["product_flops_per_second"])
+    names = (*PARTS, "other")
     lines = [
         "# What bounds a step on the CPU",
         "",
@@ -235,18 +238,16 @@ def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
         "is the share of the limit at which the strategy would be as many times as fast as its peer as is asked, in",
         "that one's default and best settings, by the ratios in [speed.md](speed.md).",
         "",
-        "| strategy | MFLOP a row | limit, rows/s | reached | needed, default | needed, best | "
-        + " | ".join((*PARTS, "other"))
-        + " |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | " + " | ".join("---:" for _ in (*PARTS, "other")) + " |",
+        line(["strategy", "MFLOP a row", "limit, rows/s", "reached", "needed, default", "needed, best", *names]),
+        line(["---", *["---:"] * (5 + len(names))]),
     ]
     for row in found["strategies"]:
         most = limit / row["flops_per_row"]
         reached = row["rows_per_second"] / most
-        parts = " | ".join(f"{row['shares'][part]:.0%}" for part in (*PARTS, "other"))
-        needs = " | ".join(needed(row["strategy"], reached, ratios))
-        flops = row["flops_per_row"] / 1e6
-        lines.append(f"| {row['strategy']} | {flops:,.0f} | {most:,.0f} | {reached:.0%} | {needs} | {parts} |")
+        lines.append(line([
+            row["strategy"], f"{row['flops_per_row'] / 1e6:,.0f}", f"{most:,.0f}", f"{reached:.0%}",
+            *needed(row["strategy"], reached, ratios), *(f"{row['shares'][part]:.0%}" for part in names),
+        ]))  # fmt: skip
     other = found["tried"]
     lines += [
         "",

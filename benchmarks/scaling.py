@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,10 +27,11 @@ from typing import Any
 
 import adapt
 from adapt.files import write_atomically
+from adapt.strategies import STRATEGIES
+from adapt.tables.cells import line
 
 ROWS = (1000, 2000, 4000, 8000)
 SEEDS = (1, 2, 4, 8)
-STRATEGIES = ("full", "lora", "bottleneck", "prefix", "qlora", "head")
 
 
 def main() -> None:
@@ -80,25 +82,16 @@ def compared(data: Any, seeds: int) -> float:
 
 def growth(sizes: Sequence[int], seconds: Sequence[float]) -> dict[str, Any]:
     """The least-squares line through the times, and the slope of their logarithms."""
-    slope, start = line(sizes, seconds)
-    mean = sum(seconds) / len(seconds)
-    left = sum((y - start - slope * x) ** 2 for x, y in zip(sizes, seconds, strict=True))
-    exponent, _ = line([math.log(x) for x in sizes], [math.log(y) for y in seconds])
+    slope, start = statistics.linear_regression(sizes, seconds)
+    exponent, _ = statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in seconds])
     return {
         "sizes": list(sizes),
         "times_of_the_first": [round(y / seconds[0], 3) for y in seconds],
         "start_of_the_first": round(start / seconds[0], 3),
         "slope_of_the_first": round(slope * sizes[0] / seconds[0], 3),
-        "r_squared": round(1 - left / sum((y - mean) ** 2 for y in seconds), 5),
+        "r_squared": round(statistics.correlation(sizes, seconds) ** 2, 5),
         "exponent": round(exponent, 3),
     }
-
-
-def line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
-    """Slope and intercept of the least-squares line."""
-    x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
-    slope = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / sum((x - x_mean) ** 2 for x in xs)
-    return slope, y_mean - slope * x_mean
 
 
 def overhead() -> dict[str, Any]:
@@ -133,7 +126,7 @@ def page(content: dict[str, Any]) -> str:
     for row in content["growth"]:
         sizes = ", ".join(map(str, row["sizes"]))
         times = ", ".join(f"{value:.2f}" for value in row["times_of_the_first"])
-        lines.append(f"| {row['what']} | {sizes} | {times} | {row['r_squared']:.4f} | {row['exponent']:.2f} |")
+        lines.append(line([row["what"], sizes, times, f"{row['r_squared']:.4f}", f"{row['exponent']:.2f}"]))
     whole = content["default_comparison"]
     lines += [
         "",

@@ -36,6 +36,7 @@ from _state import commit
 
 from adapt.files import write_atomically
 from adapt.strategies import make
+from adapt.tables.cells import line
 
 HERE = Path(__file__).parent
 PEERS = ("torch==2.13.0", "adapters==1.3.0", "accelerate")
@@ -108,11 +109,11 @@ def main() -> None:
         with Sides(options.adapters_python or adapters_python(work)) as sides:
             for job in jobs(names, wanted, options.repeats, Path(options.data).resolve(), work, sides, runs):
                 answer = sides.do(job)
-                line = {**{name: job[name] for name in NAMED}, "repeat": job["seed"], **answer, "environment": here}
+                run = {**{name: job[name] for name in NAMED}, "repeat": job["seed"], **answer, "environment": here}
                 with runs.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                    file.write(json.dumps(run) + "\n")
                 shown = answer.get("error", f"{answer.get('rows', 0) / answer.get('seconds', 1):.0f} rows/s")
-                print(*list(line.values())[:6], shown.splitlines()[-1], flush=True)
+                print(*list(run.values())[:6], shown.splitlines()[-1], flush=True)
         out.mkdir(parents=True, exist_ok=True)
         found, table = ratios(read(runs)), out / "speed.json"
         measured = {row["workload"] for row in found}
@@ -127,8 +128,8 @@ def main() -> None:
 
 def read(file: Path) -> list[dict[str, Any]]:
     """Finished runs; those that ended in an error are left out, to be done again."""
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return [line for line in lines if "error" not in line]
+    runs = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    return [run for run in runs if "error" not in run]
 
 
 class Sides:
@@ -198,15 +199,15 @@ def jobs(
                 if wanted is not None and strategy not in wanted:
                     continue
                 own = common | numbers(strategy) | {"seed": repeat, "epochs": EPOCHS.get(strategy, 1)}
+                before = read(runs)
                 variants: list[tuple[str, str | None, str | None]] = [("ours", None, None)]
-                for side in (["trainer"] if strategy != "bottleneck" else []) + (
-                    ["adapters"] if strategy in workload.adapters else []
-                ):
+                peers = {"trainer": strategy != "bottleneck", "adapters": strategy in workload.adapters}
+                for side in (side for side, able in peers.items() if able):
                     variants.append((side, "default", None))
-                    kernels = [faster(read(runs), name, strategy, side)] if repeat else ["eager", "sdpa"]
+                    kernels = [faster(before, name, strategy, side)] if repeat else ["eager", "sdpa"]
                     variants += [(side, "best", kernel) for kernel in kernels]
                 turn = repeat % len(variants)
-                done = {(*(run[name] for name in NAMED), run["repeat"]) for run in read(runs)}
+                done = {(*(run[name] for name in NAMED), run["repeat"]) for run in before}
                 for side, settings, kernel in variants[turn:] + variants[:turn]:
                     if (name, strategy, side, settings, kernel, repeat) not in done:
                         yield own | {"side": side, "settings": settings, "attention": kernel}
@@ -325,9 +326,9 @@ def check_environments(runs: list[dict[str, Any]]) -> None:
 
 def environment() -> dict[str, Any]:
     """Hardware, versions and state of the code; the adapters library has transformers of its own."""
-    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
     cpu: dict[str, str] = {}
-    for name, _, value in lines:
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = text.partition(":")
         cpu.setdefault(name.strip(), value.strip())
     hardware = cpu.get("model name", platform.machine())
     if "cpu family" in cpu:  # virtual machines give all models of a maker one name
@@ -368,11 +369,11 @@ def page(rows: list[dict[str, Any]]) -> str:
         settings = row["peer_settings"] + (f", {row['attention_peer']}" if row["attention_peer"] else "")
         accuracies = [statistics.mean(row[f"accuracy_{whose}"]) for whose in ("ours", "peer")]
         peaks = [row[f"peak_{whose}"] / 2**20 for whose in ("ours", "peer")]
-        lines.append(
-            f"| {row['workload']} | {row['strategy']} | {row['peer']} | {settings} | {row['ratio_median']:.2f} "
-            f"[{row['ratio_min']:.2f}, {row['ratio_max']:.2f}] | {asked} | {accuracies[0]:.3f} / {accuracies[1]:.3f} | "
-            f"{peaks[0]:.0f} / {peaks[1]:.0f} MiB |"
-        )
+        lines.append(line([
+            row["workload"], row["strategy"], row["peer"], settings,
+            f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]", asked,
+            f"{accuracies[0]:.3f} / {accuracies[1]:.3f}", f"{peaks[0]:.0f} / {peaks[1]:.0f} MiB",
+        ]))  # fmt: skip
     machines: dict[str, list[str]] = {}
     for row in rows:
         machines.setdefault(_machine(row), []).append(row["workload"])

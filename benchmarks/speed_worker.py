@@ -187,9 +187,7 @@ def trainer(job: dict[str, Any]) -> dict[str, Any]:
             parameter.requires_grad_(name.startswith("pooler"))
     elif job["strategy"] != "full":
         model = with_peft(model, job, task_type)
-    from transformers import Trainer
-
-    return trained_by(Trainer, transformers, model, content, job, before)
+    return trained_by(transformers.Trainer, model, content, job, before)
 
 
 def with_peft(model: Any, job: dict[str, Any], task_type: str) -> Any:
@@ -241,13 +239,15 @@ def adapters(job: dict[str, Any]) -> dict[str, Any]:
     }[job["kind"]]
     add("a", num_labels=content["labels"])
     model.train_adapter("a")
-    return trained_by(AdapterTrainer, transformers, model, content, job, before)
+    return trained_by(AdapterTrainer, model, content, job, before)
 
 
 def trained_by(
-    trainer_class: Any, transformers: Any, model: Any, content: dict[str, Any], job: dict[str, Any], before: int
+    trainer_class: Any, model: Any, content: dict[str, Any], job: dict[str, Any], before: int
 ) -> dict[str, Any]:
     """Train by a Trainer with its default settings or its best ones, and score."""
+    import transformers
+
     best: dict[str, Any] = {}
     if job["settings"] == "best":
         fields = transformers.TrainingArguments.__dataclass_fields__
@@ -270,7 +270,7 @@ def trained_by(
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(time.perf_counter())
 
-    collator = collator_for(transformers, tokenizer, job["kind"])
+    collator = collator_for(tokenizer, job["kind"])
     done = trainer_class(
         model=model, args=arguments, train_dataset=content["train"], data_collator=collator, callbacks=[Clock()]
     )
@@ -288,7 +288,9 @@ def trained_by(
 # both ------------------------------------------------------------------------------------------------------------
 
 
-def collator_for(transformers: Any, tokenizer: Any, kind: str) -> Any:
+def collator_for(tokenizer: Any, kind: str) -> Any:
+    import transformers
+
     if kind in ("token_classification", "causal_lm"):
         return transformers.DataCollatorForTokenClassification(tokenizer)
     return transformers.DataCollatorWithPadding(tokenizer)
@@ -301,7 +303,7 @@ def accuracy(model: Any, job: dict[str, Any]) -> float:
 
     rows = json.loads(Path(job["dump"]).read_text())["test"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(job["tokenizer"])
-    collate = collator_for(transformers, tokenizer, job["kind"])
+    collate = collator_for(tokenizer, job["kind"])
     right = total = 0
     model.eval()
     for start in range(0, len(rows), 64):
