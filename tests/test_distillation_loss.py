@@ -102,7 +102,7 @@ def test_logits_of_a_few_tokens_at_a_time_make_the_same_gradient(
 def test_labels_of_several_are_each_a_distribution() -> None:
     kind = task_helpers.kind("sequence_classification", task_helpers.wordpiece(), "multi_label", "micro_f1",
                              labels="abc")  # fmt: skip
-    lesson = Classes(kind, kind.task, temperature=3.0, weight=1.0)
+    lesson = Classes(kind, temperature=3.0, weight=1.0)
     teacher, student = torch.randn(4, 3), torch.randn(4, 3)
     q, p = (teacher / 3).sigmoid(), (student / 3).sigmoid()
     wanted = (F.binary_cross_entropy(p, q) - F.binary_cross_entropy(q, q)) * 9

@@ -33,8 +33,8 @@ def test_what_is_said_of_a_word_goes_to_its_first_token() -> None:
     own, examples = encoded_by(task_helpers.wordpiece(), "token_classification", "tags", rows, labels=["n", "v"])
     assert len(shown) > len(examples)  # windows
     said = [torch.tensor([[float(word), -float(word)] for word in e["words"]]).reshape(-1, 2) for e in shown]
-    lesson = Tags(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, lesson.rows(Said(its, its.task, shown, said)))
+    lesson = Tags(own, 1.0, 1.0)
+    lesson.teach(examples, lesson.rows(Said(its, shown, said)))
     batch = own.collate(examples[:1]) | lesson.collate(examples[:1])
     found = batch["teacher"][0][batch["read"][0]]
     assert found.tolist() == [[-0.0, 0.0], [-1.0, 1.0], [-3.0, 3.0]]  # the third is no word to WordPiece
@@ -50,8 +50,8 @@ def test_a_word_that_the_teacher_cannot_read_teaches_nothing() -> None:
                            test=0).splits["train"]  # fmt: skip
     its, shown = encoded_by(task_helpers.wordpiece(), "token_classification", "tags", rows, labels=["n", "v"])
     own, examples = encoded_by(task_helpers.byte_level(), "token_classification", "tags", rows, labels=["n", "v"])
-    lesson = Tags(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, lesson.rows(Said(its, its.task, shown, [torch.tensor([[3.0, 0.0]])] * 2)))
+    lesson = Tags(own, 1.0, 1.0)
+    lesson.teach(examples, lesson.rows(Said(its, shown, [torch.tensor([[3.0, 0.0]])] * 2)))
     batch = own.collate(examples) | lesson.collate(examples)
     logits = torch.zeros(*batch["read"].shape, 2, requires_grad=True)
     loss = lesson.distance(type("Output", (), {"logits": logits}), batch)
@@ -91,8 +91,8 @@ def test_a_place_is_that_of_its_characters(tokenizer: str, length: int) -> None:
             if b == end:
                 logits[1, 1 + j] = sure
         said.append(logits)
-    lesson = Places(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, lesson.rows(Said(its, its.task, shown, said)))
+    lesson = Places(own, 1.0, 1.0)
+    lesson.teach(examples, lesson.rows(Said(its, shown, said)))
     batch = own.collate(examples) | lesson.collate(examples)
     assert torch.allclose(batch["teacher"].sum(-1), torch.ones(len(examples), 2), atol=1e-5)
     assert not batch["teacher"][~batch["choices"][:, None].expand_as(batch["teacher"])].any()
@@ -113,8 +113,8 @@ def test_tokens_that_share_a_character_keep_what_is_theirs(text: str, length: in
     its, shown = encoded_by(task_helpers.byte_level("roberta"), "question_answering", "answers", rows, length=64)
     own, examples = encoded_by(task_helpers.byte_level("roberta"), "question_answering", "answers", rows, length=length)
     said = [torch.randn(2, 1 + len(example["offsets"])) for example in shown]
-    lesson = Places(own, own.task, 1.0, 1.0)
-    lesson.teach(examples, lesson.rows(Said(its, its.task, shown, said)))
+    lesson = Places(own, 1.0, 1.0)
+    lesson.teach(examples, lesson.rows(Said(its, shown, said)))
     for example in examples:
         assert np.allclose(example["teacher"].sum(1), 1.0, atol=1e-5)
     if length == 64:
@@ -142,8 +142,8 @@ def test_of_overlapping_windows_the_one_with_most_context_is_believed() -> None:
     own, examples = encoded_by(task_helpers.wordpiece(), "question_answering", "answers", rows)
     shown = [example for example in shown if example["row"] == 0]
     said = [torch.full((2, 1 + len(example["offsets"])), float(i)) for i, example in enumerate(shown)]
-    lesson = Places(own, own.task, 1.0, 1.0)
-    lesson.teach(examples[:1], lesson.rows(Said(its, its.task, shown, said)))
+    lesson = Places(own, 1.0, 1.0)
+    lesson.teach(examples[:1], lesson.rows(Said(its, shown, said)))
     tokens = len(examples[0]["offsets"])
     best = []
     for token in range(tokens):

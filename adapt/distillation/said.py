@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from adapt import params
 from adapt.adapted import Adapted
 from adapt.data.splits import LABELS
-from adapt.spec import Task, canonical
+from adapt.spec import canonical
 from adapt.tasks import KINDS, Example, Kind
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ class Said:
 
     kind: Kind
     """The teacher's, bound to its own tokenizer."""
-    task: Task
     examples: Sequence[Example]
     """As `kind` encodes the rows."""
     outputs: Sequence[Any]
@@ -71,7 +70,7 @@ def said_of(teacher: Adapted, rows: datasets.Dataset, on_asked: OnAsked = lambda
             model, kind, examples, teacher.run.budget,
             on_done=lambda done: on_asked(done * len(rows) // len(examples), len(rows)),
         )  # fmt: skip
-        found[key] = Said(kind, teacher.run.task, examples, outputs)
+        found[key] = Said(kind, examples, outputs)
     return found[key]
 
 

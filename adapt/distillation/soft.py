@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adapt.distillation.said import Said
-from adapt.spec import Run, Task
 from adapt.tasks import Example, Kind
 from adapt.tasks.losses import IGNORED
-from adapt.tasks.tokens import by_row, rounded_length
+from adapt.tasks.tokens import by_row, padded_length
 
 if TYPE_CHECKING:
     import torch
@@ -24,20 +23,23 @@ _FIELD = "teacher"
 
 
 @dataclass(frozen=True)
-class _Soft(ABC):
+class Soft(ABC):
     """A lesson of which each row of the student's holds its part."""
 
     kind: Kind
     """The student's."""
-    task: Task
     temperature: float
     weight: float
 
-    @classmethod
-    def of(cls, run: Run, kind: Kind) -> Self:
-        """That of a run, of which `teacher` says how it is taught; nothing is taught yet."""
-        assert run.teacher is not None
-        return cls(kind, run.task, run.teacher.temperature, run.teacher.weight)
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """`teacher`: what `together` makes of the rows' parts; nothing where the teacher was not asked."""
+        import torch
+
+        return {_FIELD: torch.from_numpy(self.together(examples, longest))} if _FIELD in examples[0] else {}
+
+    @abstractmethod
+    def together(self, examples: Sequence[Example], longest: int | None) -> np.ndarray:
+        """The parts of a batch, float32, padded as `adapt.tasks.tokens.pad` does."""
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """See `Lesson.loss`; the model runs once for both terms."""
@@ -69,34 +71,30 @@ class _Soft(ABC):
 
     def order(self, said: Said) -> list[int]:
         """Where the student's classes stand among the teacher's."""
-        return [said.task.labels.index(name) for name in self.task.labels]
+        return [said.kind.task.labels.index(name) for name in self.kind.task.labels]
 
 
-class Classes(_Soft):
+class Classes(Soft):
     """The class of a row: KL divergence of softened distributions, times the squared temperature, so that its gradient
     keeps its size (Hinton et al. 2015, section 2). Of labels that a row may have several of, each is a distribution of
     its own. A number: the squared difference, in standard deviations of the labels."""
 
     def rows(self, said: Said) -> list[np.ndarray]:
         """Logits in the student's order, or the number."""
-        order = self.order(said) if self.task.labels else [0]
+        order = self.order(said) if self.kind.task.labels else [0]
         return [output[order].numpy() for output in said.outputs]
 
     def part(self, row: np.ndarray, example: Example) -> np.ndarray:
         """All of it."""
         return row
 
-    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """`teacher` (batch, labels): logits, or the number in standard deviations from the mean."""
-        import torch
-
-        if _FIELD not in examples[0]:
-            return {}
+    def together(self, examples: Sequence[Example], longest: int | None) -> np.ndarray:
+        """(batch, labels): logits, or the number in standard deviations from the mean."""
         said = np.stack([example[_FIELD] for example in examples])
-        if self.task.problem == "regression":
+        if self.kind.task.problem == "regression":
             scale = self.kind.state()
             said = (said - scale["mean"]) / scale["std"]
-        return {_FIELD: torch.from_numpy(said.astype(np.float32))}
+        return said.astype(np.float32)
 
     def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean over rows."""
@@ -104,16 +102,16 @@ class Classes(_Soft):
         from torch.nn import functional as F
 
         logits, said = found.logits.float(), batch[_FIELD]
-        if self.task.problem == "regression":
+        if self.kind.task.problem == "regression":
             return F.mse_loss(logits, said)
-        if self.task.problem == "single_label":
+        if self.kind.task.problem == "single_label":
             return divergence(said, logits, self.temperature).mean()
         none = said.new_zeros(())  # a sigmoid is a softmax beside 0
         beside = [torch.stack([x, none.expand_as(x)], -1) for x in (said, logits)]
         return divergence(beside[0], beside[1], self.temperature).mean()
 
 
-class Tags(_Soft):
+class Tags(Soft):
     """The tag of each word, as `Classes`; the tokenizers may differ, for words are the same."""
 
     def rows(self, said: Said) -> list[np.ndarray]:
@@ -132,17 +130,13 @@ class Tags(_Soft):
         """The words that are read in a window."""
         return np.asarray(row[example["words"]])
 
-    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """`teacher` (batch, length, tags): logits, NaN where the teacher was not asked."""
-        import torch
-
-        if _FIELD not in examples[0]:
-            return {}
-        length = _length(examples, longest)
-        said = np.full((len(examples), length, len(self.task.labels)), np.nan, dtype=np.float32)
+    def together(self, examples: Sequence[Example], longest: int | None) -> np.ndarray:
+        """(batch, length, tags): logits, NaN where no word is read."""
+        shape = len(examples), _length(examples, longest), len(self.kind.task.labels)
+        said = np.full(shape, np.nan, dtype=np.float32)
         for i, example in enumerate(examples):
             said[i, example["positions"]] = example[_FIELD]
-        return {_FIELD: torch.from_numpy(said)}
+        return said
 
     def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean over words that are learnt; one that the teacher said nothing of adds nothing."""
@@ -151,7 +145,7 @@ class Tags(_Soft):
         return (each * (learnt & said[..., 0].isfinite())).sum() / learnt.sum().clamp(min=1)
 
 
-class Places(_Soft):
+class Places(Soft):
     """First and last token of an answer, or none; the tokenizers may differ, for characters are the same.
 
     The teacher's distribution is over the whole context. Of it a window of the student's gets what lies in the window,
@@ -167,18 +161,14 @@ class Places(_Soft):
         """The distributions of a window, (2, 1 + tokens), that of no answer first."""
         return _within(example["offsets"], row[:2], row[2:, 1:].astype(np.int64).T)
 
-    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """`teacher` (batch, 2, length): probabilities."""
-        import torch
-
-        if _FIELD not in examples[0]:
-            return {}
+    def together(self, examples: Sequence[Example], longest: int | None) -> np.ndarray:
+        """(batch, 2, length): probabilities."""
         said = np.zeros((len(examples), 2, _length(examples, longest)), dtype=np.float32)
         for i, example in enumerate(examples):
             first = example["first"]
             said[i, :, first : first + len(example["offsets"])] = example[_FIELD][:, 1:]
             said[i, :, example["null"]] += example[_FIELD][:, 0]
-        return {_FIELD: torch.from_numpy(said)}
+        return said
 
     def distance(self, found: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean over windows, and over first and last token."""
@@ -192,7 +182,7 @@ class Places(_Soft):
         return each.sum(-1).mean() * self.temperature**2
 
 
-SOFT: dict[str, type[Classes | Tags | Places]] = {
+SOFT: dict[str, type[Soft]] = {
     "sequence_classification": Classes,
     "token_classification": Tags,
     "question_answering": Places,
@@ -226,9 +216,7 @@ def divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float)
 
 
 def _length(examples: Sequence[Example], longest: int | None) -> int:
-    """The padded length, as `adapt.tasks.tokens.pad` has it."""
-    length = max(len(example["input_ids"]) for example in examples)
-    return length if longest is None else max(length, min(rounded_length(length), longest))
+    return padded_length([example["input_ids"] for example in examples], longest)
 
 
 def _whole(said: Said, parts: Sequence[int], temperature: float) -> np.ndarray:

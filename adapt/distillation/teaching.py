@@ -18,7 +18,7 @@ from adapt.distillation.checks import check_reads_alike, check_same_task, check_
 from adapt.distillation.kind import Distilled
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, said_of, shown
-from adapt.distillation.soft import SOFT
+from adapt.distillation.soft import SOFT, Soft
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.files import path_of
 from adapt.run import Encoded, drawn, draws_of, encode
@@ -78,8 +78,8 @@ class Teaching:
             return Lessons({}, self.extra, None, self.notes)
         if self.beside:
             return Lessons({}, self.extra, self.teacher if away is None else self._saved(away), self.notes)
-        first = next(iter(samples.values()))
-        lesson = SOFT[first.task.kind].of(first, KINDS[first.task.kind](first.task, backbone.tokenizer))
+        task = next(iter(samples.values())).task
+        lesson = _soft(self.described, KINDS[task.kind](task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
         for rows in [drawn(run, self.data)["train"] for run in samples.values()] + (
             [self.extra.rows] if self.extra else []
@@ -236,7 +236,7 @@ class Lessons:
         if run.teacher.weight and self.beside is None:
             answers = [self.answers[hash_of(shown(part))] for part in parts]
             kind.notes += answers[0].notes  # those of further rows were taken when these were labelled
-            lesson = SOFT[run.task.kind].of(run, kind)
+            lesson = _soft(run.teacher, kind)
             lesson.teach(splits["train"], [row for each in answers for row in each.rows])
         if self.extra is not None:
             kind.notes += [
@@ -245,6 +245,11 @@ class Lessons:
             ]
         begin = None if self.beside is None else partial(_tokens, run, kind, self.beside)
         return Encoded(Distilled(kind, lesson, len(parts[0]), begin), splits)  # type: ignore[arg-type]
+
+
+def _soft(teacher: Teacher, kind: Kind) -> Soft:
+    """The lesson of a kind for which a teacher is asked once a row; nothing is taught yet."""
+    return SOFT[kind.task.kind](kind, teacher.temperature, teacher.weight)
 
 
 def _tokens(run: Run, kind: Kind, teacher: Adapted | Path) -> Tokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import OptionError, Unsupported
@@ -98,17 +98,19 @@ def rounded_length(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False, longest: int | None = None) -> torch.Tensor:
-    """Rows padded with `fill` on the right unless `left`: (rows, length).
+def padded_length(rows: Iterable[Sequence[Any]], longest: int | None) -> int:
+    """The length that rows are padded to: that of the longest, or, where `longest` is given, one of few
+    (`rounded_length`), at most that."""
+    length = max(map(len, rows))
+    return length if longest is None else max(length, min(rounded_length(length), longest))
 
-    The length is that of the longest row, or, where `longest` is given, one of few (`rounded_length`), at most that.
-    """
+
+def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool = False, longest: int | None = None) -> torch.Tensor:
+    """Rows padded with `fill` to their `padded_length`, on the right unless `left`: (rows, length)."""
     import numpy
     import torch
 
-    length = max(len(row) for row in rows)
-    if longest is not None:
-        length = max(length, min(rounded_length(length), longest))
+    length = padded_length(rows, longest)
 
     def padded(row: Sequence[int]) -> list[int]:
         extra = [fill] * (length - len(row))
