@@ -62,12 +62,12 @@ class Tokens:
         found = learnt_states(model, inputs, labels)
         if found is None:
             logits = model(**inputs).logits[:, : labels.shape[1]][learnt]
-            return self._mixed(logits, wanted, said(slice(None))) / count
-        states, _, logits_of, tokens = found
-        total = summed(model, states, of, logits_of, tokens)
-        if total is None:
-            return self._mixed(logits_of(states[None])[0], wanted, said(slice(None))) / count
-        return total / count
+        else:
+            total = summed(model, found.states, of, found.logits, found.tokens)
+            if total is not None:
+                return total / count
+            logits = found.logits(found.states[None])[0]
+        return self._mixed(logits, wanted, said(slice(None))) / count
 
     def _mixed(self, logits: torch.Tensor, wanted: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
         """Sum over positions."""
@@ -87,15 +87,12 @@ class Tokens:
         inputs, labels = self.teachers_kind.asked(self.teacher, batch)
         with torch.no_grad(), precise:
             found = learnt_states(self.teacher, inputs, labels)
-            every = None if found else self.teacher(**inputs).logits[:, : labels.shape[1]][labels != IGNORED]
+            if found is None:
+                every = self.teacher(**inputs).logits[:, : labels.shape[1]][labels != IGNORED]
 
         def said(which: slice) -> torch.Tensor:
             with torch.no_grad(), precise:
-                if found is not None:
-                    logits = found[2](found[0][which][None])[0]
-                else:
-                    assert every is not None
-                    logits = every[which]
+                logits = every[which] if found is None else found.logits(found.states[which][None])[0]
                 return logits[:, : self.vocabulary].float()
 
         return said

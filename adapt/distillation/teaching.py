@@ -81,9 +81,9 @@ class Teaching:
         task = next(iter(samples.values())).task
         lesson = _soft(self.described, KINDS[task.kind](task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
-        for rows in [drawn(run, self.data)["train"] for run in samples.values()] + (
-            [self.extra.rows] if self.extra else []
-        ):
+        parts = [drawn(run, self.data)["train"] for run in samples.values()]
+        parts += [self.extra.rows] if self.extra else []
+        for rows in parts:
             key = hash_of(shown(rows))
             if key not in answers:
                 said = said_of(self.teacher, rows, on_asked)

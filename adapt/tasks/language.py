@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adapt.spec import Unsupported
 from adapt.tasks.losses import IGNORED, mean_loss, token_losses
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    Learnt = tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor], int]
+
+class Learnt(NamedTuple):
+    """What the losses of a batch are made from, a few tokens at a time."""
+
+    states: torch.Tensor
+    """(learnt, hidden), of the positions whose labels count."""
+    labels: torch.Tensor
+    """(learnt)."""
+    logits: Callable[[torch.Tensor], torch.Tensor]
+    """From (..., hidden) to (..., vocabulary)."""
+    tokens: int
+    """Positions whose logits are held at a time."""
 
 
 def mean_language_loss(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
@@ -81,8 +92,7 @@ def _logits(model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor) -
 def learnt_states(
     model: nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor, *, few: bool = False
 ) -> Learnt | None:
-    """Hidden states of the labels that count, these labels, what makes logits, and how many tokens' at a time; None
-    where all logits are to be made at once.
+    """What the losses of `labels` are made from; None where all logits are to be made at once.
 
     Raises:
         Unsupported: Chunks are asked for, and the model changes its logits.
@@ -92,12 +102,14 @@ def learnt_states(
     tokens = loss_chunk(model, inputs["input_ids"])
     if tokens is None and few:
         tokens = few_tokens(model)
-    found = None if tokens is None else _before_logits(model, inputs)
-    if tokens is None or found is None:
+    if tokens is None:
+        return None
+    found = _before_logits(model, inputs)
+    if found is None:
         return None
     states, logits = found
     learnt = labels != IGNORED
-    return states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens
+    return Learnt(states[:, : labels.shape[1]][learnt], labels[learnt], logits, tokens)
 
 
 def _before_logits(

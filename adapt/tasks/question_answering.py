@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.metrics import score
@@ -48,12 +48,14 @@ class Options:
 
 @dataclass(frozen=True)
 class _Answer:
-    """The best span of a row: characters of the context, its score, and the score of no answer."""
+    """What is predicted for a row."""
 
+    text: str
+    """A part of the context, without white space around; empty for no answer."""
     start: int
-    end: int
-    score: float
-    null: float
+    """The character of the context where it begins."""
+    margin: float | None
+    """By how much the best span's logits exceed those of no answer; None where the context has no token."""
 
 
 class QuestionAnswering(Kind):
@@ -84,9 +86,8 @@ class QuestionAnswering(Kind):
         """Questions with windows of their contexts to token ids.
 
         Each window has `first`, the place of its first context token, `begin`, the number of that token in the whole
-        context, `null`, its null position, `offsets`, the
-        characters of each context token, and where labelled `target`, the answer's first and last token; the row's
-        first window also has `id`, `context` and `answers`.
+        context, `null`, its null position, `offsets`, the characters of each context token, and where labelled
+        `target`, the answer's first and last token; the row's first window also has `id`, `context` and `answers`.
 
         Training rows whose answer lies whole in no window are left out, and counted in `notes`.
 
@@ -99,9 +100,7 @@ class QuestionAnswering(Kind):
             return []
         questions = self._questions(list(rows["question"]), split)
         contexts = list(rows["context"])
-        tokens = self.tokenizer(
-            questions, contexts, truncation=False, return_offsets_mapping=True, verbose=False
-        )  # fmt: skip
+        tokens = self.tokenizer(questions, contexts, truncation=False, return_offsets_mapping=True, verbose=False)
         labelled = "answer_texts" in rows.column_names
         texts, starts = (list(rows["answer_texts"]), list(rows["answer_starts"])) if labelled else ([], [])
         examples: list[Example] = []
@@ -246,31 +245,22 @@ class QuestionAnswering(Kind):
         return [row[:, choices].cpu() for row, choices in zip(logits, batch["choices"], strict=True)]
 
     def _answers(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[_Answer]:
-        """The best answer of each row."""
+        """The answer of each row: the best span of its windows, unless no answer is better."""
         rows = []
         for parts in by_row(examples):
-            found = [best_span(outputs[i], self.options.max_answer_tokens) for i in parts]
-            null = min(float(outputs[i][:, 0].sum()) for i in parts)
-            value, a, b = max(found, key=lambda span: span[0])
-            if a < 0:
-                rows.append(_Answer(0, 0, value, null))
+            spans = [best_span(outputs[i], self.options.max_answer_tokens) for i in parts]
+            best, (logit, first, last) = max(zip(parts, spans, strict=True), key=lambda found: found[1][0])
+            if first < 0:
+                rows.append(_Answer("", 0, None))
                 continue
-            offsets = examples[parts[[span[0] for span in found].index(value)]]["offsets"]
-            rows.append(_Answer(offsets[a][0], offsets[b][1], value, null))
-        return rows
-
-    def _texts(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[tuple[str, _Answer]]:
-        """The predicted answer of each row, empty for none."""
-        contexts = [example["context"] for example in examples if "context" in example]
-        rows = []
-        for found, context in zip(self._answers(outputs, examples), contexts, strict=True):
-            text = context[found.start : found.end] if self._answered(found) else ""
+            margin = logit - min(float(outputs[i][:, 0].sum()) for i in parts)
+            offsets, text = examples[best]["offsets"], ""
+            start, end = offsets[first][0], offsets[last][1]
+            if not self._unanswerable or margin >= -self.options.null_threshold:
+                text = examples[parts[0]]["context"][start:end]
             # byte-level tokens begin with the space before their word
-            rows.append((text.strip(), replace(found, start=found.start + len(text) - len(text.lstrip()))))
+            rows.append(_Answer(text.strip(), start + len(text) - len(text.lstrip()), margin))
         return rows
-
-    def _answered(self, found: _Answer) -> bool:
-        return not self._unanswerable or found.null - found.score <= self.options.null_threshold
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """All metrics of the problem (`adapt.metrics.METRICS`).
@@ -279,30 +269,22 @@ class QuestionAnswering(Kind):
             Diverged: An output is not finite.
         """
         check_finite_tensors(outputs)
-        truth = [example["answers"] for example in examples if "answers" in example]
-        return score(self.task.problem, [text for text, _ in self._texts(outputs, examples)], truth)
+        answers = [found.text for found in self._answers(outputs, examples)]
+        return score(self.task.problem, answers, _references(examples))
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
         """Exact match (0 or 1) and F1."""
-        truth = [example["answers"] for example in examples if "answers" in example]
-        found = [
-            answer_scores(text, references)
-            for (text, _), references in zip(self._texts(outputs, examples), truth, strict=True)
-        ]
-        return [[int(exact), round(f1, 4)] for exact, f1 in found]
+        pairs = zip(self._answers(outputs, examples), _references(examples), strict=True)
+        scores = [answer_scores(found.text, references) for found, references in pairs]
+        return [[int(exact), round(f1, 4)] for exact, f1 in scores]
 
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """`id`, `answer` (a part of the context; empty for none), `start`, the character of the context where it
         begins (None for none), and `score`: by how much the best span's logits exceed those of no answer."""
         names = [example["id"] for example in examples if "id" in example]
         return [
-            {
-                "id": name,
-                "answer": text,
-                "start": found.start if text else None,
-                "score": found.score - found.null if found.end else None,
-            }
-            for name, (text, found) in zip(names, self._texts(outputs, examples), strict=True)
+            {"id": name, "answer": found.text, "start": found.start if found.text else None, "score": found.margin}
+            for name, found in zip(names, self._answers(outputs, examples), strict=True)
         ]
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
@@ -346,6 +328,11 @@ def best_span(logits: torch.Tensor, longest: int) -> tuple[float, int, int]:
     best = int(sums.argmax())
     a, more = divmod(best, longest)
     return float(sums.view(-1)[best]), a, a + more
+
+
+def _references(examples: Sequence[Example]) -> list[list[str]]:
+    """The true answers of each row."""
+    return [example["answers"] for example in examples if "answers" in example]
 
 
 def _tokens_of(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
