@@ -39,9 +39,8 @@ class _Asked:
     """As `Kind.outputs` gives it, where a row has one."""
     kind: Any
     """The teacher's."""
-    labels: tuple[str, ...]
-    """Names of the classes in the order of the labelled rows."""
-    problem: str
+    data: Data
+    """The labelled rows, whose classes have their numbers."""
 
 
 def labelled_by(
@@ -83,7 +82,7 @@ def labelled_by(
     found = said.kind.decode(said.outputs, said.examples)
     outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)
     asked = [
-        _Asked(row, prediction, output, said.kind, data.labels, data.problem)
+        _Asked(row, prediction, output, said.kind, data)
         for row, prediction, output in zip(inputs, found, outputs, strict=True)
     ]
     made = [{**one.row, **labels} for one in asked if (labels := AS_LABELS[data.kind](one)) is not None]
@@ -98,31 +97,31 @@ def labelled_by(
             f"The rows without labels have no {', '.join(missing)}, which the labelled rows have; give them in the "
             "same form."
         )
-    left = len(inputs) - len(made)
-    notes = [f"{left} of {len(inputs)} rows without labels were left out, to which the teacher finds no answer or end"]
-    columns_ = {name: [row[name] for row in made] for name in like}
+    notes = said.notes
+    if left := len(inputs) - len(made):
+        notes.append(
+            f"{left} of {len(inputs)} rows without labels were left out, to which the teacher finds no answer or end"
+        )
+    own = {name: [row[name] for row in made] for name in like}
     held_out = {
         split: {name: column_of(of_split, name) for name in like}
         for split, of_split in data.splits.items()
         if split != "train"
     }
-    seen = seen_before({"train": columns_, **held_out}, "among the rows without labels")
-    return Labelled(
-        datasets.Dataset.from_dict(columns_, features=datasets.Features(like)),
-        (*said.notes, *(notes if left else ()), *seen),
-    )
+    notes += seen_before({"train": own, **held_out}, "among the rows without labels")
+    return Labelled(datasets.Dataset.from_dict(own, features=datasets.Features(like)), tuple(notes))
 
 
 def _label(asked: _Asked) -> dict[str, Any] | None:
-    if asked.problem == "regression":
+    if asked.data.problem == "regression":
         return {"label": asked.prediction["value"]}
-    if asked.problem == "multi_label":
-        return {"label": [int(name in asked.prediction["labels"]) for name in asked.labels]}
-    return {"label": asked.labels.index(asked.prediction["label"])}
+    if asked.data.problem == "multi_label":
+        return {"label": [int(name in asked.prediction["labels"]) for name in asked.data.labels]}
+    return {"label": asked.data.labels.index(asked.prediction["label"])}
 
 
 def _tags(asked: _Asked) -> dict[str, Any] | None:
-    return {"tags": [asked.labels.index(tag) for tag in asked.prediction["tags"]]}
+    return {"tags": [asked.data.labels.index(tag) for tag in asked.prediction["tags"]]}
 
 
 def _answer(asked: _Asked) -> dict[str, Any] | None:

@@ -35,11 +35,12 @@ class Row:
 
 
 class Prompts:
-    """Writes rows as a prompt and a completion, which become token ids apart from each other.
+    """Writes rows as a prompt and a completion.
 
-    So that both are the same tokens in training and in generation, where the prompt stands alone. Spaces at the end
-    of a prompt go to the beginning of the completion where the tokenizer writes a word and the space before it as one;
-    where it puts a space before every text (SentencePiece), the last of them is the completion's.
+    They become token ids apart from each other, so that a prompt has the same tokens in training as in generation,
+    where it stands alone. Spaces at the end of a prompt go to the beginning of the completion where the tokenizer
+    writes a word and the space before it as one; where it puts a space before every text (SentencePiece), the last of
+    them is the completion's.
     """
 
     def __init__(self, tokenizer: Any, template: str, separator: str) -> None:
@@ -81,39 +82,43 @@ class Prompts:
         Raises:
             RowError: The tokenizer's chat template refuses a row's messages.
         """
-        chat = [not isinstance(prompt, str) for prompt in prompts]
-        templated = bool(getattr(self.tokenizer, "chat_template", None))
-        written = [self._written(prompt, i, split) for i, prompt in enumerate(prompts)]
         space = self._lead()
-        bare = [_bare(text, space) for text in written]
-        prompt_ids = self._ids(bare)
-        texts = None if completions is None else [
-            (text[len(cut) :] if space else "") + completion
-            for text, cut, completion in zip(written, bare, completions, strict=True)
-        ]  # fmt: skip
-        completion_ids = None if texts is None else self._ids(texts)
-        head, _ = frame(self.tokenizer)
-        rows = []
-        for i, ids in enumerate(prompt_ids):
-            first, rest = head, ids
-            if chat[i] and templated:  # a chat template writes the first token itself
-                own = bool(ids) and ids[0] == self.tokenizer.bos_token_id
-                first, rest = (ids[:1], ids[1:]) if own else ([], ids)
-            if not rest or not (self.prompted or chat[i]):
-                start = self.tokenizer.bos_token_id
-                first = first or [self.end if start is None else start]  # the first token needs something before it
-            completion = None if completion_ids is None else [*completion_ids[i], self.end]
-            rows.append(Row(first, rest, completion, None if completions is None else completions[i]))
-        return rows
+        parted = [_parted(self._written(prompt, i, split), space) for i, prompt in enumerate(prompts)]
+        before, _ = frame(self.tokenizer)
+        each = zip(prompts, self._ids([text for text, _ in parted]), strict=True)
+        headed = [self._headed(ids, before, isinstance(prompt, str)) for prompt, ids in each]
+        if completions is None:
+            return [Row(head, ids, None, None) for head, ids in headed]
+        learnt = self._ids([moved + text for (_, moved), text in zip(parted, completions, strict=True)])
+        return [
+            Row(head, ids, [*answer, self.end], text)
+            for (head, ids), answer, text in zip(headed, learnt, completions, strict=True)
+        ]
+
+    def _headed(self, ids: list[int], before: list[int], text: bool) -> tuple[list[int], list[int]]:
+        """What stands before a prompt however it is cut, and the rest of the prompt.
+
+        Args:
+            ids: The prompt's tokens.
+            before: The special tokens that the tokenizer puts before a text.
+            text: Whether the prompt is a text, not messages.
+        """
+        head, rest = before, ids
+        if not text and self._templated:  # a chat template writes the first token itself
+            own = ids[:1] == [self.tokenizer.bos_token_id]
+            head, rest = (ids[:1], ids[1:]) if own else ([], ids)
+        if not rest or (text and not self.prompted):
+            start = self.tokenizer.bos_token_id
+            head = head or [self.end if start is None else start]  # the first token needs something before it
+        return head, rest
 
     def moved(self, prompt: str | Sequence[Message]) -> str:
         """The spaces at the end of a prompt with which its completion begins."""
-        text = self._written(prompt, 0, None)
-        return text[len(text.rstrip(" ")) :] if self._lead() else ""
+        return _parted(self._written(prompt, 0, None), self._lead())[1]
 
     def joined(self, prompt: str, written: Written) -> str:
         """A text and what a model wrote after it, with the white space between them that decoders drop at a start."""
-        bare = _bare(prompt, self._lead())
+        bare, _ = _parted(prompt, self._lead())
         before = self._ids([bare])[0]
         start, whole = (
             self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -124,10 +129,13 @@ class Prompts:
         rest = whole.removeprefix(start)
         return bare + rest[: len(rest) - len(rest.lstrip())] + written.raw.lstrip()
 
+    @property
+    def _templated(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
     def _written(self, prompt: str | Sequence[Message], row: int, split: str | None) -> str:
         if not isinstance(prompt, str):
-            templated = getattr(self.tokenizer, "chat_template", None)
-            return self._rendered(prompt, row, split) if templated else plain(prompt)
+            return self._rendered(prompt, row, split) if self._templated else plain(prompt)
         if not self.prompted:
             return prompt
         return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""
@@ -155,9 +163,15 @@ class Prompts:
         return lead(self._ids, self._ids(["a a"])[0])
 
 
-def _bare(text: str, space: str) -> str:
-    """A prompt without the spaces at its end that its completion begins with; `space`: see `Prompts._lead`."""
-    return text.rstrip(" ") if space else text.removesuffix(" ")
+def _parted(text: str, space: str) -> tuple[str, str]:
+    """A prompt, and the spaces from its end that its completion begins with; `space`: see `Prompts._lead`.
+
+    Without `space` one at the end is neither's: the completion's first token has it.
+    """
+    if not space:
+        return text.removesuffix(" "), ""
+    bare = text.rstrip(" ")
+    return bare, text[len(bare) :]
 
 
 def plain(messages: Sequence[Message]) -> str:

@@ -84,7 +84,8 @@ class TokenClassification(Kind):
         """
         if not len(rows):
             return []
-        words, tags = list(rows["tokens"]), list(rows["tags"]) if "tags" in rows.column_names else None
+        words = list(rows["tokens"])
+        tags = list(rows["tags"]) if "tags" in rows.column_names else None
         space = lead_of_words(self.tokenizer)
         spaced = [[space + word for word in row] for row in words] if space else words
         tokens = self.tokenizer(spaced, is_split_into_words=True, truncation=False, verbose=False)
@@ -186,18 +187,17 @@ class TokenClassification(Kind):
         word's tag there, `IGNORED` elsewhere), each (batch, length)."""
         batch = token_tensors(self.tokenizer, examples, longest=longest)
 
-        def spread(values: str | None, fill: int) -> list[list[int]]:
-            rows = []
-            for example in examples:
-                row = [fill] * len(example["input_ids"])
-                for i, position in enumerate(example["positions"]):
-                    row[position] = 1 if values is None else example[values][i]
-                rows.append(row)
-            return rows
+        def spread(values: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+            """What each word of a window has at the word's position, `fill` elsewhere: (batch, length)."""
+            rows = [[fill] * len(example["input_ids"]) for example in examples]
+            for row, example, own in zip(rows, examples, values, strict=True):
+                for position, value in zip(example["positions"], own, strict=True):
+                    row[position] = value
+            return pad(rows, fill, longest=longest)
 
-        batch["read"] = pad(spread(None, 0), 0, longest=longest).bool()
+        batch["read"] = spread([[1] * len(example["positions"]) for example in examples], 0).bool()
         if "tags" in examples[0]:
-            batch["labels"] = pad(spread("tags", IGNORED), IGNORED, longest=longest)
+            batch["labels"] = spread([example["tags"] for example in examples], IGNORED)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
