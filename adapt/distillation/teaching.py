@@ -139,18 +139,14 @@ def teaching_of(
     check_same_task(teacher, run)
     if weight and run.task.kind not in SOFT:
         check_reads_alike(teacher, run, data, backbone.tokenizer)
-    data = _under_classes_of(teacher, data)
+    classes = teacher.run.task.labels
+    if set(classes) > set(data.labels):  # it may have to label further rows with any of its own
+        data = data.under(classes, "the teacher")
     extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns, on_asked)
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
     described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)
     return Teaching(teacher, described, data, extra, folder, other_division(teacher, run))
-
-
-def _under_classes_of(teacher: Adapted, data: Data) -> Data:
-    """The data as they are, or under a teacher's classes where it knows more, for which it may take further rows."""
-    classes = teacher.run.task.labels
-    return data.under(classes, "the teacher") if set(classes) > set(data.labels) else data
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.spec import RowError
 from adapt.tasks import Example
-from adapt.tasks.tokens import TOKEN_FIELDS, check_fast, check_room, cut_texts, lead_of_words, read_at
+from adapt.tasks.tokens import check_fast, check_room, cut_texts, lead_of_words, read_at, token_fields
 
 if TYPE_CHECKING:
     import datasets
@@ -56,7 +56,7 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
     )  # fmt: skip
     return [
         {
-            **_fields(tokens, row),
+            **token_fields(tokens, row),
             "cut": bool(tokens.encodings[row].overflowing),
             "row_words": words,
             "words": _written(tokens.word_ids(row), tokens.tokens(row)),
@@ -75,10 +75,10 @@ def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
         for texts, parts in zip(rows_of, spans, strict=True)
     ]
     if tokens.encodings is None:  # of a tokenizer that is not a fast one
-        return [{**_fields(tokens, row), "cut": cut[row], "row_words": words} for row, words in enumerate(named)]
+        return [{**token_fields(tokens, row), "cut": cut[row], "row_words": words} for row, words in enumerate(named)]
     return [
         {
-            **_fields(tokens, row),
+            **token_fields(tokens, row),
             "cut": cut[row],
             "row_words": words,
             "words": _written(
@@ -89,10 +89,6 @@ def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
         }
         for row, (words, encoding) in enumerate(zip(named, tokens.encodings, strict=True))
     ]
-
-
-def _fields(tokens: Any, row: int) -> Example:
-    return {name: list(tokens[name][row]) for name in TOKEN_FIELDS if name in tokens}
 
 
 def _written(owners: Sequence[int | None], tokens: Sequence[str]) -> list[int | None]:

@@ -12,7 +12,7 @@ from adapt.tasks.kind import Example
 from adapt.tasks.language import row_losses
 from adapt.tasks.losses import IGNORED
 from adapt.tasks.masking import MASKED_SHARE, hidden, masked_count
-from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, model_inputs, pad, special_ids, token_tensors
+from adapt.tasks.tokens import check_room, cut_texts, model_inputs, pad, special_ids, token_fields, token_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +32,8 @@ def text_rows(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tup
     check_room(tokenizer, max_length, pair=False)
     special = special_ids(tokenizer)
     tokens, _ = cut_texts(tokenizer, [list(texts)], max_length)
-    names = [name for name in TOKEN_FIELDS if name in tokens]
     places = [[place for place, token in enumerate(ids) if token not in special] for ids in tokens["input_ids"]]
-    return [({name: list(tokens[name][i]) for name in names}, own) for i, own in enumerate(places) if len(own) > 1]
+    return [(token_fields(tokens, i), own) for i, own in enumerate(places) if len(own) > 1]
 
 
 @dataclass(frozen=True)

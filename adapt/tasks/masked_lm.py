@@ -42,6 +42,7 @@ from adapt.tasks.tokens import (
     of_split,
     rounded_length,
     special_ids,
+    token_fields,
     token_tensors,
 )
 
@@ -162,9 +163,8 @@ class MaskedLM(Kind):
         most = self.task.max_length
         if self.tokenizer.is_fast:
             made = self.tokenizer(texts, truncation=True, max_length=most, return_overflowing_tokens=True)
-            names = [name for name in TOKEN_FIELDS if name in made]
             owners = made["overflow_to_sample_mapping"]
-            blocks = [{"row": row, **{name: made[name][i] for name in names}} for i, row in enumerate(owners)]
+            blocks = [{"row": row, **token_fields(made, i)} for i, row in enumerate(owners)]
             if self.options.masking == "words":
                 for i, block in enumerate(blocks):
                     block["words"] = _beginnings(made.word_ids(i))

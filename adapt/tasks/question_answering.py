@@ -12,7 +12,6 @@ from adapt.spec import DataError, OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import check_finite_tensors
 from adapt.tasks.tokens import (
-    TOKEN_FIELDS,
     by_row,
     check_at_least,
     check_fast,
@@ -20,8 +19,9 @@ from adapt.tasks.tokens import (
     model_inputs,
     of_split,
     pad,
+    token_fields,
     token_tensors,
-    windows,
+    windows_within,
 )
 
 if TYPE_CHECKING:
@@ -106,9 +106,8 @@ class QuestionAnswering(Kind):
         examples: list[Example] = []
         lost = 0
         for row, (name, context) in enumerate(zip(rows["id"], contexts, strict=True)):
-            fields = {field: tokens[field][row] for field in TOKEN_FIELDS if field in tokens}
             sides = tokens.sequence_ids(row)
-            made = self._windows(fields, sides, tokens["offset_mapping"][row])
+            made = self._windows(token_fields(tokens, row), sides, tokens["offset_mapping"][row])
             if made[0]["first"] == 0:
                 raise RowError(row, split, "the tokenizer makes nothing of the question; leave the row out.", context)
             made[0] |= {"id": name, "context": context}
@@ -160,23 +159,22 @@ class QuestionAnswering(Kind):
             sides: For each token 0 (question), 1 (context) or None (special).
             offsets: Characters of each token in its text.
         """
-        own = [i for i, side in enumerate(sides) if side == 1]
-        first, end = (own[0], own[-1] + 1) if own else (len(sides), len(sides))
-        size = self.task.max_length - (len(sides) - (end - first))
-        if size < 1:
+        context = [i for i, side in enumerate(sides) if side == 1]
+        first, parts = windows_within(fields, context, self.task.max_length, self.options.stride)
+        if not parts:
             raise OptionError(f"max_length is {self.task.max_length}, which leaves no room for the context; raise it.")
         head = fields["input_ids"][:first]
         cls = self.tokenizer.cls_token_id
         null = head.index(cls) if cls is not None and cls in head else 0
         return [
             {
-                **{name: v[:first] + v[first + a : first + b] + v[end:] for name, v in fields.items()},
+                **window,
                 "first": first,
-                "begin": a,
+                "begin": start - first,
                 "null": null,
-                "offsets": [tuple(pair) for pair in offsets[first + a : first + b]],
+                "offsets": [tuple(pair) for pair in offsets[start:end]],
             }
-            for a, b in windows(end - first, size, self.options.stride)
+            for start, end, window in parts
         ]
 
     def fit(self, examples: Sequence[Example]) -> None:

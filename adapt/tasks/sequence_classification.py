@@ -9,7 +9,7 @@ from adapt.metrics import score
 from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import check_finite_tensors
-from adapt.tasks.tokens import TOKEN_FIELDS, check_room, cut_texts, made_up, model_inputs, of_split, token_tensors
+from adapt.tasks.tokens import check_room, cut_texts, made_up, model_inputs, of_split, token_fields, token_tensors
 
 if TYPE_CHECKING:
     import datasets
@@ -75,8 +75,7 @@ class SequenceClassification(Kind):
                 f"{len(ended)} rows of {of_split(split)} have {self.tokenizer.eos_token} in their text, which was "
                 "read as plain text"
             )
-        fields = [name for name in TOKEN_FIELDS if name in tokens]
-        examples: list[Example] = [{name: tokens[name][i] for name in fields} for i in range(len(tokens["input_ids"]))]
+        examples = [token_fields(tokens, i) for i in range(len(rows))]
         if "label" in rows.column_names:
             for example, label in zip(examples, rows["label"], strict=True):
                 example["label"] = label

@@ -13,7 +13,6 @@ from adapt.spec import DataError, OptionError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import IGNORED, check_finite_tensors, mean_loss
 from adapt.tasks.tokens import (
-    TOKEN_FIELDS,
     by_row,
     check_at_least,
     check_fast,
@@ -23,8 +22,9 @@ from adapt.tasks.tokens import (
     of_split,
     pad,
     read_at,
+    token_fields,
     token_tensors,
-    windows,
+    windows_within,
 )
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class TokenClassification(Kind):
         examples: list[Example] = []
         long = 0
         for row in range(len(words)):
-            fields = {name: tokens[name][row] for name in TOKEN_FIELDS if name in tokens}
-            made = self._windows(fields, tokens.word_ids(row), tokens.tokens(row))
+            made = self._windows(token_fields(tokens, row), tokens.word_ids(row), tokens.tokens(row))
             long += len(made) > 1
             for example in made:
                 example["row"] = row
@@ -121,24 +120,20 @@ class TokenClassification(Kind):
             tokens: What the vocabulary calls each token.
         """
         own = [i for i, word in enumerate(owners) if word is not None]
-        first, end = (own[0], own[-1] + 1) if own else (len(owners), len(owners))
-        size = self.task.max_length - (len(owners) - (end - first))
-        if size < 1:
+        first, parts = windows_within(fields, own, self.task.max_length, self.options.stride)
+        if not parts:
             raise OptionError(
                 f"max_length is {self.task.max_length}, which the tokenizer's special tokens fill; raise it."
             )
-        parts = windows(end - first, size, self.options.stride)
         found: list[list[tuple[int, int]]] = [[] for _ in parts]
         for word, i in read_at(owners, tokens).items():
-            place = i - first
-            room = [min(place - a, b - 1 - place) for a, b in parts]  # negative: not in that window
+            room = [min(i - start, end - 1 - i) for start, end, _ in parts]  # negative: not in that window
             best = room.index(max(room))
-            found[best].append((word, first + place - parts[best][0]))
+            found[best].append((word, first + i - parts[best][0]))
         made: list[Example] = []
         # a window whose words are all read in its neighbours is not needed
         for w in [w for w, places in enumerate(found) if places] or [0]:
-            (a, b), places = parts[w], found[w]
-            example: Example = {n: v[:first] + v[first + a : first + b] + v[end:] for n, v in fields.items()}
+            (_, _, example), places = parts[w], found[w]
             if not example["input_ids"]:  # nothing is left of the row: one token that nobody reads
                 example = {name: [self.tokenizer.pad_token_id if name == "input_ids" else 0] for name in fields}
             made.append({**example, "words": [word for word, _ in places], "positions": [p for _, p in places]})

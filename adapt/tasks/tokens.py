@@ -75,6 +75,11 @@ def cut_texts(tokenizer: Any, columns: Sequence[list[str]], most: int) -> tuple[
     return tokens, [len(ids) > most for ids in whole]
 
 
+def token_fields(tokens: Any, row: int) -> Example:
+    """`TOKEN_FIELDS` of one of the rows that a tokenizer has encoded, where it gives them."""
+    return {name: tokens[name][row] for name in TOKEN_FIELDS if name in tokens}
+
+
 def distinct_rows(rows: int, length: int) -> list[list[int]]:
     """Rows of the token ids 0 and 1, no two the same where their length allows: their numbers in binary."""
     return [[row >> i & 1 for i in range(length)] for row in range(rows)]
@@ -147,9 +152,31 @@ def windows(tokens: int, size: int, stride: int) -> list[tuple[int, int]]:
         stride: Tokens that neighbours share; at most half of `size` is taken.
     """
     stride = min(stride, size // 2)
-    return [
-        (start, min(start + size, tokens)) for start in range(0, max(tokens - stride, 1), size - stride)
-    ]  # fmt: skip
+    return [(start, min(start + size, tokens)) for start in range(0, max(tokens - stride, 1), size - stride)]
+
+
+def windows_within(
+    fields: Mapping[str, list[int]], own: Sequence[int], most: int, stride: int
+) -> tuple[int, list[tuple[int, int, Example]]]:
+    """Windows over a part of a row's tokens, each within the tokens around that part.
+
+    Args:
+        fields: Token fields of the row.
+        own: Places of the part's tokens, which follow each other.
+        most: Tokens of a window with those around it.
+        stride: As for `windows`.
+
+    Returns:
+        The place of the part's first token, in the row and in each window; and of each window start and end (exclusive)
+        in the row, and its token fields. There is none where those around leave no room.
+    """
+    length = len(fields["input_ids"])
+    first, last = (own[0], own[-1] + 1) if own else (length, length)
+    size = most - (length - (last - first))
+    if size < 1:
+        return first, []
+    places = [(first + a, first + b) for a, b in windows(last - first, size, stride)]
+    return first, [(a, b, {name: v[:first] + v[a:b] + v[last:] for name, v in fields.items()}) for a, b in places]
 
 
 def by_row(examples: Sequence[Example]) -> list[list[int]]:
