@@ -446,6 +446,18 @@ def test_what_is_reached_without_a_model_is_a_row_and_notes_stand_below() -> Non
     assert "| majority | 50.0 | 2 |" in table.markdown()
     assert table.markdown().count("- Note: 3 rows were left out") == 1
     assert table.csv().splitlines()[-1] == "words,majority,2,accuracy,0.5,0.5,0.5,,,,,,"
+    assert "- Without a model:" not in table.markdown()
+
+
+def test_rows_that_are_no_better_than_what_is_reached_without_a_model_are_named() -> None:
+    def said(scores: dict[str, float | None], simple: float, **task: Any) -> str:
+        baseline = {"name": "majority", "scores": {task.get("metric", "accuracy"): simple}}
+        results = [result_of(run_of(name, **task), score, baseline=baseline) for name, score in scores.items()]
+        return table(*results).markdown()
+
+    words = "- Without a model: majority has at least as good a mean score as "
+    assert f"{words}full, head.\n" in said({"full": 0.9, "lora": 0.98, "head": 0.97}, 0.97)
+    assert f"{words}lora.\n" in said({"full": 0.4, "lora": 0.6}, 0.5, metric="mse", problem="regression")
 
 
 def test_the_kind_its_options_and_the_score_that_chose_the_epoch_are_said() -> None:

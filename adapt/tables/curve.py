@@ -12,7 +12,7 @@ from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
 from adapt.tables.cells import escape, grid, heading, interval, named
 from adapt.tables.folds import without_fold
-from adapt.tables.section import Row, Section, difference
+from adapt.tables.section import Row, Section, difference, goodness
 
 
 @dataclass(frozen=True)
@@ -134,20 +134,13 @@ def _marks(rows: Sequence[Row]) -> dict[str, str]:
     scored = [row for row in rows if row.score is not None]
     if len(scored) < 2:
         return {}
-    best = max(scored, key=_goodness)
+    best = max(scored, key=goodness)
     confidence = max(0.95, 1 - 0.1 / (len(scored) - 1))
     return {
         row.strategy: "**{}**" if row is best else "{} ≈"
         for row in scored
         if row is best or not _is_behind(row, best, confidence)
     }
-
-
-def _goodness(row: Row) -> float:
-    """The mean score, such that more is better; of none the least."""
-    if row.score is None:
-        return -math.inf
-    return -row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean
 
 
 def _is_behind(row: Row, best: Row, confidence: float) -> bool:
@@ -204,4 +197,4 @@ def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> 
 
 
 def _best(rows: Mapping[str, Row], labels: Sequence[str]) -> float:
-    return max((_goodness(rows[label]) for label in labels if label in rows), default=-math.inf)
+    return max((goodness(rows[label]) for label in labels if label in rows), default=-math.inf)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import Budget
 from adapt.stats import effective_groups, pareto_front
 from adapt.tables.cells import digits, escape, named
 from adapt.tables.folds import environments_of, found_features
-from adapt.tables.section import Row, Section
+from adapt.tables.section import Row, Section, goodness
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
 """Fields of the budget that are named where they are not the defaults."""
@@ -34,6 +33,7 @@ def facts(section: Section) -> list[str]:
         f"rows alike for every strategy; {_uncertainty(section, 'fold' in task)}.",
         *_starts(good),
         *_trade_off(section.rows),
+        *_without_model(section),
         "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
         "without scoring"
         + (", of runs that computed all features themselves (empty where none did)." if found else "."),
@@ -132,10 +132,7 @@ def _uncertainty(section: Section, folds: bool) -> str:
 def _trade_off(rows: Sequence[Row]) -> list[str]:
     """Which rows no other is as good as in score, memory and time."""
     told = [
-        (
-            row,
-            (-row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean, -row.peak_bytes, -row.train_seconds),
-        )
+        (row, (goodness(row), -row.peak_bytes, -row.train_seconds))
         for row in rows
         if row.score is not None and row.peak_bytes is not None and row.train_seconds is not None
     ]
@@ -146,6 +143,18 @@ def _trade_off(rows: Sequence[Row]) -> list[str]:
         f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
         "three is no better than one of them in any."
     ]
+
+
+def _without_model(section: Section) -> list[str]:
+    """Which rows are no better than what is reached without a model."""
+    scored = [row for row in section.rows if row.score is not None]
+    reached = max((row for row in scored if row.strategy not in section.groups), key=goodness, default=None)
+    if reached is None:
+        return []
+    behind = [row for row in scored if row.strategy in section.groups and goodness(row) <= goodness(reached)]
+    names = ", ".join(named(row.strategy) for row in behind)
+    said = f"- Without a model: {named(reached.strategy)} has at least as good a mean score as {names}."
+    return [said] if behind else []
 
 
 def _rates(section: Section, of_all: float | None) -> str:

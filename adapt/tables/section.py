@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import Interval, crossed_interval, mean_interval
 
 
@@ -64,6 +66,13 @@ class Section:
     def results(self) -> list[Mapping[str, Any]]:
         """Those of all rows."""
         return [result for group in self.groups.values() for result in group]
+
+
+def goodness(row: Row) -> float:
+    """The mean score, such that more is better; of none the least."""
+    if row.score is None:
+        return -math.inf
+    return -row.score.mean if row.metric in LOWER_IS_BETTER else row.score.mean
 
 
 def interval_of(
