@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import adapt
+from adapt.adapted import MODEL_FILE, assemble
 from adapt.cli import plain_errors, shown_command
+from adapt.comparison import Store
 from adapt.comparison.progress import Progress
 from adapt.fields import settings_from
+from adapt.spec import Run
 
 
 def recipe(
@@ -60,3 +63,16 @@ def recipe(
                 on_event=progress, **choices,
             )  # fmt: skip
         print(done.table)
+
+
+def fitted(out: str, name: str, backbone: Any, data: Any, strategy: Any, **choices: Any) -> tuple[Path, Run]:
+    """A folder below `out` with a model that is fitted so, unless it is there, its result among those of `out`; and
+    its run."""
+    run, *_ = assemble(backbone, data, strategy, **choices)
+    folder = Path(out) / f"{name}-{run.key()[:12]}"
+    if not (folder / MODEL_FILE).exists():
+        model = adapt.fit(backbone, data, strategy, **choices)
+        if model.result is not None:
+            Store(out).write(model.result)
+        model.save(folder)
+    return folder, run

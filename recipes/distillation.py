@@ -8,10 +8,10 @@ The teacher has the same labelled rows as its student, drawn with the seed; the 
 """
 
 import argparse
-from pathlib import Path
+
+from _recipe import fitted
 
 import adapt
-from adapt.adapted import assemble
 from adapt.cli import plain_errors
 from adapt.comparison import Store
 from adapt.comparison.written import write_table
@@ -31,23 +31,18 @@ def main() -> None:
     options = parser.parse_args()
     with plain_errors(goes_on=True):
         data = adapt.data.load(options.data, name="sst2")
-        store, seeds = Store(options.out), list(range(options.seeds))
+        seeds = list(range(options.seeds))
         same = {"pooling": "mean", "max_train": options.labelled, "max_steps": options.max_steps, "epochs": 5}
         of_students = {"strategies": options.strategies, "out": options.out, "jobs": 1, **same}
         adapt.compare(options.backbone, data, seeds=seeds, **of_students)
         for seed in seeds:
-            wanted, *_ = assemble(options.teacher, data, adapt.LoRA(), seed=seed, **same)
-            folder = Path(options.out) / f"teacher-seed{seed}-{wanted.key()[:12]}"
-            if not (folder / "adapt.json").exists():
-                teacher = adapt.fit(options.teacher, data, adapt.LoRA(), seed=seed, **same)
-                if teacher.result is not None:
-                    store.write(teacher.result)
-                teacher.save(folder)
-            known = set(drawn(wanted, data)["train"]["text"])
+            name = f"teacher-seed{seed}"
+            teacher, run = fitted(options.out, name, options.teacher, data, adapt.LoRA(), seed=seed, **same)
+            known = set(drawn(run, data)["train"]["text"])
             rest = [text for text in data.splits["train"]["text"] if text not in known]
             for texts in (None, rest) if rest else (None,):
-                adapt.compare(options.backbone, data, seeds=[seed], teacher=folder, unlabelled=texts, **of_students)
-        print(write_table(store))
+                adapt.compare(options.backbone, data, seeds=[seed], teacher=teacher, unlabelled=texts, **of_students)
+        print(write_table(Store(options.out)))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ Swahili news (MasakhaNER, Adelani et al. 2021): the sentences of train and valid
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from _recipe import fitted
+
 import adapt
-from adapt.adapted import assemble
 from adapt.cli import plain_errors
 from adapt.comparison import Store
 from adapt.comparison.written import write_table
@@ -38,21 +38,15 @@ def main() -> None:
         parts = {split: {"text": [" ".join(words) for words in data.splits[split]["tokens"]]} for split in SPLITS}
         texts = adapt.data.load(parts, kind="masked_lm", name="masakhaner_swa_texts", test=0)
         same = {"max_length": 96, "max_steps": options.max_steps}
-        wanted = adapt.Full(learning_rate=5e-4), {"epochs": 20, **same}
-        run, *_ = assemble(options.backbone, texts, wanted[0], **wanted[1])
-        folder = Path(options.out) / f"further-{run.key()[:12]}"
-        if not (folder / "adapt.json").exists():
-            model = adapt.fit(options.backbone, texts, wanted[0], **wanted[1])
-            if model.result is not None:
-                Store(options.out).write(model.result)
-            model.save(folder)
+        strategy = adapt.Full(learning_rate=5e-4)
+        folder, run = fitted(options.out, "further", options.backbone, texts, strategy, epochs=20, **same)
         further = adapt.load(folder).merge(folder / f"further-{run.backbone.name}")
         names = options.strategies.split(",")
         settings = {name: fields for name, fields in SHIPPED_SETTINGS[data.kind].items() if name in names}
         for backbone in (options.backbone, further):
             adapt.compare(
                 backbone, data, names, settings=settings, seeds=options.seeds, out=options.out, epochs=5, **same
-            )  # fmt: skip
+            )
         print(write_table(Store(options.out)))
 
 

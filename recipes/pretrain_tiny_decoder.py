@@ -7,10 +7,8 @@ Expected: held-out loss 4.00 nats a token, accuracy 0.284, in rows of 256 tokens
 Stopped and started again with the same command, it goes on from its last checkpoint.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
+from _pretraining import documents_of, packed, parser_of, trained
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adapt import pretrain as lm
@@ -19,23 +17,13 @@ from adapt.cli import plain_errors
 SHORT, LONG = 64, 256
 SHORT_ROWS = lm.Pretraining(steps=8_000, batch_size=16, learning_rate=3e-3, checkpoint_every=500)
 LONG_ROWS = lm.Pretraining(steps=500, batch_size=8, learning_rate=1e-3, checkpoint_every=100)
-LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md of the result lists the rest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
-    parser.add_argument("--out", default="pretrained/tiny-decoder", help="model folder to write")
-    parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
-    options = parser.parse_args()
-    lm.exportable(options.out)
-    torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
-
-    documents, held_out_documents = lm.split_documents(lm.read_corpus(options.corpus, LEAVE_OUT), share=0.01, seed=0)
+    options = parser_of(__doc__, "tiny-decoder").parse_args()
+    documents, held_out_documents = documents_of(options)
     tokenizer = lm.for_decoder(lm.train_byte_tokenizer(documents, vocab_size=4096), max_length=LONG)
-    rows = {length: lm.pack(documents, tokenizer, length) for length in (SHORT, LONG)}
-    held_out = {length: lm.pack(held_out_documents, tokenizer, length) for length in (SHORT, LONG)}
-    print(f"{len(documents)} documents, {rows[LONG].numel()} tokens; held out {held_out[LONG].numel()} tokens")
+    rows, held_out = packed(documents, held_out_documents, tokenizer, (SHORT, LONG))
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -56,14 +44,8 @@ def main() -> None:
     model = LlamaForCausalLM(config)
     lm.warm_start(model, rows[LONG])
 
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lm.export(model, tokenizer, options.out)  # usable from the first checkpoint on
-
-    objective, history = lm.CausalLM(), []
-    for length, settings in ((SHORT, SHORT_ROWS), (LONG, LONG_ROWS)):
-        checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"
-        history = lm.pretrain(model, objective, rows[length], held_out[length], settings, checkpoint, report)
+    stages = (lm.CausalLM(), SHORT, SHORT_ROWS), (lm.CausalLM(), LONG, LONG_ROWS)
+    history = trained(model, tokenizer, stages, rows, held_out, options)
     facts = {"short_rows": vars(SHORT_ROWS), "long_rows": vars(LONG_ROWS), "held_out": history[-1]}
     lm.export(model, tokenizer, options.out, **facts)
 

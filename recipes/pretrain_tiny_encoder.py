@@ -9,40 +9,29 @@ machine). Expected: held-out loss 3.47 nats a masked token, accuracy 0.375, in r
 Stopped and started again with the same command, it goes on from its last checkpoint.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
+from _pretraining import documents_of, packed, parser_of, trained
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from adapt import pretrain as mlm
+from adapt import pretrain as lm
 from adapt.cli import plain_errors
 
 SHORT, LONG = 32, 128
 # Short rows first, as BERT did: on them a model learns several times sooner to look at neighbours.
-SHORT_ROWS = mlm.Pretraining(steps=24_000, batch_size=32, learning_rate=1e-3)
-LONG_ROWS = mlm.Pretraining(steps=2_500, batch_size=16, learning_rate=3e-4, checkpoint_every=500)
-LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md of the result lists the rest
+SHORT_ROWS = lm.Pretraining(steps=24_000, batch_size=32, learning_rate=1e-3)
+LONG_ROWS = lm.Pretraining(steps=2_500, batch_size=16, learning_rate=3e-4, checkpoint_every=500)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
-    parser.add_argument("--out", default="pretrained/tiny-encoder", help="model folder to write")
+    parser = parser_of(__doc__, "tiny-encoder")
     parser.add_argument("--tokenizer", help="tokenizer folder to use instead of training one")
-    parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
     options = parser.parse_args()
-    mlm.exportable(options.out)
-    torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
-
-    documents, held_out_documents = mlm.split_documents(mlm.read_corpus(options.corpus, LEAVE_OUT), share=0.01, seed=0)
+    documents, held_out_documents = documents_of(options)
     if options.tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
     else:
-        tokenizer = mlm.train_tokenizer(documents, vocab_size=4096, max_length=LONG)
-    rows = {length: mlm.pack(documents, tokenizer, length) for length in (SHORT, LONG)}
-    held_out = {length: mlm.pack(held_out_documents, tokenizer, length) for length in (SHORT, LONG)}
-    print(f"{len(documents)} documents, {rows[LONG].numel()} tokens; held out {held_out[LONG].numel()} tokens")
+        tokenizer = lm.train_tokenizer(documents, vocab_size=4096, max_length=LONG)
+    rows, held_out = packed(documents, held_out_documents, tokenizer, (SHORT, LONG))
 
     torch.manual_seed(0)
     config = BertConfig(
@@ -59,20 +48,13 @@ def main() -> None:
         attn_implementation="eager",  # on CPUs faster than sdpa at this length
     )
     model = BertForMaskedLM(config)
-    mlm.warm_start(model, rows[LONG])
+    lm.warm_start(model, rows[LONG])
 
-    def report(line: str) -> None:
-        print(line, flush=True)
-        mlm.export(model, tokenizer, options.out)  # usable from the first checkpoint on
-
-    history = []
-    for length, settings in ((SHORT, SHORT_ROWS), (LONG, LONG_ROWS)):
-        checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"
-        history = mlm.pretrain(
-            model, mlm.MaskedLM(tokenizer), rows[length], held_out[length], settings, checkpoint, report
-        )
+    objective = lm.MaskedLM(tokenizer)
+    stages = (objective, SHORT, SHORT_ROWS), (objective, LONG, LONG_ROWS)
+    history = trained(model, tokenizer, stages, rows, held_out, options)
     facts = {"short_rows": vars(SHORT_ROWS), "long_rows": vars(LONG_ROWS), "held_out": history[-1]}
-    mlm.export(model, tokenizer, options.out, **facts)
+    lm.export(model, tokenizer, options.out, **facts)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ Expected: held-out losses in rows of 128 tokens, nats a token: spans 4.24, whole
 Stopped and started again with the same command, it goes on from its last checkpoint.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
+from _pretraining import documents_of, packed, parser_of, trained
 from transformers import BartConfig, BartForConditionalGeneration
 
 from adapt import pretrain as lm
@@ -20,23 +18,13 @@ FIRST, SHORT, LONG = 16, 64, 128
 FIRST_ROWS = lm.Pretraining(steps=600, batch_size=64, learning_rate=1e-3, checkpoint_every=100)
 SHORT_ROWS = lm.Pretraining(steps=8_000, batch_size=16, learning_rate=2e-3, checkpoint_every=500)
 LONG_ROWS = lm.Pretraining(steps=500, batch_size=8, learning_rate=1e-3, checkpoint_every=250)
-LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md of the result lists the rest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
-    parser.add_argument("--out", default="pretrained/tiny-encoder-decoder", help="model folder to write")
-    parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")
-    options = parser.parse_args()
-    lm.exportable(options.out)
-    torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
-
-    documents, held_out_documents = lm.split_documents(lm.read_corpus(options.corpus, LEAVE_OUT), share=0.01, seed=0)
+    options = parser_of(__doc__, "tiny-encoder-decoder").parse_args()
+    documents, held_out_documents = documents_of(options)
     tokenizer = lm.for_encoder_decoder(lm.train_byte_tokenizer(documents, vocab_size=4096), max_length=512)
-    rows = {length: lm.pack(documents, tokenizer, length) for length in (FIRST, SHORT, LONG)}
-    held_out = {length: lm.pack(held_out_documents, tokenizer, length) for length in (FIRST, SHORT, LONG)}
-    print(f"{len(documents)} documents, {rows[LONG].numel()} tokens; held out {held_out[LONG].numel()} tokens")
+    rows, held_out = packed(documents, held_out_documents, tokenizer, (FIRST, SHORT, LONG))
 
     torch.manual_seed(0)
     config = BartConfig(
@@ -59,22 +47,12 @@ def main() -> None:
     model = BartForConditionalGeneration(config)
     lm.warm_start(model, rows[LONG])
 
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lm.export(model, tokenizer, options.out)  # usable from the first checkpoint on
-
     # Copying first: a decoder that learns the language first learns to do without its encoder, and stays so. Then
     # spans make the encoder understand, whole texts keep the decoder copying, and prefixes make it write on its own.
-    copying, spans, whole = lm.Copying(), lm.SpanCorruption(tokenizer), lm.SpanCorruption(tokenizer, whole=True)
-    prefix = lm.PrefixLM()
-    stages = (
-        (copying, FIRST, FIRST_ROWS),
-        (lm.Mixture((spans, whole, prefix)), SHORT, SHORT_ROWS),
-        (lm.Mixture((spans, whole, prefix)), LONG, LONG_ROWS),
-    )
-    for objective, length, settings in stages:
-        checkpoint = f"{options.checkpoint or Path(options.out)}-{length}.safetensors"
-        lm.pretrain(model, objective, rows[length], held_out[length], settings, checkpoint, report)
+    spans, whole, prefix = lm.SpanCorruption(tokenizer), lm.SpanCorruption(tokenizer, whole=True), lm.PrefixLM()
+    mixture = lm.Mixture((spans, whole, prefix))
+    stages = (lm.Copying(), FIRST, FIRST_ROWS), (mixture, SHORT, SHORT_ROWS), (mixture, LONG, LONG_ROWS)
+    trained(model, tokenizer, stages, rows, held_out, options)
     parts: dict[str, lm.Objective] = {"spans": spans, "whole": whole, "prefix": prefix}
     scores = {name: lm.evaluate(model, part, held_out[LONG]) for name, part in parts.items()}
     print(scores)

@@ -269,6 +269,7 @@ def test_a_pretraining_recipe_leaves_its_checkpoints_beside_its_model(
     for left_out in ("warm_start", "export", "evaluate"):
         monkeypatch.setattr(pretrain, left_out, lambda *_, **__: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.syspath_prepend(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["recipe", "--corpus", "corpus", "--out", "made/model/"])
     runpy.run_path(str(ROOT / "recipes" / f"pretrain_tiny_{name}.py"), run_name="__main__")
@@ -301,6 +302,7 @@ def test_a_corpus_that_cannot_be_used_is_one_line(
     options = ["--corpus", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     monkeypatch.setattr("adapt.cli.ending.heed_signals", lambda: None)
+    monkeypatch.syspath_prepend(ROOT / "recipes")
     monkeypatch.setattr(sys, "argv", ["recipe", *options])
     with pytest.raises(SystemExit, match="2"):
         runpy.run_path(str(ROOT / "recipes" / f"pretrain_tiny_{name}.py"), run_name="__main__")
