@@ -14,11 +14,13 @@ from adapt.spec import DataError
 def read_conll(path: Path, text: str) -> Table:
     """A row for each sentence, which stands at the line of its first word.
 
-    The first field of a line is the word and the last one the tag; tabs separate them, or spaces where no line of the
-    sentence has a tab; other white space, such as a no-break space, is part of a word. Lines that begin with -DOCSTART-
-    are skipped, and so are comments: lines in front of a sentence that are a number sign alone, or one and a space and
-    more, and have not the fields of its words, or end in `newdoc` or `newpar`. A file with one field a line has words
-    only. Where such lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
+    The first field of a line is the word and the last one its tag; where lines have one field, there are words alone.
+    Tabs separate fields, or spaces where no word of the sentence has a tab; other white space, such as a no-break
+    space, is part of a word.
+
+    Skipped are lines that begin with -DOCSTART-, and comments in front of a sentence: a number sign, alone or with a
+    space and more, unless the line has as many fields as the words below it and does not end in `newdoc` or `newpar`.
+    Where such lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number; or the
@@ -26,52 +28,68 @@ def read_conll(path: Path, text: str) -> Table:
     """
     lines = [line.rstrip("\r") for line in text.split("\n")]
     split = [_fields(line, tabs) for line, tabs in zip(lines, _with_tabs(lines), strict=True)]
-    tokens: list[list[str]] = []
-    tags: list[list[str]] = []
-    begins: list[int] = []
-    documents: list[int] = []
-    alone = both = first = document = 0
-    for number, fields in enumerate(split, 1):
-        if not _is_word(fields):
-            first = 0
-            document += any(fields)
-            continue
-        if not first:
-            if _is_comment(number - 1, lines, split):
-                document += lines[number - 1].startswith("# newdoc")
-                continue
-            tokens.append([])
-            tags.append([])
-            begins.append(number)
-            documents.append(document)
-            first = number
-        alone, both = (alone or number, both) if len(fields) == 1 else (alone, both or number)
-        if alone and both:
+    sentences, documents, begun = _sentences(lines, split)
+    columns: dict[str, list[Any]] = {"tokens": [[split[i][0] for i in sentence] for sentence in sentences]}
+    if sentences:
+        _check_fields(path, split, sentences)
+        width = len(split[sentences[0][0]])
+        if width > 2 and _are_numbers(columns["tokens"]):
             raise DataError(
-                f"{path}, line {alone}: one field where line {both} has a word and a tag; give each word its tag"
+                f"{path}, line {sentences[0][0] + 1}: the first field numbers the words of each sentence; leave it "
+                "out, so that a word comes first and its tag last"
             )
-        width = len(split[first - 1])
-        if begins == [number] and width == 10 and _is_numbered(split[number - 1 : number + 1]):
-            raise DataError(
-                f"{path}, line {number}: this looks like CoNLL-U, whose first field numbers the words; keep the fields "
-                "FORM and UPOS, a word and its tag a line"
-            )
-        if len(fields) != width:
-            raise DataError(
-                f"{path}, line {number}: {len(fields)} fields where line {first} of the same sentence has {width}; "
-                "give each word the same"
-            )
-        tokens[-1].append(fields[0])
-        tags[-1].append(fields[-1])
-    if both and len(split[begins[0] - 1]) > 2 and _are_numbers(tokens):
-        raise DataError(
-            f"{path}, line {begins[0]}: the first field numbers the words of each sentence; leave it out, so that a "
-            "word comes first and its tag last"
-        )
-    columns: dict[str, list[Any]] = {"tokens": tokens, "tags": tags} if both else {"tokens": tokens}
-    if document:
+        if width > 1:
+            columns["tags"] = [[split[i][-1] for i in sentence] for sentence in sentences]
+    if begun:
         columns["document"] = documents
-    return Table(str(path), tuple(columns), len(tokens), columns.__getitem__, begins)
+    return Table(str(path), tuple(columns), len(sentences), columns.__getitem__, [s[0] + 1 for s in sentences])
+
+
+def _sentences(lines: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[int], int]:
+    """Of each sentence the lines of its words, counted from 0, and the number of its document; and how many documents
+    are said to begin."""
+    sentences: list[list[int]] = []
+    documents: list[int] = []
+    document, inside = 0, False
+    for i, fields in enumerate(split):
+        if not _is_word(fields):
+            inside = False
+            document += any(fields)
+        elif not inside and _is_comment(i, lines, split):
+            document += lines[i].startswith("# newdoc")
+        elif inside:
+            sentences[-1].append(i)
+        else:
+            sentences.append([i])
+            documents.append(document)
+            inside = True
+    return sentences, documents, document
+
+
+def _check_fields(path: Path, split: Sequence[Sequence[str]], sentences: Sequence[Sequence[int]]) -> None:
+    """
+    Raises:
+        DataError: The file is CoNLL-U, or lines have other numbers of fields than they may.
+    """
+    begin = sentences[0][0]
+    if len(split[begin]) == 10 and _is_numbered(split[begin : begin + 2]):
+        raise DataError(
+            f"{path}, line {begin + 1}: this looks like CoNLL-U, whose first field numbers the words; keep the fields "
+            "FORM and UPOS, a word and its tag a line"
+        )
+    for sentence in sentences:
+        for i in sentence:
+            if (len(split[i]) == 1) != (len(split[begin]) == 1):
+                alone, both = sorted((begin, i), key=lambda line: len(split[line]))
+                raise DataError(
+                    f"{path}, line {alone + 1}: one field where line {both + 1} has a word and a tag; give each word "
+                    "its tag"
+                )
+            if len(split[i]) != len(split[sentence[0]]):
+                raise DataError(
+                    f"{path}, line {i + 1}: {len(split[i])} fields where line {sentence[0] + 1} of the same sentence "
+                    f"has {len(split[sentence[0]])}; give each word the same"
+                )
 
 
 def _with_tabs(lines: Sequence[str]) -> list[bool]:
