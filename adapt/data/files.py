@@ -9,6 +9,7 @@ import io
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,11 @@ from adapt.data.table import Table, classes_of, no_duplicates
 from adapt.fields import nearest
 from adapt.spec import DataError
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _CONLL = (".conll", ".bio")
 PLAIN = ".txt"
 """Plain text, one text a line: a table with the column `text`."""
-SUFFIXES = (*_DELIMITERS, *_JSON_LINES, ".parquet", *_CONLL, PLAIN)
+SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet", *_CONLL, PLAIN)
 """Kinds of file that can be read."""
 _BOM = b"\xef\xbb\xbf"
 _LONGEST = 2**31 - 1
@@ -75,7 +75,9 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
         return Table(str(path), ("text",), len(lines), lambda _: list(lines.values()), list(lines))
     if suffix == ".json" and (document := _document(text)) is not None:
         return read_squad(path, document)
-    return _json_lines(path, text) if suffix in _JSON_LINES else _delimited(path, text, _DELIMITERS[suffix])
+    if suffix in _JSON_LINES:
+        return _json_lines(path, text)
+    return _tsv(path, text) if suffix == ".tsv" else _delimited(path, text, ",")
 
 
 def read_lines(source: str | os.PathLike[str]) -> list[str]:
@@ -156,8 +158,8 @@ def _json_lines(path: Path, text: str) -> Table:
     return Table(str(path), names, len(rows), lambda name: [row.get(name) for row in rows], lines)
 
 
-def _delimited(path: Path, text: str, delimiter: str) -> Table:
-    """A table of CSV; or of TSV, which is mostly written without quoting: there a quotation mark is one.
+def _tsv(path: Path, text: str) -> Table:
+    """A table of TSV, which is mostly written without quoting: there a quotation mark is one.
 
     With quoting it is read where that gives fields without tabs, or where without it lines have other fields than the
     header. In a file of one column no tab could tell.
@@ -166,26 +168,32 @@ def _delimited(path: Path, text: str, delimiter: str) -> Table:
         DataError: It cannot be read; or it has one column, whose name has no quotation marks, and some of what may be
             quoted is of several lines.
     """
-    if delimiter != "\t":
-        return _fields(path, text, delimiter)
-    table, wrong = None, None
     try:
-        table = _fields(path, text, delimiter)
-    except DataError as error:
-        wrong = error
-    if table is not None and not any("\t" in value for name in table.names for value in table.column(name)):
-        if len(table.names) == 1 and not text.lstrip().startswith('"'):
-            _check_lines(table)
-        return table
+        quoted = _delimited(path, text, "\t")
+    except DataError:
+        plain = _unquoted(path, text)
+        if plain is None:
+            raise
+        marked = [value for value in _values(plain) if '"' in value]
+        if 2 * sum(len(value) > 1 and value[0] == value[-1] == '"' for value in marked) > len(marked):
+            raise  # quoting was meant, and one field has it wrong
+        return plain
+    if any("\t" in value for value in _values(quoted)):
+        return _unquoted(path, text) or quoted
+    if len(quoted.names) == 1 and not text.lstrip().startswith('"'):
+        _check_lines(quoted)
+    return quoted
+
+
+def _unquoted(path: Path, text: str) -> Table | None:
+    """A table of TSV without quoting; None where lines have other fields than the header."""
     with contextlib.suppress(DataError):
-        plain = _fields(path, text, delimiter, csv.QUOTE_NONE)
-        marked = [v for name in plain.names for v in plain.column(name) if '"' in v]
-        if table is not None or 2 * sum(len(v) > 1 and v[0] == v[-1] == '"' for v in marked) <= len(marked):
-            return plain  # else quoting was meant, and one field has it wrong
-    if wrong is not None:
-        raise wrong
-    assert table is not None
-    return table
+        return _delimited(path, text, "\t", csv.QUOTE_NONE)
+    return None
+
+
+def _values(table: Table) -> Iterator[str]:
+    return (value for name in table.names for value in table.column(name))
 
 
 def _check_lines(table: Table) -> None:
@@ -210,7 +218,7 @@ def _other_delimiter(text: str, delimiter: str) -> str | None:
     return None
 
 
-def _fields(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:
+def _delimited(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
     names: list[str] = []
