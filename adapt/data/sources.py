@@ -193,27 +193,25 @@ def _by_split(source: Mapping[str, Any], train: bool) -> dict[str, Table]:
 
 def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[str, Table], list[str]]:
     named = {name: split for split, name in splits.items()}
-    files: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     others: list[str] = []
     for path in sorted(folder.iterdir(), key=lambda path: (_is_plain(path), path)):
         if path.suffix.casefold() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         usual = _SPLIT_OF.get(path.stem.casefold())
         split = named.get(path.stem) or (None if usual in splits else usual)
-        if split is None and _is_plain(path):  # such as a licence
-            continue
-        if split is None or (split in files and _is_plain(path) > _is_plain(files[split])):  # a table goes before text
+        if split is not None:
+            found.setdefault(split, []).append(path)
+        elif not _is_plain(path):  # which may be a licence
             others.append(path.name)
-            continue
-        if split in files:
-            if files[split].stem.casefold() == path.stem.casefold():
-                raise DataError(
-                    f"{folder}: both {files[split].name!r} and {path.name!r} are the {split} split; keep one"
-                )
-            likely = SPLITS[split]
-            path, passed_over = sorted((files[split], path), key=lambda file: likely.index(file.stem.casefold()))
-            others.append(passed_over.name)
-        files[split] = path
+    files: dict[str, Path] = {}
+    for split, paths in found.items():
+        likely = (splits[split].casefold(),) if split in splits else SPLITS[split]
+        first, *rest = sorted(paths, key=lambda path: (_is_plain(path), likely.index(path.stem.casefold())))
+        if rest and _is_plain(first) == _is_plain(rest[0]) and first.stem.casefold() == rest[0].stem.casefold():
+            raise DataError(f"{folder}: both {first.name!r} and {rest[0].name!r} are the {split} split; keep one")
+        files[split] = first
+        others += [path.name for path in rest]
     there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
     for split, name in splits.items():
         if split not in files:
