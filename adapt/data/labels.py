@@ -26,15 +26,15 @@ Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
 def encode(
     tables: Mapping[str, Table],
     columns: Mapping[str, str],
-    problem: Problem | None = None,
-    known: Sequence[str] | None = None,
+    problem: Problem | None,
+    known: Sequence[str] | None,
 ) -> tuple[Problem, tuple[str, ...], dict[str, list[Any]]]:
     """What the labels of all splits mean, and their canonical form.
 
     Args:
         tables: Split to table; "train" decides the classes.
         columns: Split to its label column.
-        problem: Overrides what the values suggest.
+        problem: What is predicted; None: the values tell.
         known: Names of the classes in index order; None: train decides.
 
     Returns:
@@ -108,9 +108,7 @@ _PLURAL = {"bool": "booleans", "int": "integers", "float": "numbers", "str": "st
 
 def _present(table: Table, column: str) -> list[Any]:
     """The labels as plain Python values, class indices replaced by their names; none is missing."""
-    values = table.column(column)
-    if not table.untyped:
-        values = [plain(value) for value in values]
+    values = [plain(value) for value in table.column(column)]
     names = table.classes.get(column)
     if names is not None:
         values = [_class_name(table, row, value, names) for row, value in enumerate(values)]
@@ -196,7 +194,7 @@ def _one_kind(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> str:
     first: dict[str, str] = {}
     for split, values in raw.items():
         for row, value in enumerate(values):
-            kind = "list" if isinstance(value, list | tuple) else type(value).__name__
+            kind = type(value).__name__
             if kind not in _PLURAL:
                 raise DataError(
                     f"{tables[split].at(row)}: label {value!r:.60} is a {kind}; give a string, a number or a list"

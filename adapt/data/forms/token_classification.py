@@ -48,7 +48,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
             not in train.
     """
     chosen = find(tables["train"], given)
-    tables, without = labelled(tables, chosen, "tags", NAMES["tags"])
+    tables, notes = labelled(tables, chosen, "tags", NAMES["tags"])
     columns = {split: all_named(table, chosen) for split, table in tables.items()}
     tokens = {split: _tokens(table, columns[split]["tokens"]) for split, table in tables.items()}
     tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
@@ -56,15 +56,19 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     problem = wishes.problem or ("spans" if _is_bio(train) else "tags")
     if wishes.problem is None:
         _refuse_odd(tables["train"], tokens["train"], tags["train"], train)
+    if problem == "spans":
+        if wishes.labels is None:
+            _check_scheme(tables["train"], train)
+        notes += _mended(tables, tokens, tags, wishes.repair_tags)
     if wishes.labels is not None:
-        mended = _mended(tables, tokens, tags, wishes.repair_tags) if problem == "spans" else ""
-        names, known, notes = list(wishes.labels), set(wishes.labels), [mended] if mended else []
+        names, known = list(wishes.labels), set(wishes.labels)
     elif problem == "spans":
-        names, notes = _spans(tables, tokens, tags, wishes.repair_tags)
+        names, further = _names_of_spans(tags)
         known = set(names)
+        notes += further
     else:
         names, known = _in_order(train, tables["train"].classes.get(columns["train"]["tags"])), train
-        notes = [_SCHEME] if _is_other_scheme(train) else [_NUMBERS] if all(map(str.isdecimal, train)) else []
+        notes += [_SCHEME] if _is_other_scheme(train) else [_NUMBERS] if all(map(str.isdecimal, train)) else []
     if len(names) < 2:
         raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
     for split, table in tables.items():
@@ -72,7 +76,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     index = {name: i for i, name in enumerate(names)}
     encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
     rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
-    return Read(problem, tuple(names), rows, (*without, *notes, *alike(names, "tags")))
+    return Read(problem, tuple(names), rows, (*notes, *alike(names, "tags")))
 
 
 def plain(rows: list[Any]) -> Columns:
@@ -155,54 +159,59 @@ def _refuse_odd(table: Table, tokens: list[list[str]], tags: list[list[str]], tr
     )
 
 
-def _spans(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> tuple[list[str], list[str]]:
-    """Names of the tags and what must be said of them; tags that break BIO are mended where that is asked for.
+def _check_scheme(table: Table, train: set[str]) -> None:
+    """
+    Raises:
+        OptionError: Tags are not those of spans.
+    """
+    if not _is_bio(train):
+        odd = sorted(tag for tag in train if not _BIO.fullmatch(tag))
+        raise OptionError(
+            f"{table.where}: problem='spans' needs the tags O, B-x and I-x, and there are "
+            f"{listing(odd, 5) or 'none but O'}; convert them, or pass problem='tags'"
+        )
+
+
+def _names_of_spans(tags: _Splits) -> tuple[list[str], list[str]]:
+    """Names of the tags, and what must be said of them.
 
     An I- tag that train lacks is a name too if train has its B- tag: the type is known, and that train happens to have
     only spans of one word of it says nothing of other rows.
     """
     train = {tag for row in tags["train"] for tag in row}
-    if not _is_bio(train):
-        odd = sorted(tag for tag in train if not _BIO.fullmatch(tag))
-        raise OptionError(
-            f"{tables['train'].where}: problem='spans' needs the tags O, B-x and I-x, and there are "
-            f"{listing(odd, 5) or 'none but O'}; convert them, or pass problem='tags'"
-        )
-    mended = _mended(tables, tokens, tags, repair)
-    train = {tag for row in tags["train"] for tag in row}
     counts = Counter(tag for rows in tags.values() for row in rows for tag in row)
     extra = sorted(tag for tag in counts.keys() - train if tag[0] == "I" and f"B{tag[1:]}" in train)
-    notes = [mended] if mended else []
-    notes += [f"tag {tag!r} is not in train, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in extra]
+    notes = [f"tag {tag!r} is not in train, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in extra]
     return ["O", *sorted({*train, *extra} - {"O"})], notes
 
 
-def _mended(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> str:
-    """Mend the tags that break BIO, if that is asked for, and say how many; nothing where none does."""
-    mended = sum(_check_bio(table, tokens[split], tags[split], repair) for split, table in tables.items())
-    return f"{mended} I- tags that continued no span were made B-" if mended else ""
+def _mended(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> list[str]:
+    """Mend every I- tag that continues no span of its type, if that is asked for; what must be said of it.
 
-
-def _check_bio(table: Table, tokens: list[list[str]], tags: list[list[str]], repair: bool) -> int:
-    """Find every I- tag that continues no span of its type; mend it where that is asked for, and say how many."""
-    bad = [
-        (row, position)
-        for row, names in enumerate(tags)
-        for position, tag in enumerate(names)
-        if tag.startswith("I-") and (position == 0 or names[position - 1] not in (tag, f"B{tag[1:]}"))
-    ]
-    if bad and not repair:
-        row, position = bad[0]
-        tag = tags[row][position]
-        before = f"follows {tags[row][position - 1]!r}" if position else "is the first"
-        more = f" (and {len(bad) - 1} more such tags)" if len(bad) > 1 else ""
-        raise DataError(
-            f"{_word(table, row, tokens[row], position)}: tag {tag!r} {before} and so continues no span{more}; "
-            f"mend it, or pass repair_tags=True (--repair-tags) to make it {'B' + tag[1:]!r}"
-        )
-    for row, position in bad:
-        tags[row][position] = f"B{tags[row][position][1:]}"
-    return len(bad)
+    Raises:
+        DataError: There is such a tag, and it is not to be mended.
+    """
+    mended = 0
+    for split, table in tables.items():
+        bad = [
+            (row, position)
+            for row, names in enumerate(tags[split])
+            for position, tag in enumerate(names)
+            if tag.startswith("I-") and (position == 0 or names[position - 1] not in (tag, f"B{tag[1:]}"))
+        ]
+        if bad and not repair:
+            row, position = bad[0]
+            tag = tags[split][row][position]
+            before = f"follows {tags[split][row][position - 1]!r}" if position else "is the first"
+            more = f" (and {len(bad) - 1} more such tags)" if len(bad) > 1 else ""
+            raise DataError(
+                f"{_word(table, row, tokens[split][row], position)}: tag {tag!r} {before} and so continues no span"
+                f"{more}; mend it, or pass repair_tags=True (--repair-tags) to make it {'B' + tag[1:]!r}"
+            )
+        for row, position in bad:
+            tags[split][row][position] = f"B{tags[split][row][position][1:]}"
+        mended += len(bad)
+    return [f"{mended} I- tags that continued no span were made B-"] if mended else []
 
 
 def _in_order(tags: set[str], declared: Sequence[str] | None) -> list[str]:
