@@ -32,22 +32,23 @@ SPEAKERS = {
 def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     """`messages`; or `prompt` and `completion`, and `input` where it is there, unless both were named; or `text`."""
     found = all_named(table, given)
-    if not {"prompt", "completion", "text"} & found.keys():
+    if "text" in found:
+        return {"text": found["text"]}
+    if not {"prompt", "completion"} & found.keys():
         column = found.get("messages") or _conversations(table)
         if column is not None:
             return {"messages": column}
-    if "text" not in found:
-        try:
-            found |= pair(table, found, ("prompt", "completion"), PAIRS)
-        except DataError:
-            lone = first(table, ("text",), found.values())
-            if found or lone is None:
-                raise
-            return {"text": lone}
-        named = {"prompt", "completion"} <= given.keys()
-        extra = found.get("input") or (None if named else first(table, INPUTS, found.values()))
-        return found | ({"input": extra} if extra else {})
-    return {"text": found["text"]}
+    try:
+        found |= pair(table, found, ("prompt", "completion"), PAIRS)
+    except DataError:
+        lone = first(table, ("text",))
+        if found or lone is None:
+            raise
+        return {"text": lone}
+    if "input" not in found and not {"prompt", "completion"} <= given.keys():
+        extra = first(table, INPUTS, found.values())
+        found |= {"input": extra} if extra else {}
+    return found
 
 
 def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) -> Read:
