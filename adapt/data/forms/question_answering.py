@@ -43,21 +43,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     for split, table in tables.items():
         columns = all_named(table, chosen)
         found = {"id": _ids(table, columns.get("id"), f"{split}-"), **_questions(table, columns)}
-        starts = table.column(columns["answer_start"]) if "answer_start" in columns else [None] * table.rows
-        found["answer_texts"], found["answer_starts"] = [], []
-        bad: dict[int, str] = {}
-        for row, (value, start) in enumerate(zip(table.column(columns["answers"]), starts, strict=True)):
-            where = f"{table.at(row)}, id {found['id'][row]!r}"
-            value, start = plain(value), plain(start)
-            if table.untyped and not str(value or "").strip() and not str(start or "").strip():
-                value, start = [], []  # how CSV says that there is no answer
-            answers = _answers(where, columns["answers"], value, start)
-            located = [_locate(found["context"][row], *answer) for answer in answers]
-            reason = next((place for place in located if isinstance(place, str)), None)
-            if reason is not None:
-                bad[row] = f"{where}: {reason}"
-            found["answer_texts"].append([text for text, _ in answers])
-            found["answer_starts"].append(located)
+        found["answer_texts"], found["answer_starts"], bad = _located(table, columns, found["id"], found["context"])
         if bad and wishes.bad_answers == "refuse":
             more = f" (and in {len(bad) - 1} more rows)" if len(bad) > 1 else ""
             raise DataError(
@@ -111,6 +97,27 @@ def _ids(table: Table, column: str | None, prefix: str) -> list[str]:
             )
         seen[str(value)] = row
     return list(seen)
+
+
+def _located(
+    table: Table, columns: Mapping[str, str], ids: Sequence[str], contexts: Sequence[str]
+) -> tuple[list[list[str]], list[list[int | str]], dict[int, str]]:
+    """Texts and starts of the answers of each row, and what is wrong with those rows whose answers are not there."""
+    all_texts, all_starts, bad = [], [], {}
+    given_starts = table.column(columns["answer_start"]) if "answer_start" in columns else [None] * table.rows
+    for row, (value, start) in enumerate(zip(table.column(columns["answers"]), given_starts, strict=True)):
+        where = f"{table.at(row)}, id {ids[row]!r}"
+        value, start = plain(value), plain(start)
+        if table.untyped and not str(value or "").strip() and not str(start or "").strip():
+            value, start = [], []  # how CSV says that there is no answer
+        answers = _answers(where, columns["answers"], value, start)
+        located = [_locate(contexts[row], *answer) for answer in answers]
+        reason = next((place for place in located if isinstance(place, str)), None)
+        if reason is not None:
+            bad[row] = f"{where}: {reason}"
+        all_texts.append([text for text, _ in answers])
+        all_starts.append(located)
+    return all_texts, all_starts, bad
 
 
 def _answers(where: str, column: str, value: Any, start: Any) -> list[tuple[str, int | None]]:
