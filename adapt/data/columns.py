@@ -113,14 +113,18 @@ _OF_TEXT = {
 """What may help where `text` is the only column, by the role that none has."""
 
 
+def _option(role: str) -> str:
+    """How the caller names the column of a role."""
+    return f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}} or --column {role}=NAME"
+
+
 def missing(table: Table, role: str, *others: str) -> DataError:
     """The error for a role that no column has."""
     header = " (line 1 must name the columns)" if table.untyped else ""
-    option = f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}} or --column {role}=NAME"
     plain_text = _OF_TEXT.get(role, "") if table.names == ("text",) else ""
     return DataError(
         f"{table.where}: no {' or '.join((role, *others))} column found among {listing(table.names) or 'no columns'}"
-        f"{header}; name it with {option}{plain_text}"
+        f"{header}; name it with {_option(role)}{plain_text}"
     )
 
 
@@ -148,15 +152,15 @@ def labelled(
 ) -> tuple[dict[str, Table], list[str]]:
     """The splits that have labels, and what must be said of held-out ones that are left out.
 
-    A split has none if it lacks train's column, and any other that train has not and whose name is usual or a similar
-    one, or if that column is wholly empty.
+    A split has none where train's column of them is missing or wholly empty. But where it is missing and a column that
+    train lacks has a usual name or one like it, that was meant: the split stays, and its labels are missed when read.
 
     Args:
         tables: Split to table.
         chosen: Role to column of train.
         role: That of the labels.
         usual: Usual names of their column.
-        empty: Whether a cell of a CSV or TSV file that is empty is a label.
+        empty: Whether an empty cell of a CSV or TSV file is a label (no answer).
     """
     name = chosen[role]
 
@@ -206,10 +210,9 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
     found: list[str] = []
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            option = f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}}"
             raise DataError(
                 f"{table.at(row)}: column {column!r} holds {value!r:.60} ({type(value).__name__}), "
-                f"not text; name the {role} column with {option} (columns: {listing(table.names)})"
+                f"not text; name the {role} column with {_option(role)} (columns: {listing(table.names)})"
             )
         check_characters(table, row, f"column {column!r}", value)
         found.append(value)

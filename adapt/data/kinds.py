@@ -122,9 +122,9 @@ def check_roles(kind: str, given: Mapping[str, str]) -> None:
 def detect(table: Table, given: Mapping[str, str]) -> str:
     """The kind that the columns tell.
 
-    A column `text` with any label, or any text with a label under one of its plain names, is a classification whatever
-    else is there, of words where each has its label. After that the forms are tried in order, and what fits none of
-    them is a classification too.
+    A column `text` beside any label, or any text beside a label of a plain name (`PLAIN_LABELS`), makes a
+    classification whatever else is there: of the words, where each has a label, else of the text. Without them it is
+    the first kind of `FORMS` whose columns are there, or else a classification.
 
     Args:
         table: The training rows.

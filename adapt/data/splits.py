@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.labels import NUMBER
 from adapt.data.samples import check_rows_kept, generator, quotas, rows_of
 from adapt.data.sources import column_of
 from adapt.spec import DataError, OptionError, Problem, canonical
@@ -23,10 +24,10 @@ _DECISIVE: dict[Problem, str] = {
     "single_label": "label", "multi_label": "label", "spans": "tags", "tags": "tags", "answers": "context",
     "text": "source", "completion": "prompt",
 }  # fmt: skip
-"""Problem to the column that decides how rows are divided: classes in proportion; every label and tag stays in train;
-rows of one context, source or prompt stay together, since what was seen of it in training would help. Else: at
-random."""
+"""Problem to the column that decides how rows are divided; rows of others are divided at random."""
 _GROUPED = ("answers", "text", "completion")
+"""Problems whose rows of one context, source or prompt stay together: what training has seen of it would help. Of
+others with a decisive column each class is divided in proportion, or each label and tag has a row in train."""
 GROUP = "group"
 """Role, and canonical column, of what the caller says that rows belong together by, in place of context, source or
 prompt."""
@@ -85,7 +86,7 @@ def cut_missing(
         single = [names[i] for i, examples in enumerate(rows_of(labels)) if len(examples) == 1]
         if single:
             more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
-            hint = ", or problem='regression'" if all(_is_number(name) for name in names) else ""
+            hint = ", or problem='regression'" if all(map(NUMBER.fullmatch, names)) else ""
             raise DataError(
                 f"{where}: label {single[0]!r}{more} has one example, so that no {' and no '.join(shares)} "
                 f"split with a share of each class can be cut; add examples, give those splits, or pass "
@@ -123,7 +124,7 @@ def deciding(rows: Mapping[str, Sequence[Any]], problem: Problem, names: Sequenc
 
 
 def together(labels: Sequence[Any], problem: Problem, size: int) -> Sequence[Any]:
-    """A value for each row; rows of an equal one are not divided: those of one context, source or prompt.
+    """A value for each row, equal for rows that are not divided: those of one context, source or prompt.
 
     Args:
         labels: From `deciding`.
@@ -134,8 +135,8 @@ def together(labels: Sequence[Any], problem: Problem, size: int) -> Sequence[Any
         return range(len(labels))
     if problem != "completion":
         return labels
-    rows_of = Counter(labels)  # a prompt of more rows than that is an instruction that they have in common
-    return [label if rows_of[label] <= size else (i, label) for i, label in enumerate(labels)]
+    counts = Counter(labels)  # a prompt of more rows than that is an instruction that they have in common
+    return [label if counts[label] <= size else (i, label) for i, label in enumerate(labels)]
 
 
 def holding(columns: Collection[str], problem: Problem) -> str | None:
@@ -148,8 +149,8 @@ def belonging(
 ) -> dict[str, Any]:
     """Which rows of a split belong together, as `adapt.spec.Result.test_groups` has it; nothing where each is alone.
 
-    A prompt that train has too is an instruction that rows have in common, which makes no group of them; so is one of
-    most rows where there is no train.
+    Rows of one prompt are no group where it is an instruction that rows have in common: where train has it too or, if
+    there is no train, where it is that of most rows.
 
     Args:
         splits: Rows in canonical form.
@@ -208,8 +209,8 @@ def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "i
     """What must be said of held-out rows that training has seen, which make a score better than it is on new text.
 
     Args:
-        rows: Split to canonical columns. Rows are the same where all but their labels and names is; a completion is no
-            label.
+        rows: Split to canonical columns. Rows are the same where they differ at most in their labels, ids and groups; a
+            completion is no label.
         where: What the note calls the rows of `train`.
     """
     inputs = {split: inputs_of(columns) for split, columns in rows.items()}
@@ -278,10 +279,6 @@ def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
     if "messages" in rows:
         return [canonical(list(messages)[:-1]) for messages in rows["messages"]]
     return [prompt or i for i, prompt in enumerate(rows["prompt"])]
-
-
-def _is_number(name: str) -> bool:
-    return name.lstrip("+-").replace(".", "", 1).isdigit()
 
 
 def cut(
@@ -353,13 +350,21 @@ def _whole_groups(
     *,
     in_proportion: bool,
 ) -> list[int]:
-    """Up to `size` random rows, all those of a value or none, without which every label still has a row; at least the
-    smallest such group, and never the last one left.
+    """Random groups of rows that have one value, of up to `size` rows in all; where none fits, the smallest.
 
-    `in_proportion`: each label has about its share of them, by a rule and by a choice. A group is left out that brings
-    the numbers of rows with each label no nearer to what they should be, and of several draws that is taken which comes
-    nearest (rerandomisation; Morgan & Rubin 2012). Groups of any size that fits have a like chance, which a greedy
-    order does not give them.
+    Every label that there is keeps a row outside them.
+
+    Args:
+        values: Of each row, what its group is known by.
+        labels: Of each row.
+        size: Rows wanted.
+        rng: Source of the choice.
+        in_proportion: Whether each label is to have about its share of the rows. A draw then passes over groups that
+            bring the labels no nearer to their shares, and of `_DRAWS` draws the nearest is taken (rerandomisation;
+            Morgan & Rubin 2012); unlike a greedy order this gives groups of all sizes that fit a like chance.
+
+    Returns:
+        Positions of the rows; none where no group can be spared.
     """
     groups: dict[Any, list[int]] = {}
     for row, value in enumerate(values):
