@@ -21,8 +21,6 @@ from adapt.tasks.tokens import special_ids
 
 _ROWS, _PAIRS = 32, 1 << 17
 """Most texts, and pairs of their tokens, whose maps are made at a time."""
-_OFF = {torch.float32: 1e-3}
-"""By how much the sum of a query's weights may differ from 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,15 +148,7 @@ def _numbers(layers: Any, depth: int) -> tuple[int, ...]:
 
 def _each(made: Reader, examples: Sequence[Example], layers: Sequence[int]) -> Iterator[Attention]:
     special = special_ids(made.tokenizer)
-    start = 0
-    while start < len(examples):
-        end, longest = start, 0
-        while end < min(start + _ROWS, len(examples)):
-            longest = max(longest, len(examples[end]["input_ids"]))
-            if end > start and (end + 1 - start) * longest**2 > _PAIRS:
-                break
-            end += 1
-        part = examples[start:end]
+    for part in _parts(examples):
         maps: dict[int, tuple[np.ndarray, int]] = {}
         for indices, batch in made.batches(part):
             lengths = [len(part[i]["input_ids"]) for i in indices]
@@ -169,7 +159,21 @@ def _each(made: Reader, examples: Sequence[Example], layers: Sequence[int]) -> I
             places = frozenset(i for i, token in enumerate(ids) if token in special)
             words = words_of(example, tokens)
             yield Attention(tokens, weights, tuple(layers), prefix, places, words, made.name, example["cut"])
-        start = end
+
+
+def _parts(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """Examples in order, as many as make `_ROWS` or, padded, `_PAIRS` at most, but one at least."""
+    part: list[Example] = []
+    longest = 0
+    for example in examples:
+        length = len(example["input_ids"])
+        longest = max(longest, length)
+        if part and (len(part) == _ROWS or (len(part) + 1) * longest**2 > _PAIRS):
+            yield part
+            part, longest = [], length
+        part.append(example)
+    if part:
+        yield part
 
 
 def _maps(
@@ -200,11 +204,12 @@ def _probabilities(weights: torch.Tensor, lengths: Sequence[int], made: Reader, 
     sums = found.sum(-1, keepdim=True)
     real = torch.arange(found.shape[2]) < torch.tensor(lengths)[:, None]
     off = float((sums[..., 0] - 1).abs().amax(1)[real].max())
-    if not off < _OFF.get(weights.dtype, 0.05):
+    whole = weights.dtype == torch.float32
+    if not off < (1e-3 if whole else 0.05):
         raise Unsupported(
             f"the attention weights of '{_family(made)}' do not sum to 1: some of its attention goes to no token"
         )
-    if weights.dtype != torch.float32:
+    if not whole:
         found = found / sums
     return torch.nn.functional.pad(found, (prefix + found.shape[2] - found.shape[3], 0)).numpy()
 

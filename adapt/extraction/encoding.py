@@ -68,27 +68,18 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
     columns = [list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names]
     tokens, cut = cut_texts(tokenizer, columns, max_length)
-    rows_of = list(zip(*columns, strict=True))
-    spans = [[[found.span() for found in _WORD.finditer(text)] for text in texts] for texts in rows_of]
-    named = [
-        [text[a:b] for text, words in zip(texts, parts, strict=True) for a, b in words]
-        for texts, parts in zip(rows_of, spans, strict=True)
-    ]
-    if tokens.encodings is None:  # of a tokenizer that is not a fast one
-        return [{**token_fields(tokens, row), "cut": cut[row], "row_words": words} for row, words in enumerate(named)]
-    return [
-        {
-            **token_fields(tokens, row),
-            "cut": cut[row],
-            "row_words": words,
-            "words": _written(
-                _owners(encoding.offsets, encoding.sequence_ids, rows_of[row], spans[row]), encoding.tokens
-            ),
-            "offsets": list(encoding.offsets),
-            "texts": list(encoding.sequence_ids),
-        }
-        for row, (words, encoding) in enumerate(zip(named, tokens.encodings, strict=True))
-    ]
+    made = []
+    for row, texts in enumerate(zip(*columns, strict=True)):
+        spans = [[found.span() for found in _WORD.finditer(text)] for text in texts]
+        words = [text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own]
+        example = {**token_fields(tokens, row), "cut": cut[row], "row_words": words}
+        if tokens.encodings is not None:  # else the tokenizer is not a fast one
+            encoding = tokens.encodings[row]
+            owners = _owners(encoding.offsets, encoding.sequence_ids, spans)
+            example["words"] = _written(owners, encoding.tokens)
+            example |= {"offsets": list(encoding.offsets), "texts": list(encoding.sequence_ids)}
+        made.append(example)
+    return made
 
 
 def _written(owners: Sequence[int | None], tokens: Sequence[str]) -> list[int | None]:
@@ -100,7 +91,6 @@ def _written(owners: Sequence[int | None], tokens: Sequence[str]) -> list[int | 
 def _owners(
     offsets: Sequence[tuple[int, int]],
     of: Sequence[int | None],
-    texts: Sequence[str],
     spans: Sequence[Sequence[tuple[int, int]]],
 ) -> list[int | None]:
     """The word that the first character of each token, but for white space, is in.
@@ -108,7 +98,6 @@ def _owners(
     Args:
         offsets: Start and end of each token in its text.
         of: The text of each token; None for special tokens.
-        texts: The texts of the row.
         spans: Start and end of the words of each text.
     """
     word_at: list[dict[int, int]] = []

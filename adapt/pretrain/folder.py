@@ -15,8 +15,6 @@ from adapt.backbones.tokenizer import VOCABULARIES
 from adapt.files import path_of, writable_folder, writing
 from adapt.spec import OptionError
 
-COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
-"""The tokenizer's file is several times larger with white space."""
 _A_MODELS = (
     "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "merges.txt",
@@ -91,7 +89,8 @@ def _write(model: Any, tokenizer: Any, partial: Path, facts: dict[str, Any]) -> 
     vocabulary = partial / "tokenizer.json"
     if vocabulary.exists():
         content = json.loads(vocabulary.read_text(encoding="utf-8"))
-        vocabulary.write_text(json.dumps(content, **COMPACT), encoding="utf-8")
+        compact = json.dumps(content, ensure_ascii=False, separators=(",", ":"))  # white space is most of the file
+        vocabulary.write_text(compact, encoding="utf-8")
     config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
     (partial / "config.json").write_text(json.dumps(config | {"pretraining": facts}, indent=2) + "\n", encoding="utf-8")
     for file in partial.iterdir():
