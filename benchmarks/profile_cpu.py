@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,15 @@ def main() -> None:
         other = tried(Path(options.data))
         before = product_rate()
         rows = [profiled(name, Path(options.data)) for name in options.strategies.split(",")]
-        found = {"product_flops_per_second": [before, product_rate()], "strategies": rows, "tried": other, **machine()}
+        import torch
+
+        found = {
+            "product_flops_per_second": [before, product_rate()], "strategies": rows, "tried": other,
+            "threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine(),
+        }  # fmt: skip
         write_atomically(out / "profile_cpu.json", json.dumps(found, indent=1) + "\n")
     ratios = json.loads((out / "speed.json").read_text()) if (out / "speed.json").exists() else []
     write_atomically(out / "profile_cpu.md", page(json.loads((out / "profile_cpu.json").read_text()), ratios))
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    import torch
-
-    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
 
 
 def product_rate(repeats: int = 200) -> float:
@@ -181,10 +180,10 @@ def tried(data: Path, repeats: int = 3) -> dict[str, float]:
     halves, first, later = [], [], []
     for _ in range(repeats):
         whole = Forked(epochs, data, cores).result()
-        parts = [Forked(epochs, data, 1, 2) for _ in range(2)]
+        parts = [Forked(partial(epochs, data, 1, share=2)) for _ in range(2)]
         halves.append(max(statistics.median(part.result()[1:]) for part in parts) / statistics.median(whole[1:]))
-        plain = statistics.median(Forked(epochs, data, cores, 1, False, 0.0).result()[1:])
-        compiled = Forked(epochs, data, cores, 1, True, 0.0).result()
+        plain = statistics.median(Forked(partial(epochs, data, cores, dropout=0.0)).result()[1:])
+        compiled = Forked(partial(epochs, data, cores, compiled=True, dropout=0.0)).result()
         first.append(compiled[0] / plain)
         later.append(statistics.median(compiled[1:]) / plain)
     return {
