@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -102,46 +102,37 @@ class LoRA:
         base = model.base_model
         native = hasattr(model, "base_model_prefix")
         inner = next((f"{name}." for name, module in model.named_children() if native and module is base), "")
-        config = base.peft_config["default"]
-        state = {
-            f"base_model.model.{inner}{name}": value.detach().cpu().contiguous()
-            for name, value in get_peft_model_state_dict(base, state_dict=base.state_dict()).items()
-        }
-        words = updated_embedding(base)
-        patterns: dict[str, Any] = {}
-        if words is not None:
-            name, table = words
-            state |= {
-                f"base_model.model.{inner}{name}.lora_embedding_A": table.coefficients.detach().t().cpu().contiguous(),
-                f"base_model.model.{inner}{name}.lora_embedding_B": table.directions.detach().t().cpu().contiguous(),
-            }
-            rank = table.directions.shape[0]
-            patterns = {
-                "rank_pattern": {inner + name: rank},
-                "alpha_pattern": {inner + name: rank**0.5 if self.rslora else rank},  # a scale of one
-            }
-        # PEFT shortens the names it targets to suffixes, which may match modules of the head as well
-        targets = sorted({name.removeprefix("base_model.model.").split(".lora_")[0] for name in state})
-        name, revision = (reference, None) if Path(reference).is_absolute() else on_hub(reference)
-        values = {
-            **config.to_dict(),
-            "base_model_name_or_path": name,
+        weights = get_peft_model_state_dict(base, state_dict=base.state_dict())
+        state = {inner + name: value for name, value in weights.items()}
+        backbone, revision = (reference, None) if Path(reference).is_absolute() else on_hub(reference)
+        settings = {
+            **base.peft_config["default"].to_dict(),
+            "base_model_name_or_path": backbone,
             "revision": revision,
             "inference_mode": True,
-            "target_modules": targets,
-            **patterns,
         }
+        words = updated_embedding(base)
+        if words is not None:
+            name, table = inner + words[0], words[1]
+            state |= {
+                f"{name}.lora_embedding_A": table.coefficients.detach().t(),
+                f"{name}.lora_embedding_B": table.directions.detach().t(),
+            }
+            rank = table.directions.shape[0]
+            settings["rank_pattern"] = {name: rank}
+            settings["alpha_pattern"] = {name: rank**0.5 if self.rslora else rank}  # a scale of one
+        # PEFT shortens the names it targets to suffixes, which may match modules of the head as well
+        settings["target_modules"] = sorted({name.split(".lora_")[0] for name in state})
         if native:
             head = model.head_names
             modules = {n.rpartition(".")[0] if inner and n.startswith(inner) else n.split(".")[0] for n in head}
             for module in modules:  # whole, as PEFT reads them
-                state |= {
-                    f"base_model.model.{module}.{n}": value.to("cpu", copy=True).contiguous()
-                    for n, value in model.get_submodule(module).state_dict().items()
-                }
-            values |= {"task_type": _TASK_TYPES.get(model.task_kind), "modules_to_save": sorted(modules) or None}
-        params.write(state, writable_folder(folder) / "adapter_model.safetensors")
-        text = json.dumps(values, indent=2, sort_keys=True, default=_plain)
+                state |= {f"{module}.{n}": value for n, value in model.get_submodule(module).state_dict().items()}
+            settings["task_type"] = _TASK_TYPES.get(model.task_kind)
+            settings["modules_to_save"] = sorted(modules) or None
+        tensors = {f"base_model.model.{n}": value.to("cpu", copy=True).contiguous() for n, value in state.items()}
+        params.write(tensors, writable_folder(folder) / "adapter_model.safetensors")
+        text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
         write_atomically(folder / "adapter_config.json", text + "\n")
 
     def merge(self, model: Any, load: Load) -> Any:
@@ -193,59 +184,23 @@ class LoRA:
             )
 
     def _inject(self, model: Any) -> UpperLayers | None:
+        """Add the branches to a model loaded frozen, in place; gives the layers that have them, None for all."""
         import torch
-        from peft import LoraConfig, inject_adapter_in_model
-        from torch import nn
-        from transformers.pytorch_utils import Conv1D
 
         from adapt.backbones.lower import upper_layers
-        from adapt.strategies.lora_layer import LoRALinear
         from adapt.strategies.word_embeddings import update_word_embeddings
 
         base = model.base_model
-        flags = ("is_loaded_in_8bit", "is_loaded_in_4bit")
-        quantised = [flag for flag in flags if getattr(model, flag, False) or getattr(base, flag, False)]
-        for flag in quantised:
-            setattr(base, flag, True)
-        fresh = {id(p) for p in base.parameters() if p.requires_grad}
         upper = upper_layers(model, self.layers, self.name)
-        names = [n for n in target_names(model, self.targets, self.name) if upper is None or n in upper]
+        linear = _linear_layers(model)
+        names = [n for n in self._target_names(linear, base.config.model_type) if upper is None or n in upper]
         if not names:
             raise FieldError(
                 f"{self.name}.targets={self.targets!r} with layers='{self.layers}' leaves no linear layer to adapt; "
                 "name some of these layers, or set targets='all-linear'."
             )
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=names,
-            use_rslora=self.rslora,
-            use_dora=self.dora,
-            # GPT-2 keeps its weights transposed, until they are quantised
-            fan_in_fan_out=not any(isinstance(base.get_submodule(name), nn.Linear) for name in names),
-        )
-        if not quantised and not self.dora:
-            config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
-        leaves = {name.rpartition(".")[2] for name in _linear_layers(model)}
-        try:
-            inject_adapter_in_model(config, base)
-        except ValueError as error:  # such as layers of Mamba whose weights are read past their forward pass
-            raise FieldError(
-                f"{self.name}.targets={self.targets!r} does not go with '{base.config.model_type}', whose linear "
-                f"layers are {', '.join(sorted(leaves))}; name others of them. PEFT says: {error}"
-            ) from error
-        lost = {n.rpartition(".")[2] for n in names if not hasattr(base.get_submodule(n), "lora_A")}
-        if lost:  # PEFT takes names for what transformers called so in earlier versions
-            raise FieldError(
-                f"{self.name}.targets={self.targets!r} has {', '.join(sorted(lost))}, by which PEFT means the routed "
-                f"experts of '{base.config.model_type}', whose linear layers of these names stay as they are; name "
-                f"others: {', '.join(sorted(leaves - lost))}."
-            )
-        if "is_loaded_in_8bit" in quantised:
-            from adapt.strategies.lora_int8_layer import fuse_8_bit
-
-            fuse_8_bit(base)
+        fresh = {id(p) for p in base.parameters() if p.requires_grad}
+        self._add_branches(model, names, {name.rpartition(".")[2] for name in linear})
         for parameter in base.parameters():
             if id(parameter) in fresh:  # PEFT froze what was fresh inside the base
                 parameter.requires_grad_(True)
@@ -258,39 +213,85 @@ class LoRA:
         update_word_embeddings(model, self.embedding_rank, self.embedding_rate)
         return upper
 
+    def _target_names(self, linear: Collection[str], model_type: str) -> list[str]:
+        """Those of the names of linear layers that `targets` means, sorted.
 
-def target_names(model: Any, targets: Targets, strategy: str) -> list[str]:
-    """Names, within the base model, of the linear layers that `targets` means; layers of the head are left out.
+        Raises:
+            FieldError: A name matches no linear layer; the message lists what there is.
+            Unsupported: There are no linear layers, or `attention` is asked for in an architecture whose layers are
+                not known.
+        """
+        if not linear:
+            raise Unsupported(f"'{model_type}' has no linear layers that {self.name} could adapt; use another strategy")
+        if self.targets == "all-linear":
+            return sorted(linear)
+        if self.targets == "attention":
+            wanted = family_of(model_type).query_value
+        else:
+            wanted = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+        found = {w: [n for n in linear if n == w or n.endswith("." + w)] for w in wanted}
+        lost = [w for w, names in found.items() if not names]
+        some = self.targets == "attention" and len(lost) < len(wanted)  # T5's encoder alone has no cross-attention
+        if lost and not some:
+            kinds = sorted({".".join(part for part in name.split(".") if not part.isdigit()) for name in linear})
+            raise FieldError(
+                f"{self.name}.targets names {', '.join(map(repr, lost))}, which no linear layer of the backbone is "
+                f"called; there are: {', '.join(kinds)}."
+            )
+        return sorted({name for names in found.values() for name in names})
 
-    Raises:
-        OptionError: A name matches no linear layer; the message lists what there is.
-        Unsupported: There are no linear layers, or `attention` is asked for in an architecture whose layers are not
-            known.
-    """
-    linear = _linear_layers(model)
-    if not linear:
-        raise Unsupported(
-            f"'{model.base_model.config.model_type}' has no linear layers that {strategy} could adapt; use another "
-            "strategy"
+    def _add_branches(self, model: Any, names: Sequence[str], known: Set[str]) -> None:
+        """Have PEFT put its layers in place of those that are named, and ours in place of its where these are faster.
+
+        Args:
+            model: Its base model is changed in place.
+            names: Within the base model.
+            known: What linear layers are called there, for an error.
+
+        Raises:
+            FieldError: PEFT refuses one of them, or takes it for another.
+        """
+        from peft import LoraConfig, inject_adapter_in_model
+        from torch import nn
+        from transformers.pytorch_utils import Conv1D
+
+        from adapt.strategies.lora_layer import LoRALinear
+
+        base = model.base_model
+        flags = ("is_loaded_in_8bit", "is_loaded_in_4bit")
+        quantised = [flag for flag in flags if getattr(model, flag, False) or getattr(base, flag, False)]
+        for flag in quantised:
+            setattr(base, flag, True)
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=names,
+            use_rslora=self.rslora,
+            use_dora=self.dora,
+            # GPT-2 keeps its weights transposed, until they are quantised
+            fan_in_fan_out=not any(isinstance(base.get_submodule(name), nn.Linear) for name in names),
         )
-    if targets == "all-linear":
-        return sorted(linear)
-    family = targets == "attention"
-    if family:
-        wanted = family_of(model.base_model.config.model_type).query_value
-    else:
-        wanted = (targets,) if isinstance(targets, str) else tuple(targets)
-    found = {w: [n for n in linear if n == w or n.endswith("." + w)] for w in wanted}
-    lost = [w for w, names in found.items() if not names]
-    if family and len(lost) < len(wanted):  # T5's encoder alone has no cross-attention
-        lost = []
-    if lost:
-        kinds = sorted({".".join(part for part in name.split(".") if not part.isdigit()) for name in linear})
-        raise FieldError(
-            f"{strategy}.targets names {', '.join(map(repr, lost))}, which no linear layer of the backbone is "
-            f"called; there are: {', '.join(kinds)}."
-        )
-    return sorted({name for names in found.values() for name in names})
+        if not quantised and not self.dora:
+            config._register_custom_module(dict.fromkeys((nn.Linear, Conv1D), LoRALinear))
+        try:
+            inject_adapter_in_model(config, base)
+        except ValueError as error:  # such as layers of Mamba whose weights are read past their forward pass
+            raise FieldError(
+                f"{self.name}.targets={self.targets!r} does not go with '{base.config.model_type}', whose linear "
+                f"layers are {', '.join(sorted(known))}; name others of them. PEFT says: {error}"
+            ) from error
+        lost = {n.rpartition(".")[2] for n in names if not hasattr(base.get_submodule(n), "lora_A")}
+        if lost:  # PEFT takes names for what transformers called so in earlier versions
+            raise FieldError(
+                f"{self.name}.targets={self.targets!r} has {', '.join(sorted(lost))}, by which PEFT means the routed "
+                f"experts of '{base.config.model_type}', whose linear layers of these names stay as they are; name "
+                f"others: {', '.join(sorted(known - lost))}."
+            )
+        if "is_loaded_in_8bit" in quantised:
+            from adapt.strategies.lora_int8_layer import fuse_8_bit
+
+            fuse_8_bit(base)
 
 
 def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
