@@ -66,12 +66,11 @@ def attach(
 
 def _route(model: Any) -> None:
     configs = configs_of(model)
-    kernels = [kernel_of(config) for config in configs]
-    for kernel in kernels:
+    for kernel in map(kernel_of, configs):
         if kernel not in _KERNELS:
             raise Unsupported(f"prefix tuning needs attn_implementation='eager' or 'sdpa', not '{kernel}'")
-    for config, kernel in zip(configs, kernels, strict=True):
-        config._attn_implementation = _NAME + kernel
+    for config in configs:
+        config._attn_implementation = _NAME + kernel_of(config)
     if model.base_model.config.model_type == "deberta-v2":
         from adapt.strategies import prefix_deberta
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from adapt.spec import Unsupported
@@ -32,16 +33,12 @@ def disabled(model: Any) -> Iterator[None]:
             f"the adaptation cannot be switched off: the backbone's own weights were trained ({trained[0]} and "
             f"{len(trained) - 1} more); load the backbone beside the model to compare with it"
         )
-    on = [module for module in flags if module.enabled], [layer for layer in layers if not layer.disable_adapters]
-
-    def switch(to: bool) -> None:
-        for module in on[0]:
-            module.enabled = to
-        for layer in on[1]:
-            layer.enable_adapters(to)
-
-    switch(False)
+    switches = [partial(setattr, module, "enabled") for module in flags if module.enabled]
+    switches += [layer.enable_adapters for layer in layers if not layer.disable_adapters]
+    for switch in switches:
+        switch(False)
     try:
         yield
     finally:
-        switch(True)
+        for switch in switches:
+            switch(True)
