@@ -44,19 +44,14 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
         optimizer = optimizer_for(model, unpaged(budget), 1e-9)  # bitsandbytes never gives a paged one's memory back
         return measure(Step(model, kind, optimizer, accelerator_for(budget), group, most, budget.clip)).as_dict()
 
-    def reset() -> bool:
-        for parameter in model.parameters():
-            parameter.grad = None
-        return False
-
     with Aside() as aside:
         aside.put(model)
         try:
-            return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=reset)[0]
+            return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=model.zero_grad)[0]
         except OutOfMemory:
             return {}
         finally:
-            reset()
+            model.zero_grad()
             aside.restore(model)
             model.train(training)
             set_random_state(state)

@@ -19,7 +19,7 @@ def halving(
     *,
     advice: str,
     all_rows: int | None = None,
-    reset: Callable[[], bool] | None = None,
+    reset: Callable[[], bool | None] | None = None,
 ) -> tuple[R, int]:
     """Do some work, and do it again from its start with half as many rows at a time whenever memory runs out.
 
@@ -47,7 +47,7 @@ def halving(
                 raise
             asked = asked_for(error)
         # here the error is gone, and with its traceback the activations of the try
-        again = reset() if reset is not None else False
+        again = reset is not None and reset()
         give_back(device)
         if again:
             continue

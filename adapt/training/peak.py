@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import torch
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -45,42 +47,24 @@ class PeakMemory:
         Args:
             device: `cpu` or `cuda`.
         """
-        self.device = device
+        self._cuda = device == "cuda"
         self.peak_bytes: int | None = None
 
     def now(self) -> int | None:
         """Memory in use now: resident set (CPU) or allocated bytes (CUDA)."""
-        if self.device == "cuda":
-            import torch
-
-            return torch.cuda.memory_allocated()
-        return _status("VmRSS") or _process_peak()
+        return torch.cuda.memory_allocated() if self._cuda else _status("VmRSS") or _process_peak()
 
     @contextmanager
     def track(self) -> Iterator[None]:
         """Take the peak of the enclosed block into account."""
-        self._reset()
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            with suppress(OSError):  # proc(5): sets the high-water mark back to the resident set of now
+                _CLEAR.write_text("5")
         try:
             yield
         finally:
-            found = self._read()
+            found = torch.cuda.max_memory_allocated() if self._cuda else _status("VmHWM") or _process_peak()
             if found is not None:
                 self.peak_bytes = max(self.peak_bytes or 0, found)
-
-    def _reset(self) -> None:
-        if self.device == "cuda":
-            import torch
-
-            torch.cuda.reset_peak_memory_stats()
-            return
-        try:
-            _CLEAR.write_text("5")  # proc(5): sets the high-water mark back to the resident set of now
-        except OSError:
-            return
-
-    def _read(self) -> int | None:
-        if self.device == "cuda":
-            import torch
-
-            return torch.cuda.max_memory_allocated()
-        return _status("VmHWM") or _process_peak()
