@@ -28,21 +28,19 @@ def numel(parameter: torch.Tensor) -> int:
     return math.prod(shape) if shape is not None else parameter.numel()
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name to parameter of all that is trained, shared ones under their first name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def count(model: nn.Module) -> tuple[int, int]:
     """Trainable and all parameters, shared ones counted once."""
-    trainable = total = 0
-    for parameter in model.parameters():
-        n = numel(parameter)
-        total += n
-        trainable += n if parameter.requires_grad else 0
-    return trainable, total
+    return sum(map(numel, trainable(model).values())), sum(map(numel, model.parameters()))
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Name to a copy on the CPU of every trainable tensor, shared ones under their first name."""
-    return {
-        name: p.detach().to("cpu", copy=True).contiguous() for name, p in model.named_parameters() if p.requires_grad
-    }
+    """Name to a copy on the CPU of every trainable tensor."""
+    return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in trainable(model).items()}
 
 
 def save(model: nn.Module, folder: Path) -> int:
@@ -82,7 +80,7 @@ def saved_bytes(model: nn.Module) -> int:
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, p in sorted((name, p) for name, p in model.named_parameters() if p.requires_grad):
+    for name, p in sorted(trainable(model).items()):
         start, end = end, end + p.nbytes
         header[name] = {"dtype": "F32", "shape": list(p.shape), "data_offsets": [start, end]}
     size = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
@@ -95,7 +93,7 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> Non
     Raises:
         AdaptError: A tensor is missing, extra or of another shape; the message names it and `where`.
     """
-    put(state, {name: p for name, p in model.named_parameters() if p.requires_grad}, where)
+    put(state, trainable(model), where)
 
 
 def put(state: Mapping[str, torch.Tensor], own: Mapping[str, nn.Parameter], where: str) -> None:

@@ -338,14 +338,14 @@ def _with_forgetting(result: Result, model: nn.Module, loader: Loader, texts: Se
 
 
 def check(model: nn.Module) -> None:
-    """Every strategy's promise: something is trainable, and all of it in float32.
+    """Every strategy's promise: what is trainable is in float32.
 
     Raises:
         AdaptError: It does not hold.
     """
     import torch
 
-    wrong = [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != torch.float32]
+    wrong = [name for name, p in params.trainable(model).items() if p.dtype != torch.float32]
     if wrong:
         raise AdaptError(
             f"Trainable parameters must be float32; these are not: {', '.join(wrong[:5])}. A strategy gets them so by "

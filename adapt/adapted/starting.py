@@ -145,7 +145,7 @@ class Start:
         from adapt.backbones.standardised import Standardised
 
         theirs, ours = self.run.task, run.task
-        state, own = dict(self.state), {name: p for name, p in model.named_parameters() if p.requires_grad}
+        state, own = dict(self.state), params.trainable(model)
         self.state.clear()
         other, left = _difference(theirs, ours), 0
         if other is not None:

@@ -89,8 +89,7 @@ def copy_of_kind(teacher: Adapted) -> Kind:
 
 def digest_of(teacher: Adapted) -> str:
     """Hash of what decided the teacher's training and of the tensors that it gave."""
-    trained = {name: p for name, p in teacher.fitted.model.named_parameters() if p.requires_grad}
-    return params.digest(trained, teacher.run.key())
+    return params.digest(params.trainable(teacher.fitted.model), teacher.run.key())
 
 
 def hash_of(rows: datasets.Dataset) -> str:

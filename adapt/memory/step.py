@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt import params
 from adapt.backbones.exhausted import give_back
 from adapt.backbones.load import Loader
 from adapt.backbones.memo import Memo
@@ -44,7 +45,7 @@ class Step:
     def __call__(self) -> None:
         """Gradients, clipping, update."""
         gradients(self.model, self.kind, self.group, self.accelerator, self.rows)
-        self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.clip)
+        self.accelerator.clip_grad_norm_(list(params.trainable(self.model).values()), self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

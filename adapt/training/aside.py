@@ -103,7 +103,7 @@ def _written(model: nn.Module, folder: Path) -> IO[bytes]:
     """
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it is closed at the end of the block
     try:
-        for parameter in _trainable(model):
+        for parameter in params.trainable(model).values():
             file.write(_bytes_of(parameter.detach().cpu()))
         file.flush()
     except OSError:
@@ -120,16 +120,12 @@ def _read(model: nn.Module, file: IO[bytes]) -> None:
         OSError: The file cannot be read, or ends too early.
     """
     file.seek(0)
-    for parameter in _trainable(model):
+    for parameter in params.trainable(model).values():
         tensor = torch.empty(parameter.shape, dtype=parameter.dtype)
         if file.readinto(_bytes_of(tensor)) != tensor.nbytes:  # type: ignore[attr-defined]
             raise OSError("it ends too early")
         with torch.no_grad():
             parameter.copy_(tensor)
-
-
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _bytes_of(tensor: torch.Tensor) -> Any:

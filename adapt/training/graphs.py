@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt import params
 from adapt.backbones.calls import longest_of
 from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.families import is_projection
@@ -112,7 +113,7 @@ class Graphs:
         """Graphs that were captured."""
         self.given_up = False
         """Whether a pass turned out to need what a graph cannot hold; all passes are then made as ever."""
-        self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._trainable = list(params.trainable(model).values())
         self._own = MOST * sum(p.nbytes for p in self._trainable) <= OWN_GRADIENT_BYTES
 
     @property
@@ -160,8 +161,7 @@ class Graphs:
         """
         held = not self.given_up
         self._give_up()
-        for parameter in self._model.parameters():
-            parameter.grad = None
+        self._model.zero_grad()
         return held
 
     def _give_up(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt import params
 from adapt.backbones.checkpointing import saves_memory, weight_bits
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
@@ -106,7 +107,7 @@ def train(
         steps = min(steps, budget.max_steps)
     optimizer = optimizer_for(model, budget, learning_rate)
     schedule = schedule_for(optimizer, budget, steps)
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    trainable = list(params.trainable(model).values())
     graphs = graphs_for(model, kind, accelerator, budget, lengths)
     counting = [module for module in model.modules() if isinstance(module, Standardised)]
     watch = Watch(budget.device, steps, on_step)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapt import params
 from adapt.spec import Budget, OptionError, Unsupported
 
 
@@ -29,11 +30,10 @@ def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> tor
     factor = getattr(model, "head_factor", 1.0)
     own: dict[str, float] = getattr(model, "own_rates", {})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            rate = own.get(name, learning_rate * factor if name in head else learning_rate)
-            decay = budget.weight_decay if parameter.dim() >= 2 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+    for name, parameter in params.trainable(model).items():
+        rate = own.get(name, learning_rate * factor if name in head else learning_rate)
+        decay = budget.weight_decay if parameter.dim() >= 2 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
         raise OptionError("Nothing is trainable: the strategy left every parameter frozen.")
     settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
