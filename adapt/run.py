@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 OnStep = Callable[[int, int, float], None]
 OnNote = Callable[[str], None]
 Begin = Callable[["nn.Module", Kind], Sequence[str]]
-"""Gives a model that was just built the values that its training starts from, and what is to be told of them."""
+"""Puts the values that training starts from into a model just built; returns notes about them."""
 Encode = Callable[[Run, Data, Backbone], "Encoded"]
 """Draws the rows of a run and encodes them, as `encode` does."""
 
@@ -77,8 +77,8 @@ class Encoded:
 def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     """Draw the rows of a run and encode them.
 
-    It is the same for all runs of a task and backbone with the same `draws_of`. No operation of torch runs, so that a
-    process may fork afterwards.
+    The outcome is the same for all runs of a task and backbone with the same `draws_of`. No operation of torch runs, so
+    that the process may be forked afterwards.
 
     Raises:
         AdaptError: Bad input.
@@ -117,7 +117,7 @@ def run(
     general: Sequence[str] = (),
     begin: Begin | None = None,
 ) -> Result:
-    """Train and score; what goes wrong for a reason of the run's own becomes the result's status.
+    """Train and score; what goes wrong for a reason of this run alone becomes the result's status.
 
     Args:
         spec: Everything that decides the result.

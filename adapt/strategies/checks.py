@@ -1,4 +1,4 @@
-"""What can be wrong with a strategy's fields whatever the backbone; looked at before any run of a comparison."""
+"""Checks of fields that several strategies have; they need no backbone, and come before any run of a comparison."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def check_words(strategy: Any) -> None:
         strategy: With `name`, `layers`, `embedding_rank` and `embedding_rate`.
 
     Raises:
-        OptionError: Layers cannot be read; rank or rate is out of range; or some layers are to be computed once a row,
-            which trained words forbid.
+        OptionError: Layers cannot be read; rank or rate is out of range; or word embeddings are to be trained below
+            layers whose outputs are computed once a row.
     """
     name, rank, rate = strategy.name, strategy.embedding_rank, strategy.embedding_rate
     some = uppermost(strategy.layers, name) is not None

@@ -1,9 +1,9 @@
 """Dropout on the CPU from 16 random bits an element.
 
 torch draws a 64-bit number for each element, one after another on one thread (`bernoulli_`,
-`aten/src/ATen/native/cpu/DistributionTemplates.h`), which takes a large share of a training step. Four elements share
-one here, and it is made of a counter, by vector instructions on all threads. Its attention kernels drop weights the
-same way, and fall back to products in float32.
+`aten/src/ATen/native/cpu/DistributionTemplates.h`), which takes a large share of a training step. Here four elements
+share such a number, which is made from a counter by vector instructions on all threads. torch's attention with dropout
+draws as slowly, and multiplies in float32; `attention` does neither.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ class _Dropped(torch.autograd.Function):
 
 
 class _DroppedWeights(torch.autograd.Function):
-    """The same for what a softmax made. The output is held, which the product with the values holds too, and no mask.
+    """The same for the output of a softmax. No mask is held, only the output, as the product with the values does.
 
-    Where it is zero, the element was dropped, or zero before: of that the derivative is multiplied by it next.
+    An element is zero there if it was dropped, or was zero before. The latter gets a wrong gradient, zero, which does
+    no harm: the softmax multiplies it by its output, which is zero.
     """
 
     @staticmethod
@@ -126,10 +127,10 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), torch's own but with dropout on the CPU.
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1): torch's own, except with dropout on the CPU.
 
-    There torch has no fused kernel either: it makes all weights, in float32 whatever it is given. The products are in
-    the dtype of the query here, the softmax in float32; weights are held in the dtype of the values.
+    There torch has no fused kernel and makes all weights in float32. Here products are in the dtype of the query, the
+    softmax is computed in float32, and weights are held in the dtype of the values.
 
     Args:
         query: (..., heads, queries, size).

@@ -3,8 +3,9 @@
 torch's kernel takes four times as long in bfloat16 as in float32, forward and, by more, backward; bfloat16 attention
 of transformers' BERT runs it. A few rows are made at a time, so that what is held in float32 stays small.
 
-Where weights are float32, so is the mask that transformers adds to the scores, and under autocast their softmax and
-dropout are float32 too, twice as large, until the product with the values casts them: here the softmax does.
+Where weights are float32, so is the mask that transformers adds to the scores. Under autocast the scores, their softmax
+and its dropout are then float32 too, twice as large, until the product with the values casts them; this softmax casts
+its output at once.
 """
 
 from __future__ import annotations

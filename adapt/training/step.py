@@ -56,9 +56,9 @@ def gradients(
 ) -> torch.Tensor:
     """The mean loss of a group of batches, whose gradient is added to the model's.
 
-    Each batch, and each part of one of more than `rows` rows, counts by the terms of its loss (rows, or tokens that are
-    learnt), so that together they are one batch, but for what dropout draws. They are made also where the caller has
-    switched gradients off, as a notebook that predicts may.
+    A batch of more than `rows` rows is taken in parts. Each part is weighted by the terms of its loss (rows, or tokens
+    that are learnt), so that the group is as one batch, but for what dropout draws. Gradients are made even where the
+    caller has switched them off.
 
     Args:
         model: In training mode.
