@@ -111,18 +111,11 @@ class QuestionAnswering(Kind):
             if made[0]["first"] == 0:
                 raise RowError(row, split, "the tokenizer makes nothing of the question; leave the row out.", context)
             made[0] |= {"id": name, "context": context}
-            if labelled:
-                made[0]["answers"] = list(texts[row])
-                answer = None
-                if texts[row]:
-                    context_offsets = [tokens["offset_mapping"][row][i] for i, s in enumerate(sides) if s == 1]
-                    answer = _tokens_of(context_offsets, starts[row][0], starts[row][0] + len(texts[row][0]))
-                for example in made:
-                    example["target"] = _target(example, answer)
-                if texts[row] and all(e["target"][0] == e["null"] for e in made):
-                    lost += 1
-                    if split == "train":
-                        continue
+            offsets = [pair for pair, side in zip(tokens["offset_mapping"][row], sides, strict=True) if side == 1]
+            if labelled and not _label(made, texts[row], starts[row], offsets):
+                lost += 1
+                if split == "train":
+                    continue
             examples += [{**example, "row": row} for example in made]
         if lost:
             self.notes.append(f"{lost} answers of {of_split(split)} lie in no window of {self.task.max_length} tokens")
@@ -331,6 +324,27 @@ def best_span(logits: torch.Tensor, longest: int) -> tuple[float, int, int]:
 def _references(examples: Sequence[Example]) -> list[list[str]]:
     """The true answers of each row."""
     return [example["answers"] for example in examples if "answers" in example]
+
+
+def _label(
+    windows: Sequence[Example], answers: Sequence[str], starts: Sequence[int], offsets: Sequence[tuple[int, int]]
+) -> bool:
+    """Give each window of a row `target`, and the first one `answers`.
+
+    Args:
+        windows: Of one row.
+        answers: The true answers, of which the first is learnt; none where there is no answer.
+        starts: The character of the context where each begins.
+        offsets: Characters of each token of the context.
+
+    Returns:
+        False where there is an answer, and it lies whole in no window.
+    """
+    windows[0]["answers"] = list(answers)
+    span = _tokens_of(offsets, starts[0], starts[0] + len(answers[0])) if answers else None
+    for window in windows:
+        window["target"] = _target(window, span)
+    return not answers or any(window["target"][0] != window["null"] for window in windows)
 
 
 def _tokens_of(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
