@@ -1,10 +1,10 @@
 """Knowledge distillation: a student learns from a trained teacher's predictions beside the labels (Hinton et al. 2015).
 
-`distill` is `adapt.fit` with a teacher: any strategy on any backbone, with rows that have no labels where there are
-some. A teacher's predictions are made once a row, by its own tokenizer; only a language model is asked at every step,
-for what it gives a token is as large as the vocabulary, and must share the student's. `teaching_of` is what runs in
-other processes are made students by: `Teaching.lessons` asks the teacher, and `Lessons.encode`, which needs it no more,
-stands for `adapt.run.encode`.
+`distill` is `adapt.fit` with a teacher: any strategy on any backbone, and further rows without labels. A teacher
+predicts each row once, with a tokenizer of its own. Only a language model's runs at every step, since what it says of a
+token is as large as the vocabulary, which must be the student's. Where students are trained in other processes,
+`teaching_of` checks the teacher, `Teaching.lessons` asks it, and `Lessons.encode`, which needs it no more, stands for
+`adapt.run.encode`.
 """
 
 from adapt.distillation.checks import how_of

@@ -32,9 +32,9 @@ class Distilled:
         """
         Args:
             kind: What the student is trained for.
-            lesson: None: the teacher has labelled rows, and that is all; or the lesson is yet to begin.
+            lesson: None where the teacher has only labelled rows, or where `begin` is to give it.
             labelled: Training rows whose labels are not the teacher's; they come first.
-            begin: Gives the lesson in the process of the run, which loads the teacher for it.
+            begin: Gives the lesson in the process of the run, and loads the teacher for it.
         """
         self.kind = kind
         self.lesson = lesson
@@ -52,7 +52,7 @@ class Distilled:
         return getattr(self.kind, name)
 
     def fit(self, examples: Sequence[Example]) -> None:
-        """As the kind's; a lesson that is yet to begin does."""
+        """As the kind's; then a lesson that is yet to begin does."""
         self.kind.fit(examples)
         if self._begin is not None:
             self.lesson = self._begin()
@@ -67,6 +67,6 @@ class Distilled:
         return self.kind.loss(model, batch) if self.lesson is None else self.lesson.loss(model, batch)
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
-        """As the kind's, from the rows that a teacher did not label."""
+        """The kind's, from the training rows that the teacher did not label."""
         own = [example for i, example in enumerate(train) if example.get("row", i) < self.labelled]
         return self.kind.baseline(own, examples)

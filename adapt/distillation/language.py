@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The next token of a text, or one that is masked, as `soft.Classes` has classes."""
+    """The next token of a text, or one that is masked: what `soft.Classes` is for classes."""
 
     kind: Any
     """The student's: `CausalLM`, `Seq2Seq` or `MaskedLM`."""
@@ -33,7 +33,7 @@ class Tokens:
     precision: Literal["fp32", "bf16"]
     """Of the teacher's arithmetic."""
     vocabulary: int
-    """Tokens that there are; a model may have further rows, or lack those of the last: both are not compared."""
+    """Size of the vocabulary; further outputs that a model has, and tokens that one lacks, are not compared."""
     temperature: float
     weight: float
 

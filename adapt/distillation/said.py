@@ -25,7 +25,7 @@ OnAsked = Callable[[int, int], None]
 """Told how many rows a teacher has been asked about, and about how many it will be: from 0 to all."""
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[str, str], Said]] = WeakKeyDictionary()
-"""By model, by its content and that of the rows."""
+"""What was said, by model, and by the hashes of the teacher (`digest_of`) and of the rows."""
 
 
 @dataclass(frozen=True)

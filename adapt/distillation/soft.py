@@ -148,8 +148,8 @@ class Tags(Soft):
 class Places(Soft):
     """First and last token of an answer, or none; the tokenizers may differ, for characters are the same.
 
-    The teacher's distribution is over the whole context. Of it a window of the student's gets what lies in the window,
-    and what lies elsewhere is that there is no answer here.
+    The teacher's distribution is over the whole context. A window of the student's gets the part that lies in it; the
+    rest is the share of no answer there.
     """
 
     def rows(self, said: Said) -> list[np.ndarray]:
@@ -251,11 +251,11 @@ def _whole(said: Said, parts: Sequence[int], temperature: float) -> np.ndarray:
 
 
 def _within(window: Sequence[tuple[int, int]], shares: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """What of a distribution over a context lies in a window, (2, 1 + tokens); the rest is in the first place.
+    """The part of a distribution over a context that lies in a window, (2, 1 + tokens); the rest is in the first place.
 
-    As labels have it, an answer begins with the first token that has its first character (tokens of bytes may share
-    one), and ends with the last that has its last. A first character that lies between two tokens, or before a window
-    that the rest of its token lies in, is white space.
+    As for labels, an answer begins with the first token that has its first character, and ends with the last that has
+    its last (tokens of bytes may share one). A first character between two tokens, or before a window in which the rest
+    of its token lies, is white space.
 
     Args:
         window: Characters of each token of the window.

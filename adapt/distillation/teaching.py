@@ -35,7 +35,7 @@ class Teaching:
     described: Teacher
     """As the runs of its students have it."""
     data: Data
-    """The labelled rows; under the teacher's classes, where it knows all of theirs and others."""
+    """The labelled rows, with the teacher's classes where it knows all of theirs and others."""
     extra: Labelled | None
     """Further training rows, which it labelled."""
     folder: Path | None
@@ -49,7 +49,7 @@ class Teaching:
         return self.described.weight > 0 and self.teacher.run.task.kind not in SOFT
 
     def student(self, run: Run) -> Run:
-        """A run on `data` that has the teacher, of one without."""
+        """The run on `data` with this teacher, from one without."""
         source = Source(self.data.name, self.data.sha256)
         return replace(run, task=replace(run.task, data=source, labels=self.data.labels), teacher=self.described)
 
@@ -161,7 +161,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What students take from their teacher, which is not needed any more, or loaded where it runs beside them."""
+    """What students take from their teacher: its answers to their rows, or itself, to run beside them."""
 
     answers: Mapping[str, Answers]
     """By hash of the rows."""

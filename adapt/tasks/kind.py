@@ -81,7 +81,7 @@ class Kind(Asked, ABC):
 
     @classmethod
     def selection(cls, metric: str) -> str | None:
-        """The validation score that chooses the epoch where the table shows `metric`; None: `metric`, being cheap."""
+        """The validation score by which the epoch is chosen where `metric` costs too much; None: `metric` itself."""
         return None
 
     @abstractmethod
@@ -98,8 +98,7 @@ class Kind(Asked, ABC):
         """Take from the training rows what the loss needs (class weights, scale of the target), if anything."""
 
     def start(self, model: nn.Module) -> None:
-        """Set what the fresh head starts from, by what `fit` found, if anything; the model is just built and not yet
-        trained."""
+        """Set what the fresh head of a model that was just built starts from, by what `fit` found, if anything."""
 
     def state(self) -> dict[str, float]:
         """What `fit` found and prediction needs; plain values, saved with the model."""
@@ -109,12 +108,11 @@ class Kind(Asked, ABC):
         """Set back what `state` gave."""
 
     def go_on(self, state: Mapping[str, float]) -> None:
-        """Take over what the outputs of a trained head mean, from the `state` of the model that it is of; `fit` has
-        been called."""
+        """Take over, after `fit`, what the outputs of a trained head mean: `state` of the model that it comes from."""
 
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
-        """The training rows as an epoch sees them: as they are, unless the kind draws something of them anew, by seed
-        and epoch (from 1); each as long as it was."""
+        """The training rows as an epoch (from 1) sees them, each as long as it was: as they are, unless the kind draws
+        something of them anew by seed and epoch."""
         return examples
 
     @abstractmethod
@@ -126,8 +124,8 @@ class Kind(Asked, ABC):
         """Mean loss of a batch, a float32 scalar."""
 
     def terms(self, examples: Sequence[Example]) -> int:
-        """Terms that the mean of `loss` is over, so that parts of a batch add up: rows or windows, unless it is tokens
-        that are learnt."""
+        """How many terms the mean of `loss` is over, so that parts of a batch add up: rows or windows, unless it is
+        tokens that are learnt."""
         return len(examples)
 
     @abstractmethod

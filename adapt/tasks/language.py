@@ -56,8 +56,8 @@ def language_losses(
     """The loss of each label, (batch, length), as `token_losses`, without gradients; see `mean_language_loss`.
 
     Args:
-        few: Logits of a few tokens at a time on every device; of models that do something to them, those of a row. All
-            inputs are tensors, (batch, length).
+        few: Hold the logits of a few tokens at a time on every device, and of one row of a model that changes its
+            logits. All inputs are then tensors, (batch, length).
     """
     import torch
 
@@ -115,8 +115,12 @@ def learnt_states(
 def _before_logits(
     model: nn.Module, inputs: Mapping[str, Any]
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]] | None:
-    """Hidden states, and what makes logits of them; None where the model changes its logits, and chunks are not asked
-    for."""
+    """Hidden states, and what makes logits of them; None where the model changes its logits, unless chunks are asked
+    for.
+
+    Raises:
+        Unsupported: Chunks are asked for, and the model changes its logits.
+    """
     from adapt.backbones.chunked import before_logits
 
     try:
@@ -137,7 +141,8 @@ def mean_loss_at(
         model: A language model.
         inputs: What it is called with.
         places: (asked), positions in the flat batch.
-        targets: (asked), the tokens there; `IGNORED` takes no part, unless `loss_chunk` is set.
+        targets: (asked), the tokens there; `IGNORED` takes no part, and there is none where logits are made a few
+            tokens at a time.
     """
     from torch.nn import functional as F
 
@@ -192,8 +197,10 @@ def read_at_places(
 def _states_at(
     model: nn.Module, inputs: Mapping[str, Any], places: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor], int | None]:
-    """Hidden states at some places, what makes logits of them, and how many tokens' at a time (None: of all); where
-    the model changes its logits, these in place of the states."""
+    """Hidden states at some places, what makes logits of them, and of how many tokens at a time (None: of all).
+
+    Where the model changes its logits, these stand for the states, and are logits already.
+    """
     from adapt.backbones.chunked import few_tokens, loss_chunk
 
     length = inputs["input_ids"].shape[1]  # beyond it some have states, and logits, of more (Perceiver's)

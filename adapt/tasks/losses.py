@@ -42,7 +42,7 @@ _fixed_sizes = False
 
 @contextmanager
 def fixed_sizes() -> Iterator[None]:
-    """Have `mean_loss` make tensors of no size that the data decides, which a CUDA graph could not hold."""
+    """Have `mean_loss` make only tensors whose size does not depend on the labels, as CUDA graphs need."""
     global _fixed_sizes
     before, _fixed_sizes = _fixed_sizes, True
     try:

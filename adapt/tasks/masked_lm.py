@@ -75,11 +75,11 @@ class Options:
 class MaskedLM(Kind):
     """Tokens that are hidden, from those around them.
 
-    In training they are drawn anew in each epoch (Liu et al. 2019, section 4.1): of those drawn 80 % are the mask, 10 %
-    any token, 10 % as they are, each token of a word for itself (Devlin et al. 2019, section 3.1). On held-out rows all
-    are the mask, and which they are follows from the row's tokens alone, so that every model with the tokenizer has the
-    same to find; what stands for unknown words never is. A text that is longer than `max_length` becomes several
-    blocks. New rows have masks of their own, which are filled.
+    In training they are drawn anew in each epoch (Liu et al. 2019, section 4.1): 80 % become the mask, 10 % any token,
+    10 % stay as they are, each token of a word for itself (Devlin et al. 2019, section 3.1). On held-out rows all
+    become the mask, and the row's tokens alone decide which they are, so that every model with the tokenizer has the
+    same to find. The token for unknown words is never hidden. A text longer than `max_length` becomes several blocks.
+    New rows have masks of their own, which are filled.
     """
 
     Options: ClassVar[type] = Options
@@ -232,7 +232,7 @@ class MaskedLM(Kind):
         return hidden(example, places, self.tokenizer.mask_token_id)
 
     def _places(self, ids: Sequence[int], words: Sequence[int] | None, draw: random.Random) -> list[int]:
-        """Where tokens are to be found: of a share, or of words, in an order that is drawn, as many as hold no more."""
+        """Where tokens are to be found: a share of all, or whole words as they are drawn, while they hold no more."""
         own = [place for place, token in enumerate(ids) if token not in self._never]
         number = masked_count(self.options.masked_share, len(own))
         found: list[int] = []

@@ -39,7 +39,7 @@ def check_fast(tokenizer: Any, what: str) -> None:
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of the special tokens; what stands for unknown words is text, unless it ends a text, too (GPT-2's)."""
+    """Ids of the special tokens; the one for unknown words counts as text, unless it ends a text, too (GPT-2's)."""
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - {tokenizer.eos_token_id})
 
 
@@ -66,8 +66,10 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def cut_texts(tokenizer: Any, columns: Sequence[list[str]], most: int) -> tuple[Any, list[bool]]:
-    """Texts, or the two columns of pairs, as token ids of at most so many tokens, of a pair the longer text cut first;
-    and whether each was longer."""
+    """Texts, or pairs of texts in two columns, as token ids, and whether each row was longer than `most` tokens.
+
+    It is then cut to so many, of a pair the longer text first.
+    """
     tokens = tokenizer(*columns, truncation=True, max_length=most)
     if tokens.encodings is not None:
         return tokens, [bool(row.overflowing) for row in tokens.encodings]
@@ -190,8 +192,8 @@ def by_row(examples: Sequence[Example]) -> list[list[int]]:
 def lead(encode: Callable[[list[str]], list[list[int]]], text: list[int]) -> str:
     """What a word needs before it to become the tokens that it has within a text: a space, or nothing.
 
-    Byte-level tokenizers (GPT-2, RoBERTa) write the space before a word into the word's first token, so a word that
-    comes without its space would become tokens that pretraining saw within words only.
+    Byte-level tokenizers (GPT-2, RoBERTa) make the space before a word a part of its first token; without it the word
+    would become tokens that pretraining saw within words only.
 
     Args:
         encode: Tokens of each of two words.
