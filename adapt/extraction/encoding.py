@@ -66,10 +66,10 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 
 def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
-    columns = [list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names]
+    columns = {name: list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names}
     tokens, cut = cut_texts(tokenizer, columns, max_length)
     made = []
-    for row, texts in enumerate(zip(*columns, strict=True)):
+    for row, texts in enumerate(zip(*columns.values(), strict=True)):
         spans = [[found.span() for found in _WORD.finditer(text)] for text in texts]
         words = [text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own]
         example = {**token_fields(tokens, row), "cut": cut[row], "row_words": words}

@@ -31,7 +31,7 @@ def text_rows(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tup
     """
     check_room(tokenizer, max_length, pair=False)
     special = special_ids(tokenizer)
-    tokens, _ = cut_texts(tokenizer, [list(texts)], max_length)
+    tokens, _ = cut_texts(tokenizer, {"text": list(texts)}, max_length)
     places = [[place for place, token in enumerate(ids) if token not in special] for ids in tokens["input_ids"]]
     return [(token_fields(tokens, i), own) for i, own in enumerate(places) if len(own) > 1]
 

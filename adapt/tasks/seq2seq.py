@@ -11,7 +11,7 @@ from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import TextGeneration, Written, generate
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
-from adapt.tasks.tokens import check_at_least, of_split
+from adapt.tasks.tokens import check_at_least, cut_texts, of_split
 
 if TYPE_CHECKING:
     import datasets
@@ -71,10 +71,10 @@ class Seq2Seq(TextGeneration):
         ]
         if "target" in rows.column_names:
             most = self.options.max_target_length
-            targets, cut = self._cut(list(rows["target"]), most, "text_target")
-            if cut:
-                self.notes.append(f"{cut} targets of {of_split(split)} were cut to {most} tokens")
-            for example, labels, references in zip(examples, targets, rows["references"], strict=True):
+            targets, longer = cut_texts(self.tokenizer, {"text_target": list(rows["target"])}, most)
+            if any(longer):
+                self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
+            for example, labels, references in zip(examples, targets["input_ids"], rows["references"], strict=True):
                 if not labels:
                     raise RowError(
                         example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
@@ -119,20 +119,12 @@ class Seq2Seq(TextGeneration):
                 raise RowError(
                     row, split, "the tokenizer makes nothing of the source; leave the row out.", sources[row]
                 )
-        found, cut = self._cut([self.options.prefix + source for source in sources], self.task.max_length, "text")
-        if cut:
-            self.notes.append(f"{cut} sources of {of_split(split)} were cut to {self.task.max_length} tokens")
+        texts, most = [self.options.prefix + source for source in sources], self.task.max_length
+        tokens, longer = cut_texts(self.tokenizer, {"text": texts}, most)
+        if any(longer):
+            self.notes.append(f"{sum(longer)} sources of {of_split(split)} were cut to {most} tokens")
+        found: list[list[int]] = tokens["input_ids"]
         return found
-
-    def _cut(self, texts: list[str], most: int, side: str) -> tuple[list[list[int]], int]:
-        """Token ids of texts cut to a length, special tokens kept; and how many were longer."""
-        found = self.tokenizer(**{side: texts}, truncation=False, verbose=False)["input_ids"]
-        long = [i for i, ids in enumerate(found) if len(ids) > most]
-        if long:
-            short = self.tokenizer(**{side: [texts[i] for i in long]}, truncation=True, max_length=most)["input_ids"]
-            for i, ids in zip(long, short, strict=True):
-                found[i] = ids
-        return found, len(long)
 
     def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
         """What a model is called with, source and target, where what each target token is predicted from stands before

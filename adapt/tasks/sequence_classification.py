@@ -51,23 +51,19 @@ class SequenceClassification(Kind):
         if not len(rows):
             return []
         check_room(self.tokenizer, self.task.max_length, pair=self.task.pair)
-        columns = [list(rows["text"])]
-        if self.task.pair:
-            columns.append(list(rows["text_pair"]))
+        columns = {name: list(rows[name]) for name in (("text", "text_pair") if self.task.pair else ("text",))}
         tokens, longer = cut_texts(self.tokenizer, columns, self.task.max_length)
         for row, ids in enumerate(tokens["input_ids"]):
             if not ids:
-                raise RowError(row, split, "the tokenizer makes no token of it; take it out", columns[0][row])
+                raise RowError(row, split, "the tokenizer makes no token of it; take it out", columns["text"][row])
         cut = sum(longer)
         if cut:
             what = "pairs of texts" if self.task.pair else "texts"
             self.notes.append(f"{cut} {what} of {of_split(split)} were cut to {self.task.max_length} tokens")
         ended = self._end_tokens_within(columns)
         if ended:
-            plain = self.tokenizer(
-                *([column[i] for i in ended] for column in columns), truncation=True, max_length=self.task.max_length,
-                split_special_tokens=True,
-            )  # fmt: skip
+            parts = {name: [column[i] for i in ended] for name, column in columns.items()}
+            plain = self.tokenizer(**parts, truncation=True, max_length=self.task.max_length, split_special_tokens=True)
             for name in tokens:
                 for i, values in zip(ended, plain[name], strict=True):
                     tokens[name][i] = values
@@ -81,12 +77,12 @@ class SequenceClassification(Kind):
                 example["label"] = label
         return examples
 
-    def _end_tokens_within(self, columns: Sequence[Sequence[str]]) -> list[int]:
+    def _end_tokens_within(self, columns: Mapping[str, Sequence[str]]) -> list[int]:
         """Rows with the tokenizer's end token in their text, where it ends each row by one."""
         end = self.tokenizer.eos_token
         if end is None or self.tokenizer("a")["input_ids"][-1] != self.tokenizer.eos_token_id:
             return []
-        return [i for i, texts in enumerate(zip(*columns, strict=True)) if any(end in text for text in texts)]
+        return [i for i, texts in enumerate(zip(*columns.values(), strict=True)) if any(end in text for text in texts)]
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Scale of the target (regression) or class weights, from the training rows."""

@@ -65,15 +65,20 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return ids[: special.index(0)], ids[len(ids) - special[::-1].index(0) :]
 
 
-def cut_texts(tokenizer: Any, columns: Sequence[list[str]], most: int) -> tuple[Any, list[bool]]:
-    """Texts, or pairs of texts in two columns, as token ids, and whether each row was longer than `most` tokens.
+def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int) -> tuple[Any, list[bool]]:
+    """Texts as token ids, and whether each row was longer than `most` tokens.
 
     It is then cut to so many, of a pair the longer text first.
+
+    Args:
+        tokenizer: Any tokenizer.
+        columns: By the tokenizer's names: `text`, and `text_pair` where rows are pairs; or `text_target`.
+        most: Tokens of a row, the tokenizer's own included.
     """
-    tokens = tokenizer(*columns, truncation=True, max_length=most)
+    tokens = tokenizer(**columns, truncation=True, max_length=most)
     if tokens.encodings is not None:
         return tokens, [bool(row.overflowing) for row in tokens.encodings]
-    whole = tokenizer(*columns, truncation=False, verbose=False)["input_ids"]  # of one that is not a fast one
+    whole = tokenizer(**columns, truncation=False, verbose=False)["input_ids"]  # of one that is not a fast one
     return tokens, [len(ids) > most for ids in whole]
 
 
