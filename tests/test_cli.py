@@ -325,7 +325,7 @@ def test_a_backbone_that_is_not_there(adapt: Command, data: Path, tmp_path: Path
         ("", "the file is empty; give one with rows"),
         ("text,label\ngood,a\n,b\n", "words.csv, line 3: no text in column 'text'; fill it in or take the row out"),
         ("text,label\ngood,a\nbad,a\nfine,a\n", "every label is 'a'; a classifier needs rows of two classes at least"),
-        ("sentence;label\ngood;a\n", "fields seem to be separated by ';'"),
+        ("sentence|label\ngood|a\n", "fields seem to be separated by '|'"),
         ("body,verdict\ngood,a\n", "no label column found among 'body', 'verdict'"),
         ("text,label\ngood\xff,a\n", "words.csv, line 2: byte 15 (0xff) is not UTF-8; save the file as UTF-8"),
     ],

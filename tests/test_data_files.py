@@ -49,6 +49,17 @@ def test_csv_files_are_read_where_a_c_long_has_32_bits(tmp_path: Path, monkeypat
     assert columns(load(write_csv(tmp_path / "x.csv", ROWS), **NONE))["text"] == TEXTS
 
 
+def test_csv_may_be_separated_by_semicolons_as_excel_does_where_commas_are_decimal_signs(tmp_path: Path) -> None:
+    file = tmp_path / "tickets.csv"
+    rows = ["text;label;date", "gut, sehr gut;ja;3,5", '"nein; ""nie""";nein;', "so lala, na ja;nein;2", "fein;ja;1"]
+    file.write_text("\r\n".join(rows), encoding="utf-8-sig", newline="")
+    read = load(file, validation=0, test=0).splits["train"]
+    assert list(read["text"]) == ["gut, sehr gut", 'nein; "nie"', "so lala, na ja", "fein"]
+    file.write_text("\n".join([*rows, "a; b;ja;"]))
+    with pytest.raises(DataError, match=r"line 6: 4 fields where the header has 3; put double quotes .* ';'"):
+        load(file, validation=0, test=0)
+
+
 def test_a_tsv_file_need_not_quote(tmp_path: Path) -> None:
     file = tmp_path / "plain.tsv"
     rows = ['"So good\tpos', 'never again"\tneg', 'he said "no"\tneg', '"""\tpos', "fine\tpos"]
