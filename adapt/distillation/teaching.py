@@ -40,11 +40,11 @@ class Teaching:
     """Further training rows, which it labelled."""
     folder: Path | None
     """Where it is saved, if it was given so."""
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
     """What must be said of it with the results of its students."""
 
     @property
-    def beside(self) -> bool:
+    def runs_beside(self) -> bool:
         """Whether it runs beside each student, as that of a language model does."""
         return self.described.weight > 0 and self.teacher.run.task.kind not in SOFT
 
@@ -76,7 +76,7 @@ class Teaching:
         samples = {(run.task.max_train, run.task.few_shot, draws_of(run)): run for run in runs if run.teacher}
         if not (samples and self.described.weight):
             return Lessons({}, self.extra, None, self.notes)
-        if self.beside:
+        if self.runs_beside:
             return Lessons({}, self.extra, self.teacher if away is None else self._saved(away), self.notes)
         task = next(iter(samples.values())).task
         lesson = _soft(self.described, KINDS[task.kind](task, backbone.tokenizer))
@@ -133,8 +133,9 @@ def teaching_of(
     if not isinstance(teacher, Adapted | str | Path):
         raise OptionError(f"The teacher is of type {type(teacher).__name__}; give a trained model, or its folder.")
     check_softens(temperature, weight, run)
-    folder = None if isinstance(teacher, Adapted) else path_of(teacher).resolve()
+    folder = None
     if not isinstance(teacher, Adapted):
+        folder = path_of(teacher).resolve()
         teacher = load_model(teacher, device=run.budget.device)
     check_same_task(teacher, run)
     if weight and run.task.kind not in SOFT:
@@ -167,16 +168,16 @@ class Lessons:
     """By hash of the rows."""
     extra: Labelled | None
     """Further training rows, which the teacher labelled."""
-    beside: Adapted | Path | None
-    """The teacher of language models, or its folder; None: it need not be asked any more."""
-    notes: Sequence[str] = ()
+    teacher: Adapted | Path | None
+    """One that runs beside its students, or its folder; None: it need not be asked any more."""
+    notes: Sequence[str]
     """What must be said of the teacher."""
 
     def save(self, folder: Path) -> None:
-        """Write them to a folder that does not exist yet, for other processes; a teacher beside them is a folder."""
+        """Write them to a folder that does not exist yet, for other processes; `teacher` is none that was loaded."""
         from safetensors.numpy import save_file
 
-        assert not isinstance(self.beside, Adapted)
+        assert not isinstance(self.teacher, Adapted)
         folder.mkdir()
         for key, answers in self.answers.items():
             shapes = np.array([row.shape for row in answers.rows], dtype=np.int64)
@@ -187,7 +188,7 @@ class Lessons:
         content = {
             "answers": {key: list(answers.notes) for key, answers in self.answers.items()},
             "extra": None if self.extra is None else list(self.extra.notes),
-            "beside": None if self.beside is None else str(self.beside),
+            "teacher": None if self.teacher is None else str(self.teacher),
             "notes": list(self.notes),
         }
         (folder / "lessons.json").write_text(json.dumps(content), encoding="utf-8")
@@ -209,8 +210,8 @@ class Lessons:
         extra = None
         if content["extra"] is not None:
             extra = Labelled(Dataset.load_from_disk(str(folder / "extra")), tuple(content["extra"]))
-        beside = None if content["beside"] is None else Path(content["beside"])
-        return cls(answers, extra, beside, content["notes"])
+        teacher = None if content["teacher"] is None else Path(content["teacher"])
+        return cls(answers, extra, teacher, content["notes"])
 
     def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
         """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson as the loss.
@@ -229,7 +230,7 @@ class Lessons:
         splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
         kind.notes += self.notes
         lesson = None
-        if run.teacher.weight and self.beside is None:
+        if run.teacher.weight and self.teacher is None:
             answers = [self.answers[hash_of(shown(part))] for part in parts]
             kind.notes += answers[0].notes  # those of further rows were taken when these were labelled
             lesson = _soft(run.teacher, kind)
@@ -239,7 +240,7 @@ class Lessons:
                 f"{len(self.extra.rows):,} training rows have no labels but what {run.teacher.name} predicts",
                 *self.extra.notes,
             ]
-        begin = None if self.beside is None else partial(_tokens, run, kind, self.beside)
+        begin = None if self.teacher is None else partial(_tokens, run, kind, self.teacher)
         return Encoded(Distilled(kind, lesson, len(parts[0]), begin), splits)  # type: ignore[arg-type]
 
 
