@@ -232,7 +232,7 @@ def _delimited(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = c
                 names = row
                 if len(names) == 1 and (other := _other_delimiter(text, delimiter)):
                     if (delimiter, other) == (",", ";"):  # as Excel writes CSV where the comma is the decimal sign
-                        return _fields(path, text, other)
+                        return _delimited(path, text, other)
                     raise DataError(
                         f"{path}, line 1: fields seem to be separated by {other!r}; write them with {delimiter!r}"
                     )
