@@ -282,17 +282,18 @@ def _multi_label(
             )
         width = None
     if width is not None:
-        classes: Sequence[Any] = range(width)
         lists = {
             split: [[i for i, bit in enumerate(bits) if bit] for bits in values] for split, values in lists.items()
         }
+    classes: Sequence[Any]
     if known is not None:
-        lists, order = {s: [list(map(str, items)) for items in values] for s, values in lists.items()}, known
-    seen = {item for items in lists["train"] for item in items} if known is None else set(known)
-    if not seen:
-        raise DataError(f"{tables['train'].where}: no row has any label; give rows of every label")
-    if width is None or known is not None:
-        classes = sorted(seen) if order is None else order
+        lists = {split: [list(map(str, items)) for items in values] for split, values in lists.items()}
+        classes, seen = known, set(known)
+    else:
+        seen = {item for items in lists["train"] for item in items}
+        if not seen:
+            raise DataError(f"{tables['train'].where}: no row has any label; give rows of every label")
+        classes = order or (sorted(seen) if width is None else range(width))
     for split, values in lists.items():
         for row, items in enumerate(values):
             for item in items:
