@@ -67,7 +67,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
         raise DataError(f"{path}: unknown kind of file {suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
     if suffix == ".parquet" and path.stat().st_size:
         return _parquet(path)
-    text = _text_of(path)
+    text = _some_text_of(path)
     if suffix in _CONLL:
         return read_conll(path, text)
     if suffix == PLAIN:
@@ -82,7 +82,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
 
 def read_lines(source: str | os.PathLike[str]) -> list[str]:
     """The lines of a plain text file, also one packed by gzip, that hold any text, without white space around them."""
-    return [line for line in _lines(_text_of(_existing(source, "check the path"))) if line]
+    return [line for line in _lines(_some_text_of(_existing(source, "check the path"))) if line]
 
 
 def _lines(text: str) -> list[str]:
@@ -99,8 +99,12 @@ def _existing(source: str | os.PathLike[str], advice: str) -> Path:
     return path
 
 
-def _text_of(path: Path) -> str:
-    """What a file of UTF-8 holds, which is more than white space."""
+def text_of(path: Path) -> str:
+    """What a file of UTF-8 holds, also one packed by gzip; a byte order mark is left out.
+
+    Raises:
+        DataError: It cannot be read or unpacked, or is not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -112,13 +116,18 @@ def _text_of(path: Path) -> str:
             raise DataError(f"{path}: is no whole gzip file ({error}); pack it again") from error
     bom = len(_BOM) if content.startswith(_BOM) else 0
     try:
-        text = content[bom:].decode("utf-8")
+        return content[bom:].decode("utf-8")
     except UnicodeDecodeError as error:
         offset = error.start + bom
         line = content.count(b"\n", 0, offset) + 1
         raise DataError(
             f"{path}, line {line}: byte {offset} (0x{content[offset]:02x}) is not UTF-8; save the file as UTF-8"
         ) from error
+
+
+def _some_text_of(path: Path) -> str:
+    """What a file holds, which is more than white space."""
+    text = text_of(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty; give one with rows")
     return text

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import random
-import zlib
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapt.data.files import text_of
 from adapt.files import path_of
 from adapt.spec import DataError, OptionError
 from adapt.tasks.tokens import frame, special_ids
@@ -35,15 +34,8 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
     skip = set(leave_out)
     paths = [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.gz")) and p.name not in skip]
     for path in sorted(paths):
-        try:
-            raw = path.read_bytes()
-            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 at byte {error.start}: convert the file to UTF-8") from error
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: cannot be read ({error}): replace the file or leave it out") from error
         document: list[str] = []
-        for line in [*text.splitlines(), ""]:
+        for line in [*text_of(path).splitlines(), ""]:
             if line.strip():
                 document.append(line.strip())
             elif document:
