@@ -245,7 +245,7 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
     "one split, and not that one": (
         {"train": TWO["train"]}, CLASSES, {}, r"data: no split 'test' \(it has train\); name one of these as split",
     ),
-    "a split that cannot be": (TWO, CLASSES, {"split": "dev"}, r"no split 'dev' \(it has 'train', 'validation'\)"),
+    "a split that cannot be": (TWO, CLASSES, {"split": "dev"}, r"no split 'dev'; name one of 'train', 'validation'"),
     "a column for nothing": (TWO, CLASSES, {"columns": {"tags": "x"}}, "tags"),
     "tags of classes": (TWO, CLASSES, {"split": "train", "repair_tags": True}, "repair_tags is for token_class"),
     "a conversation for a model of prompts": (
