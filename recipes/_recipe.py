@@ -35,24 +35,17 @@ def recipe(
         max_steps: The default of --max-steps.
         choices: Budget and options of the task, as for `adapt.compare`.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=hub, help="hub name, file, or folder with train, validation and test files")
-    parser.add_argument("--backbone", default=backbone, help="shipped name, minilm, a folder, or a hub name")
-    parser.add_argument("--strategies", default="all", help="names with commas between them, or all")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--out", default="recipe-results", help="folder of results; a comparison goes on there")
+    parser = parser_of(doc, data=hub, backbone=backbone, strategies="all", max_steps=max_steps)
     parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
     parser.add_argument("--trials", type=int, default=1, help="learning rates of each strategy, chosen by validation")
     parser.add_argument("--general", help="plain text, one text a line: how much of it is forgotten is measured")
-    parser.add_argument("--max-steps", type=int, default=max_steps, help="optimizer steps after which training ends")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
         data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
         if not validation:
             data = replace(data, splits={split: rows for split, rows in data.splits.items() if split != "validation"})
-        wanted = [name.strip() for name in options.strategies.split(",")]
-        own = {name: dict(fields) for name, fields in (settings or {}).items() if name in wanted or wanted == ["all"]}
+        own = settings_of(options.strategies, settings or {})
         for name, fields in settings_from(options.set).items():
             own.setdefault(name, {}).update(fields)
         with Progress(sys.stderr, rates=options.trials > 1) as progress:
@@ -63,6 +56,25 @@ def recipe(
                 on_event=progress, **choices,
             )  # fmt: skip
         print(done.table)
+
+
+def parser_of(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """The options of every recipe that compares strategies; the first three have the defaults given."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="hub name, file, or folder with train, validation and test files")
+    parser.add_argument("--backbone", help="shipped name, minilm, a folder, or a hub name")
+    parser.add_argument("--strategies", help="names with commas between them, or all")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends")
+    parser.add_argument("--out", default="recipe-results", help="folder of results; what is there is not done again")
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def settings_of(strategies: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those of the strategies that are asked for."""
+    wanted = [name.strip() for name in strategies.split(",")]
+    return {name: dict(fields) for name, fields in settings.items() if name in wanted or wanted == ["all"]}
 
 
 def fitted(out: str, name: str, backbone: Any, data: Any, strategy: Any, **choices: Any) -> tuple[Path, Run]:

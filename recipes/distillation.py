@@ -7,9 +7,7 @@ Expected test score: accuracy, %: teacher 83.3; full 67.0, 67.7, 78.7; lora 65.6
 The teacher has the same labelled rows as its student, drawn with the seed; the other rows of train lose their labels.
 """
 
-import argparse
-
-from _recipe import fitted
+from _recipe import fitted, parser_of
 
 import adapt
 from adapt.cli import plain_errors
@@ -19,15 +17,9 @@ from adapt.run import drawn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="SetFit/sst2", help="hub name, file, or folder of split files")
-    parser.add_argument("--teacher", default="minilm", help="the teacher's backbone")
-    parser.add_argument("--backbone", default="tiny-encoder", help="the student's backbone")
-    parser.add_argument("--strategies", default="full,lora", help="of the student, names with commas between them")
+    parser = parser_of(__doc__, data="SetFit/sst2", backbone="tiny-encoder", strategies="full,lora")
+    parser.add_argument("--teacher", default="minilm", help="the teacher's backbone; the others are the student's")
     parser.add_argument("--labelled", type=int, default=500, help="rows whose labels are used")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
-    parser.add_argument("--out", default="recipe-results", help="folder of results; what is there is not done again")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
         data = adapt.data.load(options.data, name="sst2")

@@ -7,10 +7,9 @@ Expected test score: span f1, %, without and with: full 62.7 and 65.0; head 26.2
 Swahili news (MasakhaNER, Adelani et al. 2021): the sentences of train and validation without their tags, then names.
 """
 
-import argparse
 from typing import Any
 
-from _recipe import fitted
+from _recipe import fitted, parser_of, settings_of
 
 import adapt
 from adapt.cli import plain_errors
@@ -24,14 +23,7 @@ SPLITS = ("train", "validation")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=HUB, help="hub name, file, or folder of split files")
-    parser.add_argument("--backbone", default="tiny-encoder", help="an encoder")
-    parser.add_argument("--strategies", default="full,head,lora", help="names with commas between them")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends, for a quick look")
-    parser.add_argument("--out", default="recipe-results", help="folder of results; what is there is not done again")
-    options = parser.parse_args()
+    options = parser_of(__doc__, data=HUB, backbone="tiny-encoder", strategies="full,head,lora").parse_args()
     with plain_errors(goes_on=True):
         on_hub: dict[str, Any] = {"config": "swa", "revision": "refs/convert/parquet"} if options.data == HUB else {}
         data = adapt.data.load(options.data, name="masakhaner_swa", kind="ner", **on_hub)
@@ -41,12 +33,12 @@ def main() -> None:
         strategy = adapt.Full(learning_rate=5e-4)
         folder, run = fitted(options.out, "further", options.backbone, texts, strategy, epochs=20, **same)
         further = adapt.load(folder).merge(folder / f"further-{run.backbone.name}")
-        names = options.strategies.split(",")
-        settings = {name: fields for name, fields in SHIPPED_SETTINGS[data.kind].items() if name in names}
+        settings = settings_of(options.strategies, SHIPPED_SETTINGS[data.kind])
         for backbone in (options.backbone, further):
             adapt.compare(
-                backbone, data, names, settings=settings, seeds=options.seeds, out=options.out, epochs=5, **same
-            )
+                backbone, data, options.strategies, settings=settings, seeds=options.seeds, out=options.out, epochs=5,
+                **same,
+            )  # fmt: skip
         print(write_table(Store(options.out)))
 
 
