@@ -25,6 +25,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,23 +85,8 @@ def main() -> None:
         cases = (Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32),)
     file, epochs = work / "gpu.jsonl", 1 + options.repeats
     finished = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
-    runs, failed = alike(finished, gpu, str(torch.__version__), epochs), list[str]()
-    for case in cases:
-        for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
-            key = {"shape": case.shape, "side": name, "strategy": strategy, "gpu": gpu}
-            if any(all(run[n] == v for n, v in key.items()) for run in runs):
-                continue
-            try:
-                run = Forked({"ours": ours, "trainer": trainer}[name], case, strategy, options.device, epochs).result()
-            except RuntimeError as error:
-                failed.append(f"{' '.join(key.values())}: {error}")
-                print(failed[-1], file=sys.stderr, flush=True)
-                continue
-            runs.append(key | run)
-            with file.open("a") as lines:
-                lines.write(json.dumps(runs[-1]) + "\n")
-            shown = " ".join(f"{run['tokens'] / seconds:.0f}" for seconds in run["epochs"])
-            print(*key.values(), f"{shown} tokens/s, {run['graphs']} graphs", flush=True)
+    runs = alike(finished, gpu, str(torch.__version__), epochs)
+    failed = run_all(cases, runs, file, gpu=gpu, device=options.device, epochs=epochs)
     rows = ratios(runs, options.peak_tflops)
     if options.device == "cuda":
         out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +96,7 @@ def main() -> None:
         write_atomically(out / "gpu_speed.md", page(rows))
     print(page(rows))
     if failed:
-        raise SystemExit(f"{len(failed)} runs failed; call again to do them again")
+        raise SystemExit(f"{failed} runs failed; call again to do them again")
 
 
 def name_of(device: str) -> str:
@@ -118,6 +104,30 @@ def name_of(device: str) -> str:
     import torch
 
     return "none" if device == "cpu" else torch.cuda.get_device_name()
+
+
+def run_all(
+    cases: Sequence[Case], runs: list[dict[str, Any]], file: Path, *, gpu: str, device: str, epochs: int
+) -> int:
+    """Do what is not among the runs, and add it to them and to the file; give the number of failures."""
+    failed = 0
+    for case in cases:
+        for name, strategy in [("ours", "lora"), ("trainer", "lora"), *(("ours", s) for s in case.ours[1:])]:
+            key = {"shape": case.shape, "side": name, "strategy": strategy, "gpu": gpu}
+            if any(key.items() <= run.items() for run in runs):
+                continue
+            try:
+                run = Forked({"ours": ours, "trainer": trainer}[name], case, strategy, device, epochs).result()
+            except RuntimeError as error:
+                failed += 1
+                print(f"{' '.join(key.values())}: {error}", file=sys.stderr, flush=True)
+                continue
+            runs.append(key | run)
+            with file.open("a") as lines:
+                lines.write(json.dumps(runs[-1]) + "\n")
+            shown = " ".join(f"{run['tokens'] / seconds:.0f}" for seconds in run["epochs"])
+            print(*key.values(), f"{shown} tokens/s, {run['graphs']} graphs", flush=True)
+    return failed
 
 
 def alike(runs: list[dict[str, Any]], gpu: str, version: str, epochs: int) -> list[dict[str, Any]]:
