@@ -60,29 +60,30 @@ class SequenceClassification(Kind):
         if cut:
             what = "pairs of texts" if self.task.pair else "texts"
             self.notes.append(f"{cut} {what} of {of_split(split)} were cut to {self.task.max_length} tokens")
-        ended = self._end_tokens_within(columns)
-        if ended:
-            parts = {name: [column[i] for i in ended] for name, column in columns.items()}
-            plain = self.tokenizer(**parts, truncation=True, max_length=self.task.max_length, split_special_tokens=True)
-            for name in tokens:
-                for i, values in zip(ended, plain[name], strict=True):
-                    tokens[name][i] = values
-            self.notes.append(
-                f"{len(ended)} rows of {of_split(split)} have {self.tokenizer.eos_token} in their text, which was "
-                "read as plain text"
-            )
+        self._read_end_tokens(tokens, columns, split)
         examples = [token_fields(tokens, i) for i in range(len(rows))]
         if "label" in rows.column_names:
             for example, label in zip(examples, rows["label"], strict=True):
                 example["label"] = label
         return examples
 
-    def _end_tokens_within(self, columns: Mapping[str, Sequence[str]]) -> list[int]:
-        """Rows with the tokenizer's end token in their text, where it ends each row by one."""
+    def _read_end_tokens(self, tokens: Any, columns: Mapping[str, Sequence[str]], split: str | None) -> None:
+        """Put plain text in place of end tokens that a text spells, where the tokenizer ends each row by one."""
         end = self.tokenizer.eos_token
         if end is None or self.tokenizer("a")["input_ids"][-1] != self.tokenizer.eos_token_id:
-            return []
-        return [i for i, texts in enumerate(zip(*columns.values(), strict=True)) if any(end in text for text in texts)]
+            return
+        texts = zip(*columns.values(), strict=True)
+        ended = [i for i, row in enumerate(texts) if any(end in text for text in row)]
+        if not ended:
+            return
+        parts = {name: [column[i] for i in ended] for name, column in columns.items()}
+        plain = self.tokenizer(**parts, truncation=True, max_length=self.task.max_length, split_special_tokens=True)
+        for name in tokens:
+            for i, values in zip(ended, plain[name], strict=True):
+                tokens[name][i] = values
+        self.notes.append(
+            f"{len(ended)} rows of {of_split(split)} have {end} in their text, which was read as plain text"
+        )
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Scale of the target (regression) or class weights, from the training rows."""
