@@ -11,7 +11,7 @@ from adapt.adapted import Adapted
 from adapt.data import Data, read_inputs
 from adapt.data.sources import column_of
 from adapt.data.splits import GROUP, seen_before
-from adapt.distillation.said import OnAsked, said_of
+from adapt.distillation.said import OnAsked, Said, said_of
 from adapt.spec import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -79,13 +79,7 @@ def labelled_by(
         said = said_of(teacher, inputs, on_asked)
     except DataError as error:
         raise DataError(f"unlabelled: {error}") from None
-    found = said.kind.decode(said.outputs, said.examples)
-    outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)
-    asked = [
-        _Asked(row, prediction, output, said.kind, data)
-        for row, prediction, output in zip(inputs, found, outputs, strict=True)
-    ]
-    made = [{**one.row, **labels} for one in asked if (labels := AS_LABELS[data.kind](one)) is not None]
+    made = _with_labels(inputs, said, data)
     if not made:
         raise DataError(
             f"To none of the {len(inputs)} rows without labels the teacher finds an answer, or an end; leave them "
@@ -110,6 +104,18 @@ def labelled_by(
     }
     notes += seen_before({"train": own, **held_out}, "among the rows without labels")
     return Labelled(datasets.Dataset.from_dict(own, features=datasets.Features(like)), tuple(notes))
+
+
+def _with_labels(inputs: datasets.Dataset, said: Said, data: Data) -> list[dict[str, Any]]:
+    """Rows with what the teacher says in place of labels, without those of which it says nothing that can be learnt."""
+    predictions = said.kind.decode(said.outputs, said.examples)
+    outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)  # of windows
+    rows = []
+    for row, prediction, output in zip(inputs, predictions, outputs, strict=True):
+        labels = AS_LABELS[data.kind](_Asked(row, prediction, output, said.kind, data))
+        if labels is not None:
+            rows.append({**row, **labels})
+    return rows
 
 
 def _label(asked: _Asked) -> dict[str, Any] | None:
