@@ -13,8 +13,10 @@ from adapt.cli.options import (
     DATA_HELP,
     data_options,
     general_option,
+    seeds_option,
     set_option,
     set_options,
+    strategies_option,
     teaching_options,
     training_options,
 )
@@ -29,8 +31,8 @@ from adapt.spec import OptionError
     "--backbone", help=BACKBONE_HELP + "  [default: that of --start, or the shipped one for the kind of task]"
 )
 @click.option("--data", help=DATA_HELP + " Without it, the embedded task of the kind.")
-@click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
-@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+@strategies_option
+@seeds_option
 @click.option(
     "--out", default="adapt-results", show_default=True, help="Folder of results; a comparison goes on there."
 )
@@ -57,7 +59,7 @@ from adapt.spec import OptionError
 @training_options
 def compare(
     backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
-    folds: int | None, start: tuple[str, ...], general: str | None, settings: tuple[str, ...], **rest: Any,
+    folds: int | None, start: tuple[str, ...], general: Any, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
 
@@ -67,17 +69,15 @@ def compare(
     from adapt.comparison import compare as run_comparison
     from adapt.comparison.given import strategies_of
     from adapt.comparison.progress import Progress
-    from adapt.data.general import read_general
 
     given = settings_from(settings)
     own = of_task(given)
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
-    texts = None if general is None else read_general(general)
     rows, choices = read_data(data, rest, folds)
     choices |= own
     with Progress(sys.stderr, rates=trials > 1) as progress:
         done = run_comparison(
-            backbone, rows, strategies, seeds=seeds, settings=given, general=texts, start=start, out=out, jobs=jobs,
+            backbone, rows, strategies, seeds=seeds, settings=given, general=general, start=start, out=out, jobs=jobs,
             trials=trials, command=shown_command("adapt", click.get_current_context().meta[WORDS]), on_event=progress,
             **choices,
         )  # fmt: skip
@@ -123,7 +123,7 @@ def table(folder: str, tuned: bool | None) -> None:
     help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, or as for compare; of a folder or "
     "hub name only config.json is needed.",
 )
-@click.option("--strategies", default="all", show_default=True, help="Names with commas between them, or all.")
+@strategies_option
 @click.option("--kind", default="classification", show_default=True, help="Task kind, as for compare.")
 @click.option("--batch", default="32x128", show_default=True, metavar="ROWSxTOKENS", help="Of a forward pass.")
 @click.option("--budget", metavar="BYTES", help="Memory of the device, such as 12GiB: what fits, and what would help.")

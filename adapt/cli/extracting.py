@@ -8,21 +8,40 @@ import click
 
 from adapt.cli.ending import one_line
 from adapt.cli.given import read_data, taken_columns
-from adapt.cli.options import DATA_HELP, column_options, data_options, together
+from adapt.cli.options import (
+    DATA_HELP,
+    column_options,
+    data_options,
+    device_option,
+    moved_option,
+    seeds_option,
+    together,
+)
 
 _reading_options = together(
     click.option("--layers", default="all", show_default=True,
                  help="all, last, or numbers with commas between them; 0 are the embeddings, -1 is the last."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    device_option,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
                  help="[default: an adapted model's own, for a backbone fp32]"),
 )  # fmt: skip
+
+_input_option = click.option(
+    "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
+)
+
+_input_reading_options = together(
+    click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]"),
+    moved_option,
+    _reading_options,
+    column_options,
+)
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+@seeds_option
 @click.option("--max-train", type=int, default=20_000, show_default=True, help="Rows, or words, a probe is fitted on.")
 @click.option("--max-held-out", type=int, default=10_000, show_default=True, help="The same of validation and of test.")
 @click.option("--max-length", type=int, default=128, show_default=True,
@@ -63,16 +82,11 @@ def probe(
 
 @click.command()
 @click.argument("source")
-@click.option(
-    "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
-)
+@_input_option
 @click.option("--output", "target", required=True, help="File to write: .safetensors.")
 @click.option("--pooling", type=click.Choice(["mean", "first", "last", "words", "word_means", "tokens"]),
               default="mean", show_default=True, help="A vector for each row, word or token.")  # fmt: skip
-@click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")
-@click.option("--backbone", help="Where the backbone is now, if it was moved.")
-@_reading_options
-@column_options
+@_input_reading_options
 def represent(
     source: str, rows: str, target: str, pooling: Any, max_length: int | None, backbone: str | None, layers: str,
     device: str, precision: str | None, **rest: Any,
@@ -100,15 +114,10 @@ def represent(
 
 @click.command()
 @click.argument("source")
-@click.option(
-    "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
-)
+@_input_option
 @click.option("--output", "target", help="File to write the maps of the first rows to: .html or .json.")
 @click.option("--max-rows", type=int, default=10, show_default=True, help="Most rows whose maps are written.")
-@click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]")
-@click.option("--backbone", help="Where the backbone is now, if it was moved.")
-@_reading_options
-@column_options
+@_input_reading_options
 def attention(source: str, rows: str, target: str | None, **rest: Any) -> None:
     """Print what each attention head of SOURCE looks at in the rows of a file.
 

@@ -21,7 +21,7 @@ from adapt.cli.options import (
 )
 from adapt.fields import settings_from
 from adapt.files import path_of
-from adapt.spec import OptionError, Strategy
+from adapt.spec import OptionError, Result, Strategy
 from adapt.tables.cells import limits_of
 
 if TYPE_CHECKING:
@@ -48,12 +48,11 @@ if TYPE_CHECKING:
 @training_options
 def fit(
     backbone: str | None, data: str, strategy: str | None, seed: int | None, out: str, start: str | None,
-    like: str | None, general: str | None, settings: tuple[str, ...], **rest: Any,
+    like: str | None, general: Any, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model, start_of
     from adapt.comparison.choice import choose_from
-    from adapt.data.general import read_general
 
     first, own = None, None
     if start is not None:
@@ -64,8 +63,7 @@ def fit(
             strategy = own.name
     if backbone is None:
         raise click.UsageError("Missing option '--backbone'.")
-    texts = None if general is None else read_general(general)
-    fitting = functools.partial(fit_model, general=texts, start=first)
+    fitting = functools.partial(fit_model, general=general, start=first)
     if like is None:
         _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest, own=own)
         return
@@ -92,19 +90,17 @@ def fit(
 @data_options
 @training_options
 def distill(
-    teacher: str, backbone: str, data: str, strategy: str, seed: int, out: str, general: str | None,
+    teacher: str, backbone: str, data: str, strategy: str, seed: int, out: str, general: Any,
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
     from adapt.comparison.progress import AskedBar
-    from adapt.data.general import read_general
     from adapt.distillation import distill as distill_model
 
     if path_of(out).resolve() == path_of(teacher).resolve():
         raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
-    texts = None if general is None else read_general(general)
     with AskedBar(sys.stderr, path_of(teacher).name) as bar:
-        taught = functools.partial(distill_model, teacher, general=texts, on_asked=bar)
+        taught = functools.partial(distill_model, teacher, general=general, on_asked=bar)
         _fit(taught, backbone, data, strategy, seed, out, settings, rest)
 
 
@@ -117,7 +113,7 @@ def _fit(
 
     What is not given of the strategy is as in `own`, and what is not given of anything as in the result `like`.
     """
-    from adapt.adapted import model_folder, preset, score_in
+    from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
     from adapt.comparison.choice import differences
     from adapt.comparison.progress import StepBar
@@ -144,22 +140,27 @@ def _fit(
     with StepBar(sys.stderr, strategy) as bar:
         model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
-    assert model.result is not None
-    content = model.result.to_json()
-    for split, scores in content["scores"].items():
-        click.echo(f"{split}: " + ", ".join(_shown(score_in(content, split, metric), metric) for metric in scores))
-    trainable, total = model.result.trainable or 0, model.result.total or 1
-    click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
-    lost = model.result.forgetting
-    if lost:
-        click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
-    for note in model.result.notes:
-        click.echo(f"Note: {note}", err=True)
+    _report(model.result)
     if like is not None:
         others = differences(model.result.run.spec(), like["spec"])
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {like['key'][:12]} of {strategy}, seed {like['seed']}{but}", err=True)
     click.echo(f"Model: {out}", err=True)
+
+
+def _report(result: Result) -> None:
+    """Say what a model scores and costs."""
+    from adapt.adapted import score_in
+
+    content = result.to_json()
+    for split, scores in content["scores"].items():
+        click.echo(f"{split}: " + ", ".join(_shown(score_in(content, split, metric), metric) for metric in scores))
+    trainable, total = result.trainable or 0, result.total or 1
+    click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    if lost := result.forgetting:
+        click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
+    for note in result.notes:
+        click.echo(f"Note: {note}", err=True)
 
 
 def _shown(score: Interval, metric: str) -> str:

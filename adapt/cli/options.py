@@ -20,6 +20,15 @@ DATA_HELP = (
 )
 
 
+device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+label_option = click.option("--label", help="Column of the labels.")
+moved_option = click.option("--backbone", help="Where the backbone is now, if it was moved.")
+seeds_option = click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+strategies_option = click.option(
+    "--strategies", default="all", show_default=True, help="Names with commas between them, or all."
+)
+
+
 def together(*decorators: Callable[..., Any]) -> Callable[..., Any]:
     """Several options as one decorator, in the order in which help shows them."""
     return lambda command: functools.reduce(lambda c, d: d(c), reversed(decorators), command)
@@ -48,7 +57,7 @@ data_options = together(
     click.option("--kind", help="classification, ner, pos, qa, translation, summarisation, instructions, ... or a "
                                 "task kind's full name.  [default: the columns tell]"),
     column_options,
-    click.option("--label", help="Column of the labels."),
+    label_option,
     click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
                  help="What the labels are, where they do not tell."),
     mending_options,
@@ -107,7 +116,7 @@ training_options = together(
                  help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
     click.option("--graphs", type=click.Choice(["auto", "off"]),
                  help="CUDA graphs for small models.  [default: auto]"),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    device_option,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
 )  # fmt: skip
 
@@ -116,8 +125,15 @@ def set_options(what: str) -> Any:
     return click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help=f"{what}; repeatable.")
 
 
+def _texts(context: click.Context, option: click.Parameter, value: str | None) -> Any:
+    """The general texts of a file, read before the data are."""
+    from adapt.data.general import read_general
+
+    return None if value is None else read_general(value)
+
+
 general_option = click.option(
-    "--general", metavar="FILE",
+    "--general", metavar="FILE", callback=_texts,
     help="Plain text, one text a line: how much of it the backbone forgets is measured, where its checkpoint has a "
          "language-model head.",
 )  # fmt: skip

@@ -7,15 +7,23 @@ from typing import Any
 import click
 
 from adapt.cli.given import taken_columns
-from adapt.cli.options import DATA_HELP, column_options, hub_options, mending_options
+from adapt.cli.options import (
+    DATA_HELP,
+    column_options,
+    device_option,
+    hub_options,
+    label_option,
+    mending_options,
+    moved_option,
+)
 
 
 @click.command()
 @click.argument("folder")
 @click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or plain text file.")
 @click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
-@click.option("--backbone", help="Where the backbone is now, if it was moved.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@moved_option
+@device_option
 @column_options
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
     """Predict the rows of a file with the model in FOLDER, in input order."""
@@ -37,10 +45,10 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 @click.option("--split", default="test", show_default=True,
               help="Which is scored, where there are several; also by the data's own name.")  # fmt: skip
 @click.option("--output", help="File to write the scores to, with what each row adds: .json.")
-@click.option("--backbone", help="Where the backbone is now, if it was moved.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@moved_option
+@device_option
 @column_options
-@click.option("--label", help="Column of the labels.")
+@label_option
 @mending_options
 @hub_options
 def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) -> None:
@@ -66,7 +74,7 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
 @click.command()
 @click.argument("folder")
 @click.option("--out", required=True, help="Folder for the plain model.")
-@click.option("--backbone", help="Where the backbone is now, if it was moved.")
+@moved_option
 def merge(folder: str, out: str, backbone: str | None) -> None:
     """Write the model in FOLDER as a plain transformers model, the adaptation merged into its weights, and tokenizer.
 
