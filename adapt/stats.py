@@ -69,6 +69,11 @@ def effective_groups(groups: Sequence[int]) -> float:
     return len(groups) ** 2 / sum(size**2 for size in Counter(groups).values())
 
 
+def one_prevails(groups: Sequence[int]) -> bool:
+    """Whether most rows are of one group, so that they tell nothing of other groups."""
+    return bool(groups) and effective_groups(groups) < 2
+
+
 def crossed_interval(
     values: Sequence[Sequence[float]], mean: float, confidence: float = 0.95, *, groups: Sequence[int] = ()
 ) -> Interval:
@@ -141,7 +146,7 @@ def interval_over_rows(
     Returns:
         Without limits where the values are not known, or where most rows are of one group.
     """
-    if values is None or (groups and effective_groups(groups) < 2):
+    if values is None or one_prevails(groups):
         return Interval(mean, None, None)
     return crossed_interval([values], mean, confidence, groups=groups)
 

@@ -10,7 +10,7 @@ from typing import Any
 from adapt.extraction.linear import MEASURES, PENALTIES
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
-from adapt.tables.cells import escape, grid, heading, interval, unit_of
+from adapt.tables.cells import escape, grid, heading, interval, machine, unit_of
 
 _SCHEMA = 1
 
@@ -134,8 +134,7 @@ class Probing:
         read = "at their first token" if words else f"by {settings['pooling']} pooling"
         how = "ridge regression" if settings["problem"] == "regression" else "logistic regression"
         seeds = settings["seeds"]
-        environment, measure = self.environment, MEASURES[settings["problem"]].replace("_", " ")
-        named = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
+        measure = MEASURES[settings["problem"]].replace("_", " ")
         return [
             f"- Data: {escape(self.name)} (content {self.sha256[:12]}), {unit}: {train} train (at most "
             f"{settings['max_train']:,}), {held} (at most {settings['max_held_out']:,}); texts "
@@ -150,8 +149,7 @@ class Probing:
             f"- Seeds: {', '.join(map(str, range(seeds)))}; a seed draws the training rows, where there are more, and "
             f"the control, alike for every model; intervals are Student's t over seeds"
             f"{', differences paired by seed' if several else ''}; the choice of rows scored is not in them.",
-            f"- Hardware: {escape(str(environment.get('hardware', 'unknown')))}, {environment.get('device')}, "
-            f"{environment.get('threads')} threads; {escape(named)}.",
+            f"- Hardware: {machine(self.environment)}.",
             *(f"- Note: {escape(note)}" for note in self.notes),
         ]  # fmt: skip
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import Interval
@@ -79,6 +80,13 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def named(label: str) -> str:
     """The label of a row in a sentence or list; one that has commas of its own, as those of students, is in quotes."""
     return f'"{escape(label)}"' if "," in re.sub(r"\([^()]*\)", "", label) else escape(label)
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """What something was made on, and with, by the environment recorded with it."""
+    versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
+    hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
+    return escape(f"{hardware}, {environment.get('threads')} threads; {versions}")
 
 
 def escape(text: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapt.spec import Budget
-from adapt.stats import effective_groups, pareto_front
-from adapt.tables.cells import digits, escape, named
+from adapt.stats import one_prevails, pareto_front
+from adapt.tables.cells import digits, escape, machine, named
 from adapt.tables.folds import environments_of, found_features
 from adapt.tables.section import Row, Section, goodness
 
@@ -90,7 +90,7 @@ def _budget(budget: Mapping[str, Any]) -> str:
 
 def _made(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     """On which hardware, with which versions and states of the code, and by which command."""
-    machines = list(dict.fromkeys(map(_machine, environments)))
+    machines = list(dict.fromkeys(map(machine, environments)))
     states = list(dict.fromkeys(filter(None, map(_code, environments))))
     commands = dict.fromkeys(command for each in environments if (command := each.get("command")))
     several = f"runs were made in {len(machines)} surroundings, so that times are not alike: "
@@ -110,10 +110,9 @@ def _uncertainty(section: Section, folds: bool) -> str:
     seeds_alone = [named(row.strategy) for row in scored if not row.parts]
     rows_alone = [named(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
     if len(seeds_alone) == len(scored):
-        few = numbers and effective_groups(numbers) < 2
         return (
             "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
-            + (f", for most are of one {one}" if few else "")
+            + (f", for most are of one {one}" if one_prevails(numbers) else "")
         )
     by_rows = [row.by_rows for row in section.rows if row.difference is not None]
     others = f"{several} than the {len(set(numbers)):,} of these test rows" if numbers else "test rows like these"
@@ -216,13 +215,6 @@ def _code(environment: Mapping[str, Any]) -> str:
     """The state of this package's code, as far as it is known: of a checkout and of its modules."""
     commit, content = environment.get("commit"), environment.get("code")
     return escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
-
-
-def _machine(environment: Mapping[str, Any]) -> str:
-    """What a run was made on, and with."""
-    versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
-    hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
-    return escape(f"{hardware}, {environment.get('threads')} threads; {versions}")
 
 
 def _head(task: Mapping[str, Any]) -> str:

@@ -30,18 +30,18 @@ class Row:
     where most rows are not of one group."""
     score: Interval | None
     """Over seeds and test rows, or groups of them; over seeds alone where there are no `parts`."""
-    difference: Interval | None
+    difference: Interval | None = None
     """Score minus that of full fine-tuning, with the same seeds and on the same rows."""
-    pairs: int
+    pairs: int = 0
     """Seeds that both have."""
-    trainable: int | None
-    trainable_share: float | None
-    saved_bytes: int | None
-    peak_bytes: int | None
-    train_seconds: float | None
-    examples_per_second: float | None
     by_rows: bool = False
     """Whether the difference is over test rows, too."""
+    trainable: int | None = None
+    trainable_share: float | None = None
+    saved_bytes: int | None = None
+    peak_bytes: int | None = None
+    train_seconds: float | None = None
+    examples_per_second: float | None = None
     predicted_per_second: float | None = None
     forgetting: Interval | None = None
     """Loss on general text after adaptation minus before, in nats a token."""

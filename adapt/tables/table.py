@@ -12,7 +12,7 @@ from typing import Any
 
 from adapt.memory.budget import shown
 from adapt.spec import canonical
-from adapt.stats import Interval, effective_groups, mean_interval
+from adapt.stats import mean_interval, one_prevails
 from adapt.strategies import STRATEGIES
 from adapt.tables.best import best_rate, rate_of
 from adapt.tables.cells import digits, escape, grid, heading, interval, share
@@ -122,9 +122,10 @@ def _chosen(
     tried: dict[str, list[float]] = {}
     for label, group in of_all_rates.items():
         rates = {rate_of(result) for result in group if result["spec"]["strategy"].get("learning_rate") is not None}
-        best = best_rate(group) if len(rates) > 1 else None
-        if best is None:
-            kept |= groups(group) if len(rates) > 1 else {label: group}
+        if len(rates) < 2:
+            kept[label] = group
+        elif (best := best_rate(group)) is None:
+            kept |= groups(group)
         else:
             kept[label] = [result for result in group if rate_of(result) == best]
             tried[label] = sorted(rates)
@@ -139,14 +140,10 @@ def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
         simple = result.get("baseline") or {}
         if metric in simple.get("scores", {}):
             found.setdefault(simple["name"], {})[result["seed"]] = float(simple["scores"][metric])
-    empty: dict[str, Any] = dict.fromkeys(
-        ("difference", "trainable", "trainable_share", "saved_bytes", "peak_bytes", "train_seconds",
-         "examples_per_second")
-    )  # fmt: skip
     return [
         Row(
             task=results[0]["task"], strategy=name, metric=metric, runs=len(scores), statuses={}, scores=scores,
-            parts={}, score=mean_interval(list(scores.values())), pairs=0, **empty,
+            parts={}, score=mean_interval(list(scores.values())),
         )
         for name, scores in found.items()
     ]  # fmt: skip
@@ -170,7 +167,7 @@ def _make_row(
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
     parts = _parts([r for r in good if r["seed"] in scores], metric, numbers)
-    trainable, total = _one(good, "params", "trainable"), _one(good, "params", "total")
+    trainable, total = _largest(good, "params", "trainable"), _largest(good, "params", "total")
     lost = [found["after"] - found["before"] for r in good if (found := r.get("forgetting"))]
     return Row(
         task=first["task"],
@@ -181,12 +178,10 @@ def _make_row(
         scores=scores,
         parts=parts,
         score=interval_of(list(scores.values()), list(parts.values()), numbers) if scores else None,
-        difference=None,
-        pairs=0,
         trainable=trainable,
         trainable_share=trainable / total if trainable is not None and total else None,
-        saved_bytes=_one(good, "params", "saved_bytes"),
-        peak_bytes=_one([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
+        saved_bytes=_largest(good, "params", "saved_bytes"),
+        peak_bytes=_largest([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
         train_seconds=_mean(timed, "time", "train_seconds"),
         examples_per_second=_rate(timed),
         predicted_per_second=_predicted(timed),
@@ -198,7 +193,7 @@ def _make_row(
 def _parts(results: Sequence[Mapping[str, Any]], metric: str, groups: Sequence[int]) -> dict[int, list[float]]:
     """What each test row adds to the score, by seed; nothing where one of the results does not tell, or where most rows
     are of one group, which tells nothing of others."""
-    if groups and effective_groups(groups) < 2:
+    if one_prevails(groups):
         return {}
     found: dict[int, list[float]] = {}
     for result in results:
@@ -223,7 +218,7 @@ def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> lis
     return [r[group][field] for r in results if r[group][field] is not None]
 
 
-def _one(results: Sequence[Mapping[str, Any]], group: str, field: str) -> int | None:
+def _largest(results: Sequence[Mapping[str, Any]], group: str, field: str) -> int | None:
     """Largest over seeds: counts agree, peaks differ by little."""
     values = _values(results, group, field)
     return int(max(values)) if values else None
@@ -266,10 +261,10 @@ def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _cells(row: Row) -> dict[str, Any]:
     """The cells of `COLUMNS`."""
-    score = row.score or Interval(None, None, None)  # type: ignore[arg-type]
+    mean, low, high = (row.score.mean, row.score.low, row.score.high) if row.score else (None, None, None)
     return {
         "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
-        "mean": _number(score.mean), "ci_low": _number(score.low), "ci_high": _number(score.high),
+        "mean": _number(mean), "ci_low": _number(low), "ci_high": _number(high),
         "trainable": row.trainable, "trainable_share": _number(row.trainable_share), "saved_bytes": row.saved_bytes,
         "peak_bytes": row.peak_bytes, "train_seconds": _number(row.train_seconds),
         "examples_per_second": _number(row.examples_per_second),
