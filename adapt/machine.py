@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,9 @@ _KILLS = ("memory.events", "memory.oom_control")
 """Of each version: the file that says how many processes were killed."""
 _TIME = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 """Of each version: the files with the microseconds of processor time in a period, and the period."""
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that stop a command; there is none of the last on Windows."""
 
 
 def cores() -> int:

@@ -11,15 +11,13 @@ from contextlib import contextmanager
 
 import click
 
+from adapt.machine import STOPPING
 from adapt.spec import AdaptError
-
-_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that stop a command; there is none of the last on Windows."""
 
 
 def heed_signals() -> None:
     """Ended from outside (a scheduler's time limit, a closed terminal), we stop our processes and tidy up too."""
-    for number in _STOPPING:
+    for number in STOPPING:
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores the last
             signal.signal(number, signal.default_int_handler)
 
@@ -28,7 +26,7 @@ def ignore_signals() -> None:
     """A command that is stopped already ends by its exit code: as Python ends, handlers of signals are undone, and one
     that is sent again would end the process by itself."""
     try:
-        for number in _STOPPING:
+        for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt:  # one more has come
         ignore_signals()

@@ -22,7 +22,7 @@ from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.files import TMPDIR, scratch_folder, writing
-from adapt.machine import cores, killed_for_memory
+from adapt.machine import STOPPING, cores, killed_for_memory
 from adapt.spec import AdaptError, Result, Run, fields_of
 
 if TYPE_CHECKING:
@@ -208,8 +208,7 @@ def _interrupts() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
 
     ours = threading.current_thread() is threading.main_thread()
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [number for number in known if ours and signal.getsignal(number) is signal.default_int_handler]
+    numbers = [number for number in STOPPING if ours and signal.getsignal(number) is signal.default_int_handler]
     for number in numbers:
         signal.signal(number, remember)
     try:
