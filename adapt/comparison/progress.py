@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from adapt.comparison.runner import Event
+from adapt.spec import Run
 
 
 class StepBar:
@@ -74,34 +75,34 @@ class Progress:
         self._teacher: AskedBar | None = None
 
     def __call__(self, event: Event) -> None:
+        key = id(event.run)  # a run's own key is hashed, which is too slow for each step
         if event.what == "asked":
             self._teacher = self._teacher or AskedBar(self._stream, event.run.task.name)
             self._teacher(event.done, event.total)
-            return
-        strategy = event.run.strategy
-        at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
-        task = event.run.task
-        rows = f" {task.max_train} rows" if task.max_train else ""
-        rows += f" {task.few_shot} a class" if task.few_shot else ""
-        fold = f" fold {task.fold[0]}" if task.fold else ""
-        name = f"{task.name}{rows}{fold} {strategy.name}{at} seed {event.run.seed}"
-        key = id(event.run)  # a run's own key is hashed, which is too slow for each step
-        if event.what == "started":
-            self._bars[key] = StepBar(self._stream, name)
-        elif event.what == "step" and event.loss is not None:
+        elif event.what == "started":
+            self._bars[key] = StepBar(self._stream, self._name(event.run))
+        elif event.what == "step":
             self._bars[key](event.done, event.total, event.loss)
         elif event.what == "note":
-            self._line(f"{name}: {event.reason}")
+            self._line(event, str(event.reason))
         elif event.what == "found":
             again = "" if event.status == "ok" else f" (remove runs/{event.run.filename()} to do it again)"
-            self._line(f"{name}: {event.status}, done before{again}")
+            self._line(event, f"{event.status}, done before{again}")
         elif event.what == "ended":
             if (bar := self._bars.pop(key, None)) is not None:
                 bar.__exit__(None, None, None)
-            self._line(f"{name}: {event.status}" + (f": {event.reason}" if event.reason else ""))
+            self._line(event, f"{event.status}" + (f": {event.reason}" if event.reason else ""))
 
-    def _line(self, text: str) -> None:
-        _write(self._stream, text)
+    def _name(self, run: Run) -> str:
+        task, strategy = run.task, run.strategy
+        rows = f" {task.max_train} rows" if task.max_train else ""
+        rows += f" {task.few_shot} a class" if task.few_shot else ""
+        fold = f" fold {task.fold[0]}" if task.fold else ""
+        at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
+        return f"{task.name}{rows}{fold} {strategy.name}{at} seed {run.seed}"
+
+    def _line(self, event: Event, text: str) -> None:
+        _write(self._stream, f"{self._name(event.run)}: {text}")
 
     def __enter__(self) -> Progress:
         return self
