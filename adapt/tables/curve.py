@@ -20,7 +20,7 @@ class Curve:
     """What is reached with more and more training rows."""
 
     columns: Mapping[str, Section]
-    """How many they are, in words, to the section of those results; the fewest first."""
+    """The number of rows, in words, to the section of its results; the fewest first."""
 
     @property
     def labels(self) -> list[str]:
@@ -40,9 +40,9 @@ class Curve:
 
 
 def curves(sections: Sequence[Section]) -> list[Curve]:
-    """The curves over `max_train` and over `few_shot` that the sections of a table make; all rows are in either.
+    """The curves over `max_train` and over `few_shot` in a table; a section trained on all rows is a point of either.
 
-    Sections are in the order of their training rows, and so are columns.
+    Sections come in the order of their training rows, and so do columns.
     """
     found: dict[str, dict[tuple[float, float], list[Section]]] = {}
     for section in sections:
@@ -156,44 +156,50 @@ def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> 
     sections = list(curve.columns.values())
     rows = sections[0].results[0]["spec"]["task"]["rows"]
     chosen = "the epoch and the learning rate" if any(section.tried for section in sections) else "the epoch"
-    found = [
+    best = (
+        "- Best: the best mean of each column is bold, and ≈ marks others that may be the best: the interval of "
+        "their difference to it, paired as differences to full are, holds 0 or cannot be made. Among more than "
+        "three it is made wider (Bonferroni), so that with three seeds or more the truly best strategy is bold or "
+        "marked in about 95 of 100 cases."
+    )
+    return [
         f"- Rows: a seed draws them from the {rows['train']:,} of train, for each number anew: those of a smaller one "
         "are among those of a larger one only by chance. The nearer a number is to all, the more rows have seeds in "
         "common, and the less do intervals know of other training rows."
         + (f" Besides, {n:,} labelled rows of validation choose {chosen}." if (n := rows.get("validation")) else "")
-        + " All else is said below the table of each number."
-    ]
-    if marked:
-        found.append(
-            "- Best: the best mean of each column is bold, and ≈ marks others that may be the best: the interval of "
-            "their difference to it, paired as differences to full are, holds 0 or cannot be made. Among more than "
-            "three it is made wider (Bonferroni), so that with three seeds or more the truly best strategy is bold or "
-            "marked in about 95 of 100 cases."
-        )
-    found.append(
+        + " All else is said below the table of each number.",
+        *([best] if marked else []),
         "- More rows: the second table has what each strategy gains from one number to the next, paired in the same "
-        "way, each interval for itself."
-    )
+        "way, each interval for itself.",
+        *_lost(curve, columns),
+        *_rates(curve),
+    ]
+
+
+def _lost(curve: Curve, columns: Sequence[Mapping[str, Row]]) -> list[str]:
+    """At which numbers of rows no strategy is better than what is reached without a model."""
     lost = [
         name
         for name, rows in zip(curve.columns, columns, strict=True)
         if _best(rows, curve.without_model) >= _best(rows, curve.strategies) > -math.inf
     ]
-    if lost:
-        simple = " or ".join(map(named, curve.without_model))
-        found.append(f"- Without a model: at {', '.join(lost)} no strategy has a better mean than {simple}.")
-    rates = {
+    simple = " or ".join(map(named, curve.without_model))
+    return [f"- Without a model: at {', '.join(lost)} no strategy has a better mean than {simple}."] if lost else []
+
+
+def _rates(curve: Curve) -> list[str]:
+    """The learning rates of strategies that have not the same at each number of rows."""
+    sections = curve.columns.values()
+    used = {
         label: [group[0]["settings"]["learning_rate"] for s in sections if (group := s.groups.get(label))]
         for label in curve.strategies
     }
     several = "; ".join(
-        f"{named(label)} {', '.join(f'{rate:g}' for rate in each)}"
-        for label, each in rates.items()
-        if len(set(each)) > 1
+        f"{named(label)} {', '.join(f'{rate:g}' for rate in rates)}"
+        for label, rates in used.items()
+        if len(set(rates)) > 1
     )
-    if several:
-        found.append(f"- Learning rates are not those of every column: {several}.")
-    return found
+    return [f"- Learning rates are not those of every column: {several}."] if several else []
 
 
 def _best(rows: Mapping[str, Row], labels: Sequence[str]) -> float:
