@@ -273,11 +273,9 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
     examples = kind.encode(rows.rows, split="test")
     outputs = predict(model.fitted.model, kind, examples, run.budget)
     scores = kind.score(outputs, examples)
-    key = (model.earlier or {}).get("key") or run.key()
     outcomes = tuple(kind.outcomes(outputs, examples))
-    scored = Scored(
-        name, key, run.strategy.name, run.backbone.name, scores, outcomes, kind.digest(examples)
-    )  # fmt: skip
+    digest = kind.digest(examples)
+    scored = Scored(name, model.key, run.strategy.name, run.backbone.name, scores, outcomes, digest)
     return scored, kind.notes[before:]
 
 

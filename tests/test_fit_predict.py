@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 import adapt
 from adapt.adapted import Adapted, write_predictions
 from adapt.backbones import resolve
-from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task
+from adapt.extraction.reading import reader
+from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task, key_of
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +286,19 @@ def test_what_is_no_result_is_left_out(folder: Path, tmp_path: Path, text: str) 
     loaded = adapt.load(copy, device="cpu")
     assert loaded.earlier is None
     assert not (loaded.save(tmp_path / "again") / "result.json").exists()
+
+
+def test_a_model_loaded_on_another_device_is_of_the_run_that_trained_it(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    content, result = (json.loads((copy / name).read_text()) for name in ("adapt.json", "result.json"))
+    for each in (content, result):
+        each["spec"]["budget"]["device"] = "cuda"
+    result["key"] = key_of(result["spec"])
+    (copy / "adapt.json").write_text(json.dumps(content))
+    (copy / "result.json").write_text(json.dumps(result))
+    loaded = adapt.load(copy, device="cpu")
+    assert loaded.run.budget.device == "cpu"
+    assert reader(loaded).origin["run"] == loaded.key == result["key"] != loaded.run.key()
 
 
 def test_json_too_deep_to_be_read(folder: Path, tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ class Adapted:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Role to column, as named in training: where rows to be predicted have one of that name, it is taken."""
 
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The content of its result file, if it has one."""
+        return self.earlier if self.result is None else self.result.to_json()
+
+    @property
+    def key(self) -> str:
+        """Key of the run that trained it, which is not that of `run` where it was loaded on another device."""
+        return self.run.key() if self.earlier is None else str(self.earlier["key"])
+
     def predict(self, rows: Any) -> list[dict[str, Any]]:
         """Predictions in input order.
 
@@ -92,8 +102,7 @@ class Adapted:
             OptionError: The folder cannot be written, or is the backbone's own.
         """
         path = model_folder(folder, self.backbone.path)
-        result = self.result.to_json() if self.result is not None else self.earlier
-        strategy = self.run.strategy
+        result, strategy = self.record, self.run.strategy
         size = params.save(self.fitted.model, path)
         for old in (MODEL_FILE, "result.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"):
             try:
@@ -165,8 +174,7 @@ class Adapted:
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
         path = model_folder(folder, self.backbone.path)
         save_plain(plain, loader, path)
-        result = self.result.to_json() if self.result is not None else self.earlier
-        write_card(path, self.run, result, hub=self._hub(), plain=type(plain).__name__)
+        write_card(path, self.run, self.record, hub=self._hub(), plain=type(plain).__name__)
         return path
 
     def _reference(self) -> str:

@@ -202,7 +202,7 @@ def _of_adapted(
     return Reader(
         part, fitted.tokenizer, f"{run.backbone.name}, {run.strategy.name} on {run.task.name}", budget.device,
         budget.precision, length, _depth(part), attention, adapted.columns, tuple(fitted.loader.notes),
-        {"backbone": run.backbone.sha256, "run": run.key()},
+        {"backbone": run.backbone.sha256, "run": adapted.key},
     )  # fmt: skip
 
 
