@@ -414,7 +414,11 @@ class Result:
         }
 
 
-def text_of(content: Mapping[str, Any]) -> str:
+Content = Mapping[str, Any]
+"""What a result file holds, as `Result.to_json` gives it."""
+
+
+def text_of(content: Content) -> str:
     """The text of a result file, in which the outcomes of a test row are one line, and all groups of rows another."""
     dumped = partial(json.dumps, ensure_ascii=False, allow_nan=False)
     rows = [dumped(row) for row in content.get("test_outcomes") or ()]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from adapt.files import write_atomically
 from adapt.metrics.jackknife import pseudo_values
-from adapt.spec import Run
+from adapt.spec import Content, Run
 from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import escape, grid, interval, unit_of
 from adapt.tables.table import table_of
@@ -19,7 +17,7 @@ _MARK = "<!-- Written by adapt, which writes it anew with the model as long as t
 
 
 def write_card(
-    folder: Path, run: Run, result: Mapping[str, Any] | None, *, hub: str | None = None, plain: str | None = None
+    folder: Path, run: Run, result: Content | None, *, hub: str | None = None, plain: str | None = None
 ) -> None:
     """Write `README.md`, with the fields that the Hugging Face hub reads at its head; one of the user's own stays.
 
@@ -67,7 +65,7 @@ def _use(folder: Path, run: Run, plain: str | None) -> str:
     return "\n".join([what + does, "", "```python", *lines, "```", ""])
 
 
-def _scores(result: Mapping[str, Any]) -> str:
+def _scores(result: Content) -> str:
     """Every metric of each split, of the one scored last with its interval."""
     scores = result["scores"]
     metrics = list(dict.fromkeys(name for of_split in scores.values() for name in of_split))
@@ -81,7 +79,7 @@ def _scores(result: Mapping[str, Any]) -> str:
     return "\n".join([*grid(["metric [95 % CI]", *scores], rows), ""]) if metrics else ""
 
 
-def score_in(result: Mapping[str, Any], split: str, metric: str) -> Interval:
+def score_in(result: Content, split: str, metric: str) -> Interval:
     """A score of a result file's content; of the split scored last with its 95 % interval for other rows like these."""
     score, task = result["scores"][split][metric], result["spec"]["task"]
     if split != ("test" if "test" in result["scores"] else "validation"):

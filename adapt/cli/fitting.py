@@ -21,7 +21,7 @@ from adapt.cli.options import (
 )
 from adapt.fields import settings_from
 from adapt.files import path_of
-from adapt.spec import OptionError, Result, Strategy
+from adapt.spec import Content, OptionError, Result, Strategy
 from adapt.tables.cells import limits_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def distill(
 def _fit(
     fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int | None, out: str,
     settings: tuple[str, ...], rest: dict[str, Any], own: Strategy | None = None,
-    like: Mapping[str, Any] | None = None,
+    like: Content | None = None,
 ) -> None:  # fmt: skip
     """Train one model, save it, and say what it scores and costs.
 
@@ -170,7 +170,7 @@ def _shown(score: Interval, metric: str) -> str:
 
 
 def _as_in(
-    like: Mapping[str, Any], rows: Data, fields: Mapping[str, Any], choices: Mapping[str, Any]
+    like: Content, rows: Data, fields: Mapping[str, Any], choices: Mapping[str, Any]
 ) -> tuple[Strategy, dict[str, Any]]:
     """The strategy and the choices of a result, but for those given.
 

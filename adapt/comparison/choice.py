@@ -9,15 +9,13 @@ from typing import Any
 from adapt.comparison.store import Store, given_result
 from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
-from adapt.spec import OptionError, canonical
+from adapt.spec import Content, OptionError, canonical
 from adapt.strategies import FLOORS, make
 from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
 
 
-def choose(
-    results: Iterable[Mapping[str, Any]], strategy: str | None = None, start: str | None = None
-) -> Mapping[str, Any]:
+def choose(results: Iterable[Content], strategy: str | None = None, start: str | None = None) -> Content:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
     Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Their mean is over the
@@ -51,7 +49,7 @@ def choose(
             f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone or metric differ); give "
             "the file of one result."
         )
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Content]] = {}
     for result in of_it:
         groups.setdefault(canonical(_settings(result["spec"])), []).append(result)
     best = best_of(list(groups.values())) if len(groups) > 1 else next(iter(groups.values()))
@@ -85,7 +83,7 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def choose_from(path: str | Path, strategy: str | None = None, start: str | None = None) -> Mapping[str, Any]:
+def choose_from(path: str | Path, strategy: str | None = None, start: str | None = None) -> Content:
     """The result of a file, or the chosen one of a comparison's folder; see `choose`.
 
     Raises:

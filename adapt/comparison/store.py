@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapt.environment import code_state, versions
 from adapt.files import path_of, writable_folder, write_atomically
 from adapt.machine import hardware
-from adapt.spec import AdaptError, Result, Run, text_of
+from adapt.spec import AdaptError, Content, Result, Run, text_of
 from adapt.tables.damage import damage
 
 _FINAL = frozenset({"ok", "diverged"})
@@ -75,7 +74,7 @@ class Store:
         return list(by_key.values())
 
 
-def _stands(content: Mapping[str, Any]) -> bool:
+def _stands(content: Content) -> bool:
     if content["status"] == "unsupported":
         device = content["spec"]["budget"]["device"]
         now = {"versions": versions(), "code": code_state()["code"], "hardware": hardware(device)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from adapt.metrics import LOWER_IS_BETTER
+from adapt.spec import Content
 
 
-def best_rate(results: Sequence[Mapping[str, Any]]) -> float | None:
+def best_rate(results: Sequence[Content]) -> float | None:
     """The rate with the best mean validation score over the seeds that all rates have; of equals the lowest.
 
     Args:
@@ -17,14 +17,14 @@ def best_rate(results: Sequence[Mapping[str, Any]]) -> float | None:
     Returns:
         None where no seed was run at every rate, or none has a validation score.
     """
-    by_rate: dict[float, list[Mapping[str, Any]]] = {}
+    by_rate: dict[float, list[Content]] = {}
     for result in sorted(results, key=rate_of):
         by_rate.setdefault(rate_of(result), []).append(result)
     best = best_of(list(by_rate.values()))
     return None if best is None else rate_of(best[0])
 
 
-def best_of(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Sequence[Mapping[str, Any]] | None:
+def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
     """The group with the best mean validation score over the seeds that all groups have.
 
     Of groups in which not all of these seeds ended well it is one where most did; of equals the first.
@@ -51,6 +51,6 @@ def best_of(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Sequence[Mapping[s
     return groups[-max(found)[2]] if found else None
 
 
-def rate_of(result: Mapping[str, Any]) -> float:
+def rate_of(result: Content) -> float:
     """The learning rate that a result's strategy was given."""
     return float(result["spec"]["strategy"]["learning_rate"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.spec import Budget
+from adapt.spec import Budget, Content
 from adapt.stats import one_prevails, pareto_front
 from adapt.tables.cells import digits, escape, machine, named
 from adapt.tables.folds import environments_of, found_features
@@ -44,7 +44,7 @@ def facts(section: Section) -> list[str]:
     ]
 
 
-def _data(task: Mapping[str, Any], split: str, good: Sequence[Mapping[str, Any]]) -> str:
+def _data(task: Mapping[str, Any], split: str, good: Sequence[Content]) -> str:
     """Which rows, how many of them are trained on, and which are scored when."""
     sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
     scored = split
@@ -188,7 +188,7 @@ def _predictions(rows: Sequence[Row], split: str, found: bool) -> list[str]:
     ]
 
 
-def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
+def _forgetting(good: Sequence[Content]) -> list[str]:
     """Which texts the column of forgetting is of, where there is one."""
     of = [r for r in good if r.get("forgetting")]
     if not of:
@@ -202,7 +202,7 @@ def _forgetting(good: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _starts(good: Sequence[Mapping[str, Any]]) -> list[str]:
+def _starts(good: Sequence[Content]) -> list[str]:
     """What rows started from, where some did."""
     contents: dict[str, set[str]] = {}
     for start in (r["spec"]["start"] for r in good if "start" in r["spec"]):

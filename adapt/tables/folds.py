@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapt.metrics.jackknife import pseudo_values, score_of
-from adapt.spec import FOUND_FEATURES, canonical
+from adapt.spec import FOUND_FEATURES, Content, canonical
 
 _OF_EACH = frozenset({"pearson", "spearman"})
 """Metrics that are means over folds."""
 
 
-def merged(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def merged(results: Iterable[Content]) -> list[Content]:
     """The results, those of folds that differ in nothing else put together; others as they are.
 
     The score is that of the rows of all folds together where their outcomes tell, else the mean over rows; so it is of
@@ -20,7 +20,7 @@ def merged(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     without a model. Times are means over folds, sizes the largest. Where a fold ended badly or has no result, what
     became of it is the status.
     """
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[Content]] = {}
     for result in results:
         found.setdefault(canonical(without_fold(result["spec"])), []).append(result)
     return [
@@ -39,7 +39,7 @@ def without_fold(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "task": {**task, "fold": task["fold"][1], "rows": {}}}
 
 
-def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _one(group: Sequence[Content]) -> Content:
     first = group[0]
     count = first["spec"]["task"]["fold"][1]
     rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
@@ -83,7 +83,7 @@ def _one(group: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     }
 
 
-def parts_of(result: Mapping[str, Any], metric: str) -> list[float] | None:
+def parts_of(result: Content, metric: str) -> list[float] | None:
     """What each test row adds to the score (`adapt.metrics.jackknife`); None where outcomes do not tell."""
     outcomes, problem = list(result.get("test_outcomes") or ()), result["spec"]["task"]["problem"]
     rows = result["folds"]["rows"] if metric in _OF_EACH and "folds" in result else ()
@@ -98,12 +98,12 @@ def parts_of(result: Mapping[str, Any], metric: str) -> list[float] | None:
     return found
 
 
-def environments_of(results: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def environments_of(results: Iterable[Content]) -> list[Mapping[str, Any]]:
     """What the runs of results were made in, those of each fold too."""
     return [each for r in results for each in r.get("folds", {"environments": [r["environment"]]})["environments"]]
 
 
-def _test_groups(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _test_groups(group: Sequence[Content]) -> dict[str, Any]:
     """The groups of the rows of all folds; rows of two folds are of two groups."""
     there = [found for result in group if (found := result.get("test_groups"))]
     numbers: list[int] = []
@@ -113,13 +113,13 @@ def _test_groups(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**there[0], "numbers": numbers} if there else {}
 
 
-def _forgetting(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _forgetting(group: Sequence[Content]) -> dict[str, Any]:
     """The mean over folds of the loss after adaptation, where all have one."""
     found = [result.get("forgetting") or {} for result in group]
     return {**found[0], "after": _mean([each["after"] for each in found])} if all(found) else {}
 
 
-def found_features(result: Mapping[str, Any]) -> bool:
+def found_features(result: Content) -> bool:
     """Whether the run was spared what another had computed, so that its time is not what the strategy costs."""
     return any(map(_found, result.get("notes", ())))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.spec import Teacher, fields_of
+from adapt.spec import Content, Teacher, fields_of
 from adapt.strategies import STRATEGIES, make
 
 
-def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dict[str, list[Mapping[str, Any]]]:
+def groups(results: Sequence[Content], *, by_rate: bool = True) -> dict[str, list[Content]]:
     """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
     the teacher and the model that it was started from.
 
@@ -20,7 +20,7 @@ def groups(results: Sequence[Mapping[str, Any]], *, by_rate: bool = True) -> dic
     for result in results:
         strategy = result["spec"]["strategy"]
         rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[Content]] = {}
     for result in results:
         spec = result["spec"]
         strategy = spec["strategy"]
@@ -43,12 +43,12 @@ def _taught(teacher: Mapping[str, Any]) -> str:
     return f", taught by {teacher['name']}" + (f" ({', '.join(how)})" if how else "")
 
 
-def _by_content(label: str, group: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def _by_content(label: str, group: list[Content]) -> dict[str, list[Content]]:
     """The group as it is, or a group for each content of teacher and start, which its label then says."""
     runs = {(result["seed"], result["spec"]["strategy"].get("learning_rate")) for result in group}
     if len(runs) == len(group) or not group[0]["spec"].keys() & {"teacher", "start"}:
         return {label: group}
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[Content]] = {}
     for result in group:
         teacher, start = (result["spec"].get(name, {}) for name in ("teacher", "start"))
         digests = (teacher.get("sha256"), teacher.get("unlabelled_sha256"), start.get("sha256"))

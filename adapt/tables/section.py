@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
+from adapt.spec import Content
 from adapt.stats import Interval, crossed_interval, mean_interval
 
 
@@ -55,7 +56,7 @@ class Section:
 
     task: str
     rows: Sequence[Row]
-    groups: Mapping[str, Sequence[Mapping[str, Any]]]
+    groups: Mapping[str, Sequence[Content]]
     """A row's strategy to the contents of the result files that it is of."""
     tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
@@ -63,7 +64,7 @@ class Section:
     """Which test rows belong together (`adapt.spec.Result.test_groups`)."""
 
     @property
-    def results(self) -> list[Mapping[str, Any]]:
+    def results(self) -> list[Content]:
         """Those of all rows."""
         return [result for group in self.groups.values() for result in group]
 

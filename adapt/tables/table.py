@@ -11,7 +11,7 @@ from statistics import harmonic_mean
 from typing import Any
 
 from adapt.memory.budget import shown
-from adapt.spec import canonical
+from adapt.spec import Content, canonical
 from adapt.stats import mean_interval, one_prevails
 from adapt.strategies import STRATEGIES
 from adapt.tables.best import best_rate, rate_of
@@ -70,7 +70,7 @@ class Table:
         return self.markdown()
 
 
-def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool | None = None) -> Table:
+def table_of(results: Iterable[Content], *, tuned: bool | None = None) -> Table:
     """The table of result files' contents: sections by task, backbone, budget and general texts; rows by strategy,
     settings and teacher.
 
@@ -80,7 +80,7 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool | None = None)
             validation score alone, where the seeds tell; else it has one for each. None: in sections of which a run was
             one of several trials.
     """
-    sections: dict[str, list[Mapping[str, Any]]] = {}
+    sections: dict[str, list[Content]] = {}
     for result in merged(results):
         spec = without_fold(result["spec"])
         key = canonical({name: spec.get(name) for name in ("backbone", "task", "budget", "general")})
@@ -91,11 +91,11 @@ def table_of(results: Iterable[Mapping[str, Any]], *, tuned: bool | None = None)
     return Table([_make_section(section, tuned) for section in ordered])
 
 
-def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool | None) -> Section:
+def _make_section(results: Sequence[Content], tuned: bool | None) -> Section:
     if tuned is None:
         tuned = any(environment.get("trials") for environment in environments_of(results))
-    shown: Mapping[str, Sequence[Mapping[str, Any]]] = groups(results)
-    others: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+    shown: Mapping[str, Sequence[Content]] = groups(results)
+    others: Mapping[str, Sequence[Content]] = {}
     tried: Mapping[str, Sequence[float]] = {}
     if tuned:
         others = groups(results, by_rate=False)
@@ -115,10 +115,10 @@ def _make_section(results: Sequence[Mapping[str, Any]], tuned: bool | None) -> S
 
 
 def _chosen(
-    of_all_rates: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> tuple[dict[str, Sequence[Mapping[str, Any]]], dict[str, list[float]]]:
+    of_all_rates: Mapping[str, Sequence[Content]],
+) -> tuple[dict[str, Sequence[Content]], dict[str, list[float]]]:
     """The results at each strategy's best learning rate, and the rates tried, where it was run at several."""
-    kept: dict[str, Sequence[Mapping[str, Any]]] = {}
+    kept: dict[str, Sequence[Content]] = {}
     tried: dict[str, list[float]] = {}
     for label, group in of_all_rates.items():
         rates = {rate_of(result) for result in group if result["spec"]["strategy"].get("learning_rate") is not None}
@@ -132,7 +132,7 @@ def _chosen(
     return kept, tried
 
 
-def _without_model(results: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _without_model(results: Sequence[Content]) -> list[Row]:
     """A row for what is reached without a model (majority, copy), which each run computed on its own rows."""
     metric = results[0]["spec"]["task"]["metric"]
     found: dict[str, dict[int, float]] = {}
@@ -155,9 +155,7 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
     return default[0] if default else rows[0] if len(rows) == 1 else None
 
 
-def _make_row(
-    group: Sequence[Mapping[str, Any]], label: str, others: Sequence[Mapping[str, Any]], numbers: Sequence[int]
-) -> Row:
+def _make_row(group: Sequence[Content], label: str, others: Sequence[Content], numbers: Sequence[int]) -> Row:
     """The row of a group; `others` are alike but for their learning rate, by whose times one can know its own.
     `numbers` are those of the groups of test rows."""
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
@@ -190,7 +188,7 @@ def _make_row(
     )
 
 
-def _parts(results: Sequence[Mapping[str, Any]], metric: str, groups: Sequence[int]) -> dict[int, list[float]]:
+def _parts(results: Sequence[Content], metric: str, groups: Sequence[int]) -> dict[int, list[float]]:
     """What each test row adds to the score, by seed; nothing where one of the results does not tell, or where most rows
     are of one group, which tells nothing of others."""
     if one_prevails(groups):
@@ -205,7 +203,7 @@ def _parts(results: Sequence[Mapping[str, Any]], metric: str, groups: Sequence[i
     return found if len(sizes) == 1 else {}
 
 
-def _final(result: Mapping[str, Any]) -> Mapping[str, float]:
+def _final(result: Content) -> Mapping[str, float]:
     return result["scores"].get("test") or result["scores"].get("validation") or {}
 
 
@@ -214,22 +212,22 @@ def _with_difference(row: Row, base: Row | None) -> Row:
     return row if found is None else replace(row, difference=found[0], pairs=found[1], by_rows=found[2])
 
 
-def _values(results: Sequence[Mapping[str, Any]], group: str, field: str) -> list[float]:
+def _values(results: Sequence[Content], group: str, field: str) -> list[float]:
     return [r[group][field] for r in results if r[group][field] is not None]
 
 
-def _largest(results: Sequence[Mapping[str, Any]], group: str, field: str) -> int | None:
+def _largest(results: Sequence[Content], group: str, field: str) -> int | None:
     """Largest over seeds: counts agree, peaks differ by little."""
     values = _values(results, group, field)
     return int(max(values)) if values else None
 
 
-def _mean(results: Sequence[Mapping[str, Any]], group: str, field: str) -> float | None:
+def _mean(results: Sequence[Content], group: str, field: str) -> float | None:
     values = _values(results, group, field)
     return sum(values) / len(values) if values else None
 
 
-def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
+def _rate(results: Sequence[Content]) -> float | None:
     """Rows of all runs over the seconds of all of them."""
     timed = [
         (r["throughput"]["examples_per_second"] * seconds, seconds)
@@ -239,7 +237,7 @@ def _rate(results: Sequence[Mapping[str, Any]]) -> float | None:
     return sum(rows for rows, _ in timed) / sum(seconds for _, seconds in timed) if timed else None
 
 
-def _predicted(results: Sequence[Mapping[str, Any]]) -> float | None:
+def _predicted(results: Sequence[Content]) -> float | None:
     """Rows predicted by all runs, each of which predicts the same, over the seconds of all of them."""
     rates = [rate for r in results if (rate := r["throughput"].get("predicted_per_second")) is not None]
     return harmonic_mean(rates) if rates else None
