@@ -36,7 +36,7 @@ class Scored:
     outcomes: Sequence[Any]
     """What each row adds to the metrics, as `Result.test_outcomes`."""
     asked: str | None = None
-    """Of masked texts a hash of their tokens as they are hidden and to be found (`adapt.tasks.Kind.digest`)."""
+    """Of masked texts a hash of which tokens are masked and what they are (`adapt.tasks.Kind.digest`)."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Scores:
         return [metric for metric in self.models[0].scores if all(metric in model.scores for model in self.models)]
 
     def interval(self, model: int, metric: str) -> Interval:
-        """A score with its 95 % interval for other rows like these, or for other groups of rows; without one where
-        outcomes do not tell it, or where most rows are of one group."""
+        """A score with its 95 % interval for other rows like these, or other groups of rows; without limits where
+        outcomes do not tell, or most rows are of one group."""
         scored = self.models[model]
         values = pseudo_values(self.problem, metric, scored.outcomes)
         return interval_over_rows(scored.scores[metric], values, self.groups.get("numbers", ()))
 
     def difference(self, model: int) -> Interval | None:
-        """Score of a model minus that of the first, by `metric`, paired by row; None of what is over other tokens."""
+        """Score of a model minus that of the first, by `metric`, paired by row; None where their tokens differ."""
         ours, base = (self.models[i] for i in (model, 0))
         if (self.metric in LOSSES or ours.asked is not None) and not self._reads_alike(model):
             return None
@@ -82,8 +82,8 @@ class Scores:
         return interval_over_rows(mean, values, self.groups.get("numbers", ()))
 
     def _reads_alike(self, model: int) -> bool:
-        """Whether a model's losses, of texts, are over as many tokens of each row as those of the first; of masked ones
-        over the same."""
+        """Whether a model's loss on texts is over as many tokens of each row as that of the first, and on masked texts
+        over the same tokens."""
         if self.models[0].asked is not None:
             return self.models[model].asked == self.models[0].asked
         if self.problem not in ("text", "completion"):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 _ROUNDING = 1e-20
-"""Variance of values of at most 1, as what is left of sums that cancel has."""
+"""Variance that rounding alone may leave of values of at most 1."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def paired_difference(ours: Sequence[float], base: Sequence[float], confidence: 
 
 
 def effective_groups(groups: Sequence[int]) -> float:
-    """How many groups of one size tell as much as these: n² / Σ n_g², of n rows with n_g in a group (Kish 1965; Carter,
-    Schnepel & Steigerwald 2017).
+    """The number of groups of equal size that tell as much as these: n² / Σ n_g², of n rows with n_g in group g (Kish
+    1965; Carter, Schnepel & Steigerwald 2017).
 
     Args:
         groups: The group of each row.
@@ -77,16 +77,16 @@ def one_prevails(groups: Sequence[int]) -> bool:
 def crossed_interval(
     values: Sequence[Sequence[float]], mean: float, confidence: float = 0.95, *, groups: Sequence[int] = ()
 ) -> Interval:
-    """Interval of a mean over seeds and rows that are both drawn from more: for other seeds and other rows.
+    """Interval of a mean for other seeds and other rows.
 
     Seeds and rows are crossed random effects (Cornfield & Tukey 1956): the variance of the mean is
-    (MS of seeds + MS of rows - MS of what remains) / values, its degrees of freedom are Satterthwaite's (1946). Of one
-    seed it is the interval over rows alone.
+    (MS of seeds + MS of rows - MS of the residual) / number of values, its degrees of freedom are Satterthwaite's
+    (1946). With one seed it is the interval over rows alone.
 
-    Rows of one group are not drawn independently of each other: in place of a row's value v stands that of a group,
-    m + (groups / rows) · Σ (v - m) over its rows, m the mean of all (the linearised ratio estimator of cluster
-    sampling; Cochran 1977, chapter 9A), with one degree of freedom less than there are effective groups, so that the
-    interval is wide enough where some groups are much larger than others.
+    Rows of one group are not independent, so that a group counts as one row, with the value
+    m + (groups / rows) · Σ (v - m) over its rows' values v, where m is the mean of all (the linearised ratio estimator
+    of cluster sampling; Cochran 1977, chapter 9A). It has one degree of freedom less than there are effective groups,
+    which makes it wide enough where some groups are much larger than others.
 
     Args:
         values: (seeds, rows), the same rows for each seed; at least two rows.
@@ -163,7 +163,10 @@ def _by_group(table: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
-    """Which points no other is at least as good as in every number and better in one; larger is better."""
+    """Indices of the points that no other dominates: is at least as good in every number and better in one.
+
+    Larger numbers are better.
+    """
     return [
         i
         for i, point in enumerate(points)

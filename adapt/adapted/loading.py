@@ -73,10 +73,10 @@ def load_model(
 
 @contextmanager
 def _reading(path: Path, *also: type[AdaptError]) -> Iterator[None]:
-    """What goes wrong with the content of a folder's `adapt.json`, these errors too, is told of that file.
+    """Report what goes wrong with the content of `adapt.json`, the errors `also` included, as damage of that file.
 
     Raises:
-        AdaptError: It is damaged.
+        AdaptError: The file is damaged.
     """
     wrong: tuple[type[Exception], ...] = (AttributeError, KeyError, TypeError, ValueError, *also)
     try:

@@ -36,11 +36,11 @@ class Start:
     """An adapted model that a run goes on from."""
 
     run: Run
-    """That made it."""
+    """The run that made it."""
     source: Source
-    """As the run that goes on has it."""
+    """Its description in the run that goes on."""
     where: str
-    """What messages, which begin with it, call it."""
+    """What messages call it."""
     reference: str
     """Where its backbone was."""
     kind_state: Mapping[str, float]

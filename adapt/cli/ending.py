@@ -23,8 +23,8 @@ def heed_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """A command that is stopped already ends by its exit code: as Python ends, handlers of signals are undone, and one
-    that is sent again would end the process by itself."""
+    """Have a command that is being stopped end by its exit code: Python undoes handlers of signals as it exits, and a
+    second signal would end the process by itself."""
     try:
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
@@ -33,14 +33,14 @@ def ignore_signals() -> None:
 
 
 def write_any_text() -> None:
-    """Standard output escapes characters that it has none for, as standard error does, where it would raise an error: a
-    table redirected to a file on Windows, whose names are in another script."""
+    """Have standard output escape what its encoding lacks, as standard error does, where it would raise an error: names
+    in another script, in a table that is redirected to a file on Windows."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def one_line(text: str) -> str:
-    """Text that may hold names of others, whose control characters must not steer a terminal: these are escaped."""
+    """Text on one line, its control characters escaped: names of others in it must not steer a terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.split()))
 
 

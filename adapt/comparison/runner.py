@@ -231,8 +231,21 @@ def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnE
 
 
 def _ended(job: Path, run: Run, code: int, store: Store, kills: int) -> Event:
-    """What became of a run whose process ended; one that left no result has failed, and its log is kept, unless the
-    system killed it because memory ran out, for which it had killed so many when the run began."""
+    """What became of a run whose process ended.
+
+    One that left no result is recorded as `out_of_memory` where the system killed it for want of memory, else as
+    `failed`, with its log.
+
+    Args:
+        job: Its job file, without suffix.
+        run: The run.
+        code: Exit code of the process.
+        store: Takes the result.
+        kills: Processes that the system had killed for want of memory when the run began.
+
+    Raises:
+        AdaptError: It met bad input, which concerns every run.
+    """
     error = job.with_suffix(".error")
     if error.exists():
         raise AdaptError(error.read_text(encoding="utf-8"))

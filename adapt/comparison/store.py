@@ -14,8 +14,8 @@ from adapt.spec import AdaptError, Content, Result, Run, text_of
 from adapt.tables.damage import damage
 
 _FINAL = frozenset({"ok", "diverged"})
-"""Statuses that the same run would reach again. One that `failed` (crashed, was killed) or ran out of memory, which
-others may have held, is done again; one that is `unsupported` where packages, hardware or this library are others."""
+"""Statuses that the same run would reach again. A run that `failed` (crashed, was killed), or ran out of memory that
+others may have held, is done again; an `unsupported` one where packages, hardware or this library have changed."""
 
 
 class Store:

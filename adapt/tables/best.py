@@ -25,9 +25,9 @@ def best_rate(results: Sequence[Content]) -> float | None:
 
 
 def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
-    """The group with the best mean validation score over the seeds that all groups have.
+    """The group with the best mean validation score over the seeds that all groups have; of equals the first.
 
-    Of groups in which not all of these seeds ended well it is one where most did; of equals the first.
+    A group in which more of these seeds ended well goes before one with a better mean.
 
     Args:
         groups: Contents of result files, those of a group alike but for the seed, all with one metric.

@@ -13,12 +13,12 @@ _OF_EACH = frozenset({"pearson", "spearman"})
 
 
 def merged(results: Iterable[Content]) -> list[Content]:
-    """The results, those of folds that differ in nothing else put together; others as they are.
+    """The results, with those that differ in nothing but the fold as one.
 
-    The score is that of the rows of all folds together where their outcomes tell, else the mean over rows; so it is of
-    correlations, which the level of each fold's model would lower (Forman & Scholz 2010), and of what is reached
-    without a model. Times are means over folds, sizes the largest. Where a fold ended badly or has no result, what
-    became of it is the status.
+    Its score is that of the rows of all folds together where outcomes tell, else the mean over folds weighted by rows.
+    The mean it is, too, of correlations, which the different levels of the folds' models would lower (Forman & Scholz
+    2010), and of what is reached without a model. Times are means over folds, sizes the largest. Where a fold ended
+    badly or has no result, the status says so.
     """
     found: dict[str, list[Content]] = {}
     for result in results:
@@ -120,7 +120,7 @@ def _forgetting(group: Sequence[Content]) -> dict[str, Any]:
 
 
 def found_features(result: Content) -> bool:
-    """Whether the run was spared what another had computed, so that its time is not what the strategy costs."""
+    """Whether the run took over features that another had computed, so that its time is not what the strategy costs."""
     return any(map(_found, result.get("notes", ())))
 
 

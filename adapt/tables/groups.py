@@ -10,11 +10,12 @@ from adapt.strategies import STRATEGIES, make
 
 
 def groups(results: Sequence[Content], *, by_rate: bool = True) -> dict[str, list[Content]]:
-    """The results of each row, by its label: the strategy's name, the fields that are not as they are by default, and
-    the teacher and the model that it was started from.
+    """The results of each row, by its label: the strategy's name, its fields that are not the defaults, the teacher,
+    and the model that it started from.
 
-    The learning rate, which is said below the table, is among the fields only where a strategy has several, and only
-    `by_rate`. Such models of one name are one row, as where each seed has its own, unless a seed has several results.
+    The learning rate is named below the table. It is in the label, too, where a strategy has several, and makes a row
+    of its own; without `by_rate` it does not. Teachers and starts of one name share a row, for each seed may have its
+    own, unless a seed then has several results.
     """
     rates: dict[str, set[Any]] = {}
     for result in results:
@@ -36,7 +37,7 @@ def groups(results: Sequence[Content], *, by_rate: bool = True) -> dict[str, lis
 
 
 def _taught(teacher: Mapping[str, Any]) -> str:
-    """By whom, and how where that is not as it is by default."""
+    """By whom, and how where that is not the default."""
     how = [f"{name} {teacher[name]:g}" for name in ("temperature", "weight") if teacher[name] != getattr(Teacher, name)]
     if teacher["unlabelled_rows"]:
         how.append("on rows that it labelled, too")
@@ -44,7 +45,8 @@ def _taught(teacher: Mapping[str, Any]) -> str:
 
 
 def _by_content(label: str, group: list[Content]) -> dict[str, list[Content]]:
-    """The group as it is, or a group for each content of teacher and start, which its label then says."""
+    """The group as it is; where a seed has several results, a group for each content of teacher and start, named in its
+    label."""
     runs = {(result["seed"], result["spec"]["strategy"].get("learning_rate")) for result in group}
     if len(runs) == len(group) or not group[0]["spec"].keys() & {"teacher", "start"}:
         return {label: group}

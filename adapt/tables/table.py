@@ -51,8 +51,10 @@ class Table:
         return _csv(COLUMNS, (_cells(row) for row in self.rows))
 
     def curve_csv(self) -> str:
-        """The points of the learning curves, with the columns `CURVE_COLUMNS`; nothing where there are none. All rows,
-        which are a point of a curve over `max_train` and of one over `few_shot`, are there once."""
+        """The points of the learning curves, with the columns `CURVE_COLUMNS`; empty where there is no curve.
+
+        A point of two curves (all rows, over `max_train` and over `few_shot`) is there once.
+        """
         points = [
             {"backbone": section.results[0]["backbone"], **_size(section.results[0]["spec"]["task"]), **_cells(row)}
             for curve in curves(self.sections)
@@ -156,8 +158,14 @@ def _baseline(rows: Sequence[Row]) -> Row | None:
 
 
 def _make_row(group: Sequence[Content], label: str, others: Sequence[Content], numbers: Sequence[int]) -> Row:
-    """The row of a group; `others` are alike but for their learning rate, by whose times one can know its own.
-    `numbers` are those of the groups of test rows."""
+    """The row of a group.
+
+    Args:
+        group: Contents of result files, alike but for the seed.
+        label: The row's name.
+        others: The same at all learning rates; their times stand in where all runs of the group found features.
+        numbers: The group of each test row.
+    """
     good = sorted((r for r in group if r["status"] == "ok"), key=lambda r: r["seed"])
     timed = [r for r in good if not found_features(r)]
     timed = timed or [r for r in others if r["status"] == "ok" and not found_features(r)]
