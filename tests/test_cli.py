@@ -363,9 +363,9 @@ def test_options_of_data_reach_the_reading(tmp_path: Path) -> None:
     file = tmp_path / "words.jsonl"
     file.write_text('{"w": ["a", "b"], "t": ["I-x", "O"]}\n' * 4)
     options = {
-        "kind": "ner", "text": None, "text_pair": None, "label": None, "columns": ("tokens=w", "tags=t"),
+        "kind": "ner", "text": None, "text_pair": None, "label": None, "columns": {"tokens": "w", "tags": "t"},
         "problem": None, "repair_tags": True, "bad_answers": None, "name": None, "validation": 0.0, "test": 0.0,
-        "split_seed": 0, "epochs": 2, "metric": None, "config": None, "revision": None, "splits": (),
+        "split_seed": 0, "epochs": 2, "metric": None, "config": None, "revision": None, "splits": {},
         "max_validation": None, "max_test": None,
     }  # fmt: skip
     rows, choices = read_data(str(file), options)

@@ -13,23 +13,7 @@ from adapt.spec import OptionError
 def taken_columns(options: dict[str, Any]) -> dict[str, str]:
     """What `column_options` say, taken out of the options of a command."""
     named = {name: value for name in ("text", "text_pair") if (value := options.pop(name)) is not None}
-    return _named("--column", options.pop("columns"), _ROLE) | named
-
-
-def _named(option: str, pairs: tuple[str, ...], form: str) -> dict[str, str]:
-    """`what=name` items by what they name; `form` is how an error says that they are written."""
-    found: dict[str, str] = {}
-    for pair in pairs:
-        what, equals, name = (part.strip() for part in pair.partition("="))
-        if not (equals and what and name):
-            raise OptionError(f"{option} {pair} cannot be read; write {form}.")
-        if what in found:
-            raise OptionError(f"{option} {what} is given twice; give it once.")
-        found[what] = name
-    return found
-
-
-_ROLE = "role=name, such as tokens=words"
+    return {**options.pop("columns"), **named}
 
 
 def read_data(data: str | None, options: dict[str, Any], folds: int | None = None) -> tuple[Any, dict[str, Any]]:
@@ -51,10 +35,6 @@ def read_data(data: str | None, options: dict[str, Any], folds: int | None = Non
         return None, given | ({"kind": kind} if kind else {})
     from adapt.data import load
 
-    if "columns" in own:
-        own["columns"] = _named("--column", own["columns"], _ROLE)
-    if "splits" in own:
-        own["splits"] = _named("--split", own["splits"], "split=name, such as validation=validation_matched")
     if "split_seed" in own:
         own["seed"] = own.pop("split_seed")
     if folds is None:

@@ -34,10 +34,28 @@ def together(*decorators: Callable[..., Any]) -> Callable[..., Any]:
     return lambda command: functools.reduce(lambda c, d: d(c), reversed(decorators), command)
 
 
+def _named(example: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str]]:
+    """A callback that reads `what=name` items by what they name; `example` stands in its errors."""
+
+    def read(context: click.Context, option: click.Parameter, items: tuple[str, ...]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for item in items:
+            what, equals, name = (part.strip() for part in item.partition("="))
+            if not (equals and what and name):
+                form = str(option.metavar).lower()
+                raise OptionError(f"{option.opts[0]} {item} cannot be read; write {form}, such as {example}.")
+            if what in found:
+                raise OptionError(f"{option.opts[0]} {what} is given twice; give it once.")
+            found[what] = name
+        return found
+
+    return read
+
+
 column_options = together(
     click.option("--text", help="Column of the text."),
     click.option("--text-pair", help="Column of the second text of a pair."),
-    click.option("--column", "columns", multiple=True, metavar="ROLE=NAME",
+    click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", callback=_named("tokens=words"),
                  help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; or of group: "
                       "what rows belong together by, such as a document or a speaker.  Repeatable."),
 )  # fmt: skip
@@ -63,6 +81,7 @@ data_options = together(
     mending_options,
     hub_options,
     click.option("--split", "splits", multiple=True, metavar="SPLIT=NAME",
+                 callback=_named("validation=validation_matched"),
                  help="What the data call train, validation or test (validation=validation_matched): a split, or a "
                       "file without suffix.  Repeatable."),
     click.option("--validation", type=float,
