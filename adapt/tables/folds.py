@@ -41,17 +41,17 @@ def without_fold(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _one(group: Sequence[Content]) -> Content:
     first = group[0]
-    count = first["spec"]["task"]["fold"][1]
-    rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
+    task = first["spec"]["task"]
+    count = task["fold"][1]
     bad = [result for result in group if result["status"] != "ok"]
     if bad:
         return {**bad[0], "baseline": {}}
     if len(group) < count:
         return {**first, "baseline": {}, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
+    rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
     timed = [result for result in group if not found_features(result)]
     notes = [note for result in group for note in result.get("notes", ()) if not (timed and _found(note))]
     timed = timed or list(group)
-    task = first["spec"]["task"]
     outcomes = [outcome for result in group for outcome in result.get("test_outcomes") or ()]
     scores = {
         split: _weighted([result["scores"].get(split, {}) for result in group], rows)
