@@ -7,19 +7,8 @@ from typing import Any
 
 import click
 
+from adapt.cli import options
 from adapt.cli.given import of_task, read_data
-from adapt.cli.options import (
-    BACKBONE_HELP,
-    DATA_HELP,
-    data_options,
-    general_option,
-    seeds_option,
-    set_option,
-    set_options,
-    strategies_option,
-    teaching_options,
-    training_options,
-)
 from adapt.cli.words import WORDS, shown_command
 from adapt.fields import settings_from
 from adapt.files import path_of
@@ -28,11 +17,11 @@ from adapt.spec import OptionError
 
 @click.command()
 @click.option(
-    "--backbone", help=BACKBONE_HELP + "  [default: that of --start, or the shipped one for the kind of task]"
+    "--backbone", help=options.BACKBONE_HELP + "  [default: that of --start, or the shipped one for the kind of task]"
 )
-@click.option("--data", help=DATA_HELP + " Without it, the embedded task of the kind.")
-@strategies_option
-@seeds_option
+@click.option("--data", help=options.DATA_HELP + " Without it, the embedded task of the kind.")
+@options.strategies
+@options.seeds
 @click.option(
     "--out", default="adapt-results", show_default=True, help="Folder of results; a comparison goes on there."
 )
@@ -48,15 +37,15 @@ from adapt.spec import OptionError
 @click.option(
     "--teacher", metavar="FOLDER", help="A saved model, whose students all strategies train, as distill does."
 )
-@teaching_options
+@options.teaching
 @click.option(
     "--start", multiple=True, metavar="FOLDER", help="A saved model, whose strategy goes on from it in a row of its "
     "own; repeatable.",
 )  # fmt: skip
-@general_option
-@set_option
-@data_options
-@training_options
+@options.general
+@options.settings
+@options.data
+@options.training
 def compare(
     backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
     folds: int | None, start: tuple[str, ...], general: Any, settings: tuple[str, ...], **rest: Any,
@@ -123,7 +112,7 @@ def table(folder: str, tuned: bool | None) -> None:
     help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, or as for compare; of a folder or "
     "hub name only config.json is needed.",
 )
-@strategies_option
+@options.strategies
 @click.option("--kind", default="classification", show_default=True, help="Task kind, as for compare.")
 @click.option("--batch", default="32x128", show_default=True, metavar="ROWSxTOKENS", help="Of a forward pass.")
 @click.option("--budget", metavar="BYTES", help="Memory of the device, such as 12GiB: what fits, and what would help.")
@@ -142,7 +131,7 @@ def table(folder: str, tuned: bool | None) -> None:
 @click.option("--labels", type=int, default=2, show_default=True, help="Classes, where the kind has some.")
 @click.option("--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
-@set_options("Set a field of a strategy (lora.rank=8)")
+@options.set_option("Set a field of a strategy (lora.rank=8)")
 def plan(
     backbone: str, strategies: str, kind: str, batch: str, budget: str | None, as_json: bool,
     settings: tuple[str, ...], **rest: Any,
@@ -156,6 +145,6 @@ def plan(
     size = parse_batch(batch)
     room = None if budget is None else parse_bytes(budget)
     chosen = strategies_of(strategies, settings_from(settings))
-    options = {name: value for name, value in rest.items() if value is not None}
-    found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **options)
-    click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, kind=kind, **options))
+    given = {name: value for name, value in rest.items() if value is not None}
+    found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **given)
+    click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, kind=kind, **given))

@@ -6,22 +6,14 @@ from typing import Any
 
 import click
 
+from adapt.cli import options
 from adapt.cli.ending import one_line
 from adapt.cli.given import read_data, taken_columns
-from adapt.cli.options import (
-    DATA_HELP,
-    column_options,
-    data_options,
-    device_option,
-    moved_option,
-    seeds_option,
-    together,
-)
 
-_reading_options = together(
+_reading_options = options.together(
     click.option("--layers", default="all", show_default=True,
                  help="all, last, or numbers with commas between them; 0 are the embeddings, -1 is the last."),
-    device_option,
+    options.device,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
                  help="[default: an adapted model's own, for a backbone fp32]"),
 )  # fmt: skip
@@ -30,18 +22,18 @@ _input_option = click.option(
     "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
 )
 
-_input_reading_options = together(
+_input_reading_options = options.together(
     click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]"),
-    moved_option,
+    options.moved,
     _reading_options,
-    column_options,
+    options.columns,
 )
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--data", required=True, help=DATA_HELP)
-@seeds_option
+@click.option("--data", required=True, help=options.DATA_HELP)
+@options.seeds
 @click.option("--max-train", type=int, default=20_000, show_default=True, help="Rows, or words, a probe is fitted on.")
 @click.option("--max-held-out", type=int, default=10_000, show_default=True, help="The same of validation and of test.")
 @click.option("--max-length", type=int, default=128, show_default=True,
@@ -52,7 +44,7 @@ _input_reading_options = together(
 @click.option("--no-control", is_flag=True, help="Leave the control task out.")
 @click.option("--out", help="Folder for probe.json and probe.md.")
 @_reading_options
-@data_options
+@options.data
 def probe(
     sources: tuple[str, ...], data: str, seeds: int, max_train: int, max_held_out: int, max_length: int, pooling: str,
     metric: str | None, no_control: bool, out: str | None, layers: str, device: str, precision: str | None, **rest: Any,

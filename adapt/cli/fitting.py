@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapt.cli import options
 from adapt.cli.given import of_task, read_data
-from adapt.cli.options import (
-    BACKBONE_HELP,
-    DATA_HELP,
-    data_options,
-    general_option,
-    set_option,
-    teaching_options,
-    training_options,
-)
 from adapt.fields import settings_from
 from adapt.files import path_of
 from adapt.spec import Content, OptionError, Result, Strategy
@@ -30,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--backbone", help=BACKBONE_HELP + "  [default: that of --start]")
-@click.option("--data", required=True, help=DATA_HELP)
+@click.option("--backbone", help=options.BACKBONE_HELP + "  [default: that of --start]")
+@click.option("--data", required=True, help=options.DATA_HELP)
 @click.option("--strategy", help="[default: lora, or that of --start; with --like the best by mean validation score]")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", required=True, help="Folder for the model.")
@@ -42,10 +34,10 @@ if TYPE_CHECKING:
     "validation score; options beside it go before. A run that went on from a model takes --start, too.",
 )
 @click.option("--start", metavar="FOLDER", help="A saved model, from whose trained weights training starts.")
-@general_option
-@set_option
-@data_options
-@training_options
+@options.general
+@options.settings
+@options.data
+@options.training
 def fit(
     backbone: str | None, data: str, strategy: str | None, seed: int | None, out: str, start: str | None,
     like: str | None, general: Any, settings: tuple[str, ...], **rest: Any,
@@ -79,16 +71,16 @@ def fit(
 
 @click.command()
 @click.argument("teacher")
-@click.option("--backbone", required=True, help="Of the student: " + BACKBONE_HELP)
-@click.option("--data", required=True, help=DATA_HELP)
-@teaching_options
+@click.option("--backbone", required=True, help="Of the student: " + options.BACKBONE_HELP)
+@click.option("--data", required=True, help=options.DATA_HELP)
+@options.teaching
 @click.option("--strategy", default="full", show_default=True, help="Of the student.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", required=True, help="Folder for the student.")
-@general_option
-@set_option
-@data_options
-@training_options
+@options.general
+@options.settings
+@options.data
+@options.training
 def distill(
     teacher: str, backbone: str, data: str, strategy: str, seed: int, out: str, general: Any,
     settings: tuple[str, ...], **rest: Any,

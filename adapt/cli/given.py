@@ -11,7 +11,7 @@ from adapt.spec import OptionError
 
 
 def taken_columns(options: dict[str, Any]) -> dict[str, str]:
-    """What `column_options` say, taken out of the options of a command."""
+    """What `adapt.cli.options.columns` say, taken out of the options of a command."""
     named = {name: value for name in ("text", "text_pair") if (value := options.pop(name)) is not None}
     return {**options.pop("columns"), **named}
 

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands have, as decorators of these."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DATA_HELP = (
 )
 
 
-device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-label_option = click.option("--label", help="Column of the labels.")
-moved_option = click.option("--backbone", help="Where the backbone is now, if it was moved.")
-seeds_option = click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
-strategies_option = click.option(
+device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+label = click.option("--label", help="Column of the labels.")
+moved = click.option("--backbone", help="Where the backbone is now, if it was moved.")
+seeds = click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+strategies = click.option(
     "--strategies", default="all", show_default=True, help="Names with commas between them, or all."
 )
 
@@ -52,7 +52,7 @@ def _named(example: str) -> Callable[[click.Context, click.Parameter, tuple[str,
     return read
 
 
-column_options = together(
+columns = together(
     click.option("--text", help="Column of the text."),
     click.option("--text-pair", help="Column of the second text of a pair."),
     click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", callback=_named("tokens=words"),
@@ -60,26 +60,26 @@ column_options = together(
                       "what rows belong together by, such as a document or a speaker.  Repeatable."),
 )  # fmt: skip
 
-mending_options = together(
+mending = together(
     click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
     click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
                  help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
 )  # fmt: skip
 
-hub_options = together(
+hub = together(
     click.option("--config", metavar="NAME", help="Configuration of a hub data set, such as sst2 of nyu-mll/glue."),
     click.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub data set."),
 )  # fmt: skip
 
-data_options = together(
+data = together(
     click.option("--kind", help="classification, ner, pos, qa, translation, summarisation, instructions, ... or a "
                                 "task kind's full name.  [default: the columns tell]"),
-    column_options,
-    label_option,
+    columns,
+    label,
     click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
                  help="What the labels are, where they do not tell."),
-    mending_options,
-    hub_options,
+    mending,
+    hub,
     click.option("--split", "splits", multiple=True, metavar="SPLIT=NAME",
                  callback=_named("validation=validation_matched"),
                  help="What the data call train, validation or test (validation=validation_matched): a split, or a "
@@ -107,7 +107,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-training_options = together(
+training = together(
     click.option("--epochs", type=int, help="Passes over the training rows.  [default: 3; of embedded tasks up to 5]"),
     click.option("--max-steps", type=int, help="Optimizer steps after which training ends."),
     click.option("--batch-size", type=int, help="Rows of a forward pass.  [default: 32]"),
@@ -135,12 +135,12 @@ training_options = together(
                  help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
     click.option("--graphs", type=click.Choice(["auto", "off"]),
                  help="CUDA graphs for small models.  [default: auto]"),
-    device_option,
+    device,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
 )  # fmt: skip
 
 
-def set_options(what: str) -> Any:
+def set_option(what: str) -> Any:
     return click.option("--set", "settings", multiple=True, metavar="NAME.FIELD=VALUE", help=f"{what}; repeatable.")
 
 
@@ -151,17 +151,17 @@ def _texts(context: click.Context, option: click.Parameter, value: str | None) -
     return None if value is None else read_general(value)
 
 
-general_option = click.option(
+general = click.option(
     "--general", metavar="FILE", callback=_texts,
     help="Plain text, one text a line: how much of it the backbone forgets is measured, where its checkpoint has a "
          "language-model head.",
 )  # fmt: skip
 
-teaching_options = together(
+teaching = together(
     click.option("--unlabelled", metavar="FILE",
                  help="Further training rows without labels, which the teacher labels."),
     click.option("--temperature", type=float, help="What logits are divided by, 0.1 to 100.  [default: 2]"),
     click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]"),
 )  # fmt: skip
 
-set_option = set_options("Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4)")
+settings = set_option("Set a field of a strategy (lora.rank=8) or of the task's kind (task.beams=4)")

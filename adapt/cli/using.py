@@ -6,25 +6,17 @@ from typing import Any
 
 import click
 
+from adapt.cli import options
 from adapt.cli.given import taken_columns
-from adapt.cli.options import (
-    DATA_HELP,
-    column_options,
-    device_option,
-    hub_options,
-    label_option,
-    mending_options,
-    moved_option,
-)
 
 
 @click.command()
 @click.argument("folder")
 @click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or plain text file.")
 @click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
-@moved_option
-@device_option
-@column_options
+@options.moved
+@options.device
+@options.columns
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
     """Predict the rows of a file with the model in FOLDER, in input order."""
     from adapt.adapted import PREDICTION_FILES, load_model, write_predictions
@@ -41,16 +33,16 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
-@click.option("--data", required=True, help=DATA_HELP + " Labelled; it needs no train.")
+@click.option("--data", required=True, help=options.DATA_HELP + " Labelled; it needs no train.")
 @click.option("--split", default="test", show_default=True,
               help="Which is scored, where there are several; also by the data's own name.")  # fmt: skip
 @click.option("--output", help="File to write the scores to, with what each row adds: .json.")
-@moved_option
-@device_option
-@column_options
-@label_option
-@mending_options
-@hub_options
+@options.moved
+@options.device
+@options.columns
+@options.label
+@options.mending
+@options.hub
 def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) -> None:
     """Score the models in FOLDERS on new labelled rows, and compare them with the first.
 
@@ -74,7 +66,7 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
 @click.command()
 @click.argument("folder")
 @click.option("--out", required=True, help="Folder for the plain model.")
-@moved_option
+@options.moved
 def merge(folder: str, out: str, backbone: str | None) -> None:
     """Write the model in FOLDER as a plain transformers model, the adaptation merged into its weights, and tokenizer.
 
