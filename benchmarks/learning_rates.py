@@ -20,7 +20,6 @@ from typing import Any
 import adapt
 from adapt.comparison.progress import Progress
 from adapt.comparison.store import Store
-from adapt.comparison.written import write_table
 from adapt.strategies import make
 
 RATES = {
@@ -51,7 +50,7 @@ def main() -> None:
                 "minilm", data, strategies, seeds=1, epochs=3, dropout=0.0, max_train=rows, max_length=64,
                 out=options.out, jobs=options.jobs, on_event=progress,
             )  # fmt: skip
-    print(write_table(Store(options.out)))
+    print(Store(options.out).write_table())
     for name, rate in chosen(Store(options.out).all()).items():
         print(f"{name}: {rate:g}")
 

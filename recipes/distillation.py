@@ -12,7 +12,6 @@ from _recipe import fitted, parser_of
 import adapt
 from adapt.cli import plain_errors
 from adapt.comparison import Store
-from adapt.comparison.written import write_table
 from adapt.run import drawn
 
 
@@ -34,7 +33,7 @@ def main() -> None:
             rest = [text for text in data.splits["train"]["text"] if text not in known]
             for texts in (None, rest) if rest else (None,):
                 adapt.compare(options.backbone, data, seeds=[seed], teacher=teacher, unlabelled=texts, **of_students)
-        print(write_table(Store(options.out)))
+        print(Store(options.out).write_table())
 
 
 if __name__ == "__main__":

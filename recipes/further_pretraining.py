@@ -14,7 +14,6 @@ from _recipe import fitted, parser_of, settings_of
 import adapt
 from adapt.cli import plain_errors
 from adapt.comparison import Store
-from adapt.comparison.written import write_table
 from adapt.strategies import SHIPPED_SETTINGS
 
 HUB = "masakhane/masakhaner"
@@ -39,7 +38,7 @@ def main() -> None:
                 backbone, data, options.strategies, settings=settings, seeds=options.seeds, out=options.out, epochs=5,
                 **same,
             )  # fmt: skip
-        print(write_table(Store(options.out)))
+        print(Store(options.out).write_table())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from adapt.backbones import resolve
 from adapt.cli.given import read_data
 from adapt.comparison import Store
 from adapt.comparison.given import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
-from adapt.comparison.written import write_table
 from adapt.spec import OptionError
 from adapt.strategies import LoRA
 from adapt.tasks import KINDS
@@ -524,7 +523,7 @@ def test_the_table_is_made_again_byte_for_byte(adapt: Command, tmp_path: Path) -
     for strategy in ("full", "lora"):
         for seed in range(3):
             store.write(result_of(run_of(strategy, seed), 0.8 - 0.01 * seed))
-    write_table(store)
+    store.write_table()
     before = {name: (store.folder / name).read_bytes() for name in ("table.md", "table.csv")}
     for name in before:
         (store.folder / name).unlink()

@@ -17,7 +17,6 @@ import scipy.stats
 from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
-from adapt.comparison.written import write_table
 from adapt.spec import FOUND_FEATURES, Result, Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
 from adapt.tables.cells import interval, share
@@ -378,8 +377,8 @@ def test_the_tables_of_a_folder_are_the_same_in_any_order_of_writing(tmp_path: P
         store = Store(tmp_path / str(i))
         for result in random.Random(i).sample(results, len(results)):
             store.write(result)
-        write_table(store)
-        write_table(store)
+        store.write_table()
+        store.write_table()
         made.append([(store.folder / name).read_bytes() for name in ("table.md", "table.csv")])
     assert made[0] == made[1]
     assert made[0][0].decode() == table_of(store.all()).markdown()
@@ -398,11 +397,11 @@ def test_a_table_that_another_comparison_has_written_meanwhile_is_not_lost(
         found = read()
         if len(found) == 1:
             other.write(result_of(run_of("lora")))
-            write_table(other)
+            other.write_table()
         return found
 
     monkeypatch.setattr(store, "all", slowly)
-    table = write_table(store)
+    table = store.write_table()
     assert [row.strategy for row in table.rows] == ["full", "lora"]
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == table.markdown()
 

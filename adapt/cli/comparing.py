@@ -89,7 +89,6 @@ def table(folder: str, tuned: bool | None) -> None:
     Where they cannot be written the table is printed nevertheless; the exit code is then 2.
     """
     from adapt.comparison.store import Store
-    from adapt.comparison.written import write_table
     from adapt.tables.table import table_of
 
     if not (path_of(folder) / "runs").is_dir():
@@ -98,7 +97,7 @@ def table(folder: str, tuned: bool | None) -> None:
     if not store.all():
         raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
     try:
-        made = write_table(store, tuned=tuned)
+        made = store.write_table(tuned=tuned)
     except OptionError:
         click.echo(table_of(store.all(), tuned=tuned).markdown())
         raise

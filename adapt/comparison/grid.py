@@ -24,7 +24,6 @@ from adapt.comparison.given import (
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.started import Given, Starts
 from adapt.comparison.store import Store
-from adapt.comparison.written import write_table
 from adapt.data import Data
 from adapt.data.general import read_general
 from adapt.files import scratch_folder
@@ -211,7 +210,7 @@ def compare(
                 made_by={name: value for name, value in made_by.items() if value is not None},
             )  # fmt: skip
     finally:
-        write_table(store, tuned=True if trials > 1 else None)
+        store.write_table(tuned=True if trials > 1 else None)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder, starts.given)
 

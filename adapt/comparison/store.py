@@ -1,4 +1,4 @@
-"""One JSON file a run, written atomically and read with suspicion."""
+"""One JSON file a run, written atomically and read with suspicion, and the tables made from them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from adapt.files import path_of, writable_folder, write_atomically
 from adapt.machine import hardware
 from adapt.spec import AdaptError, Content, Result, Run, text_of
 from adapt.tables.damage import damage
+from adapt.tables.table import Table, table_of
 
 _FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again. A run that `failed` (crashed, was killed), or ran out of memory that
@@ -72,6 +73,38 @@ class Store:
             if content is not None and (content["key"] not in by_key or path.stem.endswith(content["key"][:12])):
                 by_key[content["key"]] = content
         return list(by_key.values())
+
+    def write_table(self, *, tuned: bool | None = None) -> Table:
+        """Write `table.md` and `table.csv` of all runs beside them, and `curve.csv` where there are learning curves.
+
+        They are made again where another comparison has written them meanwhile, whose last results were not read here.
+
+        Args:
+            tuned: As for `table_of`.
+
+        Raises:
+            OptionError: They cannot be written.
+        """
+        file, table, before = self.folder / "table.md", None, None
+        while table is None or before != _version(file):
+            before = _version(file)
+            table = table_of(self.all(), tuned=tuned)
+        write_atomically(file, table.markdown())
+        write_atomically(self.folder / "table.csv", table.csv())
+        if points := table.curve_csv():
+            write_atomically(self.folder / "curve.csv", points)
+        else:
+            (self.folder / "curve.csv").unlink(missing_ok=True)
+        return table
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Which of the files that have this name it is now; None: there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _stands(content: Content) -> bool:
