@@ -154,9 +154,9 @@ class Start:
                 state = {name: tensor for name, tensor in state.items() if name not in model.head_names}
             else:
                 state = _renamed(state, Loader(backbone, theirs, run.budget, run.seed), model)
-                both = own.keys() & state.keys()
-                left = len(own) - len(both)
-                own, state = {name: own[name] for name in both}, {name: state[name] for name in both}
+                left = len(own.keys() - state.keys())
+                own = {name: p for name, p in own.items() if name in state}
+                state = {name: state[name] for name in own}
         if not state:
             raise OptionError(
                 f"{self.where} has nothing that {run.strategy.name} could go on from"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,7 +92,7 @@ def distill(
 
     if path_of(out).resolve() == path_of(teacher).resolve():
         raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
-    with AskedBar(sys.stderr, path_of(teacher).name) as bar:
+    with closing(AskedBar(sys.stderr, path_of(teacher).name)) as bar:
         taught = functools.partial(distill_model, teacher, general=general, on_asked=bar)
         _fit(taught, backbone, data, strategy, seed, out, settings, rest)
 
@@ -129,7 +130,7 @@ def _fit(
     else:
         chosen, choices = _as_in(like, rows, fields, choices)
         seed = like["seed"] if seed is None else seed
-    with StepBar(sys.stderr, strategy) as bar:
+    with closing(StepBar(sys.stderr, strategy)) as bar:
         model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
     model.save(out)
     _report(model.result)

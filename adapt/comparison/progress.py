@@ -23,10 +23,7 @@ class StepBar:
             self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(done - self._bar.n)
 
-    def __enter__(self) -> StepBar:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def close(self) -> None:
         self._bar.close()
 
 
@@ -49,14 +46,11 @@ class AskedBar:
             self._bar = StepBar(self._stream, self._name, "row")
         self._bar(done, total)
         if done == total:
-            self.__exit__(None, None, None)
+            self.close()
 
-    def __enter__(self) -> AskedBar:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def close(self) -> None:
         if self._bar is not None:
-            self._bar.__exit__(kind, error, tb)
+            self._bar.close()
             self._bar = None
 
 
@@ -90,7 +84,7 @@ class Progress:
             self._line(event, f"{event.status}, done before{again}")
         elif event.what == "ended":
             if (bar := self._bars.pop(key, None)) is not None:
-                bar.__exit__(None, None, None)
+                bar.close()
             self._line(event, f"{event.status}" + (f": {event.reason}" if event.reason else ""))
 
     def _name(self, run: Run) -> str:
@@ -109,9 +103,9 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for bar in self._bars.values():
-            bar.__exit__(kind, error, tb)
+            bar.close()
         if self._teacher is not None:
-            self._teacher.__exit__(kind, error, tb)
+            self._teacher.close()
 
 
 def _write(stream: TextIO, line: str) -> None:
