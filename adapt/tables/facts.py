@@ -105,14 +105,14 @@ def _uncertainty(section: Section, folds: bool) -> str:
     """What the intervals are over."""
     scored = [row for row in section.rows if row.score and row.trainable is not None]
     of, numbers = section.test_groups.get("of"), section.test_groups.get("numbers", ())
-    by = f" by {escape(str(of))}"
-    one, several = (of, f"{of}s") if of in _IN_COMMON else (f"group{by}", f"groups{by}")
+    one, by = (of, "") if of in _IN_COMMON else ("group", f" by {escape(str(of))}")
+    several = f"{one}s{by}"
     seeds_alone = [named(row.strategy) for row in scored if not row.parts]
     rows_alone = [named(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
     if len(seeds_alone) == len(scored):
         return (
             "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
-            + (f", for most are of one {one}" if one_prevails(numbers) else "")
+            + (f", for most are of one {one}{by}" if one_prevails(numbers) else "")
         )
     by_rows = [row.by_rows for row in section.rows if row.difference is not None]
     others = f"{several} than the {len(set(numbers)):,} of these test rows" if numbers else "test rows like these"
@@ -214,7 +214,7 @@ def _starts(good: Sequence[Content]) -> list[str]:
 def _code(environment: Mapping[str, Any]) -> str:
     """The state of this package's code, as far as it is known: of a checkout and of its modules."""
     commit, content = environment.get("commit"), environment.get("code")
-    return escape(", ".join([*([commit] if commit else []), *([f"content {content}"] if content else [])]))
+    return escape(", ".join(filter(None, (commit, content and f"content {content}"))))
 
 
 def _head(task: Mapping[str, Any]) -> str:
