@@ -136,11 +136,8 @@ def train(
                         budget.device,
                         advice=advice,
                         all_rows=max(map(len, group)),
-                        reset=partial(
-                            _restart, optimizer, graphs, random_state(budget.device),
-                            [(norm, norm.counted()) for norm in counting],
-                        ),
-                    )  # fmt: skip
+                        reset=_undo(optimizer, graphs, counting, budget.device),
+                    )
                     watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
                     with explained("while the optimizer made its state", _advice_on_state(budget)):
                         optimizer.step()
@@ -190,23 +187,24 @@ def train(
     )
 
 
-def _restart(
-    optimizer: torch.optim.Optimizer,
-    graphs: Graphs | None,
-    random_state: Sequence[torch.Tensor],
-    counts: Sequence[tuple[Standardised, tuple[int, torch.Tensor, torch.Tensor]]],
-) -> bool:
-    """Forget the gradients made so far and the rows counted, and draw the same random numbers again.
+def _undo(
+    optimizer: torch.optim.Optimizer, graphs: Graphs | None, counting: Sequence[Standardised], device: str
+) -> Callable[[], bool]:
+    """What takes back an unfinished try of a step that begins now: gradients, rows counted and random numbers.
 
-    Returns:
-        Whether there were graphs, whose memory is now free.
+    It tells whether there were graphs, whose memory is then free.
     """
-    freed = graphs is not None and graphs.drop()
-    optimizer.zero_grad(set_to_none=True)
-    set_random_state(random_state)
-    for norm, counted in counts:
-        norm.set_counted(counted)
-    return freed
+    state, counts = random_state(device), [norm.counted() for norm in counting]
+
+    def undo() -> bool:
+        freed = graphs is not None and graphs.drop()
+        optimizer.zero_grad(set_to_none=True)
+        set_random_state(state)
+        for norm, counted in zip(counting, counts, strict=True):
+            norm.set_counted(counted)
+        return freed
+
+    return undo
 
 
 def _advice(budget: Budget, model: nn.Module) -> str:
