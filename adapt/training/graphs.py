@@ -64,12 +64,9 @@ def flops_per_layer(model: nn.Module, tokens: float) -> float:
     Six a token and weight that is trained, four for a frozen one. Branches beside a layer (adapters) are layers too:
     they are launched as well.
     """
-    layers: list[Any] = [module for module in model.modules() if is_projection(module)]
-    flops = 0.0
-    for layer in layers:
-        size = layer.in_features * layer.out_features if isinstance(layer, nn.Linear) else layer.weight.numel()
-        flops += (6.0 if layer.weight.requires_grad else 4.0) * size * tokens
-    return flops / max(1, len(layers))
+    weights: list[Any] = [module.weight for module in model.modules() if is_projection(module)]
+    flops = sum((6.0 if weight.requires_grad else 4.0) * params.numel(weight) * tokens for weight in weights)
+    return flops / max(1, len(weights))
 
 
 def is_pure(model: nn.Module) -> bool:
