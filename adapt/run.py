@@ -102,7 +102,7 @@ def drawn(spec: Run, data: Data) -> dict[str, datasets.Dataset]:
 
 
 def draws_of(spec: Run) -> int | None:
-    """The seed where it decides which rows a run trains on; None: all of them."""
+    """The seed, where it decides which rows a run trains on; None: it trains on all."""
     return spec.seed if spec.task.few_shot is not None or spec.task.max_train is not None else None
 
 

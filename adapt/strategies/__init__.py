@@ -27,7 +27,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 """Strategies by their name on the command line."""
 
 FLOORS: dict[str, type[Strategy]] = {"untrained": Untrained}
-"""What is run beside them, not among `all`, to show where they start from."""
+"""Run beside the strategies to show where these start from; not among `all`."""
 
 SMALLER: tuple[tuple[str, Mapping[str, Any]], ...] = (("qlora", {}), ("qlora", {"bits": 4}))
 """Strategies that hold the backbone in ever fewer bits: name and fields, for advice where memory is short."""
@@ -61,7 +61,7 @@ __all__ = [
 
 
 def is_known(strategy: Strategy) -> bool:
-    """Whether a strategy is one of these, which its name and fields tell whole, and none that a user made."""
+    """Whether a strategy is the library's own, all of which its name and fields tell, and not one that a user made."""
     return type(strategy) is {**STRATEGIES, **FLOORS}.get(strategy.name)
 
 

@@ -295,7 +295,7 @@ class LoRA:
 
 
 def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
-    """Those of the base model, without a pooler and the layers of a head, pretrained (a language model's) or new."""
+    """Linear layers of the base model by name, but for a pooler's and those of a head, pretrained or new."""
     last = output_layer(model)
     return {
         name: module

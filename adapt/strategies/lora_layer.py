@@ -127,7 +127,7 @@ class _UpdatedOnCuda(torch.autograd.Function):
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A product in a dtype of its own, which is that of its sums where the GPU can."""
+    """A product given in some dtype, and summed in it where the GPU can."""
     if left.dtype == dtype:
         return left @ right
     if left.is_cuda and dtype == torch.float32 and torch.version.hip is None:
@@ -189,7 +189,11 @@ class LoRALinear(Linear):
 
 
 def only_adapter(layer: Any) -> str | None:
-    """Name of the only active adapter of a layer of PEFT's, where nothing forbids to fuse it."""
+    """Name of the only active adapter of a PEFT layer; None where its update cannot be fused with the weight.
+
+    That is so where the layer is disabled or merged, has other active adapters or a variant (DoRA), or drops inputs of
+    the branch.
+    """
     if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return None
     (name,) = layer.active_adapters

@@ -106,8 +106,8 @@ class _JoinAtSoftmax(TorchFunctionMode):
             )
 
 
-def route(base: nn.Module) -> None:
+def route(model: nn.Module) -> None:
     """Let every disentangled attention of the model look for a prefix; without one it does as before."""
-    for module in base.modules():
+    for module in model.modules():
         if type(module) is DisentangledSelfAttention:
             module.__class__ = PrefixedAttention

@@ -21,7 +21,7 @@ class PrefixKV(nn.Module):
     """Learned keys and values of one attention module; the depths that share the module share them."""
 
     gate: nn.Parameter | None
-    """(key-value heads): what `attend` is multiplied by, before its tanh; None: keys and values join the others."""
+    """(key-value heads): its tanh is what `attend` multiplies by; None: keys and values join those of the text."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, init: str, *, gated: bool = False) -> None:
         """

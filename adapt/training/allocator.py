@@ -16,7 +16,7 @@ _KEPT = {_TRIM_THRESHOLD: -1, _TOP_PAD: 2**28, _MMAP_THRESHOLD: 2**31 - 1}
 """What is freed is never given back; the heap grows by 256 MiB of addresses; each size comes from it."""
 
 _GIVEN_BACK = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_THRESHOLD: 2**25}
-"""What glibc's thresholds, which it adapts until they are set, are at most; mallopt(3)."""
+"""The most that glibc itself raises its thresholds to, as it does until they are set; mallopt(3)."""
 
 
 @outermost
