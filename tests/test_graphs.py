@@ -118,7 +118,6 @@ class StandIn(Graphs):
     """A graph that runs its pass again, on its own inputs, into its own gradients."""
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
-        self._tried = True
         loss = self._plainly(batch, weight)
         self._trainable = [p for p in self._trainable if p.grad is not None]
         return loss

@@ -105,7 +105,6 @@ class Graphs:
         self._longest = longest_of(model)
         self._graphs: dict[Any, _Captured | None] = {}
         self._pool: Any = None
-        self._tried = False
         self.captured = 0
         """Graphs that were captured."""
         self.given_up = False
@@ -125,7 +124,7 @@ class Graphs:
         batch = self._kind.collate(examples, longest=self._longest)
         key = tuple((name, value.shape) for name, value in batch.items())
         with masks_traced(True), fixed_sizes():
-            if not self._tried:
+            if not self._graphs:
                 self._graphs[key] = None
                 return self._try(batch, weight)
             if key not in self._graphs:
@@ -171,7 +170,6 @@ class Graphs:
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         """The first pass of all, which finds out whether the device is waited for: no graph could hold that."""
-        self._tried = True
         state = random_state("cuda")
         moved = on(batch, self._accelerator.device)
         torch.cuda.synchronize()
