@@ -318,12 +318,6 @@ def test_nothing_trainable_is_an_error() -> None:
         fit_line(Squares(), model=model)
 
 
-@pytest.mark.parametrize("value", [0.0, -1e-3, math.nan, math.inf])
-def test_a_learning_rate_that_cannot_be_used_is_named(value: float) -> None:
-    with pytest.raises(OptionError, match=f"learning rate is {value}"):
-        fit_line(Squares(), learning_rate=value)
-
-
 def test_frozen_parameters_get_no_gradient_and_no_optimizer_state() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     model[0].requires_grad_(False)

@@ -91,7 +91,7 @@ def train(
 
     Raises:
         Diverged: The loss or its gradient is not finite; on a GPU that is seen a step later.
-        OptionError: The learning rate is not positive, or nothing is trainable.
+        OptionError: Nothing is trainable.
         OutOfMemory: A step does not fit with one row at a time, or the optimizer's state does not.
         Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture; or a
             loss in chunks, and the model does with its logits what is not known.

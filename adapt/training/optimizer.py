@@ -21,11 +21,9 @@ def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> tor
     `model.own_rates` at the rate it gives them, where a strategy has set these.
 
     Raises:
-        OptionError: Nothing is trainable, or the learning rate is not a positive finite number.
+        OptionError: Nothing is trainable.
         Unsupported: The optimizer is that of bitsandbytes, which is not installed.
     """
-    if not math.isfinite(learning_rate) or learning_rate <= 0:
-        raise OptionError(f"The learning rate is {learning_rate}; give a finite number above zero, such as 1e-4.")
     head: frozenset[str] = getattr(model, "head_names", frozenset())
     factor = getattr(model, "head_factor", 1.0)
     own: dict[str, float] = getattr(model, "own_rates", {})
