@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 from adapt.backbones.families import positions_of
 
 
-def asked(base: Any) -> str:
-    """Name, within a base model, of the part that classes ask for features: a lone decoder (OPT's), or '' for all."""
+def lone_decoder(base: Any) -> str:
+    """`decoder`, where a base model has that alone and other classes call it in the base's place (OPT); else empty."""
     alone = hasattr(base, "decoder") and not hasattr(base, "encoder")
     return "decoder" if alone and "input_ids" in signature(base.decoder.forward).parameters else ""
 
@@ -26,24 +27,28 @@ def padding_of(base: Any) -> int:
     return max(getattr(base.config, "pad_token_id", None) or 0, 0)
 
 
-def goes_on(kwargs: dict[str, Any]) -> bool:
-    """Whether a call goes on from what earlier ones computed, which a memo does not know."""
-    earlier = any(kwargs.get(name) is not None for name in ("past_key_values", "encoder_outputs", "inputs_embeds"))
-    return earlier or bool(kwargs.get("use_cache"))
+def goes_on(call: Mapping[str, Any]) -> bool:
+    """Whether a call has no token ids, or goes on from what earlier ones computed: of these a memo knows nothing."""
+    earlier = any(call.get(name) is not None for name in ("past_key_values", "encoder_outputs", "inputs_embeds"))
+    return call.get("input_ids") is None or earlier or bool(call.get("use_cache"))
 
 
-def rows_of(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor | None, kwargs: dict[str, Any], padding: int
-) -> dict[str, torch.Tensor]:
-    """The inputs of a call that have a value for each token, with their masks."""
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    shape = input_ids.shape
-    rows = {n: v for n, v in kwargs.items() if isinstance(v, torch.Tensor) and v.shape == shape and "decoder" not in n}
-    rows |= {"input_ids": input_ids, "attention_mask": mask}
-    target, target_mask = kwargs.get("decoder_input_ids"), kwargs.get("decoder_attention_mask")
+def rows_of(call: Mapping[str, Any], padding: int) -> dict[str, torch.Tensor]:
+    """The inputs of a call that have a value for each token, with their masks.
+
+    Args:
+        call: Inputs by name, `input_ids` (batch, length) among them.
+        padding: Index of the token that pads.
+    """
+    ids, mask = call["input_ids"], call.get("attention_mask")
+    mask = torch.ones_like(ids) if mask is None else mask
+    each = {n: v for n, v in call.items() if isinstance(v, torch.Tensor) and v.shape == ids.shape}
+    rows = {n: v for n, v in each.items() if "decoder" not in n}
+    rows["attention_mask"] = mask
+    target, target_mask = call.get("decoder_input_ids"), call.get("decoder_attention_mask")
     if target is not None:
         if target_mask is None:
-            target_mask = _target_mask(target, input_ids, mask, padding)
+            target_mask = _target_mask(target, ids, mask, padding)
         rows |= {"decoder_input_ids": target, "decoder_attention_mask": target_mask}
     return rows
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapt.backbones.calls import asked, goes_on, longest_of, padding_of, rows_of
+from adapt.backbones.calls import goes_on, lone_decoder, longest_of, padding_of, rows_of
 from adapt.backbones.classes import REDRAWN
 from adapt.backbones.memo import Memo
 from adapt.backbones.uppermost import uppermost
@@ -110,7 +110,7 @@ def memoise_lower(model: Any, upper: UpperLayers | None) -> None:
     if upper is None or upper.first == 0:
         return
     layers = model.base_model.get_submodule(upper.path)
-    base = model.base_model.get_submodule(asked(model.base_model))
+    base = model.base_model.get_submodule(lone_decoder(model.base_model))
     state = _State(base, layers[upper.first])
     dtypes = sorted(
         {str(p.dtype).removeprefix("torch.") for layer in layers[: upper.first] for p in layer.parameters()}
@@ -126,11 +126,8 @@ def memoise_lower(model: Any, upper: UpperLayers | None) -> None:
     def look_up(base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if state.encoding:
             return
-        state.features = None
-        named = {**dict(zip(parameters, args, strict=False)), **kwargs}
-        ids, mask = named.pop("input_ids", None), named.pop("attention_mask", None)
-        if ids is not None and not goes_on(named):
-            state.features = memo(**rows_of(ids, mask, named, memo.padding))
+        call = {**dict(zip(parameters, args, strict=False)), **kwargs}
+        state.features = None if goes_on(call) else memo(**rows_of(call, memo.padding))
 
     def forget(*_: Any) -> None:
         state.features = None

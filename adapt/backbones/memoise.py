@@ -15,7 +15,7 @@ from transformers.modeling_outputs import (
     Seq2SeqModelOutput,
 )
 
-from adapt.backbones.calls import asked, goes_on, longest_of, padding_of, rows_of
+from adapt.backbones.calls import goes_on, lone_decoder, longest_of, padding_of, rows_of
 from adapt.backbones.classes import REDRAWN
 from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.backbones.lower import restore_lower
@@ -45,7 +45,7 @@ def memoise(model: Any, max_bytes: int) -> None:
                 f"the output layer of '{model.config.model_type}' reads streams for several tokens ahead, which are "
                 "not kept; use a strategy that trains more than the head"
             )
-        part = asked(model.base_model)
+        part = lone_decoder(model.base_model)
         holder, name = (model.base_model, part) if part else (model, model.base_model_prefix)
         setattr(holder, name, MemoBase(getattr(holder, name), max_bytes))
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
@@ -188,14 +188,13 @@ class MemoBase(_StandIn):
 
         A call that goes on from earlier ones, as in generation, is the base model's own.
         """
-        named = {**dict(zip(self.parameters_of_base, args, strict=False)), **kwargs}
-        if named.get("input_ids") is None or goes_on(named):
-            out = self.replaced(**named)
+        call = {**dict(zip(self.parameters_of_base, args, strict=False)), **kwargs}
+        if goes_on(call):
+            out = self.replaced(**call)
             if self.pooler is not None:
                 out.pooler_output = self._pool(out[0])
             return out
-        ids, mask = named.pop("input_ids"), named.pop("attention_mask", None)
-        hidden = self.memo(**rows_of(ids, mask, named, self.memo.padding))
+        hidden = self.memo(**rows_of(call, self.memo.padding))
         if self.config.is_encoder_decoder and hasattr(self.replaced, "decoder"):
             return _OfTwoStacks(last_hidden_state=hidden)
         return _OfBase(last_hidden_state=hidden, pooler_output=self._pool(hidden))
@@ -236,9 +235,11 @@ class MemoDecoder(_StandIn):
         """
         if encoder_hidden_states.is_floating_point():
             return self.replaced(encoder_hidden_states=encoder_hidden_states, **kwargs)
-        target = {"decoder_input_ids": kwargs["input_ids"], "decoder_attention_mask": kwargs["attention_mask"]}
-        mask = kwargs["encoder_attention_mask"]
-        hidden = self.memo(**rows_of(encoder_hidden_states, mask, target, self.memo.padding))
+        call = {
+            "input_ids": encoder_hidden_states, "attention_mask": kwargs["encoder_attention_mask"],
+            "decoder_input_ids": kwargs["input_ids"], "decoder_attention_mask": kwargs["attention_mask"],
+        }  # fmt: skip
+        hidden = self.memo(**rows_of(call, self.memo.padding))
         return _OfDecoder(last_hidden_state=hidden)
 
     def restored(self) -> Any:
@@ -248,7 +249,7 @@ class MemoDecoder(_StandIn):
 
 
 def _hand_ids_through(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if args or kwargs.get("input_ids") is None or goes_on(kwargs):
+    if args or goes_on(kwargs):
         return None
     return args, {**kwargs, "encoder_outputs": _OfEncoder(last_hidden_state=kwargs["input_ids"])}
 
