@@ -191,11 +191,11 @@ def at_rest(step: Any) -> int:
     import torch
 
     from adapt.memory.step import CUDA_BLOCK
-    from adapt.memory.tracker import features, held_tensors
+    from adapt.memory.tracker import held_tensors
 
     state = [value for values in step.optimizer.state.values() for value in values.values()]
     sizes = {}
-    for tensor in (*held_tensors(step.model), *features(step.model), *state):
+    for tensor in (*held_tensors(step.model), *state):
         if isinstance(tensor, torch.Tensor) and tensor.device.type == "cuda":
             storage = tensor.untyped_storage()
             sizes[storage.data_ptr()] = -(-storage.nbytes() // CUDA_BLOCK) * CUDA_BLOCK

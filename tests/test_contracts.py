@@ -32,7 +32,7 @@ from torch import nn
 from adapt import params
 from adapt.adapted import MODEL_FILE, load_model
 from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import memos_of
 from adapt.backbones.memoise import release
 from adapt.memory import observe
 from adapt.run import Fitted, run
@@ -516,9 +516,8 @@ def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient(made: Made) -
         if checkpointing:
             checkpoint_layers(model)
         model.zero_grad()
-        for module in model.modules():
-            if isinstance(module, Memo):
-                module.forget()
+        for memo in memos_of(model):
+            memo.forget()
         loss = made.kind.loss(model.train(), made.train_batch)
         loss.backward()
         found.append((loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))

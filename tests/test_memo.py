@@ -13,7 +13,7 @@ from torch import nn
 
 from adapt.adapted import assemble, load_model
 from adapt.backbones import Loader
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import Memo, memos_of
 from adapt.backbones.memoise import MemoBase, MemoDecoder, memoise, release
 from adapt.backbones.shelf import Shelf
 from adapt.data import Data
@@ -248,7 +248,7 @@ def test_features_are_the_same_to_the_bit_in_any_batch(
     for size in (20, 7, 1):
         model: Any = loader(frozen=True)
         memoise(model, 2**20)
-        (memo,) = (module for module in model.modules() if isinstance(module, Memo))
+        (memo,) = memos_of(model)
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             for start in range(0, len(examples), size):
                 model.eval()(**kind.collate(examples[start : start + size]))
@@ -333,7 +333,7 @@ def test_a_shelf_holds_no_more_than_it_may(tmp_path: Path) -> None:
 
 
 def memo_of(model: Any) -> Memo:
-    return next(module for module in model.modules() if isinstance(module, Memo))
+    return next(iter(memos_of(model)))
 
 
 def parts(inputs: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
@@ -435,7 +435,7 @@ def test_release_undoes_memoise_on_every_kind(backbone: Callable[..., Path], kin
     with torch.no_grad():
         expected = tiny.outputs_of(model, inputs)
         memoise(model, 2**20)
-        assert any(isinstance(module, Memo) for module in model.modules())
+        assert memos_of(model)
         torch.testing.assert_close(tiny.outputs_of(model, inputs), expected, rtol=1e-5, atol=1e-6)
         release(model)
         assert not any(isinstance(module, (Memo, MemoBase, MemoDecoder)) for module in model.modules())

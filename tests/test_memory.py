@@ -30,6 +30,7 @@ from transformers import (
 import adapt
 from adapt.adapted import fit_model
 from adapt.backbones import Loader, resolve
+from adapt.backbones.memo import memos_of
 from adapt.comparison.given import EMBEDDED_BACKBONES
 from adapt.data import load
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
@@ -320,12 +321,10 @@ def test_what_is_measured_is_what_the_allocator_gave(strategy: str) -> None:
     found = measure(step)
     step()
     start = sum(found.__getattribute__(name) for name in ("weights", "optimizer"))
-    for module in step.model.modules():  # the memo's buffer is there before the step
-        start += sum(tensor.nbytes for tensor in module.held()) if hasattr(module, "held") else 0
+    start += sum(memo.nbytes for memo in memos_of(step.model))  # the buffer is there before the step
     for scratch, tolerance in ((False, 1e-3), (True, 4e-3)):
-        for module in step.model.modules():
-            if hasattr(module, "forget"):
-                module.forget()
+        for memo in memos_of(step.model):
+            memo.forget()
         assert start + allocations(step, scratch=scratch) == pytest.approx(found.peak, rel=tolerance)
 
 

@@ -64,7 +64,7 @@ from transformers import (
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.backbones.classes import encoder_of, output_layer, renaming
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import memos_of
 from adapt.backbones.memoise import memoise, release
 from adapt.backbones.plain import save_plain
 from adapt.data import Data
@@ -286,10 +286,10 @@ def test_what_is_frozen_in_other_decoders_is_computed_once(tmp_path: Path, archi
     model = strategy.build(load, load.task).eval()
     for _ in range(2):
         torch.testing.assert_close(tiny.outputs_of(model, inputs), expected)
-    (memo,) = [module for module in model.modules() if isinstance(module, Memo)]
+    (memo,) = memos_of(model)
     assert memo.encoded_rows == 3
     release(model)
-    assert not any(isinstance(module, Memo) for module in model.modules())
+    assert not memos_of(model)
     torch.testing.assert_close(tiny.outputs_of(model, inputs), expected)
 
 
@@ -383,7 +383,7 @@ def test_features_of_other_encoder_decoders_are_computed_once(tmp_path: Path, ar
         model = Head().build(load, load.task).eval()
         for _ in range(2):
             torch.testing.assert_close(tiny.outputs_of(model, inputs), expected, rtol=1e-4, atol=1e-5)
-    (memo,) = [module for module in model.modules() if isinstance(module, Memo)]
+    (memo,) = memos_of(model)
     assert memo.encoded_rows == 3
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from adapt.adapted import fit_model, load_model
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import memos_of
 from adapt.backbones.memoise import release
 from adapt.backbones.standardised import Standardised
 from adapt.data import Data
@@ -188,7 +188,7 @@ def test_what_is_scored_last_is_the_model_as_it_is_handed_over(
     predict = adapt.training.predict
 
     def watched(model: Any, *arguments: Any) -> Any:
-        scalings.append([module.scaling for module in model.modules() if isinstance(module, Memo)])
+        scalings.append([memo.scaling for memo in memos_of(model)])
         return predict(model, *arguments)
 
     monkeypatch.setattr(adapt.training, "predict", watched)

@@ -439,12 +439,12 @@ def test_a_backbone_that_finds_no_masked_tokens_is_refused(backbone: Callable[..
 
 
 def test_nothing_is_kept_of_rows_that_change(backbone: Callable[..., Path]) -> None:
-    from adapt.backbones.memo import Memo
+    from adapt.backbones.memo import memos_of
 
     load = tiny.loader_for(backbone("bert", masked=True), "masked_lm")
     for strategy in (Head(), Full(layers="last:1")):
         model = strategy.build(load, load.task)
-        (memo,) = [module for module in model.modules() if isinstance(module, Memo)]
+        (memo,) = memos_of(model)
         model.eval()(input_ids=torch.tensor([[2, 5, 3]]), attention_mask=torch.ones(1, 3, dtype=torch.int64))
         assert (memo.encoded_rows, memo.nbytes) == (1, 0)
 

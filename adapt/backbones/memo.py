@@ -54,7 +54,8 @@ class Memo(nn.Module):
         self.encoded_rows = 0
         """Rows that went through the encoder so far."""
         self._rows: dict[bytes, tuple[int, int]] = {}
-        self._buffer: torch.Tensor | None = None
+        self.buffer: torch.Tensor | None = None
+        """(vectors, hidden): what is kept of rows, and room for more."""
         self._used = 0
         self._pooled: bool | None = None
         self._shelf: Shelf | None = None
@@ -96,7 +97,7 @@ class Memo(nn.Module):
     @property
     def nbytes(self) -> int:
         """Bytes held by the buffer."""
-        return 0 if self._buffer is None else self._buffer.nbytes
+        return 0 if self.buffer is None else self.buffer.nbytes
 
     def keys(self, batch: dict[str, torch.Tensor]) -> list[bytes]:
         """One key a row, of its token ids and further ids without padding."""
@@ -122,8 +123,8 @@ class Memo(nn.Module):
 
     def write(self, start: int, feature: torch.Tensor) -> None:
         """Copy what is kept of a row into the buffer, from its vector `start` on."""
-        assert self._buffer is not None
-        self._buffer[start : start + len(feature)] = feature
+        assert self.buffer is not None
+        self.buffer[start : start + len(feature)] = feature
 
     def joined(self, keys: Sequence[bytes], overflow: Mapping[bytes, torch.Tensor]) -> torch.Tensor:
         """(vectors of all rows, hidden): what is kept of rows, or found no room in the buffer, one after the other."""
@@ -136,11 +137,7 @@ class Memo(nn.Module):
     def clear(self) -> None:
         """Forget every row, and let go of the buffer."""
         self.forget()
-        self._buffer = None
-
-    def held(self) -> list[torch.Tensor]:
-        """The buffer, where there is one."""
-        return [] if self._buffer is None else [self._buffer]
+        self.buffer = None
 
     @torch.no_grad()
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **inputs: Any) -> torch.Tensor:
@@ -175,9 +172,9 @@ class Memo(nn.Module):
             encoded = self._encode(batch, list(missing.values()))
             overflow |= {key: f for key, f in zip(missing, encoded, strict=True) if not self._keep(key, f)}
             self._new += [key for key in missing if key not in overflow]
-        if not overflow and self._buffer is not None and self._pooled:
-            index = torch.tensor([self._rows[key][0] for key in keys], device=self._buffer.device)
-            return self._buffer[index].to(out_mask.device)
+        if not overflow and self.buffer is not None and self._pooled:
+            index = torch.tensor([self._rows[key][0] for key in keys], device=self.buffer.device)
+            return self.buffer[index].to(out_mask.device)
         return self._assemble(self.joined(keys, overflow), out_mask)
 
     def _encode(self, batch: dict[str, torch.Tensor], rows: list[int]) -> list[torch.Tensor]:
@@ -219,7 +216,7 @@ class Memo(nn.Module):
         needed = self._used + n
         if needed * row_bytes > self.max_bytes:
             return False
-        if self._buffer is None or needed > len(self._buffer):
+        if self.buffer is None or needed > len(self.buffer):
             capacity = min(max(2 * needed, 1024), self.max_bytes // row_bytes)
             try:
                 grown = feature.new_empty(capacity, width)
@@ -228,9 +225,9 @@ class Memo(nn.Module):
                     raise
                 self.max_bytes = self.nbytes  # what is held stays; further rows are encoded each time
                 return self._keep(key, feature)
-            if self._buffer is not None:
-                grown[: self._used] = self._buffer[: self._used]
-            self._buffer = grown
+            if self.buffer is not None:
+                grown[: self._used] = self.buffer[: self._used]
+            self.buffer = grown
         self.write(self._used, feature)
         self._rows[key] = (self._used, n)
         self._used = needed
@@ -238,8 +235,8 @@ class Memo(nn.Module):
 
     def _read(self, key: bytes) -> torch.Tensor:
         start, n = self._rows[key]
-        assert self._buffer is not None
-        return self._buffer[start : start + n]
+        assert self.buffer is not None
+        return self.buffer[start : start + n]
 
     def _assemble(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self._pooled:
@@ -247,6 +244,11 @@ class Memo(nn.Module):
         out = vectors.new_zeros(*mask.shape, vectors.shape[-1])
         out[mask.bool()] = vectors
         return out
+
+
+def memos_of(model: nn.Module) -> list[Memo]:
+    """The memos among a model's modules."""
+    return [module for module in model.modules() if isinstance(module, Memo)]
 
 
 def _repadded(value: torch.Tensor, mask: torch.Tensor, width: int, padding: int) -> torch.Tensor:

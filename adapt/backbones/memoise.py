@@ -19,7 +19,7 @@ from adapt.backbones.calls import goes_on, lone_decoder, longest_of, padding_of,
 from adapt.backbones.classes import REDRAWN
 from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.backbones.lower import restore_lower
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import Memo, memos_of
 from adapt.backbones.shelf import Shelf
 from adapt.backbones.standardised import Standardised, linear_head
 from adapt.spec import Unsupported
@@ -61,7 +61,7 @@ def standardise(model: Any) -> None:
         Unsupported: The head is not one linear layer.
     """
     layer = linear_head(model)
-    (memo,) = _memos(model)
+    (memo,) = memos_of(model)
     memo.scaling = Standardised(layer.in_features, layer.weight.device)
 
 
@@ -72,25 +72,21 @@ def share(model: Any, folder: Path) -> None:
         model: Any; one without a memo is left as it is.
         folder: For runs with the same frozen weights, computed in the same way (`adapt.backbones.shelf.name_of`).
     """
-    for memo in _memos(model):
+    for memo in memos_of(model):
         memo.share(Shelf(folder / memo.name, memo.max_bytes))
 
 
 def hand_on(model: Any) -> int:
     """Write what `share` asks for. Returns how many rows other runs had encoded."""
-    memos = _memos(model)
+    memos = memos_of(model)
     for memo in memos:
         memo.hand_on()
     return sum(memo.shared_rows for memo in memos)
 
 
-def _memos(model: Any) -> list[Memo]:
-    return [module for module in model.modules() if isinstance(module, Memo)]
-
-
 def fold(model: Any) -> None:
     """Make a head that was trained on standardised features one for the features as they are."""
-    for memo in _memos(model):
+    for memo in memos_of(model):
         if memo.scaling is not None:
             memo.scaling.fold_into(linear_head(model))
             memo.scaling = None

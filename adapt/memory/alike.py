@@ -51,7 +51,7 @@ class Alike(Memo):
     def joined(self, keys: Sequence[bytes], overflow: Mapping[bytes, torch.Tensor]) -> torch.Tensor:
         """A new tensor of the size."""
         vectors = sum(len(overflow[key]) if key in overflow else self._rows[key][1] for key in keys)
-        one = next(iter(overflow.values()), self._buffer)
+        one = next(iter(overflow.values()), self.buffer)
         assert one is not None
         return one.new_empty(vectors, one.shape[-1])
 

@@ -15,7 +15,7 @@ from torch import nn
 from adapt import params
 from adapt.backbones.exhausted import give_back
 from adapt.backbones.load import Loader
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import memos_of
 from adapt.memory.tracker import Tracker
 from adapt.memory.types import Memory
 from adapt.spec import Strategy
@@ -100,9 +100,8 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
 def prepare(step: Step) -> None:
     """Run the step once, and have its rows encoded again."""
     step()
-    for module in step.model.modules():
-        if isinstance(module, Memo):
-            module.forget()
+    for memo in memos_of(step.model):
+        memo.forget()
 
 
 def track(step: Step, *, block: int = 1, device: str | None = None) -> dict[str, Memory]:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from adapt.backbones.classes import configs_of
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import memos_of
 from adapt.memory.alike import counting
 from adapt.memory.blueprint import Blueprint, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
@@ -72,7 +72,7 @@ class Trace:
         to_fake(self._model, self._mode)
         self._model.train()
         self._block = CUDA_BLOCK if self._cuda else 1
-        self._memos = [module for module in self._model.modules() if isinstance(module, Memo)]
+        self._memos = memos_of(self._model)
         for memo in self._memos:
             counting(memo, self._block)
         self._optimizer = optimizer_for(self._model, self._budget, 1.0)

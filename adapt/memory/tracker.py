@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from adapt.backbones.chunked import in_backward, makes_gradients
 from adapt.backbones.classes import output_layer
-from adapt.backbones.memo import Memo
+from adapt.backbones.memo import memos_of
 from adapt.memory.scratch import scratch_bytes
 from adapt.memory.types import CATEGORIES, Memory, Phase
 
@@ -106,7 +106,7 @@ class Tracker(TorchDispatchMode):
 
     def __enter__(self) -> Tracker:
         """Register what is there already, and start to look."""
-        self._see_all(features(self._model), "activations")
+        self._see_all((memo.buffer for memo in memos_of(self._model)), "activations")
         for module in (self._model, *self._beside):
             self._see_all(held_tensors(module), "weights")
         for parameter in self._model.parameters():
@@ -307,13 +307,6 @@ def _quantised(parameter: Any) -> Iterator[torch.Tensor]:
     while state is not None:  # double quantisation: the statistics are quantised, too
         yield from (value for value in vars(state).values() if isinstance(value, torch.Tensor))
         state = getattr(state, "state2", None)
-
-
-def features(model: nn.Module) -> Iterator[torch.Tensor]:
-    """What memos keep of rows."""
-    for module in model.modules():
-        if isinstance(module, Memo):
-            yield from module.held()
 
 
 def _head_modules(model: Any) -> list[nn.Module]:
