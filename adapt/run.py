@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt import params
 from adapt.backbones import Backbone, Loader
-from adapt.backbones.checkpointing import has_8_bit_weights
+from adapt.backbones.checkpointing import weight_bits
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data, few_shot, subsample
 from adapt.environment import code_state, environment
@@ -273,7 +273,7 @@ def _shelf_of(model: nn.Module, loader: Loader, features: Path | None) -> Path |
     from adapt.backbones.shelf import name_of
 
     task, budget = loader.task, loader.budget
-    if features is None or budget.device != "cpu" or budget.precision != "bf16" or has_8_bit_weights(model):
+    if features is None or budget.device != "cpu" or budget.precision != "bf16" or weight_bits(model) == 8:
         return None
     decides = [loader.backbone.source.sha256, task.kind, task.pooling, loader.attention(), torch.get_num_threads()]
     return features / name_of(decides)

@@ -23,12 +23,12 @@ def checkpoint_layers(model: nn.Module) -> None:
     Raises:
         Unsupported: transformers does not have it for this architecture.
     """
-    if not trains_layers(model):
+    if not _trains_layers(model):
         return
     body = _body(model)
     if not body.supports_gradient_checkpointing:
         raise Unsupported(f"transformers has no gradient checkpointing for '{body.config.model_type}'")
-    reentrant = has_8_bit_weights(model)
+    reentrant = weight_bits(model) == 8
     # its name in recent releases of transformers 5, and in earlier ones
     enable = getattr(body, "activation_checkpointing_enable", None) or body.gradient_checkpointing_enable
     enable({"use_reentrant": reentrant})
@@ -41,10 +41,10 @@ def checkpoint_layers(model: nn.Module) -> None:
 def saves_memory(model: nn.Module) -> bool:
     """Whether there are layers that `checkpoint_layers` would change."""
     body = _body(model)
-    return body is not None and trains_layers(model) and bool(body.supports_gradient_checkpointing)
+    return body is not None and _trains_layers(model) and bool(body.supports_gradient_checkpointing)
 
 
-def trains_layers(model: nn.Module) -> bool:
+def _trains_layers(model: nn.Module) -> bool:
     """Whether not all layers are behind a memo."""
     from adapt.backbones.lower import Lower
     from adapt.backbones.memo import Memo
@@ -57,11 +57,6 @@ def _body(model: nn.Module) -> Any:
     from transformers import PreTrainedModel
 
     return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
-
-
-def has_8_bit_weights(model: nn.Module) -> bool:
-    """Whether a parameter is held in 8 bits by bitsandbytes."""
-    return weight_bits(model) == 8
 
 
 def weight_bits(model: nn.Module) -> int | None:

@@ -107,7 +107,7 @@ def _restore(holder: Any) -> None:
     for name, module in list(holder.named_children()):
         if isinstance(module, Memo):
             setattr(holder, name, module.features)
-        elif isinstance(module, _StandIn):
+        elif isinstance(module, MemoBase | MemoDecoder):
             setattr(holder, name, module.restored())
 
 
@@ -130,10 +130,6 @@ class _StandIn(nn.Module):
     def replaced(self) -> Any:
         """The module that stood here."""
         return getattr(self.memo.features, self.inner)
-
-    def restored(self) -> Any:
-        """The module that stood here, as it was."""
-        return self.replaced
 
 
 class _Lenient:
@@ -251,7 +247,7 @@ def _hand_ids_through(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 class _LastHidden(nn.Module):
-    def __init__(self, base: Any, pooled: bool = False) -> None:
+    def __init__(self, base: Any, pooled: bool) -> None:
         super().__init__()
         self.base = base
         self.pooled = pooled

@@ -30,7 +30,6 @@ class Tokenizer:
     eos_token_id: int
     pad_token_type_id: int = 0
     sep_token_id: int | None = None
-    padding_side: str = "right"
     is_fast: bool = True
     model_input_names: tuple[str, ...] = ("input_ids", "attention_mask")
 

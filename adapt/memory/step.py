@@ -39,7 +39,7 @@ class Step:
     """The encoded rows of each of its batches."""
     rows: int
     """Most rows of a forward pass."""
-    clip: float = 1.0
+    clip: float
     """Largest global L2 norm of the gradient."""
 
     def __call__(self) -> None:
@@ -64,10 +64,10 @@ def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
     save_memory(model, load.budget)
     optimizer = optimizer_for(model, load.budget, 1e-4)
     batches = [kind.examples(rows, length)] * min(load.budget.accumulation, 2)
-    return Step(model, kind, optimizer, accelerator_for(load.budget), batches, rows)
+    return Step(model, kind, optimizer, accelerator_for(load.budget), batches, rows, load.budget.clip)
 
 
-def measure(step: Step, *, block: int | None = None) -> Memory:
+def measure(step: Step) -> Memory:
     """The peak of a training step once the optimizer has its state, by category, in bytes.
 
     The step is run twice: the first makes the optimizer's state. Where features are kept by a memo, the second encodes
@@ -77,7 +77,6 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
 
     Args:
         step: Its model is put into training mode.
-        block: Bytes that sizes are rounded up to; None: what the device's allocator does.
     """
     device = next(step.model.parameters()).device
     cuda = device.type == "cuda"
@@ -89,7 +88,7 @@ def measure(step: Step, *, block: int | None = None) -> Memory:
         gc.collect()  # what cycles of references hold from before is not the step's; the tracker does not see it
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    found = max(track(step, block=block or (CUDA_BLOCK if cuda else 1)).values(), key=lambda memory: memory.peak)
+    found = max(track(step, block=CUDA_BLOCK if cuda else 1).values(), key=lambda memory: memory.peak)
     if not cuda:
         return found
     return dataclasses.replace(
