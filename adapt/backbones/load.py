@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -94,11 +94,10 @@ class Loader:
 
         check_precision(self._pretrained_config().model_type, self.budget.precision)
         quantization_config = self._agreed(quantization_config)
-        if quantization_config is not None:
-            self._check_device(quantization_config)
         low = torch.bfloat16 if frozen and self.budget.precision == "bf16" else torch.float32
         options = _options(low)
         if quantization_config is not None:
+            self._check_device(quantization_config)
             if hasattr(quantization_config, "bnb_4bit_compute_dtype"):
                 quantization_config.bnb_4bit_compute_dtype = low
             options |= {"quantization_config": quantization_config, "device_map": {"": self.budget.device}}
@@ -107,7 +106,9 @@ class Loader:
         if self.task.kind not in LANGUAGE_MODELS:
             head = fresh | head_names(model)
         else:
-            self._tell_of_lacking(sorted(fresh & head_names(model)))
+            if lacking := fresh & head_names(model):
+                what = _first_few(sorted(lacking))
+                self._told.append(f"the head for masked tokens is not pretrained: the checkpoint lacks {what}")
             head = head_of_language_model(model, fresh, alone=output_layer and frozen)
         initialise(model, fresh, head, self.seed)
         parameters = dict(model.named_parameters())
@@ -169,8 +170,7 @@ class Loader:
         lost = sorted(fresh & head_names(model))
         if lost:
             raise Unsupported(
-                f"the checkpoint has no language-model head that transformers reads (it lacks {', '.join(lost[:3])}"
-                f"{' and more' if lost[3:] else ''})"
+                f"the checkpoint has no language-model head that transformers reads (it lacks {_first_few(lost)})"
             )
         self._configure(model.requires_grad_(False).eval())
         if self.budget.device == "cuda" and dtype == torch.bfloat16:
@@ -187,7 +187,8 @@ class Loader:
             return asked
         from transformers import BitsAndBytesConfig
 
-        method, bits = str(found.get("quant_method", "unknown")), _bits(found)
+        method = str(found.get("quant_method", "unknown"))
+        bits = next((bits for bits in (4, 8) if found.get(f"load_in_{bits}bit")), None)  # by bitsandbytes
         if bits is None:
             raise Unsupported(
                 f"the backbone's weights are quantised by '{method}', beside which nothing is trained; give the "
@@ -344,7 +345,7 @@ class Loader:
         from safetensors import SafetensorError
 
         options = {**options, "attn_implementation": self.attention_of(cls), "ignore_mismatched_sizes": True}
-        if self.quantised() is not None:  # transformers knows by the configuration that weights are quantised already
+        if self.quantised() is not None:  # which transformers reads from the configuration alone
             config.quantization_config = options.pop("quantization_config").to_dict()
         names = renaming(cls, config)
         if names:
@@ -383,11 +384,6 @@ class Loader:
         self._tell_of_what_is_left_out(model, info["unexpected_keys"])
         return model, {*info["missing_keys"], *other}
 
-    def _tell_of_lacking(self, names: list[str]) -> None:
-        if names:
-            lacking = f"{', '.join(names[:3])}{' and more' if names[3:] else ''}"
-            self._told.append(f"the head for masked tokens is not pretrained: the checkpoint lacks {lacking}")
-
     def _tell_of_what_is_left_out(self, model: Any, unread: Iterable[str]) -> None:
         """Say where transformers' own class reads what was made for another, or leaves out weights of what it has.
 
@@ -406,7 +402,7 @@ class Loader:
         if lost:
             self._told.append(
                 f"{len(lost)} of the backbone's weights have no place in transformers' '{self.backbone.model_type}' as "
-                f"its configuration has it, and are not used: {', '.join(lost[:3])}{' and more' if lost[3:] else ''}"
+                f"its configuration has it, and are not used: {_first_few(lost)}"
             )
 
 
@@ -415,9 +411,8 @@ def _options(dtype: Any) -> dict[str, Any]:
     return {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
 
 
-def _bits(quantization: Mapping[str, Any]) -> int | None:
-    """Bits a weight that a checkpoint's configuration says bitsandbytes has quantised to; None where another has."""
-    return next((bits for bits in (4, 8) if quantization.get(f"load_in_{bits}bit")), None)
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and more" if names[3:] else "")
 
 
 def place_rest(model: nn.Module, device: str) -> nn.Module:
