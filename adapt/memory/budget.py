@@ -14,11 +14,10 @@ _UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
-CUDA_CONTEXT = 600 * 2**20
-"""What the CUDA context, cuBLAS and cuDNN take on a GPU before the first tensor: 0.4 to 0.6 GiB on recent ones. The 64
-MiB of cuBLAS's workspace are in torch's figures (H100, `results/benchmarks/memory.md`)."""
-CPU_LIBRARIES = 600 * 2**20
-"""What a Python process has resident with torch, transformers and PEFT loaded."""
+FIXED = {"cuda": 600 * 2**20, "cpu": 600 * 2**20}
+"""Bytes that are taken before the first tensor: on a GPU by the CUDA context, cuBLAS and cuDNN (0.4 to 0.6 GiB on
+recent ones; the 64 MiB of cuBLAS's workspace are in torch's figures: H100, `results/benchmarks/memory.md`), on CPUs by
+a Python process with torch, transformers and PEFT loaded."""
 BESIDE = {"cuda": 0.05, "cpu": 1.5}
 """Share of the peak that is held beside it: on a GPU what torch's allocator loses between blocks; on CPUs also what the
 C library keeps of freed memory, products' own scratch, and scoring. There it is about the median of the runs under
@@ -60,15 +59,14 @@ def parse_batch(text: str) -> tuple[int, int]:
 
 
 def allowance(peak: int, device: str, *, running: bool = False) -> int:
-    """Bytes that are needed beside what tensors hold: the device's context or the libraries, and `BESIDE`.
+    """Bytes that are needed beside what tensors hold: `FIXED`, and `BESIDE` of the peak.
 
     Args:
         peak: Bytes that tensors hold at the peak.
         device: `cpu` or `cuda`.
         running: Whether context and libraries have their memory already.
     """
-    fixed = 0 if running else CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
-    return fixed + math.ceil(BESIDE[device] * peak)
+    return (0 if running else FIXED[device]) + math.ceil(BESIDE[device] * peak)
 
 
 def verdict(required: int, budget: int) -> Verdict:

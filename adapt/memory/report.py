@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapt.backbones.classes import REDRAWN
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named
-from adapt.memory.budget import BESIDE, CPU_LIBRARIES, CUDA_CONTEXT, ROOM, shown
+from adapt.memory.budget import BESIDE, FIXED, ROOM, shown
 from adapt.memory.planner import planned_precision
 from adapt.memory.types import CATEGORIES
 from adapt.memory.within import Plan
@@ -26,6 +26,8 @@ _KERNELS = {
 """What is said of each attention kernel of a device."""
 _PADDING = {"cuda": "on a GPU", "cpu": f"on CPUs, beyond {SHORT} tokens,"}
 """Where a mask is made for it."""
+_TAKEN = {"cuda": "the CUDA context", "cpu": "libraries"}
+"""What has the fixed part of the allowance."""
 _HELD = {
     "cuda": "fragmentation",
     "cpu": "what a process was seen to hold besides (freed memory, scratch)",
@@ -41,44 +43,64 @@ def json_text(plans: Sequence[Plan]) -> str:
 def markdown(
     plans: Sequence[Plan], backbone: str | Path, batch: tuple[int, int], budget: int | None, **options: Any
 ) -> str:
-    """A table with a line for each strategy, and what it rests on."""
-    extra = ("verdict", "largest batch", "longest text") if budget is not None else ()
+    """A table with a line for each strategy, what would make those fit that do not, and what the plans rest on.
+
+    Args:
+        plans: Of the strategies.
+        backbone: As it was given.
+        batch: Rows and tokens.
+        budget: Bytes of the device; None: no verdicts.
+        options: Further options of `adapt.memory.plan` that were given.
+    """
+    within = "" if budget is None else f", within {shown(budget)}"
     lines = [
-        f"### {backbone}, {batch[0]} x {batch[1]} tokens" + ("" if budget is None else f", within {shown(budget)}"),
-        "",
-        f"| strategy | {' | '.join((*_COLUMNS, *extra))} |",
-        f"| --- |{' ---: |' * (len(_COLUMNS) + len(extra))}",
-    ]
-    for plan in plans:
-        values = plan.as_dict()
-        cells = [shown(values[name]) if plan.memory is not None else "" for name in _COLUMNS]
-        if budget is not None:
-            text = "" if plan.longest_text is None else f"{plan.longest_text:,}{' (all)' if plan.at_limit else ''}"
-            rows = "" if plan.largest_batch is None else f"{plan.largest_batch:,}"
-            cells += [plan.verdict or "", rows, text]
-        lines.append(f"| {plan.strategy} | {' | '.join(cells)} |")
-    lines.append("")
+        f"### {backbone}, {batch[0]} x {batch[1]} tokens{within}", "", *_table(plans, judged=budget is not None), "",
+    ]  # fmt: skip
     lines += [f"- {plan.strategy} fits with: {plan.advice}." for plan in plans if plan.advice]
     lines += [f"- {plan.strategy} has no plan: {plan.reason.rstrip('.')}." for plan in plans if plan.reason]
-    device = options.get("device", "cuda")
-    fixed = CUDA_CONTEXT if device == "cuda" else CPU_LIBRARIES
-    precision = planned_precision(options.get("precision", "auto"), device)
-    unsaid = ("device", "kind", "labels", "pooling", "precision")
-    given = {name: value for name, value in options.items() if name not in unsaid}
-    said = "".join(f", {name} {value}" for name, value in given.items())
-    kernels = sorted({_KERNELS.get((device, plan.attention), plan.attention) for plan in plans if plan.attention})
-    attention = f"; attention {' or '.join(kernels)}" if kernels else ""
-    earlier = " (head and layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short)"
-    kept = "" if kind_named(options.get("kind", "sequence_classification")) in REDRAWN else earlier
-    lines += [
-        f"- Assumed: {device}, {precision}{said}{attention}; no outliers in 8-bit layers; rows of equal length "
-        f"({_PADDING[device]} padding costs a mask in each attention); features of the batch alone{kept}.",
-        f"- Allowance: {shown(fixed)} for {'the CUDA context' if device == 'cuda' else 'libraries'} and "
-        f"{100 * BESIDE[device]:g} % of the peak for {_HELD[device]}.",
-    ]
+    lines += _basis(plans, **options)
     if budget is not None:
         lines.append(
             f"- Tight is above {100 * ROOM:g} % of the budget. Largest batch: of rows of {batch[1]} tokens; longest "
             f"text: {batch[0]} rows of it. Accumulation keeps the rows of an update with a smaller batch."
         )
     return "\n".join(lines)
+
+
+def _table(plans: Sequence[Plan], *, judged: bool) -> Iterator[str]:
+    columns = (*_COLUMNS, *(("verdict", "largest batch", "longest text") if judged else ()))
+    yield f"| strategy | {' | '.join(columns)} |"
+    yield f"| --- |{' ---: |' * len(columns)}"
+    for plan in plans:
+        values = plan.as_dict()
+        cells = [shown(values[name]) if plan.memory is not None else "" for name in _COLUMNS]
+        if judged:
+            text = "" if plan.longest_text is None else f"{plan.longest_text:,}{' (all)' if plan.at_limit else ''}"
+            rows = "" if plan.largest_batch is None else f"{plan.largest_batch:,}"
+            cells += [plan.verdict or "", rows, text]
+        yield f"| {plan.strategy} | {' | '.join(cells)} |"
+
+
+def _basis(
+    plans: Sequence[Plan],
+    *,
+    device: str = "cuda",
+    precision: str = "auto",
+    kind: str = "sequence_classification",
+    **others: Any,
+) -> Iterator[str]:
+    """What is assumed, and what is allowed for, by the options of `adapt.memory.plan`."""
+    said = "".join(f", {name} {value}" for name, value in others.items() if name not in ("labels", "pooling"))
+    kernels = sorted({_KERNELS.get((device, plan.attention), plan.attention) for plan in plans if plan.attention})
+    attention = f"; attention {' or '.join(kernels)}" if kernels else ""
+    earlier = " (head and layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short)"
+    kept = "" if kind_named(kind) in REDRAWN else earlier
+    yield (
+        f"- Assumed: {device}, {planned_precision(precision, device)}{said}{attention}; no outliers in 8-bit layers; "
+        f"rows of equal length ({_PADDING[device]} padding costs a mask in each attention); features of the batch "
+        f"alone{kept}."
+    )
+    yield (
+        f"- Allowance: {shown(FIXED[device])} for {_TAKEN[device]} and {100 * BESIDE[device]:g} % of the peak for "
+        f"{_HELD[device]}."
+    )
