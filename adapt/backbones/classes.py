@@ -167,11 +167,11 @@ def name_of_base(model: Any) -> str:
 
 
 def may_be_lacking(kind: str, model: Any) -> set[str]:
-    """Names, others of the same parameters among them, of what a checkpoint may lack and is then drawn anew: the head.
+    """Names of the parameters that a checkpoint may lack, which are then drawn anew; of shared ones every name.
 
-    Of language models it is none, but of those that find masked tokens all that lies between the pretrained part and
-    a matrix over the vocabulary, and the bias of that: sentence encoders come without it, and a matrix that is drawn
-    would know no word.
+    They are the head. Of language models there are none, but where masked tokens are found: sentence encoders come
+    without what lies between the pretrained part and the matrix over the vocabulary, and without that matrix's bias.
+    The matrix itself must be there: one that is drawn would know no word.
     """
     if kind in LANGUAGE_MODELS and kind != "masked_lm":
         return set()

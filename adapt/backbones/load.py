@@ -74,14 +74,17 @@ class Loader:
                 products with 4-bit weights are in the budget's precision.
 
         Returns:
-            A model of the class that transformers has for the task's kind (or mean pooling's own), whose `base_model`
-            is the pretrained part, or the model itself where its class has none. `head_names` (a frozenset) names the
-            parameters of the head, that are trained under every strategy, and `head_size` counts them; of a language
-            model they are what the checkpoint lacks and its output layer, where that is trained. `fresh_names` names
-            those of them that are drawn anew: all but what the checkpoint has of a head for the same kind of task,
-            where the output layer is kept for the same classes alone, in whichever order. `task_kind` is the task's
-            kind, `generation_padding` the token that the checkpoint pads with in generation, if it says. Every
-            parameter that the checkpoint does not hold is drawn from the seed.
+            A model of transformers' class for the task's kind, or of mean pooling's own. Its `base_model` is the
+            pretrained part, or the model itself where its class has none. Every parameter that the checkpoint does not
+            hold is drawn from the seed. It has these attributes, too:
+
+            - `head_names`, a frozenset: the parameters that are trained under every strategy; of a language model what
+              the checkpoint lacks, and the output layer where that is trained;
+            - `head_size`: the number of their elements;
+            - `fresh_names`: those of them that are drawn. What the checkpoint has of a head for the same kind of task
+              is kept, its output layer only if it is for the same classes, in whichever order;
+            - `task_kind`: the task's kind;
+            - `generation_padding`: the token that the checkpoint pads with in generation; None: it does not say.
 
         Raises:
             Unsupported: transformers has no such head for this architecture (or one for more than text); the device

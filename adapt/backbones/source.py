@@ -87,6 +87,11 @@ class Backbone:
         return str(self.config.get("model_type", "unknown"))
 
     @property
+    def weight_bytes(self) -> int:
+        """Size of its files of weights."""
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+    @property
     def is_sentence_encoder(self) -> bool:
         """Whether the folder says, in sentence-transformers' layout, that it pools by the mean over tokens."""
         file = self.path / POOLING

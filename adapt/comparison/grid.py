@@ -193,7 +193,7 @@ def compare(
     grid = _grid(first, parts, samples, rows)
     if jobs is None:
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.runs_beside else [])]
-        size = sum(file.stat().st_size for each in loaded for file in each.path.glob("*.safetensors"))
+        size = sum(each.weight_bytes for each in loaded)
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
     todo = _not_done(grid, store, on_event)
     made_by = {"command": command, "trials": trials if trials > 1 else None}

@@ -1,7 +1,7 @@
-"""Memos of plans: their rows have nothing in them, and one is as long as the other.
+"""The memos of plans, whose rows have no contents and are equally long.
 
-What a memo does row by row is done for one row, and the storages of all are counted: on tensors without contents each
-operation takes as long as on others, so that thousands of rows would take minutes.
+A memo handles rows one by one, and an operation on fake tensors takes as long as on real ones: thousands of rows would
+take minutes. Here it is done for one row, and the bytes of all are counted.
 """
 
 from __future__ import annotations

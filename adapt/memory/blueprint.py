@@ -179,12 +179,11 @@ def _state(weight: Any, module: Any) -> Any:
 
 
 class _NoPadding(TorchDispatchMode):
-    """Answers what a model asks of its inputs, where there is nothing in them: that no token is padding.
+    """Answers what a model asks about values, where there are none, and mends what torch's fake kernels do otherwise.
 
-    That all rows have as many end tokens (which T5's and BART's classifiers ask), and of a number drawn at random, that
-    it is not below another: no layer is skipped (layerdrop). The statistics of a layer norm are float32 where its
-    weights are and its input is not, as torch's kernels have them, but not its fake ones. Products of a mixture's
-    experts are made in float32, too, which torch's kernels take, and its fake ones do not.
+    No token is padding. All rows have as many end tokens (T5's and BART's classifiers ask). A number drawn at random is
+    not below another: no layer is skipped (layerdrop). As torch's real kernels have it, the statistics of a layer norm
+    are float32 where its weights are and its input is not, and products of a mixture's experts take float32.
     """
 
     def __init__(self) -> None:
@@ -195,32 +194,33 @@ class _NoPadding(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        aten = torch.ops.aten
+        aten, kwargs = torch.ops.aten, kwargs or {}
         if func is aten._local_scalar_dense.default and args[0].dtype == torch.bool:
-            return not _among(args, self._below)
-        if (func is aten.rand.default and not args[0]) or (func is aten.detach.default and _among(args, self._drawn)):
-            self._drawn.append(func(*args, **(kwargs or {})))
+            return not _among(args[0], self._below)
+        number = func is aten.rand.default and not args[0]
+        if number or (func is aten.detach.default and _among(args[0], self._drawn)):
+            self._drawn.append(func(*args, **kwargs))
             return self._drawn[-1]
-        if func is aten.lt.Scalar and _among(args, self._drawn):
-            self._below.append(func(*args, **(kwargs or {})))
+        if func is aten.lt.Scalar and _among(args[0], self._drawn):
+            self._below.append(func(*args, **kwargs))
             return self._below[-1]
         if func is aten.equal.default:
             return True
         if func is aten.unique_consecutive.default:
             return args[0].new_empty(1), args[0].new_empty(0), args[0].new_empty(0)
         if func is aten.native_layer_norm.default and args[2] is not None and args[2].dtype != args[0].dtype:
-            out, *statistics = func(*args, **(kwargs or {}))
+            out, *statistics = func(*args, **kwargs)
             return out, *(each.to(args[2].dtype) for each in statistics)
         if func is aten._grouped_mm.default and args[0].dtype != torch.bfloat16:
             low = (each.to(torch.bfloat16) for each in args[:2])
-            return func(*low, *args[2:], **(kwargs or {})).to(args[0].dtype)
+            return func(*low, *args[2:], **kwargs).to(args[0].dtype)
         if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
             args = (args[0], _all_of(args[1]), *args[2:])
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
-def _among(args: tuple[Any, ...], tensors: list[torch.Tensor]) -> bool:
-    return any(tensor is args[0] for tensor in tensors)
+def _among(tensor: Any, tensors: list[torch.Tensor]) -> bool:
+    return any(each is tensor for each in tensors)
 
 
 def _all_of(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
@@ -236,10 +236,9 @@ def _all_of(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
 
 @contextmanager
 def without_padding() -> Iterator[None]:
-    """Have models of fake or `meta` tensors do without masks where real ones do: where all rows are equally long.
+    """Have models of fake or `meta` tensors do without masks, as real ones do where all rows are equally long.
 
-    transformers makes a mask of every input that it cannot look at, because it believes that it is being traced for
-    all inputs to come.
+    transformers makes a mask for every input that it cannot look at: it takes itself to be traced for all inputs.
     """
     with masks_traced(False), _NoPadding():
         yield

@@ -20,9 +20,8 @@ recent ones; the 64 MiB of cuBLAS's workspace are in torch's figures: H100, `res
 a Python process with torch, transformers and PEFT loaded."""
 BESIDE = {"cuda": 0.05, "cpu": 1.5}
 """Share of the peak that is held beside it: on a GPU what torch's allocator loses between blocks; on CPUs also what the
-C library keeps of freed memory, products' own scratch, and scoring. There it is about the median of the runs under
-`results` whose peak is above 300 MiB (`memory.process_bytes`), with or without the copy of the best epoch's weights
-that they held."""
+C library keeps of freed memory, products' own scratch, and scoring: about the median of the runs under `results` whose
+peak is above 300 MiB (`memory.process_bytes`)."""
 ROOM = 0.9
 """Above this share of the budget a plan is tight."""
 

@@ -17,10 +17,9 @@ this share of the memory: no backbone was found to take twice as much."""
 
 
 def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example]) -> str | None:
-    """What to say before training, where it will hardly fit: a plan costs seconds, so that small ones are not made.
+    """What to say before training where it will hardly fit; None where it fits, or is so small that it surely does.
 
-    The weights of a teacher that runs beside are loaded by then, and not among what is free; what it computes is not
-    counted.
+    Of a teacher that runs beside, the weights are loaded by then, and no longer free; what it computes is not counted.
 
     Args:
         spec: The run.
@@ -30,8 +29,7 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example]) -> str |
     budget, task = spec.budget, spec.task
     rows, length, targets = min(budget.batch_size, len(examples)), max(lengths_of(examples)), _targets_of(examples)
     room = free_memory(budget.device)
-    weights = sum(file.stat().st_size for file in backbone.path.glob("*.safetensors"))
-    likely = weights * (4 + rows * length / 64)
+    likely = backbone.weight_bytes * (4 + rows * length / 64)
     if spec.strategy.learning_rate is None or likely < _SMALL * room:
         return None
     from adapt.memory.planner import Planner

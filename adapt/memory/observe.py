@@ -21,19 +21,18 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
     """What training held at the most, as plain values (`Memory.as_dict`).
 
     The step is the loop's, over a whole batch of the longest rows, source and target together; with accumulation over
-    two, for the second finds gradients. The model's weights, what is random and the result of the
-    run are as if nothing had been measured.
+    two, for the second finds gradients. Afterwards the weights and the state of random generators are what they were.
 
     Args:
         model: As training left it, its layers checkpointed where the budget says so.
         kind: Collates and computes the loss.
         examples: Encoded training rows.
         budget: As in training.
-        rows: Most rows of a forward pass, as training had them last; where memory runs out, for no batch of training
-            need have had all of the longest rows, half of them are taken, as training does.
+        rows: Most rows of a forward pass, as training had them last. They are halved where memory runs out, as it may:
+            no batch of training need have held all of the longest rows.
 
     Returns:
-        Empty where not one row fits, beside which training's own optimizer need not have been.
+        Empty where not one row fits, as may be where training's own optimizer was a paged one.
     """
     sizes = sizes_of(examples)
     longest = sorted(range(len(examples)), key=lambda i: -sizes[i])[: budget.batch_size]

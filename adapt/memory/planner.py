@@ -100,12 +100,13 @@ def setting_of(
         if name not in BUDGET_FIELDS:
             known = ", ".join(sorted(BUDGET_FIELDS))
             raise OptionError(f"plan has no option '{name}'; fields of adapt.Budget are {known}.")
-    paged = device == "cuda" and choices.get("optimizer") == "paged_adamw_8bit"  # which only that device has
-    budget = budget_of(precision=precision, device="cpu", **{**choices, **({"optimizer": "adamw"} if paged else {})})
+    paged = device == "cuda" and choices.get("optimizer") == "paged_adamw_8bit"
+    # checked for the CPU, since a GPU need not be here; but for that optimizer, which CPUs have not
+    budget = budget_of(precision=precision, device="cpu", **(choices | {"optimizer": "adamw"} if paged else choices))
     budget = dataclasses.replace(
         budget,
         device=cast(Literal["cpu", "cuda"], device),
-        optimizer="paged_adamw_8bit" if paged else budget.optimizer,
+        optimizer=choices.get("optimizer", budget.optimizer),
     )
     pooled = pooling_of(pooling, full, shape)
     if not isinstance(labels, int) or labels < 2:

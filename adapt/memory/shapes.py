@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.source import MINILM, SHIPPED, Backbone, locate, on_hub, read_config
+from adapt.backbones.source import MINILM, POOLING, SHIPPED, Backbone, locate, on_hub, read_config
 from adapt.fields import nearest
 from adapt.files import path_of
 from adapt.spec import AdaptError, OptionError, Source
@@ -95,7 +95,7 @@ def _download(reference: str) -> Path:
     try:
         folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent
         with contextlib.suppress(Exception):  # most models have none: it says that this is a sentence encoder
-            hf_hub_download(name, "1_Pooling/config.json", revision=revision)
+            hf_hub_download(name, POOLING.as_posix(), revision=revision)
         return folder
     except Exception as error:  # as in `adapt.backbones.source`
         raise OptionError(
