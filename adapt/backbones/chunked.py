@@ -115,6 +115,23 @@ def before_logits(
         model.changes_logits = True  # type: ignore[assignment]
         raise Unsupported(f"{type(model).__name__} does not call its output layer; {_ADVICE}")
     (hidden,) = states
+    _check_unchanged(model, probe, hidden, logits)
+    return hidden, logits
+
+
+def _check_unchanged(
+    model: nn.Module, probe: torch.Tensor, hidden: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """
+    Args:
+        model: A language model.
+        probe: (1, 1, vocabulary), what it gave for the first position.
+        hidden: (batch, length, hidden), what would have gone into its output layer.
+        logits: What is known of how it makes logits.
+
+    Raises:
+        Unsupported: It does something else, too, as its configuration says or the probe shows.
+    """
     changed = _change_of(model)
     if changed is not None:  # said here because a plan has no values to look at
         raise Unsupported(f"{type(model).__name__} changes its logits after the output layer ({changed}); {_ADVICE}")
@@ -127,7 +144,6 @@ def before_logits(
         model.changes_logits = not same  # type: ignore[assignment]
     if model.changes_logits:
         raise Unsupported(f"{type(model).__name__} changes its logits after the output layer; {_ADVICE}")
-    return hidden, logits
 
 
 LossAndSlope = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]

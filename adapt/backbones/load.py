@@ -369,23 +369,35 @@ class Loader:
             raise AdaptError(f"Backbone {self.backbone.reference} cannot be loaded: {cause}") from error
         if names and hasattr(model, "_weight_conversions"):
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
+        missing, other = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
+        self._check_weights(model, missing, other)
+        self._tell_of_what_is_left_out(model, info["unexpected_keys"])
+        return model, missing | other
+
+    def _check_weights(self, model: Any, missing: set[str], other: set[str]) -> None:
+        """
+        Args:
+            model: As transformers loaded it.
+            missing: Names of the parameters that the checkpoint lacks.
+            other: Names of those that it has in another shape.
+
+        Raises:
+            AdaptError: They are not of the head alone.
+        """
         fresh = may_be_lacking(self.task.kind, model)
-        other = {name for name, *_ in info["mismatched_keys"]}
         if other - fresh:
             raise AdaptError(
                 f"Backbone {self.backbone.reference}: weights do not fit the configuration: "
                 f"{', '.join(sorted(other - fresh)[:5])}"
             )
-        lost = sorted(n for n in info["missing_keys"] if n not in fresh and "pooler" not in n.split("."))
-        if cls is base_class(config) and encoder_of(model) is not model:  # nothing but the encoder is used
+        lost = sorted(name for name in missing - fresh if "pooler" not in name.split("."))
+        if type(model) is base_class(model.config) and encoder_of(model) is not model:  # the encoder alone is used
             lost = [name for name in lost if not name.startswith("decoder.")]
         if lost:
             raise AdaptError(
                 f"Backbone {self.backbone.reference}: its weights lack {', '.join(lost[:5])}, which would be random; "
                 "give the folder of a model that is pretrained whole"
             )
-        self._tell_of_what_is_left_out(model, info["unexpected_keys"])
-        return model, {*info["missing_keys"], *other}
 
     def _tell_of_what_is_left_out(self, model: Any, unread: Iterable[str]) -> None:
         """Say where transformers' own class reads what was made for another, or leaves out weights of what it has.
