@@ -26,7 +26,7 @@ AUTO_CLASSES: dict[str, str] = {
 CLASSIFIERS = ("sequence_classification", "token_classification")
 """Kinds whose head has a row for each class."""
 LANGUAGE_MODELS = ("seq2seq", "causal_lm", "masked_lm")
-"""Kinds whose output layer is pretrained."""
+"""Kinds whose output layer is pretrained, so that a model does the task before any training."""
 REDRAWN = ("masked_lm",)
 """Kinds whose training rows are other token ids in each epoch, so that nothing computed of them serves twice."""
 _REFUSED: dict[str, str] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.adapted import Adapted, assemble, preset, with_general
+from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import give_back
 from adapt.comparison.choice import choose, fit_arguments
 from adapt.comparison.given import (
@@ -33,7 +34,6 @@ from adapt.run import drawn
 from adapt.spec import OptionError, Run, Source, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tables.table import Table, table_of
-from adapt.tasks import KINDS
 
 _SMALL_BYTES = 16 * 2**20
 """Weights below which one core serves a run as well as several, so that runs are done side by side."""
@@ -188,7 +188,7 @@ def compare(
     for strategy, origin in starts.strategies(first.backbone, rate):
         shown += [(check_strategy(each), origin) for each in tried([strategy], trials)]
     rows = [(seed, *each) for seed in numbers for each in shown]
-    if strategies == "all" and KINDS[task_kind].pretrained_output:
+    if strategies == "all" and task_kind in LANGUAGE_MODELS:
         rows += [(numbers[0], floor(), None) for floor in FLOORS.values()]
     grid = _grid(first, parts, samples, rows)
     if jobs is None:

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import LOSSES, METRICS, score
 from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
@@ -127,8 +127,6 @@ class TextGeneration(Kind):
 
     The epoch is chosen by the loss where the metric judges generated texts, which are written once, at the end.
     """
-
-    pretrained_output: ClassVar[bool] = True
 
     marker = ""
     """Exact match compares what follows the last such text, 1,200 being 1200; empty: whole texts."""

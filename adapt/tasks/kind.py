@@ -56,9 +56,6 @@ class Kind(Asked, ABC):
     pipeline: ClassVar[str | None] = None
     """What the Hugging Face hub calls models that do it, if it has one name for them."""
 
-    pretrained_output: ClassVar[bool] = False
-    """Whether a pretrained model does the task before any training (language models), rather than with a fresh head."""
-
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
         Raises:

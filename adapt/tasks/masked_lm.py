@@ -84,7 +84,6 @@ class MaskedLM(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "fill-mask"
-    pretrained_output: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
