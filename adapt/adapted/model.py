@@ -13,7 +13,6 @@ from typing import Any
 from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
-from adapt.backbones.source import MINILM, SHIPPED, on_hub
 from adapt.data import read_inputs
 from adapt.files import path_of, writable_folder, write_atomically
 from adapt.run import Fitted
@@ -114,7 +113,7 @@ class Adapted:
             export(self.fitted.model, path / "peft", self._reference())
         if result is not None:
             write_atomically(path / "result.json", text_of(result))
-        write_card(path, self.run, result, hub=self._hub())
+        write_card(path, self.run, result, hub=self.backbone.hub_name)
         content = {
             "schema": SCHEMA,
             "reference": self._reference(),
@@ -174,17 +173,12 @@ class Adapted:
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
         path = model_folder(folder, self.backbone.path)
         save_plain(plain, loader, path)
-        write_card(path, self.run, self.record, hub=self._hub(), plain=type(plain).__name__)
+        write_card(path, self.run, self.record, hub=self.backbone.hub_name, plain=type(plain).__name__)
         return path
 
     def _reference(self) -> str:
         """Where the backbone is found from any working folder."""
         return str(self.backbone.path) if self.backbone.is_folder else self.backbone.reference
-
-    def _hub(self) -> str | None:
-        """The backbone's name on the hub, if it is from there."""
-        reference = self.backbone.reference
-        return None if reference in {*SHIPPED, MINILM} or self.backbone.is_folder else on_hub(reference)[0]
 
 
 def model_folder(folder: str | Path, backbone: Path) -> Path:

