@@ -13,8 +13,8 @@ _MARKS = ("allocate memory", "not enough memory", "error: out of memory", "STATU
 """In messages of errors that have no class of their own: torch's CPU allocator, the system, CUDA (or HIP), the driver
 that torch's expandable segments ask, and their libraries."""
 _AT_END = "could not create a primitive"
-"""How the message of oneDNN ends, which makes torch's products on CPUs, where it found no memory for one; where it has
-none for such a product, it goes on."""
+"""How a message of oneDNN, which makes torch's products on CPUs, ends where memory ran out. Where it lacks a kernel for
+one, the message goes on after these words."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def masks_traced(traced: bool) -> Iterator[None]:
-    """Have it make every mask, as while it is traced for all inputs to come; or none where it would see no padding."""
+    """
+    Args:
+        traced: Whether it takes itself to be traced for all inputs to come, and so makes every mask. Otherwise it makes
+            none where it sees no padding.
+    """
     from transformers import masking_utils
 
     asked = masking_utils.is_tracing

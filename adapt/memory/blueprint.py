@@ -82,8 +82,8 @@ class Blueprint(Loader):
         return model, self._lacking(model)
 
     def _lacking(self, model: Any) -> set[str]:
-        """Names of the parameters that are drawn anew: heads of tasks, and of poolers and heads of language models
-        those that no weight is of the same module with."""
+        """Names of the parameters that are drawn anew: the head of a task; of a pooler, or of a language model's head,
+        what has no weight of its module among `weights`."""
         fresh = may_be_lacking(self.task.kind, model)
         if not self.weights:
             return set() if self.task.kind in LANGUAGE_MODELS else fresh

@@ -45,7 +45,7 @@ def like_cuda() -> Iterator[None]:
 
 
 def in_layers(model: nn.Module) -> None:
-    """Have checkpointed layers computed so again in the backward pass, where no mode of torch's functions is on."""
+    """Have checkpointed layers do the same when the backward pass computes them again: `like_cuda` is not on there."""
     for module in model.modules():
         checkpoint = vars(module).get("_gradient_checkpointing_func")
         if checkpoint is not None:

@@ -104,7 +104,7 @@ def prepare(step: Step) -> None:
 
 
 def track(step: Step, *, block: int = 1, device: str | None = None) -> dict[str, Memory]:
-    """The peak of each segment of a step (`Tracker`) that finds the optimizer's state made."""
+    """The peak of each segment (`Tracker`) of a step whose optimizer has its state already."""
     beside = getattr(step.kind, "beside", ())
     with _no_collection(), Tracker(step.model, step.optimizer, beside=beside, block=block, device=device) as tracker:
         tracker.restart()

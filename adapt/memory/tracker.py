@@ -77,15 +77,17 @@ class Tracker(TorchDispatchMode):
         self._beside = beside
         self._device = next(model.parameters()).device.type
         self._kernels = device or self._device
-        self._live: dict[int, _Storage] = {}
+        self._live: dict[int, _Storage] = {}  # by address
         self._now = dict.fromkeys(CATEGORIES, 0)
         self._total = 0
         self._phase: Phase = "forward"
-        self._peaks: dict[str, _Peak] = {}
-        self._segment, self._dirty = "forward", False
-        self._head = self._backward = False
-        self._done: dict[int, int] = {}
-        self._sizes: set[int] = set()
+        self._peaks: dict[str, _Peak] = {}  # by segment
+        self._segment = "forward"
+        self._dirty = False  # whether the segment's peak stands, and its parts are still to be copied
+        self._head = False  # whether the head is running, forward or backward
+        self._backward = False
+        self._done: dict[int, int] = {}  # layers that the backward pass has left, by stack
+        self._sizes: set[int] = set()  # bytes of the head's trained parameters, by which their gradients are known
         self._exit = contextlib.ExitStack()
 
     def restart(self) -> None:
