@@ -15,7 +15,7 @@ from adapt.memory.budget import allowance
 from adapt.memory.planner import Planner, Setting, setting_of
 from adapt.memory.trace import Trace
 from adapt.memory.within import _instead, advise, most, plan_within, plans, with_budget
-from adapt.strategies import make
+from adapt.strategies import Head, make
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,15 @@ def test_a_strategy_without_a_plan_does_not_take_the_others_along() -> None:
     reasons = [found.reason for found in plans("tiny-encoder", chosen, batch=(2, 8), budget=None, device="cpu")]
     assert "lora.targets names 'q_proj'" in str(reasons[0])
     assert reasons[1:] == ["it trains nothing, so that there is no step to plan", None]
+
+
+class Own(Head):
+    name = "own"
+
+
+def test_a_strategy_of_ones_own_has_a_plan_and_is_called_by_what_differs_from_its_defaults() -> None:
+    (found,) = plans("tiny-encoder", [Own(memo_bytes=0)], batch=(1, 8), budget=None, device="cpu")
+    assert (found.strategy, found.reason) == ("own(memo_bytes=0)", None)
 
 
 def test_the_longest_text_does_not_depend_on_the_one_asked_for(tmp_path: Path) -> None:

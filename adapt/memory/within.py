@@ -256,6 +256,6 @@ def plans(
 
 def label_of(strategy: Strategy) -> str:
     """Its name, with the fields that differ from the defaults."""
-    default = make(strategy.name)
+    default = type(strategy)  # of which the defaults are attributes
     changed = {name: value for name, value in vars(strategy).items() if value != getattr(default, name, None)}
     return strategy.name + (f"({', '.join(f'{n}={v}' for n, v in changed.items())})" if changed else "")
