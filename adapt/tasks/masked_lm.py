@@ -124,15 +124,16 @@ class MaskedLM(Kind):
         if self.options.masking == "words":
             self._check_words()
         examples = self._blocks(list(rows["text"]))
+        blocks = by_row(examples)
         if split is None:
-            for row, parts in enumerate(by_row(examples)):
+            for row, parts in enumerate(blocks):
                 if not any(mask in examples[i]["input_ids"] for i in parts):
                     raise RowError(
                         row, None, f"there is no {self.tokenizer.mask_token}, which stands for a word to be found; put "
                         "one in", rows["text"][row],
                     )  # fmt: skip
             return examples
-        parted = sum(n > 1 for n in Counter(example["row"] for example in examples).values())
+        parted = sum(len(parts) > 1 for parts in blocks)
         if parted:
             self.notes.append(
                 f"{parted} texts of {of_split(split)} were cut into blocks of {self.task.max_length} tokens"
