@@ -223,6 +223,13 @@ def test_training_texts_may_be_joined_to_blocks(masking: str) -> None:
     assert made.collate([*made.redraw(joined, 0, 1)])["input_ids"].shape[1] == max(map(len, ids))
 
 
+def test_texts_of_no_token_are_left_out_of_joined_blocks() -> None:
+    tokens = task_helpers.wordpiece(cls=False)  # adds none of its own
+    tokens.add_special_tokens({"mask_token": "[MASK]", "sep_token": "[SEP]"})
+    (example,) = bound_to(tokens, joined=True).encode(rows("\x07", "anna saw", "\x07", "bob", "\x07"), split="train")
+    assert tokens.decode(whole(example)) == "anna saw [SEP] bob"
+
+
 def test_tokens_that_the_backbone_has_no_embeddings_for() -> None:
     """A tokenizer may have been given more, and the backbone not."""
     made = bound(masked_share=1.0)

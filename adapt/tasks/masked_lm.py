@@ -183,6 +183,8 @@ class MaskedLM(Kind):
         between = self.tokenizer.sep_token_id
         joined: list[Example] = []
         for block in blocks:
+            if not block["input_ids"]:  # nothing of a text, of a tokenizer that adds no token of its own
+                continue
             more = len(block["input_ids"]) - begin - end + (between is not None)
             if not joined or len(joined[-1]["input_ids"]) + more > self.task.max_length:
                 joined.append({name: value if name == "row" else [*value] for name, value in block.items()})
