@@ -27,8 +27,8 @@ _ROWS, _PAIRS = 32, 1 << 17
 class Attention:
     """The attention of one text, padding left out.
 
-    Each row of a map sums to 1: it is one query's softmax, before dropout. Learned keys that join the text's in every
-    layer come first; a layer that has none gives them 0. Those that are attended to apart, by a gate, are not in it.
+    Each row of a map is one query's softmax, before dropout, and sums to 1. Learned keys (prefix tuning) come before
+    the text's; a layer that has none gives them 0. Keys that are attended to apart, through a gate, are left out.
     """
 
     tokens: tuple[str, ...]

@@ -83,7 +83,7 @@ def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 
 def _written(owners: Sequence[int | None], tokens: Sequence[str]) -> list[int | None]:
-    """The word of each token; None for those before the one at which the word is read, which are white space."""
+    """The word of each token; None for the white space before the token at which a word is read."""
     read = read_at(owners, tokens)
     return [word if word is not None and i >= read[word] else None for i, word in enumerate(owners)]
 
@@ -93,7 +93,7 @@ def _owners(
     of: Sequence[int | None],
     spans: Sequence[Sequence[tuple[int, int]]],
 ) -> list[int | None]:
-    """The word that the first character of each token, but for white space, is in.
+    """The word of each token: that of its first character that is no white space.
 
     Args:
         offsets: Start and end of each token in its text.

@@ -12,7 +12,7 @@ from adapt.extraction.attention import Attention
 from adapt.spec import OptionError
 
 _UNIT = 1 << 26
-"""What stands for a capacity of 1 in maximum flow, whose numbers are whole."""
+"""A capacity of 1 in maximum flow, which takes whole numbers."""
 
 
 def rollout(attention: Attention) -> np.ndarray:

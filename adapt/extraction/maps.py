@@ -89,7 +89,7 @@ def write_maps(attentions: Sequence[Attention], file: str | Path, *, title: str 
 
 
 def page_bytes(attention: Attention) -> int:
-    """About as many bytes as a text's section of the page has, but for its tokens."""
+    """About how many bytes a text's section of the page has, its tokens not counted."""
     layers, heads, tokens, keys = attention.weights.shape
     cells = tokens * (keys - attention.prefix + bool(attention.prefix))
     return cells * (layers * heads * 4 // 3 + _CELL)

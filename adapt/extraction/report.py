@@ -14,7 +14,7 @@ from adapt.files import output_file, write_atomically
 from adapt.options import check_count
 
 _MOST = {".html": 20_000_000, ".json": 160_000_000}
-"""Bytes of all maps in a file, unless those of the first text are more; of a page what a browser opens at once."""
+"""Most bytes of maps in a file, which has the first text's in any case; of a page, what a browser opens at once."""
 
 
 def report_heads(

@@ -113,13 +113,13 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def digest(rows: Tensor) -> str:
-    """What tells token ids, and so the text and the tokenizer they come from, from others."""
+    """Shape and hash of token ids, which differ with the text and the tokenizer."""
     values = rows.contiguous().cpu()
     return f"{list(values.shape)} {hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]}"
 
 
 def described_model(model: Any) -> str:
-    """What tells a model from others whose weights have the same shapes, such as one with more heads."""
+    """Hash of a model's class and configuration, of which the shapes of its weights do not tell all (heads, say)."""
     values = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_THE_MODEL}
     text = json.dumps([type(model).__name__, values], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -142,7 +142,7 @@ def described(objective: Any) -> Any:
 
 
 def _state(model: Any) -> dict[str, Tensor]:
-    """Parameters and buffers of the state dict, a tensor that goes by two names once."""
+    """Parameters and buffers of the state dict; one that is shared stands under its first name alone."""
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     kept = model.state_dict().keys()
     return {name: tensor for name, tensor in own.items() if name in kept}

@@ -20,10 +20,17 @@ from adapt.tasks.tokens import frame, special_ids
 def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[str]]:
     """Documents of all `.txt` and `.txt.gz` files of a folder, in the order of the file names.
 
-    A file holds UTF-8 text, one sentence or paragraph a line, documents separated by empty lines; a byte order mark is
-    left out. Returns a list of documents, each the list of its lines. `leave_out` names files that are not read where
-    they are there, by their whole names. Raises `DataError` for a missing folder, a folder without text and a file that
-    is damaged or not UTF-8, `OptionError` where the folder is no path, or `leave_out` one name and no list of them.
+    Args:
+        folder: Its files hold UTF-8 text, one sentence or paragraph a line, documents separated by empty lines; a byte
+            order mark is left out.
+        leave_out: Whole names of files that are not read, if they are there.
+
+    Returns:
+        A list of documents, each the list of its lines.
+
+    Raises:
+        DataError: The folder is missing or holds no text, or a file is damaged or not UTF-8.
+        OptionError: The folder is no path, or `leave_out` is one name and no list of them.
     """
     if isinstance(leave_out, str):
         raise OptionError(f"leave_out is {leave_out!r}; give a list of names of files, such as [{leave_out!r}].")
@@ -69,8 +76,12 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     (FULL-SENTENCES of RoBERTa, Liu et al. 2019, section 4.2); what does not fill the last row is dropped, and so are
     special tokens that a text spells. A document is encoded at once.
 
-    Returns token ids, int32 (rows, length). Raises `DataError` where the text does not fill a row, `OptionError` where
-    a row has no place for text.
+    Returns:
+        Token ids, int32 (rows, length).
+
+    Raises:
+        DataError: The text does not fill a row.
+        OptionError: A row has no place for text.
     """
     before, after = frame(tokenizer)
     inner = length - len(before) - len(after)
@@ -97,6 +108,6 @@ def encoded(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def before_padding(rows: Tensor, padding: int | None) -> Tensor:
-    """Whether a token is none of the padding at the end of its row; bool (rows, length), all of it without padding."""
+    """Which tokens come before the padding at the end of their row, all without a padding id; bool (rows, length)."""
     text = (rows != padding) if padding is not None else torch.ones_like(rows)
     return text.flip(1).cumsum(1).flip(1) > 0

@@ -20,11 +20,14 @@ _A_MODELS = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "merges.txt",
     *VOCABULARIES,
 )  # fmt: skip
-"""Files that go with the model that they are of; others are somebody's own."""
+"""Files of a model, which are replaced with it; any others in the folder are kept."""
 
 
 def exportable(folder: str | Path) -> Path:
-    """The folder, which `export` may replace; to be asked before the work.
+    """Find out, before the work, whether `export` may replace a folder.
+
+    Returns:
+        Its full path.
 
     Raises:
         OptionError: The folder holds something else than a model, is the working directory, or cannot be written.

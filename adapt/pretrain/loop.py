@@ -35,7 +35,7 @@ class Objective(Protocol):
             generator: The only source of chance.
 
         Returns:
-            Tensors by name, on the CPU, a row of each for each of the rows; what `answers` needs, for some rows too.
+            Tensors by name, on the CPU, each with one row for each of the rows; `answers` may get some of these alone.
         """
 
     def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -127,15 +127,26 @@ def pretrain(
     checkpoint: str | Path | None = None,
     report: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
-    """Train a language model in place; returns its history, one entry every `checkpoint_every` steps.
+    """Train a language model in place.
 
-    Its weights are in float32 from then on: in bfloat16 most updates would be lost in rounding.
-    `rows` and `held_out` are token ids, (rows, length), from `pack`, or from `pack_pairs` for `NextSentence` and
-    `MaskedLM`, which know padding; the model stays on its device.
-    With `checkpoint`, a safetensors file, training goes on where that file stopped and ends with the same weights as
-    if it had never stopped. Raises `OptionError` where a setting cannot be used, or the file belongs to other settings
-    or other text, `DataError` where rows do not fill a batch or none are held out, `Diverged` where the loss is no
-    longer finite.
+    Args:
+        model: Stays on its device; its weights become float32, since bfloat16 would lose most updates in rounding.
+        objective: What is asked about the rows.
+        rows: Token ids, (rows, length), from `pack`, or from `pack_pairs` for `NextSentence` and `MaskedLM`, which know
+            padding.
+        held_out: The same, of other text.
+        settings: How it is trained.
+        checkpoint: A safetensors file. Training goes on where it stopped, and ends with the same weights as if it had
+            never stopped.
+        report: Told of progress every `checkpoint_every` steps.
+
+    Returns:
+        `step`, `train_loss` and what `evaluate` gives, every `checkpoint_every` steps.
+
+    Raises:
+        OptionError: A setting cannot be used, or the checkpoint belongs to other settings, text or another model.
+        DataError: The rows do not fill a batch, or none are held out.
+        Diverged: The loss is not finite.
     """
     _check(settings)
     if checkpoint is not None:

@@ -139,7 +139,7 @@ def _parted(lines: Sequence[list[int]]) -> tuple[list[int], list[int]]:
 
 
 def _partners(lengths: Tensor, generator: torch.Generator) -> Tensor:
-    """For each row another of nearly the same length, whose partner it is; itself for a longest one left. (rows,)"""
+    """The row of nearly the same length that each row is paired with; the longest of an odd number, itself. (rows,)"""
     order = (lengths + torch.rand(len(lengths), generator=generator)).argsort()
     pairs = order[: len(order) // 2 * 2].view(-1, 2)
     partner = torch.arange(len(lengths))

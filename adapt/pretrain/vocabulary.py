@@ -110,7 +110,7 @@ def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4
 
 
 def for_decoder(tokenizer: Any, max_length: int = 256) -> Any:
-    """A tokenizer of transformers for a causal model: `<s>` before each text; `</s>` ends one, and is not put there."""
+    """A tokenizer of transformers for a causal model: `<s>` before each text; `</s>`, which ends one, is not added."""
     return _with_frame(tokenizer, "<s> $A", "<s> $A $B", max_length)
 
 
