@@ -35,21 +35,20 @@ def read_general(given: Any) -> General:
     """
     if isinstance(given, General):
         return given
-    name = "texts"
+    name, plain = "texts", False
     if isinstance(given, str | os.PathLike):
         path = local_path(given)
         name = path.name.encode(errors="replace").decode()  # a file may have a name that is not UTF-8
         tables = [suffix for suffix in SUFFIXES if suffix != PLAIN]
         if path.suffix.casefold() == ".gz" and Path(path.stem).suffix.casefold() in tables:
             raise DataError(f"{path}: is a packed table, and only plain text is read packed; unpack it")
-        if path.suffix.casefold() not in tables:
-            return _made(name, read_lines(path))
-    rows = read_texts(given)
-    if rows.column_names != ["text"]:
-        what = "pairs of texts" if "text" in rows.column_names else "lists of words"
-        raise DataError(f"General texts ({name}) are {what}; give single texts.")
-    return _made(name, list(rows["text"]))
-
-
-def _made(name: str, texts: list[str]) -> General:
+        plain = path.suffix.casefold() not in tables
+    if plain:
+        texts = read_lines(given)
+    else:
+        rows = read_texts(given)
+        if rows.column_names != ["text"]:
+            what = "pairs of texts" if "text" in rows.column_names else "lists of words"
+            raise DataError(f"General texts ({name}) are {what}; give single texts.")
+        texts = list(rows["text"])
     return General(Source(name, hashlib.sha256(canonical(texts).encode()).hexdigest()), tuple(texts))

@@ -162,17 +162,19 @@ def belonging(
     if name is None:
         return {}
 
-    def values(of: str) -> list[Any]:
-        columns = (name, "messages") if name == _DECISIVE["completion"] else (name,)
-        rows = {c: column_of(splits[of], c) for c in columns if c in splits[of].column_names}
-        return _prompts(rows) if name == _DECISIVE["completion"] else rows[name]
+    def prompts(of: str) -> list[Any]:
+        there = splits[of].column_names
+        return _prompts({name: column_of(splits[of], name) for name in ("prompt", "messages") if name in there})
 
-    found = values(split)
     if name == _DECISIVE["completion"]:
-        known = "train" in splits and split != "train"
-        most = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
-        common = set(values("train")) if known else most
+        found = prompts(split)
+        if "train" in splits and split != "train":
+            common = set(prompts("train"))
+        else:
+            common = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
         found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
+    else:
+        found = column_of(splits[split], name)
     numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
     if len(numbers) == len(found):
         return {}
