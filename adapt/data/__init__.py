@@ -67,15 +67,18 @@ def load(
     - masked_lm: a lone `text`, where it is asked for;
     - sequence_classification: else, and wherever there is a text with a `label`.
 
-    Classification: labels that are strings make classes in alphabetical order, integers and booleans in numeric
-    order, and class names that a data set declares keep their order; numbers that are not all whole make a
-    regression; lists (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem. White space
-    and unseen marks around a label, a tag or a column's name are dropped, and names that differ in Unicode's normal
-    form alone are one (NFC). A column of a CSV or TSV file holds numbers if every value of every split is one, for the
-    problem single_label a whole one; if most are and not all of them whole, the others are refused unless it is asked
-    for. Where a data set withholds the labels, tags, answers, targets or completions of a held-out split (there is no
-    column of them, or nothing in it; all labels are -1, or lists of it; or all questions are without an answer, and
-    none in train is), that split counts as missing.
+    Labels that are strings make classes in alphabetical order, integers and booleans in numeric order; class names that
+    a data set declares keep their order. Numbers that are not all whole make a regression. Lists (of names, of indices,
+    or of 0 and 1 all of one length) make a multi-label problem.
+
+    The labels of CSV and TSV files are numbers if all of them are, in every split (whole ones, where the problem is
+    single_label). If most are and not all of those are whole, the others are refused, unless single_label is asked for.
+    White space and unseen marks around a label, a tag or a column's name are dropped, and names that differ in
+    Unicode's normal form alone are one (NFC).
+
+    A held-out split of which the labels, tags, answers, targets or completions are withheld counts as missing: there is
+    no column of them, or nothing in it; all labels are -1, or lists of it; or no question has an answer, and all of
+    train have.
 
     Args:
         source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet, CoNLL (`.conll`,
