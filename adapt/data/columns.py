@@ -204,10 +204,8 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
     values = table.column(column)
     if empty:
         values = ["" if _is_hole(value) else value for value in values]
-    bad = [row for row, value in enumerate(values) if _is_blank(value)]
-    if bad and not empty:
+    elif bad := [row for row, value in enumerate(values) if _is_blank(value)]:
         raise blank(table, column, role, bad)
-    found: list[str] = []
     for row, value in enumerate(values):
         if not isinstance(value, str):
             raise DataError(
@@ -215,8 +213,7 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
                 f"not text; name the {role} column with {_option(role)} (columns: {listing(table.names)})"
             )
         check_characters(table, row, f"column {column!r}", value)
-        found.append(value)
-    return found
+    return values
 
 
 def groups(table: Table, column: str) -> list[str]:

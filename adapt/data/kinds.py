@@ -140,7 +140,7 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
         raise OptionError(
             f"columns: there is no {unknown!r}{nearest(unknown, every)}; name columns for {', '.join(every)}"
             if unknown
-            else f"columns: no kind has {listing(list(given))} together; name the kind with the option kind"
+            else f"columns: no kind has {listing(given)} together; name the kind with the option kind"
         )
     label = None if given else _plain_label(table)
     if label is not None and _one_a_word(table, label):

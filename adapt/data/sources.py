@@ -121,10 +121,10 @@ def _checked(splits: Mapping[str, str] | None) -> Mapping[str, str]:
                 f"splits: there is no split {split!r}{nearest(str(split), SPLITS)}; say what the source calls "
                 f"{', '.join(SPLITS)}"
             )
-    twice = next((name for name in splits.values() if list(splits.values()).count(name) > 1), None)
-    if twice is not None:
-        both = [split for split, name in splits.items() if name == twice]
-        raise OptionError(f"splits: {twice!r} is {' and '.join(both)}, which have no row in common; name two")
+    names = list(splits.values())
+    both = [split for split, name in splits.items() if names.count(name) > 1]
+    if both:
+        raise OptionError(f"splits: {splits[both[0]]!r} is {' and '.join(both)}, which have no row in common; name two")
     return splits
 
 
@@ -154,15 +154,15 @@ def _several(
     for split, name in splits.items():
         if name not in source:
             raise DataError(
-                f"{where}: no split {name!r}{nearest(name, map(str, source))}; name one of {listing(list(source))} for "
+                f"{where}: no split {name!r}{nearest(name, map(str, source))}; name one of {listing(source)} for "
                 f"{split}"
             )
     free = [name for name in source if name not in splits.values()]
     usual = {split: next((name for name in names if name in free), None) for split, names in SPLITS.items()}
     known = {split: found for split in SPLITS if (found := splits.get(split) or usual[split])}
     if not known or (train and "train" not in known):
-        wanted, how = ("'train'", HOW) if train else (f"of {listing(list(SPLITS))}", "name one of these as split")
-        raise DataError(f"{where}: no split {wanted} (it has {listing(list(source))}); give one, or {how}")
+        wanted, how = ("'train'", HOW) if train else (f"of {listing(SPLITS)}", "name one of these as split")
+        raise DataError(f"{where}: no split {wanted} (it has {listing(source)}); give one, or {how}")
     tables = {split: _one(source[name], f"{where}, split {name!r}") for split, name in known.items()}
     return tables, _not_used("splits", [name for name in source if name not in known.values()])
 
@@ -182,12 +182,12 @@ def _by_split(source: Mapping[str, Any], train: bool) -> dict[str, Table]:
         split = _SPLIT_OF.get(key)
         if split is None:
             hint = nearest(str(key), _SPLIT_OF)
-            raise DataError(f"unknown split {key!r}{hint} beside 'train'; splits are {listing(list(SPLITS))}")
+            raise DataError(f"unknown split {key!r}{hint} beside 'train'; splits are {listing(SPLITS)}")
         if split in tables:
-            raise DataError(f"two splits mean {split!r} ({listing(list(source))}); keep one")
+            raise DataError(f"two splits mean {split!r} ({listing(source)}); keep one")
         tables[split] = _one(value, f"split {key!r}")
     if train and "train" not in tables:
-        raise DataError(f"no split 'train' (given: {listing(list(source))}); give one")
+        raise DataError(f"no split 'train' (given: {listing(source)}); give one")
     return tables
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +33,11 @@ class Table:
         return f"{self.where}, " + (f"line {self.lines[row]}" if self.lines else f"row {row + 1}")
 
 
-def listing(names: Sequence[str], limit: int = 20) -> str:
+def listing(names: Iterable[str], limit: int = 20) -> str:
     """Quoted names for an error message, cut after `limit`."""
-    shown = ", ".join(repr(n) for n in names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    quoted = list(map(repr, names))
+    more = f" and {len(quoted) - limit} more" if len(quoted) > limit else ""
+    return ", ".join(quoted[:limit]) + more
 
 
 def classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

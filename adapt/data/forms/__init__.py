@@ -10,7 +10,7 @@ from adapt.data.forms import (
     sequence_classification,
     token_classification,
 )
-from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.forms.form import Columns, Form, Wishes
 
 FORMS: dict[str, Form] = {
     "sequence_classification": sequence_classification.FORM,
@@ -22,4 +22,4 @@ FORMS: dict[str, Form] = {
 }
 """Forms by task kind; where the kind is not given, the first after sequence classification that fits is it."""
 
-__all__ = ["FORMS", "Columns", "Form", "Read", "Wishes"]
+__all__ = ["FORMS", "Columns", "Form", "Wishes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adapt.data.columns import needed, texts
+from adapt.data.columns import named, needed, texts
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.forms.sequence_classification import NAMES
 from adapt.data.table import Table
@@ -23,7 +23,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A text is missing, empty or not text.
     """
     chosen = find(tables["train"], given)
-    return Read("masked", (), {split: _texts(table, chosen) for split, table in tables.items()})
+    return Read("masked", (), {split: _texts(table, chosen["text"]) for split, table in tables.items()})
 
 
 def plain(rows: list[Any]) -> Columns:
@@ -33,12 +33,11 @@ def plain(rows: list[Any]) -> Columns:
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:
     """`text`."""
-    return _texts(table, find(table, given))
+    return _texts(table, find(table, given)["text"])
 
 
-def _texts(table: Table, columns: Mapping[str, str]) -> Columns:
-    column = needed(table, columns, "text", ())
-    return {"text": texts(table, column, "text")}
+def _texts(table: Table, column: str) -> Columns:
+    return {"text": texts(table, named(table, "text", column), "text")}
 
 
 FORM = Form(("masked",), ("text",), find, read, plain, inputs)
