@@ -10,7 +10,6 @@ from typing import Any
 
 from adapt.data.canonical import Data
 from adapt.data.samples import generator
-from adapt.data.sources import column_of
 from adapt.data.splits import (
     GROUP,
     WORTH_SAYING,
@@ -21,6 +20,7 @@ from adapt.data.splits import (
     strata,
     together,
 )
+from adapt.data.table import column_of
 from adapt.spec import DataError, OptionError, canonical
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.sources import column_of
+from adapt.data.table import column_of
 from adapt.spec import DataError, OptionError, Problem
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.data.columns import texts_or_pairs
 from adapt.data.files import PLAIN, SUFFIXES, local_path, read_file
-from adapt.data.table import Table, classes_of, listing, no_duplicates
+from adapt.data.table import Table, classes_of, column_of, listing, no_duplicates
 from adapt.fields import nearest
 from adapt.spec import DataError, OptionError
 
@@ -93,11 +93,6 @@ def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[A
         if not rows or not isinstance(rows[0], Mapping):
             return _columns(columns_of(rows), "the texts"), True
     return _one(source), False
-
-
-def column_of(dataset: datasets.Dataset, name: str) -> list[Any]:
-    """The values of one column as plain Python objects, whatever the format set on the data set."""
-    return dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
 
 
 def _local_only(config: str | None, revision: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.data.labels import NUMBER
 from adapt.data.samples import check_rows_kept, generator, quotas, rows_of
-from adapt.data.sources import column_of
+from adapt.data.table import column_of
 from adapt.spec import DataError, OptionError, Problem, canonical
 
 if TYPE_CHECKING:

@@ -1,12 +1,15 @@
-"""`Table`: columns that know where each row stood; and the words that errors about them use."""
+"""`Table`: columns that know where each row stood; what errors say of them; and what a data set's columns hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapt.spec import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ def classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Names of the classes of every `ClassLabel` column, and of lists of them."""
     inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
     return {name: tuple(f.names) for name, f in inner.items() if type(f).__name__ == "ClassLabel"}
+
+
+def column_of(dataset: datasets.Dataset, name: str) -> list[Any]:
+    """The values of one column as plain Python objects, whatever the format set on the data set."""
+    return dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
 
 
 def no_duplicates(names: Sequence[str], where: str) -> None:
