@@ -93,7 +93,7 @@ def _check_fields(path: Path, split: Sequence[Sequence[str]], sentences: Sequenc
 
 
 def _with_tabs(lines: Sequence[str]) -> list[bool]:
-    """For each line whether its sentence has tabs, but for lines that may be comments."""
+    """For each line whether a line of its sentence has a tab, lines that may be comments aside."""
     found: list[bool] = []
     for blank, group in groupby(lines, lambda line: not line.strip()):
         block = list(group)

@@ -168,14 +168,14 @@ def _json_lines(path: Path, text: str) -> Table:
 
 
 def _tsv(path: Path, text: str) -> Table:
-    """A table of TSV, which is mostly written without quoting: there a quotation mark is one.
+    """A table of TSV, which is mostly written without quoting, so that a quotation mark is one.
 
-    With quoting it is read where that gives fields without tabs, or where without it lines have other fields than the
-    header. In a file of one column no tab could tell.
+    It is read with quoting where no field then holds a tab, as one does whose quotation marks belong to two fields, or
+    where lines have other fields than the header without it.
 
     Raises:
-        DataError: It cannot be read; or it has one column, whose name has no quotation marks, and some of what may be
-            quoted is of several lines.
+        DataError: It cannot be read; or its only column, whose name has no quotation marks, holds a text of several
+            lines, which may as well be two texts.
     """
     try:
         quoted = _delimited(path, text, "\t")
@@ -219,7 +219,7 @@ def _check_lines(table: Table) -> None:
 
 
 def _other_delimiter(text: str, delimiter: str) -> str | None:
-    """What parts most rows in as many fields as the header, which `delimiter` does not part; None: nothing."""
+    """The other delimiter that divides most rows in as many fields as the header, two or more; None: there is none."""
     for other in (d for d in ";\t|," if d != delimiter):
         widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=other) if row]
         if widths[0] > 1 and 2 * widths[1:].count(widths[0]) >= len(widths) - 1:

@@ -138,7 +138,8 @@ def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any
 def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem: Problem | None) -> None:
     """Turn the strings of untyped tables into numbers where all of them, in every split, are numbers.
 
-    Classes that are not all whole numbers stay as they are written, 1.1 and 1.10 are two; but not beside numbers.
+    Where classes are asked for and not all are whole, they stay as they are written (1.1 and 1.10 are two), unless
+    another split holds numbers of its own.
     """
     untyped = [split for split, table in tables.items() if table.untyped]
     strings = {value for split in untyped for value in raw[split]}
@@ -339,8 +340,10 @@ def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
 
 
 def _check_indices(tables: Mapping[str, Table], lists: Raw) -> None:
-    """Raise for an index below zero, and for what is not 0 or 1 in lists of one length, some with an item twice, of
-    which most items are: they can be no lists of indices."""
+    """Raise for an index below zero.
+
+    Lists of one length are no indices where some have an item twice and most items are 0 or 1; there raise for others.
+    """
     every = [items for values in lists.values() for items in values]
     one_length = len(set(map(len, every))) == 1
     bits = sum(item in (0, 1) for items in every for item in items)

@@ -82,8 +82,8 @@ def shortened(
 ) -> tuple[dict[str, dict[str, list[Any]]], list[str]]:
     """Held-out splits of no more rows than were asked for, and what must be said of them.
 
-    Rows are drawn as by `subsample`, each by itself, also of a context or a group: from more groups with fewer rows of
-    each one learns more than from fewer groups.
+    Rows are drawn as by `subsample`, each by itself, also those of a context or a group: a few rows of many groups tell
+    more than all rows of a few.
 
     Args:
         rows: Split to canonical columns.

@@ -68,7 +68,7 @@ def score_of(problem: Problem, metric: str, outcomes: Sequence[Any]) -> float | 
 
 
 def _table(problem: Problem, outcomes: Sequence[Any]) -> Array | None:
-    """The numbers of all outcomes (rows, numbers); None where rows have not as many, or something else."""
+    """The numbers of all outcomes (rows, numbers); None where they are not as many in each row, or no numbers."""
     import numpy as np
 
     if problem == "multi_label" and not all(map(_two_lists, outcomes)):
@@ -136,7 +136,8 @@ def _of_labels(metric: str, sides: Array) -> tuple[Array, Value]:
 
 
 def _by_label(sides: Array, compute: Callable[[Array, Array, Array], Array]) -> tuple[Array, Value]:
-    """From rows that have a label on both sides, that are given it, and whose it is: each (sets of rows, labels)."""
+    """Whether a row has a label on both sides, is given it, and truly has it, for each label; `compute` takes the three
+    numbers of such rows, each (sets of rows, labels)."""
     import numpy as np
 
     rows, _, labels = sides.shape
@@ -224,7 +225,7 @@ def _ratio(sums: Array) -> Array:
 
 
 def _share(part: Array, whole: Array) -> Array:
-    """Nothing of nothing is nothing."""
+    """Quotients; 0 where the whole is 0."""
     import numpy as np
 
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)

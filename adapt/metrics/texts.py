@@ -77,8 +77,8 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:
-    """n-grams of a text, of the reference that it is nearest to, and of both, for each of six lengths: whose sums over
-    texts chrF is of."""
+    """For each of six lengths the n-grams of a text, of the reference nearest to it, and of both; chrF is made of their
+    sums over texts."""
     return _counts("CHRF", prediction, references)
 
 

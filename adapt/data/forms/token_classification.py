@@ -145,10 +145,8 @@ def _is_other_scheme(tags: set[str]) -> bool:
 
 
 def _refuse_odd(table: Table, tokens: list[list[str]], tags: list[list[str]], train: set[str]) -> None:
-    """Raise where at least half of the kinds of tags besides `O` have the form of spans and others, mistyped, have not.
-
-    No set of parts of speech has so many of that form.
-    """
+    """Raise where a tag has not the form of spans and at least half of the different tags besides `O` have it, as no
+    set of parts of speech does."""
     odd = {tag for tag in train if not _OTHER_SCHEMES.fullmatch(tag)}
     if not odd or len(odd) > len(train - odd - {"O"}):
         return
