@@ -236,6 +236,10 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
     "more zeros and ones": (
         {"text": ["a"], "label": [[0, 1, 0, 1]]}, LISTS, {}, "4 zeros and ones a row, and the model knows 3 labels",
     ),
+    "zeros and ones for labels that have names": (
+        {"text": ["a", "b"], "label": [[1, 0, 1], [0, 1, 0]]}, replace(LISTS, labels=("x", "y", "z")), {},
+        "the columns: 3 zeros and ones a row, and the model knows 'x', 'y', 'z'; give lists of their names",
+    ),
     "an unknown tag": (
         {"tokens": [["a", "b"]], "tags": [["O", "B-y"]]}, SPANS, {},
         r"row 1, word 2 \('b'\): tag 'B-y' is none that the model knows",

@@ -275,13 +275,17 @@ def _multi_label(
         found = " and ".join(sorted(_PLURAL[kind.__name__] for kind in kinds))
         raise DataError(f"{tables['train'].where}: label lists hold {found}; make all of one type")
     width = _multi_hot(tables, lists) if kinds == {int} and order is None else None
-    if known is not None and width not in (None, len(known)):
-        if any(len(set(items)) < len(items) for values in lists.values() for items in values):
+    if known is not None and width is not None:
+        numbered = all(map(str.isdecimal, known))
+        twice = any(len(set(items)) < len(items) for values in lists.values() for items in values)
+        if twice if width != len(known) else not numbered:
+            knows = f"{len(known)} labels; give one for each of them, or" if numbered else f"{listing(known)}; give"
             raise DataError(
-                f"{tables['train'].where}: {width} zeros and ones a row, and the model knows {len(known)} labels; give "
-                "one for each of them, or lists of their names"
+                f"{tables['train'].where}: {width} zeros and ones a row, and the model knows {knows} lists of their "
+                "names"
             )
-        width = None
+        if width != len(known):
+            width = None
     if width is not None:
         lists = {
             split: [[i for i, bit in enumerate(bits) if bit] for bits in values] for split, values in lists.items()
