@@ -140,6 +140,8 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     assert found["lora"].difference == mean_interval([0.25, 0.0])
     assert found["full"].score == crossed_interval(right["full"], 0.625)
     assert "with one seed, for other rows alone; of lora for other seeds alone." in made.markdown()
+    assert "are for other test rows like these; what another seed would change is" in table(results[0]).markdown()
+    assert "like these, differences paired by row; what another" in table(results[0], results[4]).markdown()
     assert "differences paired by both where both rows tell;" in made.markdown()
     older = [result_of(run_of("full", seed), 0.5, test_outcomes=[1, 0, 0, 1]) for seed in (0, 1)]
     assert "differences paired by seed alone;" in table(*older, *results[2:3], *results[4:]).markdown()
@@ -190,7 +192,7 @@ def test_rows_that_all_score_alike_have_no_interval_and_that_is_said() -> None:
     results = [result_of(run_of("lora", seed), 1.0, test_outcomes=[[1, 1]] * 4) for seed in range(3)]
     made = table(*results).markdown()
     assert "| lora | 100.0 | 3 |" in made
-    assert "differences paired by both; of lora, whose rows all score alike, none can be made." in made
+    assert "(crossed random effects); of lora, whose rows all score alike, none can be made." in made
 
 
 def test_what_no_other_row_betters_is_said() -> None:

@@ -116,13 +116,17 @@ def _uncertainty(section: Section, folds: bool) -> str:
         )
     by_rows = [row.by_rows for row in section.rows if row.difference is not None]
     others = f"{several} than the {len(set(numbers)):,} of these test rows" if numbers else "test rows like these"
-    text = f"intervals are for other seeds and other {others} (crossed random effects), differences paired by " + (
-        "both" if all(by_rows) else "both where both rows tell" if any(by_rows) else "seed alone"
-    )
+    paired = "both" if all(by_rows) else "both where both rows tell" if any(by_rows) else "seed alone"
+    one_seed = len(rows_alone) == len(scored)
+    text = f"intervals are for other {'' if one_seed else 'seeds and other '}{others}"
+    text += "" if one_seed else " (crossed random effects)"
+    text += f", differences paired by {'row' if one_seed else paired}" if by_rows else ""
+    text += "; what another seed would change is not in them" if one_seed else ""
     if folds:
         text += "; that models of several folds share training rows is not in them, which makes them somewhat narrow"
     what = several if numbers else "rows"
-    text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone" if rows_alone else ""
+    if rows_alone and not one_seed:
+        text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone"
     text += f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else ""
     alike = [named(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
     return text + (f"; of {', '.join(alike)}, whose {what} all score alike, none can be made" if alike else "")
