@@ -67,6 +67,15 @@ def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
         raise OptionError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
 
 
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """
+    Raises:
+        OptionError: The value of an option is no whole number, or below the least.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} is {value}; give a whole number of at least {least}.")
+
+
 def _read(value: Any, hint: Any, where: str) -> Any:
     """A value as the type that a field declares."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

@@ -13,7 +13,7 @@ from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
 from adapt.backbones.source import Backbone
 from adapt.data import Data
-from adapt.fields import check_choice, fill
+from adapt.fields import check_choice, check_count, fill
 from adapt.metrics import METRICS, check_metric
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
 from adapt.strategies import is_known, make
@@ -111,15 +111,6 @@ def plain(value: Any) -> Any:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def check_count(name: str, value: Any) -> None:
-    """
-    Raises:
-        OptionError: It is no whole number of at least 1.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name} is {value}; give a whole number of at least 1.")
 
 
 def check_steps(settings: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.fields import check_count
 from adapt.files import path_of
 from adapt.run import Fitted, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
@@ -101,7 +102,7 @@ def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, 
         content["columns"] = {str(role): str(name) for role, name in content.get("columns", {}).items()}
         run = run_from(content["spec"], strategy)
         for name, value in (("max_length", run.task.max_length), ("batch_size", run.budget.batch_size)):
-            options.check_count(name, value)
+            check_count(name, value)
     return content, run
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from adapt.backbones.source import EMBEDDED
 from adapt.data import Data, Folds, load
 from adapt.data.kinds import resolve
-from adapt.options import check_count, plain, seed_of
+from adapt.fields import check_count
+from adapt.options import plain, seed_of
 from adapt.spec import OptionError, Strategy
 from adapt.strategies import STRATEGIES, is_known, make
 

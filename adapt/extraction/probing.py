@@ -17,10 +17,9 @@ from adapt.extraction.probed import Probed, Probing
 from adapt.extraction.probes import Probes
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
-from adapt.fields import check_choice
+from adapt.fields import check_choice, check_count
 from adapt.machine import hardware
 from adapt.metrics import METRICS
-from adapt.options import check_count
 from adapt.spec import DataError, OptionError, Source, Task, Unsupported
 from adapt.tasks import KINDS
 

@@ -24,7 +24,7 @@ from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
 from adapt.data import read_texts
 from adapt.extraction.encoding import encode
-from adapt.fields import check_choice
+from adapt.fields import check_choice, check_count
 from adapt.files import path_of
 from adapt.spec import Budget, OptionError, Source, Task, Unsupported
 from adapt.tasks import Example
@@ -161,7 +161,7 @@ def reader(
     if attention is not None:
         check_choice("attention", attention, _KERNELS)
     if max_length is not None:
-        options.check_count("max_length", max_length)
+        check_count("max_length", max_length)
     if not isinstance(source, Adapted | str | Path):
         raise OptionError(
             f"{type(source).__name__} is nothing that can be read; give an adapted model, the folder of one, or a "

@@ -10,8 +10,8 @@ from typing import Any
 from adapt.extraction.attention import Attention, each_attention
 from adapt.extraction.maps import page_bytes, write_maps
 from adapt.extraction.measures import HeadMeasures, heads
+from adapt.fields import check_count
 from adapt.files import output_file, write_atomically
-from adapt.options import check_count
 
 _MOST = {".html": 20_000_000, ".json": 160_000_000}
 """Most bytes of maps in a file, which has the first text's in any case; of a page, what a browser opens at once."""

@@ -14,6 +14,7 @@ from adapt.backbones.classes import CLASSIFIERS
 from adapt.backbones.families import positions_of
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named, problem_of
+from adapt.fields import check_count
 from adapt.memory.budget import parse_batch
 from adapt.memory.shapes import shape_of
 from adapt.memory.trace import MEASURE, Setting, Trace
@@ -109,8 +110,7 @@ def setting_of(
         optimizer=choices.get("optimizer", budget.optimizer),
     )
     pooled = pooling_of(pooling, full, shape)
-    if not isinstance(labels, int) or labels < 2:
-        raise OptionError(f"labels is {labels}; give a whole number of at least 2.")
+    check_count("labels", labels, 2)
     names = tuple(map(str, range(labels))) if full in CLASSIFIERS and problem != "regression" else ()
     task = Task(
         name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from adapt.fields import check_choice
+from adapt.fields import check_choice, check_count
 from adapt.files import path_of, writable_folder
-from adapt.options import check_count, check_learning_rate, check_steps
+from adapt.options import check_learning_rate, check_steps
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept

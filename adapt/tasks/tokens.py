@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from adapt.fields import check_count
 from adapt.spec import OptionError, Unsupported
 from adapt.tasks.kind import Example
 
@@ -21,9 +22,7 @@ def check_at_least(options: Any, **least: int) -> None:
         OptionError: A field of the options is below its least value.
     """
     for name, smallest in least.items():
-        value = getattr(options, name)
-        if value < smallest:
-            raise OptionError(f"{name} is {value}; give a whole number of at least {smallest}.")
+        check_count(name, getattr(options, name), smallest)
 
 
 def check_fast(tokenizer: Any, what: str) -> None:
