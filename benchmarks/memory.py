@@ -38,6 +38,8 @@ STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("full", {}), ("head", {}), ("lora", {}), ("bottleneck", {}), ("prefix", {}), ("qlora", {}), ("qlora", {"bits": 4}),
 )  # fmt: skip
 SAVED: dict[str, Any] = {"checkpointing": True, "loss_chunk": 512, "optimizer": "paged_adamw_8bit"}
+AT_ONCE = 4
+"""Most cases at the same time."""
 EXTRA = (("shape:llama-8b", "causal_lm", (1, 2048), SAVED, "qlora", {"bits": 4}),)
 """What an 8B model needs at the least."""
 
@@ -114,19 +116,21 @@ def run_all(file: Path, found: list[dict[str, Any]], *, keep: bool = False) -> i
                 failed += 1
                 print(f"{case['shape']} {case['strategy']} {case['fields']}: {error}", file=sys.stderr, flush=True)
                 continue
-            before = next((other for other in found if case.items() <= other.items()), None)
-            if before is not None and "measured" in before and "left_out" in row:
-                row = before  # of a larger GPU
-            found[:] = [*(other for other in found if other is not before), row]
+            row = put(found, case, row)
             write_atomically(file, json.dumps(found, indent=1) + "\n")
-            shown = f"{found[-1]['difference']:+.2%}" if "difference" in found[-1] else "left out"
+            shown = f"{row['difference']:+.2%}" if "difference" in row else "left out"
             print(case["shape"], case["strategy"], case["fields"], shown, flush=True)
         time.sleep(0.05)
     return failed
 
 
-AT_ONCE = 4
-"""Most cases at the same time."""
+def put(found: list[dict[str, Any]], case: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Put a row in the place of the case's earlier one, unless that was measured, on a larger GPU, and this was not."""
+    before = next((other for other in found if case.items() <= other.items()), None)
+    if before is not None and "measured" in before and "left_out" in row:
+        row = before
+    found[:] = [*(other for other in found if other is not before), row]
+    return row
 
 
 def gpu_bytes() -> int:

@@ -58,16 +58,13 @@ def import_ours() -> None:
     import adapt.run  # noqa: F401
 
 
-def ours(job: dict[str, Any]) -> dict[str, Any]:
-    """Train by adapt, or (`make`) write the rows for every side."""
-    import torch
-
+def encoded(job: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, list[Any]]]:
+    """The run of a job, its loader, its kind of task, and the rows of `train` and `test`."""
     from adapt.adapted import assemble
     from adapt.backbones import Loader
     from adapt.data import load, subsample
     from adapt.strategies import make
     from adapt.tasks import KINDS
-    from adapt.training.loop import train
 
     if job["backbone"].endswith(RANDOM_DECODER) and not Path(job["backbone"]).exists():
         make_decoder(Path(job["backbone"]))
@@ -82,13 +79,23 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         "train": subsample(rows.splits["train"], spec.task.problem, job["rows"], 0),
         "test": rows.splits["validation"].select(range(min(job["test_rows"], len(rows.splits["validation"])))),
     }
-    encoded = {split: kind.encode(part, split="train") for split, part in parts.items()}
-    kind.fit(encoded["train"])
+    examples = {split: kind.encode(part, split="train") for split, part in parts.items()}
+    kind.fit(examples["train"])
+    return spec, loader, kind, examples
+
+
+def ours(job: dict[str, Any]) -> dict[str, Any]:
+    """Train by adapt, or (`make`) write the rows for every side."""
+    import torch
+
+    from adapt.training.loop import train
+
+    spec, loader, kind, rows = encoded(job)
     if job.get("make"):
-        content = {split: [plain(example, job["kind"]) for example in part] for split, part in encoded.items()}
+        content = {split: [plain(example, job["kind"]) for example in part] for split, part in rows.items()}
         Path(job["dump"]).write_text(json.dumps({**content, "labels": len(spec.task.labels)}))
         loader.tokenizer().save_pretrained(job["tokenizer"])
-        return {"rows": len(encoded["train"]), "backbone": str(source.path)}
+        return {"rows": len(rows["train"]), "backbone": str(loader.backbone.path)}
     before = resident()
     torch.manual_seed(spec.seed)
     model = spec.strategy.build(loader, spec.task)
@@ -96,7 +103,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     rate = spec.strategy.learning_rate
     assert rate is not None
     trained = train(
-        model, kind, encoded["train"], [], spec.budget, learning_rate=rate, metric=spec.task.metric,
+        model, kind, rows["train"], [], spec.budget, learning_rate=rate, metric=spec.task.metric,
         higher_is_better=True, seed=spec.seed,
     )  # fmt: skip
     assert trained.process_bytes is not None
