@@ -32,6 +32,8 @@ HEADS = {
 }
 LANGUAGE = ("seq2seq", "causal_lm", "masked_lm")
 """Kinds whose output layer is pretrained: nothing is fresh."""
+SHORT = {"seq2seq": {"max_target_length": 8}, "causal_lm": {"max_new_tokens": 8}}
+"""Kind to the option that ends a text; a random model does not."""
 
 
 def flat(outputs: Any) -> torch.Tensor:
@@ -61,7 +63,8 @@ class Made:
         self.strategy, self.architecture, self.task, self.pooling = cell
 
     def run_of(self, seed: int = 0, **choices: Any) -> Run:
-        budget = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "max_length": 48, **choices}
+        budget = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "max_length": 48}
+        budget |= {**SHORT.get(self.cell.kind, {}), **choices}
         return assemble(
             self.folder, self.data, tiny.STRATEGIES[self.strategy], seed=seed, pooling=self.pooling, **budget
         )[0]
