@@ -510,22 +510,47 @@ def test_12_gradient_checkpointing_that_transformers_lacks_is_unsupported(made: 
 
 
 @named([cell for cell in CELLS if cell.architecture not in matrix.NOT_CHECKPOINTED])
-def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient(made: Made) -> None:
-    model, found = tiny.without_dropout(made.build(made.run_of(dropout=0.0))), []
+def test_12_gradient_checkpointing_changes_no_loss_and_no_gradient_and_less_is_kept(
+    made: Made, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, found = tiny.without_dropout(tiny.moved(made.build(made.run_of(dropout=0.0)))), []
+    capfd.readouterr()  # what came before
     for checkpointing in (False, True):
         if checkpointing:
             checkpoint_layers(model)
         model.zero_grad()
         for memo in memos_of(model):
             memo.forget()
-        loss = made.kind.loss(model.train(), made.train_batch)
+        kept = Kept()
+        with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
+            loss = made.kind.loss(model.train(), made.train_batch)
         loss.backward()
-        found.append((loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
-    (plain, gradients), (checkpointed, others) = found
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append((loss.item(), gradients, kept.beside(model)))
+    (plain, gradients, kept_at_first), (checkpointed, others, fewer) = found
     assert checkpointed == pytest.approx(plain, rel=1e-5)
     assert gradients.keys() == others.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-5)
+    if made.strategy != "head":
+        assert fewer < kept_at_first
+    assert capfd.readouterr().err == ""  # nor is a cache complained of
+
+
+class Kept:
+    """The storages that autograd keeps for a backward pass."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[int, int] = {}
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._bytes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def beside(self, model: nn.Module) -> int:
+        """Bytes, those of the model's own parameters left out."""
+        own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        return sum(n for pointer, n in self._bytes.items() if pointer not in own)
 
 
 def test_the_matrix_names_every_strategy_kind_and_family() -> None:
