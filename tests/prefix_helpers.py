@@ -71,6 +71,11 @@ DECODERS = ("gpt2", "llama", "qwen3", "qwen3-window")
 PAIRS = ("t5", "bart")
 on_architectures = pytest.mark.parametrize("architecture", CONFIGS)
 on_kernels = pytest.mark.parametrize("kernel", KERNELS)
+on_architectures_and_kernels = pytest.mark.parametrize(
+    ("architecture", "kernel"),
+    [(name, kernel) for name in CONFIGS for kernel in KERNELS if kernel == "eager" or not name.startswith("deberta")],
+)
+"""DeBERTa computes its attention by itself."""
 gated_or_not = pytest.mark.parametrize("gated", [False, True])
 on_generators = pytest.mark.parametrize("architecture", [*DECODERS, *PAIRS])
 

@@ -101,7 +101,9 @@ EXAMPLES = {"sequence_classification": "pairs", "token_classification": "tags", 
 """Kind to one of its tiny tasks."""
 
 
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+@pytest.mark.parametrize(
+    ("kind", "architecture"), [c for c in tiny.TASK_CELLS if c[1] in ("bert", "gpt2", "llama", "t5", "bart")]
+)
 def test_a_model_of_every_kind_is_read(backbone: Callable[..., Path], kind: str, architecture: str) -> None:
     data = tiny_tasks.TASKS[EXAMPLES[kind]]()
     model = tiny.adapted(backbone(architecture), data, tiny.STRATEGIES["lora"], precision="fp32", max_length=48)

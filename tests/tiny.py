@@ -232,6 +232,11 @@ _PROBLEMS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 TASK_CELLS = [(kind, architecture) for kind, every in KINDS.items() for architecture in every]
 """Every kind on every architecture that has a head for it."""
+BODIES = [
+    *(("sequence_classification", architecture) for architecture in ARCHITECTURES),
+    ("token_classification", "t5"), ("seq2seq", "t5"), ("seq2seq", "bart"), ("causal_lm", "gpt2"),
+]  # fmt: skip
+"""Every architecture, and those whose head of another kind stands on other layers: for what no head decides."""
 
 
 def loader_for(folder: Path, kind: str, seed: int = 0, **budget: Any) -> Loader:

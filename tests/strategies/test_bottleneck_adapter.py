@@ -56,7 +56,7 @@ def sites(architecture: str, kind: str) -> tuple[set[str], set[str]]:
     return parts[0], parts[1]
 
 
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+@pytest.mark.parametrize(("kind", "architecture"), tiny.BODIES)
 @pytest.mark.parametrize("placement", ["houlsby", "pfeiffer"])
 def test_adapters_are_at_the_right_modules(
     backbone: Callable[..., Path], kind: str, architecture: str, placement: Any

@@ -136,7 +136,7 @@ def test_attention_targets_of_an_encoder_alone(backbone: Callable[..., Path]) ->
 @pytest.mark.parametrize(
     ("strategy", "kind", "architecture"),
     [
-        *((strategy, *cell) for strategy in (LoRA(rank=2), QLoRA(rank=2)) for cell in tiny.TASK_CELLS),
+        *((strategy, *cell) for strategy in (LoRA(rank=2), QLoRA(rank=2)) for cell in tiny.BODIES),
         *((QLoRA(rank=2, bits=4), "sequence_classification", architecture) for architecture in tiny.ARCHITECTURES),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value.name}{getattr(value, 'bits', '')}",

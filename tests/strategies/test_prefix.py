@@ -24,6 +24,7 @@ from prefix_helpers import (
     gated_or_not,
     make,
     on_architectures,
+    on_architectures_and_kernels,
     on_generators,
     on_kernels,
     outputs,
@@ -153,8 +154,7 @@ def test_disentangled_attention_is_joined_at_its_softmax(architecture: str, gate
     close(shown, weights[..., TOKENS:])
 
 
-@on_kernels
-@on_architectures
+@on_architectures_and_kernels
 def test_a_row_alone_and_in_a_padded_batch_is_the_same(architecture: str, kernel: str) -> None:
     model = prefixed(architecture, kernel)
     for left in (False, True) if architecture in DECODERS else (False,):
@@ -163,9 +163,8 @@ def test_a_row_alone_and_in_a_padded_batch_is_the_same(architecture: str, kernel
         close(found if architecture in PAIRS else found[inputs["attention_mask"][1].bool()], alone)
 
 
-@on_kernels
 @gated_or_not
-@on_architectures
+@on_architectures_and_kernels
 def test_a_prefix_switched_off_is_the_base_model(architecture: str, kernel: str, gated: bool) -> None:
     model, inputs = prefixed(architecture, kernel, gated=gated), batch(architecture)
     base = outputs(make(architecture, kernel), inputs)

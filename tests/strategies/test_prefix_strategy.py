@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapt import params
-from adapt.backbones import Loader
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import Prefix, disabled
 from adapt.strategies.prefix_attention import PrefixKV
@@ -87,27 +86,6 @@ def test_prefix_is_the_same_under_eager_and_sdpa(
     torch.testing.assert_close(logits(models[1], single), found[:1], rtol=1e-4, atol=1e-5)  # where no mask is needed
 
 
-@pytest.mark.parametrize("architecture", tiny.ENCODERS)
-def test_a_prefix_switched_off_is_the_base_model(
-    build: Build, loader: Callable[..., Loader], batch: dict[str, torch.Tensor], architecture: str
-) -> None:
-    model = build(Prefix(virtual_tokens=5), architecture)
-    base = logits(loader(architecture)(frozen=True), batch)
-    assert not torch.allclose(logits(model, batch), base, atol=1e-4)
-    for prefix in prefixes(model):
-        prefix.enabled = False
-    assert torch.equal(logits(model, batch), base)
-
-
-@pytest.mark.parametrize("architecture", tiny.ENCODERS)
-def test_every_attention_has_a_prefix(build: Build, architecture: str) -> None:
-    model = build(Prefix(virtual_tokens=7), architecture)
-    found = prefixes(model)
-    assert len(found) == (1 if architecture == "albert" else tiny.LAYERS)
-    shape = (tiny.HEADS, 7, tiny.HIDDEN // tiny.HEADS)
-    assert all(prefix.keys.shape == shape == prefix.values.shape for prefix in found)
-
-
 def test_a_prefix_starts_as_keys_and_values_of_words(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = torch.tensor([[7, 9, 11]])
     monkeypatch.setattr(torch, "randint", lambda *a, **k: ids)
@@ -169,7 +147,7 @@ def test_no_virtual_token_is_refused(build: Build) -> None:
         build(Prefix(virtual_tokens=0))
 
 
-@pytest.mark.parametrize(("kind", "architecture"), tiny.TASK_CELLS)
+@pytest.mark.parametrize(("kind", "architecture"), tiny.BODIES)
 def test_a_gated_prefix_starts_as_the_backbone_is_saved_and_taken_off(
     backbone: Callable[..., Path], kind: str, architecture: str, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from prefix_helpers import (
     batch,
     gated_or_not,
     make,
-    on_architectures,
+    on_architectures_and_kernels,
     on_kernels,
     outputs,
     prefixed,
@@ -72,9 +72,8 @@ def recompute(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
-@on_kernels
 @gated_or_not
-@on_architectures
+@on_architectures_and_kernels
 def test_gradients_reach_all_and_are_the_same_when_recomputed(architecture: str, kernel: str, gated: bool) -> None:
     model, inputs = prefixed(architecture, kernel, gated=gated), batch(architecture)
     trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
@@ -89,8 +88,7 @@ def test_gradients_reach_all_and_are_the_same_when_recomputed(architecture: str,
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-4 * float(expected[name].abs().max()))
 
 
-@on_kernels
-@on_architectures
+@on_architectures_and_kernels
 def test_frozen_bf16_weights_under_autocast(architecture: str, kernel: str) -> None:
     whole = prefixed(architecture, kernel)
     inputs = batch(architecture)
@@ -105,8 +103,7 @@ def test_frozen_bf16_weights_under_autocast(architecture: str, kernel: str) -> N
         assert torch.nn.functional.cosine_similarity(grad.flatten(), expected[name].flatten(), 0) > 0.98, name
 
 
-@on_kernels
-@on_architectures
+@on_architectures_and_kernels
 def test_behind_a_shut_gate_the_model_is_its_base_and_the_gate_has_a_gradient(architecture: str, kernel: str) -> None:
     inputs, model = batch(architecture), make(architecture, kernel)
     base = outputs(model, inputs)

@@ -65,8 +65,15 @@ def test_padding_is_updated_where_the_table_updates_it() -> None:
         assert words.coefficients.grad[3].any()
 
 
-@ON
-@pytest.mark.parametrize(("kind", "architecture"), CELLS)
+@pytest.mark.parametrize(
+    ("kind", "architecture", "strategy"),
+    [
+        (*cell, strategy)
+        for cell in CELLS
+        for strategy in STRATEGIES
+        if strategy == "lora" or cell[1] in ("bert", "gpt2", "deberta-v2")
+    ],
+)
 def test_it_is_trained_counted_saved_and_taken_off(
     backbone: Folder, tmp_path: Path, kind: str, architecture: str, strategy: str
 ) -> None:
