@@ -82,11 +82,11 @@ def test_words_get_a_space_only_where_the_tokenizer_does_not_add_it(spaced: bool
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite(bad: float) -> None:
     losses.check_finite([1.0, 2.0])
-    losses.check_finite_tensors([torch.zeros(2), torch.zeros(0)])
+    losses.check_finite([torch.zeros(2), torch.zeros(0)])
     with pytest.raises(Diverged, match="not finite; lower the learning rate"):
         losses.check_finite([1.0, bad])
     with pytest.raises(Diverged, match="not finite; lower the learning rate"):
-        losses.check_finite_tensors([torch.zeros(2), torch.tensor([0.0, bad])])
+        losses.check_finite([torch.zeros(2), torch.tensor([0.0, bad])])
 
 
 def test_windows_of_a_row_are_found_again() -> None:

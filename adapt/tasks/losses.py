@@ -75,19 +75,11 @@ def unigram(found: Counter[int], vocabulary: int) -> Callable[[Iterable[int]], f
     return lambda tokens: math.fsum(math.log(total / (found[token] + 1)) for token in tokens)
 
 
-def check_finite(values: Sequence[float]) -> None:
+def check_finite(outputs: Sequence[float] | Sequence[torch.Tensor]) -> None:
     """
     Raises:
-        Diverged: A number that the model gave is not finite.
+        Diverged: A number, or one of a tensor, that the model gave is not finite.
     """
-    if not all(math.isfinite(value) for value in values):
-        raise Diverged("the model's outputs are not finite; lower the learning rate")
-
-
-def check_finite_tensors(outputs: Sequence[torch.Tensor]) -> None:
-    """
-    Raises:
-        Diverged: A tensor that the model gave is not finite.
-    """
-    if not all(bool(output.isfinite().all()) for output in outputs):
-        raise Diverged("the model's outputs are not finite; lower the learning rate")
+    for output in outputs:
+        if not (math.isfinite(output) if isinstance(output, int | float) else bool(output.isfinite().all())):
+            raise Diverged("the model's outputs are not finite; lower the learning rate")

@@ -10,7 +10,7 @@ from adapt.metrics import score
 from adapt.metrics.texts import answer_scores
 from adapt.spec import DataError, OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
-from adapt.tasks.losses import check_finite_tensors
+from adapt.tasks.losses import check_finite
 from adapt.tasks.tokens import (
     by_row,
     check_at_least,
@@ -259,7 +259,7 @@ class QuestionAnswering(Kind):
         Raises:
             Diverged: An output is not finite.
         """
-        check_finite_tensors(outputs)
+        check_finite(outputs)
         answers = [found.text for found in self._answers(outputs, examples)]
         return score(self.task.problem, answers, _references(examples))
 

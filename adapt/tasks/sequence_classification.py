@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapt.metrics import score
 from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
-from adapt.tasks.losses import check_finite_tensors
+from adapt.tasks.losses import check_finite
 from adapt.tasks.tokens import check_room, cut_texts, made_up, model_inputs, of_split, token_fields, token_tensors
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class SequenceClassification(Kind):
         Raises:
             Diverged: An output is not finite.
         """
-        check_finite_tensors(outputs)
+        check_finite(outputs)
         return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:

@@ -11,7 +11,7 @@ from adapt.metrics import score
 from adapt.metrics.spans import counts, spans_of
 from adapt.spec import DataError, OptionError, Task
 from adapt.tasks.kind import Example, Kind
-from adapt.tasks.losses import IGNORED, check_finite_tensors, mean_loss
+from adapt.tasks.losses import IGNORED, check_finite, mean_loss
 from adapt.tasks.tokens import (
     by_row,
     check_at_least,
@@ -228,7 +228,7 @@ class TokenClassification(Kind):
         Raises:
             Diverged: An output is not finite.
         """
-        check_finite_tensors(outputs)
+        check_finite(outputs)
         truth = self._named(_true_tags(examples))
         return score(self.task.problem, self._named(self._decisions(outputs, examples)), truth)
 
