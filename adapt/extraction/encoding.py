@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.spec import RowError
 from adapt.tasks import Example
-from adapt.tasks.tokens import check_fast, check_room, cut_texts, lead_of_words, read_at, token_fields
+from adapt.tasks.tokens import check_fast, check_room, cut_texts, encoded_words, read_at, token_fields
 
 if TYPE_CHECKING:
     import datasets
@@ -49,11 +49,8 @@ def encode(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
     check_fast(tokenizer, "A list of words")
-    space, every = lead_of_words(tokenizer), list(rows["tokens"])
-    tokens = tokenizer(
-        [[space + word for word in words] for words in every], is_split_into_words=True, truncation=True,
-        max_length=max_length,
-    )  # fmt: skip
+    every = list(rows["tokens"])
+    tokens = encoded_words(tokenizer, every, truncation=True, max_length=max_length)
     return [
         {
             **token_fields(tokens, row),

@@ -16,7 +16,7 @@ from adapt.tasks.tokens import (
     by_row,
     check_at_least,
     check_fast,
-    lead_of_words,
+    encoded_words,
     made_up,
     model_inputs,
     of_split,
@@ -86,9 +86,7 @@ class TokenClassification(Kind):
             return []
         words = list(rows["tokens"])
         tags = list(rows["tags"]) if "tags" in rows.column_names else None
-        space = lead_of_words(self.tokenizer)
-        spaced = [[space + word for word in row] for row in words] if space else words
-        tokens = self.tokenizer(spaced, is_split_into_words=True, truncation=False, verbose=False)
+        tokens = encoded_words(self.tokenizer, words, truncation=False, verbose=False)
         examples: list[Example] = []
         long = 0
         for row in range(len(words)):

@@ -208,15 +208,22 @@ def lead(encode: Callable[[list[str]], list[list[int]]], text: list[int]) -> str
     return " " if within == spaced[1] and within != plain[1] else ""
 
 
-def lead_of_words(tokenizer: Any) -> str:
-    """What each word of a list of words needs before it; see `lead`."""
+def encoded_words(tokenizer: Any, rows: Sequence[Sequence[str]], **how: Any) -> Any:
+    """Lists of words as token ids, each word as the tokens that it has within a text; see `lead`.
+
+    Args:
+        tokenizer: A fast one.
+        rows: Words.
+        how: The tokenizer's arguments.
+    """
 
     def encode(pair: list[str]) -> list[list[int]]:
         made = tokenizer(pair, is_split_into_words=True, add_special_tokens=False)
         owners = made.word_ids(0)
         return [[i for i, word in zip(made["input_ids"], owners, strict=True) if word == n] for n in (0, 1)]
 
-    return lead(encode, tokenizer("a a", add_special_tokens=False)["input_ids"])
+    space = lead(encode, tokenizer("a a", add_special_tokens=False)["input_ids"])
+    return tokenizer([[space + word for word in words] for words in rows], is_split_into_words=True, **how)
 
 
 _SPACES = "Ġ▁ "
