@@ -224,22 +224,16 @@ def output_layer(model: nn.Module) -> nn.Module | None:
     return None if square else found
 
 
-def head_of_language_model(model: Any, fresh: set[str], *, alone: bool) -> set[str]:
-    """Names of a language model's parameters that are trained under every strategy: what its checkpoint lacks of the
-    head.
+def with_output_layer(model: Any, lacking: set[str]) -> set[str]:
+    """Names of the parameters of a language model that are trained where its head is trained alone.
 
     Args:
-        model: A language model.
-        fresh: Names of the parameters that its checkpoint lacks.
-        alone: The head is to be trained alone, and so the output layer, which gets a copy of what it shares, is part
-            of it.
+        model: Its output layer is part of them, and gets a copy of what it shares.
+        lacking: Names of the parameters of its head that its checkpoint lacks.
 
     Raises:
-        Unsupported: The output layer is asked for, and there is none.
+        Unsupported: It has no output layer.
     """
-    lacking = fresh & head_names(model)
-    if not alone:
-        return lacking
     last, parameters = output_layer(model), dict(model.named_parameters())
     inside = set() if last is None else {id(p) for p in last.parameters()}
     return {name for name in lacking if id(parameters[name]) not in inside} | untie_output_layer(model)

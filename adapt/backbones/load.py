@@ -17,7 +17,6 @@ from adapt.backbones.classes import (
     configs_of,
     encoder_of,
     head_names,
-    head_of_language_model,
     initialise,
     keep_head_dropout,
     may_be_lacking,
@@ -27,6 +26,7 @@ from adapt.backbones.classes import (
     output_layer,
     renaming,
     text_part,
+    with_output_layer,
 )
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
@@ -106,13 +106,16 @@ class Loader:
             options |= {"quantization_config": quantization_config, "device_map": {"": self.budget.device}}
         with quiet():
             model, fresh = self._mean(options) if self.task.pooling == "mean" else self._native(options)
+        head = head_names(model)
         if self.task.kind not in LANGUAGE_MODELS:
-            head = fresh | head_names(model)
+            head |= fresh
         else:
-            if lacking := fresh & head_names(model):
-                what = _first_few(sorted(lacking))
-                self._told.append(f"the head for masked tokens is not pretrained: the checkpoint lacks {what}")
-            head = head_of_language_model(model, fresh, alone=output_layer and frozen)
+            head &= fresh
+            if head:
+                lacking = _first_few(sorted(head))
+                self._told.append(f"the head for masked tokens is not pretrained: the checkpoint lacks {lacking}")
+            if output_layer and frozen:
+                head = with_output_layer(model, head)
         initialise(model, fresh, head, self.seed)
         parameters = dict(model.named_parameters())
         model.task_kind = self.task.kind  # type: ignore[assignment]
