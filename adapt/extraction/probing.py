@@ -14,7 +14,7 @@ from adapt.data import Data, load, subsample
 from adapt.data.samples import generator
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probed, Probing
-from adapt.extraction.probes import Probes
+from adapt.extraction.probes import Found, Probes
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
 from adapt.fields import check_choice, check_count
@@ -105,20 +105,16 @@ def probe(
     task = replace(task, max_length=min(max_length, shortest.max_length))
     for outline in outlines:  # whose tokenizer may leave no room, or not tell words
         KINDS[task.kind](task, outline.tokenizer).encode(drawn["test"].select([0]), split="test")
-    found: list[Probed] = []
-    baselines: list[tuple[str, float]] = []
-    counts: dict[str, Any] = {}
+    found: list[Found] = []
     notes = list(rows.notes)
     if task.max_length < max_length:
         notes.append(f"every model reads {task.max_length} tokens at a time, for {shortest.name} reads no more")
     for one, outline in zip(given, outlines, strict=True):
         model = held.pop() if held else opened(one)
-        probes = Probes(model, task, outline.layers, pooling)
-        own = probes.found(drawn, seeds, control, report or (lambda line: None))
-        found.append(_renamed(own.probed, [other.name for other in found]))
-        baselines, counts = baselines or own.baseline, counts or own.counts
+        own = Probes(model, task, outline.layers, pooling).found(drawn, seeds, control, report or (lambda line: None))
+        found.append(own._replace(probed=_renamed(own.probed, [other.probed.name for other in found])))
         notes += [note for note in (*model.notes, *own.notes) if note not in notes]
-        del model, probes
+        del model
     settings = {
         "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
         "pooling": pooling, "max_length": task.max_length, "seeds": seeds,
@@ -129,7 +125,10 @@ def probe(
         "versions": versions(), **code_state(), "device": place, "hardware": hardware(place),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
-    return Probing(rows.name, rows.sha256, settings, counts, tuple(found), tuple(baselines), tuple(notes), environment)
+    return Probing(
+        rows.name, rows.sha256, settings, found[0].counts, tuple(own.probed for own in found),
+        tuple(next((own.baseline for own in found if own.baseline), ())), tuple(notes), environment,
+    )  # fmt: skip
 
 
 def _check_data(data: Data) -> None:
