@@ -33,9 +33,7 @@ class Prefix:
     (Zhang et al. 2023, LLaMA-Adapter, section 3.2): training starts from the backbone's own outputs."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
-    embedding_rate: float = field(  # a default that results rely on
-        default=5e-4, metadata={"neutral": 5e-4, "course": True}
-    )
+    embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4, "course": True})
     """Peak learning rate of that update, whatever that of the rest is."""
 
     def check(self) -> None:
