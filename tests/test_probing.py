@@ -92,7 +92,7 @@ def test_a_feature_that_does_not_vary_is_no_trouble() -> None:
 
 
 def test_a_probe_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_info, threadpool_limits
 
     from adapt.extraction import linear
 
@@ -104,7 +104,8 @@ def test_a_probe_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
         return plain(*given)
 
     monkeypatch.setattr(linear, "_classes_of", watched)
-    linear.fit("tags", vectors(2, [0, 1]), vectors(2, [0, 1]))
+    with threadpool_limits(2, "blas"):
+        linear.fit("tags", vectors(2, [0, 1]), vectors(2, [0, 1]))
     assert set(seen) == {1}
 
 
