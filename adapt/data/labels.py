@@ -274,18 +274,7 @@ def _multi_label(
     if len(kinds) > 1:
         found = " and ".join(sorted(_PLURAL[kind.__name__] for kind in kinds))
         raise DataError(f"{tables['train'].where}: label lists hold {found}; make all of one type")
-    width = _multi_hot(tables, lists) if kinds == {int} and order is None else None
-    if known is not None and width is not None:
-        numbered = all(map(str.isdecimal, known))
-        twice = any(len(set(items)) < len(items) for values in lists.values() for items in values)
-        if twice if width != len(known) else not numbered:
-            knows = f"{len(known)} labels; give one for each of them, or" if numbered else f"{listing(known)}; give"
-            raise DataError(
-                f"{tables['train'].where}: {width} zeros and ones a row, and the model knows {knows} lists of their "
-                "names"
-            )
-        if width != len(known):
-            width = None
+    width = _width(tables, lists, known) if kinds == {int} and order is None else None
     if width is not None:
         lists = {
             split: [[i for i, bit in enumerate(bits) if bit] for bits in values] for split, values in lists.items()
@@ -319,6 +308,25 @@ def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
             raise DataError(f"{table.at(row)}: {item!r:.60} in the list of labels is no string and no integer; mend it")
         found.append(item)
     return found
+
+
+def _width(tables: Mapping[str, Table], lists: Raw, known: Sequence[str] | None) -> int | None:
+    """Length of the lists of 0 and 1, one for each label; None where they are lists of indices.
+
+    Raises:
+        DataError: They are of 0 and 1, and do not say which of the model's labels each is for.
+    """
+    width = _multi_hot(tables, lists)
+    if width is None or known is None:
+        return width
+    numbered = all(map(str.isdecimal, known))
+    twice = any(len(set(items)) < len(items) for values in lists.values() for items in values)
+    if twice if width != len(known) else not numbered:
+        knows = f"{len(known)} labels; give one for each of them, or" if numbered else f"{listing(known)}; give"
+        raise DataError(
+            f"{tables['train'].where}: {width} zeros and ones a row, and the model knows {knows} lists of their names"
+        )
+    return width if width == len(known) else None
 
 
 def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
