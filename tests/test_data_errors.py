@@ -184,9 +184,10 @@ def test_folder_without_train(tmp_path: Path) -> None:
 def test_two_files_for_one_split(tmp_path: Path) -> None:
     for name, text in (("train.csv", "train"), ("dev.csv", "dev"), ("eval.csv", "eval"), ("valid.csv", "valid")):
         (tmp_path / name).write_text(f"text,label\n{text},0\nb,1\n")
+    (tmp_path / "dev.tsv").write_text("text\tlabel\na\t0\nb\t1\n")
     data = load(tmp_path, test=0)
     assert "valid" in data.splits["validation"]["text"]
-    assert any("files that are not used: 'dev.csv', 'eval.csv'" in note for note in data.notes)
+    assert any("files that are not used: 'dev.csv', 'dev.tsv', 'eval.csv'" in note for note in data.notes)
     (tmp_path / "valid.tsv").write_text("text\tlabel\na\t0\nb\t1\n")
     with pytest.raises(DataError, match=r"both 'valid\.csv' and 'valid\.tsv' are the validation split; keep one"):
         load(tmp_path)
