@@ -302,10 +302,19 @@ def texts_or_pairs(rows: list[Any], where: str) -> dict[str, list[Any]]:
     """
     if not rows or not isinstance(rows[0], list | tuple):
         return {"text": rows}
+    return two_columns(rows, ("text", "text_pair"), where, "of two texts as row 1 is")
+
+
+def two_columns(rows: list[Any], roles: tuple[str, str], where: str, what: str) -> dict[str, list[Any]]:
+    """Columns of pairs; an error calls the rows `where`, and a row no pair `what`.
+
+    Raises:
+        DataError: A row is no pair.
+    """
     for row, both in enumerate(rows):
         if not isinstance(both, list | tuple) or len(both) != 2:
-            raise DataError(f"{where}, row {row + 1}: not a pair of two texts as row 1 is; give two texts a row")
-    return {"text": [both[0] for both in rows], "text_pair": [both[1] for both in rows]}
+            raise DataError(f"{where}, row {row + 1}: not a pair {what}; give two texts a row")
+    return {role: [both[i] for both in rows] for i, role in enumerate(roles)}
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, by_usual_names, check_characters, labelled, plain, texts
+from adapt.data.columns import all_named, by_usual_names, check_characters, labelled, plain, texts, two_columns
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
 from adapt.spec import DataError, Task
@@ -66,10 +66,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
 
 def pairs(rows: list[Any]) -> Columns:
     """Pairs of a question and its context."""
-    for row, both in enumerate(rows):
-        if not isinstance(both, list | tuple) or len(both) != 2:
-            raise DataError(f"the questions, row {row + 1}: not a pair (question, context); give two texts a row")
-    return {"question": [both[0] for both in rows], "context": [both[1] for both in rows]}
+    return two_columns(rows, ("question", "context"), "the questions", "(question, context)")
 
 
 def inputs(table: Table, given: Mapping[str, str], task: Task) -> Columns:

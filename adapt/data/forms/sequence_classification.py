@@ -58,13 +58,10 @@ def find(table: Table, given: Mapping[str, str], *, pair: bool | None = None, la
                 f"name the column with the option text, or give single texts"
             )
     one = one or first(table, (*NAMES["text"], *(x for x, _ in PAIRS if two)), taken)
-    needed = {"text": one, **({"text_pair": two} if pair else {}), **({"label": label} if labelled else {})}
-    role = next((role for role, name in needed.items() if name is None), None)
-    if role is not None:
-        raise missing(table, role)
-    if pair is False:
-        two = None
-    found = {"text": one, "text_pair": two, "label": label if labelled else None}
+    found = {"text": one, "text_pair": None if pair is False else two, "label": label}
+    for role, must in (("text", True), ("text_pair", pair), ("label", labelled)):
+        if must and found[role] is None:
+            raise missing(table, role)
     used = {role: name for role, name in found.items() if name}
     if len(set(used.values())) < len(used):
         raise OptionError(
