@@ -85,16 +85,11 @@ def strings(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if layer_of(file) == "comparison"])
-def test_the_comparison_names_no_strategy_but_its_baseline(file: str) -> None:
+def test_the_comparison_names_no_strategy(file: str) -> None:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     classes = {cls.__name__ for cls in STRATEGIES.values()}
-    baselines = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "BASELINE"
-    ]
     for node in strings(tree):
-        assert node in baselines or node.value not in STRATEGIES, f"adapt/{file}:{node.lineno}"
+        assert node.value not in STRATEGIES, f"adapt/{file}:{node.lineno}"
     for node in ast.walk(tree):
         name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
         assert name not in classes, f"adapt/{file} names {name}"

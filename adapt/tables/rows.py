@@ -15,7 +15,7 @@ from adapt.tables.folds import environments_of, found_features, parts_of
 from adapt.tables.groups import groups
 from adapt.tables.section import Row, Section, difference, interval_of
 
-BASELINE = "full"
+_BASELINE = "full"
 """Name of the strategy that the others are compared with."""
 
 
@@ -32,7 +32,7 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
     together: Mapping[str, Any] = next((found for result in results if (found := result.get("test_groups"))), {})
     numbers = together.get("numbers", ())
     made = [(group[0]["spec"], _row(group, label, others.get(label, ()), numbers)) for label, group in shown.items()]
-    full = [(spec, row) for spec, row in made if spec["strategy"]["name"] == BASELINE]
+    full = [(spec, row) for spec, row in made if spec["strategy"]["name"] == _BASELINE]
     alone = [row for spec, row in full if not spec.keys() & {"teacher", "start"}]
     base = _baseline(alone or [row for _, row in full])
     made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
@@ -78,7 +78,7 @@ def _without_model(results: Sequence[Content]) -> list[Row]:
 
 def _baseline(rows: Sequence[Row]) -> Row | None:
     """Of rows of full fine-tuning that with the default settings, else the only one."""
-    default = [row for row in rows if row.strategy == BASELINE]
+    default = [row for row in rows if row.strategy == _BASELINE]
     return default[0] if default else rows[0] if len(rows) == 1 else None
 
 
