@@ -12,6 +12,7 @@ from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.splits import GROUP, belonging
 from adapt.data.table import listing
+from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
@@ -225,7 +226,7 @@ def score(
 def _name(given: Any, model: Adapted) -> str:
     if isinstance(given, Adapted):
         return f"{model.run.strategy.name} on {model.run.backbone.name}"
-    return Path(given).expanduser().resolve().name
+    return path_of(given).resolve().name
 
 
 def _check_alike(first: Task, task: Task, first_name: str, name: str) -> None:
