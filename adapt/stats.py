@@ -50,13 +50,13 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - half, mean + half)
 
 
-def paired_difference(ours: Sequence[float], base: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Interval of the mean of `ours - base`, the values paired by seed.
+def paired_difference(ours: Sequence[float], base: Sequence[float]) -> Interval:
+    """95 % interval of the mean of `ours - base`, the values paired by seed.
 
     Raises:
         ValueError: The sequences are empty or differ in length.
     """
-    return mean_interval([a - b for a, b in zip(ours, base, strict=True)], confidence)
+    return mean_interval([a - b for a, b in zip(ours, base, strict=True)])
 
 
 def effective_groups(groups: Sequence[int]) -> float:
@@ -132,23 +132,20 @@ def crossed_interval(
     return Interval(mean, mean - half, mean + half)
 
 
-def interval_over_rows(
-    mean: float, values: Sequence[float] | None, groups: Sequence[int] = (), confidence: float = 0.95
-) -> Interval:
-    """The interval of one model's score, or of a difference of two, for other rows or groups of rows like these.
+def interval_over_rows(mean: float, values: Sequence[float] | None, groups: Sequence[int] = ()) -> Interval:
+    """The 95 % interval of one model's score, or of a difference of two, for other rows or groups of rows like these.
 
     Args:
         mean: The score, or the difference.
         values: What each row adds to it; None: that is not known.
         groups: The group of each row; empty: each row is alone.
-        confidence: Coverage, between 0 and 1.
 
     Returns:
         Without limits where the values are not known, or where most rows are of one group.
     """
     if values is None or one_prevails(groups):
         return Interval(mean, None, None)
-    return crossed_interval([values], mean, confidence, groups=groups)
+    return crossed_interval([values], mean, groups=groups)
 
 
 def _by_group(table: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:
