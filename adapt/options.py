@@ -267,10 +267,14 @@ def task_of(
     if few_shot is not None and data.problem == "regression":
         raise OptionError("few_shot counts rows of a class and does not go with regression; use max_train.")
     kind = KINDS[data.kind]
-    if data.kind != "sequence_classification" and (
-        pooling == "mean" or class_weights != "none" or few_shot is not None
-    ):
-        raise OptionError(f"pooling, class_weights and few_shot are for sequence classification, not {data.kind}.")
+    if data.kind != "sequence_classification":
+        for name, given in (("pooling", pooling == "mean"), ("class_weights", class_weights != "none")):
+            if given:
+                raise OptionError(f"{name} is for sequence classification, and the data are for {data.kind}.")
+        if few_shot is not None:
+            raise OptionError(
+                f"few_shot counts rows of a class, which {data.kind} does not have; give max_train, which counts all."
+            )
     chosen = fill(kind.Options, own, f"Task kind {data.kind}", "")
     _check_finite(chosen)
     positions = positions_of(backbone.config)

@@ -172,6 +172,20 @@ def test_a_regression_has_no_classes(tmp_path: Path) -> None:
         options.task_of(numbers(), backbone, few_shot=2)
 
 
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"few_shot": 4}, "few_shot counts rows of a class, which token_classification does not have; give max_train"),
+        ({"class_weights": "balanced"}, "class_weights is for sequence classification, and the data are for token_cla"),
+        ({"pooling": "mean"}, "pooling is for sequence classification, and the data are for token_classification"),
+    ],
+)
+def test_what_is_for_classes_of_rows_alone_is_named(tmp_path: Path, choices: Any, message: str) -> None:
+    rows = load({"tokens": [["a", "b"]] * 4, "tags": [["O", "B-x"]] * 4}, validation=0, test=0)
+    with pytest.raises(OptionError, match=message):
+        options.task_of(rows, with_config(tmp_path, model_type="bert"), **choices)
+
+
 def test_a_target_is_no_longer_than_the_positions(tmp_path: Path) -> None:
     rows = load({"source": ["a", "b"] * 5, "target": ["c", "d"] * 5}, validation=0, test=0)
     backbone = with_config(tmp_path, model_type="bart", max_position_embeddings=32)

@@ -103,7 +103,13 @@ def test_the_savers_bring_an_8b_model_below_8_gib() -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("12GiB", 12 * 2**30), ("24 GB", 24 * 10**9), ("800mib", 800 * 2**20), ("1.5GiB", 3 * 2**29), ("1000", 1000)],
+    [
+        ("12GiB", 12 * 2**30),
+        ("24 GB", 24 * 10**9),
+        ("800mib", 800 * 2**20),
+        ("1.5GiB", 3 * 2**29),
+        ("2000000", 2 * 10**6),
+    ],
 )
 def test_budgets_are_read(text: str, size: int) -> None:
     assert parse_bytes(text) == size
@@ -119,7 +125,8 @@ def test_verdicts() -> None:
     [
         (lambda: parse_bytes("twelve"), "'twelve' cannot be read; write it as 12GiB"),
         (lambda: parse_bytes("12 parsecs"), "cannot be read"),
-        (lambda: parse_bytes("0GiB"), "above zero"),
+        (lambda: parse_bytes("0GiB"), "'0GiB' is 0 bytes"),
+        (lambda: parse_bytes("12"), "'12' is 12 bytes; give one with its unit, such as 12GiB"),
         (lambda: parse_batch("2048"), "write rows x tokens"),
         (lambda: parse_batch("0x2048"), "at least one row"),
         (lambda: plan("tiny-encoder", "lora", batch=(0, 8)), "batch has 0 rows"),

@@ -30,15 +30,15 @@ def parse_bytes(text: str | int) -> int:
     """Bytes from text such as `12GiB`, `24 GB`, `800MiB` or a plain number.
 
     Raises:
-        OptionError: It cannot be read, or is not above zero.
+        OptionError: It cannot be read, or is below one MiB, as where the unit was forgotten.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)\s*", str(text).lower())
     unit = _UNITS.get(found[2]) if found else None
     if found is None or unit is None:
         raise OptionError(f"The memory budget '{text}' cannot be read; write it as 12GiB, 24GB or 800MiB.")
     value = int(float(found[1]) * unit)
-    if value < 1:
-        raise OptionError(f"The memory budget is '{text}'; give one above zero, such as 12GiB.")
+    if value < 2**20:
+        raise OptionError(f"The memory budget '{text}' is {value} bytes; give one with its unit, such as 12GiB.")
     return value
 
 
