@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 import adapt
 from adapt.adapted import Adapted, write_predictions
 from adapt.backbones import resolve
+from adapt.distillation.said import digest_of
 from adapt.extraction.reading import reader
 from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task, key_of
 
@@ -299,6 +300,9 @@ def test_a_model_loaded_on_another_device_is_of_the_run_that_trained_it(folder: 
     loaded = adapt.load(copy, device="cpu")
     assert loaded.run.budget.device == "cpu"
     assert reader(loaded).origin["run"] == loaded.key == result["key"] != loaded.run.key()
+    budget = dataclasses.replace(loaded.run.budget, device="cuda")
+    as_trained = dataclasses.replace(loaded, run=dataclasses.replace(loaded.run, budget=budget), earlier=None)
+    assert digest_of(loaded) == digest_of(as_trained)  # so that its students' runs have one key
 
 
 def test_json_too_deep_to_be_read(folder: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def copy_of_kind(teacher: Adapted) -> Kind:
 
 def digest_of(teacher: Adapted) -> str:
     """Hash of what decided the teacher's training and of the tensors that it gave."""
-    return params.digest(params.trainable(teacher.fitted.model), teacher.run.key())
+    return params.digest(params.trainable(teacher.fitted.model), teacher.key)
 
 
 def hash_of(rows: datasets.Dataset) -> str:
