@@ -55,8 +55,10 @@ def test_a_plan_knows_the_positions_of_each_part_of_a_model(tmp_path: Path) -> N
     assert Planner(setting_of(tmp_path, make("lora"), kind="seq2seq", device="cpu")).longest == 96
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "checkpointing"),
+    [*((name, False) for name in STRATEGIES), *((name, True) for name in ("full", "prefix", "qlora"))],
+)
 def test_many_layers_are_a_few_carried_on(strategy: str, checkpointing: bool) -> None:
     setting = setting_of("shape:bert-base", strategy, checkpointing=checkpointing)
     planner = Planner(setting)
