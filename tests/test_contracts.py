@@ -205,7 +205,7 @@ exec(SHARED)
 
 def rows_of(made: Made) -> list[Any]:
     """Rows without labels, some seen in training."""
-    rows = [*made.data.splits["train"].select(range(6)), *made.data.splits["test"]]
+    rows = [*made.data.splits["train"].select(range(3)), *made.data.splits["test"].select(range(6))]
     rows = [{name: value for name, value in row.items() if name in COLUMNS} for row in rows]
     if made.task == "masked":
         return [{"text": f"[MASK] {row['text']}"} for row in rows]

@@ -74,7 +74,12 @@ def test_a_backbone_gives_what_transformers_gives(backbone: Callable[..., Path],
             np.testing.assert_allclose(every[pooling].of(row), reference.numpy(), rtol=1e-4, atol=1e-5)
 
 
-CELLS = [(s, a) for s in tiny.STRATEGIES for a in tiny.ARCHITECTURES]
+CELLS = [
+    (strategy, architecture)
+    for strategy in tiny.STRATEGIES
+    for architecture in tiny.ARCHITECTURES
+    if strategy in ("lora", "prefix") or architecture in ("bert", "modernbert", "gpt2", "t5")
+]
 
 
 @pytest.mark.parametrize(("strategy", "architecture"), CELLS)
