@@ -184,6 +184,15 @@ def test_tags_that_break_bio_are_mended_and_said() -> None:
     assert load({"train": mended, "test": mended}, validation=0).sha256 == data.sha256, "notes are not part of it"
 
 
+def test_a_type_of_one_span_among_many_is_said() -> None:
+    def notes(spans: int) -> tuple[str, ...]:
+        tags = [["B-PER", "I-PER"]] * spans + [["B-PERS", "O"]]
+        return load({"tokens": [["a", "b"]] * len(tags), "tags": tags}, validation=0, test=0).notes
+
+    assert notes(99) == ("types of one span in train, which may be mistyped: 'PERS'",)
+    assert notes(98) == ()
+
+
 def test_a_continued_span_of_a_type_that_train_has() -> None:
     test = {"tokens": [["a", "b"]], "tags": [["B-PER", "I-PER"]]}
     data = load({"train": {"tokens": WORDS, "tags": SPANS}, "test": test}, validation=0)

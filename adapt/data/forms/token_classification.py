@@ -65,7 +65,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     elif problem == "spans":
         names, further = _names_of_spans(tags)
         known = set(names)
-        notes += further
+        notes += [*further, *_once(tags["train"])]
     else:
         names, known = _in_order(train, tables["train"].classes.get(columns["train"]["tags"])), train
         notes += [_SCHEME] if _is_other_scheme(train) else [_NUMBERS] if all(map(str.isdecimal, train)) else []
@@ -181,6 +181,15 @@ def _names_of_spans(tags: _Splits) -> tuple[list[str], list[str]]:
     extra = sorted(tag for tag in counts.keys() - train if tag[0] == "I" and f"B{tag[1:]}" in train)
     notes = [f"tag {tag!r} is not in train, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in extra]
     return ["O", *sorted({*train, *extra} - {"O"})], notes
+
+
+def _once(train: list[list[str]]) -> list[str]:
+    """What must be said of types that have one span of a hundred or more in train, as a type that is mistyped has."""
+    spans = Counter(tag[2:] for row in train for tag in row if tag[0] == "B")
+    once = sorted(name for name, count in spans.items() if count == 1)
+    if not once or spans.total() < 100:
+        return []
+    return [f"types of one span in train, which may be mistyped: {listing(once, 5)}"]
 
 
 def _mended(tables: Mapping[str, Table], tokens: _Splits, tags: _Splits, repair: bool) -> list[str]:
