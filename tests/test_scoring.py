@@ -240,6 +240,10 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
         {"text": ["a", "b"], "label": [[1, 0, 1], [0, 1, 0]]}, replace(LISTS, labels=("x", "y", "z")), {},
         "the columns: 3 zeros and ones a row, and the model knows 'x', 'y', 'z'; give lists of their names",
     ),
+    "zeros and ones for labels that are other numbers": (
+        {"text": ["a", "b"], "label": [[0, 1, 1], [0, 0, 1]]}, replace(LISTS, labels=("1", "2", "5")), {},
+        "the columns: 3 zeros and ones a row, and the model knows '1', '2', '5'; give lists of their names",
+    ),
     "an unknown tag": (
         {"tokens": [["a", "b"]], "tags": [["O", "B-y"]]}, SPANS, {},
         r"row 1, word 2 \('b'\): tag 'B-y' is none that the model knows",

@@ -319,7 +319,7 @@ def _width(tables: Mapping[str, Table], lists: Raw, known: Sequence[str] | None)
     width = _multi_hot(tables, lists)
     if width is None or known is None:
         return width
-    numbered = all(map(str.isdecimal, known))
+    numbered = list(known) == list(map(str, range(len(known))))
     twice = any(len(set(items)) < len(items) for values in lists.values() for items in values)
     if twice if width != len(known) else not numbered:
         knows = f"{len(known)} labels; give one for each of them, or" if numbered else f"{listing(known)}; give"
