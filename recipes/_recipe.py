@@ -52,10 +52,14 @@ def recipe(
             done = adapt.compare(
                 options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
                 out=options.out, jobs=options.jobs, trials=options.trials, max_steps=options.max_steps,
-                command=shown_command(f"python recipes/{Path(sys.argv[0]).name}", sys.argv[1:]),
-                on_event=progress, **choices,
+                command=command(), on_event=progress, **choices,
             )  # fmt: skip
         print(done.table)
+
+
+def command() -> str:
+    """The command line of the recipe, as tables show it."""
+    return shown_command(f"python recipes/{Path(sys.argv[0]).name}", sys.argv[1:])
 
 
 def parser_of(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:

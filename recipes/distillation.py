@@ -7,7 +7,7 @@ Expected test score: accuracy, %: teacher 83.3; full 67.0, 67.7, 78.7; lora 65.6
 The teacher has the same labelled rows as its student, drawn with the seed; the other rows of train lose their labels.
 """
 
-from _recipe import fitted, parser_of
+from _recipe import command, fitted, parser_of
 
 import adapt
 from adapt.cli import plain_errors
@@ -24,7 +24,7 @@ def main() -> None:
         data = adapt.data.load(options.data, name="sst2")
         seeds = list(range(options.seeds))
         same = {"pooling": "mean", "max_train": options.labelled, "max_steps": options.max_steps, "epochs": 5}
-        of_students = {"strategies": options.strategies, "out": options.out, "jobs": 1, **same}
+        of_students = {"strategies": options.strategies, "out": options.out, "jobs": 1, "command": command(), **same}
         adapt.compare(options.backbone, data, seeds=seeds, **of_students)
         for seed in seeds:
             name = f"teacher-seed{seed}"

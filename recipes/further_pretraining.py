@@ -9,7 +9,7 @@ Swahili news (MasakhaNER, Adelani et al. 2021): the sentences of train and valid
 
 from typing import Any
 
-from _recipe import fitted, parser_of, settings_of
+from _recipe import command, fitted, parser_of, settings_of
 
 import adapt
 from adapt.cli import plain_errors
@@ -36,7 +36,7 @@ def main() -> None:
         for backbone in (options.backbone, further):
             adapt.compare(
                 backbone, data, options.strategies, settings=settings, seeds=options.seeds, out=options.out, epochs=5,
-                **same,
+                command=command(), **same,
             )  # fmt: skip
         print(Store(options.out).write_table())
 
