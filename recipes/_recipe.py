@@ -63,7 +63,7 @@ def command() -> str:
 
 
 def parser_of(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
-    """The options of every recipe that compares strategies; the first three have the defaults given."""
+    """The options of every recipe that compares strategies, some with the defaults given."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="hub name, file, or folder with train, validation and test files")
     parser.add_argument("--backbone", help="shipped name, minilm, a folder, or a hub name")
