@@ -138,3 +138,14 @@ def test_an_end_token_in_a_text_is_plain_text(backbone: Callable[..., Path], pai
     model = load(frozen=True)
     with torch.no_grad():
         assert bound.outputs(model.eval(), bound.collate(examples), final=True)
+
+
+@pytest.mark.parametrize("role", [None, "bos", "eos", "cls", "sep", "mask"])
+def test_a_token_for_unknown_words_is_text_unless_it_has_another_part_too(role: str | None) -> None:
+    tokenizer = wordpiece()
+    framing = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    if role is not None:
+        setattr(tokenizer, f"{role}_token", tokenizer.unk_token)
+        framing = set(tokenizer.all_special_ids)
+    assert (tokenizer.unk_token_id in tokens.special_ids(tokenizer)) == (role is not None)
+    assert tokens.special_ids(tokenizer) == framing

@@ -38,8 +38,9 @@ def check_fast(tokenizer: Any, what: str) -> None:
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of the special tokens; the one for unknown words counts as text, unless it ends a text, too (GPT-2's)."""
-    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - {tokenizer.eos_token_id})
+    """Ids of the special tokens; the one for unknown words counts as text, unless it is another one, too (GPT-2's)."""
+    others = {getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "cls", "sep", "mask")}
+    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
 
 
 def check_room(tokenizer: Any, max_length: int, *, pair: bool) -> None:
