@@ -309,6 +309,9 @@ def test_what_cannot_be_used() -> None:
         bound(beams=0)
     with pytest.raises(OptionError, match="max_target_length is 0"):
         bound(max_target_length=0)
+    for short, option in ((bound(length=1), "max_length"), (bound(max_target_length=1), "max_target_length")):
+        with pytest.raises(OptionError, match=f"^{option} is 1, of which the tokenizer's own tokens take 1; give at"):
+            short.encode(table())
     with pytest.raises(OptionError, match="Metric 'accuracy' does not go with text"):
         bound("accuracy")
     made = kind("seq2seq", wordpiece(cls=False), "text", "chrf")

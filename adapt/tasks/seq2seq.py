@@ -11,7 +11,7 @@ from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import TextGeneration, Written, generate
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
-from adapt.tasks.tokens import check_at_least, cut_texts, of_split
+from adapt.tasks.tokens import check_at_least, check_room, cut_texts, of_split
 
 if TYPE_CHECKING:
     import datasets
@@ -58,12 +58,14 @@ class Seq2Seq(TextGeneration):
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
 
         Raises:
-            OptionError: The tokenizer does not know a language, or is not told that of the targets.
+            OptionError: The tokenizer does not know a language, or is not told that of the targets; or a maximum length
+                leaves no room for text.
             RowError: The tokenizer makes nothing of a source or a target.
         """
         self._tell_languages()
         if not len(rows):
             return []
+        check_room(self.tokenizer, self.task.max_length, pair=False)
         sources = list(rows["source"])
         ids = self._ids(sources, split)
         examples: list[Example] = [
@@ -71,6 +73,7 @@ class Seq2Seq(TextGeneration):
         ]
         if "target" in rows.column_names:
             most = self.options.max_target_length
+            check_room(self.tokenizer, most, pair=False, option="max_target_length")
             targets, longer = cut_texts(self.tokenizer, {"text_target": list(rows["target"])}, most)
             if any(longer):
                 self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")

@@ -43,16 +43,16 @@ def special_ids(tokenizer: Any) -> set[int]:
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
 
 
-def check_room(tokenizer: Any, max_length: int, *, pair: bool) -> None:
+def check_room(tokenizer: Any, most: int, *, pair: bool, option: str = "max_length") -> None:
     """
     Raises:
-        OptionError: The maximum length leaves no room for a text, or a pair, beside the tokenizer's own tokens.
+        OptionError: The option's maximum leaves no room for a text, or a pair, beside the tokenizer's own tokens.
     """
     framing = tokenizer.num_special_tokens_to_add(pair=pair)
-    if max_length <= framing + pair:
+    if most <= framing + pair:
         raise OptionError(
-            f"max_length is {max_length}, of which the tokenizer's own tokens take {framing}; "
-            f"give at least {framing + 1 + pair}."
+            f"{option} is {most}, of which the tokenizer's own tokens take {framing}; give at least "
+            f"{framing + 1 + pair}."
         )
 
 
