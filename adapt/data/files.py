@@ -59,7 +59,7 @@ def _shown(path: Path) -> str:
 def read_file(source: str | os.PathLike[str], *, advice: str = "check the path") -> Table:
     """Read one file, by its suffix; a `.json` file holds JSON lines, or one document as SQuAD has it.
 
-    `advice` is what to do where there is no such file and none of a similar name.
+    `advice` is what to do where there is no such file.
     """
     path = _existing(source, advice)
     suffix = path.suffix.casefold()
