@@ -54,7 +54,7 @@ def settings_from(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for an error message: ` (did you mean 'x'?)`, or nothing; upper and lower case are the same."""
     folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), folded, 1, 0.5)
+    close = difflib.get_close_matches(word.casefold(), folded, 1)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import unicodedata
@@ -168,17 +167,12 @@ def labelled(
         column = first(table, (name,))
         if column is None:
             others = [other for other in table.names if other not in tables["train"].names]
-            return bool(first(table, usual, tables["train"].names) or _is_like(name, others))
+            return bool(first(table, usual, tables["train"].names) or nearest(name, others))
         return (empty and table.untyped) or not all(map(_is_blank, table.column(column)))
 
     without = [split for split, table in tables.items() if split != "train" and not has_labels(table)]
     kept = {split: table for split, table in tables.items() if split not in without}
     return kept, [f"the {split} split is left out: it has no column {name!r}, or nothing in it" for split in without]
-
-
-def _is_like(name: str, others: Iterable[str]) -> bool:
-    """Whether one of the others may be the name, mistyped."""
-    return bool(difflib.get_close_matches(name.casefold(), [other.casefold() for other in others], n=1))
 
 
 def _is_blank(value: Any) -> bool:
