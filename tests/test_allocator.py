@@ -119,5 +119,5 @@ print(faults(8))
 def test_pages_are_fetched_once_within_and_every_time_outside(found_anew: None) -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     before, within, after = (int(line) for line in done.stdout.split())
-    assert within < before / 8
-    assert within < after / 8
+    assert within < before / 4  # a block that lies elsewhere than the first is fetched once more
+    assert within < after / 4
