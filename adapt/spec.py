@@ -365,7 +365,7 @@ class Result:
     notes: Sequence[str] = ()
     """What a reader must be told: rows left out, answers lost by truncation, a padding token that was set."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """Versions, device, threads, commit: recorded, not hashed."""
+    """Versions, device, threads, commit, command, and of how many trials it was one: recorded, not hashed."""
 
     def to_json(self) -> dict[str, Any]:
         """The result file's content; the layout is documented in the README."""

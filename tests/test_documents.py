@@ -26,6 +26,8 @@ from adapt import pretrain
 from adapt.cli import cli
 from adapt.comparison import grid
 from adapt.extraction import Probing
+from adapt.strategies import STRATEGIES
+from adapt.tasks import KINDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,6 +96,39 @@ def test_python_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     alike = [float(value) for value in outputs[1].splitlines()[-1].strip("[]").split()]
     assert alike[0] == pytest.approx(1)
     assert 0 < alike[-1] < 1
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_what_is_there(name: str) -> None:
+    """To a file, or to a heading as GitHub names it; and paths in the text are those of files."""
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = {re.sub(r"[^\w -]", "", line).replace(" ", "-").lower() for line in re.findall(r"^#+ (.*)$", text, re.M)}
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        place, _, heading = link.partition("#")
+        assert (ROOT / place).exists(), link
+        assert not heading or heading in headings, link
+    for path in re.findall(r"`((?:adapt|benchmarks|recipes|results|tests)/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readme_names_options_and_fields_that_there_are() -> None:
+    own = {
+        option for command in cli.commands.values() for p in command.params for option in (*p.opts, *p.secondary_opts)
+    }
+    of_others = {"--dist", "--extra-index-url", "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - of_others <= own
+    fields = re.findall(r"\b(?!name)(\w+)\.(\w+)=", README)
+    assert len(fields) > 5
+    owners: dict[str, list[Any]] = {name: [strategy] for name, strategy in STRATEGIES.items()}
+    owners["task"] = [kind.Options for kind in KINDS.values()]
+    for name, field in fields:
+        assert any(field in owner.__dataclass_fields__ for owner in owners[name]), f"{name}.{field}"
+
+
+def test_the_readme_names_every_recipe() -> None:
+    part = README.partition("\n## Recipes\n")[2].partition("\n## ")[0]
+    named = {name for line in part.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)}
+    assert named == {path.stem for path in (ROOT / "recipes").glob("*.py") if not path.stem.startswith("_")}
 
 
 def test_tables_are_those_of_the_committed_results(
