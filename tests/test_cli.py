@@ -134,6 +134,13 @@ def test_every_promised_option_is_there(command: str) -> None:
         assert option in result.output
 
 
+@pytest.mark.parametrize("command", cli.cli.commands.values(), ids=lambda command: command.name)
+def test_every_option_says_what_it_is(command: click.Command) -> None:
+    for option in (p for p in command.params if isinstance(p, click.Option)):
+        assert option.help, option.opts
+        assert not option.help.startswith("["), option.opts
+
+
 def test_the_defaults_are_those_promised() -> None:
     options: dict[str, Any] = {p.name or "": p for p in cli.cli.commands["compare"].params}
     assert not options["backbone"].required

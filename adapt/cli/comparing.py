@@ -23,7 +23,7 @@ from adapt.spec import OptionError
 @options.strategies
 @options.seeds
 @click.option(
-    "--out", default="adapt-results", show_default=True, help="Folder of results; a comparison goes on there."
+    "--out", default="adapt-results", show_default=True, help="Folder of results; runs found there are not repeated."
 )
 @click.option("--jobs", type=int, help="Runs done at the same time.  [default: 1; tiny backbones: one a core]")
 @click.option(
@@ -31,16 +31,14 @@ from adapt.spec import OptionError
     type=int,
     default=1,
     show_default=True,
-    help="Learning rates of each strategy, around its own; the table shows the best by validation score.",
+    help="Learning rates tried for each strategy, around its own; the table shows the best by validation score.",
 )
-@click.option("--folds", type=int, help="Cross-validation: every row is scored, by a model trained without its fold.")
-@click.option(
-    "--teacher", metavar="FOLDER", help="A saved model, whose students all strategies train, as distill does."
-)
+@click.option("--folds", type=int, help="Cross-validation: each row is scored by a model trained without its fold.")
+@click.option("--teacher", metavar="FOLDER", help="A saved model that teaches every run, as with distill.")
 @options.teaching
 @click.option(
-    "--start", multiple=True, metavar="FOLDER", help="A saved model, whose strategy goes on from it in a row of its "
-    "own; repeatable.",
+    "--start", multiple=True, metavar="FOLDER", help="A saved model, from which its own strategy goes on in a "
+    "row of its own; repeatable.",
 )  # fmt: skip
 @options.general
 @options.settings
@@ -80,8 +78,8 @@ def compare(
 @click.argument("folder")
 @click.option(
     "--tuned/--every-rate", default=None,
-    help="Of a strategy run at several learning rates only the best by validation score, or each.  [default: the best "
-         "where one was to be chosen: --trials]",
+    help="Of a strategy run at several learning rates show only the best by validation score, or every one.  [default: "
+         "the best after --trials]",
 )  # fmt: skip
 def table(folder: str, tuned: bool | None) -> None:
     """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table.
@@ -112,11 +110,15 @@ def table(folder: str, tuned: bool | None) -> None:
     "hub name only config.json is needed.",
 )
 @options.strategies
-@click.option("--kind", default="classification", show_default=True, help="Task kind, as for compare.")
-@click.option("--batch", default="32x128", show_default=True, metavar="ROWSxTOKENS", help="Of a forward pass.")
-@click.option("--budget", metavar="BYTES", help="Memory of the device, such as 12GiB: what fits, and what would help.")
+@click.option("--kind", default="classification", show_default=True, help="Kind of task, as for compare.")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True, help="It need not be there."
+    "--batch", default="32x128", show_default=True, metavar="ROWSxTOKENS", help="Rows and tokens of a forward pass."
+)
+@click.option(
+    "--budget", metavar="BYTES", help="Memory of the device, such as 12GiB; adds what fits, and what would help."
+)
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True, help="Need not be there."
 )
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
@@ -124,18 +126,21 @@ def table(folder: str, tuned: bool | None) -> None:
 )  # fmt: skip
 @click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]")
 @click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing.")
-@click.option("--loss-chunk", type=int, metavar="TOKENS", help="Tokens whose logits are held at a time.")
-@click.option("--optimizer", help="adamw, adamw_8bit or paged_adamw_8bit.")
+@click.option("--loss-chunk", type=int, metavar="TOKENS", help="As for compare.")
+@click.option("--optimizer", help="adamw, adamw_8bit or paged_adamw_8bit.  [default: adamw]")
 @click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]")
-@click.option("--labels", type=int, default=2, show_default=True, help="Classes, where the kind has some.")
-@click.option("--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True)
+@click.option("--labels", type=int, default=2, show_default=True, help="Number of classes, where the kind has some.")
+@click.option(
+    "--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True,
+    help="As for compare.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
 @options.set_option("Set a field of a strategy (lora.rank=8)")
 def plan(
     backbone: str, strategies: str, kind: str, batch: str, budget: str | None, as_json: bool,
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
-    """Predict the memory that training will take, strategy by strategy; no weights are read."""
+    """Predict the memory that training takes under each strategy; no weights are read."""
     from adapt.comparison.given import strategies_of
     from adapt.memory.budget import parse_batch, parse_bytes
     from adapt.memory.report import json_text, markdown

@@ -15,7 +15,7 @@ _reading_options = options.together(
                  help="all, last, or numbers with commas between them; 0 are the embeddings, -1 is the last."),
     options.device,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
-                 help="[default: an adapted model's own, for a backbone fp32]"),
+                 help="Of matrix products.  [default: an adapted model's own, for a backbone fp32]"),
 )  # fmt: skip
 
 _input_option = click.option(
@@ -34,10 +34,12 @@ _input_reading_options = options.together(
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--data", required=True, help=options.DATA_HELP)
 @options.seeds
-@click.option("--max-train", type=int, default=20_000, show_default=True, help="Rows, or words, a probe is fitted on.")
-@click.option("--max-held-out", type=int, default=10_000, show_default=True, help="The same of validation and of test.")
+@click.option(
+    "--max-train", type=int, default=20_000, show_default=True, help="Most rows, or words, that a probe is fitted on."
+)
+@click.option("--max-held-out", type=int, default=10_000, show_default=True, help="Most of validation, and of test.")
 @click.option("--max-length", type=int, default=128, show_default=True,
-              help="Tokens a row is cut to, at most: as many as every model reads.")  # fmt: skip
+              help="Tokens a row is cut to; fewer where a model reads no more.")  # fmt: skip
 @click.option("--pooling", type=click.Choice(["mean", "first", "last"]), default="mean", show_default=True,
               help="How a row becomes a vector.")  # fmt: skip
 @click.option("--metric", help="The score.  [default: the task's first]")
@@ -49,7 +51,7 @@ def probe(
     sources: tuple[str, ...], data: str, seeds: int, max_train: int, max_held_out: int, max_length: int, pooling: str,
     metric: str | None, no_control: bool, out: str | None, layers: str, device: str, precision: str | None, **rest: Any,
 ) -> None:  # fmt: skip
-    """Probe the layers of models: what a linear model reads from each, beside a control task.
+    """Probe the layers of models: what a linear model can read from each, beside a control task.
 
     A SOURCE is a folder that fit wrote, or a backbone as for compare; several are probed with the same rows and
     compared with the first.

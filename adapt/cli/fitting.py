@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--backbone", help=options.BACKBONE_HELP + "  [default: that of --start]")
 @click.option("--data", required=True, help=options.DATA_HELP)
-@click.option("--strategy", help="[default: lora, or that of --start; with --like the best by mean validation score]")
-@click.option("--seed", type=int, help="[default: 0]")
+@click.option(
+    "--strategy", help="Its name.  [default: lora, or that of --start; with --like the best by mean validation score]"
+)
+@click.option("--seed", type=int, help="Seed of sample, head and order of rows.  [default: 0]")
 @click.option("--out", required=True, help="Folder for the model.")
 @click.option(
     "--like",
     metavar="RESULTS",
-    help="Folder of a comparison, or one file of its runs: strategy, seed, budget and task as there, the best by mean "
-    "validation score; options beside it go before. A run that went on from a model takes --start, too.",
+    help="Folder of a comparison, whose best run by mean validation score is done again, or the file of one run. Other "
+    "options override those of the run; one that went on from a model needs --start, too.",
 )
-@click.option("--start", metavar="FOLDER", help="A saved model, from whose trained weights training starts.")
+@click.option("--start", metavar="FOLDER", help="A saved model, from whose weights training starts.")
 @options.general
 @options.settings
 @options.data
@@ -76,7 +78,7 @@ def fit(
 @click.option("--data", required=True, help=options.DATA_HELP)
 @options.teaching
 @click.option("--strategy", default="full", show_default=True, help="Of the student.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of sample, head and order of rows.")
 @click.option("--out", required=True, help="Folder for the student.")
 @options.general
 @options.settings
@@ -86,7 +88,7 @@ def distill(
     teacher: str, backbone: str, data: str, strategy: str, seed: int, out: str, general: Any,
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
-    """Train a student on data and on what the model in TEACHER says of them, and save it to OUT."""
+    """Train a student on data and on what the model in TEACHER predicts for them, and save it to OUT."""
     from adapt.comparison.progress import AskedBar
     from adapt.distillation import distill as distill_model
 

@@ -9,24 +9,29 @@ from typing import Any
 import click
 
 from adapt.spec import OptionError
+from adapt.strategies import STRATEGIES
 
 BACKBONE_HELP = (
-    "tiny-encoder, tiny-decoder or tiny-encoder-decoder (shipped), minilm (optional package), a local folder, or a hub "
-    "name (NAME@REVISION: a branch, tag or commit)."
+    "A hub name (NAME@REVISION: a branch, tag or commit), a folder, minilm (optional package), or tiny-encoder, "
+    "tiny-decoder or tiny-encoder-decoder (shipped)."
 )
 DATA_HELP = (
-    "CSV, TSV, JSON-lines, Parquet, CoNLL or plain text (.txt, a text a line) file, a folder with train, validation "
-    "and test files, or a hub name."
+    "A file (CSV, TSV, JSON-lines, Parquet, CoNLL, or .txt with one text a line), a folder with train, validation and "
+    "test files, or the hub name of a data set."
 )
 
 
-device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="auto: a CUDA GPU where there is one, else the CPU.",
+)  # fmt: skip
 label = click.option("--label", help="Column of the labels.")
 moved = click.option("--backbone", help="Where the backbone is now, if it was moved.")
-seeds = click.option("--seeds", type=int, default=3, show_default=True, help="How many.")
+seeds = click.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds, counted from 0.")
 strategies = click.option(
-    "--strategies", default="all", show_default=True, help="Names with commas between them, or all."
-)
+    "--strategies", default="all", show_default=True,
+    help=f"Names with commas between them ({', '.join(STRATEGIES)}), or all.",
+)  # fmt: skip
 
 
 def together(*decorators: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,14 +61,14 @@ columns = together(
     click.option("--text", help="Column of the text."),
     click.option("--text-pair", help="Column of the second text of a pair."),
     click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", callback=_named("tokens=words"),
-                 help="Column of tokens, tags, question, context, answers, source, target, prompt, ...; or of group: "
-                      "what rows belong together by, such as a document or a speaker.  Repeatable."),
+                 help="Column with tokens, tags, question, context, answers, source, target, prompt, ...; or with the "
+                      "group that a row belongs to, such as a document or a speaker.  Repeatable."),
 )  # fmt: skip
 
 mending = together(
-    click.option("--repair-tags", is_flag=True, help="Make I- tags that continue no span B- tags."),
+    click.option("--repair-tags", is_flag=True, help="Turn I- tags that continue no span into B- tags."),
     click.option("--bad-answers", type=click.Choice(["refuse", "drop"]),
-                 help="Rows whose answer is not where it should be in the context.  [default: refuse]"),
+                 help="What to do with rows whose answer is not in the context where it should be.  [default: refuse]"),
 )  # fmt: skip
 
 hub = together(
@@ -77,20 +82,20 @@ data = together(
     columns,
     label,
     click.option("--problem", type=click.Choice(["single_label", "multi_label", "regression", "spans", "tags"]),
-                 help="What the labels are, where they do not tell."),
+                 help="What the labels are, where this cannot be told from them."),
     mending,
     hub,
     click.option("--split", "splits", multiple=True, metavar="SPLIT=NAME",
                  callback=_named("validation=validation_matched"),
-                 help="What the data call train, validation or test (validation=validation_matched): a split, or a "
-                      "file without suffix.  Repeatable."),
+                 help="Name that the data have for train, validation or test (validation=validation_matched): of a "
+                      "split, or of a file without its suffix.  Repeatable."),
     click.option("--validation", type=float,
-                 help="Share of train cut out where there is no validation split.  [default: 0.1]"),
-    click.option("--test", type=float, help="Share of train cut out where there is no test split.  [default: 0.1]"),
+                 help="Share of train held out for validation where there is no such split.  [default: 0.1]"),
+    click.option("--test", type=float, help="The same for test.  [default: 0.1]"),
     click.option("--max-validation", type=int, metavar="ROWS",
-                 help="Rows of validation, which is scored after each epoch, at most.  [default: all]"),
-    click.option("--max-test", type=int, metavar="ROWS", help="The same of test."),
-    click.option("--split-seed", type=int, help="Seed of these cuts and choices of rows.  [default: 0]"),
+                 help="Most rows of validation, which is scored after each epoch.  [default: all]"),
+    click.option("--max-test", type=int, metavar="ROWS", help="Most rows of test.  [default: all]"),
+    click.option("--split-seed", type=int, help="Seed by which these rows are drawn.  [default: 0]"),
     click.option("--name", help="Name of the task in tables and file names."),
 )  # fmt: skip
 
@@ -113,30 +118,34 @@ training = together(
     click.option("--batch-size", type=int, help="Rows of a forward pass.  [default: 32]"),
     click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]"),
     click.option("--learning-rate", type=float, help="Peak rate.  [default: each strategy's own]"),
-    click.option("--warmup", type=float, help="Share of steps with rising rate.  [default: 0.1]"),
-    click.option("--decay", type=click.Choice(["linear", "cosine", "constant"]), help="[default: linear]"),
-    click.option("--weight-decay", type=float, help="[default: 0.01]"),
-    click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--warmup", type=float, help="Share of all steps in which the rate rises.  [default: 0.1]"),
+    click.option("--decay", type=click.Choice(["linear", "cosine", "constant"]),
+                 help="Course of the rate after warm-up.  [default: linear]"),
+    click.option("--weight-decay", type=float, help="AdamW's, on matrices.  [default: 0.01]"),
+    click.option("--clip", type=float, help="Norm to which gradients are clipped.  [default: 1]"),
     click.option("--dropout", type=float, help="Dropout of the backbone.  [default: its own]"),
-    click.option("--patience", type=int, help="Epochs without a better score before stopping.  [default: never]"),
+    click.option("--patience", type=int, help="Epochs without a better score before training ends.  [default: never]"),
     click.option("--max-train", metavar="ROWS", callback=_counts,
                  help="Training rows kept, drawn with the seed; for compare also several (50,200): a learning curve."),
-    click.option("--few-shot", metavar="K", callback=_counts, help="The same of each class."),
+    click.option("--few-shot", metavar="K", callback=_counts, help="The same, of each class of a classifier."),
     click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: 128; of embedded tasks 32 to 96]"),
-    click.option("--metric", help="Validation score that chooses the epoch, and the table's column."),
+    click.option("--metric",
+                 help="Score in the table; it chooses the epoch too, unless texts must be generated for it."),
     click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
                  help="Encoder head: mean over tokens (sentence encoders) or the family's own.  [default: auto]"),
     click.option("--class-weights", type=click.Choice(["none", "balanced"]),
-                 help="balanced: in the loss all classes count alike, whatever their rows.  [default: none]"),
-    click.option("--checkpointing", is_flag=True, default=None, help="Gradient checkpointing."),
+                 help="balanced: all classes count alike in the loss, however many rows they have.  [default: none]"),
+    click.option("--checkpointing", is_flag=True, default=None,
+                 help="Gradient checkpointing: less memory for more time."),
     click.option("--loss-chunk", type=int, metavar="TOKENS",
-                 help="Tokens of a language model whose logits are held at a time.  [default: on CUDA all]"),
+                 help="Tokens for which a language model's logits are held at a time.  [default: on CUDA all]"),
     click.option("--optimizer", metavar="NAME",
                  help="adamw, or adamw_8bit or paged_adamw_8bit by bitsandbytes.  [default: adamw]"),
     click.option("--graphs", type=click.Choice(["auto", "off"]),
-                 help="CUDA graphs for small models.  [default: auto]"),
+                 help="CUDA graphs: auto takes them for small models.  [default: auto]"),
     device,
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="[default: auto]"),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
+                 help="Of matrix products; auto: bf16 where the hardware has it.  [default: auto]"),
 )  # fmt: skip
 
 
@@ -153,14 +162,14 @@ def _texts(context: click.Context, option: click.Parameter, value: str | None) -
 
 general = click.option(
     "--general", metavar="FILE", callback=_texts,
-    help="Plain text, one text a line: how much of it the backbone forgets is measured, where its checkpoint has a "
-         "language-model head.",
+    help="Plain text, one text a line, on which forgetting is measured: the loss of the backbone's language-model head "
+         "before and after training.",
 )  # fmt: skip
 
 teaching = together(
     click.option("--unlabelled", metavar="FILE",
                  help="Further training rows without labels, which the teacher labels."),
-    click.option("--temperature", type=float, help="What logits are divided by, 0.1 to 100.  [default: 2]"),
+    click.option("--temperature", type=float, help="What all logits are divided by, 0.1 to 100.  [default: 2]"),
     click.option("--weight", type=float, help="Share of the loss that is the teacher's.  [default: 0.5]"),
 )  # fmt: skip
 

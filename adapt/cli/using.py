@@ -35,8 +35,8 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
 @click.option("--data", required=True, help=options.DATA_HELP + " Labelled; it needs no train.")
 @click.option("--split", default="test", show_default=True,
-              help="Which is scored, where there are several; also by the data's own name.")  # fmt: skip
-@click.option("--output", help="File to write the scores to, with what each row adds: .json.")
+              help="The split to score, where there are several; also by its name in the data.")  # fmt: skip
+@click.option("--output", help="File to write the scores to, with the outcome of each row: .json.")
 @options.moved
 @options.device
 @options.columns
@@ -68,7 +68,7 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
 @click.option("--out", required=True, help="Folder for the plain model.")
 @options.moved
 def merge(folder: str, out: str, backbone: str | None) -> None:
-    """Write the model in FOLDER as a plain transformers model, the adaptation merged into its weights, and tokenizer.
+    """Write the model in FOLDER as a plain transformers model, with the adaptation merged, and its tokenizer.
 
     It loads without this package, and is a backbone as any other.
     """
