@@ -36,9 +36,9 @@ def recipe(
         choices: Budget and options of the task, as for `adapt.compare`.
     """
     parser = parser_of(doc, data=hub, backbone=backbone, strategies="all", max_steps=max_steps)
-    parser.add_argument("--jobs", type=int, help="runs done at the same time, the cores shared out between them")
-    parser.add_argument("--trials", type=int, default=1, help="learning rates of each strategy, chosen by validation")
-    parser.add_argument("--general", help="plain text, one text a line: how much of it is forgotten is measured")
+    parser.add_argument("--jobs", type=int, help="runs done at the same time, which share the cores")
+    parser.add_argument("--trials", type=int, default=1, help="learning rates tried of each; validation chooses one")
+    parser.add_argument("--general", help="plain text, one text a line, on which forgetting is measured")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
@@ -65,10 +65,10 @@ def command() -> str:
 def parser_of(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
     """The options of every recipe that compares strategies, some with the defaults given."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="hub name, file, or folder with train, validation and test files")
-    parser.add_argument("--backbone", help="shipped name, minilm, a folder, or a hub name")
+    parser.add_argument("--data", help="hub name, file, or folder of splits (default: %(default)s)")
+    parser.add_argument("--backbone", help="hub name, folder, or name of a shipped model (default: %(default)s)")
     parser.add_argument("--strategies", help="names with commas between them, or all")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
     parser.add_argument("--max-steps", type=int, help="optimizer steps after which training ends")
     parser.add_argument("--out", default="recipe-results", help="folder of results; what is there is not done again")
     parser.set_defaults(**defaults)

@@ -4,7 +4,7 @@
 
 Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 8 minutes of training.
 Expected test score: best accuracy, %: 32 rows 65.1, 100 rows 75.1, 316 rows 81.6, 1,000 rows 84.9.
-Who has few labels has no further ones to choose an epoch by: each model is scored after its last step.
+With few labels there are none left to choose an epoch by: each model is scored after its last step.
 """
 
 from _recipe import recipe

@@ -1,6 +1,6 @@
 """Make the tiny decoder: Llama with grouped-query attention, 1.82 M parameters, from 22 MB of text.
 
-python recipes/pretrain_tiny_decoder.py --corpus ../shared/data/corpus
+    python recipes/pretrain_tiny_decoder.py --corpus ../shared/data/corpus
 
 Hardware: one CPU thread with AVX512-BF16 or AMX, 2 GB of memory. Run time: about 25 minutes of CPU time.
 Expected: held-out loss 4.00 nats a token, accuracy 0.284, in rows of 256 tokens.

@@ -1,6 +1,6 @@
 """Make the tiny encoder-decoder: BART, 1.90 M parameters, from 22 MB of text.
 
-python recipes/pretrain_tiny_encoder_decoder.py --corpus ../shared/data/corpus
+    python recipes/pretrain_tiny_encoder_decoder.py --corpus ../shared/data/corpus
 
 Hardware: one CPU thread with AVX512-BF16 or AMX, 2 GB of memory. Run time: about 30 minutes of CPU time.
 Expected: held-out losses in rows of 128 tokens, nats a token: spans 4.24, whole texts 2.08, prefixes 4.82.

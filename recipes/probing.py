@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder that holds the data sets; without it they come from the hub")
     parser.add_argument("--models", default="minilm,tiny-encoder", help="backbones with commas between them")
     parser.add_argument("--strategy", default="lora", help="how the first of them is adapted")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--max-steps", type=int, help="optimizer steps of the adaptation, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("recipe-results/probing"), help="folder of results")
     options = parser.parse_args()
