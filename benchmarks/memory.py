@@ -213,11 +213,14 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Plans against a GPU's allocator",
         "",
-        "`python benchmarks/memory.py`: a training step with random weights, bf16; the peak that was planned from the",
-        "configuration alone, what the tracker counted, and torch's `max_memory_allocated`; cuBLAS's workspace, which",
-        "is in the last and in no plan; by how much the plan differs from what was allocated, without it and with it.",
+        "The peak of a training step with random weights in bf16, written by `python benchmarks/memory.py`.",
         "",
-        "| shape | batch | strategy | planned | counted | allocated | workspace | plan | with workspace | GPU |",
+        "- Planned: from the configuration alone. Counted: by the tracker of training. Allocated: torch's",
+        "  `max_memory_allocated`.",
+        "- Workspace: what torch holds for cuBLAS, which is part of what is allocated and of no plan.",
+        "- Difference: of the plan to what was allocated; then of the plan with the workspace added.",
+        "",
+        "| shape | batch | strategy | planned | counted | allocated | workspace | difference | with workspace | GPU |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     order = [list(case.values()) for case in cases()]
@@ -234,7 +237,7 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         where = row["gpu"] + (f", {row['commit']}" if row.get("commit") else "")
         lines.append(line([*start, where]))
     if not all(row.get("commit") for row in rows):
-        lines += ["", "Where no commit stands beside the GPU, an earlier state of the code was measured."]
+        lines += ["", "Rows without a commit beside the GPU were measured with an earlier state of the code."]
     return "\n".join(lines) + "\n"
 
 

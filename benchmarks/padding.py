@@ -88,10 +88,11 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Padding in a batch",
         "",
-        "`python benchmarks/padding.py`: the share of tokens that is padding. Packing could save the second figure at",
-        "the most; on GPUs with CUDA graphs the third, and would take a graph for each total instead.",
+        "The share of tokens that is padding, written by `python benchmarks/padding.py`. Packing could save at most",
+        "what is padding in the batches of training, or, on GPUs with CUDA graphs, in those padded to a graph's length",
+        "(where it would take a graph for each total instead).",
         "",
-        "| workload | rows | batch | random batches | the loop's | with graphs' lengths |",
+        "| workload | rows | batch | random batches | training's batches | for CUDA graphs |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:

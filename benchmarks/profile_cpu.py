@@ -231,11 +231,14 @@ def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
     lines = [
         "# What bounds a step on the CPU",
         "",
-        f"`python benchmarks/profile_cpu.py`: MiniLM, SST-2, {found['threads']} threads, torch {found['torch']}. A",
-        f"product of the backbone's own size in bf16 does {limit / 1e9:.0f} GFLOP/s here; the limit is that over the",
-        "operations of the strategy's products for a row. Shares are of the time within torch's operations. `needed`",
-        "is the share of the limit at which the strategy would be as many times as fast as its peer as is asked, in",
-        "that one's default and best settings, by the ratios in [speed.md](speed.md).",
+        f"MiniLM on SST-2, {found['threads']} threads, torch {found['torch']}; written by",
+        "`python benchmarks/profile_cpu.py`.",
+        "",
+        "- Limit: rows a second if all products of the strategy ran as fast as one of the backbone's own size in bf16,",
+        f"  which does {limit / 1e9:.0f} GFLOP/s here. Reached: the share of it that training reaches.",
+        "- Needed: the share of the limit at which the strategy would reach its target beside its peer, in that one's",
+        "  default and best settings, by the ratios in [speed.md](speed.md).",
+        "- The other columns are shares of the time within torch's operations.",
         "",
         line(["strategy", "MFLOP a row", "limit, rows/s", "reached", "needed, default", "needed, best", *names]),
         line(["---", *["---:"] * (5 + len(names))]),
@@ -250,7 +253,7 @@ def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
     other = found["tried"]
     lines += [
         "",
-        "Tried with LoRA, in epochs of the usual kind:",
+        "Two other ways, tried with LoRA and timed in usual epochs:",
         "",
         f"- layers under `torch.compile`, without dropout: {other['compiled_first']:.0f} for the first epoch, which",
         f"  compiles, and {other['compiled']:.2f} for each later one;",

@@ -120,7 +120,7 @@ def page(content: dict[str, Any]) -> str:
         "",
         "Written by `python benchmarks/scaling.py` from `scaling.json`, which says what was measured and how.",
         "",
-        "| what grows | sizes | times, of the first | R squared of the line | exponent |",
+        "| what grows | sizes | time, the first being 1 | R² of a line | exponent |",
         "| --- | --- | --- | ---: | ---: |",
     ]
     for row in content["growth"]:
