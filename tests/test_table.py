@@ -202,13 +202,13 @@ def test_what_no_other_row_betters_is_said() -> None:
         for name, (score, peak, seconds) in costs.items()
     ]
     said = "- Trade-off: on the Pareto front of mean score, peak memory and train time: "
-    assert f"{said}full, head, lora; any other row" in table(*results).markdown()
+    assert f"{said}full, head, lora; each other row" in table(*results).markdown()
     assert said not in table(results[0]).markdown()
     losses = [
         result_of(run_of(name, metric="mse", problem="regression"), score, memory={**MEMORY, "peak": peak})
         for name, (score, peak, _) in costs.items()
     ]
-    assert f"{said}head; any other row" in table(*losses).markdown()
+    assert f"{said}head; each other row" in table(*losses).markdown()
 
 
 def test_the_baseline_may_have_settings_but_must_be_one() -> None:
@@ -364,7 +364,7 @@ def test_below_the_table_stands_what_a_reader_must_know() -> None:
     for fact in (
         "words (content dddddddddddd)", "40 train, 10 validation, 10 test", "8 a class", "loss weighted by class",
         "cut to 64 tokens", "tiny (content bbbbbbbbbbbb), mean pooling", "3 epochs, batch 32 × 1, fp32",
-        "own learning rate (", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 threads; torch 2",
+        "own learning rate (", "lora(rank=2)", "Seeds: 0, 1, 2", "cpu, 1 thread; torch 2",
     ):  # fmt: skip
         assert fact in text
     same = table(result_of(run_of(budget={"learning_rate": 1e-3, "patience": 2, "max_steps": 50}))).markdown()
@@ -515,7 +515,7 @@ def test_speed_is_rows_over_seconds_of_runs_that_computed_their_features() -> No
     ]
     (cold,) = rows_of(table(*runs).csv())
     assert (cold["train_seconds"], cold["examples_per_second"]) == ("38.0", "50.0")
-    said = "time: training steps without scoring, of runs that computed all features themselves (empty where none did)."
+    said = "steps without scoring, of the runs that computed all features themselves (empty where none did)."
     assert said in str(table(*runs))
     others = grid({"full": SCORES["full"]})
     full, warm = rows_of(table(*others, *runs[1:]).csv())
@@ -535,8 +535,8 @@ def test_speed_of_prediction_is_a_column_where_some_run_has_one() -> None:
     assert [row[-1] for row in cells_of(text)] == ["predictions/s", "---:", "", "150"]  # rows over seconds
     (said,) = (line for line in text.splitlines() if line.startswith("- Predictions"))
     assert said == (
-        "- Predictions: rows of test a second once training has ended, without scoring, of the same runs; that of "
-        "full fine-tuning is the backbone's own."
+        "- Predictions: rows of test a second after training, without scoring, of the same runs; full fine-tuning has "
+        "the backbone's own speed."
     )
     assert rows_of(table(*runs).csv())[0].keys() == set(COLUMNS)
     assert "redictions" not in table(*older).markdown()

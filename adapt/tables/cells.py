@@ -86,7 +86,8 @@ def machine(environment: Mapping[str, Any]) -> str:
     """What something was made on, and with, by the environment recorded with it."""
     versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
     hardware = f"{environment.get('hardware', 'unknown')}, {environment.get('device')}"
-    return escape(f"{hardware}, {environment.get('threads')} threads; {versions}")
+    threads = environment.get("threads")
+    return escape(f"{hardware}, {threads} thread{'' if threads == 1 else 's'}; {versions}")
 
 
 def escape(text: str) -> str:

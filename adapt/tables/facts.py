@@ -29,14 +29,13 @@ def facts(section: Section) -> list[str]:
         _data(task, split, good),
         f"- Backbone: {escape(backbone['name'])} (content {backbone['sha256'][:12]}), {_head(task)}.",
         f"- Budget: {_budget(spec['budget'])}; {_rates(section, spec['budget']['learning_rate'])}.",
-        f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed draws sample, head and order of "
-        f"rows alike for every strategy; {_uncertainty(section, 'fold' in task)}.",
+        f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed fixes sample, head and order of "
+        f"rows for every strategy alike; {_uncertainty(section, 'fold' in task)}.",
         *_starts(good),
         *_trade_off(section.rows),
         *_without_model(section),
-        "- Memory: what tensors hold at the peak of a training step over the longest rows; time: training steps "
-        "without scoring"
-        + (", of runs that computed all features themselves (empty where none did)." if found else "."),
+        "- Memory: what tensors hold at the peak of a training step on the longest rows. Time: training steps without "
+        "scoring" + (", of the runs that computed all features themselves (empty where none did)." if found else "."),
         *_predictions(section.rows, split, found),
         *_forgetting(good),
         *_made(environments_of(good) if good else [results[0]["environment"]]),
@@ -143,8 +142,8 @@ def _trade_off(rows: Sequence[Row]) -> list[str]:
         return []
     front = ", ".join(named(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
     return [
-        f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; any other row with all "
-        "three is no better than one of them in any."
+        f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; each other row with "
+        "all three is matched or beaten in all of them by one of these."
     ]
 
 
@@ -186,9 +185,9 @@ def _predictions(rows: Sequence[Row], split: str, found: bool) -> list[str]:
     if all(row.predicted_per_second is None for row in rows):
         return []
     return [
-        f"- Predictions: rows of {split} a second once training has ended, without scoring"
+        f"- Predictions: rows of {split} a second after training, without scoring"
         + (", of the same runs" if found else "")
-        + "; that of full fine-tuning is the backbone's own."
+        + "; full fine-tuning has the backbone's own speed."
     ]
 
 
