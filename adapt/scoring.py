@@ -10,7 +10,7 @@ from typing import Any, Literal
 from adapt.adapted import Adapted, load_model
 from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
-from adapt.data.splits import GROUP, belonging
+from adapt.data.groups import GROUP, belonging
 from adapt.data.table import listing
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS

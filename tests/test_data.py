@@ -198,6 +198,7 @@ def test_pairs(tmp_path: Path) -> None:
         (("title", "content", "category"), ("content", None, "category")),
         (("intent", "text"), ("text", None, "intent")),
         (("text", "score", "label"), ("text", None, "label")),
+        (("Text", "text", "Label", "label"), ("text", None, "label")),
     ],
 )
 def test_usual_names(names: tuple[str, ...], expected: tuple[str, str | None, str]) -> None:

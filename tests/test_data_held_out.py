@@ -49,11 +49,27 @@ def test_a_split_that_is_cut_takes_no_more_from_train() -> None:
     assert len(small.splits["validation"]) == 3, "the share is not raised"
 
 
-def test_what_is_said_of_a_split_that_was_cut_and_drawn_from_is_true() -> None:
+def test_a_cut_of_fewer_rows_than_classes_leaves_the_others_in_train() -> None:
     rows = [{"text": f"row {i}", "label": f"class {i % 8}"} for i in range(160)]
-    data = load(rows, max_validation=2, test=0)
-    assert len(data.splits["validation"]) == 2
-    assert data.notes == ("validation is 2 of its 8 rows, drawn with the seed of the splits, 0, for every run",)
+    data = load(rows, max_validation=2, max_test=3)
+    found = {split: list(part["text"]) for split, part in data.splits.items()}
+    assert {split: len(texts) for split, texts in found.items()} == {"train": 155, "validation": 2, "test": 3}
+    assert sorted(text for texts in found.values() for text in texts) == sorted(row["text"] for row in rows)
+    assert all(texts == sorted(texts, key=lambda text: int(text[4:])) for texts in found.values())
+    assert data.notes == ()
+    assert found["test"] != list(load(rows, max_test=3, seed=1).splits["test"]["text"])
+
+
+def test_of_a_group_that_is_larger_than_the_split_no_row_is_trained_on() -> None:
+    rows = [{"text": f"row {i}", "label": "ab"[i % 2], "doc": i // 8} for i in range(160)]
+    data = load(rows, columns={"group": "doc"}, max_validation=2, test=0)
+    groups = {split: set(part["group"]) for split, part in data.splits.items()}
+    assert {split: len(part) for split, part in data.splits.items()} == {"train": 152, "validation": 2}
+    assert not groups["train"] & groups["validation"]
+    assert data.notes == (
+        "validation is 2 of its 8 rows, drawn with the seed of the splits, 0, for every run",
+        "6 rows cut out for validation are in no split: rows of one group stay together",
+    )
 
 
 def test_questions_on_one_context_are_drawn_each_by_itself() -> None:

@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
-from adapt.data.columns import check_rows, first, groups, named
+from adapt.data.columns import first, named
 from adapt.data.cross import Folds, folds
-from adapt.data.forms import FORMS, Columns, Form, Wishes, sequence_classification, token_classification
+from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
+from adapt.data.groups import GROUP, belonging
+from adapt.data.remarks import beyond, contradicting, groups_seen_before, seen_before
 from adapt.data.samples import few_shot, shortened, subsample
-from adapt.data.splits import (
-    GROUP,
-    belonging,
-    beyond,
-    check_options,
-    contradicting,
-    cut_missing,
-    groups_seen_before,
-    seen_before,
-)
+from adapt.data.splits import check_options, cut_missing, sizes_of_missing
 from adapt.data.table import Table
+from adapt.data.values import check_rows, group_names
 from adapt.spec import DataError, OptionError, Problem, Source, Task
 
 if TYPE_CHECKING:
@@ -71,10 +65,11 @@ def load(
     a data set declares keep their order. Numbers that are not all whole make a regression. Lists (of names, of indices,
     or of 0 and 1 all of one length) make a multi-label problem.
 
-    The labels of CSV and TSV files are numbers if all of them are, in every split (whole ones, where the problem is
-    single_label). If most are and not all of those are whole, the others are refused, unless single_label is asked for.
-    White space and unseen marks around a label, a tag or a column's name are dropped, and names that differ in
-    Unicode's normal form alone are one (NFC).
+    A first line such as `sep=;` of a CSV file says what separates the fields of the others, and rows of empty fields at
+    the end of CSV and TSV files are none. The labels of these files are numbers if all of them are, in every split
+    (whole ones, where the problem is single_label). If most are and not all of those are whole, the others are refused,
+    unless single_label is asked for. White space and unseen marks around a label, a tag or a column's name are dropped,
+    and names that differ in Unicode's normal form alone are one (NFC).
 
     A held-out split of which the labels, tags, answers, targets or completions are withheld counts as missing: there is
     no column of them, or nothing in it; all labels are -1, or lists of it; or no question has an answer, and all of
@@ -102,8 +97,9 @@ def load(
         validation: Share of train's rows to cut out for validation where that split is missing; 0: none.
         test: The same for test.
         max_validation: Rows of validation, at most: so many are cut out, or drawn of a split that has more, the same
-            for all runs, each class with its share (single_label). What scoring costs after each epoch is in proportion
-            to them. None: all.
+            for all runs, each class with its share (single_label). Where the rows of one group, context, source or
+            prompt that are cut out are more, the others are in no split. What scoring costs after each epoch is in
+            proportion to them. None: all.
         max_test: The same for test.
         seed: Decides which rows are cut out or drawn.
         problem: Overrides the problem that the labels or tags suggest.
@@ -150,17 +146,16 @@ def load(
         for split in rows:
             rows[split] = {**rows[split], GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
     whole = rows["train"]
-    missing = _shares_of_missing(shares, most, rows)
-    parts = cut_missing(whole, read.problem, read.labels, missing, seed, where=train.where)
+    sizes = sizes_of_missing(shares, most, rows)
+    parts = cut_missing(whole, read.problem, read.labels, sizes, most, seed, where=train.where)
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows, fewer = shortened({split: rows[split] for split in sources.SPLITS if split in rows}, read.problem, most, seed)
     made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
-    as_cut = {split: part for split, part in parts.items() if len(part) == len(made[split])}
     notes = (
         *(f"{others}; to use one, {sources.HOW}" for others in not_used),
         *read.notes,
         *fewer,
-        *beyond(whole, read.problem, as_cut, missing),
+        *beyond(whole, read.problem, parts, sizes, most),
         *seen_before(rows),
         *groups_seen_before(rows),
         *contradicting(whole, read.problem),
@@ -168,27 +163,6 @@ def load(
     title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8
     sha256 = hash_of(read.problem, read.labels, rows)
     return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
-
-
-def _shares_of_missing(
-    shares: Mapping[str, float], most: Mapping[str, int | None], rows: Mapping[str, Columns]
-) -> dict[str, float]:
-    """The shares of train's rows to cut out for the splits that `rows` lacks, of no more rows than are wanted.
-
-    Raises:
-        OptionError: A number of rows is given for a split that is not cut out.
-    """
-    size = len(next(iter(rows["train"].values())))
-    missing = {split: share for split, share in shares.items() if split not in rows}
-    for split, share in missing.items():
-        n = most[split]
-        if n is not None and not share:
-            raise OptionError(
-                f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or "
-                f"folds, each of which has its own); leave max_{split} out"
-            )
-        missing[split] = share if n is None else min(share, n / size)
-    return missing
 
 
 def read_labelled(
@@ -346,4 +320,4 @@ def _check_wishes(kind: str, repair_tags: bool, bad_answers: str) -> None:
 
 def _groups(table: Table, name: str, left_out: Collection[int]) -> list[str]:
     """The group of each row that is not left out."""
-    return [value for row, value in enumerate(groups(table, named(table, GROUP, name))) if row not in left_out]
+    return [value for row, value in enumerate(group_names(table, named(table, GROUP, name))) if row not in left_out]

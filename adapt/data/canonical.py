@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.splits import GROUP, belonging
+from adapt.data.groups import GROUP, belonging
 from adapt.spec import Problem, canonical
 
 if TYPE_CHECKING:

@@ -9,17 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapt.data.canonical import Data
+from adapt.data.groups import GROUP, Division, division
+from adapt.data.remarks import WORTH_SAYING, inputs_of
 from adapt.data.samples import generator
-from adapt.data.splits import (
-    GROUP,
-    WORTH_SAYING,
-    check_options,
-    cut,
-    deciding,
-    inputs_of,
-    strata,
-    together,
-)
+from adapt.data.splits import check_options, cut, size_of
 from adapt.data.table import column_of
 from adapt.spec import DataError, OptionError, canonical
 
@@ -60,8 +53,8 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= len(train):
         raise OptionError(f"folds={count!r}: give a number from 2 to that of the rows, {len(train)}")
     rows = {name: column_of(train, name) for name in train.column_names}
-    labels, groups = deciding(rows, data.problem, data.labels), rows.get(GROUP)
-    parts = _parts(labels, groups, data, count, seed)
+    by = division(rows, data.problem)
+    parts = _parts(by, data.name, count, seed)
     shared = hashlib.sha256(canonical([data.sha256, count, seed, validation]).encode()).hexdigest()
     seen = _seen(inputs_of(rows), parts)
     notes = (
@@ -76,7 +69,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         splits = dict(data.splits)
         if validation and "validation" not in splits:
             where = f"{data.name}, cutting out validation beside fold {number}"
-            rest, held = cut(rest, labels, data.problem, validation, generator(seed, 1), groups=groups, where=where)
+            rest, held = cut(rest, by, size_of(validation, len(rest)), generator(seed, 1), where=where)
             if not held:
                 raise DataError(f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0")
             splits["validation"] = train.select(held)
@@ -85,25 +78,26 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     return Folds(tuple(made))
 
 
-def _parts(labels: Sequence[Any], groups: Sequence[Any] | None, data: Data, count: int, seed: int) -> list[list[int]]:
+def _parts(by: Division, name: str, count: int, seed: int) -> list[list[int]]:
     """The rows of each fold, rising.
 
     Rows of each class or label, the rarest first, are dealt to the fold that has fewest of it (iterative
     stratification; Sechidis et al. 2011, section 3); rows that have none, or that belong together, to the smallest.
     """
     units: dict[Any, list[int]] = {}
-    values = together(labels, data.problem, len(labels) // count) if groups is None else groups
-    for row in generator(seed, 2).permutation(len(labels)).tolist():
+    rows = len(by.strata)
+    values = by.units(range(rows), rows // count)
+    for row in generator(seed, 2).permutation(rows).tolist():
         units.setdefault(values[row], []).append(row)
     if len(units) < count:
-        what = "contexts, sources or prompts" if groups is None else "groups"
+        what = "groups" if by.held_by == GROUP else "contexts, sources or prompts"
         raise DataError(
-            f"{data.name}: rows of {len(units)} {what} cannot be divided in {count} folds, for those of one stay "
+            f"{name}: rows of {len(units)} {what} cannot be divided in {count} folds, for those of one stay "
             f"together; take {len(units)} folds at most, or add rows"
         )
     folds: list[list[int]] = [[] for _ in range(count)]
     have = [Counter[int]() for _ in range(count)]
-    waiting = {unit: [s for row in rows for s in strata(labels[row], data.problem)] for unit, rows in units.items()}
+    waiting = {unit: [s for row in those for s in by.strata[row]] for unit, those in units.items()}
     of: dict[int, list[Any]] = {}
     for unit, those in waiting.items():
         for stratum in dict.fromkeys(those):

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from adapt.data.columns import first, plain
+from adapt.data.columns import first
 from adapt.data.forms import FORMS, token_classification
 from adapt.data.forms.sequence_classification import NAMES, PAIRS, PLAIN_LABELS
-from adapt.data.splits import GROUP
+from adapt.data.groups import GROUP
 from adapt.data.table import Table, listing
+from adapt.data.values import plain
 from adapt.fields import nearest
 from adapt.spec import DataError, OptionError, Problem
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from adapt.data.columns import blank, plain, tidy
+from adapt.data.columns import tidy
 from adapt.data.table import Table, listing
+from adapt.data.values import blank, plain
 from adapt.spec import DataError, OptionError, Problem
 
 INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
@@ -19,8 +21,35 @@ _LIST = re.compile(r"""\[\s*(['"].*['"]|[+-]?\.?\d[\d\s,.+-]*)?\s*\]""", re.DOTA
 _COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 """A number with a comma for its point, or a whole one."""
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-Raw = Mapping[str, list[Any]]
+_PLURAL = {"bool": "booleans", "int": "integers", "float": "numbers", "str": "strings", "list": "lists"}
 Encoded = tuple[tuple[str, ...], dict[str, list[Any]]]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of every split, and the tables that they stand in; those of train decide the classes."""
+
+    tables: Mapping[str, Table]
+    of: Mapping[str, list[Any]]
+
+    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
+        """Split, row (from 0) and label of each."""
+        return ((split, row, label) for split, labels in self.of.items() for row, label in enumerate(labels))
+
+    @property
+    def where(self) -> str:
+        """What an error calls train."""
+        return self.tables["train"].where
+
+    def at(self, split: str, row: int) -> str:
+        """What an error calls a row."""
+        return self.tables[split].at(row)
+
+    def each(self, change: Callable[[Any], Any], splits: Collection[str] | None = None) -> _Labels:
+        """The same with every label changed, or those of some splits."""
+        within = self.of if splits is None else splits
+        changed = {s: list(map(change, labels)) if s in within else labels for s, labels in self.of.items()}
+        return replace(self, of=changed)
 
 
 def encode(
@@ -46,30 +75,30 @@ def encode(
             train; or there is one class only.
         OptionError: The problem asked for does not fit the values.
     """
-    raw = {split: _present(table, columns[split]) for split, table in tables.items()}
-    if known is None or any(value not in known for values in raw.values() for value in values):
-        _give_types(tables, raw, problem)
-    kind = _one_kind(tables, raw)
-    whole = kind == "float" and all(value.is_integer() for values in raw.values() for value in values)
+    labels = _Labels(tables, {split: _present(table, columns[split]) for split, table in tables.items()})
+    if known is None or any(label not in known for _, _, label in labels):
+        labels = _typed(labels, problem)
+    kind = _one_kind(labels)
+    if kind == "float":
+        labels = labels.each(float)
+    whole = kind == "float" and all(label.is_integer() for _, _, label in labels)
     if problem is None:
         problem = "multi_label" if kind == "list" else "single_label" if kind != "float" or whole else "regression"
     if (problem == "multi_label") != (kind == "list"):
         needs = "a list of labels in each row" if problem == "multi_label" else "one label in each row"
         raise OptionError(
-            f"{tables['train'].where}: problem={problem!r} needs {needs}; "
-            f"column {columns['train']!r} holds {_PLURAL[kind]}"
+            f"{labels.where}: problem={problem!r} needs {needs}; column {columns['train']!r} holds {_PLURAL[kind]}"
         )
     if problem == "regression":
-        return problem, (), _regression(tables, raw)
+        return problem, (), _regression(labels)
     if whole:
-        raw = {split: [int(value) for value in values] for split, values in raw.items()}
+        labels = labels.each(int)
     order = _order(tables["train"], columns["train"])
-    names, encoded = (_multi_label if kind == "list" else _single_label)(tables, raw, order, known)
+    names, encoded = (_multi_label if kind == "list" else _single_label)(labels, order, known)
     for name in names:
         if any("\ud800" <= character <= "\udfff" for character in name):
             raise DataError(
-                f"{tables['train'].where}: label {name!r} holds half of a surrogate pair, "
-                f"which is no character; mend it"
+                f"{labels.where}: label {name!r} holds half of a surrogate pair, which is no character; mend it"
             )
     return problem, names, encoded
 
@@ -103,9 +132,6 @@ def _is_unknown(label: Any) -> bool:
     return str(label) in ("-1", "-1.0")
 
 
-_PLURAL = {"bool": "booleans", "int": "integers", "float": "numbers", "str": "strings", "list": "lists"}
-
-
 def _present(table: Table, column: str) -> list[Any]:
     """The labels as plain Python values, class indices replaced by their names; none is missing."""
     values = [plain(value) for value in table.column(column)]
@@ -135,54 +161,51 @@ def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any
     return names[value]
 
 
-def _give_types(tables: Mapping[str, Table], raw: dict[str, list[Any]], problem: Problem | None) -> None:
-    """Turn the strings of untyped tables into numbers where all of them, in every split, are numbers.
+def _typed(labels: _Labels, problem: Problem | None) -> _Labels:
+    """The same, with numbers for the strings of untyped tables where all of them, in every split, are numbers.
 
     Where classes are asked for and not all are whole, they stay as they are written (1.1 and 1.10 are two), unless
     another split holds numbers of its own.
     """
-    untyped = [split for split, table in tables.items() if table.untyped]
-    strings = {value for split in untyped for value in raw[split]}
-    if any(isinstance(value, str) for split in raw if split not in untyped for value in raw[split]):
-        return
+    untyped = [split for split, table in labels.tables.items() if table.untyped]
+    if any(isinstance(label, str) for split, _, label in labels if split not in untyped):
+        return labels
     if problem is None:
-        _refuse_odd_numbers({split: tables[split] for split in untyped}, raw)
-    if all(INTEGER.fullmatch(s) for s in strings):
-        convert: Any = int
-    elif (
+        _refuse_odd_numbers(labels, untyped)
+    strings = {label for split in untyped for label in labels.of[split]}
+    if all(map(INTEGER.fullmatch, strings)):
+        return labels.each(int, untyped)
+    if (
         problem == "single_label"
-        and len(untyped) == len(raw)
+        and len(untyped) == len(labels.of)
         and all(map(NUMBER.fullmatch, strings))
         and not all(map(_is_whole, strings))
     ):
-        return
-    elif all(NUMBER.fullmatch(s) or _NOT_FINITE.fullmatch(s) for s in strings) and any(map(NUMBER.fullmatch, strings)):
-        convert = float
-    else:
-        return
-    for split in untyped:
-        raw[split] = [convert(value) for value in raw[split]]
+        return labels
+    if all(NUMBER.fullmatch(s) or _NOT_FINITE.fullmatch(s) for s in strings) and any(map(NUMBER.fullmatch, strings)):
+        return labels.each(float, untyped)
+    return labels
 
 
-def _refuse_odd_numbers(tables: Mapping[str, Table], raw: Raw) -> None:
+def _refuse_odd_numbers(labels: _Labels, untyped: Collection[str]) -> None:
     """Raise where most strings of untyped tables are numbers, not all of them whole, and others would make classes."""
-    cells = [(table, row, value) for split, table in tables.items() for row, value in enumerate(raw[split])]
-    numbers = [value for _, _, value in cells if NUMBER.fullmatch(value)]
-    commas = [value for _, _, value in cells if _COMMA.fullmatch(value)]
+    cells = [(split, row, label) for split, row, label in labels if split in untyped]
+    numbers = [label for _, _, label in cells if NUMBER.fullmatch(label)]
+    commas = [label for _, _, label in cells if _COMMA.fullmatch(label)]
     classes = "or pass problem='single_label' (--problem single_label) to make classes of them"
     if 2 * len(numbers) > len(cells) and not all(map(_is_whole, numbers)):
-        for table, row, value in cells:
-            if not (NUMBER.fullmatch(value) or _NOT_FINITE.fullmatch(value)):
+        for split, row, label in cells:
+            if not (NUMBER.fullmatch(label) or _NOT_FINITE.fullmatch(label)):
                 raise DataError(
-                    f"{table.at(row)}: label {value!r:.60} is no number, and most labels are; mend it, take the "
-                    f"row out, {classes}"
+                    f"{labels.at(split, row)}: label {label!r:.60} is no number, and most labels are; mend it, take "
+                    f"the row out, {classes}"
                 )
     elif 2 * len(commas) > len(cells):
-        for table, row, value in cells:
-            if "," in value and _COMMA.fullmatch(value):
+        for split, row, label in cells:
+            if "," in label and _COMMA.fullmatch(label):
                 raise DataError(
-                    f"{table.at(row)}: label {value!r:.60} is a number with a comma, or two of them; write decimals "
-                    f"with a point, lists as lists (JSON lines, Parquet), {classes}"
+                    f"{labels.at(split, row)}: label {label!r:.60} is a number with a comma, or two of them; write "
+                    f"decimals with a point, lists as lists (JSON lines, Parquet), {classes}"
                 )
 
 
@@ -190,25 +213,20 @@ def _is_whole(number: str) -> bool:
     return float(number).is_integer()
 
 
-def _one_kind(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> str:
-    """The name of the one type that all labels have; integers beside floats become floats."""
+def _one_kind(labels: _Labels) -> str:
+    """The name of the one type that all labels have; that of integers beside floats is float."""
     first: dict[str, str] = {}
-    for split, values in raw.items():
-        for row, value in enumerate(values):
-            kind = type(value).__name__
-            if kind not in _PLURAL:
-                raise DataError(
-                    f"{tables[split].at(row)}: label {value!r:.60} is a {kind}; give a string, a number or a list"
-                )
-            if kind not in first:
-                first[kind] = f"{tables[split].at(row)} holds {value!r:.60}"
-            if kind in ("int", "float") and not abs(value) < 1e300:  # also true of NaN
-                raise DataError(
-                    f"{tables[split].at(row)}: label {value!r:.60} is not finite; mend it or take the row out"
-                )
+    for split, row, label in labels:
+        kind = type(label).__name__
+        if kind not in _PLURAL:
+            raise DataError(
+                f"{labels.at(split, row)}: label {label!r:.60} is a {kind}; give a string, a number or a list"
+            )
+        if kind not in first:
+            first[kind] = f"{labels.at(split, row)} holds {label!r:.60}"
+        if kind in ("int", "float") and not abs(label) < 1e300:  # also true of NaN
+            raise DataError(f"{labels.at(split, row)}: label {label!r:.60} is not finite; mend it or take the row out")
     if set(first) == {"int", "float"}:
-        for split, values in raw.items():
-            raw[split] = [float(value) for value in values]
         return "float"
     if len(first) > 1:
         (a, where_a), (b, where_b) = list(first.items())[:2]
@@ -218,14 +236,11 @@ def _one_kind(tables: Mapping[str, Table], raw: dict[str, list[Any]]) -> str:
     return next(iter(first))
 
 
-def _regression(tables: Mapping[str, Table], raw: Raw) -> dict[str, list[Any]]:
-    for split, values in raw.items():
-        for row, value in enumerate(values):
-            if isinstance(value, str) and not (tables[split].untyped and NUMBER.fullmatch(value)):
-                raise DataError(
-                    f"{tables[split].at(row)}: label {value!r} is not a number, as regression needs; mend it"
-                )
-    return {split: [float(value) for value in values] for split, values in raw.items()}
+def _regression(labels: _Labels) -> dict[str, list[Any]]:
+    for split, row, label in labels:
+        if isinstance(label, str) and not (labels.tables[split].untyped and NUMBER.fullmatch(label)):
+            raise DataError(f"{labels.at(split, row)}: label {label!r} is not a number, as regression needs; mend it")
+    return dict(labels.each(float).of)
 
 
 def unseen(place: str, what: str, split: str, known: Sequence[str] | None) -> DataError:
@@ -246,128 +261,116 @@ def unseen(place: str, what: str, split: str, known: Sequence[str] | None) -> Da
     )
 
 
-def _single_label(
-    tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None, known: Sequence[str] | None
-) -> Encoded:
+def _single_label(labels: _Labels, order: Sequence[str] | None, known: Sequence[str] | None) -> Encoded:
     if known is not None:
-        raw, order = {split: list(map(str, values)) for split, values in raw.items()}, known
-    seen = set(raw["train"] if known is None else known)
+        labels, order = labels.each(str), known
+    seen = set(labels.of["train"] if known is None else known)
     if len(seen) == 1:
         raise DataError(
-            f"{tables['train'].where}: every label is {raw['train'][0]!r}; "
-            f"a classifier needs rows of two classes at least"
+            f"{labels.where}: every label is {labels.of['train'][0]!r}; a classifier needs rows of two classes at least"
         )
     classes = sorted(seen) if order is None else order
-    index = {value: i for i, value in enumerate(classes)}
-    for split, values in raw.items():
-        for row, value in enumerate(values):
-            if value not in seen:
-                raise unseen(tables[split].at(row), f"label {value!r}", split, known)
-    return tuple(map(str, classes)), {split: [index[value] for value in values] for split, values in raw.items()}
+    for split, row, label in labels:
+        if label not in seen:
+            raise unseen(labels.at(split, row), f"label {label!r}", split, known)
+    index = {name: i for i, name in enumerate(classes)}
+    return tuple(map(str, classes)), dict(labels.each(index.__getitem__).of)
 
 
-def _multi_label(
-    tables: Mapping[str, Table], raw: Raw, order: Sequence[str] | None, known: Sequence[str] | None
-) -> Encoded:
-    lists = {split: [_items(tables[split], row, v) for row, v in enumerate(raw[split])] for split in raw}
-    kinds = {type(item) for values in lists.values() for items in values for item in items}
+def _multi_label(labels: _Labels, order: Sequence[str] | None, known: Sequence[str] | None) -> Encoded:
+    labels = labels.each(lambda items: [_item(item) for item in items])
+    for split, row, items in labels:
+        for item in items:
+            if not isinstance(item, int | str) or item == "":
+                raise DataError(
+                    f"{labels.at(split, row)}: {item!r:.60} in the list of labels is no string and no integer; mend it"
+                )
+    kinds = {type(item) for _, _, items in labels for item in items}
     if len(kinds) > 1:
         found = " and ".join(sorted(_PLURAL[kind.__name__] for kind in kinds))
-        raise DataError(f"{tables['train'].where}: label lists hold {found}; make all of one type")
-    width = _width(tables, lists, known) if kinds == {int} and order is None else None
+        raise DataError(f"{labels.where}: label lists hold {found}; make all of one type")
+    width = _width(labels, known) if kinds == {int} and order is None else None
     if width is not None:
-        lists = {
-            split: [[i for i, bit in enumerate(bits) if bit] for bits in values] for split, values in lists.items()
-        }
+        labels = labels.each(lambda bits: [i for i, bit in enumerate(bits) if bit])
     classes: Sequence[Any]
     if known is not None:
-        lists = {split: [list(map(str, items)) for items in values] for split, values in lists.items()}
+        labels = labels.each(lambda items: list(map(str, items)))
         classes, seen = known, set(known)
     else:
-        seen = {item for items in lists["train"] for item in items}
+        seen = {item for items in labels.of["train"] for item in items}
         if not seen:
-            raise DataError(f"{tables['train'].where}: no row has any label; give rows of every label")
+            raise DataError(f"{labels.where}: no row has any label; give rows of every label")
         classes = order or (sorted(seen) if width is None else range(width))
-    for split, values in lists.items():
-        for row, items in enumerate(values):
-            for item in items:
-                if item not in seen:
-                    raise unseen(tables[split].at(row), f"label {item!r}", split, known)
-    names = tuple(map(str, classes))
-    return names, {s: [[int(c in items) for c in classes] for items in values] for s, values in lists.items()}
+    for split, row, items in labels:
+        for item in items:
+            if item not in seen:
+                raise unseen(labels.at(split, row), f"label {item!r}", split, known)
+    return tuple(map(str, classes)), dict(labels.each(lambda items: [int(c in items) for c in classes]).of)
 
 
-def _items(table: Table, row: int, items: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
-    for item in items:
-        if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
-            item = int(item)
-        if isinstance(item, str):
-            item = tidy(item)
-        if not isinstance(item, int | str) or item == "":
-            raise DataError(f"{table.at(row)}: {item!r:.60} in the list of labels is no string and no integer; mend it")
-        found.append(item)
-    return found
+def _item(item: Any) -> Any:
+    """A boolean or a whole float as an integer, a name tidy."""
+    if isinstance(item, bool) or (isinstance(item, float) and item.is_integer()):
+        return int(item)
+    return tidy(item) if isinstance(item, str) else item
 
 
-def _width(tables: Mapping[str, Table], lists: Raw, known: Sequence[str] | None) -> int | None:
+def _width(labels: _Labels, known: Sequence[str] | None) -> int | None:
     """Length of the lists of 0 and 1, one for each label; None where they are lists of indices.
 
     Raises:
         DataError: They are of 0 and 1, and do not say which of the model's labels each is for.
     """
-    width = _multi_hot(tables, lists)
+    width = _multi_hot(labels)
     if width is None or known is None:
         return width
     numbered = list(known) == list(map(str, range(len(known))))
-    twice = any(len(set(items)) < len(items) for values in lists.values() for items in values)
+    twice = any(len(set(items)) < len(items) for _, _, items in labels)
     if twice if width != len(known) else not numbered:
         knows = f"{len(known)} labels; give one for each of them, or" if numbered else f"{listing(known)}; give"
         raise DataError(
-            f"{tables['train'].where}: {width} zeros and ones a row, and the model knows {knows} lists of their names"
+            f"{labels.where}: {width} zeros and ones a row, and the model knows {knows} lists of their names"
         )
     return width if width == len(known) else None
 
 
-def _multi_hot(tables: Mapping[str, Table], lists: Raw) -> int | None:
+def _multi_hot(labels: _Labels) -> int | None:
     """Length of the 0/1 lists, or None where the lists name class indices.
 
     Lists of differing length whose items rise, such as [0] and [0, 1], name indices.
     """
-    if any(item not in (0, 1) for values in lists.values() for items in values for item in items):
-        _check_indices(tables, lists)
+    if any(item not in (0, 1) for _, _, items in labels for item in items):
+        _check_indices(labels)
         return None
-    width = len(lists["train"][0])
-    rising = all(list(items) == sorted(set(items)) for values in lists.values() for items in values)
-    for split, values in lists.items():
-        for row, items in enumerate(values):
-            if len(items) != width:
-                if rising:
-                    return None
-                raise DataError(
-                    f"{tables[split].at(row)}: {len(items)} zeros and ones where the first row has {width}; "
-                    f"give one for each label in every row"
-                )
+    width = len(labels.of["train"][0])
+    rising = all(list(items) == sorted(set(items)) for _, _, items in labels)
+    for split, row, items in labels:
+        if len(items) != width:
+            if rising:
+                return None
+            raise DataError(
+                f"{labels.at(split, row)}: {len(items)} zeros and ones where the first row has {width}; "
+                f"give one for each label in every row"
+            )
     return width if width > 1 else None
 
 
-def _check_indices(tables: Mapping[str, Table], lists: Raw) -> None:
+def _check_indices(labels: _Labels) -> None:
     """Raise for an index below zero.
 
     Lists of one length are no indices where some have an item twice and most items are 0 or 1; there raise for others.
     """
-    every = [items for values in lists.values() for items in values]
+    every = [items for _, _, items in labels]
     one_length = len(set(map(len, every))) == 1
     bits = sum(item in (0, 1) for items in every for item in items)
     most = 2 * bits > sum(map(len, every))
     indices = not (one_length and most and any(len(set(items)) < len(items) for items in every))
-    for split, values in lists.items():
-        for row, items in enumerate(values):
-            for item in items:
-                if indices and item < 0:
-                    raise DataError(f"{tables[split].at(row)}: {item} in the list of labels is no index; mend it")
-                if not indices and item not in (0, 1):
-                    raise DataError(
-                        f"{tables[split].at(row)}: {item} in the list of labels is not 0 or 1; mend it, or take the "
-                        f"row out (a list of indices has none twice)"
-                    )
+    for split, row, items in labels:
+        for item in items:
+            if indices and item < 0:
+                raise DataError(f"{labels.at(split, row)}: {item} in the list of labels is no index; mend it")
+            if not indices and item not in (0, 1):
+                raise DataError(
+                    f"{labels.at(split, row)}: {item} in the list of labels is not 0 or 1; mend it, or take the row "
+                    f"out (a list of indices has none twice)"
+                )

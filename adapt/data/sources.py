@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.columns import texts_or_pairs
 from adapt.data.files import PLAIN, SUFFIXES, local_path, read_file
 from adapt.data.table import Table, classes_of, column_of, listing, no_duplicates
+from adapt.data.values import texts_or_pairs
 from adapt.fields import nearest
 from adapt.spec import DataError, OptionError
 

@@ -1,42 +1,29 @@
-"""Cutting splits from train; which rows belong together, and which ones training has seen.
+"""Cutting splits from train.
 
-Every cut keeps the order of the rows and depends on nothing but the labels, on which rows belong together, and on a
+Every cut keeps the order of the rows and depends on nothing but what they are divided by (`adapt.data.groups`) and on a
 generator (`adapt.data.samples`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.groups import Division, division
 from adapt.data.labels import NUMBER
 from adapt.data.samples import check_rows_kept, generator, quotas, rows_of
-from adapt.data.table import column_of
-from adapt.spec import DataError, OptionError, Problem, canonical
+from adapt.spec import DataError, OptionError, Problem
 
 if TYPE_CHECKING:
-    import datasets
     import numpy
-
-_DECISIVE: dict[Problem, str] = {
-    "single_label": "label", "multi_label": "label", "spans": "tags", "tags": "tags", "answers": "context",
-    "text": "source", "completion": "prompt",
-}  # fmt: skip
-"""Problem to the column that decides how rows are divided; rows of others are divided at random."""
-_GROUPED = ("answers", "text", "completion")
-"""Problems whose rows of one context, source or prompt stay together: what training has seen of it would help. Of
-others with a decisive column each class is divided in proportion, or each label and tag has a row in train."""
-GROUP = "group"
-"""Role, and canonical column, of what the caller says that rows belong together by, in place of context, source or
-prompt."""
 
 
 def check_options(
     shares: Mapping[str, float], seed: int, most: Mapping[str, int | None] = MappingProxyType({})
 ) -> None:
-    """Check what `cut_missing` and `shortened` will be asked.
+    """Check what `cut_missing` and `adapt.data.samples.shortened` will be asked.
 
     Raises:
         OptionError: A share is no number from 0 (no such split) to below 1, or the shares leave nothing to
@@ -54,11 +41,46 @@ def check_options(
     generator(seed)
 
 
+def size_of(share: float, rows: int) -> int:
+    """How many rows a share of them is, one at least."""
+    return max(1, round(share * rows))
+
+
+def sizes_of_missing(
+    shares: Mapping[str, float], most: Mapping[str, int | None], rows: Mapping[str, Mapping[str, Sequence[Any]]]
+) -> dict[str, int]:
+    """How many rows of train are to be cut out for each split that is missing.
+
+    Args:
+        shares: Split to the share of train's rows that it gets; 0: there is to be none.
+        most: Split to its rows at most; None: all.
+        rows: The splits that are there, with their canonical columns.
+
+    Raises:
+        OptionError: A number of rows is given for a split that is not cut out.
+    """
+    of_train, sizes = len(next(iter(rows["train"].values()))), {}
+    for split, share in shares.items():
+        n = most[split]
+        if split in rows:
+            continue
+        if share:
+            size = size_of(share, of_train)
+            sizes[split] = size if n is None else min(size, n)
+        elif n is not None:
+            raise OptionError(
+                f"max_{split}={n}: there is no {split} split, and none is cut from all of train ({split}=0, or "
+                f"folds, each of which has its own); leave max_{split} out"
+            )
+    return sizes
+
+
 def cut_missing(
-    rows: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Sequence[Any]],
     problem: Problem,
     names: Sequence[str],
-    shares: Mapping[str, float],
+    sizes: Mapping[str, int],
+    most: Mapping[str, int | None],
     seed: int,
     *,
     where: str,
@@ -66,11 +88,12 @@ def cut_missing(
     """Cut splits out of train.
 
     Args:
-        rows: Canonical columns of train.
+        columns: Canonical ones of train.
         problem: What is predicted.
         names: Label names, for the error.
-        shares: Split to the share of train's rows that it gets; none for 0.
-        seed: The same seed cuts the same rows; the test split does not depend on the validation share.
+        sizes: From `sizes_of_missing`.
+        most: Split to its rows at most. A group, context, source or prompt of more rows is cut out whole all the same.
+        seed: The same seed cuts the same rows; the test split does not depend on the size of validation.
         where: What an error calls train.
 
     Returns:
@@ -80,27 +103,25 @@ def cut_missing(
         DataError: Too few rows, also of each class; or a class has a single example, which cannot be in two splits; or
             all rows have one context or source, or are of one group.
     """
-    labels, groups = deciding(rows, problem, names), rows.get(GROUP)
-    shares = {split: shares[split] for split in ("test", "validation") if shares.get(split)}
-    if shares and problem == "single_label" and groups is None:
-        single = [names[i] for i, examples in enumerate(rows_of(labels)) if len(examples) == 1]
+    by = division(columns, problem)
+    order = [split for split in ("test", "validation") if split in sizes]
+    if order and by.by_class:
+        single = [names[i] for i, examples in enumerate(rows_of(columns["label"])) if len(examples) == 1]
         if single:
             more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
             hint = ", or problem='regression'" if all(map(NUMBER.fullmatch, names)) else ""
             raise DataError(
-                f"{where}: label {single[0]!r}{more} has one example, so that no {' and no '.join(shares)} "
+                f"{where}: label {single[0]!r}{more} has one example, so that no {' and no '.join(order)} "
                 f"split with a share of each class can be cut; add examples, give those splits, or pass "
-                f"{' and '.join(f'{split}=0' for split in shares)}{hint}"
+                f"{' and '.join(f'{split}=0' for split in order)}{hint}"
             )
     parts: dict[str, list[int]] = {}
-    left = list(range(len(labels)))
-    for stream, (split, share) in enumerate(shares.items(), 1):
-        share = share * len(labels) / len(left)  # a share of the rows there were at first
+    left = list(range(len(by.strata)))
+    for stream, split in enumerate(order, 1):
         of = f" of what is left after {' and '.join(parts)}" if parts else ""
         left, parts[split] = cut(
-            left, labels, problem, share, generator(seed, stream), groups=groups,
-            where=f"{where}, cutting out {split}{of}",
-        )  # fmt: skip
+            left, by, sizes[split], generator(seed, stream), most=most[split], where=f"{where}, cutting out {split}{of}"
+        )
         if not parts[split]:
             raise DataError(
                 f"{where}: with a row of each class in every other split none is left for {split}; add rows, give that "
@@ -109,227 +130,49 @@ def cut_missing(
     return {"train": left, **parts}
 
 
-def deciding(rows: Mapping[str, Sequence[Any]], problem: Problem, names: Sequence[str]) -> Sequence[Any]:
-    """What `cut` divides rows by: class, 0 and 1 for each label or tag, context, source or prompt; else anything.
-
-    Args:
-        rows: Canonical columns.
-        problem: What is predicted.
-        names: Of labels or tags.
-    """
-    found = _prompts(rows) if problem == "completion" else rows[_DECISIVE.get(problem, next(iter(rows)))]
-    if problem in ("spans", "tags"):
-        return [[int(i in present) for i in range(len(names))] for present in map(set, found)]
-    return found
-
-
-def together(labels: Sequence[Any], problem: Problem, size: int) -> Sequence[Any]:
-    """A value for each row, equal for rows that are not divided: those of one context, source or prompt.
-
-    Args:
-        labels: From `deciding`.
-        problem: What is predicted.
-        size: Rows of the smaller part.
-    """
-    if problem not in _GROUPED:
-        return range(len(labels))
-    if problem != "completion":
-        return labels
-    counts = Counter(labels)  # a prompt of more rows than that is an instruction that they have in common
-    return [label if counts[label] <= size else (i, label) for i, label in enumerate(labels)]
-
-
-def holding(columns: Collection[str], problem: Problem) -> str | None:
-    """The canonical column whose rows of one value stay together; None: each row is alone."""
-    return GROUP if GROUP in columns else _DECISIVE[problem] if problem in _GROUPED else None
-
-
-def belonging(
-    splits: Mapping[str, datasets.Dataset], problem: Problem, group: str | None, split: str = "test"
-) -> dict[str, Any]:
-    """Which rows of a split belong together, as `adapt.spec.Result.test_groups` has it; nothing where each is alone.
-
-    Rows of one prompt are no group where it is an instruction that rows have in common: where train has it too or, if
-    there is no train, where it is that of most rows.
-
-    Args:
-        splits: Rows in canonical form.
-        problem: What is predicted.
-        group: What the caller calls the column `group`, where there is one.
-        split: Which one.
-    """
-    name = holding(splits[split].column_names, problem)
-    if name is None:
-        return {}
-
-    def prompts(of: str) -> list[Any]:
-        there = splits[of].column_names
-        return _prompts({name: column_of(splits[of], name) for name in ("prompt", "messages") if name in there})
-
-    if name == _DECISIVE["completion"]:
-        found = prompts(split)
-        if "train" in splits and split != "train":
-            common = set(prompts("train"))
-        else:
-            common = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
-        found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
-    else:
-        found = column_of(splits[split], name)
-    numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
-    if len(numbers) == len(found):
-        return {}
-    return {"of": group or name if name == GROUP else name, "numbers": [numbers[value] for value in found]}
-
-
-def beyond(
-    rows: Mapping[str, Sequence[Any]],
-    problem: Problem,
-    parts: Mapping[str, Sequence[int]],
-    shares: Mapping[str, float],
-) -> list[str]:
-    """What must be said of splits that are much larger or smaller than was asked for.
-
-    Args:
-        rows: Of train, before anything was cut out.
-        problem: As given to `cut_missing`.
-        parts: From `cut_missing`.
-        shares: As given to it.
-    """
-    size, held_by = len(next(iter(rows.values()))), holding(rows, problem)
-    asked = {split: max(1, round(share * size)) for split, share in shares.items() if share}
-    large, small = "each class has at least one in it", "each class, label or tag has at least one in train"
-    if held_by is not None:
-        large = small = f"rows of one {held_by} stay together"
-    return [
-        f"{split} has {len(parts[split])} rows, where {n} were asked for: {large if len(parts[split]) > n else small}"
-        for split, n in asked.items()
-        if split in parts and not n / 1.5 <= len(parts[split]) <= 1.5 * n
-    ]
-
-
-def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "in train") -> list[str]:
-    """What must be said of held-out rows that training has seen, which make a score better than it is on new text.
-
-    Args:
-        rows: Split to canonical columns. Rows are the same where they differ at most in their labels, ids and groups; a
-            completion is no label.
-        where: What the note calls the rows of `train`.
-    """
-    inputs = {split: inputs_of(columns) for split, columns in rows.items()}
-    known = set(inputs.pop("train"))
-    found = {split: sum(row in known for row in held_out) for split, held_out in inputs.items()}
-    return [
-        f"{n} of {len(inputs[split])} rows of {split} are {where} too ({n / len(inputs[split]):.0%})"
-        for split, n in found.items()
-        if n >= WORTH_SAYING * len(inputs[split]) > 0
-    ]
-
-
-def groups_seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
-    """What must be said of held-out rows whose group train has rows of, so that scores are not those of new groups.
-
-    Args:
-        rows: Split to canonical columns.
-    """
-    known = set(rows["train"].get(GROUP, ()))
-    found = {split: sum(group in known for group in of_split[GROUP]) for split, of_split in rows.items() if known}
-    return [
-        f"{n} of {len(rows[split][GROUP])} rows of {split} are of groups that train has rows of, too"
-        for split, n in found.items()
-        if n and split != "train"
-    ]
-
-
-def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[str]:
-    """What must be said of rows of a classification whose texts other rows have with another label.
-
-    Args:
-        rows: Canonical columns of train, before anything was cut out.
-        problem: What is predicted.
-    """
-    if problem not in ("single_label", "multi_label"):
-        return []
-    texts = list(_shown(rows))
-    labels: dict[tuple[Any, ...], set[str]] = {}
-    for text, label in zip(texts, rows["label"], strict=True):
-        labels.setdefault(text, set()).add(str(label))
-    n = sum(len(labels[text]) > 1 for text in texts)
-    if n < WORTH_SAYING * len(texts) or not n:
-        return []
-    return [f"{n} of {len(texts)} rows of train have the text of another row and not its label ({n / len(texts):.0%})"]
-
-
-WORTH_SAYING = 0.01
-"""Share of a split's rows that are in train too, or contradict each other; fewer change a score by less than its
-noise."""
-LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
-"""Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
-
-
-def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Each row without its labels and names, as text."""
-    return list(map(canonical, _shown(columns)))
-
-
-def _shown(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-    """Each row without its labels, names and group."""
-    return zip(*(columns[name] for name in columns if name not in (GROUP, "id", *LABELS)), strict=True)
-
-
-def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """What rows are the completions of, as text; rows without a prompt have one each of their own."""
-    if "messages" in rows:
-        return [canonical(list(messages)[:-1]) for messages in rows["messages"]]
-    return [prompt or i for i, prompt in enumerate(rows["prompt"])]
-
-
 def cut(
     rows: Sequence[int],
-    labels: Sequence[Any],
-    problem: Problem,
-    share: float,
+    by: Division,
+    size: int,
     rng: numpy.random.Generator,
     *,
-    groups: Sequence[Any] | None = None,
+    most: int | None = None,
     where: str,
 ) -> tuple[list[int], list[int]]:
-    """Divide rows in two, each class in proportion for single_label problems; rows of one context stay together.
-
-    So do rows of one group, where there are such; then classes are in proportion as nearly as whole groups allow.
+    """Divide rows in two, each class in proportion where there are such, and what is held together not at all.
 
     Args:
         rows: Numbers of the rows, rising.
-        labels: By number of a row, what `deciding` says of it.
-        problem: What is predicted.
-        share: Part of the rows to cut out, above 0 and below 1.
+        by: What they are divided by.
+        size: Rows to cut out. There are more where classes are more, so that each has one, or where whatever is held
+            together is larger.
         rng: Source of the choice.
-        groups: The group by number of a row, where the data say it.
+        most: Rows to cut out at most, also where classes are more; those of some are then missing among them.
         where: What an error calls the rows.
 
     Returns:
-        Rows that stay and rows cut out, both rising. Every class, label or tag that was there stays in the first; a
-        class of two rows or more is in the second too, unless there are groups.
+        Rows that stay and rows cut out, both rising. Every class, label or tag that was there stays in the first.
 
     Raises:
         DataError: Too few rows.
     """
-    size = max(1, round(share * len(rows)))
     if len(rows) < 2:
         raise DataError(f"{where}: {len(rows)} row cannot be divided; add rows, or give every split")
-    labels = [labels[row] for row in rows]
-    if problem == "single_label" and groups is None:
-        classes = [members for members in rows_of(labels) if members]
+    strata = [by.strata[row] for row in rows]
+    if by.by_class:
+        classes = [members for members in rows_of([label for (label,) in strata]) if members]
         sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
         chosen = [int(i) for c, n in zip(classes, sizes, strict=True) for i in rng.choice(c, n, replace=False)]
+        if most is not None and len(chosen) > most:
+            chosen = rng.choice(chosen, most, replace=False).tolist()
     else:
-        values = together(labels, problem, size) if groups is None else [groups[row] for row in rows]
-        of_row = [strata(label, problem) for label in labels]
-        chosen = _whole_groups(values, of_row, size, rng, in_proportion=problem == "single_label")
+        units = by.units(rows, size)
+        chosen = _whole_groups(units, strata, size, rng, in_proportion=by.in_proportion)
         if not chosen:
-            what = GROUP if groups is not None else _DECISIVE[problem] if problem in _GROUPED else "row"
+            what = by.held_by or "row"
             reason = (
                 f"every row has the same {what}, so that no split can be cut out"
-                if len(set(values)) == 1
+                if len(set(units)) == 1
                 else f"no {what} can be cut out without taking a label's last example; add rows"
             )
             raise DataError(f"{where}: {reason}; give every split, or pass validation=0 and test=0")
@@ -337,16 +180,9 @@ def cut(
     return [row for row in rows if row not in out], sorted(out)
 
 
-def strata(label: Any, problem: Problem) -> Sequence[int]:
-    """The class of a row, or its labels or tags; nothing of what has none."""
-    if problem == "single_label":
-        return (label,)
-    return [i for i, there in enumerate(label) if there] if problem in ("multi_label", "spans", "tags") else ()
-
-
 def _whole_groups(
-    values: Sequence[Any],
-    labels: Sequence[Sequence[int]],
+    units: Sequence[Any],
+    strata: Sequence[Sequence[int]],
     size: int,
     rng: numpy.random.Generator,
     *,
@@ -357,8 +193,8 @@ def _whole_groups(
     Every label that there is keeps a row outside them.
 
     Args:
-        values: Of each row, what its group is known by.
-        labels: Of each row.
+        units: Of each row, what its group is known by.
+        strata: Of each row.
         size: Rows wanted.
         rng: Source of the choice.
         in_proportion: Whether each label is to have about its share of the rows. A draw then passes over groups that
@@ -369,13 +205,13 @@ def _whole_groups(
         Positions of the rows; none where no group can be spared.
     """
     groups: dict[Any, list[int]] = {}
-    for row, value in enumerate(values):
-        groups.setdefault(value, []).append(row)
+    for row, unit in enumerate(units):
+        groups.setdefault(unit, []).append(row)
     found = list(groups.values())
-    every = Counter(label for row in labels for label in row)
-    has = [Counter(label for row in rows for label in labels[row]) for rows in found]
-    wanted = {label: n * size / len(values) for label, n in every.items()}
-    room = min(size, len(values) - 1)
+    every = Counter(label for row in strata for label in row)
+    has = [Counter(label for row in rows for label in strata[row]) for rows in found]
+    wanted = {label: n * size / len(units) for label, n in every.items()}
+    room = min(size, len(units) - 1)
 
     def spare(index: int, left: Counter[int]) -> bool:
         return all(left[label] > n for label, n in has[index].items())

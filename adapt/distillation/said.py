@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from adapt import params
 from adapt.adapted import Adapted
-from adapt.data.splits import LABELS
+from adapt.data.remarks import LABELS
 from adapt.spec import canonical
 from adapt.tasks import KINDS, Example, Kind
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
 from adapt.data import Data, read_inputs
-from adapt.data.splits import GROUP, seen_before
+from adapt.data.groups import GROUP
+from adapt.data.remarks import seen_before
 from adapt.data.table import column_of
 from adapt.distillation.said import OnAsked, Said, said_of
 from adapt.spec import DataError, OptionError

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapt.data.splits import WORTH_SAYING
+from adapt.data.remarks import WORTH_SAYING
 from adapt.metrics import LOSSES, score
 from adapt.spec import DataError, RowError, Task, Unsupported, canonical
 from adapt.tasks.kind import Example, Kind

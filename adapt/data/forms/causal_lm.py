@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, labelled, lists, missing, pair, plain, texts
+from adapt.data.columns import all_named, first, missing, pair
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
+from adapt.data.values import check_characters, labelled, lists, plain, texts
 from adapt.spec import DataError, Task
 
 PAIRS: tuple[tuple[str, str], ...] = (

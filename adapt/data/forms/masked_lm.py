@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adapt.data.columns import named, needed, texts
+from adapt.data.columns import named, needed
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.forms.sequence_classification import NAMES
 from adapt.data.table import Table
+from adapt.data.values import texts
 from adapt.spec import Task
 
 

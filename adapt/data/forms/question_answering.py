@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import all_named, by_usual_names, check_characters, labelled, plain, texts, two_columns
+from adapt.data.columns import all_named, by_usual_names
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
+from adapt.data.values import check_characters, labelled, plain, texts, two_columns
 from adapt.spec import DataError, Task
 
 NAMES: dict[str, tuple[str, ...]] = {

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adapt.data.columns import all_named, check_characters, first, labelled, needed, pair, plain, texts
+from adapt.data.columns import all_named, first, needed, pair
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
+from adapt.data.values import check_characters, labelled, plain, texts
 from adapt.spec import DataError, OptionError, Task
 
 PAIRS: tuple[tuple[str, str], ...] = (

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapt.data import labels
-from adapt.data.columns import alike, all_named, first, labelled, missing, texts, texts_or_pairs
+from adapt.data.columns import all_named, first, missing
 from adapt.data.forms.form import Columns, Form, Read, Wishes
+from adapt.data.remarks import alike
 from adapt.data.table import Table, listing
+from adapt.data.values import labelled, texts, texts_or_pairs
 from adapt.spec import DataError, OptionError, Task
 
 NAMES: dict[str, tuple[str, ...]] = {

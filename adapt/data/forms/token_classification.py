@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import alike, all_named, by_usual_names, check_characters, labelled, lists, needed, tidy
+from adapt.data.columns import all_named, by_usual_names, needed, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.labels import unseen
+from adapt.data.remarks import alike
 from adapt.data.table import Table, listing
+from adapt.data.values import check_characters, labelled, lists
 from adapt.spec import DataError, OptionError, Task
 
 NAMES: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,122 @@
+"""What rows are divided by: their classes, labels or tags, and which of them belong together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adapt.data.table import column_of
+from adapt.spec import Problem, canonical
+
+if TYPE_CHECKING:
+    import datasets
+
+GROUP = "group"
+"""Role, and canonical column, of what the caller says that rows belong together by, in place of context, source or
+prompt."""
+_PROMPT = "prompt"
+_HELD_BY: dict[Problem, str] = {"answers": "context", "text": "source", "completion": _PROMPT}
+"""Problem to the column whose rows of one value stay together: what training has seen of it would help."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """What decides how rows are divided, of each row by its number."""
+
+    strata: Sequence[Sequence[int]]
+    """Its class, labels or tags, by their numbers; of problems without such nothing."""
+    held: Sequence[Any] | None
+    """Its group, context, source or prompt; None: each row is alone."""
+    held_by: str | None
+    """The canonical column of `held`."""
+    in_proportion: bool
+    """Whether each class has its share of every part (single_label), as nearly as what is held together allows."""
+
+    @property
+    def by_class(self) -> bool:
+        """Whether the rows of each class can be divided by themselves."""
+        return self.in_proportion and self.held is None
+
+    def units(self, rows: Sequence[int], size: int) -> Sequence[Any]:
+        """A value for each of the rows, equal for those that are not divided.
+
+        Args:
+            rows: Their numbers.
+            size: Rows of the smaller part. A prompt of more rows than that is an instruction that they have in common,
+                and holds none together.
+        """
+        if self.held is None:
+            return rows
+        found = [self.held[row] for row in rows]
+        if self.held_by != _PROMPT:
+            return found
+        counts = Counter(found)
+        return [value if counts[value] <= size else (row, value) for row, value in zip(rows, found, strict=True)]
+
+
+def division(rows: Mapping[str, Sequence[Any]], problem: Problem) -> Division:
+    """What decides how rows are divided, from their canonical columns."""
+    by = holding(rows, problem)
+    held = None if by is None else _prompts(rows) if by == _PROMPT else rows[by]
+    return Division(_strata(rows, problem), held, by, problem == "single_label")
+
+
+def _strata(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[Sequence[int]]:
+    if problem == "single_label":
+        return [(label,) for label in rows["label"]]
+    if problem == "multi_label":
+        return [[i for i, there in enumerate(label) if there] for label in rows["label"]]
+    if problem in ("spans", "tags"):
+        return [sorted(set(tags)) for tags in rows["tags"]]
+    return [()] * len(next(iter(rows.values())))
+
+
+def holding(columns: Collection[str], problem: Problem) -> str | None:
+    """The canonical column whose rows of one value stay together; None: each row is alone."""
+    return GROUP if GROUP in columns else _HELD_BY.get(problem)
+
+
+def belonging(
+    splits: Mapping[str, datasets.Dataset], problem: Problem, group: str | None, split: str = "test"
+) -> dict[str, Any]:
+    """Which rows of a split belong together, as `adapt.spec.Result.test_groups` has it; nothing where each is alone.
+
+    Rows of one prompt are no group where it is an instruction that rows have in common: where train has it too or, if
+    there is no train, where it is that of most rows.
+
+    Args:
+        splits: Rows in canonical form.
+        problem: What is predicted.
+        group: What the caller calls the column `group`, where there is one.
+        split: Which one.
+    """
+    name = holding(splits[split].column_names, problem)
+    if name is None:
+        return {}
+
+    def prompts(of: str) -> list[Any]:
+        there = splits[of].column_names
+        return _prompts({name: column_of(splits[of], name) for name in (_PROMPT, "messages") if name in there})
+
+    if name == _PROMPT:
+        found = prompts(split)
+        if "train" in splits and split != "train":
+            common = set(prompts("train"))
+        else:
+            common = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
+        found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
+    else:
+        found = column_of(splits[split], name)
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
+    if len(numbers) == len(found):
+        return {}
+    return {"of": group or name if name == GROUP else name, "numbers": [numbers[value] for value in found]}
+
+
+def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """What rows are the completions of, as text; rows without a prompt have one each of their own."""
+    if "messages" in rows:
+        return [canonical(list(messages)[:-1]) for messages in rows["messages"]]
+    return [prompt or i for i, prompt in enumerate(rows[_PROMPT])]

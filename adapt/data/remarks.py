@@ -1,0 +1,124 @@
+"""What must be said beside results: how rows were divided, which ones training has seen, which labels may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from adapt.data.groups import GROUP, holding
+from adapt.data.table import listing
+from adapt.spec import Problem, canonical
+
+WORTH_SAYING = 0.01
+"""Share of a split's rows that are in train too, or contradict each other; fewer change a score by less than its
+noise."""
+LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
+"""Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
+
+
+def beyond(
+    columns: Mapping[str, Sequence[Any]],
+    problem: Problem,
+    parts: Mapping[str, Sequence[int]],
+    sizes: Mapping[str, int],
+    most: Mapping[str, int | None],
+) -> list[str]:
+    """What must be said of splits that are much larger or smaller than was asked for, and of rows that are in none.
+
+    Args:
+        columns: Canonical ones of train.
+        problem: What is predicted.
+        parts: From `adapt.data.splits.cut_missing`.
+        sizes: As given to it.
+        most: As given to it.
+    """
+    held_by, notes = holding(columns, problem), []
+    large, small = "each class has at least one in it", "each class, label or tag has at least one in train"
+    if held_by is not None:
+        large = small = f"rows of one {held_by} stay together"
+    for split, asked in sizes.items():
+        found, limit = len(parts[split]), most[split]
+        if limit is not None and found > limit:
+            notes.append(f"{found - limit} rows cut out for {split} are in no split: {large}")
+        elif not asked / 1.5 <= found <= 1.5 * asked:
+            why = large if found > asked else small
+            notes.append(f"{split} has {found} rows, where {asked} were asked for: {why}")
+    return notes
+
+
+def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "in train") -> list[str]:
+    """What must be said of held-out rows that training has seen, which make a score better than it is on new text.
+
+    Args:
+        rows: Split to canonical columns. Rows are the same where they differ at most in their labels, ids and groups; a
+            completion is no label.
+        where: What the note calls the rows of `train`.
+    """
+    inputs = {split: inputs_of(columns) for split, columns in rows.items()}
+    known = set(inputs.pop("train"))
+    found = {split: sum(row in known for row in held_out) for split, held_out in inputs.items()}
+    return [
+        f"{n} of {len(inputs[split])} rows of {split} are {where} too ({n / len(inputs[split]):.0%})"
+        for split, n in found.items()
+        if n >= WORTH_SAYING * len(inputs[split]) > 0
+    ]
+
+
+def groups_seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
+    """What must be said of held-out rows whose group train has rows of, so that scores are not those of new groups.
+
+    Args:
+        rows: Split to canonical columns.
+    """
+    known = set(rows["train"].get(GROUP, ()))
+    found = {split: sum(group in known for group in of_split[GROUP]) for split, of_split in rows.items() if known}
+    return [
+        f"{n} of {len(rows[split][GROUP])} rows of {split} are of groups that train has rows of, too"
+        for split, n in found.items()
+        if n and split != "train"
+    ]
+
+
+def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[str]:
+    """What must be said of rows of a classification whose texts other rows have with another label.
+
+    Args:
+        rows: Canonical columns of train, before anything was cut out.
+        problem: What is predicted.
+    """
+    if problem not in ("single_label", "multi_label"):
+        return []
+    texts = list(_shown(rows))
+    labels: dict[tuple[Any, ...], set[str]] = {}
+    for text, label in zip(texts, rows["label"], strict=True):
+        labels.setdefault(text, set()).add(str(label))
+    n = sum(len(labels[text]) > 1 for text in texts)
+    if n < WORTH_SAYING * len(texts) or not n:
+        return []
+    return [f"{n} of {len(texts)} rows of train have the text of another row and not its label ({n / len(texts):.0%})"]
+
+
+def alike(names: Iterable[str], what: str) -> list[str]:
+    """What must be said of names of classes or tags that differ in upper and lower case alone, and may be meant as one.
+
+    Args:
+        names: All of them.
+        what: What the note calls them.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.casefold(), []).append(name)
+    several = [listing(group) for group in found.values() if len(group) > 1]
+    more = f" and {len(several) - 5} more" if len(several) > 5 else ""
+    differ = f"{what} that differ in upper and lower case alone are taken for different ones"
+    return [f"{differ}: {'; '.join(several[:5])}{more}"] if several else []
+
+
+def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Each row without its labels and names, as text."""
+    return list(map(canonical, _shown(columns)))
+
+
+def _shown(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Each row without its labels, names and group."""
+    return zip(*(columns[name] for name in columns if name not in (GROUP, "id", *LABELS)), strict=True)
