@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy
 import pandas
 import pytest
 
@@ -63,7 +64,11 @@ FILES: dict[str, tuple[str, bytes | str, str]] = {
         'text,label\n"a\nb",0\nb, c,1\n',
         r"x\.csv, line 4: 3 fields where the header has 2",
     ),
-    "too few fields": ("x.tsv", "text\tlabel\na\n", r"x\.tsv, line 2: 1 fields where the header has 2"),
+    "too few fields": (
+        "x.tsv",
+        "text\tlabel\na\n",
+        r"x\.tsv, line 2: 1 fields where the header has 2; .* or end it with '\\t' where its last fields are empty",
+    ),
     "open quote": (
         "x.csv",
         'text,label\na,0\n"b,1\nc,2\n',
@@ -349,6 +354,8 @@ def test_bad_objects() -> None:
         load({"text": ["a"], "label": [0, 1]})
     with pytest.raises(DataError, match="the columns: 'text' is a str, not a list of values"):
         load({"text": "a", "label": [0]})
+    with pytest.raises(DataError, match="the columns: 'label' is a int64, not a list of values"):
+        load({"text": ["a"], "label": numpy.int64(0)})
     with pytest.raises(DataError, match="cannot read int as a table; give a path, a DataFrame"):
         load(3)
     with pytest.raises(DataError, match="cannot read list as a table"):
@@ -402,6 +409,19 @@ def test_a_hole_of_a_data_frame_is_a_missing_text(wrap: Any) -> None:
     rows = [{"text": "a", "label": 1}, {"text": float("nan"), "label": 0}]
     with pytest.raises(DataError, match=r"row 2: no text in column 'text'; fill it in"):
         load(wrap(rows))
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {k: [r[k] for r in rows] for k in rows[0]}])
+def test_a_value_that_pandas_calls_missing_is_a_missing_label(wrap: Any) -> None:
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": pandas.NA}]
+    with pytest.raises(DataError, match=r"row 2: no label in column 'label'; fill it in"):
+        load(wrap(rows))
+
+
+def test_a_split_may_not_be_an_empty_list() -> None:
+    rows = [{"text": f"text {i}", "label": i % 2} for i in range(8)]
+    with pytest.raises(DataError, match="split 'test': there are no rows; give at least one, or leave the split out"):
+        load({"train": rows, "test": []})
 
 
 def test_a_blank_label_in_a_list_is_refused() -> None:

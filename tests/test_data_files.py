@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from data_helpers import NONE, ROWS, TEXTS, columns, write_csv, write_jsonl
 
@@ -60,6 +62,30 @@ def test_csv_may_be_separated_by_semicolons_as_excel_does_where_commas_are_decim
         load(file, validation=0, test=0)
 
 
+@pytest.mark.parametrize("said", ["sep=;", '"sep=,"', "SEP=|", "sep=\t"])
+def test_a_csv_file_may_say_what_separates_its_fields(tmp_path: Path, said: str) -> None:
+    file, separator = tmp_path / "said.csv", said.strip('"')[-1]
+    texts = ["a, b; c", "d\te|f"]
+    rows = [["text", "label"], *([text, text[0]] for text in texts)]
+    with file.open("w", newline="", encoding="utf-8-sig") as handle:
+        handle.write(f"{said}\r\n")
+        csv.writer(handle, delimiter=separator).writerows(rows)
+    assert columns(load(file, **NONE)) == {"text": texts, "label": [0, 1]}
+    with file.open("a", newline="") as handle:
+        handle.write(separator * 2)
+    with pytest.raises(DataError, match=r"said\.csv, line 5: 3 fields where the header has 2"):
+        load(file)
+
+
+def test_cells_that_a_spreadsheet_leaves_empty_are_no_rows_and_no_columns(tmp_path: Path) -> None:
+    file = tmp_path / "sheet.csv"
+    file.write_text("text,label,,\r\na,x,,\r\nb,y,, \r\n,,,\r\n ,,,\r\n", newline="")
+    assert columns(load(file, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
+    file.write_text("text,label\na,x\n,\nb,y\n")
+    with pytest.raises(DataError, match=r"line 3: no text in column 'text'; fill it in or take the row out"):
+        load(file, **NONE)
+
+
 def test_a_tsv_file_need_not_quote(tmp_path: Path) -> None:
     file = tmp_path / "plain.tsv"
     rows = ['"So good\tpos', 'never again"\tneg', 'he said "no"\tneg', '"""\tpos', "fine\tpos"]
@@ -86,6 +112,26 @@ def test_a_tsv_file_may_quote(tmp_path: Path) -> None:
     texts = ['a "quoted" word', "two\nlines", "a\ttab", "plain"]
     file = write_csv(tmp_path / "quoted.tsv", [{"text": t, "label": i % 2} for i, t in enumerate(texts)], "\t")
     assert columns(adapt.data.load(file, validation=0, test=0))["text"] == texts
+
+
+def test_lines_may_end_as_on_old_macs(tmp_path: Path) -> None:
+    for name, text in {"x.txt": "a\rb\r", "x.csv": "text\ra\rb\r", "x.jsonl": '{"text": "a"}\r{"text": "b"}'}.items():
+        (tmp_path / name).write_text(text, newline="")
+        assert columns(load(tmp_path / name, kind="mlm", **NONE)) == {"text": ["a", "b"]}
+    (tmp_path / "x.conll").write_text("Ada B-x\rsaw O\r\rBo B-x\r", newline="")
+    assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["Bo"]]
+
+
+def test_a_parquet_file_that_is_damaged_within_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    table = pyarrow.table({"text": [f"text {i}" for i in range(200)], "label": [i % 2 for i in range(200)]})
+    for compression, at, byte in (("snappy", 4, 0), ("none", 200, 0xFF)):
+        pyarrow.parquet.write_table(table, file, compression=compression, use_dictionary=False)
+        content = bytearray(file.read_bytes())
+        content[at] = byte
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"^[^\n]*x\.parquet: not a Parquet file that can be read [^\n]*again$"):
+            load(file)
 
 
 def test_plain_text_is_one_text_a_line(tmp_path: Path) -> None:

@@ -286,6 +286,13 @@ def test_nested_questions_that_lack_something(tmp_path: Path, change: dict[str, 
         load(tmp_path / "x.json", **NONE)
 
 
+def test_a_document_without_a_list_of_paragraphs_is_not_that_of_squad(tmp_path: Path) -> None:
+    for paragraphs in (None, 5):
+        (tmp_path / "x.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+        with pytest.raises(DataError, match=r"x\.json: no text column found among 'data'"):
+            load(tmp_path / "x.json")
+
+
 @pytest.mark.parametrize(
     ("kind", "source", "message"),
     [

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import gzip
-import io
 import json
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adapt.data.conll import read_conll
+from adapt.data.delimited import read_csv, read_tsv
 from adapt.data.squad import is_squad, read_squad
 from adapt.data.table import Table, classes_of, no_duplicates
 from adapt.fields import nearest
@@ -26,9 +25,6 @@ PLAIN = ".txt"
 SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet", *_CONLL, PLAIN)
 """Kinds of file that can be read."""
 _BOM = b"\xef\xbb\xbf"
-_LONGEST = 2**31 - 1
-"""Characters of a field in a CSV file, where documents may be longer than the 131,072 that `csv` allows unless it is
-told otherwise; more than fits 32 bits is refused on Windows."""
 
 
 def local_path(source: str | os.PathLike[str], *, advice: str = "check the path") -> Path:
@@ -77,7 +73,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
         return read_squad(path, document)
     if suffix in _JSON_LINES:
         return _json_lines(path, text)
-    return _tsv(path, text) if suffix == ".tsv" else _delimited(path, text, ",")
+    return (read_tsv if suffix == ".tsv" else read_csv)(path, text)
 
 
 def read_lines(source: str | os.PathLike[str]) -> list[str]:
@@ -130,7 +126,7 @@ def _some_text_of(path: Path) -> str:
     text = text_of(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty; give one with rows")
-    return text
+    return text if "\n" in text else text.replace("\r", "\n")  # lines as old Macs ended them
 
 
 def _document(text: str) -> Any:
@@ -167,119 +163,21 @@ def _json_lines(path: Path, text: str) -> Table:
     return Table(str(path), names, len(rows), lambda name: [row.get(name) for row in rows], lines)
 
 
-def _tsv(path: Path, text: str) -> Table:
-    """A table of TSV, which is mostly written without quoting, so that a quotation mark is one.
-
-    It is read with quoting where no field then holds a tab, as one does whose quotation marks belong to two fields, or
-    where lines have other fields than the header without it.
-
-    Raises:
-        DataError: It cannot be read; or its only column, whose name has no quotation marks, holds a text of several
-            lines, which may as well be two texts.
-    """
-    try:
-        quoted = _delimited(path, text, "\t")
-    except DataError:
-        plain = _unquoted(path, text)
-        if plain is None:
-            raise
-        marked = [value for value in _values(plain) if '"' in value]
-        if 2 * sum(len(value) > 1 and value[0] == value[-1] == '"' for value in marked) > len(marked):
-            raise  # quoting was meant, and one field has it wrong
-        return plain
-    if any("\t" in value for value in _values(quoted)):
-        return _unquoted(path, text) or quoted
-    if len(quoted.names) == 1 and not text.lstrip().startswith('"'):
-        _check_lines(quoted)
-    return quoted
-
-
-def _unquoted(path: Path, text: str) -> Table | None:
-    """A table of TSV without quoting; None where lines have other fields than the header."""
-    with contextlib.suppress(DataError):
-        return _delimited(path, text, "\t", csv.QUOTE_NONE)
-    return None
-
-
-def _values(table: Table) -> Iterator[str]:
-    return (value for name in table.names for value in table.column(name))
-
-
-def _check_lines(table: Table) -> None:
-    """
-    Raises:
-        DataError: A text of the only column is of several lines.
-    """
-    for row, value in enumerate(table.column(table.names[0])):
-        if "\n" in value or "\r" in value:
-            raise DataError(
-                f"{table.at(row)}: a quotation mark here and one some lines below may hold a text of several lines or "
-                "be parts of two texts; save the file as .jsonl, or as .txt where each line is a text"
-            )
-
-
-def _other_delimiter(text: str, delimiter: str) -> str | None:
-    """The other delimiter that divides most rows in as many fields as the header, two or more; None: there is none."""
-    for other in (d for d in ";\t|," if d != delimiter):
-        widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=other) if row]
-        if widths[0] > 1 and 2 * widths[1:].count(widths[0]) >= len(widths) - 1:
-            return other
-    return None
-
-
-def _delimited(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    names: list[str] = []
-    limit = csv.field_size_limit(_LONGEST)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
-    start = 1
-    try:
-        for row in reader:
-            line, start = start, reader.line_num + 1
-            if not names:
-                names = row
-                if len(names) == 1 and (other := _other_delimiter(text, delimiter)):
-                    if (delimiter, other) == (",", ";"):  # as Excel writes CSV where the comma is the decimal sign
-                        return _delimited(path, text, other)
-                    raise DataError(
-                        f"{path}, line 1: fields seem to be separated by {other!r}; write them with {delimiter!r}"
-                    )
-                continue
-            if not row and len(names) == 1:
-                row = [""]  # in a file of one column an empty line is an empty value
-            if row and len(row) != len(names):
-                raise DataError(
-                    f"{path}, line {line}: {len(row)} fields where the header has {len(names)}; "
-                    f"put double quotes around a field that holds {delimiter!r} or a line break"
-                )
-            if row:
-                rows.append(row)
-                lines.append(line)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {start}: {error}; inside a quoted field write a quote twice") from error
-    finally:
-        csv.field_size_limit(limit)
-    while len(names) == 1 and rows and rows[-1] == [""]:  # empty lines at the end of the file are none
-        rows.pop(), lines.pop()
-    no_duplicates(names, str(path))
-
-    def column(name: str) -> list[str]:
-        position = names.index(name)
-        return [row[position] for row in rows]
-
-    return Table(str(path), tuple(names), len(rows), column, lines, untyped=True)
-
-
 def _parquet(path: Path) -> Table:
     import pyarrow
     import pyarrow.parquet
 
-    try:
+    @contextlib.contextmanager
+    def reading() -> Iterator[None]:
+        try:
+            yield
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: not a Parquet file that can be read ({reason}); write it again") from error
+
+    with reading():
         schema = pyarrow.parquet.read_schema(path)
         rows = pyarrow.parquet.read_metadata(path).num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file that can be read ({error}); write it again") from error
     no_duplicates(schema.names, str(path))
     classes: dict[str, tuple[str, ...]] = {}
     if b"huggingface" in (schema.metadata or {}):  # `datasets` keeps the class names there
@@ -288,6 +186,7 @@ def _parquet(path: Path) -> Table:
         classes = classes_of(datasets.Features.from_arrow_schema(schema))
 
     def column(name: str) -> list[Any]:
-        return pyarrow.parquet.read_table(path, columns=[name]).column(0).to_pylist()
+        with reading():
+            return pyarrow.parquet.read_table(path, columns=[name]).column(0).to_pylist()
 
     return Table(str(path), tuple(schema.names), rows, column, classes=classes)

@@ -245,10 +245,10 @@ def _one(source: Any, where: str | None = None) -> Table:
         return _columns(source, where or "the columns")
     if isinstance(source, Sequence):
         rows = list(source)
-        if rows and all(isinstance(row, Mapping) for row in rows):
+        if all(isinstance(row, Mapping) for row in rows):
             rows = [{str(name): value for name, value in row.items()} for row in rows]
             names = tuple(dict.fromkeys(name for row in rows for name in row))
-            return Table(where or "the rows", names, len(rows), lambda name: [row.get(name) for row in rows])
+            return Table(where or "the rows", names, len(rows), lambda name: _plain([row.get(name) for row in rows]))
         if len(rows) == 2 and all(_is_list(part) for part in rows):
             where = where or "the lists"
             return _columns({**texts_or_pairs(_plain(rows[0]), where), "label": rows[1]}, where)
@@ -259,12 +259,17 @@ def _one(source: Any, where: str | None = None) -> Table:
 
 
 def _is_list(value: Any) -> bool:
-    return hasattr(value, "tolist") or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
+    if hasattr(value, "tolist"):
+        return getattr(value, "ndim", 1) > 0  # a number of numpy is none
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _plain(values: Any) -> list[Any]:
-    """A list of Python objects from a list, tuple, array or series."""
-    return values.tolist() if hasattr(values, "tolist") else list(values)
+    """A list of Python objects from a list, tuple, array or series; None where pandas says that a value is missing."""
+    import pandas
+
+    found = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [None if value is pandas.NA else value for value in found]
 
 
 def _columns(source: Mapping[Any, Any], where: str) -> Table:

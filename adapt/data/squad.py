@@ -13,9 +13,11 @@ _COLUMNS = ("id", "title", "question", "context", "answers")
 
 
 def is_squad(document: Any) -> bool:
-    """Whether a JSON document has articles with paragraphs."""
+    """Whether a JSON document has articles, each with a list of paragraphs."""
     articles = document.get("data") if isinstance(document, dict) else None
-    return isinstance(articles, list) and all(isinstance(a, dict) and "paragraphs" in a for a in articles)
+    return isinstance(articles, list) and all(
+        isinstance(article, dict) and isinstance(article.get("paragraphs"), list) for article in articles
+    )
 
 
 def read_squad(path: Path, document: Any) -> Table:
