@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
 """Command of the process that does the runs; modules are not looked for in the working folder, which is the user's."""
 
+_INSTALLED = ("site-packages", "dist-packages")
+"""Folders in which any process looks for packages."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -324,8 +327,9 @@ def _environment(threads: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # to see whether there is a GPU must not take hold of it before a fork
     }
-    package = Path(__file__).parents[2]
-    if package == Path.cwd():  # where the package itself may have been found
+    package = Path(__file__).resolve().parents[2]
+    found = package in {Path(entry).resolve() for entry in sys.path}  # as the user's own process has found it
+    if found and package.name not in _INSTALLED:
         own["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(package))))
     return {**os.environ, **dict.fromkeys(names, str(threads)), **own}
 
