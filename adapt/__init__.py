@@ -6,10 +6,11 @@ Names are imported when they are first used, so that `import adapt` is instant.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapt import data, memory
+    from adapt import data, extraction, memory, pretrain, strategies
     from adapt.adapted import Adapted
     from adapt.adapted import fit_model as fit
     from adapt.adapted import load_model as load
@@ -62,27 +63,30 @@ _PUBLIC = {
     "compare": ("adapt.comparison", "compare"),
     "data": ("adapt.data", None),
     "distill": ("adapt.distillation", "distill"),
+    "extraction": ("adapt.extraction", None),
     "fit": ("adapt.adapted", "fit_model"),
     "load": ("adapt.adapted", "load_model"),
     "memory": ("adapt.memory", None),
     "plan": ("adapt.memory", "plan"),
+    "pretrain": ("adapt.pretrain", None),
     "probe": ("adapt.extraction", "probe"),
     "representations": ("adapt.extraction", "representations"),
     "score": ("adapt.scoring", "score"),
     "similarity": ("adapt.extraction", "similarity"),
+    "strategies": ("adapt.strategies", None),
 }
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
     "LoRA", "OptionError", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Scores", "Task",
-    "Teacher", "Unsupported", "attention", "compare", "data", "distill", "fit", "load", "memory", "plan", "probe",
-    "representations", "score", "similarity",
+    "Teacher", "Unsupported", "attention", "compare", "data", "distill", "extraction", "fit", "load", "memory", "plan",
+    "pretrain", "probe", "representations", "score", "similarity", "strategies",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'adapt' has no attribute '{name}'")
+        raise AttributeError(f"module 'adapt' has no attribute '{name}'", name=name, obj=sys.modules[__name__])
     module, attribute = _PUBLIC[name]
     found = importlib.import_module(module)
     return found if attribute is None else getattr(found, attribute)

@@ -73,7 +73,7 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         OptionError: The value of an option is no whole number, or below the least.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name} is {value}; give a whole number of at least {least}.")
+        raise OptionError(f"{name} is {value!r}; give a whole number of at least {least}.")
 
 
 def _read(value: Any, hint: Any, where: str) -> Any:

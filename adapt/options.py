@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, SupportsIndex, get_args, get_type_hints
+from typing import Any, Literal, SupportsIndex, TypeVar, get_args, get_type_hints
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
@@ -21,6 +22,7 @@ from adapt.tasks import KINDS
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 Pooling = Literal["auto", "mean", "native"]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def device_of(device: str) -> Literal["cpu", "cuda"]:
@@ -65,8 +67,9 @@ def budget_of(**values: Any) -> Budget:
         OptionError: A value is out of range; the message names it.
     """
     values = {name: plain(value) for name, value in values.items()}
-    device = device_of(values.pop("device", "auto"))
-    precision = precision_of(values.pop("precision", "auto"), device)
+    values = _DECIDED | values
+    device = device_of(values.pop("device"))
+    precision = precision_of(values.pop("precision"), device)
     budget = Budget(device=device, precision=precision, **values)
     for name in ("decay", "graphs", "optimizer"):
         check_choice(name, getattr(budget, name), get_args(get_type_hints(Budget)[name]))
@@ -84,7 +87,7 @@ def budget_of(**values: Any) -> Budget:
             check_count(name, getattr(budget, name))
     check_steps(budget)
     if budget.dropout is not None and not (_finite(budget.dropout) and 0 <= budget.dropout < 1):
-        raise OptionError(f"dropout is {budget.dropout}; give a number from 0 to below 1.")
+        raise OptionError(f"dropout is {budget.dropout!r}; give a number from 0 to below 1.")
     if budget.learning_rate is not None:
         check_learning_rate(budget.learning_rate, "learning_rate")
     return budget
@@ -119,11 +122,11 @@ def check_steps(settings: Any) -> None:
         OptionError: `warmup`, `clip` or `weight_decay` of a budget, or of what has these too, is out of range.
     """
     if not (_finite(settings.warmup) and 0 <= settings.warmup < 1):
-        raise OptionError(f"warmup is {settings.warmup}; give a number from 0 to below 1.")
+        raise OptionError(f"warmup is {settings.warmup!r}; give a number from 0 to below 1.")
     if not (_finite(settings.clip) and settings.clip > 0):
-        raise OptionError(f"clip is {settings.clip}; give a finite number above 0.")
+        raise OptionError(f"clip is {settings.clip!r}; give a finite number above 0.")
     if not (_finite(settings.weight_decay) and settings.weight_decay >= 0):
-        raise OptionError(f"weight_decay is {settings.weight_decay}; give a finite number of at least 0.")
+        raise OptionError(f"weight_decay is {settings.weight_decay!r}; give a finite number of at least 0.")
 
 
 def check_learning_rate(value: float, what: str) -> None:
@@ -132,7 +135,7 @@ def check_learning_rate(value: float, what: str) -> None:
         OptionError: The learning rate is zero, negative, infinite or not a number.
     """
     if not (_finite(value) and value > 0):
-        raise OptionError(f"{what} is {value}; give a finite number above zero, such as 1e-4.")
+        raise OptionError(f"{what} is {value!r}; give a finite number above zero, such as 1e-4.")
 
 
 def check_strategy(strategy: Strategy) -> Strategy:
@@ -306,3 +309,22 @@ def task_of(
 
 BUDGET_FIELDS = tuple(field.name for field in dataclasses.fields(Budget))
 TASK_OPTIONS = ("metric", "max_length", "pooling", "class_weights", "max_train", "few_shot")
+_DECIDED = {"device": "auto", "precision": "auto"}
+"""Fields of the budget that are decided here where nothing is given."""
+
+
+def shows_choices(function: Function) -> Function:
+    """Have `help` and completion show what `**choices` takes for every task kind: fields of the budget, options of the
+    task, and their defaults."""
+    own, of_task = inspect.signature(function), inspect.signature(task_of).parameters
+    *given, choices = own.parameters.values()
+    of_budget = [
+        inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=_DECIDED.get(f.name, f.default),
+            annotation="str" if f.name in _DECIDED else f.type,
+        )
+        for f in dataclasses.fields(Budget)
+    ]  # fmt: skip
+    shown = own.replace(parameters=[*given, *of_budget, *(of_task[name] for name in TASK_OPTIONS), choices])
+    function.__signature__ = shown  # type: ignore[attr-defined]
+    return function

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.adapted import Adapted, load_model
 from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, belonging
 from adapt.data.table import listing
+from adapt.display import Rendered, one_line
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import escape, grid, heading, interval
+
+if TYPE_CHECKING:
+    import pandas
 
 _SCHEMA = 1
 
@@ -34,14 +38,14 @@ class Scored:
     backbone: str
     scores: Mapping[str, float]
     """By metric."""
-    outcomes: Sequence[Any]
+    outcomes: Sequence[Any] = field(repr=False)
     """What each row adds to the metrics, as `Result.test_outcomes`."""
     asked: str | None = None
     """Of masked texts a hash of which tokens are masked and what they are (`adapt.tasks.Kind.digest`)."""
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Rendered):
     """One or several models on the same rows."""
 
     name: str
@@ -100,6 +104,30 @@ class Scores:
             found = self.difference(i) if i else None
             model["difference"] = found and {"mean": found.mean, "interval": _limits(found)}
         return content
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row for each model and metric, with its mean and interval; for the metric by which models are compared also
+        the difference to the first model."""
+        import pandas
+
+        columns = (
+            "model", "strategy", "backbone", "metric", "mean", "ci_low", "ci_high", "difference", "difference_low",
+            "difference_high",
+        )  # fmt: skip
+        rows = []
+        for i, model in enumerate(self.models):
+            for metric in model.scores:
+                other = self.difference(i) if i and metric == self.metric else None
+                found, apart = astuple(self.interval(i, metric)), astuple(other) if other else (None,) * 3
+                rows.append((model.name, model.strategy, model.backbone, metric, *found, *apart))
+        return pandas.DataFrame(rows, columns=columns)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{model.name} {model.scores[self.metric]:.4f}" for model in self.models)
+        return one_line(f"<Scores: {self.metric} on {self.rows:,} rows of {self.name}: {scores}>")
 
     def table(self) -> str:
         """Markdown: a row for each model, and the facts below."""

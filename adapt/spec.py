@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints, runtime_checkable
 
+from adapt.display import labelled, one_line
+
 SCHEMA = 1
 """Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
 
@@ -127,6 +129,9 @@ class Task:
     """Of cross-validation: the number, from 1, of the fold that is the test split, and how many there are."""
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"neutral": {}})
     """The kind's own options: fields of the `Options` of its class in `adapt.tasks.KINDS`."""
+
+    def __repr__(self) -> str:
+        return one_line(f"<Task {self.name}: {labelled(self.kind, self.problem, self.labels)}; by {self.metric}>")
 
 
 @dataclass(frozen=True)
@@ -269,6 +274,12 @@ class Run:
     """The adapted model whose trained tensors are the first values of this run's: name of its task, and the hash of its
     tensors and of what they predict. None: those of the backbone, and what the seed draws."""
 
+    def __str__(self) -> str:
+        return one_line(f"{self.strategy.name} on {self.backbone.name} for {self.task.name}, seed {self.seed}")
+
+    def __repr__(self) -> str:
+        return f"<Run: {self}>"
+
     def spec(self) -> dict[str, Any]:
         """Canonical form: nested plain values, the strategy as its name and fields; `teacher`, `general` and `start`
         where there is one."""
@@ -366,6 +377,12 @@ class Result:
     """What a reader must be told: rows left out, answers lost by truncation, a padding token that was set."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Versions, device, threads, commit, command, and of how many trials it was one: recorded, not hashed."""
+
+    def __repr__(self) -> str:
+        metric = self.run.task.metric
+        scores = [f"{split} {metric} {of[metric]:.4f}" for split, of in self.scores.items() if metric in of]
+        said = self.status if self.reason is None else f"{self.status} ({self.reason})"
+        return one_line(f"<Result: {self.run}; {', '.join((said, *scores))}>")
 
     def to_json(self) -> dict[str, Any]:
         """The result file's content; the layout is documented in the README."""

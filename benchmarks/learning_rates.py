@@ -13,12 +13,10 @@ best by less than chance should not be handed on to other data. QLoRA takes LoRA
 import argparse
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import adapt
-from adapt.comparison.progress import Progress
 from adapt.comparison.store import Store
 from adapt.strategies import make
 
@@ -42,14 +40,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="runs done at the same time")
     options = parser.parse_args()
     strategies = [make(name, {"learning_rate": rate}) for name in options.strategies.split(",") for rate in RATES[name]]
-    with Progress(sys.stderr) as progress:
-        for name, rows in SETS.items():
-            data = adapt.data.load(Path(options.data) / name, name=name)
-            data = dataclasses.replace(data, splits={s: part for s, part in data.splits.items() if s != "test"})
-            adapt.compare(
-                "minilm", data, strategies, seeds=1, epochs=3, dropout=0.0, max_train=rows, max_length=64,
-                out=options.out, jobs=options.jobs, on_event=progress,
-            )  # fmt: skip
+    for name, rows in SETS.items():
+        data = adapt.data.load(Path(options.data) / name, name=name)
+        data = dataclasses.replace(data, splits={s: part for s, part in data.splits.items() if s != "test"})
+        adapt.compare(
+            "minilm", data, strategies, seeds=1, epochs=3, dropout=0.0, max_train=rows, max_length=64, out=options.out,
+            jobs=options.jobs,
+        )  # fmt: skip
     print(Store(options.out).write_table())
     for name, rate in chosen(Store(options.out).all()).items():
         print(f"{name}: {rate:g}")

@@ -11,7 +11,6 @@ import adapt
 from adapt.adapted import MODEL_FILE, assemble
 from adapt.cli import plain_errors, shown_command
 from adapt.comparison import Store
-from adapt.comparison.progress import Progress
 from adapt.fields import settings_from
 from adapt.spec import Run
 
@@ -48,12 +47,11 @@ def recipe(
         own = settings_of(options.strategies, settings or {})
         for name, fields in settings_from(options.set).items():
             own.setdefault(name, {}).update(fields)
-        with Progress(sys.stderr, rates=options.trials > 1) as progress:
-            done = adapt.compare(
-                options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
-                out=options.out, jobs=options.jobs, trials=options.trials, max_steps=options.max_steps,
-                command=command(), on_event=progress, **choices,
-            )  # fmt: skip
+        done = adapt.compare(
+            options.backbone, data, options.strategies, settings=own, seeds=options.seeds, general=options.general,
+            out=options.out, jobs=options.jobs, trials=options.trials, max_steps=options.max_steps, command=command(),
+            **choices,
+        )  # fmt: skip
         print(done.table)
 
 

@@ -177,7 +177,7 @@ def test_the_defaults_are_those_promised() -> None:
         (["--set", "task.epochs=3"], "--set task.epochs is not a field of the task's kind; use --epochs."),
         (["--set", "task.seed=3"], "A comparison has no option 'seed'; give seeds, how many or which."),
         (["--seeds", "0"], "seeds is 0; give how many (at least 1)"),
-        (["--jobs", "0"], "jobs is 0; give at least 1."),
+        (["--jobs", "0"], "jobs is 0; give a whole number of at least 1."),
         (["--weight", "0.2"], "unlabelled, temperature and weight say how a teacher teaches, and none is given; give"),
         (["--epochs", "0"], "epochs is 0; give a whole number of at least 1."),
         (["--max-train", "-1"], "max_train is -1; give a whole number of at least 1."),

@@ -64,7 +64,7 @@ PROBING = adapt.Probing(
     },
     {"train": [{"vectors": 9, "rows": 9}], "validation": {"vectors": 4}, "test": {"vectors": 4}},
     (Probed("bert", {}, (
-        LayerProbe(0, (0.5, 0.75), (0.5, 0.75), (), (1.0, 1.0)),
+        LayerProbe(0, (0.5, 0.75), (0.5, 0.75), (0.5, 0.5), (1.0, 1.0)),
         LayerProbe(1, (0.75, 1.0), (0.75, 1.0), (0.5, 0.25), (1.0, 0.1)),
     )),),
     (),
@@ -152,7 +152,7 @@ def test_results_are_data_frames(comparison: Comparison, model: Adapted) -> None
     assert runs[["strategy", "seed", "status"]].to_numpy().tolist() == [
         ["full", 0, "ok"], ["full", 1, "ok"], ["lora", 0, "ok"], ["lora", 1, "ok"], ["head", 0, "diverged"],
     ]  # fmt: skip
-    assert runs["scores.test.accuracy"].tolist()[:4] == [0.7, 0.8, 0.7, 0.8]
+    assert runs["scores.test.accuracy"].tolist()[:4] == pytest.approx([0.7, 0.8, 0.7, 0.8])
     assert runs["params.trainable"].tolist()[0] == 1_000
     scores = SCORES.to_frame().set_index(["model", "metric"])
     assert scores["mean"].tolist() == [0.5, 0.0, 0.75, 0.5]
@@ -162,7 +162,10 @@ def test_results_are_data_frames(comparison: Comparison, model: Adapted) -> None
     assert scores["difference"].isna().tolist() == [True, True, False, True]
     probes = PROBING.to_frame()
     assert probes["score"].tolist() == [0.5, 0.75, 0.75, 1.0]
-    assert probes["control"].isna().tolist() == [True, True, False, False]
+    assert probes["control"].tolist() == [0.5, 0.5, 0.5, 0.25]
+    layers = tuple(dataclasses.replace(layer, controls=()) for layer in PROBING.models[0].layers)
+    alone = dataclasses.replace(PROBING, models=(dataclasses.replace(PROBING.models[0], layers=layers),))
+    assert alone.to_frame()["control"].isna().all()
     assert probes[["layer", "seed"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert {"max_train", "few_shot", "fold", "settings.learning_rate"} < set(runs.columns)
     predicted = pandas.json_normalize(model.predict(TEXTS))
@@ -284,4 +287,4 @@ def test_help_and_completion_show_what_may_be_chosen() -> None:
         expected = {"epochs": 3, "batch_size": 32, "device": "auto", "precision": "auto", "max_length": 128}
         assert {name: shown[name].default for name in expected} == expected
         assert {*BUDGET_FIELDS, *TASK_OPTIONS, "progress", "choices"} < set(shown)
-        assert "choices: " in (inspect.getdoc(function) or "")
+        assert "choices" in (inspect.getdoc(function) or "")

@@ -537,7 +537,7 @@ def test_the_command_line_measures_it(headed: Callable[[str], Path], data: Data,
     taught = ["distill", arguments[-1], *arguments[1:-1], str(tmp_path / "student")]
     done = CliRunner().invoke(cli, [*taught, "--general", str(tmp_path / "news.txt")], catch_exceptions=False)
     assert f"forgetting: {said[0]} to {said[0]} nats a token of general text\n" in done.output
-    assert re.search(r"^model: the teacher is asked about \d+ rows$", done.output, re.MULTILINE)
+    assert re.search(r"^words: the teacher is asked about \d+ rows$", done.output, re.MULTILINE)
     compared = ["compare", "--data", str(tmp_path / "nowhere.csv")]
     for command in (arguments, taught, compared):  # before the data are read
         done = CliRunner().invoke(cli, [*command, "--general", str(tmp_path / "new.txt")])

@@ -153,7 +153,7 @@ def test_the_pooling_left_to_us_is_that_of_the_folder(tmp_path: Path) -> None:
         ({"class_weights": "yes"}, "class_weights is 'yes'; choose one of none, balanced"),
         ({"max_length": 0}, "max_length is 0"),
         ({"max_train": 2.5}, "max_train is 2.5"),
-        ({"few_shot": "4"}, "few_shot is 4; give a whole number"),
+        ({"few_shot": "4"}, "few_shot is '4'; give a whole number"),
         ({"few_shot": -1}, "few_shot is -1"),
     ],
 )

@@ -47,8 +47,6 @@ def test_rates_lie_around_their_own_half_a_power_of_ten_apart() -> None:
     lora, floor = adapt.LoRA(rank=2), FLOORS["untrained"]()
     made = tried([lora, floor], 2)
     assert made == [lora, dataclasses.replace(lora, learning_rate=0.00063), floor]
-    with pytest.raises(OptionError, match="trials is 0; give at least 1"):
-        tried([lora], 0)
 
 
 def test_the_best_mean_validation_score_chooses_whatever_test_says() -> None:
@@ -208,7 +206,7 @@ def test_trials_that_cannot_be_are_refused(backbone: Callable[..., Path], tmp_pa
     given: dict[str, Any] = {"seeds": 1, "out": tmp_path, **CHOICES}
     with pytest.raises(OptionError, match=r"learning_rate is 0\.1 for all strategies, and 3 trials each want several"):
         adapt.compare(backbone("bert"), data, "lora", trials=3, learning_rate=0.1, **given)
-    with pytest.raises(OptionError, match="trials is 0; give at least 1"):
+    with pytest.raises(OptionError, match="trials is 0; give a whole number of at least 1"):
         adapt.compare(backbone("bert"), data, "lora", trials=0, **given)
     alone = dataclasses.replace(data, splits={s: rows for s, rows in data.splits.items() if s != "validation"})
     with pytest.raises(OptionError, match="2 trials are judged by validation scores, and the data have no validation"):

@@ -13,16 +13,19 @@ from adapt import options
 from adapt.adapted.model import Adapted
 from adapt.adapted.starting import Start, start_of
 from adapt.backbones import Backbone, resolve
-from adapt.backbones.source import SHIPPED
+from adapt.backbones.source import SHIPPED, check_reference
 from adapt.data import Data, load
 from adapt.data.general import General, read_general
+from adapt.display import steps_shown
+from adapt.fields import nearest
 from adapt.run import OnStep, fit
-from adapt.spec import DataError, OptionError, Run, Strategy
+from adapt.spec import DataError, OptionError, Run, Strategy, fields_of
 from adapt.strategies import SHIPPED_SETTINGS, make
 from adapt.tasks import KINDS
 from adapt.tasks.general import text_rows
 
 
+@options.shows_choices
 def fit_model(
     backbone: str | Path | None,
     data: Any,
@@ -31,6 +34,7 @@ def fit_model(
     start: Adapted | str | Path | Start | None = None,
     seed: int = 0,
     general: Any = None,
+    progress: bool = True,
     on_step: OnStep | None = None,
     **choices: Any,
 ) -> Adapted:
@@ -49,10 +53,13 @@ def fit_model(
         seed: Decides the sample, the head's initialisation and the order of rows.
         general: Texts on which it is measured what the backbone has forgotten (`Result.forgetting`): a file of plain
             text, one text a line, or whatever else `adapt.data.general.read_general` reads.
+        progress: Whether a bar of the optimizer steps is shown, on a terminal or in a notebook.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
-        choices: Fields of `adapt.spec.Budget` (`epochs`, `batch_size`, `learning_rate`, `precision`, ...) and of
-            the task (`metric`, `max_length`, `pooling`, `class_weights`, `max_train`, `few_shot`), and the options of
-            its kind (fields of `adapt.tasks.KINDS[kind].Options`).
+        choices: Fields of `adapt.Budget` (`epochs`, `batch_size` in rows, `learning_rate`, ...; `device="auto"` is a
+            GPU where there is one, `precision="auto"` bf16 where the device multiplies it in hardware) and of the task
+            (`metric`, None for the problem's first, `max_length` in tokens, `pooling`, `class_weights`, and the
+            training rows kept, `max_train` of all or `few_shot` of each class), and the options of its kind (fields of
+            `adapt.tasks.KINDS[kind].Options`).
 
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
@@ -69,7 +76,8 @@ def fit_model(
     if start is not None:
         spec = start.check(spec)
         begin = partial(start.hand_on, run=spec, backbone=source)
-    result, fitted = fit(spec, rows, source, on_step, general=texts, begin=begin)
+    with steps_shown(spec.strategy.name, on_step, progress) as told:
+        result, fitted = fit(spec, rows, source, told, general=texts, begin=begin)
     return Adapted(fitted, spec, source, result, columns=rows.columns)
 
 
@@ -88,6 +96,7 @@ def assemble(
     backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int = 0, **choices: Any
 ) -> tuple[Run, Data, Backbone]:
     """Everything that decides a run, checked; see `fit_model` for the arguments."""
+    check_reference(backbone)
     if isinstance(strategy, str):
         make(strategy)  # a mistyped name is found before the data is read
     budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
@@ -102,8 +111,12 @@ def assemble(
     for name in own.keys() - set(known):
         if name in signature(load).parameters:
             raise OptionError(f"'{name}' is an option of adapt.data.load; give what that returns as data.")
-        every = ", ".join((*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known))
-        raise OptionError(f"There is no option '{name}' for {rows.kind}; there are {every}.")
+        if name in fields_of(chosen):
+            raise OptionError(f"'{name}' is a field of {chosen.name}; give it to {type(chosen).__name__}({name}=...).")
+        every = (*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known)
+        raise OptionError(
+            f"There is no option '{name}' for {rows.kind}{nearest(name, every)}; there are {', '.join(every)}."
+        )
     source = resolve(backbone)
     task = options.task_of(rows, source, own, **{n: v for n, v in choices.items() if n in options.TASK_OPTIONS})
     return Run(source.source, task, chosen, budget, options.seed_of(seed)), rows, source

@@ -14,6 +14,7 @@ from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
 from adapt.data import read_inputs
+from adapt.display import labelled, with_notes
 from adapt.files import path_of, writable_folder, write_atomically
 from adapt.run import Fitted
 from adapt.spec import SCHEMA, OptionError, Result, RowError, Run, Unsupported, text_of
@@ -38,6 +39,15 @@ class Adapted:
     """After loading: what `result.json` says, which is saved again with the model."""
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Role to column, as named in training: where rows to be predicted have one of that name, it is taken."""
+
+    def __repr__(self) -> str:
+        task, record = self.run.task, self.record or {}
+        scores = "".join(
+            f", {split} {task.metric} {of[task.metric]:.4f}"
+            for split, of in record.get("scores", {}).items() if task.metric in of
+        )  # fmt: skip
+        said = f"<Adapted: {self.run}; {labelled(task.kind, task.problem, task.labels)}{scores}>"
+        return with_notes(said, record.get("notes", ()))
 
     @property
     def record(self) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.backbones.tokenizer import VOCABULARIES, load_tokenizer, without_tokenizer
+from adapt.display import one_line
 from adapt.files import path_of
 from adapt.spec import AdaptError, OptionError, Source
 
@@ -42,6 +43,9 @@ class Backbone:
     """What the user gave (hub name, path or shipped name), which a saved model records to find it again."""
     path: Path
     """Local folder with `config.json`, safetensors weights and tokenizer files."""
+
+    def __repr__(self) -> str:
+        return one_line(f"<Backbone {self.reference}: content {self.source.sha256[:12]}, in {self.path}>")
 
     @property
     def is_folder(self) -> bool:
@@ -107,6 +111,17 @@ class Backbone:
         return bool(_read(file).get("pooling_mode_mean_tokens", False))
 
 
+def check_reference(reference: Any) -> None:
+    """
+    Raises:
+        OptionError: It is no name and no path, such as a model itself.
+    """
+    if not isinstance(reference, str | Path):
+        raise OptionError(
+            f"The backbone is of type {type(reference).__name__}; give its name, or the folder that it was saved to."
+        )
+
+
 def resolve(reference: str | Path) -> Backbone:
     """Find a backbone, downloading it from the hub where it is not local.
 
@@ -118,6 +133,7 @@ def resolve(reference: str | Path) -> Backbone:
         OptionError: The name or folder does not exist, or a package is not installed.
         AdaptError: The folder lacks a configuration, safetensors weights or a tokenizer.
     """
+    check_reference(reference)
     name, path = locate(str(reference))
     _check(path, str(reference))
     return Backbone(Source(name, _hash(path)), str(reference), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -55,19 +54,16 @@ def compare(
     """
     from adapt.comparison import compare as run_comparison
     from adapt.comparison.given import strategies_of
-    from adapt.comparison.progress import Progress
 
     given = settings_from(settings)
     own = of_task(given)
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
     rows, choices = read_data(data, rest, folds)
     choices |= own
-    with Progress(sys.stderr, rates=trials > 1) as progress:
-        done = run_comparison(
-            backbone, rows, strategies, seeds=seeds, settings=given, general=general, start=start, out=out, jobs=jobs,
-            trials=trials, command=shown_command("adapt", click.get_current_context().meta[WORDS]), on_event=progress,
-            **choices,
-        )  # fmt: skip
+    done = run_comparison(
+        backbone, rows, strategies, seeds=seeds, settings=given, general=general, start=start, out=out, jobs=jobs,
+        trials=trials, command=shown_command("adapt", click.get_current_context().meta[WORDS]), **choices,
+    )  # fmt: skip
     click.echo(done.table.markdown())
     click.echo(f"Results: {done.folder}", err=True)
     if not any(result["status"] == "ok" for result in done.results):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,14 +87,12 @@ def distill(
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Train a student on data and on what the model in TEACHER predicts for them, and save it to OUT."""
-    from adapt.comparison.progress import AskedBar
     from adapt.distillation import distill as distill_model
 
     if path_of(out).resolve() == path_of(teacher).resolve():
         raise OptionError(f"{out} is the folder of the teacher, which must stay as it is; give another.")
-    with closing(AskedBar(sys.stderr, path_of(teacher).name)) as bar:
-        taught = functools.partial(distill_model, teacher, general=general, on_asked=bar)
-        _fit(taught, backbone, data, strategy, seed, out, settings, rest)
+    taught = functools.partial(distill_model, teacher, general=general)
+    _fit(taught, backbone, data, strategy, seed, out, settings, rest)
 
 
 def _fit(
@@ -111,7 +107,6 @@ def _fit(
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
     from adapt.comparison.choice import differences
-    from adapt.comparison.progress import StepBar
     from adapt.options import check_rates
     from adapt.strategies import make
 
@@ -132,8 +127,7 @@ def _fit(
     else:
         chosen, choices = _as_in(like, rows, fields, choices)
         seed = like["seed"] if seed is None else seed
-    with closing(StepBar(sys.stderr, strategy)) as bar:
-        model = fitting(backbone, rows, chosen, seed=seed, on_step=bar, **choices)
+    model = fitting(backbone, rows, chosen, seed=seed, **choices)
     model.save(out)
     _report(model.result)
     if like is not None:

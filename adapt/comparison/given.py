@@ -68,6 +68,16 @@ def embedded_data(kind: str | None) -> Data:
     return found
 
 
+def check_settings(settings: Any) -> None:
+    """
+    Raises:
+        OptionError: It is neither None nor a mapping of names to mappings.
+    """
+    several = {} if settings is None else settings
+    if not isinstance(several, Mapping) or not all(isinstance(fields, Mapping) for fields in several.values()):
+        raise OptionError(f"settings is {settings!r}; give a dict of strategies' names to dicts of their fields.")
+
+
 def strategies_of(
     strategies: str | Sequence[str | Strategy],
     settings: Mapping[str, Mapping[str, Any]],
@@ -134,9 +144,10 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
         OptionError: There is no seed, or one is negative or given twice.
     """
     given = plain(seeds)
-    numbers = [seed_of(n) for n in (range(given) if isinstance(given, int) else given)]
+    several: Any = range(given) if isinstance(given, int) else given
+    numbers = [seed_of(n) for n in several] if isinstance(several, Iterable) and not isinstance(several, str) else []
     if not numbers or len(set(numbers)) < len(numbers):
-        raise OptionError(f"seeds is {seeds}; give how many (at least 1), or distinct numbers from 0 up.")
+        raise OptionError(f"seeds is {seeds!r}; give how many (at least 1), or distinct numbers from 0 up.")
     return numbers
 
 
@@ -154,13 +165,7 @@ def rates_around(rate: float, trials: int) -> list[float]:
 
 
 def tried(strategies: Sequence[Strategy], trials: int) -> list[Strategy]:
-    """Each strategy at each of its rates; one that trains nothing has none.
-
-    Raises:
-        OptionError: There is no trial.
-    """
-    if trials < 1:
-        raise OptionError(f"trials is {trials}; give at least 1.")
+    """Each strategy at each of its rates; one that trains nothing has none."""
     found: list[Strategy] = []
     for strategy in strategies:
         rate = strategy.learning_rate

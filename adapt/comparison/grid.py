@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted, assemble, preset, with_general
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import give_back
+from adapt.backbones.source import check_reference
 from adapt.comparison.choice import choose, fit_arguments
 from adapt.comparison.given import (
     EMBEDDED_BACKBONES,
     EMBEDDED_BUDGETS,
+    check_settings,
     distinct,
     embedded_data,
     parts_of,
@@ -22,25 +25,38 @@ from adapt.comparison.given import (
     strategies_of,
     tried,
 )
+from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.started import Given, Starts
 from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.data.general import read_general
+from adapt.display import Rendered, one_line
+from adapt.fields import check_count
 from adapt.files import scratch_folder
 from adapt.machine import cores
-from adapt.options import check_rates, check_strategy
+from adapt.options import check_rates, check_strategy, plain, shows_choices
 from adapt.run import drawn
 from adapt.spec import OptionError, Run, Source, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tables.table import Table, table_of
 
+if TYPE_CHECKING:
+    import pandas
+
 _SMALL_BYTES = 16 * 2**20
 """Weights below which one core serves a run as well as several, so that runs are done side by side."""
+_IN_FRAME = (
+    "backbone", "task", "strategy", "seed", "status", "reason", "settings", "scores", "params", "memory", "time",
+    "throughput", "best_epoch",
+)  # fmt: skip
+"""Fields of a result that are columns of a data frame."""
+_DRAWN = ("max_train", "few_shot", "fold")
+"""Fields of the task by which runs of a comparison may differ."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Rendered):
     """A finished comparison."""
 
     table: Table
@@ -52,6 +68,27 @@ class Comparison:
     the folder (`adapt.comparison.table_of`)."""
     starts: Mapping[str, Given] = field(default_factory=dict)
     """What runs went on from, as it was given, by the hash that their spec has of it."""
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def __repr__(self) -> str:
+        bad = sum(result["status"] != "ok" for result in self.results)
+        but = f", {bad} of which did not end well" if bad else ""
+        return one_line(f"<Comparison: {len(self.results)} runs{but}; {self.table!r} in {self.folder}>")
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row for each run, with columns as result files have fields: `scores.test.accuracy`, `params.trainable`."""
+        import pandas
+
+        rows = [
+            {
+                **{name: result[name] for name in _IN_FRAME},
+                **{name: result["spec"]["task"].get(name) for name in _DRAWN},
+            }
+            for result in self.results
+        ]
+        return pandas.json_normalize(rows)
 
     def chosen(self, strategy: str | None = None) -> dict[str, Any]:
         """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model.
@@ -67,6 +104,7 @@ class Comparison:
         return {**fit_arguments(spec), **begun}
 
 
+@shows_choices
 def compare(
     backbone: str | Path | None = None,
     data: Any = None,
@@ -85,7 +123,8 @@ def compare(
     jobs: int | None = None,
     trials: int = 1,
     command: str | None = None,
-    on_event: OnEvent = lambda event: None,
+    progress: bool = True,
+    on_event: OnEvent | None = None,
     **choices: Any,
 ) -> Comparison:
     """Run strategies on one task with several seeds and tabulate accuracy against cost.
@@ -117,6 +156,7 @@ def compare(
             several the table shows, of each strategy, the one with the best mean validation score, and what it was
             chosen from.
         command: What to type to have this comparison made: recorded with each of its runs, and shown below the table.
+        progress: Whether standard error shows each run that ends, and on a terminal a bar for each that goes on.
         on_event: Told when a run is found done, starts, makes a step, and ends, and how far the teacher has been asked.
         choices: Fields of the budget and the task, as for `adapt.fit`. Of `max_train` or `few_shot` there may be
             several, such as (50, 200, 1000): everything is run with each, once with all rows there are, and the table
@@ -129,6 +169,11 @@ def compare(
 
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
+    if backbone is not None:
+        check_reference(backbone)
+    trials, jobs = plain(trials), plain(jobs)
+    for name, value in (("trials", trials), ("jobs", 1 if jobs is None else jobs)):
+        check_count(name, value)
     numbers = seeds_of(seeds)
     samples = samples_of(choices)
     texts = None if general is None else read_general(general)
@@ -139,6 +184,11 @@ def compare(
         temperature, weight = how_of(temperature, weight, unlabelled)
     elif unlabelled is not None or (temperature, weight) != (Teacher.temperature, Teacher.weight):
         raise OptionError("unlabelled, temperature and weight say how a teacher teaches, and none is given; give one.")
+    check_settings(settings)
+    if isinstance(strategies, Mapping):
+        raise OptionError(
+            f"strategies is {strategies!r}; give a list of names, and a dict of their fields as settings."
+        )
     if not isinstance(strategies, str):
         strategies = list(strategies) if isinstance(strategies, Iterable) else [strategies]
     if data is None:
@@ -162,8 +212,6 @@ def compare(
         )
     presets = {name: preset(backbone, task_kind, name, rate) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
-    if jobs is not None and jobs < 1:
-        raise OptionError(f"jobs is {jobs}; give at least 1.")
     samples = distinct(samples, parts)
     store = Store(out)
     if trials > 1 and "validation" not in parts[0].splits:
@@ -174,15 +222,18 @@ def compare(
         for part in parts:
             drawn(replace(first, task=replace(first.task, **sample)), part)
 
+    tell = Progress(sys.stderr if progress else None, rates=trials > 1, on_event=on_event)
+
     def on_asked(done: int, total: int) -> None:
-        on_event(Event("asked", first, done, total))
+        tell(Event("asked", first, done, total))
 
     teaching = None
     if teacher is not None:
-        teaching = teaching_of(
-            teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled,
-            on_asked=on_asked,
-        )  # fmt: skip
+        with tell:
+            teaching = teaching_of(
+                teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled,
+                on_asked=on_asked,
+            )  # fmt: skip
         first, parts = teaching.student(first), [teaching.data]
     shown: list[tuple[Strategy, Source | None]] = [(check_strategy(each), None) for each in tried(chosen, trials)]
     for strategy, origin in starts.strategies(first.backbone, rate):
@@ -195,17 +246,17 @@ def compare(
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.runs_beside else [])]
         size = sum(each.weight_bytes for each in loaded)
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
-    todo = _not_done(grid, store, on_event)
+    todo = _not_done(grid, store, tell)
     made_by = {"command": command, "trials": trials if trials > 1 else None}
     try:
-        with scratch_folder() as folder:
+        with scratch_folder() as folder, tell:
             lessons = None
             if teaching is not None:
                 lessons = teaching.lessons([run for run, _ in todo], source, folder, on_asked)
                 teacher = teaching = None
                 give_back(first.budget.device)
             execute(
-                todo, source, store, jobs=jobs, on_event=on_event, lessons=lessons,
+                todo, source, store, jobs=jobs, on_event=tell, lessons=lessons,
                 general=texts.texts if texts else (), starts=starts.places(folder) if todo else {},
                 made_by={name: value for name, value in made_by.items() if value is not None},
             )  # fmt: skip

@@ -1,74 +1,38 @@
-"""Progress on a terminal: one bar for a comparison or a training, on standard error."""
+"""Progress of a comparison on standard error: a line for each run, and on a terminal bars."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
-from adapt.comparison.runner import Event
+from adapt.comparison.runner import Event, OnEvent
+from adapt.display import AskedBar, StepBar, write_line
 from adapt.spec import Run
-
-
-class StepBar:
-    """A bar of optimizer steps, or other units; called with those done, those in all, and the loss."""
-
-    def __init__(self, stream: TextIO, name: str, unit: str = "step") -> None:
-        from tqdm import tqdm
-
-        self._bar: Any = tqdm(file=stream, desc=name, unit=unit, disable=not stream.isatty(), leave=False)
-
-    def __call__(self, done: int, total: int, loss: float | None = None) -> None:
-        self._bar.total = total
-        if loss is not None:
-            self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-class AskedBar:
-    """A line when a teacher begins to be asked about rows, and on a terminal a bar until it has been."""
-
-    def __init__(self, stream: TextIO, name: str) -> None:
-        """
-        Args:
-            stream: Where to.
-            name: What the line begins with.
-        """
-        self._stream = stream
-        self._name = f"{name}: the teacher"
-        self._bar: StepBar | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._bar is None:
-            _write(self._stream, f"{self._name} is asked about {total:,} rows")
-            self._bar = StepBar(self._stream, self._name, "row")
-        self._bar(done, total)
-        if done == total:
-            self.close()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 class Progress:
     """One line for each run that ends or was done before, and on a terminal a bar for each that runs."""
 
-    def __init__(self, stream: TextIO, *, rates: bool = False) -> None:
+    def __init__(self, stream: TextIO | None, *, rates: bool = False, on_event: OnEvent | None = None) -> None:
         """
         Args:
-            stream: Where to.
+            stream: Where to; None: nothing is shown.
             rates: Whether a run is named by its learning rate, too.
+            on_event: Told of each event once it has been shown.
         """
         self._stream = stream
         self._rates = rates
+        self._on_event = on_event
         self._bars: dict[int, StepBar] = {}
         self._teacher: AskedBar | None = None
 
     def __call__(self, event: Event) -> None:
+        if self._stream is not None:
+            self._show(event)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _show(self, event: Event) -> None:
         key = id(event.run)  # a run's own key is hashed, which is too slow for each step
         if event.what == "asked":
             self._teacher = self._teacher or AskedBar(self._stream, event.run.task.name)
@@ -96,7 +60,7 @@ class Progress:
         return f"{task.name}{rows}{fold} {strategy.name}{at} seed {run.seed}"
 
     def _line(self, event: Event, text: str) -> None:
-        _write(self._stream, f"{self._name(event.run)}: {text}")
+        write_line(self._stream, f"{self._name(event.run)}: {text}")
 
     def __enter__(self) -> Progress:
         return self
@@ -106,10 +70,3 @@ class Progress:
             bar.close()
         if self._teacher is not None:
             self._teacher.close()
-
-
-def _write(stream: TextIO, line: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(line, file=stream)  # above bars
-    stream.flush()

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.groups import GROUP, belonging
-from adapt.spec import Problem, canonical
+from adapt.display import labelled, with_notes
+from adapt.spec import DataError, Problem, canonical
 
 if TYPE_CHECKING:
     import datasets
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,44 @@ class Data:
     """Of cross-validation: the number, from 1, of the fold that is the test split, and how many there are. The hash is
     that of all rows and of how they were divided, the same for each."""
 
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(of_split):,} {split}" for split, of_split in self.splits.items())
+        fold = f"; fold {self.fold[0]} of {self.fold[1]}" if self.fold else ""
+        said = f"<Data {self.name}: {labelled(self.kind, self.problem, self.labels)}; rows: {rows}{fold}>"
+        return with_notes(said, self.notes)
+
     @property
     def pair(self) -> bool:
         """Whether rows hold two texts."""
         return "text_pair" in self.splits["train"].column_names
+
+    def to_frame(self, split: str = "train") -> pandas.DataFrame:
+        """The rows of a split as they were read, labels and tags by name.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        import pandas
+
+        if split not in self.splits:
+            raise DataError(f"{self.name}: no split {split!r}; name one of {', '.join(self.splits)}")
+        rows, names = self.splits[split], self.labels
+
+        def by_name(value: Any) -> Any:
+            if isinstance(value, int):
+                return names[value]
+            if self.problem == "multi_label":
+                return [name for name, there in zip(names, value, strict=True) if there]
+            return [names[tag] for tag in value]
+
+        return pandas.DataFrame(
+            {
+                column: [by_name(value) for value in rows[column]]
+                if names and column in ("label", "tags")
+                else list(rows[column])
+                for column in rows.column_names
+            }
+        )
 
     def under(self, labels: tuple[str, ...], model: str) -> Data:
         """The same rows for a model whose classes or tags, in its order, are those of the data and maybe others.

@@ -14,6 +14,7 @@ from adapt.data.remarks import WORTH_SAYING, inputs_of
 from adapt.data.samples import generator
 from adapt.data.splits import check_options, cut, size_of
 from adapt.data.table import column_of
+from adapt.display import one_line
 from adapt.spec import DataError, OptionError, canonical
 
 
@@ -23,6 +24,9 @@ class Folds:
 
     parts: tuple[Data, ...]
     """In the order of their numbers (`Data.fold`)."""
+
+    def __repr__(self) -> str:
+        return one_line(f"<Folds: {len(self.parts)} of {self.parts[0].name}>")
 
 
 def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> Folds:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from adapt.adapted import Adapted, begun
 from adapt.backbones.exhausted import give_back
+from adapt.display import AskedBar, steps_shown
 from adapt.distillation.checks import how_of
 from adapt.distillation.said import OnAsked
 from adapt.distillation.teaching import teaching_of
+from adapt.options import shows_choices
 from adapt.run import OnStep, drawn, fit
 from adapt.spec import OptionError, Strategy, Teacher
 
 
+@shows_choices
 def distill(
     teacher: Adapted | str | Path,
     backbone: str | Path,
@@ -28,6 +33,7 @@ def distill(
     weight: float = Teacher.weight,
     seed: int = 0,
     general: Any = None,
+    progress: bool = True,
     on_step: OnStep | None = None,
     on_asked: OnAsked = lambda done, total: None,
     **choices: Any,
@@ -53,7 +59,7 @@ def distill(
         temperature: From 0.1 to 100. Where it is high, what the teacher thinks of the classes that it does not choose
             counts for more.
         weight: From 0 to 1; 0 with rows without labels: the teacher's predictions alone are learnt from.
-        seed: As for `adapt.fit`, and `general`, `on_step` and `choices` too.
+        seed: As for `adapt.fit`, and `general`, `progress`, `on_step` and `choices` too.
         on_asked: Told how many rows the teacher has been asked about, and about how many it will be.
 
     Raises:
@@ -66,14 +72,16 @@ def distill(
     if run.strategy.learning_rate is None:
         raise OptionError(f"'{run.strategy.name}' trains nothing, so that nobody learns; give another strategy.")
     drawn(run, rows)  # what a class has too few rows for is found before the teacher labels any
-    teaching = teaching_of(
-        teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns,
-        on_asked=on_asked,
-    )  # fmt: skip
-    run, rows = teaching.student(run), teaching.data
-    lessons = teaching.lessons([run], source, on_asked=on_asked)
+    with closing(AskedBar(sys.stderr if progress else None, rows.name, on_asked)) as asked:
+        teaching = teaching_of(
+            teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns,
+            on_asked=asked,
+        )  # fmt: skip
+        run, rows = teaching.student(run), teaching.data
+        lessons = teaching.lessons([run], source, on_asked=asked)
     del teaching  # and the teacher, if it was loaded here and need not be asked any more
     give_back(run.budget.device)
-    result, fitted = fit(run, rows, source, on_step, encode=lessons.encode, general=texts)
+    with steps_shown(run.strategy.name, on_step, progress) as told:
+        result, fitted = fit(run, rows, source, told, encode=lessons.encode, general=texts)
     plain = dataclasses.replace(fitted, kind=fitted.kind.kind)  # type: ignore[attr-defined]
     return Adapted(plain, run, source, result, columns=rows.columns)

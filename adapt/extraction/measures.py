@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from adapt.display import Rendered, one_line
 from adapt.extraction.attention import Attention
 from adapt.spec import OptionError
 from adapt.tables.cells import escape, line
@@ -26,7 +27,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True, eq=False)
-class HeadMeasures:
+class HeadMeasures(Rendered):
     """Measures of each head, means over the queries (tokens) of all texts: arrays (layers, heads) of float64.
 
     A measure that no token has a value for is NaN.
@@ -54,6 +55,13 @@ class HeadMeasures:
     """The model's name."""
     cut: int = 0
     """Texts of which tokens were left out."""
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        layers, heads = self.entropy.shape
+        return one_line(f"<HeadMeasures of {self.source}: {layers} layers of {heads} heads, {self.texts:,} texts>")
 
     def table(self) -> str:
         """The measures in Markdown, one row a head; shares are in points of a hundred, left out where all are 0."""

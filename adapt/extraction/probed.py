@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adapt.display import Rendered, one_line
 from adapt.extraction.linear import MEASURES, PENALTIES
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
 from adapt.tables.cells import escape, grid, heading, interval, machine, unit_of
+
+if TYPE_CHECKING:
+    import pandas
 
 _SCHEMA = 1
 
@@ -47,7 +51,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Probing:
+class Probing(Rendered):
     """What probes of one or several models found about one data set."""
 
     name: str
@@ -91,6 +95,26 @@ class Probing:
             return found
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise AdaptError(f"This is no result of probes ({error!r}); probe again.") from error
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row for each model, layer and seed, with the values of `LayerProbe`; None where there is no control."""
+        import pandas
+
+        return pandas.DataFrame([
+            {
+                "model": model.name, "layer": layer.layer, "seed": seed, "score": layer.scores[seed],
+                "accuracy": layer.accuracies[seed], "control": layer.controls[seed] if layer.controls else None,
+                "penalty": layer.penalties[seed],
+            }
+            for model in self.models for layer in model.layers for seed in range(len(layer.scores))
+        ])  # fmt: skip
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        models = ", ".join(f"{len(model.layers)} layers of {model.name}" for model in self.models)
+        return one_line(f"<Probing: {self.settings['metric']} on {self.name}, {models}>")
 
     def table(self) -> str:
         """Markdown: a row for each layer of each model, and the facts below."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from adapt import params
+from adapt.display import with_notes
 from adapt.extraction.reading import Reader, reader
 from adapt.fields import check_choice
 from adapt.files import output_file, path_of
@@ -46,6 +47,11 @@ class Representations:
     """(rows,), int64: tokens that each row was cut to; 0 for a row that was read whole."""
     notes: tuple[str, ...] = ()
     """What must be said, such as how many texts were cut."""
+
+    def __repr__(self) -> str:
+        layers, vectors, hidden = self.values.shape
+        what = f"{layers} layers, {vectors:,} vectors of {hidden} ({self.pooling}) of {len(self.cut):,} rows"
+        return with_notes(f"<Representations by {self.source}: {what}>", self.notes)
 
     def of(self, row: int) -> np.ndarray:
         """The vectors of a row: (layers, vectors of the row, hidden)."""

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.source import MINILM, PACKAGED, POOLING, SHIPPED, Backbone, locate, on_hub, read_config
+from adapt.backbones.source import (
+    MINILM,
+    PACKAGED,
+    POOLING,
+    SHIPPED,
+    Backbone,
+    check_reference,
+    locate,
+    on_hub,
+    read_config,
+)
 from adapt.fields import nearest
 from adapt.files import path_of
 from adapt.spec import AdaptError, OptionError, Source
@@ -59,6 +69,7 @@ def shape_of(reference: str | Path) -> Shape:
         OptionError: There is no such shape, folder or model, or its configuration cannot be used.
         AdaptError: The folder has no configuration.
     """
+    check_reference(reference)
     text = str(reference)
     if text.startswith(PREFIX):
         return Shape(text, _known(text.removeprefix(PREFIX)))

@@ -6,6 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from adapt.display import Rendered
+from adapt.memory.budget import shown
+
 Phase = Literal["forward", "backward", "update"]
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "logits", "temporary")
@@ -13,7 +16,7 @@ CATEGORIES = ("weights", "gradients", "optimizer", "activations", "logits", "tem
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Rendered):
     """The largest number of bytes that tensors hold at any moment of a training step, and what they are for.
 
     `measure` and `plan` give the same type. Storages are counted once each, whole, whatever views there are of them.
@@ -42,6 +45,15 @@ class Memory:
     def peak(self) -> int:
         """Bytes at the peak: the sum of the parts."""
         return sum(getattr(self, name) for name in CATEGORIES)
+
+    def __str__(self) -> str:
+        names = (*CATEGORIES, "peak")
+        cells = [shown(getattr(self, name)) for name in names]
+        return f"| {' | '.join(names)} |\n|{' ---: |' * len(names)}\n| {' | '.join(cells)} |"
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {shown(getattr(self, name))}" for name in CATEGORIES)
+        return f"<Memory: peak {shown(self.peak)} ({self.at}): {parts}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, `peak` among them; what was not measured is left out."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from adapt.display import one_line
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import Interval
 
@@ -92,6 +93,5 @@ def machine(environment: Mapping[str, Any]) -> str:
 
 def escape(text: str) -> str:
     """Text from names and messages, which must not become markup or steer a terminal."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", text)

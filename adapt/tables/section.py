@@ -26,7 +26,7 @@ class Row:
     """Status of the runs that did not end well, with the reason of one of them."""
     scores: Mapping[int, float]
     """Seed to test score (validation score where there is no test split) of the runs that ended well."""
-    parts: Mapping[int, Sequence[float]]
+    parts: Mapping[int, Sequence[float]] = field(repr=False)
     """Seed to what each test row adds to its score (`adapt.metrics.jackknife`), where the results of all tell, and
     where most rows are not of one group."""
     score: Interval | None
@@ -46,7 +46,7 @@ class Row:
     predicted_per_second: float | None = None
     forgetting: Interval | None = None
     """Loss on general text after adaptation minus before, in nats a token."""
-    groups: Sequence[int] = ()
+    groups: Sequence[int] = field(default=(), repr=False)
     """The group of each test row; empty: each is alone."""
 
 
@@ -56,11 +56,11 @@ class Section:
 
     task: str
     rows: Sequence[Row]
-    groups: Mapping[str, Sequence[Content]]
+    groups: Mapping[str, Sequence[Content]] = field(repr=False)
     """A row's strategy to the contents of the result files that it is of."""
     tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
-    test_groups: Mapping[str, Any] = field(default_factory=dict)
+    test_groups: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Which test rows belong together (`adapt.spec.Result.test_groups`)."""
 
     @property

@@ -7,8 +7,9 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adapt.display import Rendered, one_line
 from adapt.memory.budget import shown
 from adapt.spec import Content, canonical
 from adapt.tables.cells import digits, escape, grid, heading, interval, share
@@ -17,6 +18,9 @@ from adapt.tables.facts import facts
 from adapt.tables.folds import merged, without_fold
 from adapt.tables.rows import section_of
 from adapt.tables.section import Row, Section
+
+if TYPE_CHECKING:
+    import pandas
 
 COLUMNS = (
     "task", "strategy", "seeds", "metric", "mean", "ci_low", "ci_high", "trainable", "trainable_share",
@@ -29,7 +33,7 @@ CURVE_COLUMNS = ("backbone", "training_rows", "rows_per_class", *COLUMNS)
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Rendered):
     """A table of one or several tasks."""
 
     sections: Sequence[Section]
@@ -61,8 +65,18 @@ class Table:
         """The table for readers: a section for each task, with the facts below it, and learning curves."""
         return "\n".join([*map(_shown, self.sections), *map(curve_table, curves(self.sections))])
 
+    def to_frame(self) -> pandas.DataFrame:
+        """The table with the columns `COLUMNS`, as numbers; NaN or None: not measured."""
+        import pandas
+
+        return pandas.DataFrame(map(_cells, self.rows), columns=COLUMNS)
+
     def __str__(self) -> str:
         return self.markdown()
+
+    def __repr__(self) -> str:
+        tasks = dict.fromkeys(section.task for section in self.sections)
+        return one_line(f"<Table: {len(self.rows)} rows on {', '.join(tasks)}>")
 
 
 def table_of(results: Iterable[Content], *, tuned: bool | None = None) -> Table:
@@ -112,9 +126,9 @@ def _size(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"training_rows": int(rows)} if each == math.inf else {"rows_per_class": int(each)}
 
 
-def _number(value: float | None) -> float | str:
+def _number(value: float | None) -> float | None:
     """Six digits that matter."""
-    return "" if value is None else float(f"{value:.6g}")
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _shown(section: Section) -> str:
