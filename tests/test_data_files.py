@@ -31,7 +31,7 @@ def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
     before = csv.field_size_limit(131_072)
     long = "long " * 40_000
     path = tmp_path / "x.csv"
-    path.write_text(f"text,label\r\n{long},0\r\n\r\nb,1\r\n\r\n", newline="")
+    path.write_text(f"text,label\r\n{long},0\r\n\r\nb,1\r\n  \r\n\r\n", newline="")
     assert columns(load(path, **NONE)) == {"text": [long, "b"], "label": [0, 1]}
     assert csv.field_size_limit(before) == 131_072, "the setting of the whole process is put back"
     path = tmp_path / "x.jsonl"

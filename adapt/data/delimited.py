@@ -24,8 +24,8 @@ def read_csv(path: Path, text: str) -> Table:
     """A table of CSV. Fields are separated by commas, by semicolons where the header is, or by what a first line `sep=`
     says.
 
-    Empty lines are no rows, and neither are rows of empty fields at the end of the file, which spreadsheets leave where
-    cells were cleared; elsewhere they are rows without values.
+    Empty lines are no rows, nor are rows of empty fields at the end of the file, which spreadsheets leave where cells
+    were cleared. Elsewhere such rows, and empty lines of a file of one column, are rows without values.
 
     Raises:
         DataError: It cannot be read.
@@ -115,8 +115,8 @@ def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QU
                         f"{path}, line {line}: fields seem to be separated by {other!r}; write them with {delimiter!r}"
                     )
                 continue
-            if not row and len(names) == 1:
-                row = [""]  # in a file of one column an empty line is an empty value
+            if len(row) < 2 and not any(map(str.strip, row)):  # an empty line: in a file of one column an empty value
+                row = [""] if len(names) == 1 else []
             if row and len(row) != len(names):
                 lacking = delimiter * (len(names) - len(row))
                 raise DataError(

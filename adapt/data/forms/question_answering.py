@@ -91,7 +91,7 @@ def _ids(table: Table, column: str | None, prefix: str) -> list[str]:
         check_characters(table, row, f"column {column!r}", str(value))
         if str(value) in seen:
             raise DataError(
-                f"{table.at(row)}: id {value!r} is that of {table.at(seen[str(value)])} too; give each row its own"
+                f"{table.at(row)}: id {value!r:.60} is that of {table.at(seen[str(value)])} too; give each row its own"
             )
         seen[str(value)] = row
     return list(seen)
