@@ -19,7 +19,8 @@ import adapt
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import resolve
 from adapt.backbones.families import positions_of
-from adapt.backbones.load import SHORT, place_rest
+from adapt.backbones.load import SHORT
+from adapt.backbones.quantised import place_rest
 from adapt.cli import cli
 from adapt.memory import CATEGORIES, Memory, plan
 from adapt.memory.blueprint import without_padding

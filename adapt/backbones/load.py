@@ -1,9 +1,9 @@
-"""Loads a backbone with a task's fresh head: precision, quantisation, dropout, attention kernel, initialisation."""
+"""Loads a backbone with a task's fresh head: precision, dropout, attention kernel, initialisation."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,9 @@ from adapt.backbones.classes import (
     head_names,
     initialise,
     keep_head_dropout,
-    may_be_lacking,
     model_class,
     name_of_base,
     order_of,
-    output_layer,
     renaming,
     text_part,
     with_output_layer,
@@ -32,7 +30,9 @@ from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
 from adapt.backbones.families import check_precision
 from adapt.backbones.language_head import language_class
 from adapt.backbones.log import failures, quiet
+from adapt.backbones.quantised import agreed, check_capability, keep_whole, place_rest
 from adapt.backbones.source import Backbone
+from adapt.backbones.weights import check_weights, first_few, left_out
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ class Loader:
         from adapt.backbones.norms import keep_precision
 
         check_precision(self._pretrained_config().model_type, self.budget.precision)
-        quantization_config = self._agreed(quantization_config)
+        how = agreed(self.quantised(), quantization_config)
         low = torch.bfloat16 if frozen and self.budget.precision == "bf16" else torch.float32
         options = _options(low)
-        if quantization_config is not None:
-            self._check_device(quantization_config)
-            if hasattr(quantization_config, "bnb_4bit_compute_dtype"):
-                quantization_config.bnb_4bit_compute_dtype = low
-            options |= {"quantization_config": quantization_config, "device_map": {"": self.budget.device}}
+        if how is not None:
+            self._check_device(how)
+            if hasattr(how, "bnb_4bit_compute_dtype"):
+                how.bnb_4bit_compute_dtype = low
+            options |= {"quantization_config": how, "device_map": {"": self.budget.device}}
         with quiet():
             model, fresh = self._mean(options) if self.task.pooling == "mean" else self._native(options)
         head = head_names(model)
@@ -112,7 +112,7 @@ class Loader:
         else:
             head &= fresh
             if head:
-                lacking = _first_few(sorted(head))
+                lacking = first_few(sorted(head))
                 self._told.append(f"the head for masked tokens is not pretrained: the checkpoint lacks {lacking}")
             if output_layer and frozen:
                 head = with_output_layer(model, head)
@@ -128,7 +128,7 @@ class Loader:
         self._configure(model)
         if frozen and self.budget.device == "cuda" and self.budget.precision == "bf16":
             keep_precision(model)
-        return self._place(model, quantization_config is not None)
+        return self._place(model, how is not None)
 
     def pretrained(self) -> nn.Module:
         """The part that reads a text, without a head or a pooler: frozen, in evaluation mode.
@@ -143,7 +143,7 @@ class Loader:
         import torch
 
         check_precision(self._pretrained_config().model_type, self.budget.precision)
-        self._agreed(None)
+        agreed(self.quantised(), None)
         low = torch.bfloat16 if self.budget.precision == "bf16" else torch.float32
         with quiet():
             model, _ = self._base(self.config(), _options(low))
@@ -176,7 +176,7 @@ class Loader:
         lost = sorted(fresh & head_names(model))
         if lost:
             raise Unsupported(
-                f"the checkpoint has no language-model head that transformers reads (it lacks {_first_few(lost)})"
+                f"the checkpoint has no language-model head that transformers reads (it lacks {first_few(lost)})"
             )
         self._configure(model.requires_grad_(False).eval())
         if self.budget.device == "cuda" and dtype == torch.bfloat16:
@@ -186,44 +186,14 @@ class Loader:
     def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
         return place_rest(model, self.budget.device) if quantised else model.to(self.budget.device)
 
-    def _agreed(self, asked: Any) -> Any:
-        """The checkpoint's own quantisation, where it has one, of as many bits as are asked for; else what is asked."""
-        found = self.quantised()
-        if found is None:
-            return asked
-        from transformers import BitsAndBytesConfig
-
-        method = str(found.get("quant_method", "unknown"))
-        bits = next((bits for bits in (4, 8) if found.get(f"load_in_{bits}bit")), None)  # by bitsandbytes
-        if bits is None:
-            raise Unsupported(
-                f"the backbone's weights are quantised by '{method}', beside which nothing is trained; give the "
-                "backbone as it was before, which qlora quantises itself"
-            )
-        if asked is None or not getattr(asked, f"load_in_{bits}bit"):
-            raise Unsupported(
-                f"the backbone's weights are quantised to {bits} bits by {method}; use qlora with bits={bits}, or give "
-                "the backbone as it was before"
-            )
-        return BitsAndBytesConfig.from_dict(found)
-
     def quantised(self) -> Mapping[str, Any] | None:
         """How the checkpoint says that its weights are quantised; None: they are not."""
         found: Mapping[str, Any] | None = getattr(self._pretrained_config(), "quantization_config", None)
         return found
 
-    def _check_device(self, quantization_config: Any) -> None:
-        import torch
-
-        if self.budget.device != "cuda" or torch.version.hip:
-            return
-        bits, needed = (8, (7, 5)) if quantization_config.load_in_8bit else (4, (6, 0))
-        found = torch.cuda.get_device_capability()
-        if found < needed:
-            raise Unsupported(
-                f"{bits}-bit weights need a CUDA device of compute capability {needed[0]}.{needed[1]} or above, and "
-                f"this one has {found[0]}.{found[1]}; use --device cpu, or a strategy that does not quantise"
-            )
+    def _check_device(self, how: Any) -> None:
+        if self.budget.device == "cuda":
+            check_capability(how)
 
     @property
     def notes(self) -> list[str]:
@@ -285,8 +255,7 @@ class Loader:
         config = self.config()
         cls = model_class(self.task.kind, config)
         if "quantization_config" in options:
-            kept = options["quantization_config"].llm_int8_skip_modules or []
-            options["quantization_config"].llm_int8_skip_modules = [*kept, *self._full_precision(cls)]
+            keep_whole(options["quantization_config"], cls, self.config())
         model, fresh = self._from_pretrained(cls, config, options)
         if self.budget.dropout is not None:
             keep_head_dropout(model, self.config(dropout=False))
@@ -311,20 +280,6 @@ class Loader:
             parameter.data = parameter.data[order]
         self._told.append("the checkpoint's head is for the same classes, and training starts from it")
         return set()
-
-    def _full_precision(self, cls: Any) -> list[str]:
-        """Full names of the modules that are not quantised: head, pooler, which many checkpoints lack, and `wo`.
-
-        T5's relatives give `wo` inputs of its weight's type, which in 4 bits is one of integers.
-        """
-        import torch
-
-        with torch.device("meta"):
-            model = cls(self.config())
-        names = head_names(model) | {name for name, _ in model.named_parameters() if "pooler" in name.split(".")}
-        last = output_layer(model)
-        kept = {name for name, module in model.named_modules() if module is last or name.endswith(".wo")}
-        return sorted({name.rpartition(".")[0] for name in names} | kept)
 
     def _mean(self, options: dict[str, Any]) -> tuple[nn.Module, set[str]]:
         from adapt.backbones.heads import MeanPoolingClassifier, head_dropout  # imports torch
@@ -373,73 +328,11 @@ class Loader:
         if names and hasattr(model, "_weight_conversions"):
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
         missing, other = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
-        self._check_weights(model, missing, other)
-        self._tell_of_what_is_left_out(model, info["unexpected_keys"])
+        check_weights(model, self.task.kind, self.backbone.reference, missing, other)
+        self._told.extend(left_out(model, self.backbone, info["unexpected_keys"]))
         return model, missing | other
-
-    def _check_weights(self, model: Any, missing: set[str], other: set[str]) -> None:
-        """
-        Args:
-            model: As transformers loaded it.
-            missing: Names of the parameters that the checkpoint lacks.
-            other: Names of those that it has in another shape.
-
-        Raises:
-            AdaptError: They are not of the head alone.
-        """
-        fresh = may_be_lacking(self.task.kind, model)
-        if other - fresh:
-            raise AdaptError(
-                f"Backbone {self.backbone.reference}: weights do not fit the configuration: "
-                f"{', '.join(sorted(other - fresh)[:5])}"
-            )
-        lost = sorted(name for name in missing - fresh if "pooler" not in name.split("."))
-        if type(model) is base_class(model.config) and encoder_of(model) is not model:  # the encoder alone is used
-            lost = [name for name in lost if not name.startswith("decoder.")]
-        if lost:
-            raise AdaptError(
-                f"Backbone {self.backbone.reference}: its weights lack {', '.join(lost[:5])}, which would be random; "
-                "give the folder of a model that is pretrained whole"
-            )
-
-    def _tell_of_what_is_left_out(self, model: Any, unread: Iterable[str]) -> None:
-        """Say where transformers' own class reads what was made for another, or leaves out weights of what it has.
-
-        Heads of other tasks and poolers are left out of any checkpoint.
-        """
-        if self.backbone.config.get("auto_map"):
-            self._told.append(
-                "the backbone comes with code of its own, which is not run: it is read as transformers' own "
-                f"'{self.backbone.model_type}'"
-            )
-        parts = {name for name, _ in model.base_model.named_children()} - {"pooler"}
-        prefix = f"{model.base_model_prefix}."
-        lost = sorted(
-            name for name in unread if name.endswith(".weight") and name.removeprefix(prefix).split(".")[0] in parts
-        )
-        if lost:
-            self._told.append(
-                f"{len(lost)} of the backbone's weights have no place in transformers' '{self.backbone.model_type}' as "
-                f"its configuration has it, and are not used: {_first_few(lost)}"
-            )
 
 
 def _options(dtype: Any) -> dict[str, Any]:
     """Options of `from_pretrained` that hold for every model."""
     return {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-
-
-def _first_few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (" and more" if names[3:] else "")
-
-
-def place_rest(model: nn.Module, device: str) -> nn.Module:
-    """Move what is not on the device yet, such as a head: quantised weights were made there, and stay as they are."""
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            if parameter.device.type != device:
-                parameter.data = parameter.data.to(device)
-        for name, buffer in module.named_buffers(recurse=False):
-            if buffer.device.type != device:
-                module._buffers[name] = buffer.to(device)
-    return model

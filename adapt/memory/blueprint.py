@@ -58,7 +58,7 @@ class Blueprint(Loader):
             named = (*named, "token_type_ids")
         return Tokenizer(0 if padding is None else padding, 1 if end is None else end, model_input_names=named)
 
-    def _check_device(self, quantization_config: Any) -> None:
+    def _check_device(self, how: Any) -> None:
         """The device need not be there."""
 
     def _place(self, model: nn.Module, quantised: bool) -> nn.Module:
