@@ -151,6 +151,16 @@ def test_each_replay_drops_other_values() -> None:
     assert len(set(losses)) == 6
 
 
+def test_a_model_whose_first_pass_waits_for_the_gpu_gets_graphs() -> None:
+    """Masked LM's looks at whether its logits are changed."""
+    model, kind, budget = built("masked_lm", "lora")
+    accelerator = accelerator_for(budget)
+    graphs = Graphs(model, kind, accelerator)
+    for _ in range(3):
+        gradients(model, kind, [kind.examples(8, 20)], accelerator, 8, graphs)
+    assert graphs.captured == 1
+
+
 @pytest.mark.parametrize("strategy", ["full", "lora", "bottleneck", "prefix"])
 def test_training_with_graphs_has_the_same_bits_twice(strategy: str) -> None:
     seen = []

@@ -31,7 +31,7 @@ from adapt.training.watch import Watch
 
 ARCHITECTURES = {
     "sequence_classification": "bert", "token_classification": "bert", "question_answering": "bert", "seq2seq": "t5",
-    "causal_lm": "llama",
+    "causal_lm": "llama", "masked_lm": "bert",
 }  # fmt: skip
 Backbone = Callable[..., Path]
 
@@ -222,6 +222,37 @@ def test_once_given_up_passes_are_as_ever(backbone: Backbone, monkeypatch: pytes
     graphs(examples[:8], 1.0)
     assert widths == [{}]
     assert graphs.captured == 0
+
+
+def test_what_is_found_out_once_may_be_waited_for(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a model changes its logits is looked at in its first pass, which masked LM asks of it on any device."""
+    model, kind, examples, budget = setting(backbone, "masked_lm", "lora")
+    accelerator, equal, waited = accelerator_for(budget), torch.equal, []
+
+    @contextmanager
+    def no_waiting() -> Iterator[None]:
+        def synchronising(*_: Any) -> bool:
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+        monkeypatch.setattr(torch, "equal", synchronising)
+        yield
+        monkeypatch.setattr(torch, "equal", lambda *given: waited.append(given) or equal(*given))
+
+    monkeypatch.setattr(torch, "equal", lambda *given: waited.append(given) or equal(*given))
+    monkeypatch.setattr(graphs_module, "_no_waiting", no_waiting)
+    monkeypatch.setattr(graphs_module, "random_state", lambda device: random_state("cpu"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    graphs = Graphs(model, kind, accelerator)
+    torch.manual_seed(0)
+    found = graphs(examples[:8], 1.0)
+    grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    assert len(waited) == 1
+    assert not graphs.given_up
+    model.zero_grad(set_to_none=True)
+    torch.manual_seed(0)
+    torch.testing.assert_close(gradients(model, kind, [examples[:8]], accelerator, 8), found)
+    for parameter, grad in zip([p for p in model.parameters() if p.grad is not None], grads, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
 
 
 def test_there_are_no_more_graphs_than_that(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,9 +169,16 @@ class Graphs:
         return one_pass(self._model, self._kind, self._accelerator, moved, weight)
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
-        """The first pass of all, which finds out whether the device is waited for: no graph could hold that."""
+        """The first pass of all, which finds out whether the device is waited for: no graph could hold that.
+
+        A loss is made before it, and forgotten: for what a model finds out once, and keeps, the device may be waited
+        for.
+        """
         state = random_state("cuda")
         moved = on(batch, self._accelerator.device)
+        with torch.no_grad(), self._accelerator.autocast():
+            self._kind.loss(self._model, moved)
+        set_random_state(state)
         torch.cuda.synchronize()
         try:
             with _no_waiting():
