@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
+from safetensors.torch import load_file, save_file
 
 from adapt import options
 from adapt.adapted import assemble
@@ -119,6 +120,41 @@ def test_what_is_written_below_a_backbone_does_not_change_it(copy: Path) -> None
     (copy / "1_Pooling").mkdir()
     (copy / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     assert resolve(copy).source.sha256 != before
+
+
+def test_weights_that_an_index_names_elsewhere_are_part_of_the_backbone(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    one = min(tensors)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(AdaptError, match=r"has no weights \(\*\.safetensors\)"):
+        resolve(copy)
+    parts = {"parts/1.safetensors": {one}, "parts/2.safetensors": tensors.keys() - {one}}
+    (copy / "parts").mkdir()
+    for file, names in parts.items():
+        save_file({name: tensors[name] for name in names}, copy / file, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, names in parts.items() for name in names}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    before = resolve(copy)
+    assert before.weight_bytes == sum((copy / file).stat().st_size for file in parts)
+    assert shape_of(copy).weights == tensors.keys()
+    assert tiny.loader_for(copy, "sequence_classification")() is not None
+    save_file({one: tensors[one] + 1}, copy / "parts/1.safetensors", metadata={"format": "pt"})
+    assert resolve(copy).source.sha256 != before.source.sha256
+    (copy / "model.safetensors.index.json").write_text("{", encoding="utf-8")
+    with pytest.raises(AdaptError, match=r"model\.safetensors\.index\.json cannot be read"):
+        resolve(copy)
+    assert shape_of(copy).weights == frozenset()
+
+
+@pytest.mark.parametrize("find", [resolve, shape_of])
+def test_a_saved_model_is_no_backbone_and_names_its_own(tmp_path: Path, find: Callable[[Path], Any]) -> None:
+    (tmp_path / "adapt.json").write_text('{"reference": "minilm"}', encoding="utf-8")
+    message = f"{tmp_path} .*is a saved model, whose backbone is minilm. Give that, or .*`adapt merge {tmp_path} --out"
+    with pytest.raises(AdaptError, match=message):
+        find(tmp_path)
+    (tmp_path / "adapt.json").write_text("{", encoding="utf-8")
+    with pytest.raises(AdaptError, match=r"adapt\.json cannot be read"):
+        find(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
+from adapt.backbones.source import ADAPTED
 from adapt.data import read_inputs
 from adapt.display import labelled, with_notes
 from adapt.files import path_of, writable_folder, write_atomically
@@ -21,7 +22,7 @@ from adapt.spec import SCHEMA, OptionError, Result, RowError, Run, Unsupported, 
 from adapt.strategies import is_known
 from adapt.tasks.tokens import of_split
 
-MODEL_FILE = "adapt.json"
+MODEL_FILE = ADAPTED
 _CHUNK = 1024
 """Rows encoded and predicted at a time, so that a file of any size fits in memory."""
 

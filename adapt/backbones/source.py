@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,11 @@ POOLING = Path("1_Pooling/config.json")
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), f"{POOLING.parent}/*"]
 _COPIES = ["*/*.safetensors", "consolidated*", "original/*"]
 """Weights in other folders or by other names, which are the same again in another form."""
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+"""The file of all weights; the one that names those of each part, which transformers reads where there is not the
+first."""
+ADAPTED = "adapt.json"
+"""File by which the folder of a saved model is known, which is no backbone."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Backbone:
     @property
     def weight_bytes(self) -> int:
         """Size of its files of weights."""
-        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+        return sum(file.stat().st_size for file in weight_files(self.path))
 
     @property
     def is_sentence_encoder(self) -> bool:
@@ -214,10 +220,38 @@ def _read(file: Path) -> dict[str, Any]:
     return found
 
 
-def _check(path: Path, reference: str) -> None:
-    if not (path / "config.json").is_file():
+def check_config(path: Path, reference: str) -> None:
+    """
+    Raises:
+        AdaptError: The folder has no `config.json`.
+    """
+    if (path / "config.json").is_file():
+        return
+    if not (path / ADAPTED).is_file():
         raise AdaptError(f"Backbone {reference} has no config.json; give the folder of a transformers model.")
-    if not list(path.glob("*.safetensors")):
+    own = _read(path / ADAPTED).get("reference")
+    raise AdaptError(
+        f"Backbone {reference} has no config.json: it is a saved model, whose backbone is {own}. Give that, or what "
+        f"`adapt merge {reference} --out FOLDER` makes of both."
+    )
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Files of a folder's weights: those that lie in it, and those elsewhere that its index names.
+
+    Raises:
+        AdaptError: The index cannot be read.
+    """
+    found = set(path.glob("*.safetensors"))
+    if (path / _INDEX).is_file() and not (path / _WHOLE).is_file():
+        named = _read(path / _INDEX).get("weight_map")
+        found |= {path / str(name) for name in (named.values() if isinstance(named, dict) else ())}
+    return sorted(file for file in found if file.is_file())
+
+
+def _check(path: Path, reference: str) -> None:
+    check_config(path, reference)
+    if not weight_files(path):
         others = [f.name for f in path.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"}]
         hint = (
             f" It has {', '.join(sorted(others))}, which may run code when read; convert it to safetensors."
@@ -232,10 +266,10 @@ def _check(path: Path, reference: str) -> None:
 def _hash(path: Path) -> str:
     """SHA-256 over the names and contents of all files that decide what the model computes."""
     folders = (path, path / POOLING.parent)  # what else lies below, such as results, is not read
-    files = sorted(f for folder in folders for f in folder.glob("*") if f.is_file() and f.suffix in _SUFFIXES)
+    files = {f for folder in folders for f in folder.glob("*") if f.is_file() and f.suffix in _SUFFIXES}
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(files.union(weight_files(path))):
         with file.open("rb") as handle:
             content = hashlib.file_digest(handle, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
+        digest.update(f"{Path(os.path.relpath(file, path)).as_posix()} {content}\n".encode())
     return digest.hexdigest()

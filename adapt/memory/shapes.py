@@ -14,10 +14,12 @@ from adapt.backbones.source import (
     POOLING,
     SHIPPED,
     Backbone,
+    check_config,
     check_reference,
     locate,
     on_hub,
     read_config,
+    weight_files,
 )
 from adapt.fields import nearest
 from adapt.files import path_of
@@ -75,8 +77,7 @@ def shape_of(reference: str | Path) -> Shape:
         return Shape(text, _known(text.removeprefix(PREFIX)))
     local = text in PACKAGED or path_of(text).is_dir()
     name, path = locate(text) if local else (text, _download(text))
-    if not (path / "config.json").is_file():
-        raise AdaptError(f"Backbone {text} has no config.json; give the folder of a transformers model.")
+    check_config(path, text)
     return shape_at(path, name)
 
 
@@ -121,10 +122,10 @@ def _names(path: Path) -> frozenset[str]:
     from safetensors import SafetensorError, safe_open
 
     names: list[str] = []
-    for file in path.glob("*.safetensors"):
-        try:
+    try:
+        for file in weight_files(path):
             with safe_open(file, framework="pt") as weights:
                 names += weights.keys()
-        except (SafetensorError, OSError):  # a plan reads no weights; loading says what is wrong with them
-            return frozenset()
+    except (AdaptError, SafetensorError, OSError):  # a plan reads no weights; loading says what is wrong with them
+        return frozenset()
     return frozenset(names)
