@@ -35,6 +35,30 @@ def check_precision(model_type: str, precision: str) -> None:
         raise Unsupported(f"'{model_type}' {_FLOAT32_ALONE[model_type]}; use precision fp32 (--precision fp32)")
 
 
+def least_tokens(config: Any) -> int:
+    """Tokens that a batch must be long at the least, its padding included.
+
+    Funnel halves its positions before each block but the first, and fails where too few are left to be halved.
+    """
+    if config.model_type != "funnel" or config.attention_type != "relative_shift" or len(config.block_sizes) < 2:
+        return 1
+    return int(1 + 2 ** (len(config.block_sizes) - (1 if config.separate_cls else 2)))
+
+
+def check_length(least: int, base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Called before the forward pass of a pretrained part.
+
+    Raises:
+        Unsupported: The batch is shorter than `least` tokens.
+    """
+    ids = kwargs.get("input_ids", args[0] if args else None)
+    if ids is not None and ids.shape[1] < least:
+        raise Unsupported(
+            f"'{base.config.model_type}' reads no batch of fewer than {least} tokens, and one has {ids.shape[1]}; "
+            "leave out the texts that are so short, or use another backbone"
+        )
+
+
 @dataclass(frozen=True)
 class Family:
     """Module names inside one transformer layer, as suffixes of the full names."""

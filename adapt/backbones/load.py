@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,10 @@ from adapt.backbones.classes import (
     with_output_layer,
 )
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
-from adapt.backbones.families import check_precision
+from adapt.backbones.families import check_length, check_precision, least_tokens
 from adapt.backbones.language_head import language_class
 from adapt.backbones.log import failures, quiet
+from adapt.backbones.padding import reads_padding
 from adapt.backbones.quantised import agreed, check_capability, keep_whole, place_rest
 from adapt.backbones.source import Backbone
 from adapt.backbones.weights import check_weights, first_few, left_out
@@ -240,6 +242,9 @@ class Loader:
         for config in configs_of(model):
             if getattr(config, "use_cache", None):
                 config.use_cache = False  # generation asks for its cache itself; training must not fill one
+        least = least_tokens(model.config)
+        if least > 1:
+            model.base_model.register_forward_pre_hook(partial(check_length, least), with_kwargs=True)
         padding = self.tokenizer().pad_token_id
         generation = getattr(model, "generation_config", None)
         model.generation_padding = getattr(generation, "pad_token_id", None)
@@ -330,6 +335,11 @@ class Loader:
         missing, other = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
         check_weights(model, self.task.kind, self.backbone.reference, missing, other)
         self._told.extend(left_out(model, self.backbone, info["unexpected_keys"]))
+        if reads_padding(config):
+            self._told.append(
+                f"'{config.model_type}' reads padding: what it makes of a row depends on how long others of its batch "
+                "are"
+            )
         return model, missing | other
 
 
