@@ -20,6 +20,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `1,000 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def labelled(kind: str, problem: str, labels: Sequence[str]) -> str:
     """What is predicted: task kind, problem, and how many labels there are, the first of them by name."""
     names = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")

@@ -145,11 +145,13 @@ def check_strategy(strategy: Strategy) -> Strategy:
             not of its type; or what the strategy itself says of its fields; or it is no dataclass of plain values with
             what every strategy has.
     """
+    if isinstance(strategy, type):
+        raise OptionError(f"{strategy.__name__} is a class; give one of it: {strategy.__name__}().")
     missing = [name for name in ("name", "learning_rate", "build") if not hasattr(strategy, name)]
     if missing:
         raise OptionError(
-            f"{strategy!r} is no strategy: it has no {', '.join(missing)}; give a name, or a frozen dataclass with a "
-            "name, a learning_rate and the method build(load, task)."
+            f"{strategy!r:.200} is no strategy: it has no {', '.join(missing)}; give a name, or a frozen dataclass "
+            "with a name, a learning_rate and the method build(load, task)."
         )
     try:
         fields_of(strategy)

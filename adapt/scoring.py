@@ -12,7 +12,7 @@ from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, belonging
 from adapt.data.table import listing
-from adapt.display import Rendered, one_line
+from adapt.display import Rendered, counted, one_line
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
@@ -127,7 +127,7 @@ class Scores(Rendered):
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{model.name} {model.scores[self.metric]:.4f}" for model in self.models)
-        return one_line(f"<Scores: {self.metric} on {self.rows:,} rows of {self.name}: {scores}>")
+        return one_line(f"<Scores: {self.metric} on {counted(self.rows, 'row')} of {self.name}: {scores}>")
 
     def table(self) -> str:
         """Markdown: a row for each model, and the facts below."""
@@ -216,6 +216,9 @@ def score(
     given = list(models) if isinstance(models, list | tuple) else [models]
     if not given:
         raise OptionError("There is no model to be scored; give one.")
+    for each in given:
+        if not isinstance(each, Adapted | str | Path):
+            raise OptionError(f"What is to be scored is of type {type(each).__name__}; give a model, or its folder.")
     if isinstance(data, Data) and (columns or repair_tags or bad_answers != "refuse" or config or revision):
         raise OptionError(
             "columns, repair_tags, bad_answers, config and revision say how data are read, and these have been; give "

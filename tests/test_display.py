@@ -167,7 +167,9 @@ def test_results_are_data_frames(comparison: Comparison, model: Adapted) -> None
     alone = dataclasses.replace(PROBING, models=(dataclasses.replace(PROBING.models[0], layers=layers),))
     assert alone.to_frame()["control"].isna().all()
     assert probes[["layer", "seed"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert {"max_train", "few_shot", "fold", "settings.learning_rate"} < set(runs.columns)
+    assert {"max_train", "few_shot", "settings.learning_rate"} < set(runs.columns)
+    assert runs["fold"].tolist() == [None] * 5
+    assert Comparison(table_of([]), contents([result_of(run_of(fold=(2, 5)))]), Path()).to_frame()["fold"][0] == 2
     predicted = pandas.json_normalize(model.predict(TEXTS))
     assert list(predicted["label"]) == [row["label"] for row in model.predict(TEXTS)]
     assert {f"probabilities.{label}" for label in model.run.task.labels} < set(predicted.columns)

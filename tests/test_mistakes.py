@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 import tiny
+from fit_helpers import fitted
 
 import adapt
+from adapt.adapted import Adapted
+from adapt.comparison import Comparison, table_of
 from adapt.spec import AdaptError
 
 DATA = tiny.TASKS["single_label"]
@@ -27,7 +32,7 @@ def refused(call: Callable[[], Any], message: str) -> None:
     [
         ((DATA, "tiny-encoder"), {}, r"^The backbone is of type Data; give its name, or the folder"),
         ((object(), DATA), {}, r"^The backbone is of type object; give its name"),
-        (("tiny-encoder", DATA, adapt.LoRA), {}, r"LoRA.*; give an instance of a dataclass"),
+        (("tiny-encoder", DATA, adapt.LoRA), {}, r"^LoRA is a class; give one of it: LoRA\(\)\.$"),
         (("tiny-encoder", DATA, "lroa"), {}, r"^There is no strategy 'lroa' \(did you mean 'lora'\?\)"),
         (("tiny-encoder", DATA), {"epochs": "3"}, r"^epochs is '3'; give a whole number of at least 1\.$"),
         (("tiny-encoder", DATA), {"learning_rate": "1e-4"}, r"^learning_rate is '1e-4'; give a finite number"),
@@ -49,7 +54,7 @@ def test_what_cannot_be_fitted(arguments: tuple[Any, ...], choices: dict[str, An
     ("arguments", "choices", "message"),
     [
         ((DATA,), {}, r"^The backbone is of type Data; give its name, or the folder"),
-        (("tiny-encoder", DATA, ["lora", adapt.Full]), {}, r"Full.*; give an instance of a dataclass"),
+        (("tiny-encoder", DATA, ["lora", adapt.Full]), {}, r"^Full is a class; give one of it: Full\(\)\.$"),
         (("tiny-encoder", DATA), {"seeds": "3"}, r"^seeds is '3'; give how many \(at least 1\), or distinct numbers"),
         (("tiny-encoder", DATA), {"seeds": None}, r"^seeds is None; give how many"),
         (("tiny-encoder", DATA), {"seeds": 2.5}, r"^seeds is 2\.5; give how many"),
@@ -70,6 +75,53 @@ def test_what_cannot_be_compared(
     given = (each() if each is DATA else each for each in arguments)
     refused(lambda: adapt.compare(*given, **choices, out=tmp_path / "out"), message)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def model(backbone: Callable[..., Path]) -> Adapted:
+    return fitted(backbone("bert"), "single_label")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a fine film", r"^a fine film: no such file; check the path, or give texts as a list$"),
+        (["a film", 5], r"^the texts, row 2: column 'text' holds 5 \(int\), not text"),
+        ([], r"^the texts: there are no rows; give at least one"),
+        ({"a", "b"}, r"cannot read set as a table; give a path, .* a list of dicts, or a list of texts$"),
+        (DATA(), r"cannot read Data as a table; give one of its splits, such as splits\['test'\]$"),
+        (
+            {"tekst": ["a film"]},
+            r"no text column found among 'tekst'; name it with the option text or columns=\{'text': NAME",
+        ),
+    ],
+)
+def test_what_cannot_be_predicted(model: Adapted, rows: Any, message: str) -> None:
+    refused(lambda: model.predict(rows), message)
+
+
+def test_the_columns_of_new_rows_may_be_named(model: Adapted) -> None:
+    expected = model.predict(["a film"])
+    assert model.predict({"tekst": ["a film"]}, {"text": "tekst"}) == expected
+    assert model.predict(pandas.Series(["a film"], index=[7])) == expected
+    assert model.predict(numpy.array(["a film"])) == expected
+
+
+def test_what_cannot_be_read_scored_folded_or_chosen(model: Adapted) -> None:
+    frame = pandas.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    tagged = [["a", "b", "c"]] * 3, [["O", "O", "B-x"]] * 3
+    refused(lambda: adapt.data.load(tagged), r"^the lists, row 1: a list of 3, .* columns, 'tokens' and 'tags'$")
+    refused(
+        lambda: adapt.data.load((frame, frame)), r"cannot read tuple as a table; give a dict of splits \(train, val"
+    )
+    refused(
+        lambda: adapt.data.folds(frame, 2), r"^folds are of data that were read, .* DataFrame; give adapt\.data\.load"
+    )
+    refused(
+        lambda: adapt.score(frame, model), r"^What is to be scored is of type DataFrame; give a model, or its folder"
+    )
+    chosen = Comparison(table_of([]), [], Path("out")).chosen
+    refused(lambda: chosen(adapt.LoRA), r"^There is no strategy '.*LoRA'>'; choose from full, head")  # type: ignore[arg-type]
 
 
 def test_a_model_is_no_backbone_of_a_plan() -> None:

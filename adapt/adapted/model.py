@@ -60,12 +60,13 @@ class Adapted:
         """Key of the run that trained it, which is not that of `run` where it was loaded on another device."""
         return self.run.key() if self.earlier is None else str(self.earlier["key"])
 
-    def predict(self, rows: Any) -> list[dict[str, Any]]:
+    def predict(self, rows: Any, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Predictions in input order.
 
         Args:
             rows: A list of texts or of pairs of texts, of lists of words (token classification), of pairs (question,
                 context), of prompts or of conversations; or anything that `adapt.data.read_inputs` reads.
+            columns: What a column is for to its name, where that is unusual and not as it was in training.
 
         Returns:
             For each row what the task kind's `decode` gives: for classification `label` and `probabilities` by label
@@ -75,10 +76,10 @@ class Adapted:
             DataError: A row is empty or not what the task kind needs.
             OutOfMemory: One row does not fit.
         """
-        return list(self.iterate(rows))
+        return list(self.iterate(rows, columns))
 
     def iterate(self, source: Any, columns: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
-        """As `predict`, chunk after chunk; `columns` is that of `adapt.data.read_inputs`."""
+        """As `predict`, chunk after chunk."""
         from adapt.training import predict
 
         rows = read_inputs(source, self.run.task, columns, self.columns)

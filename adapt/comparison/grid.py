@@ -31,7 +31,7 @@ from adapt.comparison.started import Given, Starts
 from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.data.general import read_general
-from adapt.display import Rendered, one_line
+from adapt.display import Rendered, counted, one_line
 from adapt.fields import check_count
 from adapt.files import scratch_folder
 from adapt.machine import cores
@@ -51,8 +51,6 @@ _IN_FRAME = (
     "throughput", "best_epoch",
 )  # fmt: skip
 """Fields of a result that are columns of a data frame."""
-_DRAWN = ("max_train", "few_shot", "fold")
-"""Fields of the task by which runs of a comparison may differ."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Comparison(Rendered):
     def __repr__(self) -> str:
         bad = sum(result["status"] != "ok" for result in self.results)
         but = f", {bad} of which did not end well" if bad else ""
-        return one_line(f"<Comparison: {len(self.results)} runs{but}; {self.table!r} in {self.folder}>")
+        return one_line(f"<Comparison: {counted(len(self.results), 'run')}{but}; {self.table!r} in {self.folder}>")
 
     def to_frame(self) -> pandas.DataFrame:
         """A row for each run, with columns as result files have fields: `scores.test.accuracy`, `params.trainable`."""
@@ -84,7 +82,8 @@ class Comparison(Rendered):
         rows = [
             {
                 **{name: result[name] for name in _IN_FRAME},
-                **{name: result["spec"]["task"].get(name) for name in _DRAWN},
+                **{name: result["spec"]["task"][name] for name in ("max_train", "few_shot")},
+                "fold": result["spec"]["task"].get("fold", [None])[0],
             }
             for result in self.results
         ]

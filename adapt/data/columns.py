@@ -114,7 +114,8 @@ _OF_TEXT = {
 
 def option_for(role: str) -> str:
     """How the caller names the column of a role."""
-    return f"the option {role}" if role in OPTIONS else f"columns={{{role!r}: NAME}} or --column {role}=NAME"
+    columns = f"columns={{{role!r}: NAME}}"
+    return f"the option {role} or {columns}" if role in OPTIONS else f"{columns} or --column {role}=NAME"
 
 
 def missing(table: Table, role: str, *others: str) -> DataError:

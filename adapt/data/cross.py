@@ -47,6 +47,11 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         OptionError: The data have a test split, or there are more folds than rows, or the share cannot be.
         DataError: Too few rows, or all of one context, source or group.
     """
+    if not isinstance(data, Data):
+        raise OptionError(
+            f"folds are of data that were read, and this is of type {type(data).__name__}; give "
+            "adapt.data.load(..., validation=0, test=0)"
+        )
     check_options({"validation": validation}, seed)
     if "test" in data.splits:
         raise OptionError(

@@ -92,7 +92,7 @@ def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[A
         rows = _plain(source)
         if not rows or not isinstance(rows[0], Mapping):
             return _columns(columns_of(rows), "the texts"), True
-    return _one(source), False
+    return _one(source, lists="a list of texts"), False
 
 
 def _local_only(config: str | None, revision: str | None) -> None:
@@ -226,8 +226,8 @@ def _is_plain(path: Path) -> bool:
     return path.suffix.casefold() == PLAIN
 
 
-def _one(source: Any, where: str | None = None) -> Table:
-    """One table from a file or from an object in memory."""
+def _one(source: Any, where: str | None = None, lists: str = "(texts, labels) as two lists") -> Table:
+    """One table from a file or from an object in memory; errors say which `lists` are read."""
     import datasets
     import pandas
 
@@ -252,10 +252,12 @@ def _one(source: Any, where: str | None = None) -> Table:
         if len(rows) == 2 and all(_is_list(part) for part in rows):
             where = where or "the lists"
             return _columns({**texts_or_pairs(_plain(rows[0]), where), "label": rows[1]}, where)
-    raise DataError(
-        f"{where or 'the data'}: cannot read {type(source).__name__} as a table; give a path, "
-        f"a DataFrame, a Dataset, a dict of columns, a list of dicts, or (texts, labels) as two lists"
-    )
+    known = f"a path, a DataFrame, a Dataset, a dict of columns ({{'text': [...]}}), a list of dicts, or {lists}"
+    if isinstance(source, tuple | list) and any(isinstance(part, pandas.DataFrame) for part in source):
+        known = "a dict of splits (train, validation, test) to DataFrames"
+    elif hasattr(source, "splits"):  # of data that were read before
+        known = "one of its splits, such as splits['test']"
+    raise DataError(f"{where or 'the data'}: cannot read {type(source).__name__} as a table; give {known}")
 
 
 def _is_list(value: Any) -> bool:

@@ -159,6 +159,11 @@ def texts_or_pairs(rows: list[Any], where: str) -> dict[str, list[Any]]:
     """
     if not rows or not isinstance(rows[0], list | tuple):
         return {"text": rows}
+    if len(rows[0]) != 2:
+        raise DataError(
+            f"{where}, row 1: a list of {len(rows[0])}, which is neither a text nor a pair of texts; give one of these "
+            "a row, or words with their tags as a dict of columns, 'tokens' and 'tags'"
+        )
     return two_columns(rows, ("text", "text_pair"), where, "of two texts as row 1 is")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapt.display import Rendered, one_line
+from adapt.display import Rendered, counted, one_line
 from adapt.extraction.linear import MEASURES, PENALTIES
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
@@ -113,7 +113,7 @@ class Probing(Rendered):
         return self.table()
 
     def __repr__(self) -> str:
-        models = ", ".join(f"{len(model.layers)} layers of {model.name}" for model in self.models)
+        models = ", ".join(f"{counted(len(model.layers), 'layer')} of {model.name}" for model in self.models)
         return one_line(f"<Probing: {self.settings['metric']} on {self.name}, {models}>")
 
     def table(self) -> str:

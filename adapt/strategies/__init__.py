@@ -76,8 +76,8 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:
         OptionError: The name or a field does not exist (the nearest is named), or a value cannot be read.
     """
     known = {**STRATEGIES, **FLOORS}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise OptionError(
-            f"There is no strategy '{name}'{nearest(name, STRATEGIES)}; choose from {', '.join(STRATEGIES)}."
+            f"There is no strategy '{name}'{nearest(str(name), STRATEGIES)}; choose from {', '.join(STRATEGIES)}."
         )
     return cast(Strategy, fill(known[name], settings or {}, f"Strategy '{name}'", f"{name}."))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapt.display import Rendered, one_line
+from adapt.display import Rendered, counted, one_line
 from adapt.memory.budget import shown
 from adapt.spec import Content, canonical
 from adapt.tables.cells import digits, escape, grid, heading, interval, share
@@ -76,7 +76,7 @@ class Table(Rendered):
 
     def __repr__(self) -> str:
         tasks = dict.fromkeys(section.task for section in self.sections)
-        return one_line(f"<Table: {len(self.rows)} rows on {', '.join(tasks)}>")
+        return one_line(f"<Table: {counted(len(self.rows), 'row')} on {', '.join(tasks)}>")
 
 
 def table_of(results: Iterable[Content], *, tuned: bool | None = None) -> Table:
