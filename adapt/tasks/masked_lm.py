@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapt.data.remarks import WORTH_SAYING
@@ -21,16 +19,7 @@ from adapt.spec import DataError, RowError, Task, Unsupported, canonical
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_loss_at, read_at_places
 from adapt.tasks.losses import IGNORED, check_finite, learnt_labels, unigram
-from adapt.tasks.masking import (
-    ANOTHER_BELOW,
-    MASKED_BELOW,
-    MASKED_SHARE,
-    check_share,
-    hidden,
-    masked_count,
-    ordinary_tokens,
-    restored,
-)
+from adapt.tasks.masking import MASKED_SHARE, Masking, check_share, masked_count, restored
 from adapt.tasks.tokens import (
     TOKEN_FIELDS,
     by_row,
@@ -92,16 +81,7 @@ class MaskedLM(Kind):
         """
         super().__init__(task, tokenizer)
         check_share("masked_share", self.options.masked_share)
-        self._embeddings: int | None = None
-
-    @cached_property
-    def _never(self) -> set[int]:
-        """Tokens that are never to be found: special ones, and what stands for unknown words."""
-        return set(self.tokenizer.all_special_ids)
-
-    @cached_property
-    def _ordinary(self) -> list[int]:
-        return ordinary_tokens(self.tokenizer, self._embeddings)
+        self._masking = Masking(tokenizer, self.options.masked_share)
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Texts to token ids, in blocks; of labelled rows some are the mask, and `labels` says which tokens these were.
@@ -141,7 +121,7 @@ class MaskedLM(Kind):
         self._tell_of_unknown(examples, split)
         if split == "train" and self.options.joined:
             examples = self._joined(examples)
-        return [self._masked(example) for example in examples]
+        return [self._masking.held_out(example) for example in examples]
 
     def _check_words(self) -> None:
         """
@@ -214,8 +194,8 @@ class MaskedLM(Kind):
             DataError: The tokenizer knows no word of the texts.
         """
         tokens = Counter(token for example in examples for token in example["input_ids"])
-        known = sum(n for token, n in tokens.items() if token not in self._never)
-        unknown = sum(tokens[token] for token in self._never - special_ids(self.tokenizer))
+        known = sum(n for token, n in tokens.items() if token not in self._masking.never)
+        unknown = sum(tokens[token] for token in self._masking.never - special_ids(self.tokenizer))
         if not known:
             raise DataError(
                 f"There is nothing to be found in {of_split(split)}: the backbone's tokenizer knows no word of its "
@@ -227,46 +207,9 @@ class MaskedLM(Kind):
                 "tokenizer does not know, and are never those to be found"
             )
 
-    def _masked(self, example: Example) -> Example:
-        """A row with the mask in place of some tokens, which are its labels; its tokens decide which."""
-        ids = example["input_ids"]
-        places = self._places(ids, example.get("words"), random.Random(" ".join(map(str, ids))))
-        return hidden(example, places, self.tokenizer.mask_token_id)
-
-    def _places(self, ids: Sequence[int], words: Sequence[int] | None, draw: random.Random) -> list[int]:
-        """Where tokens are to be found: a share of all, or whole words as they are drawn, while they hold no more."""
-        own = [place for place, token in enumerate(ids) if token not in self._never]
-        number = masked_count(self.options.masked_share, len(own))
-        found: list[int] = []
-        if words is not None:
-            places: dict[int, list[int]] = {}
-            for place in own:
-                places.setdefault(words[place], []).append(place)
-            for word in draw.sample(list(places.values()), len(places)):
-                if len(found) + len(word) <= number:
-                    found += word
-        return found or draw.sample(own, number)
-
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The rows with other tokens to be found in each epoch; each is made when it is asked for."""
-        return _Drawn(self, examples, f"{seed} {epoch}")
-
-    def drawn(self, example: Example, draw: random.Random) -> Example:
-        """A row with tokens to be found in training.
-
-        Args:
-            example: From `encode`, labelled.
-            draw: Decides which, and what stands in their place.
-        """
-        ids = restored(example)
-        labels = [IGNORED] * len(ids)
-        for place in self._places(ids, example.get("words"), draw):
-            labels[place], way = ids[place], draw.random()
-            if way < MASKED_BELOW:
-                ids[place] = self.tokenizer.mask_token_id
-            elif way < ANOTHER_BELOW:
-                ids[place] = draw.choice(self._ordinary)
-        return {**example, "input_ids": ids, "labels": labels}
+        return self._masking.epoch(examples, f"{seed} {epoch}")
 
     def start(self, model: nn.Module) -> None:
         """See how many tokens the model has embeddings for, where its tokenizer was given more.
@@ -274,8 +217,8 @@ class MaskedLM(Kind):
         Raises:
             Unsupported: It has none for the mask.
         """
-        self._embeddings = getattr(model.config, "vocab_size", None)
-        if self._embeddings is not None and self.tokenizer.mask_token_id >= self._embeddings:
+        known = self._masking.embeddings = getattr(model.config, "vocab_size", None)
+        if known is not None and self.tokenizer.mask_token_id >= known:
             raise Unsupported(
                 f"the backbone has no embedding for {self.tokenizer.mask_token}, by which its tokenizer hides tokens; "
                 "use an encoder that was pretrained with one (BERT, RoBERTa, ModernBERT), or the kind causal_lm"
@@ -411,7 +354,7 @@ class MaskedLM(Kind):
         """Each token by its share of the training texts, one added to every token's count (Laplace)."""
         found: Counter[int] = Counter()
         for example in train:
-            found.update(token for token in restored(example) if token not in self._never)
+            found.update(token for token in restored(example) if token not in self._masking.never)
         nll = unigram(found, len(self.tokenizer))
         usual = max(found, key=lambda token: (found[token], -token), default=None)
         outputs = []
@@ -425,16 +368,3 @@ def _beginnings(words: Sequence[int | None]) -> list[int]:
     """Of each token where the first one of its word stands; one of no word stands alone."""
     first: dict[int, int] = {}
     return [place if word is None else first.setdefault(word, place) for place, word in enumerate(words)]
-
-
-class _Drawn(Sequence[Example]):
-    """Rows whose tokens to be found are drawn when they are asked for."""
-
-    def __init__(self, kind: MaskedLM, examples: Sequence[Example], draw: str) -> None:
-        self._kind, self._examples, self._draw = kind, examples, draw
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, row: Any) -> Any:
-        return self._kind.drawn(self._examples[row], random.Random(f"{self._draw} {row}"))
