@@ -35,7 +35,7 @@ from adapt.spec import (
     Unsupported,
 )
 from adapt.strategies import make
-from adapt.tasks import KINDS, Example, Kind
+from adapt.tasks import KINDS, Example, Kind, Lesson
 
 if TYPE_CHECKING:
     import datasets
@@ -72,6 +72,10 @@ class Encoded:
     kind: Kind
     """Which took notes of them."""
     splits: Mapping[str, list[Example]]
+    lesson: Callable[[], Lesson] | None = None
+    """Makes the lesson, in the process of the run and once the kind was fitted; None: the kind is the lesson."""
+    labelled: Sequence[Example] | None = None
+    """The training rows, where others among them have a teacher's predictions for labels; None: there are none such."""
 
 
 def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
@@ -125,7 +129,7 @@ def run(
         backbone: The folder of `spec.backbone`.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
         features: Folder where runs share what a frozen backbone gives for their rows.
-        encode: Gives the rows and the kind, which holds the loss; the run takes them over.
+        encode: Gives the rows, the kind and what is learnt; the run takes them over.
         on_note: Told before the first step what is foreseen.
         general: The texts of `spec.general`.
         begin: What the model of `spec.start` hands on.
@@ -194,6 +198,7 @@ def fit(
     encoded = encode(spec, data, backbone)
     kind, splits = encoded.kind, encoded.splits
     kind.fit(splits["train"])
+    lesson = kind if encoded.lesson is None else encoded.lesson()
 
     foreseen = foresee(spec, backbone, splits["train"])
     if foreseen is not None:
@@ -227,9 +232,10 @@ def fit(
             higher_is_better=selection not in LOWER_IS_BETTER,
             seed=spec.seed,
             on_step=on_step,
+            lesson=lesson,
         )
         hand_on(model)
-        memory = observe(model, kind, splits["train"], budget, trained.micro_batch or budget.batch_size)
+        memory = observe(model, lesson, splits["train"], budget, trained.micro_batch or budget.batch_size)
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
@@ -299,7 +305,8 @@ def _scored(spec: Run, data: Data, encoded: Encoded, model: nn.Module, trained: 
         if last == "test":
             found["test_outcomes"] = kind.outcomes(outputs, splits[last])
             found["test_groups"] = data.test_groups
-    if splits.get(last) and (simple := kind.baseline(splits["train"], splits[last])) is not None:
+    labelled = splits["train"] if encoded.labelled is None else encoded.labelled
+    if splits.get(last) and (simple := kind.baseline(labelled, splits[last])) is not None:
         found["baseline"] = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
     return found
 

@@ -13,7 +13,9 @@ from adapt.adapted import Adapted, assemble
 from adapt.backbones import Backbone
 from adapt.data import Data
 from adapt.distillation import Teaching, teaching_of
+from adapt.run import Encoded
 from adapt.spec import Run
+from adapt.tasks import Lesson
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "dropout": 0.0}
 SHORT: dict[str, Any] = {**QUICK, "max_steps": 3, "epochs": 1}
@@ -48,10 +50,11 @@ def begun(
     return teaching.student(run), source, teaching
 
 
-def lesson_of(teacher: Adapted, backbone: Path, data: Data, **how: Any) -> Any:
-    """Everything of a student but its training: its run, the kind with the lesson, encoded splits."""
+def lesson_of(teacher: Adapted, backbone: Path, data: Data, **how: Any) -> tuple[Run, Encoded, Lesson]:
+    """Everything of a student but its training: its run, the kind with encoded splits, the lesson."""
     choices = {"max_length": 48, **OPTIONS.get(data.name, {})}
     run, source, teaching = begun(teacher, backbone, data, **{"weight": 1.0, **how}, **choices)
     encoded = teaching.lessons([run], source).encode(run, teaching.data, source)
     encoded.kind.fit(encoded.splits["train"])
-    return run, encoded
+    assert encoded.lesson is not None
+    return run, encoded, encoded.lesson()

@@ -40,6 +40,8 @@ class Wide(nn.Module):
 class Scripted:
     """A kind whose loss moves the weights, and whose scores are those of a list."""
 
+    beside = ()
+
     def __init__(self, scores: Sequence[float], worst: float = 0.0) -> None:
         self.scores = list(scores)
         self.worst = worst

@@ -22,7 +22,7 @@ import adapt.distillation.teaching
 import adapt.training
 from adapt.adapted import Adapted, load_model
 from adapt.data import Data, load
-from adapt.distillation import Distilled, Lessons
+from adapt.distillation import Lessons
 from adapt.run import run_from
 from adapt.spec import Teacher
 from adapt.tables.table import table_of
@@ -53,7 +53,6 @@ def test_a_student_is_a_model_like_any_other(
     assert made[0].run.teacher == Teacher("bert-2-0 full", made[0].run.teacher.sha256, 3.0, 0.5)  # type: ignore[union-attr]
     assert all(a.equal(b) for a, b in zip(before, teacher.fitted.model.parameters(), strict=True))
     assert teacher.fitted.kind.notes == notes
-    assert not isinstance(made[0].fitted.kind, Distilled)
     texts = [row["text"] for row in data.splits["test"]]
     assert made[0].predict(texts) == made[1].predict(texts)
     made[0].save(tmp_path / "student")

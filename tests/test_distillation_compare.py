@@ -136,10 +136,11 @@ def test_a_language_models_teacher_that_is_another_one_by_now(
     teacher, data = teachers("completion"), TASKS["completion"]()
     run, source, teaching = begun(teacher.save(tmp_path / "teacher"), backbone("gpt2"), data)
     encoded = teaching.lessons([run], source, away=tmp_path).encode(run, data, source)
+    assert encoded.lesson is not None
     other = dataclasses.replace(teacher, run=dataclasses.replace(teacher.run, seed=7), result=None)
     other.save(tmp_path / "teacher")
     with pytest.raises(AdaptError, match=r"teacher is no longer the one that this comparison began with"):
-        encoded.kind.fit(encoded.splits["train"])
+        encoded.lesson()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +174,8 @@ def test_each_sample_of_a_learning_curve_is_asked_about_and_then_the_teacher_is_
         assert [model() for model in held] == [None]
         for run, rows in todo:
             made = lessons.encode(run, rows, backbone)
-            made.kind.fit(made.splits["train"])
-            assert made.kind.collate(made.splits["train"])["teacher"].isfinite().all()
+            assert made.lesson is not None
+            assert made.lesson().collate(made.splits["train"])["teacher"].isfinite().all()
             learnt.append(len(made.splits["train"]))
 
     monkeypatch.setattr(adapt.distillation.teaching, "load_model", loaded)

@@ -42,11 +42,10 @@ def test_a_teacher_has_nothing_to_teach_itself(
 ) -> None:
     """With the teacher's own weights the distance is zero, and so is its gradient; any other model is further off."""
     teacher = teachers(task)
-    spec, encoded = lesson_of(teacher, backbone(CELLS[task]), TASKS[task]())
-    kind, model = encoded.kind, teacher.fitted.model
-    kind.fit(encoded.splits["train"])
-    batch = kind.collate(encoded.splits["train"][:6])
-    loss = kind.loss(model, batch)
+    spec, encoded, lesson = lesson_of(teacher, backbone(CELLS[task]), TASKS[task]())
+    model = teacher.fitted.model
+    batch = lesson.collate(encoded.splits["train"][:6])
+    loss = lesson.loss(model, batch)
     loss.backward()
     gradients = [p.grad.abs().max() for p in model.parameters() if p.grad is not None]
     model.zero_grad(set_to_none=True)
@@ -54,7 +53,7 @@ def test_a_teacher_has_nothing_to_teach_itself(
     assert gradients
     assert max(gradients) < 1e-5
     other = adapt.Full().build(teacher.fitted.loader, spec.task).eval()
-    assert kind.loss(other, batch) > 1e-3
+    assert lesson.loss(other, batch) > 1e-3
 
 
 @pytest.mark.parametrize("task", CELLS)
@@ -64,12 +63,11 @@ def test_the_weight_is_the_teachers_share(
     teacher, folder, data = teachers(task), backbone(CELLS[task]), TASKS[task]()
     losses, own = {}, torch.zeros(())
     for weight in (1e-9, 0.25, 1.0):
-        spec, encoded = lesson_of(teacher, folder, data, weight=weight)
-        encoded.kind.fit(encoded.splits["train"])
+        spec, encoded, lesson = lesson_of(teacher, folder, data, weight=weight)
         model = adapt.Full().build(teacher.fitted.loader, spec.task).eval()
-        batch = encoded.kind.collate(encoded.splits["train"][:5])
-        losses[weight] = encoded.kind.loss(model, batch).detach()
-        own = encoded.kind.kind.loss(model, batch).detach()
+        batch = lesson.collate(encoded.splits["train"][:5])
+        losses[weight] = lesson.loss(model, batch).detach()
+        own = encoded.kind.loss(model, batch).detach()
     assert torch.allclose(losses[1e-9], own, rtol=1e-4)
     assert torch.allclose(losses[0.25], 0.75 * own + 0.25 * losses[1.0], rtol=1e-4)
 
@@ -79,9 +77,8 @@ def test_logits_of_a_few_tokens_at_a_time_make_the_same_gradient(
     task: str, teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
 ) -> None:
     teacher = teachers(task)
-    spec, encoded = lesson_of(teacher, backbone(CELLS[task]), TASKS[task](), weight=0.7)
-    kind = encoded.kind
-    batch = kind.collate(encoded.splits["train"][:6])
+    spec, encoded, lesson = lesson_of(teacher, backbone(CELLS[task]), TASKS[task](), weight=0.7)
+    batch = lesson.collate(encoded.splits["train"][:6])
 
     def gradients(chunk: int | None) -> list[torch.Tensor]:
         model = adapt.Full().build(teacher.fitted.loader, spec.task).eval()
@@ -89,7 +86,7 @@ def test_logits_of_a_few_tokens_at_a_time_make_the_same_gradient(
             model.changes_logits = True  # all logits at once, and autograd
         else:
             model.loss_chunk = chunk
-        loss = kind.loss(model, batch)
+        loss = lesson.loss(model, batch)
         loss.backward()
         return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
@@ -114,9 +111,8 @@ def test_numbers_are_compared_in_standard_deviations(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
 ) -> None:
     teacher, data = teachers("regression"), TASKS["regression"]()
-    _, encoded = lesson_of(teacher, backbone("bert"), data)
-    encoded.kind.fit(encoded.splits["train"])
+    _, encoded, lesson = lesson_of(teacher, backbone("bert"), data)
     scale = encoded.kind.state()
     said = [prediction["value"] for prediction in teacher.predict(data.splits["train"].remove_columns("label"))]
-    batch = encoded.kind.collate(encoded.splits["train"])
+    batch = lesson.collate(encoded.splits["train"])
     assert torch.allclose(batch["teacher"][:, 0].double() * scale["std"] + scale["mean"], torch.tensor(said).double())

@@ -105,8 +105,8 @@ def test_classes_in_another_order_are_the_same_classes(
     texts = [row["text"] for row in data.splits["test"]]
     wanted = [prediction["label"] for prediction in teacher.predict(texts)]
     assert [other.labels[row["label"]] for row in labelled_by(teacher, texts, other).rows] == wanted
-    _, encoded = lesson_of(teacher, backbone("bert"), other)
-    said = encoded.kind.collate(encoded.splits["train"])["teacher"]
+    _, encoded, lesson = lesson_of(teacher, backbone("bert"), other)
+    said = lesson.collate(encoded.splits["train"])["teacher"]
     rows = teacher.fitted.kind.encode(data.splits["train"])
     outputs = predict(teacher.fitted.model, teacher.fitted.kind, rows, teacher.run.budget)
     assert torch.allclose(said, torch.stack(outputs).flip(-1))

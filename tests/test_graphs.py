@@ -132,7 +132,7 @@ class StandIn(Graphs):
             if own is not None:
                 for parameter in self._trainable:
                     parameter.grad = None
-            loss.copy_(one_pass(self._model, self._kind, self._accelerator, static, factor))
+            loss.copy_(one_pass(self._model, self._lesson, self._accelerator, static, factor))
             if own is not None:
                 for parameter, buffer, held in zip(self._trainable, own, before, strict=True):
                     assert parameter.grad is not None

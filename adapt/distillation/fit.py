@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -83,5 +82,4 @@ def distill(
     give_back(run.budget.device)
     with steps_shown(run.strategy.name, on_step, progress) as told:
         result, fitted = fit(run, rows, source, told, encode=lessons.encode, general=texts)
-    plain = dataclasses.replace(fitted, kind=fitted.kind.kind)  # type: ignore[attr-defined]
-    return Adapted(plain, run, source, result, columns=rows.columns)
+    return Adapted(fitted, run, source, result, columns=rows.columns)

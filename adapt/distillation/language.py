@@ -37,12 +37,23 @@ class Tokens:
     temperature: float
     weight: float
 
+    @property
+    def beside(self) -> Sequence[nn.Module]:
+        """The teacher."""
+        return (self.teacher,)
+
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """Nothing: the teacher reads the student's batch."""
-        return {}
+        """The student's batch, which the teacher reads too."""
+        batch: dict[str, torch.Tensor] = self.kind.collate(examples, longest=longest)
+        return batch
+
+    def terms(self, examples: Sequence[Example]) -> int:
+        """Positions that are learnt."""
+        return int(self.kind.terms(examples))
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """See `Lesson.loss`; logits of a few tokens at a time, where the student's own loss is made so."""
+        """Mean over positions of (1 - weight) times the kind's own loss plus weight times the divergence from the
+        teacher; of logits of a few tokens at a time, where the student's own loss is made so."""
         import torch
 
         from adapt.backbones.chunked import summed

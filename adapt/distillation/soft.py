@@ -31,18 +31,25 @@ class Soft(ABC):
     temperature: float
     weight: float
 
+    beside = ()
+
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
-        """`teacher`: what `together` makes of the rows' parts; nothing where the teacher was not asked."""
+        """The kind's batch, and `teacher`: what `together` makes of the rows' parts."""
         import torch
 
-        return {_FIELD: torch.from_numpy(self.together(examples, longest))} if _FIELD in examples[0] else {}
+        batch = self.kind.collate(examples, longest=longest)
+        return {**batch, _FIELD: torch.from_numpy(self.together(examples, longest))}
+
+    def terms(self, examples: Sequence[Example]) -> int:
+        """As many as the kind's."""
+        return self.kind.terms(examples)
 
     @abstractmethod
     def together(self, examples: Sequence[Example], longest: int | None) -> np.ndarray:
         """The parts of a batch, float32, padded as `adapt.tasks.tokens.pad` does."""
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """See `Lesson.loss`; the model runs once for both terms."""
+        """(1 - weight) times the kind's own loss plus weight times `distance`; the model runs once for both."""
         seen = _Seen(model)
         own = self.kind.loss(seen, batch)  # type: ignore[arg-type]
         return (1 - self.weight) * own + self.weight * self.distance(seen.output, batch)

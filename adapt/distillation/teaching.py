@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
 from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens, other_division
-from adapt.distillation.kind import Distilled
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, said_of, shown
 from adapt.distillation.soft import SOFT, Soft
@@ -24,7 +23,7 @@ from adapt.files import path_of
 from adapt.run import Encoded, drawn, draws_of, encode
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
-from adapt.tasks import KINDS, Kind
+from adapt.tasks import KINDS, Example, Kind, Lesson
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ class Lessons:
         return cls(answers, extra, teacher, content["notes"])
 
     def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
-        """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson as the loss.
+        """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson.
 
         Raises:
             AdaptError: Bad input.
@@ -229,24 +228,35 @@ class Lessons:
         kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
         splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
         kind.notes += self.notes
-        lesson = None
-        if run.teacher.weight and self.teacher is None:
+        lesson: Callable[[], Lesson] | None = None
+        if self.teacher is not None:
+            lesson = partial(_tokens, run, kind, self.teacher)
+        elif run.teacher.weight:
             answers = [self.answers[hash_of(shown(part))] for part in parts]
             kind.notes += answers[0].notes  # those of further rows were taken when these were labelled
-            lesson = _soft(run.teacher, kind)
-            lesson.teach(splits["train"], [row for each in answers for row in each.rows])
+            lesson = _taught(run.teacher, kind, splits["train"], [row for each in answers for row in each.rows])
+        labelled = None
         if self.extra is not None:
+            labelled = [row for i, row in enumerate(splits["train"]) if row.get("row", i) < len(parts[0])]
             kind.notes += [
                 f"{len(self.extra.rows):,} training rows have no labels but what {run.teacher.name} predicts",
                 *self.extra.notes,
             ]
-        begin = None if self.teacher is None else partial(_tokens, run, kind, self.teacher)
-        return Encoded(Distilled(kind, lesson, len(parts[0]), begin), splits)  # type: ignore[arg-type]
+        return Encoded(kind, splits, lesson, labelled)
 
 
 def _soft(teacher: Teacher, kind: Kind) -> Soft:
     """The lesson of a kind for which a teacher is asked once a row; nothing is taught yet."""
     return SOFT[kind.task.kind](kind, teacher.temperature, teacher.weight)
+
+
+def _taught(
+    teacher: Teacher, kind: Kind, examples: Sequence[Example], rows: Sequence[np.ndarray]
+) -> Callable[[], Soft]:
+    """What gives the lesson of such a kind, for which each example has been given its part of what was said of rows."""
+    lesson = _soft(teacher, kind)
+    lesson.teach(examples, rows)
+    return lambda: lesson
 
 
 def _tokens(run: Run, kind: Kind, teacher: Adapted | Path) -> Tokens:

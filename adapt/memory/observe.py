@@ -9,7 +9,7 @@ from torch import nn
 
 from adapt.memory.step import Step, measure
 from adapt.spec import Budget, OutOfMemory
-from adapt.tasks import Example, Kind
+from adapt.tasks import Example, Lesson
 from adapt.training.aside import Aside
 from adapt.training.batching import sizes_of
 from adapt.training.halving import halving
@@ -17,7 +17,7 @@ from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import accelerator_for, random_state, set_random_state
 
 
-def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: Budget, rows: int) -> dict[str, Any]:
+def observe(model: nn.Module, lesson: Lesson, examples: Sequence[Example], budget: Budget, rows: int) -> dict[str, Any]:
     """What training held at the most, as plain values (`Memory.as_dict`).
 
     The step is the loop's, over a whole batch of the longest rows, source and target together; with accumulation over
@@ -25,7 +25,7 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
 
     Args:
         model: As training left it, its layers checkpointed where the budget says so.
-        kind: Collates and computes the loss.
+        lesson: Collates and computes the loss.
         examples: Encoded training rows.
         budget: As in training.
         rows: Most rows of a forward pass, as training had them last. They are halved where memory runs out, as it may:
@@ -41,7 +41,7 @@ def observe(model: nn.Module, kind: Kind, examples: Sequence[Example], budget: B
 
     def measured(most: int) -> dict[str, Any]:
         optimizer = optimizer_for(model, unpaged(budget), 1e-9)  # bitsandbytes never gives a paged one's memory back
-        return measure(Step(model, kind, optimizer, accelerator_for(budget), group, most, budget.clip)).as_dict()
+        return measure(Step(model, lesson, optimizer, accelerator_for(budget), group, most, budget.clip)).as_dict()
 
     with Aside() as aside:
         aside.put(model)

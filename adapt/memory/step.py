@@ -19,7 +19,7 @@ from adapt.backbones.memo import memos_of
 from adapt.memory.tracker import Tracker
 from adapt.memory.types import Memory
 from adapt.spec import Strategy
-from adapt.tasks import KINDS, Example, Kind
+from adapt.tasks import KINDS, Example, Lesson
 from adapt.training.optimizer import optimizer_for
 from adapt.training.step import accelerator_for, gradients, save_memory
 
@@ -32,7 +32,7 @@ class Step:
     """A training step that can be done again and again: what `measure` runs. It is the loop's own."""
 
     model: nn.Module
-    kind: Kind
+    lesson: Lesson
     optimizer: torch.optim.Optimizer
     accelerator: Any
     group: Sequence[Sequence[Example]]
@@ -44,7 +44,7 @@ class Step:
 
     def __call__(self) -> None:
         """Gradients, clipping, update."""
-        gradients(self.model, self.kind, self.group, self.accelerator, self.rows)
+        gradients(self.model, self.lesson, self.group, self.accelerator, self.rows)
         self.accelerator.clip_grad_norm_(list(params.trainable(self.model).values()), self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,8 +105,8 @@ def prepare(step: Step) -> None:
 
 def track(step: Step, *, block: int = 1, device: str | None = None) -> dict[str, Memory]:
     """The peak of each segment (`Tracker`) of a step whose optimizer has its state already."""
-    beside = getattr(step.kind, "beside", ())
-    with _no_collection(), Tracker(step.model, step.optimizer, beside=beside, block=block, device=device) as tracker:
+    counted = Tracker(step.model, step.optimizer, beside=step.lesson.beside, block=block, device=device)
+    with _no_collection(), counted as tracker:
         tracker.restart()
         step()
     return tracker.segments()

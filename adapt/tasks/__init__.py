@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapt.tasks.causal_lm import CausalLM
-from adapt.tasks.kind import Example, Kind
+from adapt.tasks.kind import Example, Kind, Lesson
 from adapt.tasks.masked_lm import MaskedLM
 from adapt.tasks.question_answering import QuestionAnswering
 from adapt.tasks.seq2seq import Seq2Seq
@@ -21,6 +21,6 @@ KINDS: dict[str, type[Kind]] = {
 """Task kinds by name."""
 
 __all__ = [
-    "KINDS", "CausalLM", "Example", "Kind", "MaskedLM", "QuestionAnswering", "Seq2Seq", "SequenceClassification",
-    "TokenClassification",
+    "KINDS", "CausalLM", "Example", "Kind", "Lesson", "MaskedLM", "QuestionAnswering", "Seq2Seq",
+    "SequenceClassification", "TokenClassification",
 ]  # fmt: skip

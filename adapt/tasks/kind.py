@@ -42,16 +42,37 @@ class Asked(Protocol):
         """
 
 
+class Lesson(Protocol):
+    """What a model learns from training rows: the labels of a kind, or what a teacher says beside them."""
+
+    @property
+    def beside(self) -> Sequence[nn.Module]:
+        """Models that each step runs beside the one that learns, and whose weights are held with its own."""
+
+    def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
+        """As `Asked.collate`, of training rows, with what the loss needs besides."""
+
+    def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean loss of a batch, a float32 scalar."""
+
+    def terms(self, examples: Sequence[Example]) -> int:
+        """How many terms the mean of `loss` is over, so that parts of a batch add up: rows or windows, unless it is
+        tokens that are learnt."""
+
+
 @dataclass(frozen=True)
 class NoOptions:
     """Of a kind that has no options beside the fields of `Task`."""
 
 
-class Kind(Asked, ABC):
+class Kind(Asked, Lesson, ABC):
     """A task kind bound to a task and a tokenizer: `KIND(task, tokenizer)`."""
 
     Options: ClassVar[type] = NoOptions
     """Frozen dataclass of the kind's own options, whose fields are `Task.options`."""
+
+    beside: Sequence[nn.Module] = ()
+    """None: labels need no other model."""
 
     pipeline: ClassVar[str | None] = None
     """What the Hugging Face hub calls models that do it, if it has one name for them."""
@@ -121,8 +142,7 @@ class Kind(Asked, ABC):
         """Mean loss of a batch, a float32 scalar."""
 
     def terms(self, examples: Sequence[Example]) -> int:
-        """How many terms the mean of `loss` is over, so that parts of a batch add up: rows or windows, unless it is
-        tokens that are learnt."""
+        """Rows or windows, unless it is tokens that are learnt; see `Lesson.terms`."""
         return len(examples)
 
     @abstractmethod

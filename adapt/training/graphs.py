@@ -23,7 +23,7 @@ from adapt.backbones.families import is_projection
 from adapt.backbones.masks import masks_traced
 from adapt.backbones.memo import Memo
 from adapt.spec import Budget
-from adapt.tasks import Example, Kind
+from adapt.tasks import Example, Lesson
 from adapt.tasks.losses import fixed_sizes
 from adapt.training.step import on, one_pass, random_state, set_random_state
 
@@ -38,14 +38,16 @@ _SYNCHRONISING = ("Linear8bitLt",)
 """Layers that wait for the GPU to see what is in their inputs (outliers of LLM.int8())."""
 
 
-def graphs_for(model: nn.Module, kind: Kind, accelerator: Any, budget: Budget, lengths: Sequence[int]) -> Graphs | None:
+def graphs_for(
+    model: nn.Module, lesson: Lesson, accelerator: Any, budget: Budget, lengths: Sequence[int]
+) -> Graphs | None:
     """Graphs where they pay: on CUDA, for a step bound by its launches that a graph can hold; else None.
 
     What decides is in the run, and nothing is measured: the same run takes the same way.
 
     Args:
         model: Built, with its savers.
-        kind: Collates and computes the loss.
+        lesson: Collates and computes the loss.
         accelerator: Knows device and precision.
         budget: Batch size and savers.
         lengths: Tokens of each training row.
@@ -55,7 +57,7 @@ def graphs_for(model: nn.Module, kind: Kind, accelerator: Any, budget: Budget, l
     if not is_pure(model) or budget.loss_chunk is not None:
         return None
     tokens = budget.batch_size * sum(lengths) / len(lengths)
-    return Graphs(model, kind, accelerator) if flops_per_layer(model, tokens) < LAUNCH_BOUND else None
+    return Graphs(model, lesson, accelerator) if flops_per_layer(model, tokens) < LAUNCH_BOUND else None
 
 
 def flops_per_layer(model: nn.Module, tokens: float) -> float:
@@ -100,8 +102,8 @@ class Graphs:
     pool of memory: each is used up before the next is replayed.
     """
 
-    def __init__(self, model: Any, kind: Kind, accelerator: Any) -> None:
-        self._model, self._kind, self._accelerator = model, kind, accelerator
+    def __init__(self, model: Any, lesson: Lesson, accelerator: Any) -> None:
+        self._model, self._lesson, self._accelerator = model, lesson, accelerator
         self._longest = longest_of(model)
         self._graphs: dict[Any, _Captured | None] = {}
         self._pool: Any = None
@@ -120,8 +122,8 @@ class Graphs:
     def __call__(self, examples: Sequence[Example], weight: float) -> torch.Tensor:
         """Add the gradient of a batch's mean loss, times a weight, to the model's; give the loss times the weight."""
         if self.given_up:
-            return self._plainly(self._kind.collate(examples), weight)
-        batch = self._kind.collate(examples, longest=self._longest)
+            return self._plainly(self._lesson.collate(examples), weight)
+        batch = self._lesson.collate(examples, longest=self._longest)
         key = tuple((name, value.shape) for name, value in batch.items())
         with masks_traced(True), fixed_sizes():
             if not self._graphs:
@@ -166,7 +168,7 @@ class Graphs:
 
     def _plainly(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         moved = on(batch, self._accelerator.device)
-        return one_pass(self._model, self._kind, self._accelerator, moved, weight)
+        return one_pass(self._model, self._lesson, self._accelerator, moved, weight)
 
     def _try(self, batch: Mapping[str, torch.Tensor], weight: float) -> torch.Tensor:
         """The first pass of all, which finds out whether the device is waited for: no graph could hold that.
@@ -182,7 +184,7 @@ class Graphs:
         torch.cuda.synchronize()
         try:
             with _no_waiting():
-                loss = one_pass(self._model, self._kind, self._accelerator, moved, weight)
+                loss = one_pass(self._model, self._lesson, self._accelerator, moved, weight)
         except RuntimeError as error:
             if "synchroniz" not in str(error):
                 raise
@@ -210,7 +212,7 @@ class Graphs:
         try:
             # what other threads do meanwhile (such as a monitor of the GPU) is no part of the graph and cannot spoil it
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                loss = one_pass(self._model, self._kind, self._accelerator, static, factor)
+                loss = one_pass(self._model, self._lesson, self._accelerator, static, factor)
             made = [p.grad for p in self._trainable] if self._own else None
         except RuntimeError as error:
             torch.cuda.set_stream(stream)

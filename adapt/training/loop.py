@@ -18,7 +18,7 @@ from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import explained
 from adapt.backbones.standardised import Standardised
 from adapt.spec import Budget
-from adapt.tasks import Example, Kind
+from adapt.tasks import Example, Kind, Lesson
 from adapt.tasks.kind import Asked
 from adapt.training.allocator import memory_kept
 from adapt.training.aside import Aside
@@ -69,6 +69,7 @@ def train(
     higher_is_better: bool,
     seed: int,
     on_step: Callable[[int, int, float], None] | None = None,
+    lesson: Lesson | None = None,
 ) -> Trained:
     """Train what is trainable, keep the epoch that the validation metric prefers.
 
@@ -78,7 +79,7 @@ def train(
 
     Args:
         model: Its trainable parameters are updated in place.
-        kind: Collates, computes the loss, scores.
+        kind: Draws rows anew, and scores.
         examples: Encoded training rows.
         validation: Encoded validation rows; without any, the last epoch is kept.
         budget: Epochs or steps, batches, schedule, clipping, precision, patience.
@@ -88,6 +89,7 @@ def train(
         seed: Decides the order of rows and everything drawn while training.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss; on a GPU while the next
             step is under way, for the last of an epoch at its end.
+        lesson: Collates training rows, and computes the loss; None: the kind does.
 
     Raises:
         Diverged: The loss or its gradient is not finite; on a GPU that is seen a step later.
@@ -96,6 +98,7 @@ def train(
         Unsupported: Gradient checkpointing is asked for, and transformers does not have it for the architecture; or a
             loss in chunks, and the model does with its logits what is not known.
     """
+    lesson = lesson or kind
     save_memory(model, budget)
     accelerator = accelerator_for(budget)
     order = torch.Generator().manual_seed(seed)
@@ -108,7 +111,7 @@ def train(
     optimizer = optimizer_for(model, budget, learning_rate)
     schedule = schedule_for(optimizer, budget, steps)
     trainable = list(params.trainable(model).values())
-    graphs = graphs_for(model, kind, accelerator, budget, lengths)
+    graphs = graphs_for(model, lesson, accelerator, budget, lengths)
     counting = [module for module in model.modules() if isinstance(module, Standardised)]
     watch = Watch(budget.device, steps, on_step)
     memory = PeakMemory(budget.device)
@@ -131,7 +134,7 @@ def train(
                 for first in range(0, len(batches), budget.accumulation)[: steps - step]:
                     group = [[seen[i] for i in batch] for batch in batches[first : first + budget.accumulation]]
                     total, micro = halving(
-                        partial(gradients, model, kind, group, accelerator, graphs=graphs),
+                        partial(gradients, model, lesson, group, accelerator, graphs=graphs),
                         micro,
                         budget.device,
                         advice=advice,

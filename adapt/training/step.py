@@ -11,7 +11,7 @@ from torch import nn
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.backbones.chunked import chunk_logits
 from adapt.spec import Budget
-from adapt.tasks import Example, Kind
+from adapt.tasks import Example, Lesson
 from adapt.training.halving import parts
 from adapt.training.on_cpu import faster_on_cpu
 
@@ -48,7 +48,7 @@ def save_memory(model: nn.Module, budget: Budget) -> None:
 @torch.enable_grad()
 def gradients(
     model: nn.Module,
-    kind: Kind,
+    lesson: Lesson,
     group: Sequence[Sequence[Example]],
     accelerator: Any,
     rows: int,
@@ -62,40 +62,40 @@ def gradients(
 
     Args:
         model: In training mode.
-        kind: Collates and computes the loss.
+        lesson: Collates and computes the loss.
         group: The encoded rows of each batch.
         accelerator: Knows device and precision.
         rows: Most rows of a forward pass.
-        graphs: `adapt.training.graphs.Graphs` of this model, kind and accelerator; None: each operation is launched by
-            itself.
+        graphs: `adapt.training.graphs.Graphs` of this model, lesson and accelerator; None: each operation is launched
+            by itself.
     """
-    terms = max(1, sum(kind.terms(batch) for batch in group))
+    terms = max(1, sum(lesson.terms(batch) for batch in group))
     total = torch.zeros((), device=accelerator.device)
     for members in group:
         for part in parts(members, rows):
-            weight = kind.terms(part) / terms
+            weight = lesson.terms(part) / terms
             if graphs is not None:
                 total += graphs(part, weight)
             else:
-                total += one_pass(model, kind, accelerator, on(kind.collate(part), accelerator.device), weight)
+                total += one_pass(model, lesson, accelerator, on(lesson.collate(part), accelerator.device), weight)
     return total
 
 
 def one_pass(
-    model: nn.Module, kind: Kind, accelerator: Any, batch: Batch, weight: float | torch.Tensor
+    model: nn.Module, lesson: Lesson, accelerator: Any, batch: Batch, weight: float | torch.Tensor
 ) -> torch.Tensor:
     """Forward and backward: the mean loss of a batch times its weight, whose gradient is added to the model's.
 
     Args:
         model: In training mode.
-        kind: Computes the loss.
+        lesson: Computes the loss.
         accelerator: Knows precision.
         batch: On the device.
         weight: A number, or a scalar on the device.
     """
     with faster_on_cpu():
         with accelerator.autocast():
-            loss = kind.loss(model, batch)
+            loss = lesson.loss(model, batch)
         share = loss * weight
         accelerator.backward(share)  # draws again for checkpointed layers
     return share.detach()
