@@ -115,8 +115,22 @@ def _read(value: Any, hint: Any, where: str) -> Any:
             if isinstance(value, Mapping):
                 return dict(value)
         elif option is str and isinstance(value, str):
+            _check_characters(where, value)
             return value
     raise OptionError(f"{where} is {value!r}; give {' or '.join(_wanted(option) for option in options)}.")
+
+
+def _check_characters(where: str, value: str) -> None:
+    """
+    Raises:
+        OptionError: The text holds what is no character, and which no tokenizer or file takes.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise OptionError(
+            f"{where} is {value!r}, with half of a surrogate pair, which is no character; mend it."
+        ) from None
 
 
 def _wanted(option: Any) -> str:

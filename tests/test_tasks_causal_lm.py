@@ -402,6 +402,7 @@ def test_what_cannot_be_used() -> None:
         ({"template": "Q: "}, r"template is 'Q: '; it must hold \{prompt\}"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0; give a whole number of at least 1"),
         ({"beams": 0}, "beams is 0"),
+        ({"separator": " \ud83d"}, r"separator is ' \\ud83d', with half of a surrogate pair, which is no character"),
     ):
         with pytest.raises(OptionError, match=message):
             bound(**options)
