@@ -89,7 +89,42 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     monkeypatch.setattr(runner, "WORKER", ("/nowhere/python",))
     del asked[:]
     assert adapt.compare(**given).results == done.results
-    assert asked == [len(how["unlabelled"])]  # whose labels are part of what decides a run
+    assert not asked
+
+
+def test_a_comparison_that_goes_on_finds_what_the_teacher_said(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Of rows without labels and of those of training; by other code, or where files are damaged, it is asked again."""
+    data, folder, found = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher"), list[Lessons]()
+    monkeypatch.setattr(grid, "execute", lambda *_, lessons, **__: found.append(lessons))
+
+    def begin() -> None:
+        adapt.compare(
+            backbone("electra"), data, STRATEGIES[:1], seeds=1, teacher=folder, unlabelled=["word1 word2", "cold"],
+            out=tmp_path / "out", **SHORT,
+        )  # fmt: skip
+
+    begin()
+    begin()
+    once = [2, len(data.splits["train"])]
+    assert asked == once
+    first, again = found
+    assert first.extra is not None
+    assert again.extra is not None
+    assert again.extra.rows.to_dict() == first.extra.rows.to_dict()
+    assert len(first.answers) == 2
+    assert again.answers.keys() == first.answers.keys()
+    for key, answers in first.answers.items():
+        assert again.answers[key].notes == answers.notes
+        assert [row.tobytes() for row in again.answers[key].rows] == [row.tobytes() for row in answers.rows]
+    for file in (tmp_path / "out" / "answers").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    begin()
+    monkeypatch.setattr("adapt.distillation.said.code_state", lambda: {"code": "another"})
+    begin()
+    assert asked == once * 3
 
 
 def test_how_far_a_teacher_was_asked_is_shown() -> None:

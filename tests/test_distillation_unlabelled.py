@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import task_helpers
@@ -18,7 +19,7 @@ import adapt
 import adapt.training
 from adapt.adapted import Adapted
 from adapt.comparison import grid
-from adapt.distillation import labelled_by
+from adapt.distillation import labelled_by, said
 from adapt.distillation.said import said_of
 from adapt.spec import DataError
 from adapt.tasks import KINDS, QuestionAnswering
@@ -61,6 +62,22 @@ def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[st
             assert row["messages"][-1]["content"].strip() == prediction["text"]
         else:
             assert data.labels[row["label"]] == prediction["label"]
+
+
+@pytest.mark.parametrize("task", ["regression", "spans", "answers", "text"])
+def test_what_a_teacher_said_is_kept_to_the_bit(
+    task: str, teachers: Callable[[str], Adapted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, rows = teachers(task), TASKS[task]().splits["test"]
+    found = []
+    for _ in range(2):
+        monkeypatch.setattr(said, "_known", WeakKeyDictionary())
+        found.append(said_of(teacher, rows, kept=tmp_path / "new"))
+        monkeypatch.setattr(adapt.training, "predict", None)
+    first, again = found
+    assert again.examples == first.examples
+    for one, other in zip(first.outputs, again.outputs, strict=True):
+        assert one == other if task == "text" else (torch.equal(one, other) and one.dtype == other.dtype)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])

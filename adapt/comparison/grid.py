@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,7 @@ def compare(
     Raises:
         AdaptError: Bad input. What cannot be done by one strategy only is a row of the table with its reason.
     """
-    from adapt.distillation import how_of, teaching_of
+    from adapt.distillation import how_of, said_of, teaching_of
 
     if "seed" in choices:
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
@@ -226,13 +227,13 @@ def compare(
     def on_asked(done: int, total: int) -> None:
         tell(Event("asked", first, done, total))
 
+    ask = partial(said_of, on_asked=on_asked, kept=store.folder / "answers")
     teaching = None
     if teacher is not None:
         with tell:
             teaching = teaching_of(
-                teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled,
-                on_asked=on_asked,
-            )  # fmt: skip
+                teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled, ask=ask
+            )
         first, parts = teaching.student(first), [teaching.data]
     shown: list[tuple[Strategy, Source | None]] = [(check_strategy(each), None) for each in tried(chosen, trials)]
     for strategy, origin in starts.strategies(first.backbone, rate):
@@ -251,7 +252,7 @@ def compare(
         with scratch_folder() as folder, tell:
             lessons = None
             if teaching is not None:
-                lessons = teaching.lessons([run for run, _ in todo], source, folder, on_asked)
+                lessons = teaching.lessons([run for run, _ in todo], source, folder, ask)
                 teacher = teaching = None
                 give_back(first.budget.device)
             execute(

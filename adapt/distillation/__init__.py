@@ -9,7 +9,8 @@ token is as large as the vocabulary, which must be the student's. Where students
 
 from adapt.distillation.checks import how_of
 from adapt.distillation.fit import distill
+from adapt.distillation.said import said_of
 from adapt.distillation.teaching import Lessons, Teaching, teaching_of
 from adapt.distillation.unlabelled import labelled_by
 
-__all__ = ["Lessons", "Teaching", "distill", "how_of", "labelled_by", "teaching_of"]
+__all__ = ["Lessons", "Teaching", "distill", "how_of", "labelled_by", "said_of", "teaching_of"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from adapt.adapted import Adapted, begun
 from adapt.backbones.exhausted import give_back
 from adapt.display import AskedBar, steps_shown
 from adapt.distillation.checks import how_of
-from adapt.distillation.said import OnAsked
+from adapt.distillation.said import OnAsked, said_of
 from adapt.distillation.teaching import teaching_of
 from adapt.options import shows_choices
 from adapt.run import OnStep, drawn, fit
@@ -72,12 +73,13 @@ def distill(
         raise OptionError(f"'{run.strategy.name}' trains nothing, so that nobody learns; give another strategy.")
     drawn(run, rows)  # what a class has too few rows for is found before the teacher labels any
     with closing(AskedBar(sys.stderr if progress else None, rows.name, on_asked)) as asked:
+        ask = partial(said_of, on_asked=asked)
         teaching = teaching_of(
             teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns,
-            on_asked=asked,
+            ask=ask,
         )  # fmt: skip
         run, rows = teaching.student(run), teaching.data
-        lessons = teaching.lessons([run], source, on_asked=asked)
+        lessons = teaching.lessons([run], source, ask=ask)
     del teaching  # and the teacher, if it was loaded here and need not be asked any more
     give_back(run.budget.device)
     with steps_shown(run.strategy.name, on_step, progress) as told:

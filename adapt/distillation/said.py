@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from adapt import params
 from adapt.adapted import Adapted
 from adapt.data.remarks import LABELS
+from adapt.distillation.kept import load_outputs, save_outputs
+from adapt.environment import code_state, versions
 from adapt.spec import canonical
 from adapt.tasks import KINDS, Example, Kind
 
@@ -45,16 +48,27 @@ class Said:
         return [f"the teacher: {note}" for note in self.kind.notes]
 
 
-def said_of(teacher: Adapted, rows: datasets.Dataset, on_asked: OnAsked = lambda done, total: None) -> Said:
+Ask = Callable[[Adapted, "datasets.Dataset"], Said]
+"""What `said_of` does."""
+
+
+def said_of(
+    teacher: Adapted,
+    rows: datasets.Dataset,
+    on_asked: OnAsked = lambda done, total: None,
+    kept: Path | None = None,
+) -> Said:
     """What a teacher says of rows in canonical form, without a look at their labels.
 
     Args:
         teacher: Predicts.
         rows: In canonical form.
         on_asked: Told how far it has come, where it has not been asked before.
+        kept: A folder where what it said is kept, and found by the same code of this package with the same packages.
 
     Raises:
         RowError: The teacher's kind cannot use a row.
+        OptionError: The folder cannot be written.
     """
     from adapt.training import predict
 
@@ -65,13 +79,24 @@ def said_of(teacher: Adapted, rows: datasets.Dataset, on_asked: OnAsked = lambda
     if key not in found:
         kind = copy_of_kind(teacher)
         examples = kind.encode(rows)
-        on_asked(0, len(rows))
-        outputs = predict(
-            model, kind, examples, teacher.run.budget,
-            on_done=lambda done: on_asked(done * len(rows) // len(examples), len(rows)),
-        )  # fmt: skip
+        file = None if kept is None else kept / _name_of(*key, teacher.run.budget.device)
+        outputs = None if file is None else load_outputs(file)
+        if outputs is None:
+            on_asked(0, len(rows))
+            outputs = predict(
+                model, kind, examples, teacher.run.budget,
+                on_done=lambda done: on_asked(done * len(rows) // len(examples), len(rows)),
+            )  # fmt: skip
+            if file is not None:
+                save_outputs(file, outputs)
         found[key] = Said(kind, examples, outputs)
     return found[key]
+
+
+def _name_of(*decides: str) -> str:
+    """The name of the file of what was said, by what decides it and what it is computed by."""
+    made_by = [*decides, versions(), code_state()["code"]]
+    return hashlib.sha256(canonical(made_by).encode()).hexdigest()[:24]
 
 
 def shown(rows: datasets.Dataset) -> datasets.Dataset:

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
 from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens, other_division
+from adapt.distillation.kept import load_rows, save_rows
 from adapt.distillation.language import Tokens
-from adapt.distillation.said import OnAsked, copy_of_kind, digest_of, hash_of, said_of, shown
+from adapt.distillation.said import Ask, copy_of_kind, digest_of, hash_of, said_of, shown
 from adapt.distillation.soft import SOFT, Soft
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.files import path_of
@@ -24,6 +23,9 @@ from adapt.run import Encoded, drawn, draws_of, encode
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Teaching:
         runs: Iterable[Run],
         backbone: Backbone,
         away: Path | None = None,
-        on_asked: OnAsked = lambda done, total: None,
+        ask: Ask = said_of,
     ) -> Lessons:
         """Ask the teacher about the training rows of runs, once about the same ones.
 
@@ -66,7 +68,7 @@ class Teaching:
             backbone: The students'.
             away: A folder for the teacher of language models, where it is not saved yet and the students are trained in
                 processes of their own; None: in this one.
-            on_asked: As for `said_of`.
+            ask: How it is asked.
 
         Raises:
             OptionError: Those processes cannot load the teacher.
@@ -85,7 +87,7 @@ class Teaching:
         for rows in parts:
             key = hash_of(shown(rows))
             if key not in answers:
-                said = said_of(self.teacher, rows, on_asked)
+                said = ask(self.teacher, rows)
                 answers[key] = Answers(lesson.rows(said), said.notes)
         return Lessons(answers, self.extra, None, self.notes)
 
@@ -109,7 +111,7 @@ def teaching_of(
     weight: float,
     unlabelled: Any = None,
     columns: Mapping[str, str] | None = None,
-    on_asked: OnAsked = lambda done, total: None,
+    ask: Ask = said_of,
 ) -> Teaching:
     """A teacher, checked, with the rows that it labels.
 
@@ -122,7 +124,7 @@ def teaching_of(
         weight: The same.
         unlabelled: Rows without labels, in any form that can be predicted.
         columns: What a column of these is for to its name.
-        on_asked: As for `said_of`.
+        ask: How it is asked.
 
     Raises:
         OptionError: The teacher is none or is for another task, or a temperature has nothing to soften.
@@ -142,7 +144,7 @@ def teaching_of(
     classes = teacher.run.task.labels
     if set(classes) > set(data.labels):  # it may have to label further rows with any of its own
         data = data.under(classes, "the teacher")
-    extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns, on_asked)
+    extra = None if unlabelled is None else labelled_by(teacher, unlabelled, data, columns, ask)
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
     described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)
@@ -174,14 +176,10 @@ class Lessons:
 
     def save(self, folder: Path) -> None:
         """Write them to a folder that does not exist yet, for other processes; `teacher` is none that was loaded."""
-        from safetensors.numpy import save_file
-
         assert not isinstance(self.teacher, Adapted)
         folder.mkdir()
         for key, answers in self.answers.items():
-            shapes = np.array([row.shape for row in answers.rows], dtype=np.int64)
-            values = np.concatenate([row.ravel() for row in answers.rows])
-            save_file({"shapes": shapes, "values": values}, folder / f"{key}.safetensors")
+            save_rows(folder / f"{key}.safetensors", answers.rows)
         if self.extra is not None:
             self.extra.rows.save_to_disk(folder / "extra")
         content = {
@@ -196,16 +194,10 @@ class Lessons:
     def load(cls, folder: Path) -> Lessons:
         """What `save` wrote."""
         from datasets import Dataset
-        from safetensors.numpy import load_file
 
         content = json.loads((folder / "lessons.json").read_text(encoding="utf-8"))
-        answers = {}
-        for key, notes in content["answers"].items():
-            stored = load_file(folder / f"{key}.safetensors")
-            ends = np.cumsum(stored["shapes"].prod(1))
-            parts = np.split(stored["values"], ends[:-1])
-            rows = [part.reshape(shape) for part, shape in zip(parts, stored["shapes"].tolist(), strict=True)]
-            answers[key] = Answers(rows, notes)
+        told = content["answers"].items()
+        answers = {key: Answers(load_rows(folder / f"{key}.safetensors"), notes) for key, notes in told}
         extra = None
         if content["extra"] is not None:
             extra = Labelled(Dataset.load_from_disk(str(folder / "extra")), tuple(content["extra"]))

@@ -12,7 +12,7 @@ from adapt.data import Data, read_inputs
 from adapt.data.groups import GROUP
 from adapt.data.remarks import seen_before
 from adapt.data.table import column_of
-from adapt.distillation.said import OnAsked, Said, said_of
+from adapt.distillation.said import Ask, Said, said_of
 from adapt.spec import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def labelled_by(
     rows: Any,
     data: Data,
     columns: Mapping[str, str] | None = None,
-    on_asked: OnAsked = lambda done, total: None,
+    ask: Ask = said_of,
 ) -> Labelled:
     """Have a teacher label rows.
 
@@ -61,7 +61,7 @@ def labelled_by(
         rows: Anything that `adapt.data.read_inputs` reads.
         data: Labelled rows of the same task, whose columns, and numbers of classes, these are to have.
         columns: As for `read_inputs`.
-        on_asked: As for `said_of`.
+        ask: How it is asked.
 
     Raises:
         DataError: A row cannot be used, or all are left out.
@@ -77,7 +77,7 @@ def labelled_by(
     like = {name: feature for name, feature in data.splits["train"].features.items() if name != GROUP}
     try:
         inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
-        said = said_of(teacher, inputs, on_asked)
+        said = ask(teacher, inputs)
     except DataError as error:
         raise DataError(f"unlabelled: {error}") from None
     made = _with_labels(inputs, said, data)
