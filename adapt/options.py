@@ -285,10 +285,12 @@ def task_of(
     positions = positions_of(backbone.config)
     for field in dataclasses.fields(kind.Options):
         value = getattr(chosen, field.name)
-        if field.metadata.get("positions") and field.name in own and value > positions:
-            raise OptionError(
-                f"{field.name} is {value}, and the backbone has {positions} positions; give at most those."
-            )
+        if field.metadata.get("positions") and value > positions:
+            if field.name in own:
+                raise OptionError(
+                    f"{field.name} is {value}, and the backbone has {positions} positions; give at most those."
+                )
+            chosen = dataclasses.replace(chosen, **{field.name: positions})
     return Task(
         name=data.name,
         data=Source(data.name, data.sha256),

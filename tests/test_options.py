@@ -193,7 +193,8 @@ def test_a_target_is_no_longer_than_the_positions(tmp_path: Path) -> None:
         OptionError, match="max_target_length is 33, and the backbone has 32 positions; give at most those"
     ):
         options.task_of(rows, backbone, {"max_target_length": 33})
-    assert options.task_of(rows, backbone, {"max_target_length": 32}).options["max_target_length"] == 32
+    for given in ({"max_target_length": 32}, {}):
+        assert options.task_of(rows, backbone, given).options["max_target_length"] == 32
 
 
 def test_an_unknown_option_lists_those_that_there_are() -> None:

@@ -223,11 +223,12 @@ def test_training_texts_may_be_joined_to_blocks(masking: str) -> None:
     assert made.collate([*made.redraw(joined, 0, 1)])["input_ids"].shape[1] == max(map(len, ids))
 
 
-def test_texts_of_no_token_are_left_out_of_joined_blocks() -> None:
-    tokens = task_helpers.wordpiece(cls=False)  # adds none of its own
-    tokens.add_special_tokens({"mask_token": "[MASK]", "sep_token": "[SEP]"})
+@pytest.mark.parametrize("single", ["$A", "[BOS] $A", "[CLS] $A [SEP]"])
+def test_texts_of_no_token_are_left_out_of_joined_blocks(single: str) -> None:
+    tokens = task_helpers.wordpiece(single=single)
+    tokens.add_special_tokens({"mask_token": "[MASK]"})
     (example,) = bound_to(tokens, joined=True).encode(rows("\x07", "anna saw", "\x07", "bob", "\x07"), split="train")
-    assert tokens.decode(whole(example)) == "anna saw [SEP] bob"
+    assert tokens.decode(whole(example)) == single.replace("$A", "anna saw [SEP] bob")
 
 
 def test_tokens_that_the_backbone_has_no_embeddings_for() -> None:
@@ -274,6 +275,14 @@ def test_a_long_text_becomes_blocks_that_are_scored_together() -> None:
     one, two, three = outputs(made, model, examples)
     both = [round(one["nll"] + two["nll"], 4), *(one[name] + two[name] for name in ("tokens", "right"))]
     assert outcomes == [both, [round(three["nll"], 4), three["tokens"], three["right"]]]
+
+
+def test_blocks_are_in_the_order_of_their_text_whichever_side_is_cut() -> None:
+    made = bound(length=8, masking="words")
+    made.tokenizer.truncation_side = "left"
+    examples = made.encode(rows("walking", SENTENCE, "who saw bob ?"), split="test")
+    assert [example["row"] for example in examples] == [0, 1, 1, 2]
+    assert made.tokenizer.decode([*whole(examples[1])[1:-1], *whole(examples[2])[1:-1]]) == SENTENCE
 
 
 def test_a_tokenizer_that_is_no_fast_one_gives_the_same_blocks(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import datasets
 import pytest
 import torch
 from task_helpers import SENTENCE, WORDS, byte_level, kind, model, one_by_one, outputs, wordpiece
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
 from adapt.tasks.question_answering import best_span
@@ -52,6 +54,13 @@ def perfect(examples: list[Any]) -> list[torch.Tensor]:
             logits[side, 0 if place == example["null"] else place - example["first"] + 1] = 5.0
         made.append(logits)
     return made
+
+
+def test_a_tokenizer_of_another_script_makes_nothing_of_an_a() -> None:
+    letters = Tokenizer(models.BPE({"<pad>": 0, "</s>": 1, "ሀ": 2, "\n": 3}, []))
+    tokens = PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="<pad>", eos_token="</s>")
+    (example,) = qa(tokenizer=tokens).encode(table(("ሀ", "ሀሀ", ["ሀ"])))
+    assert (example["input_ids"], example["first"], example["target"]) == ([2, 3, 2, 2], 2, (2, 2))
 
 
 def test_a_row_by_hand() -> None:

@@ -312,6 +312,8 @@ def test_what_cannot_be_used() -> None:
     for short, option in ((bound(length=1), "max_length"), (bound(max_target_length=1), "max_target_length")):
         with pytest.raises(OptionError, match=f"^{option} is 1, of which the tokenizer's own tokens take 1; give at"):
             short.encode(table())
+    with pytest.raises(OptionError, match=r"^max_length is 3, of which the prefix and the tokenizer's own .* take 3"):
+        bound(length=3, prefix="what : ").encode(table())
     with pytest.raises(OptionError, match="Metric 'accuracy' does not go with text"):
         bound("accuracy")
     made = kind("seq2seq", wordpiece(cls=False), "text", "chrf")

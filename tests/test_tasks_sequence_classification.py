@@ -9,7 +9,8 @@ import datasets
 import pytest
 import torch
 from task_helpers import kind, wordpiece
-from transformers import ByT5Tokenizer
+from tokenizers import Tokenizer, models
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from adapt.spec import DataError
 
@@ -32,6 +33,19 @@ def test_a_row_of_no_token_is_named() -> None:
         made.encode(table(["the", "\x01"], [0, 0]), split="test")
     framed = kind("sequence_classification", wordpiece(), "single_label", "accuracy", length=8)
     assert len(framed.encode(table(["\x01"], [0]))[0]["input_ids"]) == 2, "tokens of its own are enough"
+
+
+def test_a_tokenizer_of_another_script_makes_nothing_of_an_a() -> None:
+    letters = Tokenizer(models.BPE({"<pad>": 0, "</s>": 1, "ሀ": 2}, []))
+    tokens = PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="<pad>", eos_token="</s>")
+    made = kind("sequence_classification", tokens, "single_label", "accuracy", length=8)
+    assert [row["input_ids"] for row in made.encode(table(["ሀሀ"], [0]))] == [[2, 2]]
+
+
+def test_equal_numbers_have_no_deviation_by_rounding() -> None:
+    made = kind("sequence_classification", wordpiece(), "regression", "spearman", length=8)
+    made.fit([{"label": 0.1}] * 3)
+    assert made.state() == {"mean": pytest.approx(0.1), "std": 1.0}
 
 
 def test_numbers_are_standardised_before_they_lose_their_digits() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapt.data.files import text_of
 from adapt.files import path_of
-from adapt.spec import DataError, OptionError
+from adapt.spec import DataError, OptionError, Unsupported
 from adapt.tasks.tokens import frame, special_ids
 
 
@@ -82,12 +82,15 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     Raises:
         DataError: The text does not fill a row.
         OptionError: A row has no place for text.
+        Unsupported: The tokenizer has no token to set documents apart by.
     """
     before, after = frame(tokenizer)
     inner = length - len(before) - len(after)
     if inner < 1:
         raise OptionError(f"length={length} leaves no room for text; give {length - inner + 1} or more")
     end = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    if end is None:
+        raise Unsupported("rows need a tokenizer with a token of separator or end: set sep_token or eos_token")
     stream = array("i")  # a list takes nine times the memory
     for document in documents:
         stream.extend(encoded(["\n".join(document)], tokenizer)[0])

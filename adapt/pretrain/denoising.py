@@ -55,8 +55,11 @@ class SpanCorruption(TextToText):
             <extra_id_n> </s>` or the row; int64, (rows, their length).
 
         Raises:
-            OptionError: A row has more spans than the tokenizer has sentinels, or too few tokens to part them.
+            OptionError: A row has more spans than the tokenizer has sentinels, or too few tokens to part them; or spans
+                are to be of less than a token.
         """
+        if not self.mean_span >= 1:
+            raise OptionError(f"mean_span is {self.mean_span}; give a number of at least 1")
         text, end = rows[:, :-1].long(), rows[:, -1:].long()
         count, length = text.shape
         hidden = min(max(1, round(self.share * length)), length // 2)

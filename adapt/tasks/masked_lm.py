@@ -148,6 +148,9 @@ class MaskedLM(Kind):
             if self.options.masking == "words":
                 for i, block in enumerate(blocks):
                     block["words"] = _beginnings(made.word_ids(i))
+            if self.tokenizer.truncation_side == "left":  # the last block of each text comes first
+                blocks = blocks[::-1]
+                blocks.sort(key=lambda block: block["row"])
             return blocks
         room = most - self.tokenizer.num_special_tokens_to_add(pair=False)
         found: list[Example] = []
@@ -163,7 +166,7 @@ class MaskedLM(Kind):
         between = self.tokenizer.sep_token_id
         joined: list[Example] = []
         for block in blocks:
-            if not block["input_ids"]:  # nothing of a text, of a tokenizer that adds no token of its own
+            if len(block["input_ids"]) <= begin + end:  # the tokenizer made nothing of the text
                 continue
             more = len(block["input_ids"]) - begin - end + (between is not None)
             if not joined or len(joined[-1]["input_ids"]) + more > self.task.max_length:

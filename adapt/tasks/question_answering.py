@@ -136,7 +136,8 @@ class QuestionAnswering(Kind):
         if long:
             self.notes.append(f"{long} questions of {of_split(split)} were cut to {most} tokens")
         sides = self.tokenizer("a", "a").sequence_ids(0)
-        apart = "" if None in sides[sides.index(0) : sides.index(1)] else "\n"
+        between = sides[sides.index(0) : sides.index(1)] if 0 in sides else sides  # it may make nothing of an a
+        apart = "" if None in between else "\n"
         return [
             (text[: offsets[most - 1][1]] if len(offsets) > most else text) + apart
             for text, offsets in zip(questions, found, strict=True)

@@ -65,7 +65,7 @@ class Seq2Seq(TextGeneration):
         self._tell_languages()
         if not len(rows):
             return []
-        check_room(self.tokenizer, self.task.max_length, pair=False)
+        check_room(self.tokenizer, self.task.max_length, pair=False, prefix=self.options.prefix)
         sources = list(rows["source"])
         ids = self._ids(sources, split)
         examples: list[Example] = [

@@ -70,7 +70,7 @@ class SequenceClassification(Kind):
     def _read_end_tokens(self, tokens: Any, columns: Mapping[str, Sequence[str]], split: str | None) -> None:
         """Put plain text in place of end tokens that a text spells, where the tokenizer ends each row by one."""
         end = self.tokenizer.eos_token
-        if end is None or self.tokenizer("a")["input_ids"][-1] != self.tokenizer.eos_token_id:
+        if end is None or self.tokenizer("a")["input_ids"][-1:] != [self.tokenizer.eos_token_id]:
             return
         texts = zip(*columns.values(), strict=True)
         ended = [i for i, row in enumerate(texts) if any(end in text for text in row)]
@@ -92,7 +92,8 @@ class SequenceClassification(Kind):
         labels = torch.tensor([example["label"] for example in examples], dtype=torch.float64)
         if self.task.problem == "regression":
             self._mean = float(labels.mean())
-            self._std = float(labels.std(correction=0)) or 1.0
+            same = bool((labels == labels[0]).all())  # whose mean may be another number by rounding
+            self._std = 1.0 if same else float(labels.std(correction=0))
         elif self.task.class_weights == "balanced":
             n = len(examples)
             if self.task.problem == "single_label":

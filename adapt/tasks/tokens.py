@@ -43,17 +43,18 @@ def special_ids(tokenizer: Any) -> set[int]:
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
 
 
-def check_room(tokenizer: Any, most: int, *, pair: bool, option: str = "max_length") -> None:
+def check_room(tokenizer: Any, most: int, *, pair: bool, option: str = "max_length", prefix: str = "") -> None:
     """
     Raises:
-        OptionError: The option's maximum leaves no room for a text, or a pair, beside the tokenizer's own tokens.
+        OptionError: The option's maximum leaves no room for a text, or a pair, beside the tokenizer's own tokens and
+            the prefix before the text.
     """
-    framing = tokenizer.num_special_tokens_to_add(pair=pair)
-    if most <= framing + pair:
-        raise OptionError(
-            f"{option} is {most}, of which the tokenizer's own tokens take {framing}; give at least "
-            f"{framing + 1 + pair}."
-        )
+    taken, what = tokenizer.num_special_tokens_to_add(pair=pair), "the tokenizer's own tokens"
+    if prefix:
+        taken += len(tokenizer(prefix, add_special_tokens=False)["input_ids"])
+        what = f"the prefix and {what}"
+    if most <= taken + pair:
+        raise OptionError(f"{option} is {most}, of which {what} take {taken}; give at least {taken + 1 + pair}.")
 
 
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:

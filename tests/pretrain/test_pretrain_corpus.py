@@ -9,7 +9,7 @@ import torch
 from pretrain_helpers import sentences
 
 from adapt.pretrain import for_decoder, pack, read_corpus, split_documents, train_byte_tokenizer, train_tokenizer
-from adapt.spec import DataError, OptionError
+from adapt.spec import DataError, OptionError, Unsupported
 
 
 def write(path: Path, text: str) -> None:
@@ -97,6 +97,13 @@ def test_rows_hold_the_running_text(documents, tokenizer, rows):
     for length in (1, 2):
         with pytest.raises(OptionError, match=rf"length={length} leaves no room for text; give 3 or more"):
             pack(documents, tokenizer, length)
+
+
+def test_documents_need_a_token_between_them(documents):
+    decoder = for_decoder(train_byte_tokenizer(documents, vocab_size=300))
+    decoder.eos_token = None
+    with pytest.raises(Unsupported, match="a token of separator or end: set sep_token or eos_token"):
+        pack(documents, decoder)
 
 
 def test_text_that_spells_a_special_token_holds_none(documents, tokenizer):

@@ -351,6 +351,12 @@ def test_spans_that_cannot_be_parted_are_an_error(bpe, share: float, mean_span: 
         spans.draw(torch.ones(2, length, dtype=torch.int64), torch.Generator())
 
 
+def test_spans_of_less_than_a_token_are_an_error(bpe) -> None:
+    for mean_span in (0.0, 0.5, float("nan")):
+        with pytest.raises(OptionError, match=f"mean_span is {mean_span}; give a number of at least 1"):
+            SpanCorruption(for_encoder_decoder(bpe), mean_span=mean_span).draw(torch.ones(2, 33), torch.Generator())
+
+
 def test_a_prefix_that_leaves_no_place_for_a_cut_is_an_error() -> None:
     rows = torch.ones(2, 10, dtype=torch.int64)  # nine tokens and an end
     with pytest.raises(OptionError, match="no two sides of 5: choose a smaller least"):
