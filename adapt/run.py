@@ -200,7 +200,7 @@ def fit(
     kind.fit(splits["train"])
     lesson = kind if encoded.lesson is None else encoded.lesson()
 
-    foreseen = foresee(spec, backbone, splits["train"])
+    foreseen = foresee(spec, backbone, splits["train"], lesson)
     if foreseen is not None:
         on_note(foreseen)
     before = PeakMemory(budget.device).now()

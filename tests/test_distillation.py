@@ -21,8 +21,15 @@ import adapt
 import adapt.distillation.teaching
 import adapt.training
 from adapt.adapted import Adapted, load_model
+from adapt.backbones import Loader, resolve
 from adapt.data import Data, load
 from adapt.distillation import Lessons
+from adapt.distillation.language import Tokens
+from adapt.memory import measure
+from adapt.memory.foresee import foresee
+from adapt.memory.planner import Planner, setting_of
+from adapt.memory.step import made_up
+from adapt.memory.tracker import held_bytes
 from adapt.run import run_from
 from adapt.spec import Teacher
 from adapt.tables.table import table_of
@@ -146,6 +153,32 @@ def test_the_memory_of_training_holds_a_language_models_teacher(backbone: Callab
     assert taught_.memory["weights"] - alone.memory["weights"] == held
     (note,) = (note for note in taught_.notes if "ran beside" in note)
     assert note.endswith("are part of the memory shown")
+
+
+def test_a_plan_knows_what_a_teacher_holds_that_runs_beside() -> None:
+    """To the byte."""
+    setting = setting_of("tiny-decoder", "lora", kind="causal_lm", device="cpu")
+    load = Loader(resolve("tiny-decoder"), setting.task, setting.budget, 0)
+    step, alone = made_up(load, setting.strategy, 4, 32), Planner(setting).memory(4, 32)
+    model = tiny.STRATEGIES["prefix"].build(load, setting.task).eval()
+    lesson = Tokens(step.lesson, step.lesson, model, setting.budget.precision, len(load.tokenizer()), 2.0, 0.5)
+    found = measure(dataclasses.replace(step, lesson=lesson))
+    assert Planner(dataclasses.replace(setting, lesson=lesson)).memory(4, 32) == found
+    assert found.peak > alone.peak + held_bytes([model])
+
+
+def test_it_is_said_beforehand_where_a_teacher_has_no_room(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, source, teaching = begun(teachers("completion"), backbone("gpt2"), TASKS["completion"]())
+    encoded = teaching.lessons([run], source).encode(run, teaching.data, source)
+    assert encoded.lesson is not None
+    monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 2**20)
+    told = [foresee(run, source, encoded.splits["train"], lesson) or "" for lesson in (encoded.lesson(), encoded.kind)]
+    sizes = [float(said.split(" MiB with")[0].rpartition(" ")[2]) for said in told]
+    assert told[0].startswith("full and its teacher need about ")
+    assert told[1].startswith("full needs about ")
+    assert sizes[0] > sizes[1]
 
 
 def test_texts_that_a_teacher_does_not_read_whole_are_told(

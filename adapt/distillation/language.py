@@ -7,11 +7,11 @@ distillation; Kim & Rush 2016, section 3.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.distillation.soft import divergence
-from adapt.tasks import Example
+from adapt.tasks import Example, Kind, Lesson
 from adapt.tasks.language import learnt_states
 from adapt.tasks.losses import IGNORED
 
@@ -50,6 +50,10 @@ class Tokens:
     def terms(self, examples: Sequence[Example]) -> int:
         """Positions that are learnt."""
         return int(self.kind.terms(examples))
+
+    def planned(self, kind: Kind, stand_in: Callable[[nn.Module], nn.Module]) -> Lesson:
+        """The same, of which both models read made-up rows; of masked LM all their tokens are taken to be learnt."""
+        return replace(self, kind=kind, teachers_kind=kind, teacher=stand_in(self.teacher))
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean over positions of (1 - weight) times the kind's own loss plus weight times the divergence from the

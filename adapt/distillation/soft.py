@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adapt.distillation.said import Said
-from adapt.tasks import Example, Kind
+from adapt.tasks import Example, Kind, Lesson
 from adapt.tasks.losses import IGNORED
 from adapt.tasks.tokens import by_row, padded_length
 
@@ -43,6 +43,10 @@ class Soft(ABC):
     def terms(self, examples: Sequence[Example]) -> int:
         """As many as the kind's."""
         return self.kind.terms(examples)
+
+    def planned(self, kind: Kind, stand_in: Callable[[nn.Module], nn.Module]) -> Lesson:
+        """What the kind learns: what a teacher said is small beside its batch."""
+        return kind
 
     @abstractmethod
     def together(self, examples: Sequence[Example], longest: int | None) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adapt.backbones.classes import LANGUAGE_MODELS, may_be_lacking
 from adapt.backbones.load import Loader
 from adapt.backbones.masks import masks_traced
+from adapt.memory.tracker import held_tensors
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 
     def fake(tensor: torch.Tensor, module: nn.Module) -> torch.Tensor:
         if id(tensor) not in made:
-            quantised = type(tensor).__name__ in ("Int8Params", "Params4bit")
-            made[id(tensor)] = _quantised(tensor, module) if quantised else _plain(tensor)
+            made[id(tensor)] = _quantised(tensor, module) if _is_quantised(tensor) else _plain(tensor)
         return made[id(tensor)]
 
     with mode:
@@ -133,6 +133,23 @@ def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
             for name, value in list(vars(module).items()):  # kept beside the buffers, as rotary frequencies are
                 if isinstance(value, torch.Tensor):
                     object.__setattr__(module, name, fake(value, module))
+
+
+def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """A copy of a model that has weights, of fake tensors on the CPU; of what it holds nothing is copied."""
+    held = {id(tensor): tensor if _is_quantised(tensor) else _on_meta(tensor) for tensor in held_tensors(model)}
+    made = copy.deepcopy(model, held)
+    to_fake(made, mode)
+    return made
+
+
+def _is_quantised(tensor: torch.Tensor) -> bool:
+    return type(tensor).__name__ in ("Int8Params", "Params4bit")
+
+
+def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

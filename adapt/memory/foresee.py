@@ -8,7 +8,7 @@ from adapt.backbones.source import Backbone
 from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
-from adapt.tasks import Example
+from adapt.tasks import Example, Lesson
 from adapt.training.batching import lengths_of
 
 _SMALL = 0.2
@@ -16,20 +16,24 @@ _SMALL = 0.2
 this share of the memory: no backbone was found to take twice as much."""
 
 
-def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example]) -> str | None:
+def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: Lesson | None = None) -> str | None:
     """What to say before training where it will hardly fit; None where it fits, or is so small that it surely does.
 
-    Of a teacher that runs beside, the weights are loaded by then, and no longer free; what it computes is not counted.
+    Of a teacher that runs beside, the weights are loaded by then, and no longer free.
 
     Args:
         spec: The run.
         backbone: Its backbone.
         examples: Encoded training rows, the longest of which may come into one batch.
+        lesson: What is learnt from them; None: their labels.
     """
+    from adapt.memory.tracker import held_bytes
+
     budget, task = spec.budget, spec.task
     rows, length, targets = min(budget.batch_size, len(examples)), max(lengths_of(examples)), _targets_of(examples)
+    beside = 0 if lesson is None else held_bytes(lesson.beside)
     room = free_memory(budget.device)
-    likely = backbone.weight_bytes * (4 + rows * length / 64)
+    likely = 4 * backbone.weight_bytes + (backbone.weight_bytes + beside) * rows * length / 64
     if spec.strategy.learning_rate is None or likely < _SMALL * room:
         return None
     from adapt.memory.planner import Planner
@@ -37,19 +41,20 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example]) -> str |
     from adapt.memory.trace import Setting
 
     try:
-        setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget)
-        peak = Planner(setting).memory(rows, length, targets).peak
+        setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget, lesson)
+        peak = Planner(setting).memory(rows, length, targets).peak - beside
     except AdaptError:
         return None  # what is wrong is said where it is met
     required = peak + allowance(peak, budget.device, running=True)
     judged = verdict(required, room)
     if judged == "fits":
         return None
+    who = f"{spec.strategy.name} and its teacher need" if beside else f"{spec.strategy.name} needs"
     how = "hardly fits" if judged == "tight" else "does not fit"
     also = "" if targets is None else f" and targets of {targets}"
     return (
-        f"{spec.strategy.name} needs about {shown(required)} with {rows} rows of {length} tokens{also}, which {how} "
-        f"the {shown(room)} that {budget.device} has free; see adapt plan for what would"
+        f"{who} about {shown(required)} with {rows} rows of {length} tokens{also}, which {how} the {shown(room)} that "
+        f"{budget.device} has free; see adapt plan for what would"
     )
 
 

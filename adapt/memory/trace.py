@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +19,14 @@ from torch._subclasses.fake_tensor import (
 from adapt.backbones.classes import configs_of
 from adapt.backbones.memo import memos_of
 from adapt.memory.alike import counting
-from adapt.memory.blueprint import Blueprint, to_fake, without_padding
+from adapt.memory.blueprint import Blueprint, fake_copy, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
 from adapt.memory.shapes import Shape
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
 from adapt.spec import Budget, Strategy, Task, Unsupported
 from adapt.strategies.prefix_attention import kernel_of
-from adapt.tasks import KINDS
+from adapt.tasks import KINDS, Lesson
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import accelerator_for, save_memory
 
@@ -42,6 +43,8 @@ class Setting:
     strategy: Strategy
     task: Task
     budget: Budget
+    lesson: Lesson | None = None
+    """What is learnt, where it is more than labels."""
 
 
 class Trace:
@@ -50,7 +53,7 @@ class Trace:
     def __init__(self, setting: Setting, config: Any, length: int) -> None:
         """
         Args:
-            setting: Strategy, task and budget.
+            setting: Strategy, task, budget and lesson.
             config: The backbone's configuration (transformers), its depth perhaps another than the shape's.
             length: Most tokens of a row; where they are more than the task has, they decide the attention kernel on
                 CPUs.
@@ -71,6 +74,8 @@ class Trace:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         to_fake(self._model, self._mode)
         self._model.train()
+        stand_in = partial(fake_copy, mode=self._mode)
+        self._lesson = (setting.lesson or self._kind).planned(self._kind, stand_in)
         self._block = CUDA_BLOCK if self._cuda else 1
         self._memos = memos_of(self._model)
         for memo in self._memos:
@@ -106,7 +111,7 @@ class Trace:
         kernels = like_cuda() if self._cuda else nullcontext()
         with torch.random.fork_rng(devices=[]), self._mode, without_padding(), kernels:
             accelerator = accelerator_for(self._budget)
-            step = Step(self._model, self._kind, self._optimizer, accelerator, batches, rows, self._budget.clip)
+            step = Step(self._model, self._lesson, self._optimizer, accelerator, batches, rows, self._budget.clip)
             for memo in self._memos:
                 memo.clear()
             try:

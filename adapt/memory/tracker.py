@@ -94,7 +94,7 @@ class Tracker(TorchDispatchMode):
         """Forget the peaks so far: they are sought from here on."""
         self._peaks.clear()
         self._dirty = False
-        self._turn_to("forward")
+        self._turn_to("forward", "beside" if self._beside else None)
 
     def segments(self) -> dict[str, Memory]:
         """The peak of each segment of the step."""
@@ -298,6 +298,12 @@ def held_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
         state = getattr(module, "state", None)  # of an 8-bit layer, after its first forward pass
         if state is not None and not isinstance(state, torch.Tensor) and hasattr(state, "CB"):
             yield from (value for value in vars(state).values() if isinstance(value, torch.Tensor))
+
+
+def held_bytes(models: Iterable[nn.Module]) -> int:
+    """Bytes of the storages of what models hold, each counted once."""
+    tensors = (tensor for model in models for tensor in held_tensors(model))
+    return sum({storage._cdata: storage.nbytes() for tensor in tensors for storage in _storages(tensor)}.values())
 
 
 def _quantised(parameter: Any) -> Iterator[torch.Tensor]:

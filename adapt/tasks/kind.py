@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -58,6 +58,14 @@ class Lesson(Protocol):
     def terms(self, examples: Sequence[Example]) -> int:
         """How many terms the mean of `loss` is over, so that parts of a batch add up: rows or windows, unless it is
         tokens that are learnt."""
+
+    def planned(self, kind: Kind, stand_in: Callable[[nn.Module], nn.Module]) -> Lesson:
+        """The same from made-up rows, for planning.
+
+        Args:
+            kind: Made them.
+            stand_in: Gives what runs in place of a model beside.
+        """
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,10 @@ class Kind(Asked, Lesson, ABC):
     def terms(self, examples: Sequence[Example]) -> int:
         """Rows or windows, unless it is tokens that are learnt; see `Lesson.terms`."""
         return len(examples)
+
+    def planned(self, kind: Kind, stand_in: Callable[[nn.Module], nn.Module]) -> Lesson:
+        """What `kind` learns, as this one does."""
+        return kind
 
     @abstractmethod
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
