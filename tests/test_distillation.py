@@ -250,7 +250,7 @@ def test_a_table_has_a_row_for_each_teacher() -> None:
     taught = '"full, taught by big lora"'
     more = '"full, taught by big lora (temperature 4, on rows that it labelled, too)"'
     assert f"each strategy's own learning rate (full 0.0001, {taught} 0.0001, {more} 0.0001)." in table.markdown()
-    assert f"train time: {taught}, {more}; any other row" in table.markdown()
+    assert f"train time: {taught}, {more}; each other row" in table.markdown()
     assert table.rows[0].difference is None
     assert [round(row.difference.mean, 6) for row in table.rows[1:] if row.difference is not None] == [0.1, 0.1]
 
