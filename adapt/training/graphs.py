@@ -179,7 +179,7 @@ class Graphs:
         state = random_state("cuda")
         moved = on(batch, self._accelerator.device)
         with torch.no_grad(), self._accelerator.autocast():
-            self._kind.loss(self._model, moved)
+            self._lesson.loss(self._model, moved)
         set_random_state(state)
         torch.cuda.synchronize()
         try:
