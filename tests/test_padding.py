@@ -11,6 +11,7 @@ import tiny
 import torch
 from torch import nn
 from transformers import (
+    CanineConfig,
     ConvBertConfig,
     FNetConfig,
     FunnelConfig,
@@ -29,6 +30,7 @@ from adapt.spec import Unsupported
 WIDE = {**tiny._SIZES, "vocab_size": 1000}
 FUNNEL: dict[str, Any] = {"vocab_size": 1000, "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 48}
 CONFIGURATIONS: dict[str, tuple[Callable[[], Any], bool]] = {
+    "canine": (lambda: CanineConfig(**tiny._SIZES), True),
     "convbert": (lambda: ConvBertConfig(**WIDE, embedding_size=32), True),
     "fnet": (lambda: FNetConfig(vocab_size=1000, hidden_size=32, num_hidden_layers=2, intermediate_size=48), True),
     "nystromformer": (lambda: NystromformerConfig(**WIDE), True),

@@ -5,20 +5,19 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from adapt.backbones.classes import base_class, encoder_of
+from adapt.backbones.classes import base_class
 from adapt.backbones.families import FAMILIES
 
-_DEPTHS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers")
 _WORDS, _TOKENS, _PADDING = 32, 12, 8
-_LARGEST = 2**25
+_LARGEST = 2**26
 """Parameters above which a layer would take long to make."""
 
 
 def reads_padding(config: Any) -> bool:
     """Whether a model, of a layer with random weights, gives other states of a row's tokens where padding follows.
 
-    Families whose attention is the one that transformers has in common, and those in `FAMILIES`, do not. One that
-    cannot be made so small is taken not to.
+    Families whose attention is the one that transformers has in common, and those in `FAMILIES`, do not. Nor are
+    encoder-decoders taken to, or one that cannot be made so small.
 
     Args:
         config: Of the backbone; it is left as it is.
@@ -26,24 +25,23 @@ def reads_padding(config: Any) -> bool:
     import torch
 
     cls = base_class(config)
-    if cls._supports_attention_backend or config.model_type in FAMILIES:
+    known = cls._supports_attention_backend or config.model_type in FAMILIES
+    if known or getattr(config, "is_encoder_decoder", False):
         return False
     ids = torch.arange(1, 1 + _TOKENS)[None]
     longer = torch.nn.functional.pad(ids, (0, _PADDING))
     try:
         small = copy.deepcopy(config)
         if hasattr(small, "block_sizes"):  # Funnel's depths, whose sum cannot be set
-            small.block_sizes = [1] * len(small.block_sizes)
+            small.block_sizes, small.num_decoder_layers = [1] * len(small.block_sizes), 1
         else:
-            for name in _DEPTHS:
-                if getattr(small, name, None) is not None:
-                    setattr(small, name, 1)
+            small.num_hidden_layers = 1
         small.vocab_size, small.pad_token_id = _WORDS, 0
         with torch.device("meta"):
             if sum(p.numel() for p in cls(small).parameters()) > _LARGEST:
                 return False
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            model = encoder_of(cls(small)).eval()
+            model = cls(small).eval()
             alone, padded = (model(input_ids=x, attention_mask=(x > 0).long())[0] for x in (ids, longer))
         return not torch.allclose(alone, padded[:, :_TOKENS], rtol=1e-3, atol=1e-3)
     except Exception:  # of a family that nobody has tried; it must not cost the run
