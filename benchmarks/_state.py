@@ -4,21 +4,25 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from adapt.environment import code_state
+
 ROOT = Path(__file__).parents[1]
 CODE = ("adapt", "benchmarks")
 
 
 @cache
-def commit() -> str | None:
+def commit() -> str:
     """The last commit that changed the package or the benchmarks, marked where they are not as it left them.
 
-    None outside a checkout. Commits of results alone are not counted, nor results that are not committed.
+    Outside a checkout, as on a machine that files were copied to, the hash of the package's content. Commits of results
+    alone are not counted, nor results that are not committed.
     """
+    own = f"code-{code_state()['code']}"
     try:
         last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
-        return f"{last}-dirty" if _git("status", "--porcelain", "--", *CODE) else last or None
+        return f"{last}-dirty" if _git("status", "--porcelain", "--", *CODE) else last or own
     except (OSError, subprocess.SubprocessError):
-        return None
+        return own
 
 
 def _git(*words: str) -> str:
