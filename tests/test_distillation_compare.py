@@ -106,6 +106,7 @@ def test_a_comparison_that_goes_on_finds_what_the_teacher_said(
             out=tmp_path / "out", **SHORT,
         )  # fmt: skip
 
+    del asked[:]
     begin()
     begin()
     once = [2, len(data.splits["train"])]

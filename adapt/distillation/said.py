@@ -14,6 +14,7 @@ from adapt.adapted import Adapted
 from adapt.data.remarks import LABELS
 from adapt.distillation.kept import load_outputs, save_outputs
 from adapt.environment import code_state, versions
+from adapt.machine import hardware
 from adapt.spec import canonical
 from adapt.tasks import KINDS, Example, Kind
 
@@ -64,7 +65,8 @@ def said_of(
         teacher: Predicts.
         rows: In canonical form.
         on_asked: Told how far it has come, where it has not been asked before.
-        kept: A folder where what it said is kept, and found by the same code of this package with the same packages.
+        kept: A folder where what it said is kept, and found again by the same code, with the same packages on the same
+            hardware.
 
     Raises:
         RowError: The teacher's kind cannot use a row.
@@ -79,7 +81,7 @@ def said_of(
     if key not in found:
         kind = copy_of_kind(teacher)
         examples = kind.encode(rows)
-        file = None if kept is None else kept / _name_of(*key, teacher.run.budget.device)
+        file = None if kept is None else kept / _name_of(key, teacher.run.budget.device)
         outputs = None if file is None else load_outputs(file)
         if outputs is None:
             on_asked(0, len(rows))
@@ -93,10 +95,10 @@ def said_of(
     return found[key]
 
 
-def _name_of(*decides: str) -> str:
-    """The name of the file of what was said, by what decides it and what it is computed by."""
-    made_by = [*decides, versions(), code_state()["code"]]
-    return hashlib.sha256(canonical(made_by).encode()).hexdigest()[:24]
+def _name_of(key: tuple[str, str], device: str) -> str:
+    """The name of the file of what was said, by its key in `_known` and by what computes it."""
+    decides = [*key, device, hardware(device), versions(), code_state()["code"]]
+    return hashlib.sha256(canonical(decides).encode()).hexdigest()[:24]
 
 
 def shown(rows: datasets.Dataset) -> datasets.Dataset:
