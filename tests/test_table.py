@@ -20,6 +20,7 @@ from adapt.comparison.store import Store
 from adapt.spec import FOUND_FEATURES, Result, Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
 from adapt.tables.cells import interval, share
+from adapt.tables.section import Difference
 from adapt.tables.table import COLUMNS, Table, table_of
 
 SCORES = {"full": [0.80, 0.84, 0.79], "lora": [0.78, 0.85, 0.80], "head": [0.60, 0.66, 0.61]}
@@ -109,7 +110,7 @@ def test_a_difference_is_paired_by_seed() -> None:
     (full, lora) = table(*results).rows
     assert full.difference is None
     expected = paired_difference([0.78, 0.80], [0.80, 0.79])
-    assert lora.difference == expected
+    assert lora.difference == Difference(expected, seeds=2, by_rows=False)
     other = [result_of(run_of("head", seed), 0.5) for seed in (7, 8)]
     assert [row.difference for row in table(*grid({"full": SCORES["full"]}), *other).rows] == [None, None]
 
@@ -125,9 +126,9 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     found = {row.strategy: row for row in made.rows}
     assert found["lora"].score == crossed_interval(right["lora"], 0.75)
     gains = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(right["lora"], right["full"], strict=True)]
-    assert found["lora"].difference == crossed_interval(gains, 0.125)
+    assert found["lora"].difference.interval == crossed_interval(gains, 0.125)
     assert found["head"].score == crossed_interval(right["head"], 0.25)
-    assert found["head"].difference == crossed_interval([[0, -1, 0, -1]], -0.5)
+    assert found["head"].difference.interval == crossed_interval([[0, -1, 0, -1]], -0.5)
     assert (
         "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
         "both; of head, with one seed, for other rows alone."
@@ -137,7 +138,7 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     made = table(*results)
     found = {row.strategy: row for row in made.rows}
     assert found["lora"].score == mean_interval([1.0, 0.5])
-    assert found["lora"].difference == mean_interval([0.25, 0.0])
+    assert found["lora"].difference.interval == mean_interval([0.25, 0.0])
     assert found["full"].score == crossed_interval(right["full"], 0.625)
     assert "with one seed, for other rows alone; of lora for other seeds alone." in made.markdown()
     assert "are for other test rows like these; what another seed would change is" in table(results[0]).markdown()
@@ -169,7 +170,7 @@ def test_intervals_are_over_groups_of_rows_where_a_result_tells_them() -> None:
     assert full.score == crossed_interval(right["full"], 5 / 16, groups=groups)
     assert lora.score == crossed_interval(right["lora"], 1 / 2, groups=groups)
     gains = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(right["lora"], right["full"], strict=True)]
-    assert lora.difference == crossed_interval(gains, 3 / 16, groups=groups)
+    assert lora.difference.interval == crossed_interval(gains, 3 / 16, groups=groups)
     assert (
         "intervals are for other seeds and other contexts than the 4 of these test rows (crossed random effects), "
         "differences paired by both."
@@ -181,7 +182,7 @@ def test_intervals_are_over_groups_of_rows_where_a_result_tells_them() -> None:
 
     most = table(*results([0] * 6 + [1, 1]))
     assert [row.score for row in most.rows] == [mean_interval([3 / 8, 1 / 4]), mean_interval([1 / 2, 1 / 2])]
-    assert most.rows[1].difference == mean_interval([1 / 8, 1 / 4])
+    assert most.rows[1].difference.interval == mean_interval([1 / 8, 1 / 4])
     said = "the choice of rows scored is not in them, for most are of one"
     assert f"{said} context." in most.markdown()
     assert f"{said} group by day." in table(*results([0] * 8, "day")).markdown()
@@ -218,7 +219,7 @@ def test_the_baseline_may_have_settings_but_must_be_one() -> None:
     default = [result_of(run_of("full", s), 0.6) for s in range(2)]
 
     def differences(*results: Result) -> dict[str, float | None]:
-        return {r.strategy: r.difference and round(r.difference.mean, 6) for r in table(*results).rows}
+        return {r.strategy: r.difference and round(r.difference.interval.mean, 6) for r in table(*results).rows}
 
     assert differences(*changed, *lora)["lora"] == -0.1
     assert differences(*changed, *more, *lora)["lora"] is None

@@ -101,7 +101,7 @@ def test_the_tuned_table_has_the_chosen_rate_and_says_what_it_was_chosen_from() 
     assert scores == {"full": 0.65, "head": 0.5, "lora": 0.70}
     lora = next(row for row in found.rows if row.strategy == "lora")
     assert lora.difference is not None
-    assert lora.difference.mean == pytest.approx(0.05)
+    assert lora.difference.interval.mean == pytest.approx(0.05)
     assert lora.train_seconds == 9.0  # of other rates, for these runs had found features
     text = found.markdown()
     assert (

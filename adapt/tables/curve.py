@@ -10,7 +10,7 @@ from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
-from adapt.tables.cells import escape, grid, heading, interval, named
+from adapt.tables.cells import escape, grid, heading, interval, limits_of, named
 from adapt.tables.folds import without_fold
 from adapt.tables.section import Row, Section, difference, goodness
 
@@ -121,7 +121,7 @@ def _cell(row: Row | None, most: int) -> str:
 
 def _gain(few: Row | None, many: Row | None) -> str:
     found = difference(many, few) if few is not None and many is not None else None
-    return interval(found[0], few.metric, signed=True) if few is not None and found else ""
+    return interval(found.interval, few.metric, signed=True) if few is not None and found else ""
 
 
 def _marks(rows: Sequence[Row]) -> dict[str, str]:
@@ -146,9 +146,10 @@ def _marks(rows: Sequence[Row]) -> dict[str, str]:
 def _is_behind(row: Row, best: Row, confidence: float) -> bool:
     """Whether an interval can be made of the difference, and lies on the worse side of 0."""
     found = difference(row, best, confidence)
-    if found is None or found[0].low is None or found[0].high is None or found[0].low == found[0].high:
+    limits = None if found is None else limits_of(found.interval, None)
+    if limits is None:
         return False
-    return found[0].low > 0 if row.metric in LOWER_IS_BETTER else found[0].high < 0
+    return limits[0] > 0 if row.metric in LOWER_IS_BETTER else limits[1] < 0
 
 
 def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> list[str]:

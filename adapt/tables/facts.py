@@ -113,7 +113,7 @@ def _uncertainty(section: Section, folds: bool) -> str:
             "intervals are Student's t over seeds, differences paired by seed; the choice of rows scored is not in them"
             + (f", for most are of one {one}{by}" if one_prevails(numbers) else "")
         )
-    by_rows = [row.by_rows for row in section.rows if row.difference is not None]
+    by_rows = [row.difference.by_rows for row in section.rows if row.difference is not None]
     others = f"{several} than the {len(set(numbers)):,} of these test rows" if numbers else "test rows like these"
     paired = "both" if all(by_rows) else "both where both rows tell" if any(by_rows) else "seed alone"
     one_seed = len(rows_alone) == len(scored)

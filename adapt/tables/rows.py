@@ -36,7 +36,7 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
     alone = [row for spec, row in full if not spec.keys() & {"teacher", "start"}]
     base = _baseline(alone or [row for _, row in full])
     made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
-    rows = [_with_difference(row, base) for _, row in made]
+    rows = [row if base is None or row is base else replace(row, difference=difference(row, base)) for _, row in made]
     every = [result for group in shown.values() for result in group]
     return Section(results[0]["task"], rows + _without_model(every), shown, tried, together)
 
@@ -138,11 +138,6 @@ def _parts(results: Sequence[Content], metric: str, groups: Sequence[int]) -> di
 
 def _final(result: Content) -> Mapping[str, float]:
     return result["scores"].get("test") or result["scores"].get("validation") or {}
-
-
-def _with_difference(row: Row, base: Row | None) -> Row:
-    found = None if base is None or row is base else difference(row, base)
-    return row if found is None else replace(row, difference=found[0], pairs=found[1], by_rows=found[2])
 
 
 def _values(results: Sequence[Content], group: str, field: str) -> list[float]:

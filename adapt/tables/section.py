@@ -13,6 +13,17 @@ from adapt.stats import Interval, crossed_interval, mean_interval
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The score of a row minus that of another, with the same seeds and on the same test rows."""
+
+    interval: Interval
+    seeds: int
+    """Those that both have."""
+    by_rows: bool
+    """Whether the interval is over test rows, too."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One strategy on one task, over its seeds."""
 
@@ -31,12 +42,8 @@ class Row:
     where most rows are not of one group."""
     score: Interval | None
     """Over seeds and test rows, or groups of them; over seeds alone where there are no `parts`."""
-    difference: Interval | None = None
-    """Score minus that of full fine-tuning, with the same seeds and on the same rows."""
-    pairs: int = 0
-    """Seeds that both have."""
-    by_rows: bool = False
-    """Whether the difference is over test rows, too."""
+    difference: Difference | None = None
+    """To full fine-tuning."""
     trainable: int | None = None
     trainable_share: float | None = None
     saved_bytes: int | None = None
@@ -84,12 +91,8 @@ def interval_of(
     return crossed_interval(parts, alone.mean, confidence, groups=groups) if parts else alone
 
 
-def difference(row: Row, base: Row, confidence: float = 0.95) -> tuple[Interval, int, bool] | None:
-    """A row's score minus another's, with the same seeds and, where both tell, on the same test rows.
-
-    Returns:
-        The interval, the seeds that both have, and whether it is over test rows, too; None: they have no seed alike.
-    """
+def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | None:
+    """Of a row to another, over test rows, too, where both tell; None: they have no seed in common."""
     seeds = sorted(row.scores.keys() & base.scores.keys())
     if not seeds:
         return None
@@ -97,4 +100,5 @@ def difference(row: Row, base: Row, confidence: float = 0.95) -> tuple[Interval,
     pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
     alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
     parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
-    return interval_of(scores, parts, row.groups or base.groups, confidence), len(seeds), bool(parts)
+    found = interval_of(scores, parts, row.groups or base.groups, confidence)
+    return Difference(found, len(seeds), bool(parts))

@@ -173,7 +173,8 @@ def _further(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _difference(row: Row) -> str:
-    if row.difference is None:
+    found = row.difference
+    if found is None:
         return ""
-    shared = "" if row.pairs == len(row.scores) else f" ({row.pairs} seed{'s' if row.pairs > 1 else ''})"
-    return interval(row.difference, row.metric, signed=True) + shared
+    shared = "" if found.seeds == len(row.scores) else f" ({found.seeds} seed{'s' if found.seeds > 1 else ''})"
+    return interval(found.interval, row.metric, signed=True) + shared
