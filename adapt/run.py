@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapt import params
-from adapt.backbones import Backbone, Loader
+from adapt.backbones import Loader
 from adapt.backbones.checkpointing import weight_bits
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
-from adapt.data import Data, few_shot, subsample
+from adapt.data import Data
 from adapt.environment import code_state, environment
 from adapt.fields import fill
+from adapt.inputs import Encoded, Inputs
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.options import seed_of
@@ -35,20 +36,15 @@ from adapt.spec import (
     Unsupported,
 )
 from adapt.strategies import make
-from adapt.tasks import KINDS, Example, Kind, Lesson
+from adapt.tasks import Kind
 
 if TYPE_CHECKING:
-    import datasets
     from torch import nn
 
     from adapt.training import Trained
 
 OnStep = Callable[[int, int, float], None]
 OnNote = Callable[[str], None]
-Begin = Callable[["nn.Module", Kind], Sequence[str]]
-"""Puts the values that training starts from into a model just built; returns notes about them."""
-Encode = Callable[[Run, Data, Backbone], "Encoded"]
-"""Draws the rows of a run and encodes them, as `encode` does."""
 
 
 def _warn(note: str) -> None:
@@ -65,74 +61,14 @@ class Fitted:
     loader: Loader
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """The rows of a run as its kind of task encodes them."""
-
-    kind: Kind
-    """Which took notes of them."""
-    splits: Mapping[str, list[Example]]
-    lesson: Callable[[], Lesson] | None = None
-    """Makes the lesson, in the process of the run and once the kind was fitted; None: the kind is the lesson."""
-    labelled: Sequence[Example] | None = None
-    """The training rows, where others among them have a teacher's predictions for labels; None: there are none such."""
-
-
-def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
-    """Draw the rows of a run and encode them.
-
-    The outcome is the same for all runs of a task and backbone with the same `draws_of`. No operation of torch runs, so
-    that the process may be forked afterwards.
-
-    Raises:
-        AdaptError: Bad input.
-    """
-    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
-    return Encoded(kind, {split: kind.encode(rows, split=split) for split, rows in drawn(spec, data).items()})
-
-
-def drawn(spec: Run, data: Data) -> dict[str, datasets.Dataset]:
-    """The rows of each split, those of train sampled as the run says.
-
-    Raises:
-        AdaptError: There are too few rows for the sample.
-    """
-    task, rows = spec.task, dict(data.splits)
-    if task.few_shot is not None:
-        rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
-    if task.max_train is not None:
-        rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
-    return rows
-
-
-def draws_of(spec: Run) -> int | None:
-    """The seed, where it decides which rows a run trains on; None: it trains on all."""
-    return spec.seed if spec.task.few_shot is not None or spec.task.max_train is not None else None
-
-
-def run(
-    spec: Run,
-    data: Data,
-    backbone: Backbone,
-    on_step: OnStep | None = None,
-    features: Path | None = None,
-    encode: Encode = encode,
-    on_note: OnNote = _warn,
-    general: Sequence[str] = (),
-    begin: Begin | None = None,
-) -> Result:
+def run(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNote = _warn) -> Result:
     """Train and score; what goes wrong for a reason of this run alone becomes the result's status.
 
     Args:
         spec: Everything that decides the result.
-        data: The rows of `spec.task`, before sampling.
-        backbone: The folder of `spec.backbone`.
+        inputs: What it is done with.
         on_step: Called after each optimizer step with steps done, steps in all, and the loss.
-        features: Folder where runs share what a frozen backbone gives for their rows.
-        encode: Gives the rows, the kind and what is learnt; the run takes them over.
         on_note: Told before the first step what is foreseen.
-        general: The texts of `spec.general`.
-        begin: What the model of `spec.start` hands on.
 
     Returns:
         A result with status `ok`, `unsupported`, `diverged` or `out_of_memory`.
@@ -150,7 +86,7 @@ def run(
         return Result(run=spec, status=status, reason=str(error), notes=notes, environment=environment(spec))
 
     try:
-        return fit(spec, data, backbone, on_step, features, encode, noted, general, begin)[0]
+        return fit(spec, inputs, on_step, noted)[0]
     except (Unsupported, FieldError) as error:
         return ended("unsupported", error)
     except Diverged as error:
@@ -163,17 +99,7 @@ def run(
         return ended("out_of_memory", OutOfMemory(f"memory ran out{asked_for(error)}; use a smaller backbone"))
 
 
-def fit(
-    spec: Run,
-    data: Data,
-    backbone: Backbone,
-    on_step: OnStep | None = None,
-    features: Path | None = None,
-    encode: Encode = encode,
-    on_note: OnNote = _warn,
-    general: Sequence[str] = (),
-    begin: Begin | None = None,
-) -> tuple[Result, Fitted]:
+def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNote = _warn) -> tuple[Result, Fitted]:
     """Train and score, and keep the model; see `run` for the arguments.
 
     Raises:
@@ -191,16 +117,16 @@ def fit(
     from adapt.training.peak import PeakMemory
 
     code_state()  # of what is imported, whatever is written there meanwhile
-    task, budget = spec.task, spec.budget
+    task, budget, begin = spec.task, spec.budget, inputs.begin
     if budget.device == "cuda" and not torch.cuda.is_available():
         raise Unsupported("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu")
-    loader = Loader(backbone, task, budget, spec.seed)
-    encoded = encode(spec, data, backbone)
+    loader = Loader(inputs.backbone, task, budget, spec.seed)
+    encoded = inputs.encoded(spec)
     kind, splits = encoded.kind, encoded.splits
     kind.fit(splits["train"])
     lesson = kind if encoded.lesson is None else encoded.lesson()
 
-    foreseen = foresee(spec, backbone, splits["train"], lesson)
+    foreseen = foresee(spec, inputs.backbone, splits["train"], lesson)
     if foreseen is not None:
         on_note(foreseen)
     before = PeakMemory(budget.device).now()
@@ -213,7 +139,7 @@ def fit(
     check(model)
     assert (begin is None) == (spec.start is None)  # or the result would claim a start that it did not have
     begun = [] if begin is None else begin(model, kind)
-    shelf = _shelf_of(model, loader, features)
+    shelf = _shelf_of(model, loader, inputs.features)
     if shelf is not None:
         share(model, shelf)
     trainable, total = params.count(model)
@@ -239,7 +165,7 @@ def fit(
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
-    scored = _scored(spec, data, encoded, model, trained)
+    scored = _scored(spec, inputs.data, encoded, model, trained)
     notes = [*begun, *_told(spec, foreseen, trained)]
     if hand_on(model):
         notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
@@ -259,13 +185,13 @@ def fit(
         micro_batch=trained.micro_batch,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
-        notes=[*data.notes, *loader.notes, *kind.notes, *notes],
+        notes=[*inputs.data.notes, *loader.notes, *kind.notes, *notes],
         environment={**environment(spec), "train_rows": len(splits["train"])},
         **scored,
     )
     release(model)
     if spec.general is not None:
-        result = _with_forgetting(result, model, loader, general)
+        result = _with_forgetting(result, model, loader, inputs.general)
     return result, Fitted(model, kind, loader.tokenizer(), loader)
 
 

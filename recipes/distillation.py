@@ -12,7 +12,7 @@ from _recipe import command, fitted, parser_of
 import adapt
 from adapt.cli import plain_errors
 from adapt.comparison import Store
-from adapt.run import drawn
+from adapt.inputs import drawn
 
 
 def main() -> None:

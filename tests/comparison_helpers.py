@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from adapt.adapted.starting import again
 from adapt.backbones.source import Backbone
 from adapt.comparison import Store, runner
+from adapt.comparison.jobs import Todo
 from adapt.data import Data, load
 from adapt.distillation import Lessons
+from adapt.inputs import Inputs, encode
+from adapt.run import run
 from adapt.spec import Budget, Result, Run, Source, Task
 from adapt.strategies import make
 
@@ -68,35 +71,24 @@ def execute(runs: list[Run], folder: Path, **options: Any) -> tuple[Store, list[
     store, events = Store(folder), list[runner.Event]()
     backbone = options.pop("backbone", Backbone(Source("tiny", "b" * 64), "tiny", folder))
     rows = words()
-    runner.execute([(run, rows) for run in runs], backbone, store, **{"on_event": events.append, **options})
+    runner.execute(Todo([(run, rows) for run in runs], backbone), store, **{"on_event": events.append, **options})
     return store, events
 
 
-def in_this_process(
-    todo: Sequence[tuple[Run, Data]],
-    backbone: Backbone,
-    store: Store,
-    *,
-    on_event: runner.OnEvent = lambda event: None,
-    lessons: Lessons | None = None,
-    general: Sequence[str] = (),
-    starts: Mapping[str, Path] = MappingProxyType({}),
-    made_by: Mapping[str, Any],
-    **_: Any,
-) -> None:
+def in_this_process(todo: Todo, store: Store, *, on_event: runner.OnEvent = lambda event: None, **_: Any) -> None:
     """What `execute` does in processes of their own, whose imports take ten times as long as a tiny run."""
-    from adapt.adapted.starting import again
-    from adapt.run import encode, run
-
+    lessons = todo.lessons
     if lessons is not None:
         with tempfile.TemporaryDirectory() as folder:
             lessons.save(Path(folder) / "lessons")
-            encode = Lessons.load(Path(folder) / "lessons").encode
-    for one, data in todo:
+            lessons = Lessons.load(Path(folder) / "lessons")
+    for one, data in todo.runs:
         on_event(runner.Event("started", one))
-        begin = None if one.start is None else again(starts[one.start.sha256], one, backbone)
-        result = run(one, data, backbone, encode=encode, general=general, begin=begin)
-        store.write(replace(result, environment={**result.environment, **made_by}))
+        inputs = Inputs(data, todo.backbone, lessons.encode if lessons else encode, todo.general)
+        if one.start is not None:
+            inputs = replace(inputs, begin=again(todo.starts[one.start.sha256], one, todo.backbone))
+        result = run(one, inputs)
+        store.write(replace(result, environment={**result.environment, **todo.made_by}))
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
 
 

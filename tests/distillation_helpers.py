@@ -13,7 +13,7 @@ from adapt.adapted import Adapted, assemble
 from adapt.backbones import Backbone
 from adapt.data import Data
 from adapt.distillation import Teaching, teaching_of
-from adapt.run import Encoded
+from adapt.inputs import Encoded
 from adapt.spec import Run
 from adapt.tasks import Lesson
 

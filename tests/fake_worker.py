@@ -12,24 +12,16 @@ from typing import Any
 
 from comparison_helpers import result_of
 
-import adapt.run
 from adapt.comparison import worker
+from adapt.comparison.jobs import Job
+from adapt.inputs import Inputs
+from adapt.run import OnNote, OnStep
 from adapt.spec import DataError, Diverged, Result, Run, Unsupported
 
 BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
-def run(
-    spec: Run,
-    data: Any,
-    backbone: Any,
-    on_step: Any,
-    features: Path,
-    encode: Any,
-    on_note: Any,
-    general: Any,
-    begin: Any,
-) -> Result:
+def run(spec: Run, inputs: Inputs, on_step: OnStep, on_note: OnNote) -> Result:
     behaviour = BEHAVIOURS.get(f"{spec.strategy.name}_{spec.seed}", BEHAVIOURS.get("every", ""))
     if behaviour == "note":
         on_note("needs about 3 GiB,\nwhich does not fit")
@@ -64,7 +56,7 @@ def run(
     on_step(2, 2, 0.25)
     known = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
     seen: dict[str, Any] = {"pid": os.getpid(), "parent": os.getppid(), **{name: os.environ[name] for name in known}}
-    shared = getattr(encode, "__self__", None)
+    shared = getattr(inputs.encoded_by, "__self__", None)
     seen["encoded"] = shared and [id(shared.encoded), *map(len, shared.encoded.splits.values())]
     value = 0.5 + 0.01 * spec.seed + 0.1 * (spec.strategy.name == "full")
     return result_of(spec, value, environment=seen)
@@ -72,7 +64,7 @@ def run(
 
 if "encode" not in BEHAVIOURS:  # rows at which nothing here looks would take most of the time
     worker.share = lambda file, before: None
-    worker._inputs = lambda job, spec: (None, None, None)
+    Job.inputs = lambda job: Inputs(None, None)
 worker.warm = lambda: print("step by step", flush=True)  # as libraries print when they are imported
-adapt.run.run = run
+worker.run = run
 worker.main()

@@ -18,6 +18,7 @@ from torch import nn
 
 from adapt.adapted import Adapted, assemble
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.inputs import Inputs
 from adapt.run import fit
 from adapt.spec import Run
 from adapt.tasks import KINDS
@@ -99,7 +100,7 @@ class Made:
 
     def fit(self, **choices: Any) -> Adapted:
         run = self.run_of(**choices)
-        result, fitted = fit(run, self.data, self.backbone)
+        result, fitted = fit(run, Inputs(self.data, self.backbone))
         return Adapted(fitted, run, self.backbone, result)
 
     @cached_property

@@ -34,6 +34,7 @@ from adapt.adapted import MODEL_FILE, load_model
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.backbones.memo import memos_of
 from adapt.backbones.memoise import release
+from adapt.inputs import Inputs
 from adapt.memory import observe
 from adapt.run import Fitted, run
 from adapt.spec import AdaptError, Unsupported
@@ -87,7 +88,7 @@ def test_a_head_that_transformers_lacks_is_unsupported(
     made = cells(Cell("full", architecture, task))
     with pytest.raises(Unsupported, match=rf"no .* head for '{architecture}'"):
         made.build()
-    result = run(made.run, made.data, made.loader().backbone)
+    result = run(made.run, Inputs(made.data, made.loader().backbone))
     assert result.status == "unsupported"
     assert re.search(rf"{architecture}|has no mask token", str(result.reason))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,14 @@ import numpy
 import pytest
 import tiny
 from click.testing import CliRunner
-from comparison_helpers import contents, result_of, run_of
+from comparison_helpers import contents, result_of, run_of, words
 
 import adapt
 from adapt.adapted import assemble
+from adapt.backbones import resolve
 from adapt.cli import cli
-from adapt.comparison import grid, runner, worker
+from adapt.comparison import Store, grid, runner
+from adapt.comparison.jobs import Job, Todo
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.data import folds
@@ -245,7 +246,7 @@ def test_folds_make_a_curve_too() -> None:
 def grid_of(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> list[tuple[adapt.Run, Any]]:
     """What a comparison would run, in its order."""
     seen: list[tuple[adapt.Run, Any]] = []
-    monkeypatch.setattr(grid, "execute", lambda todo, *rest, **more: seen.extend(todo))
+    monkeypatch.setattr(grid, "execute", lambda todo, *rest, **more: seen.extend(todo.runs))
     adapt.compare(*arguments, **CHOICES, **options)
     return seen
 
@@ -342,21 +343,10 @@ def test_runs_on_the_same_rows_are_started_one_after_another() -> None:
     assert runner.next_of(list("01"), runs, {id(few.strategy): 1.0, id(more.strategy): 9.0}) == "0"
 
 
-def test_runs_share_features_with_those_of_the_same_number_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_share_features_with_those_of_the_same_number_alone(tmp_path: Path) -> None:
     """So that of each number one computes them all, whose time is what the strategy costs."""
-    folders: list[Path] = []
-
-    def recorded(spec: Any, data: Any, backbone: Any, on_step: Any, features: Path, *rest: Any) -> Result:
-        folders.append(features)
-        return result_of(spec)
-
-    monkeypatch.setattr("adapt.run.run", recorded)
-    monkeypatch.setattr(worker, "_inputs", lambda job, spec: (None, None, None))
-    (tmp_path / "general.json").write_text("[]")
-    shared = {"general": str(tmp_path / "general.json"), "store": str(tmp_path), "made_by": {}}
-    for run in (run_of("head", 0, max_train=8), run_of("lora", 1, max_train=8), run_of("head", 0, max_train=20)):
-        (tmp_path / "job.json").write_text(json.dumps({"spec": run.spec(), **shared}))
-        worker.work(tmp_path / "job.json", lambda *step: None, lambda note: None)
+    runs = (run_of("head", 0, max_train=8), run_of("lora", 1, max_train=8), run_of("head", 0, max_train=20))
+    rows = words()
+    Todo([(run, rows) for run in runs], resolve("tiny-encoder")).save(tmp_path, Store(tmp_path / "out"))
+    folders = [Job.read(tmp_path / f"{i}.json").inputs().features for i in range(3)]
     assert folders[0] == folders[1] != folders[2]

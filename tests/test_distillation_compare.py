@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import adapt.distillation.teaching
 import adapt.training
 from adapt.adapted import Adapted
 from adapt.comparison import grid, runner
+from adapt.comparison.jobs import Todo
 from adapt.comparison.progress import Progress
-from adapt.data import Data, folds, load
+from adapt.data import folds, load
 from adapt.distillation import Lessons
-from adapt.spec import AdaptError, DataError, OptionError, Run
+from adapt.spec import AdaptError, DataError, OptionError
 from adapt.training import predict
 
 STRATEGIES = [adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
@@ -98,7 +99,7 @@ def test_a_comparison_that_goes_on_finds_what_the_teacher_said(
 ) -> None:  # fmt: skip
     """Of rows without labels and of those of training; by other code, or where files are damaged, it is asked again."""
     data, folder, found = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher"), list[Lessons]()
-    monkeypatch.setattr(grid, "execute", lambda *_, lessons, **__: found.append(lessons))
+    monkeypatch.setattr(grid, "execute", lambda todo, *_, **__: found.append(todo.lessons))
 
     def begin() -> None:
         adapt.compare(
@@ -206,10 +207,11 @@ def test_each_sample_of_a_learning_curve_is_asked_about_and_then_the_teacher_is_
         held.append(weakref.ref(model.fitted.model))
         return model
 
-    def encoded(todo: Sequence[tuple[Run, Data]], backbone: Any, *_: Any, lessons: Lessons, **__: Any) -> None:
+    def encoded(todo: Todo, *_: Any, **__: Any) -> None:
         assert [model() for model in held] == [None]
-        for run, rows in todo:
-            made = lessons.encode(run, rows, backbone)
+        assert todo.lessons is not None
+        for run, rows in todo.runs:
+            made = todo.lessons.encode(run, rows, todo.backbone)
             assert made.lesson is not None
             assert made.lesson().collate(made.splits["train"])["teacher"].isfinite().all()
             learnt.append(len(made.splits["train"]))

@@ -23,6 +23,7 @@ from adapt.backbones import Loader
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.classes import output_layer
+from adapt.inputs import Inputs
 from adapt.memory import plan
 from adapt.run import run
 from adapt.spec import OptionError, Unsupported
@@ -264,7 +265,7 @@ def test_a_model_that_does_more_with_its_logits_is_unsupported(
     spec, data, source = assemble(
         backbone("llama"), TASKS["completion"](), "lora", loss_chunk=8, device="cpu", precision="fp32", max_length=32
     )
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert result.status == "unsupported"
     assert result.reason == "LlamaForCausalLM changes its logits after the output layer; leave loss_chunk out"
 

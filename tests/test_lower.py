@@ -19,6 +19,7 @@ from adapt.backbones import Loader
 from adapt.backbones.lower import Lower
 from adapt.backbones.memoise import release
 from adapt.data import Data
+from adapt.inputs import Inputs
 from adapt.run import fit, run
 from adapt.spec import OptionError, Unsupported, fields_of
 from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
@@ -104,7 +105,7 @@ def test_other_kinds_and_quantised_layers(kind: str, strategy: Any, tmp_path: Pa
     backbone = {"tags": "tiny-encoder", "causal_lm": "tiny-decoder"}[kind]
     choices = {"epochs": 1, "max_length": 64, "device": "cpu", "checkpointing": strategy.name == "qlora"}
     run, rows, source = assemble(backbone, data, strategy, **choices)
-    result, fitted = fit(run, rows, source)
+    result, fitted = fit(run, Inputs(rows, source))
     assert result.status == "ok"
     model = Adapted(fitted, run, source, result)
     some = rows.splits["test"].select(range(4)).to_pandas()
@@ -151,7 +152,7 @@ def test_runs_share_the_features_of_what_lies_below(
         run, rows, source = assemble(
             backbone("bert"), data, strategy, seed=seed, epochs=1, device="cpu", precision="bf16", pooling="mean"
         )
-        result, _ = fit(run, rows, source, None, shelf)
+        result, _ = fit(run, Inputs(rows, source, features=shelf))
         return result, any("an earlier run had left them" in note for note in result.notes)
 
     alone, _ = run_once(LoRA(layers="last:1"), 1, None)
@@ -202,7 +203,7 @@ def test_layers_that_hand_on_more_than_hidden_states_cannot_be_left_out(backbone
     """T5's hand on what they add to attention for positions, which the first of them makes."""
     for strategy in STRATEGIES:
         spec, data, source = assemble(backbone("t5"), TASKS["spans"](), strategy, device="cpu", max_length=32)
-        result = run(spec, data, source)
+        result = run(spec, Inputs(data, source))
         assert result.status == "unsupported"
         assert "the layers of 't5' hand on more than hidden states" in str(result.reason)
 
@@ -224,7 +225,7 @@ def test_layers_that_give_a_tuple_of_hidden_states_are_left_out(
         spec, rows, source = assemble(
             tmp_path / "backbone", data, strategy, device="cpu", precision="bf16", pooling="mean", epochs=2
         )
-        results.append(fit(spec, rows, source, None, tmp_path / "features")[0])
+        results.append(fit(spec, Inputs(rows, source, features=tmp_path / "features"))[0])
     assert any("an earlier run had left them" in note for note in results[1].notes)
     assert results[0].scores == results[1].scores
 

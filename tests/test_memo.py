@@ -17,6 +17,7 @@ from adapt.backbones.memo import Memo, memos_of
 from adapt.backbones.memoise import MemoBase, MemoDecoder, memoise, release
 from adapt.backbones.shelf import Shelf
 from adapt.data import Data
+from adapt.inputs import Inputs
 from adapt.run import fit
 from adapt.spec import Result, Unsupported
 from adapt.strategies import Head
@@ -208,7 +209,7 @@ def test_a_fitted_model_has_no_memo(backbone: Callable[..., Path], doubled: Data
         run, data, source = assemble(
             backbone("bert"), doubled, Head(), pooling=pooling, epochs=1, device="cpu", precision="fp32"
         )
-        result, fitted = fit(run, data, source)
+        result, fitted = fit(run, Inputs(data, source))
         loaded = load_model(Adapted(fitted, run, source, result).save(tmp_path), device="cpu")
         for model in (fitted.model, loaded.fitted.model):
             assert not any(isinstance(module, (Memo, MemoBase)) for module in model.modules())
@@ -261,7 +262,7 @@ def test_features_are_the_same_to_the_bit_in_any_batch(
 
 def head_run(backbone: Path, data: Data, seed: int, shelf: Path | None) -> tuple[Result, nn.Module]:
     run, rows, source = assemble(backbone, data, Head(), seed=seed, epochs=2, device="cpu", precision="bf16")
-    result, fitted = fit(run, rows, source, None, shelf)
+    result, fitted = fit(run, Inputs(rows, source, features=shelf))
     return result, fitted.model
 
 
@@ -310,7 +311,7 @@ def test_a_shelf_is_for_one_backbone_and_one_way_to_compute(
             device="cpu",
             **{"precision": "bf16", "pooling": "mean", **choices},
         )
-        result, _ = fit(run, rows, source, None, tmp_path)
+        result, _ = fit(run, Inputs(rows, source, features=tmp_path))
         assert not any("an earlier run" in note for note in result.notes)
     assert len(list(tmp_path.iterdir())) == 3  # in float32 nothing is shared
 

@@ -68,6 +68,7 @@ from adapt.backbones.memo import memos_of
 from adapt.backbones.memoise import memoise, release
 from adapt.backbones.plain import save_plain
 from adapt.data import Data
+from adapt.inputs import Inputs
 from adapt.memory import plan
 from adapt.run import run
 from adapt.spec import FieldError, OptionError, Unsupported
@@ -127,7 +128,7 @@ def test_a_classifier_that_reads_the_last_position_is_refused(tmp_path: Path, ta
     folder = saved(tmp_path, config, "bert")
     options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "epochs": 1}
     spec, data, source = assemble(folder, task_data("single_label"), LoRA(), pooling="native", **options)
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert result.status == "unsupported"
     assert "reads the last position, be it padding; use the mean of all (pooling='mean')" in str(result.reason)
 
@@ -151,7 +152,7 @@ def test_a_pooler_that_is_always_called(tmp_path: Path, task_data: Callable[[str
     loader = Loader(source, spec.task, spec.budget, 0)
     assert any("pooler" in name for name, _ in loader().named_parameters())
     assert KINDS[spec.task.kind].__name__ == "SequenceClassification"
-    assert run(spec, data, source).status == "ok"
+    assert run(spec, Inputs(data, source)).status == "ok"
 
 
 def test_a_head_that_calls_its_backbone_by_the_place_of_arguments(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_layers_that_do_not_see_a_vector_a_token_cannot_be_computed_once(
         spec, rows, source = assemble(
             folder, task_data("single_label"), strategy, epochs=1, pooling="mean", device="cpu", precision="fp32"
         )
-        result = run(spec, rows, source)
+        result = run(spec, Inputs(rows, source))
         assert result.status == "unsupported"
         assert reason in str(result.reason)
 

@@ -25,6 +25,7 @@ from adapt.backbones import Loader
 from adapt.backbones.exhausted import asked_for, give_back, is_out_of_memory
 from adapt.backbones.standardised import Standardised
 from adapt.data import Data
+from adapt.inputs import Inputs
 from adapt.memory.observe import observe
 from adapt.run import fit, run
 from adapt.spec import AdaptError, Budget, OutOfMemory
@@ -344,7 +345,7 @@ def test_a_result_says_what_a_forward_pass_came_down_to(
     plain = fit_model(folder, task_data("single_label"), strategy, **CHOICES).result
     narrowed(monkeypatch, 5)
     spec, data, source = assemble(folder, task_data("single_label"), strategy, **CHOICES)
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert plain is not None
     assert (result.status, result.micro_batch, plain.micro_batch) == ("ok", 4, None)
     note = f"{strategy} ran out of memory with 16 rows at a time and went on with 4"
@@ -362,7 +363,7 @@ def test_a_run_of_which_no_row_fits_has_its_row_in_the_table(
 ) -> None:
     narrowed(monkeypatch, 0)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert result.status == "out_of_memory"
     assert result.reason == (
         "memory ran out with one row at a time (3.00 GiB more were asked for); use gradient checkpointing "
@@ -371,7 +372,7 @@ def test_a_run_of_which_no_row_fits_has_its_row_in_the_table(
     (row,) = table_of(contents([result])).rows
     assert (row.strategy, row.statuses) == ("lora", {"out_of_memory": result.reason})
     with pytest.raises(AdaptError, match="one row at a time"):
-        fit(spec, data, source)
+        fit(spec, Inputs(data, source))
 
 
 def test_a_run_that_ended_for_want_of_memory_keeps_what_was_foreseen(
@@ -381,11 +382,11 @@ def test_a_run_that_ended_for_want_of_memory_keeps_what_was_foreseen(
     monkeypatch.setattr("adapt.memory.foresee.foresee", lambda *_: "lora needs 9 GiB, which does not fit")
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
     told: list[str] = []
-    result = run(spec, data, source, on_note=told.append)
+    result = run(spec, Inputs(data, source), on_note=told.append)
     assert result.status == "out_of_memory"
     assert list(result.notes) == told == ["lora needs 9 GiB, which does not fit"]
     with pytest.warns(UserWarning, match="does not fit"):
-        run(spec, data, source)
+        run(spec, Inputs(data, source))
 
 
 def test_rows_of_a_step_that_is_done_again_are_counted_once(
@@ -402,7 +403,7 @@ def test_rows_of_a_step_that_is_done_again_are_counted_once(
     for most in (16, 5):
         narrowed(monkeypatch, most)
         spec, data, source = assemble(backbone("bert"), task_data("single_label"), Head(standardise=True), **options)
-        fit(spec, data, source)
+        fit(spec, Inputs(data, source))
     (rows, *sums), (again, *others) = counted
     assert rows == again == len(data.splits["train"])
     for one, other in zip(sums, others, strict=True):
@@ -430,7 +431,7 @@ def test_what_is_done_already_is_not_advised(
 ) -> None:
     narrowed(monkeypatch, 0)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES, checkpointing=True)
-    assert "checkpointing" not in str(run(spec, data, source).reason)
+    assert "checkpointing" not in str(run(spec, Inputs(data, source)).reason)
 
 
 @pytest.mark.parametrize(
@@ -485,7 +486,7 @@ def test_a_model_that_does_not_fit_is_out_of_memory(
 
     monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", failing)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert result.status == "out_of_memory"
     assert str(result.reason).startswith("memory ran out while the model was loaded (")
     assert "use a smaller backbone, precision bf16" in str(result.reason)
@@ -504,7 +505,7 @@ def test_weights_that_cannot_be_quantised_end_their_run_alone(
 
     monkeypatch.setattr(Bnb8bitQuantize, "convert", failing)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "qlora", **CHOICES)
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     if isinstance(error, ValueError):
         assert result.status == "unsupported"
         assert str(result.reason).endswith("cannot be quantised: ValueError: no such kernel")
@@ -521,7 +522,7 @@ def test_an_optimizer_that_does_not_fit_is_out_of_memory(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", failing)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "full", **CHOICES)
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert result.status == "out_of_memory"
     assert "while the optimizer made its state" in str(result.reason)
     assert "use optimizer adamw_8bit" in str(result.reason)
@@ -541,10 +542,10 @@ def test_scoring_that_does_not_fit_is_out_of_memory(
 
     monkeypatch.setattr(SequenceClassification, "outputs", failing)
     spec, data, source = assemble(backbone("bert"), task_data("single_label"), "full", **CHOICES)
-    assert run(spec, data, source).status == "ok"
+    assert run(spec, Inputs(data, source)).status == "ok"
     assert sizes[:4] == [16, 8, 4, 2]
     monkeypatch.setattr(SequenceClassification, "outputs", partial(_fail, ERRORS[1]))
-    assert run(spec, data, source).status == "out_of_memory"
+    assert run(spec, Inputs(data, source)).status == "out_of_memory"
 
 
 def _fail(error: Exception, *args: Any, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ import adapt.data
 from adapt import params
 from adapt.adapted import assemble, fit_model
 from adapt.data import Data
+from adapt.inputs import Inputs
 from adapt.memory import CATEGORIES
 from adapt.run import fit, run
 from adapt.tasks import SequenceClassification
@@ -33,7 +34,7 @@ def test_a_run_that_diverges_says_so(
         backbone("bert"), task_data(name), "full", epochs=2, batch_size=16, learning_rate=1e38, clip=1e9,
         max_steps=max_steps, warmup=0.0, precision="fp32", device="cpu",
     )  # fmt: skip
-    result = run(spec, data, source)
+    result = run(spec, Inputs(data, source))
     assert result.status == "diverged"
     assert "lower the learning rate" in str(result.reason)
     assert result.scores == {}
@@ -55,7 +56,7 @@ def test_the_test_split_is_scored_once(
 
     monkeypatch.setattr(SequenceClassification, "score", counted)
     spec, rows_, source = assemble(backbone("bert"), data, "head", epochs=3, device="cpu", precision="fp32")
-    result, _ = fit(spec, rows_, source)
+    result, _ = fit(spec, Inputs(rows_, source))
     assert scored == [sizes["validation"]] * 3 + [11, 11]  # the model once, and the majority
     assert len(result.test_outcomes) == 11
     assert result.best_epoch is not None
@@ -85,7 +86,7 @@ def test_every_strategy_gets_the_same_sample_in_the_same_order(
                 backbone("bert"), task_data("single_label"), strategy, seed=seed, epochs=2, batch_size=4, device="cpu",
                 precision="fp32", **sampling,
             )  # fmt: skip
-            result, _ = fit(spec, data, source)
+            result, _ = fit(spec, Inputs(data, source))
             orders[name, seed] = seen[-1]
             assert result.environment["train_rows"] == (10 if "few_shot" in sampling else 13)
     for seed in (0, 1):

@@ -24,10 +24,11 @@ import tiny
 from comparison_helpers import FAKE, behave, execute, result_of, run_of, words
 
 from adapt import machine
-from adapt.backbones import resolve
-from adapt.comparison import Store, compare, runner, worker
+from adapt.backbones import Backbone, resolve
+from adapt.comparison import Store, compare, ended, runner, worker
+from adapt.comparison.jobs import Todo
 from adapt.comparison.progress import Progress
-from adapt.spec import AdaptError, Run, Source, Teacher, fields_of
+from adapt.spec import AdaptError, Source, Teacher
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
 
@@ -231,7 +232,7 @@ def test_a_full_disk_of_temporary_files_is_one_error(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(runner, "_save_rows", full)
+    monkeypatch.setattr("adapt.comparison.jobs._save_rows", full)
     with pytest.raises(
         AdaptError, match=f"^Folder {tmp_path} cannot be written: No space left on device; free .*TMPDIR"
     ):
@@ -270,27 +271,24 @@ def test_of_a_seed_the_run_that_takes_longest_starts_first() -> None:
 
 
 def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:
-    runner._save_rows(words(), tmp_path / "rows")
+    runs = [run_of("full"), run_of("lora", 1), run_of("lora", 1), *(run_of("lora", i, few_shot=2) for i in (1, 1, 2))]
+    runs[2] = dataclasses.replace(runs[2], teacher=Teacher("big", "0" * 64))
+    rows = words()
+    Todo([(run, rows) for run in runs], resolve("tiny-encoder")).save(tmp_path, Store(tmp_path / "out"))
 
-    def shared(run: Run, before: worker.Shared | None) -> worker.Shared | None:
-        source = resolve("tiny-encoder")
-        given = {"source": fields_of(source.source), "reference": source.reference, "path": str(source.path)}
-        file = tmp_path / "job.json"
-        rows = {"data": str(tmp_path / "rows"), "notes": [], "columns": {}, "lessons": None}
-        file.write_text(json.dumps({"spec": run.spec(), **rows, "backbone": given}))
-        return worker.share(file, before)
+    def shared(number: int, before: worker.Shared | None) -> worker.Shared | None:
+        return worker.share(tmp_path / f"{number}.json", before)
 
-    first = shared(run_of("full"), None)
+    first = shared(0, None)
     assert first is not None
     assert [len(rows) for rows in first.encoded.splits.values()] == [8, 8, 8]
-    assert shared(run_of("lora", 1), first) is first
-    student = dataclasses.replace(run_of("lora", 1), teacher=Teacher("big", "0" * 64))
-    assert shared(student, first) is not first
-    few = shared(run_of("lora", 1, few_shot=2), first)
+    assert shared(1, first) is first
+    assert shared(2, first) is not first
+    few = shared(3, first)
     assert few is not None
     assert len(few.encoded.splits["train"]) == 4
-    assert shared(run_of("full", 1, few_shot=2), few) is few
-    other = shared(run_of("full", 2, few_shot=2), few)
+    assert shared(4, few) is few
+    other = shared(5, few)
     assert other is not None
     assert other is not few
     assert worker.share(tmp_path / "nowhere.json", few) is None  # what is wrong the run will say
@@ -315,14 +313,11 @@ def test_rows_that_cannot_be_encoded_beforehand_are_left_to_each_run(
     def encode(*given: Any) -> None:
         raise raised
 
-    runner._save_rows(words(), tmp_path / "rows")
-    given = {"source": fields_of(Source("tiny", "b" * 64)), "reference": "tiny", "path": str(tmp_path)}
-    job = {"spec": run_of().spec(), "data": str(tmp_path / "rows"), "notes": [], "columns": {}, "backbone": given}
-    job["lessons"] = None
-    monkeypatch.setattr("adapt.run.encode", encode)
-    (tmp_path / "job.json").write_text(json.dumps(job))
+    source = Backbone(Source("tiny", "b" * 64), "tiny", tmp_path)
+    Todo([(run_of(), words())], source).save(tmp_path, Store(tmp_path / "out"))
+    monkeypatch.setattr("adapt.comparison.jobs.encode", encode)
     with pytest.raises(raised) if raised is KeyboardInterrupt else contextlib.nullcontext():
-        assert worker.share(tmp_path / "job.json", None) is None
+        assert worker.share(tmp_path / "0.json", None) is None
 
 
 def test_where_the_system_cannot_fork_each_run_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +367,7 @@ def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_paths_of_this_machine_are_cut_from_a_reason(text: str, kept: str) -> None:
-    assert runner._without_paths(text) == kept
+    assert ended._without_paths(text) == kept
 
 
 PROGRAM = """
@@ -504,14 +499,12 @@ def test_an_interrupt_that_python_drops_stops_the_comparison_nevertheless(
 
 
 def test_a_run_that_another_comparison_has_done_is_not_failed(tmp_path: Path) -> None:
-    from adapt.comparison.runner import _ended
-
     kills = machine.killed_for_memory()  # of what else runs here
     store, one = Store(tmp_path / "out"), GRID[0]
     store.write(result_of(one))
     job = tmp_path / "job"
     job.with_suffix(".log").write_text("killed")
-    assert _ended(job, one, -9, store, kills).status == "ok"
+    assert ended.outcome(job, one, -9, store, kills) == ("ok", None)
     store.write(result_of(one, status="failed", reason="why"))
-    assert _ended(job, one, -9, store, kills).status == "failed"
-    assert _ended(job, one, 0, store, kills).status == "failed"
+    assert ended.outcome(job, one, -9, store, kills)[0] == "failed"
+    assert ended.outcome(job, one, 0, store, kills)[0] == "failed"

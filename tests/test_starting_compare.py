@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from test_starting import Norms
 import adapt
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import again
-from adapt.backbones import Backbone
-from adapt.comparison import Store, grid, runner, worker
-from adapt.data import Data, folds
+from adapt.comparison import Store, grid, worker
+from adapt.comparison.jobs import Todo
+from adapt.data import folds
 from adapt.spec import AdaptError, OptionError, Run, Source
 from adapt.tables.table import table_of
 
@@ -36,13 +36,11 @@ def first(backbone: Callable[..., Path]) -> Adapted:
     return tiny.adapted(folder, tiny_tasks.TASKS["masked"](), tiny.STRATEGIES["bottleneck"], precision="fp32")
 
 
-def by_job_files(
-    todo: Sequence[tuple[Run, Data]], backbone: Backbone, store: Store, *, starts: Mapping[str, Path], **_: Any
-) -> None:
+def by_job_files(todo: Todo, store: Store, **_: Any) -> None:
     """What `execute` does, by what it gives its processes to read, but in this one."""
     with tempfile.TemporaryDirectory() as folder:
-        runner._lay_out(Path(folder), todo, backbone, store, None, (), starts, {})
-        for i in range(len(todo)):
+        todo.save(Path(folder), store)
+        for i in range(len(todo.runs)):
             worker.work(Path(folder) / f"{i}.json", lambda *_: None, lambda _: None)
 
 
@@ -100,7 +98,7 @@ def test_a_student_may_go_on_from_a_model(
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Takes the runs of a comparison, which are not done."""
     seen: list[Run] = []
-    monkeypatch.setattr(grid, "execute", lambda todo, *args, **rest: seen.extend(run for run, _ in todo))
+    monkeypatch.setattr(grid, "execute", lambda todo, *args, **rest: seen.extend(run for run, _ in todo.runs))
     return seen
 
 

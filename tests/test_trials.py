@@ -153,7 +153,7 @@ def test_a_strategy_is_one_object_for_all_seeds_and_folds(
 ) -> None:
     """By which the runner knows how long it took before."""
     seen: list[Any] = []
-    monkeypatch.setattr(grid, "execute", lambda todo, *args, **rest: seen.extend(run.strategy for run, _ in todo))
+    monkeypatch.setattr(grid, "execute", lambda todo, *args, **rest: seen.extend(run.strategy for run, _ in todo.runs))
     data = tiny.classification()
     pool = dataclasses.replace(data, splits={"train": data.splits["train"]})
     adapt.compare(backbone("bert"), folds(pool, 2), [adapt.LoRA(), adapt.Head()], seeds=2, out=tmp_path, **CHOICES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -18,6 +18,7 @@ from adapt.data import Data, load
 from adapt.data.general import General, read_general
 from adapt.display import steps_shown
 from adapt.fields import nearest
+from adapt.inputs import Inputs
 from adapt.run import OnStep, fit
 from adapt.spec import DataError, OptionError, Run, Strategy, fields_of
 from adapt.strategies import SHIPPED_SETTINGS, make
@@ -64,7 +65,6 @@ def fit_model(
     Raises:
         AdaptError: Bad input, an unsupported combination, or a loss that is not finite.
     """
-    begin = None
     if start is not None:
         start = start_of(start)
         backbone, strategy = start.backbone(backbone), start.strategy(strategy, choices.get("learning_rate"))
@@ -72,24 +72,24 @@ def fit_model(
     if backbone is None:
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy
-    spec, rows, source, texts = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    spec, inputs = begun(backbone, data, strategy, seed=seed, general=general, **choices)
     if start is not None:
         spec = start.check(spec)
-        begin = partial(start.hand_on, run=spec, backbone=source)
+        inputs = dataclasses.replace(inputs, begin=partial(start.hand_on, run=spec, backbone=inputs.backbone))
     with steps_shown(spec.strategy.name, on_step, progress) as told:
-        result, fitted = fit(spec, rows, source, told, general=texts, begin=begin)
-    return Adapted(fitted, spec, source, result, columns=rows.columns)
+        result, fitted = fit(spec, inputs, told)
+    return Adapted(fitted, spec, inputs.backbone, result, columns=inputs.data.columns)
 
 
 def begun(
     backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int, general: Any, **choices: Any
-) -> tuple[Run, Data, Backbone, Sequence[str]]:
-    """Everything that one run needs, checked, and its general texts; see `fit_model` for the arguments."""
+) -> tuple[Run, Inputs]:
+    """One run and what it is done with, checked; see `fit_model` for the arguments."""
     own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
     options.check_rates(choices.get("learning_rate"), own)
     texts = None if general is None else read_general(general)
     spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
-    return with_general(spec, texts, source), rows, source, texts.texts if texts else ()
+    return with_general(spec, texts, source), Inputs(rows, source, general=texts.texts if texts else ())
 
 
 def assemble(

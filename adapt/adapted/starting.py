@@ -22,7 +22,7 @@ from adapt.backbones.classes import base_class, model_class, name_of_base
 from adapt.backbones.source import locate
 from adapt.data import Data
 from adapt.files import path_of
-from adapt.run import Begin
+from adapt.inputs import Begin
 from adapt.spec import AdaptError, OptionError, Run, Source, Strategy, Task, Unsupported, canonical, computing
 from adapt.strategies import is_known, make
 from adapt.tasks import Kind

@@ -26,6 +26,7 @@ from adapt.comparison.given import (
     strategies_of,
     tried,
 )
+from adapt.comparison.jobs import Todo
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event, OnEvent, execute
 from adapt.comparison.started import Given, Starts
@@ -35,9 +36,9 @@ from adapt.data.general import read_general
 from adapt.display import Rendered, counted, one_line
 from adapt.fields import check_count
 from adapt.files import scratch_folder
+from adapt.inputs import drawn
 from adapt.machine import cores
 from adapt.options import check_rates, check_strategy, plain, shows_choices
-from adapt.run import drawn
 from adapt.spec import OptionError, Run, Source, Strategy, Teacher
 from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tables.table import Table, table_of
@@ -246,20 +247,21 @@ def compare(
         loaded = [source, *([teaching.teacher.backbone] if teaching is not None and teaching.runs_beside else [])]
         size = sum(each.weight_bytes for each in loaded)
         jobs = cores() if size < _SMALL_BYTES and first.budget.device == "cpu" else 1
-    todo = _not_done(grid, store, tell)
+    undone = _not_done(grid, store, tell)
     made_by = {"command": command, "trials": trials if trials > 1 else None}
     try:
         with scratch_folder() as folder, tell:
             lessons = None
             if teaching is not None:
-                lessons = teaching.lessons([run for run, _ in todo], source, folder, ask)
+                lessons = teaching.lessons([run for run, _ in undone], source, folder, ask)
                 teacher = teaching = None
                 give_back(first.budget.device)
-            execute(
-                todo, source, store, jobs=jobs, on_event=tell, lessons=lessons,
-                general=texts.texts if texts else (), starts=starts.places(folder) if todo else {},
+            todo = Todo(
+                undone, source, lessons=lessons, general=texts.texts if texts else (),
+                starts=starts.places(folder) if undone else {},
                 made_by={name: value for name, value in made_by.items() if value is not None},
             )  # fmt: skip
+            execute(todo, store, jobs=jobs, on_event=tell)
     finally:
         store.write_table(tuned=True if trials > 1 else None)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
@@ -294,11 +296,11 @@ def _grid(
 
 def _not_done(grid: Sequence[tuple[Run, Data]], store: Store, on_event: OnEvent) -> list[tuple[Run, Data]]:
     """What has no result that stands; of the others it is told."""
-    todo = []
+    undone = []
     for run, part in grid:
         content = store.read(run)
         if content is None:
-            todo.append((run, part))
+            undone.append((run, part))
         else:
             on_event(Event("found", run, status=content["status"], reason=content["reason"]))
-    return todo
+    return undone

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,18 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Any
+from types import FrameType
 
-from adapt.backbones.source import Backbone
+from adapt.comparison.ended import lost, outcome
+from adapt.comparison.jobs import Todo
 from adapt.comparison.store import Store
-from adapt.data import Data
 from adapt.files import TMPDIR, scratch_folder, writing
 from adapt.machine import STOPPING, cores, killed_for_memory
-from adapt.spec import AdaptError, Result, Run, fields_of
-
-if TYPE_CHECKING:
-    from adapt.distillation import Lessons
+from adapt.spec import Run
 
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
 """Command of the process that does the runs; modules are not looked for in the working folder, which is the user's."""
@@ -53,83 +46,31 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
-def execute(
-    todo: Sequence[tuple[Run, Data]],
-    backbone: Backbone,
-    store: Store,
-    *,
-    jobs: int = 1,
-    on_event: OnEvent = lambda event: None,
-    lessons: Lessons | None = None,
-    general: Sequence[str] = (),
-    starts: Mapping[str, Path] = MappingProxyType({}),
-    made_by: Mapping[str, Any] = MappingProxyType({}),
-) -> None:
+def execute(todo: Todo, store: Store, *, jobs: int = 1, on_event: OnEvent = lambda event: None) -> None:
     """Do runs and store each result as it comes.
 
     Args:
-        todo: Runs on one backbone that have no result yet, each with the rows of its task; those of the same rows one
-            after another.
-        backbone: Where the backbone is.
+        todo: Runs that have no result yet, and what they need.
         store: Takes the results.
         jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
             unless OMP_NUM_THREADS says how many threads each has.
         on_event: Told what happens.
-        lessons: What those of them that have a teacher take from it.
-        general: The texts that the runs' `general` is of.
-        starts: Folders of the models that runs go on from, by the hash of their `start`.
-        made_by: What their results' `environment` says of how they came to be made.
 
     Raises:
         AdaptError: A run met bad input, which concerns them all; results stored so far stay.
+        OutOfMemory: The system killed the process that does the runs.
     """
-    if not todo:
+    if not todo.runs:
         return
     with scratch_folder() as work:
         with writing(work.parents[1], TMPDIR):
-            _lay_out(work, todo, backbone, store, lessons, general, starts, made_by)
-        named = {str(i): run for i, (run, _) in enumerate(todo)}
+            todo.save(work, store)
+        named = {str(i): run for i, (run, _) in enumerate(todo.runs)}
         if hasattr(os, "fork"):
             with _interrupts() as check, _worker(work, _threads(jobs)) as process:
                 _serve(process, named, work, store, jobs, on_event, check)
         else:
             _one_by_one(named, work, store, on_event)
-
-
-def _lay_out(
-    work: Path,
-    todo: Sequence[tuple[Run, Data]],
-    backbone: Backbone,
-    store: Store,
-    lessons: Lessons | None,
-    general: Sequence[str],
-    starts: Mapping[str, Path],
-    made_by: Mapping[str, Any],
-) -> None:
-    """Write a file for each job, named by its number, and what the jobs read; see `execute` for the arguments."""
-    (work / "general.json").write_text(json.dumps(general), encoding="utf-8")
-    if lessons is not None:
-        with _without_bars():
-            lessons.save(work / "lessons")
-    shared = {
-        "lessons": None if lessons is None else str(work / "lessons"),
-        "general": str(work / "general.json"),
-        "starts": {digest: str(folder.resolve()) for digest, folder in starts.items()},
-        "store": str(store.folder.resolve()),
-        "made_by": dict(made_by),
-        "backbone": {
-            "source": fields_of(backbone.source),
-            "reference": backbone.reference,
-            "path": str(backbone.path.resolve()),
-        },
-    }
-    saved: dict[int, Path] = {}
-    for i, (run, data) in enumerate(todo):
-        if id(data) not in saved:
-            saved[id(data)] = work / f"rows{len(saved)}"
-            _save_rows(data, saved[id(data)])
-        rows = {"data": str(saved[id(data)]), "notes": data.notes, "columns": dict(data.columns)}
-        (work / f"{i}.json").write_text(json.dumps({"spec": run.spec(), **rows, **shared}), encoding="utf-8")
 
 
 def _serve(
@@ -146,15 +87,12 @@ def _serve(
     assert process.stdout is not None
     waiting, running = list(runs), dict[str, tuple[float, int]]()
     took: dict[int, float] = {}
+    before = killed_for_memory()
     while waiting or running:
         check()
         line = process.stdout.readline().decode().split()
         if not line:
-            code, last = process.wait(), _last_line(work / "worker.log")
-            raise AdaptError(
-                f"The process that does the runs {_how(code)} unexpectedly{last and ': ' + last}. Results so far are "
-                "kept; the same command goes on from there."
-            )
+            raise lost(process.wait(), work / "worker.log", before)
         if line[0] == "step":
             on_event(Event("step", runs[line[1]], int(line[2]), int(line[3]), float(line[4])))
             continue
@@ -164,7 +102,8 @@ def _serve(
         if line[0] == "end":
             started, kills = running.pop(line[1])
             took[id(runs[line[1]].strategy)] = time.monotonic() - started
-            on_event(_ended(work / line[1], runs[line[1]], int(line[2]), store, kills))
+            status, reason = outcome(work / line[1], runs[line[1]], int(line[2]), store, kills)
+            on_event(Event("ended", runs[line[1]], status=status, reason=reason))
         while waiting and len(running) < jobs:
             name = next_of(waiting, runs, took)
             waiting.remove(name)
@@ -230,89 +169,8 @@ def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnE
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=_environment(_threads(1)), check=False,
         )  # fmt: skip
-        on_event(_ended(work / name, run, done.returncode, store, kills))
-
-
-def _ended(job: Path, run: Run, code: int, store: Store, kills: int) -> Event:
-    """What became of a run whose process ended.
-
-    One that left no result is recorded as `out_of_memory` where the system killed it for want of memory, else as
-    `failed`, with its log.
-
-    Args:
-        job: Its job file, without suffix.
-        run: The run.
-        code: Exit code of the process.
-        store: Takes the result.
-        kills: Processes that the system had killed for want of memory when the run began.
-
-    Raises:
-        AdaptError: It met bad input, which concerns every run.
-    """
-    error = job.with_suffix(".error")
-    if error.exists():
-        raise AdaptError(error.read_text(encoding="utf-8"))
-    content = store.read(run, failed=code == 0)  # whatever the code: another comparison here may have done it
-    if content is not None and content["status"] != "failed":
-        return Event("ended", run, status=content["status"], reason=content["reason"])
-    if _was_killed(code) and killed_for_memory() > kills:
-        reason = "memory ran out, and the system killed the process; use fewer jobs, a smaller batch_size or backbone"
-        store.write(Result(run=run, status="out_of_memory", reason=reason))
-        return Event("ended", run, status="out_of_memory", reason=reason)
-    reason = _without_paths(_why(job, code))
-    store.write(Result(run=run, status="failed", reason=reason))
-    with contextlib.suppress(OSError):
-        shutil.copyfile(job.with_suffix(".log"), store.log(run))
-    return Event("ended", run, status="failed", reason=f"{reason} (see {store.log(run)})")
-
-
-def _why(job: Path, code: int) -> str:
-    if _was_killed(code):
-        return f"the process {_how(code)}; the system may have run out of memory"
-    if code > 0 and (reason := job.with_suffix(".reason")).exists():
-        return " ".join(reason.read_text(encoding="utf-8").split())[:500]
-    last = _last_line(job.with_suffix(".log"))
-    return f"the process {_how(code)} and left no result{last and ': ' + last}"
-
-
-def _was_killed(code: int) -> bool:
-    return code == -getattr(signal, "SIGKILL", 9)  # there is no such signal on Windows
-
-
-def _how(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1][:500] if lines else ""
-
-
-def _without_paths(text: str) -> str:
-    """Absolute paths cut to their last part: results say nothing about the machine's folders."""
-    return re.sub(r"(?<![\w/.])(?<!:/)(?:/[^/\s'\"]+)+/([^/\s'\"]*)", r"\1", text)
-
-
-def _save_rows(data: Data, folder: Path) -> None:
-    from datasets import DatasetDict
-
-    with _without_bars():
-        DatasetDict(dict(data.splits)).save_to_disk(folder)
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Have `datasets` show no progress bars, which would stand among those of the runs."""
-    from datasets import disable_progress_bars, enable_progress_bars
-    from datasets.utils import is_progress_bar_enabled
-
-    bars = is_progress_bar_enabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if bars:
-            enable_progress_bars()
+        status, reason = outcome(work / name, run, done.returncode, store, kills)
+        on_event(Event("ended", run, status=status, reason=reason))
 
 
 def _threads(jobs: int) -> int:

@@ -17,30 +17,26 @@ import gc
 import importlib
 import importlib.abc
 import importlib.machinery
-import json
 import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from adapt.backbones.source import Backbone
-from adapt.comparison.store import Store
-from adapt.data import Data
+from adapt.comparison.jobs import Job
 from adapt.environment import code_state
-from adapt.spec import AdaptError, Run, Source, fields_of
-
-if TYPE_CHECKING:
-    from adapt.run import Encode, Encoded
+from adapt.inputs import Encoded, Inputs
+from adapt.run import run
+from adapt.spec import AdaptError
 
 _IMPORTS = (
     "accelerate", "datasets", "peft", "scipy.stats", "sklearn.metrics", "torch", "transformers",
-    "adapt.backbones.heads", "adapt.memory.observe", "adapt.run", "adapt.training",
+    "adapt.backbones.heads", "adapt.memory.observe", "adapt.training",
 )  # fmt: skip
 """What a run imports sooner or later, and takes long."""
 _POLL_SECONDS = 0.02
@@ -180,8 +176,7 @@ class Shared:
 
     key: str
     """Says what it is of."""
-    data: Data
-    backbone: Backbone
+    inputs: Inputs
     encoded: Encoded
 
     def encode(self, *_: Any) -> Encoded:
@@ -194,41 +189,18 @@ def share(file: Path, before: Shared | None) -> Shared | None:
 
     None where it cannot be made: the run itself meets what is wrong, and says so.
     """
-    from adapt.run import draws_of, run_from
-
     try:
-        job = json.loads(file.read_text(encoding="utf-8"))
-        spec = run_from(job.pop("spec"))
-        teacher = None if spec.teacher is None else fields_of(spec.teacher)
-        key = json.dumps([job, fields_of(spec.task), draws_of(spec), teacher], sort_keys=True)
-        if before is not None and before.key == key:
+        job = Job.read(file)
+        if before is not None and before.key == job.key:
             return before
-        data, backbone, encode = _inputs(job, spec)
-        made = Shared(key, data, backbone, encode(spec, data, backbone))
+        inputs = job.inputs()
+        made = Shared(job.key, inputs, inputs.encoded(job.run))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # a tokenizer's panic is no Exception
         return None
     gc.freeze()  # the rows, too
     return made
-
-
-def _inputs(job: Mapping[str, Any], spec: Run) -> tuple[Data, Backbone, Encode]:
-    """Rows, backbone and how the rows are encoded, as the runner left them in a folder of its own."""
-    from datasets import load_from_disk
-
-    from adapt.distillation import Lessons
-    from adapt.run import encode
-
-    task = spec.task
-    stored = dict(load_from_disk(job["data"]))
-    data = Data(
-        task.name, task.problem, task.labels, stored, task.data.sha256, task.kind, tuple(job["notes"]), job["columns"],
-        task.fold,
-    )  # fmt: skip
-    given = job["backbone"]
-    backbone = Backbone(Source(**given["source"]), given["reference"], Path(given["path"]))
-    return data, backbone, encode if job["lessons"] is None else Lessons.load(Path(job["lessons"])).encode
 
 
 def work(
@@ -238,19 +210,10 @@ def work(
     shared: Shared | None = None,
 ) -> None:
     """Do one job: read the file, run, write the result."""
-    from adapt.adapted.starting import again
-    from adapt.run import run, run_from
-
-    job: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    spec = run_from(job["spec"])
+    job = Job.read(file)
     try:
-        data, backbone, encode = (shared.data, shared.backbone, shared.encode) if shared else _inputs(job, spec)
-        general = json.loads(Path(job["general"]).read_text(encoding="utf-8"))
-        sample = f"{spec.task.max_train}-{spec.task.few_shot}"  # each number of rows has a run that computes them all
-        features = file.parent / "features" / sample
-        begin = None if spec.start is None else again(Path(job["starts"][spec.start.sha256]), spec, backbone)
-        result = run(spec, data, backbone, on_step, features, encode, on_note, general, begin)
-        Store(job["store"]).write(replace(result, environment={**result.environment, **job["made_by"]}))
+        inputs = job.inputs() if shared is None else replace(shared.inputs, encoded_by=shared.encode)
+        job.store(run(job.run, job.begun(inputs), on_step, on_note))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
 

@@ -4,7 +4,7 @@
 predicts each row once, with a tokenizer of its own. Only a language model's runs at every step, since what it says of a
 token is as large as the vocabulary, which must be the student's. Where students are trained in other processes,
 `teaching_of` checks the teacher, `Teaching.lessons` asks it, and `Lessons.encode`, which needs it no more, stands for
-`adapt.run.encode`.
+`adapt.inputs.encode`.
 """
 
 from adapt.distillation.checks import how_of

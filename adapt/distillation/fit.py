@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from adapt.display import AskedBar, steps_shown
 from adapt.distillation.checks import how_of
 from adapt.distillation.said import OnAsked, said_of
 from adapt.distillation.teaching import teaching_of
+from adapt.inputs import drawn
 from adapt.options import shows_choices
-from adapt.run import OnStep, drawn, fit
+from adapt.run import OnStep, fit
 from adapt.spec import OptionError, Strategy, Teacher
 
 
@@ -68,20 +70,21 @@ def distill(
         AdaptError: Bad input, as for `adapt.fit`.
     """
     temperature, weight = how_of(temperature, weight, unlabelled)
-    run, rows, source, texts = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    run, inputs = begun(backbone, data, strategy, seed=seed, general=general, **choices)
     if run.strategy.learning_rate is None:
         raise OptionError(f"'{run.strategy.name}' trains nothing, so that nobody learns; give another strategy.")
-    drawn(run, rows)  # what a class has too few rows for is found before the teacher labels any
-    with closing(AskedBar(sys.stderr if progress else None, rows.name, on_asked)) as asked:
+    drawn(run, inputs.data)  # what a class has too few rows for is found before the teacher labels any
+    with closing(AskedBar(sys.stderr if progress else None, inputs.data.name, on_asked)) as asked:
         ask = partial(said_of, on_asked=asked)
         teaching = teaching_of(
-            teacher, run, rows, source, temperature=temperature, weight=weight, unlabelled=unlabelled, columns=columns,
-            ask=ask,
+            teacher, run, inputs.data, inputs.backbone, temperature=temperature, weight=weight, unlabelled=unlabelled,
+            columns=columns, ask=ask,
         )  # fmt: skip
-        run, rows = teaching.student(run), teaching.data
-        lessons = teaching.lessons([run], source, ask=ask)
+        run = teaching.student(run)
+        lessons = teaching.lessons([run], inputs.backbone, ask=ask)
+        inputs = replace(inputs, data=teaching.data, encoded_by=lessons.encode)
     del teaching  # and the teacher, if it was loaded here and need not be asked any more
     give_back(run.budget.device)
     with steps_shown(run.strategy.name, on_step, progress) as told:
-        result, fitted = fit(run, rows, source, told, encode=lessons.encode, general=texts)
-    return Adapted(fitted, run, source, result, columns=rows.columns)
+        result, fitted = fit(run, inputs, told)
+    return Adapted(fitted, run, inputs.backbone, result, columns=inputs.data.columns)

@@ -19,7 +19,7 @@ from adapt.distillation.said import Ask, copy_of_kind, digest_of, hash_of, said_
 from adapt.distillation.soft import SOFT, Soft
 from adapt.distillation.unlabelled import Labelled, labelled_by
 from adapt.files import path_of
-from adapt.run import Encoded, drawn, draws_of, encode
+from adapt.inputs import Encoded, drawn, draws_of, encode
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
@@ -205,7 +205,7 @@ class Lessons:
         return cls(answers, extra, teacher, content["notes"])
 
     def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
-        """As `adapt.run.encode`; a run that has a teacher gets the rows that it labelled, and its lesson.
+        """As `adapt.inputs.encode`; a run that has a teacher gets the rows that it labelled, and its lesson.
 
         Raises:
             AdaptError: Bad input.

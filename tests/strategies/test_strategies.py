@@ -65,11 +65,12 @@ def test_each_field_is_documented_and_each_strategy_names_its_source() -> None:
 
 
 def test_untrained_scores_the_model_as_it_is(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> None:
+    from adapt.inputs import Inputs
     from adapt.run import fit
     from adapt.strategies import FLOORS, Untrained
 
     spec, rows, source = assemble(backbone("bert"), task_data("single_label"), "untrained", device="cpu")
-    result, fitted = fit(spec, rows, source)
+    result, fitted = fit(spec, Inputs(rows, source))
     assert (result.status, result.trainable, result.learning_rate, result.train_seconds) == ("ok", 0, None, None)
     assert result.scores.keys() == {"test"}
     assert not [name for name, p in fitted.model.named_parameters() if p.requires_grad]

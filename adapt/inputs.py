@@ -1,0 +1,93 @@
+"""What a run is done with: rows, sampled and encoded, a backbone, and all else of which its spec has but names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapt.backbones import Backbone
+from adapt.data import Data, few_shot, subsample
+from adapt.spec import Run
+from adapt.tasks import KINDS, Example, Kind, Lesson
+
+if TYPE_CHECKING:
+    import datasets
+    from torch import nn
+
+Begin = Callable[["nn.Module", Kind], Sequence[str]]
+"""Puts the values that training starts from into a model just built; returns notes about them."""
+Encode = Callable[[Run, Data, Backbone], "Encoded"]
+"""Draws the rows of a run and encodes them, as `encode` does."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The rows of a run as its kind of task encodes them."""
+
+    kind: Kind
+    """Which took notes of them."""
+    splits: Mapping[str, list[Example]]
+    lesson: Callable[[], Lesson] | None = None
+    """Makes the lesson, in the process of the run and once the kind was fitted; None: the kind is the lesson."""
+    labelled: Sequence[Example] | None = None
+    """The training rows, where others among them have a teacher's predictions for labels; None: there are none such."""
+
+
+def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
+    """Draw the rows of a run and encode them.
+
+    The outcome is the same for all runs of a task and backbone with the same `draws_of`. No operation of torch runs, so
+    that the process may be forked afterwards.
+
+    Raises:
+        AdaptError: Bad input.
+    """
+    kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
+    return Encoded(kind, {split: kind.encode(rows, split=split) for split, rows in drawn(spec, data).items()})
+
+
+def drawn(spec: Run, data: Data) -> dict[str, datasets.Dataset]:
+    """The rows of each split, those of train sampled as the run says.
+
+    Raises:
+        AdaptError: There are too few rows for the sample.
+    """
+    task, rows = spec.task, dict(data.splits)
+    if task.few_shot is not None:
+        rows["train"] = few_shot(rows["train"], task.problem, task.few_shot, spec.seed, names=task.labels)
+    if task.max_train is not None:
+        rows["train"] = subsample(rows["train"], task.problem, task.max_train, spec.seed)
+    return rows
+
+
+def draws_of(spec: Run) -> int | None:
+    """The seed, where it decides which rows a run trains on; None: it trains on all."""
+    return spec.seed if spec.task.few_shot is not None or spec.task.max_train is not None else None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is done with."""
+
+    data: Data
+    """The rows of its task, before sampling."""
+    backbone: Backbone
+    """The folder of its backbone."""
+    encoded_by: Encode = encode
+    """Gives the rows, the kind and the lesson; the run takes them over."""
+    general: Sequence[str] = ()
+    """The texts of its `general`."""
+    begin: Begin | None = None
+    """What the model of its `start` hands on."""
+    features: Path | None = None
+    """Folder where runs share what a frozen backbone gives for their rows."""
+
+    def encoded(self, run: Run) -> Encoded:
+        """The rows of a run.
+
+        Raises:
+            AdaptError: Bad input.
+        """
+        return self.encoded_by(run, self.data, self.backbone)
