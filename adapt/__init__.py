@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adapt.extraction.representations import Representations, representations
     from adapt.extraction.similarity import similarity
     from adapt.memory import plan
+    from adapt.result import Result
     from adapt.scoring import Scores, score
     from adapt.spec import (
         AdaptError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         DataError,
         Diverged,
         OptionError,
-        Result,
         Run,
         Task,
         Teacher,
@@ -53,7 +53,7 @@ _PUBLIC = {
     "Probing": ("adapt.extraction", "Probing"),
     "QLoRA": ("adapt.strategies", "QLoRA"),
     "Representations": ("adapt.extraction", "Representations"),
-    "Result": ("adapt.spec", "Result"),
+    "Result": ("adapt.result", "Result"),
     "Run": ("adapt.spec", "Run"),
     "Scores": ("adapt.scoring", "Scores"),
     "Task": ("adapt.spec", "Task"),

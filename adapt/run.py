@@ -20,14 +20,13 @@ from adapt.inputs import Encoded, Inputs
 from adapt.memory.budget import shown
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.options import seed_of
+from adapt.result import FOUND_FEATURES, Result
 from adapt.spec import (
-    FOUND_FEATURES,
     AdaptError,
     Budget,
     Diverged,
     FieldError,
     OutOfMemory,
-    Result,
     Run,
     Source,
     Strategy,

@@ -19,8 +19,9 @@ from adapt.comparison.jobs import Todo
 from adapt.data import Data, load
 from adapt.distillation import Lessons
 from adapt.inputs import Inputs, encode
+from adapt.result import Result
 from adapt.run import run
-from adapt.spec import Budget, Result, Run, Source, Task
+from adapt.spec import Budget, Run, Source, Task
 from adapt.strategies import make
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))

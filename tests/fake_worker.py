@@ -15,8 +15,9 @@ from comparison_helpers import result_of
 from adapt.comparison import worker
 from adapt.comparison.jobs import Job
 from adapt.inputs import Inputs
+from adapt.result import Result
 from adapt.run import OnNote, OnStep
-from adapt.spec import DataError, Diverged, Result, Run, Unsupported
+from adapt.spec import DataError, Diverged, Run, Unsupported
 
 BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 

@@ -16,7 +16,8 @@ from adapt.cli import cli
 from adapt.comparison import grid
 from adapt.comparison.choice import choose, choose_from, differences, fit_arguments
 from adapt.comparison.store import Store
-from adapt.spec import OptionError, Result, Source, Teacher
+from adapt.result import Result
+from adapt.spec import OptionError, Source, Teacher
 from adapt.strategies import FLOORS
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}

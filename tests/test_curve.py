@@ -24,7 +24,8 @@ from adapt.comparison.jobs import Job, Todo
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.data import folds
-from adapt.spec import DataError, OptionError, Result
+from adapt.result import Result
+from adapt.spec import DataError, OptionError
 from adapt.stats import Interval, crossed_interval, mean_interval
 from adapt.tables.curve import _marks, curves
 from adapt.tables.table import Table, table_of

@@ -21,8 +21,9 @@ from adapt.comparison import Store, grid
 from adapt.data import Data, folds, load
 from adapt.metrics import score
 from adapt.metrics.jackknife import pseudo_values
+from adapt.result import FOUND_FEATURES, Result
 from adapt.run import run_from
-from adapt.spec import FOUND_FEATURES, DataError, OptionError, Result
+from adapt.spec import DataError, OptionError
 from adapt.stats import crossed_interval
 from adapt.tables.table import table_of
 

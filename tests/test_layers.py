@@ -15,9 +15,9 @@ from adapt.strategies import STRATEGIES
 
 ROOT = Path(adapt.__file__).parent
 LAYERS = (
-    "display", "spec", "fields", "params", "stats", "files", "machine", "environment", "metrics", "backbones", "data",
-    "tasks", "strategies", "training", "options", "memory", "inputs", "run", "tables", "adapted", "distillation",
-    "comparison", "scoring", "pretrain", "extraction", "cli", "__init__",
+    "display", "spec", "result", "fields", "params", "stats", "files", "machine", "environment", "metrics", "backbones",
+    "data", "tasks", "strategies", "training", "options", "memory", "inputs", "run", "tables", "adapted",
+    "distillation", "comparison", "scoring", "pretrain", "extraction", "cli", "__init__",
 )  # fmt: skip
 """A file imports only from layers to the left of its own, and from its own package."""
 LEAVES = {"pretrain", "extraction"}

@@ -18,8 +18,9 @@ from adapt.backbones.memoise import MemoBase, MemoDecoder, memoise, release
 from adapt.backbones.shelf import Shelf
 from adapt.data import Data
 from adapt.inputs import Inputs
+from adapt.result import Result
 from adapt.run import fit
-from adapt.spec import Result, Unsupported
+from adapt.spec import Unsupported
 from adapt.strategies import Head
 from adapt.tasks import SequenceClassification
 from adapt.training import train

@@ -17,7 +17,8 @@ import scipy.stats
 from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
-from adapt.spec import FOUND_FEATURES, Result, Source
+from adapt.result import FOUND_FEATURES, Result
+from adapt.spec import Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
 from adapt.tables.cells import interval, share
 from adapt.tables.section import Difference
@@ -109,8 +110,7 @@ def test_a_difference_is_paired_by_seed() -> None:
     results = [*grid({"full": SCORES["full"]}), *(r for r in grid({"lora": SCORES["lora"]}) if r.run.seed != 1)]
     (full, lora) = table(*results).rows
     assert full.difference is None
-    expected = paired_difference([0.78, 0.80], [0.80, 0.79])
-    assert lora.difference == Difference(expected, seeds=2, by_rows=False)
+    assert lora.difference == Difference(paired_difference([0.78, 0.80], [0.80, 0.79]), seeds=2, by_rows=False)
     other = [result_of(run_of("head", seed), 0.5) for seed in (7, 8)]
     assert [row.difference for row in table(*grid({"full": SCORES["full"]}), *other).rows] == [None, None]
 

@@ -21,7 +21,8 @@ from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.comparison.store import Store
 from adapt.data import folds
-from adapt.spec import FOUND_FEATURES, OptionError, Result, Teacher
+from adapt.result import FOUND_FEATURES, Result
+from adapt.spec import OptionError, Teacher
 from adapt.strategies import FLOORS
 from adapt.tables.best import best_rate
 from adapt.tables.table import table_of

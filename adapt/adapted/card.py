@@ -6,7 +6,8 @@ from pathlib import Path
 
 from adapt.files import write_atomically
 from adapt.metrics.jackknife import pseudo_values
-from adapt.spec import Content, Run
+from adapt.result import Content
+from adapt.spec import Run
 from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import escape, grid, interval, unit_of
 from adapt.tables.table import table_of

@@ -17,8 +17,9 @@ from adapt.backbones.source import ADAPTED
 from adapt.data import read_inputs
 from adapt.display import labelled, with_notes
 from adapt.files import path_of, writable_folder, write_atomically
+from adapt.result import Result, text_of
 from adapt.run import Fitted
-from adapt.spec import SCHEMA, OptionError, Result, RowError, Run, Unsupported, text_of
+from adapt.spec import SCHEMA, OptionError, RowError, Run, Unsupported
 from adapt.strategies import is_known
 from adapt.tasks.tokens import of_split
 

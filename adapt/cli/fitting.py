@@ -12,7 +12,8 @@ from adapt.cli import options
 from adapt.cli.given import of_task, read_data
 from adapt.fields import settings_from
 from adapt.files import path_of
-from adapt.spec import Content, OptionError, Result, Strategy
+from adapt.result import Content, Result
+from adapt.spec import OptionError, Strategy
 from adapt.tables.cells import limits_of
 
 if TYPE_CHECKING:

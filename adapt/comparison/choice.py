@@ -9,7 +9,8 @@ from typing import Any
 from adapt.comparison.store import Store, given_result
 from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
-from adapt.spec import Content, OptionError, canonical
+from adapt.result import Content
+from adapt.spec import OptionError, canonical
 from adapt.strategies import FLOORS, make
 from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from adapt.comparison.store import Store
 from adapt.machine import killed_for_memory
-from adapt.spec import AdaptError, OutOfMemory, Result, Run
+from adapt.result import Result
+from adapt.spec import AdaptError, OutOfMemory, Run
 
 _SMALLER = "use fewer jobs, a smaller batch_size or backbone"
 

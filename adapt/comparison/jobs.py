@@ -14,8 +14,9 @@ from adapt.backbones.source import Backbone
 from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.inputs import Inputs, draws_of, encode
+from adapt.result import Result
 from adapt.run import run_from
-from adapt.spec import Result, Run, Source, fields_of
+from adapt.spec import Run, Source, fields_of
 
 if TYPE_CHECKING:
     from adapt.distillation import Lessons

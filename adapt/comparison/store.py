@@ -10,7 +10,8 @@ from typing import Any
 from adapt.environment import code_state, versions
 from adapt.files import path_of, writable_folder, write_atomically
 from adapt.machine import hardware
-from adapt.spec import AdaptError, Content, Result, Run, text_of
+from adapt.result import Content, Result, text_of
+from adapt.spec import AdaptError, Run
 from adapt.tables.damage import damage
 from adapt.tables.table import Table, table_of
 

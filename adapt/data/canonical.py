@@ -114,7 +114,7 @@ class Data:
 
     @property
     def test_groups(self) -> dict[str, Any]:
-        """Which test rows belong together, as `adapt.spec.Result.test_groups` has it."""
+        """Which test rows belong together, as `adapt.result.Result.test_groups` has it."""
         return belonging(self.splits, self.problem, self.columns.get(GROUP)) if "test" in self.splits else {}
 
 
@@ -133,7 +133,7 @@ class LabelledRows:
     notes: tuple[str, ...] = ()
     """What must be said beside scores on these rows."""
     groups: Mapping[str, Any] = field(default_factory=dict)
-    """Which of them belong together, as `adapt.spec.Result.test_groups` has it."""
+    """Which of them belong together, as `adapt.result.Result.test_groups` has it."""
 
 
 def dataset_of(columns: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:

@@ -81,7 +81,7 @@ def holding(columns: Collection[str], problem: Problem) -> str | None:
 def belonging(
     splits: Mapping[str, datasets.Dataset], problem: Problem, group: str | None, split: str = "test"
 ) -> dict[str, Any]:
-    """Which rows of a split belong together, as `adapt.spec.Result.test_groups` has it; nothing where each is alone.
+    """Which rows of a split belong together, as `adapt.result.Result.test_groups` has it; nothing where each is alone.
 
     Rows of one prompt are no group where it is an instruction that rows have in common: where train has it too or, if
     there is no train, where it is that of most rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import Content
+from adapt.result import Content
 
 
 def best_rate(results: Sequence[Content]) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from adapt.spec import SCHEMA, Status, key_of
+from adapt.result import Status
+from adapt.spec import SCHEMA, key_of
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.spec import Budget, Content
+from adapt.result import Content
+from adapt.spec import Budget
 from adapt.stats import one_prevails, pareto_front
 from adapt.tables.cells import digits, escape, machine, named
 from adapt.tables.folds import environments_of, found_features

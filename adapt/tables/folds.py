@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapt.metrics.jackknife import pseudo_values, score_of
-from adapt.spec import FOUND_FEATURES, Content, canonical
+from adapt.result import FOUND_FEATURES, Content
+from adapt.spec import canonical
 
 _OF_EACH = frozenset({"pearson", "spearman"})
 """Metrics that are means over folds."""

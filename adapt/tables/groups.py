@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.spec import Content, Teacher, fields_of
+from adapt.result import Content
+from adapt.spec import Teacher, fields_of
 from adapt.strategies import STRATEGIES, make
 
 

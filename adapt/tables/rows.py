@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import harmonic_mean
 from typing import Any
 
-from adapt.spec import Content
+from adapt.result import Content
 from adapt.stats import mean_interval, one_prevails
 from adapt.strategies import STRATEGIES
 from adapt.tables.best import best_rate, rate_of

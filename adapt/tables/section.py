@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
-from adapt.spec import Content
+from adapt.result import Content
 from adapt.stats import Interval, crossed_interval, mean_interval
 
 
@@ -68,7 +68,7 @@ class Section:
     tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
     test_groups: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Which test rows belong together (`adapt.spec.Result.test_groups`)."""
+    """Which test rows belong together (`adapt.result.Result.test_groups`)."""
 
     @property
     def results(self) -> list[Content]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.display import Rendered, counted, one_line
 from adapt.memory.budget import shown
-from adapt.spec import Content, canonical
+from adapt.result import Content
+from adapt.spec import canonical
 from adapt.tables.cells import digits, escape, grid, heading, interval, share
 from adapt.tables.curve import curve_table, curves, training_rows
 from adapt.tables.facts import facts
