@@ -28,7 +28,7 @@ from adapt.backbones import Backbone, resolve
 from adapt.comparison import Store, compare, ended, runner, worker
 from adapt.comparison.jobs import Todo
 from adapt.comparison.progress import Progress
-from adapt.spec import AdaptError, Source, Teacher
+from adapt.spec import AdaptError, OutOfMemory, Source, Teacher
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
 
@@ -156,6 +156,19 @@ def test_a_run_that_the_system_killed_for_want_of_memory_ran_out_of_it(
     assert {status for status, _ in found.values()} == {"failed"}
     assert [path.name[:11] for path in sorted(store.runs.glob("*.log"))] == ["words-lora-"] * 2
     assert [store.read(run) for run in GRID] == [None] * 4  # all are done again
+
+
+def test_where_memory_ran_out_for_what_does_the_runs_that_is_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(monkeypatch, every="kill the worker")
+    counts = tmp_path / "vmstat"
+    counts.write_text("oom_kill 2\n")
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "none")
+    monkeypatch.setattr(machine, "_VMSTAT", counts)
+    said = r"Memory ran out, and the system killed the process that does the runs; use fewer jobs, .*so far are kept"
+    with pytest.raises(OutOfMemory, match=said):
+        execute(GRID[:1], tmp_path, on_event=lambda event: counts.write_text("oom_kill 3\n"))
 
 
 def test_what_is_foreseen_is_shown_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,25 @@ def test_rows_have_the_classes_that_a_model_knows(
     assert [run.task.labels for run in runs] == [known, known]
 
 
+def test_models_whose_classes_differ_are_no_starts_of_one_comparison(
+    backbone: Callable[..., Path], runs: list[Run], tmp_path: Path
+) -> None:
+    """The head of one would be a fresh one, though it has all classes of the rows."""
+    data = tiny_tasks.TASKS["single_label"]()
+    small, large = (
+        tiny.adapted(backbone("bert"), data.under(labels, "a model"), tiny.STRATEGIES["lora"])
+        for labels in (data.labels, (*data.labels, "another"))
+    )
+    spans = tiny.adapted(backbone("bert"), tiny_tasks.TASKS["spans"](), tiny.STRATEGIES["lora"])
+    for start in ([small, large], [large, small]):
+        with pytest.raises(OptionError, match=r"know different ones \(.*'another'.*; start from one of them at a time"):
+            adapt.compare(None, data, "head", seeds=1, start=start, out=tmp_path, **CHOICES)
+    assert not runs
+    for model in (small, large):  # what was trained for another task has no classes of these rows
+        adapt.compare(None, data, "head", seeds=1, start=[spans, model], out=tmp_path, **CHOICES)
+    assert [len(run.task.labels) for run in runs] == [2] * 3 + [3] * 3
+
+
 def test_what_no_comparison_can_start_from_is_refused(
     first: Adapted, backbone: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -88,11 +88,14 @@ class Start:
             f"strategy out, or start from a model that was trained with {name}."
         )
 
-    def data(self, data: Data) -> Data:
-        """The rows; with the model's classes, where they are of its kind of task and have no others."""
+    def knows(self, data: Data) -> bool:
+        """Whether the rows are of the model's kind of task and have no classes but its own."""
         task = self.run.task
-        alike = (data.kind, data.problem) == (task.kind, task.problem)
-        return data.under(task.labels, self.source.name) if alike and set(data.labels) <= set(task.labels) else data
+        return (data.kind, data.problem) == (task.kind, task.problem) and set(data.labels) <= set(task.labels)
+
+    def data(self, data: Data) -> Data:
+        """The rows; with the model's classes, where it knows them."""
+        return data.under(self.run.task.labels, self.source.name) if self.knows(data) else data
 
     def check_backbone(self, given: Source) -> None:
         """

@@ -147,7 +147,7 @@ def compare(
             those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
         general: Texts on which each run measures what its backbone has forgotten, as for `adapt.fit`.
         start: Adapted models, or their folders, to go on from as `adapt.fit` does: each is a row beside those of
-            `strategies`, with the strategy of the model.
+            `strategies`, with the strategy of the model. Those that know all classes of the data know the same ones.
         teacher: Whose students all are that are trained, as for `adapt.distill`, and `unlabelled`, `temperature` and
             `weight` too. It is asked before the first run, and then let go of; a language model's is loaded by each.
         out: Folder of the results.

@@ -9,6 +9,7 @@ from pathlib import Path
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import Start
 from adapt.data import Data
+from adapt.data.table import listing
 from adapt.files import path_of
 from adapt.spec import OptionError, Source, Strategy
 from adapt.strategies import is_known
@@ -54,7 +55,8 @@ class Starts:
         """The rows, with the classes of a model that has these and others.
 
         Raises:
-            OptionError: They are folds, and a model was trained for what they are scored by.
+            OptionError: They are folds, and a model was trained for what they are scored by; or models that have all
+                their classes have not the same ones, so that the head of one would not go on.
         """
         for start in self.described:
             task = start.run.task
@@ -63,6 +65,14 @@ class Starts:
                     "Folds score every row, and which of them a model to start from was trained on is not known, so "
                     "that it may know the answers; give data with a test split that it has not seen."
                 )
+        knowing = {start.run.task.labels: start for start in self.described if start.knows(parts[0])}
+        if len(knowing) > 1:
+            each = "; ".join(f"{start.where}: {listing(labels)}" for labels, start in knowing.items())
+            raise OptionError(
+                f"A comparison has one list of classes, and models to start from know different ones ({each}), so that "
+                "the head of one would not go on; start from one of them at a time."
+            )
+        for start in knowing.values():
             parts = [start.data(part) for part in parts]
         return parts
 
