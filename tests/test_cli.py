@@ -551,7 +551,7 @@ def test_a_table_that_cannot_be_written_is_printed(
     opened = Path.open
 
     def refuse(path: Path, mode: str = "", *given: Any, **rest: Any) -> Any:
-        if mode == "r":
+        if mode in ("r", "rb"):
             return opened(path, mode, *given, **rest)
         raise OSError(errno.EROFS, "Read-only file system")
 

@@ -138,6 +138,13 @@ DAMAGE: dict[str, Any] = {
     "another key": _change(key="0" * 64),
     "another spec": lambda content: json.dumps({**content, "spec": {**content["spec"], "seed": 7}}).encode(),
     "another run's": lambda content: json.dumps(result_of(run_of("lora", 9)).to_json()).encode(),
+    "not a number": lambda content: json.dumps({**content, "spec": {**content["spec"], "seed": float("nan")}}).encode(),
+    "too deep": lambda content: b"[" * 100_000,
+    "no score": _change(scores={"test": {"accuracy": None}}),
+    "scores a list": _change(scores={"test": [0.5]}),
+    "environment null": _change(environment=None),
+    "a time in words": _change(time={"train_seconds": "2 s"}),
+    "notes null": _change(notes=None),
 }
 
 
@@ -156,6 +163,15 @@ def test_a_damaged_file_is_set_aside_with_one_warning(store: Store, run: Run, da
         warnings.simplefilter("error")
         assert store.read(run) is None
         assert store.all() == []
+
+
+def test_what_a_later_version_wrote_stays_for_that_version(store: Store, run: Run) -> None:
+    store.write(result_of(run_of("full")))
+    path = store.write(result_of(run))
+    path.write_bytes(_change(schema=2)(json.loads(path.read_text())))
+    with pytest.warns(UserWarning, match=r"is left out \(a later version of adapt wrote it\), which it stays for"):
+        assert [content["strategy"] for content in store.all()] == ["full"]
+    assert path.exists()
 
 
 def test_one_damaged_file_does_not_hide_the_others(store: Store) -> None:

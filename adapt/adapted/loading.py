@@ -16,7 +16,7 @@ from adapt.fields import check_count
 from adapt.files import path_of
 from adapt.run import Fitted, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
-from adapt.tables.damage import damage
+from adapt.tables.damage import content_of
 from adapt.tasks import KINDS
 
 _PLACE = (
@@ -127,10 +127,10 @@ def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None
 def _result(path: Path) -> dict[str, Any] | None:
     """The result that was saved with a model; None where there is none that can be read."""
     try:
-        content = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError):
+        content, wrong = content_of((path / "result.json").read_bytes())
+    except OSError:
         return None
-    return None if damage(content) else dict(content)
+    return None if wrong else dict(content)
 
 
 def _backbone(path: Path, reference: str) -> Backbone:

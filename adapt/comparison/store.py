@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from adapt.files import path_of, writable_folder, write_atomically
 from adapt.machine import hardware
 from adapt.result import Content, Result, text_of
 from adapt.spec import AdaptError, Run
-from adapt.tables.damage import damage
+from adapt.tables.damage import content_of, is_newer
 from adapt.tables.table import Table, table_of
 
 _FINAL = frozenset({"ok", "diverged"})
@@ -120,7 +119,7 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
     """A result file's content; a file that is cut off, changed or not a result is set aside with a warning.
 
     The file is renamed to `*.json.damaged`, so that its run is done again and nothing is lost; in a folder that cannot
-    be written it stays.
+    be written it stays, and so does one of any run that a later version of adapt wrote.
 
     Args:
         path: The file.
@@ -134,8 +133,11 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
         return content
     aside = path.with_name(path.name + ".damaged")
     try:
-        path.replace(aside)
-        done = f"set aside as {aside.name} ({reason}); compare does its run again."
+        if key is None and is_newer(content):
+            done = f"left out ({reason}), which it stays for."
+        else:
+            path.replace(aside)
+            done = f"set aside as {aside.name} ({reason}); compare does its run again."
     except OSError as error:
         done = f"left out ({reason}); it cannot be set aside: {error.strerror}."
     warnings.warn(f"Result file {path} is {done}", stacklevel=2)
@@ -157,9 +159,7 @@ def given_result(path: Path) -> dict[str, Any]:
 def _read(path: Path, key: str | None) -> tuple[Any, str | None]:
     """A file's content, and what is wrong with it as a result; None: nothing."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return None, f"it is not JSON: {error}"
+        text = path.read_bytes()
     except OSError as error:
         raise AdaptError(f"Result file {path} cannot be read: {error.strerror}; move it away or mend it.") from error
-    return content, damage(content, key)
+    return content_of(text, key)

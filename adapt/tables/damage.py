@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, get_args
+import json
+from typing import Any, NoReturn, get_args
 
 from adapt.result import Status
 from adapt.spec import SCHEMA, key_of
 
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "key": (), "status": (), "reason": (), "backbone": (), "task": (), "strategy": (), "seed": (), "scores": (),
-    "settings": ("learning_rate",), "params": ("trainable", "total", "saved_bytes"), "memory": ("peak_bytes",),
-    "time": ("train_seconds",), "throughput": ("examples_per_second",), "environment": (), "spec": (),
+_NUMBER = int | float | None
+_TYPES: dict[str, Any] = {
+    "key": str, "status": str, "reason": str | None, "backbone": str, "task": str, "strategy": str, "seed": int,
+    "scores": dict, "settings.learning_rate": _NUMBER, "params.trainable": _NUMBER, "params.total": _NUMBER,
+    "params.saved_bytes": _NUMBER, "memory.peak_bytes": _NUMBER, "time.train_seconds": _NUMBER,
+    "throughput.examples_per_second": _NUMBER, "environment": dict, "spec": dict,
+    "notes": list, "baseline": dict | None, "forgetting": dict | None, "test_outcomes": list | None,
+    "test_groups": dict | None,
 }  # fmt: skip
-"""Names that a result file has, and the names within them."""
+"""Names in a result file, those within others after a dot, to the types of what may stand there."""
+_LATER = frozenset({"notes", "baseline", "forgetting", "test_outcomes", "test_groups"})
+"""Those that not every result has."""
 
 
-def damage(content: Any, key: str | None = None) -> str | None:
-    """What is wrong with a result file's content; None: nothing."""
-    if not isinstance(content, Mapping):
+def content_of(text: bytes, key: str | None = None) -> tuple[Any, str | None]:
+    """What a result file holds, and what is wrong with it; None: nothing.
+
+    Args:
+        text: Of the file.
+        key: Key of the run whose result it should be; None: any run's.
+    """
+    try:
+        content = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+    except (RecursionError, ValueError) as error:
+        return None, f"it is not JSON: {error}"
+    return content, _damage(content, key)
+
+
+def is_newer(content: Any) -> bool:
+    """Whether a later version of adapt wrote it, in a layout that this one does not know."""
+    schema = content.get("schema") if isinstance(content, dict) else None
+    return isinstance(schema, int) and schema > SCHEMA
+
+
+def _damage(content: Any, key: str | None) -> str | None:
+    if not isinstance(content, dict):
         return "it is not a JSON object"
     if content.get("schema") != SCHEMA:
-        return "another version of adapt wrote it"
-    missing = [name for name in _NEEDED if name not in content]
-    missing += [
-        f"{name}.{inner}"
-        for name, within in _NEEDED.items()
-        for inner in within
-        if name in content and not (isinstance(content[name], Mapping) and inner in content[name])
-    ]
-    if missing:
+        return f"{'a later' if is_newer(content) else 'another'} version of adapt wrote it"
+    there = {name: found[0] for name in _TYPES if (found := _at(content, name))}
+    if missing := [name for name in _TYPES if name not in there and name not in _LATER]:
         return f"it lacks {', '.join(missing)}"
+    wrong = [name for name, value in there.items() if not isinstance(value, _TYPES[name])]
+    if wrong or not all(map(_are_numbers, content["scores"].values())):
+        return f"what it has as {', '.join(wrong or ['scores'])} is of another type"
     if content["status"] not in get_args(Status):
         return f"its status is {content['status']!r}"
     if content["key"] != key_of(content["spec"]):
         return "its key is not that of its spec"
     return "it is the result of another run" if key not in (None, content["key"]) else None
+
+
+def _at(content: Any, name: str) -> tuple[Any, ...]:
+    """What stands there, if anything does."""
+    for part in name.split("."):
+        if not (isinstance(content, dict) and part in content):
+            return ()
+        content = content[part]
+    return (content,)
+
+
+def _are_numbers(scores: Any) -> bool:
+    return isinstance(scores, dict) and all(isinstance(score, int | float) for score in scores.values())
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
