@@ -164,6 +164,14 @@ def test_what_no_comparison_can_start_from_is_refused(
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
+def test_starts_may_be_none_and_must_be_models(first: Adapted, runs: list[Run], tmp_path: Path) -> None:
+    data, folder = tiny_tasks.TASKS["spans"](), first.backbone.path
+    adapt.compare(folder, data, "head", seeds=1, start=None, out=tmp_path, **CHOICES)
+    assert [run.start for run in runs] == [None]
+    with pytest.raises(OptionError, match="start is 5; give the folder of a saved model"):
+        adapt.compare(folder, data, "head", seeds=1, start=5, out=tmp_path, **CHOICES)
+
+
 def test_a_folder_that_holds_another_model_by_now_is_told(first: Adapted, tmp_path: Path) -> None:
     folder = first.save(tmp_path / "first")
     run = dataclasses.replace(first.run, start=Source("texts", "a" * 64))

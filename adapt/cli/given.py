@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import click
 
+from adapt.fields import nearest
 from adapt.spec import OptionError
 
 
@@ -52,13 +54,21 @@ def of_task(settings: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Take out the settings of the task's kind; in texts `\\n`, `\\t` and `\\\\` are line break, tab and backslash.
 
     Raises:
-        OptionError: One of them is an option of the command.
+        OptionError: One of them is an option of the command, or a field of no kind.
     """
+    from adapt.tasks import KINDS
+
     own = settings.pop("task", {})
     options = {parameter.name for parameter in click.get_current_context().command.params}
+    known = {field.name for kind in KINDS.values() for field in dataclasses.fields(kind.Options)}
     for name in own:
         if name in options:
             raise OptionError(f"--set task.{name} is not a field of the task's kind; use --{name.replace('_', '-')}.")
+        if name not in known:
+            fields = ", ".join(sorted(known))
+            raise OptionError(
+                f"--set task.{name}: no kind of task has this field{nearest(name, known)}; there are {fields}."
+            )
     return {name: re.sub(r"\\([nt\\])", lambda found: _ESCAPES[found[1]], value) for name, value in own.items()}
 
 

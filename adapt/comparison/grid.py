@@ -115,7 +115,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     general: Any = None,
-    start: Given | Sequence[Given] = (),
+    start: Given | Sequence[Given] | None = None,
     teacher: Adapted | str | Path | None = None,
     unlabelled: Any = None,
     temperature: float = Teacher.temperature,

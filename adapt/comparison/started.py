@@ -26,16 +26,20 @@ class Starts:
     described: Sequence[Start]
 
     @classmethod
-    def of(cls, start: Given | Iterable[Given]) -> Starts:
+    def of(cls, start: Given | Iterable[Given] | None) -> Starts:
         """
         Args:
-            start: A model or its folder, or several.
+            start: A model or its folder, or several; None: there is none.
 
         Raises:
             OptionError: One is given twice, or its strategy is not one of the library's.
             AdaptError: A folder is not that of a model, or is not whole.
         """
-        given = [start] if isinstance(start, Adapted | str | Path) else list(start)
+        given: list[Given] = []
+        if isinstance(start, Iterable) and not isinstance(start, str):
+            given += start
+        elif start is not None:
+            given.append(start)
         described = []
         for each in given:
             found = start_of(each)
