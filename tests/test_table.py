@@ -582,19 +582,3 @@ def test_runs_with_and_without_general_texts_are_sections_of_their_own() -> None
     results = [result_of(dataclasses.replace(run_of("full"), general=source)) for source in sources]
     made = table(*results)
     assert [[row.runs for row in section.rows] for section in made.sections] == [[1], [1], [1]]
-
-
-def test_code_of_several_states_is_said() -> None:
-    environment = result_of(run_of("full", 0)).environment
-    runs = [
-        result_of(run_of("full", s), 0.5, environment={**environment, "commit": commit})
-        for s, commit in enumerate(["abc", "abc", "def-dirty", None])
-    ]
-    assert "- Code: runs were made with 2 states of it (abc, def-dirty)." in str(table(*runs))
-    assert "Code:" not in str(table(*runs[:2]))
-    installed = [
-        result_of(run_of("full", s), 0.5, environment={**environment, "commit": None, "code": code})
-        for s, code in enumerate(["12", "12", "34"])
-    ]
-    assert "- Code: runs were made with 2 states of it (content 12, content 34)." in str(table(*installed))
-    assert "Code:" not in str(table(*installed[:2]))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapt.result import Content
-from adapt.spec import Budget
+from adapt.spec import Budget, fields_of
 from adapt.stats import one_prevails, pareto_front
 from adapt.tables.cells import digits, escape, machine, named
 from adapt.tables.folds import environments_of, found_features
 from adapt.tables.section import Row, Section, goodness
+from adapt.tasks import KINDS
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
 """Fields of the budget that are named where they are not the defaults."""
@@ -222,8 +224,20 @@ def _code(environment: Mapping[str, Any]) -> str:
 
 
 def _head(task: Mapping[str, Any]) -> str:
-    """Pooling of a classifier, or the kind of task with its options."""
+    """Pooling of a classifier, or the kind of task with its options, but for what is off, or empty, by default."""
     if task["kind"] == "sequence_classification":
         return f"{task['pooling']} pooling"
-    chosen = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.get("options", {}).items() if value)
+    kind, options = KINDS.get(task["kind"]), task.get("options", {})
+    defaults = {} if kind is None else fields_of(kind.Options())
+    chosen = ", ".join(
+        f"{name.replace('_', ' ')} {_legible(value)}"
+        for name, value in options.items()
+        if value or value != defaults.get(name, value)
+    )
     return escape(task["kind"].replace("_", " ") + (f" ({chosen})" if chosen else ""))
+
+
+def _legible(value: Any) -> str:
+    """An option's value; a text is in quotes, its line breaks escaped, where white space of it would not be seen."""
+    seen = not isinstance(value, str) or (value and value == " ".join(value.split()))
+    return str(value) if seen else json.dumps(value, ensure_ascii=False)

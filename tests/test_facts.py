@@ -1,0 +1,46 @@
+"""What stands below a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comparison_helpers import contents, result_of, run_of
+
+from adapt.result import Result
+from adapt.spec import fields_of
+from adapt.tables.table import table_of
+from adapt.tasks import KINDS
+
+
+def table(*results: Result) -> str:
+    return table_of(contents(results)).markdown()
+
+
+def test_options_of_a_kind_are_shown_where_they_are_not_empty_by_default() -> None:
+    def shown(kind: str, metric: str, **options: Any) -> str:
+        options = {**fields_of(KINDS[kind].Options()), **options}
+        text = table(result_of(run_of("lora", kind=kind, metric=metric, options=options)))
+        return text.partition("(content bbbbbbbbbbbb), ")[2].partition("\n")[0]
+
+    usual = "causal lm (max new tokens 64, beams 1, template {prompt}, separator "
+    assert shown("causal_lm", "perplexity") == usual + r'"\\n").'
+    assert shown("causal_lm", "perplexity", separator="") == usual + '"").'
+    assert shown("causal_lm", "perplexity", separator=" =>", stop="END") == usual + '" =&gt;", stop END).'
+    assert shown("seq2seq", "chrf") == "seq2seq (max target length 64, beams 1, length penalty 1.0)."
+    assert shown("seq2seq", "chrf", length_penalty=0.0).endswith("beams 1, length penalty 0.0).")
+
+
+def test_code_of_several_states_is_said() -> None:
+    environment = result_of(run_of("full", 0)).environment
+    runs = [
+        result_of(run_of("full", s), 0.5, environment={**environment, "commit": commit})
+        for s, commit in enumerate(["abc", "abc", "def-dirty", None])
+    ]
+    assert "- Code: runs were made with 2 states of it (abc, def-dirty)." in table(*runs)
+    assert "Code:" not in table(*runs[:2])
+    installed = [
+        result_of(run_of("full", s), 0.5, environment={**environment, "commit": None, "code": code})
+        for s, code in enumerate(["12", "12", "34"])
+    ]
+    assert "- Code: runs were made with 2 states of it (content 12, content 34)." in table(*installed)
+    assert "Code:" not in table(*installed[:2])
