@@ -18,7 +18,7 @@ from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, interval_over_rows
-from adapt.tables.cells import escape, grid, heading, interval
+from adapt.tables.cells import apart, escape, grid, heading, interval
 
 if TYPE_CHECKING:
     import pandas
@@ -31,7 +31,7 @@ class Scored:
     """One model on the rows."""
 
     name: str
-    """The folder's, or strategy and backbone of a model in memory."""
+    """The folder's, or strategy and backbone of a model in memory; with a number where another one has it."""
     run: str
     """Key of the run that trained it."""
     strategy: str
@@ -150,8 +150,9 @@ class Scores(Rendered):
         others = "rows like these, of which each is by itself"
         if numbers:
             others = f"groups of rows by {escape(str(self.groups['of']))} than these {len(set(numbers)):,}"
+        split = f", {escape(self.split)} split" if self.split else ""
         facts = [
-            f"- Data: {escape(self.name)}{f', {self.split} split' if self.split else ''} (content {self.sha256[:12]}).",
+            f"- Data: {escape(self.name)}{split} (content {self.sha256[:12]}).",
             f"- Models: {made}.",
             f"- Intervals are for other {others}{paired}; what another seed of training would change is not in them.",
             *(f"- Note: {escape(note)}" for note in (*self.notes, *self._not_compared())),
@@ -240,7 +241,8 @@ def score(
                 bad_answers=bad_answers, config=config, revision=revision,
             )  # fmt: skip
         first = first or (task, rows)
-        scored, of_model = _score(model, rows, _name(each, model))
+        name = apart(_name(each, model), [other.name for other in found])
+        scored, of_model = _score(model, rows, name)
         notes += [note for note in (*rows.notes, *of_model) if note not in notes]
         found.append(scored)
         del model

@@ -161,6 +161,7 @@ def test_models_that_find_other_masked_tokens_are_not_compared(backbone: Callabl
     rows = [{"text": " ".join(tiny.FILL[i : i + 12])} for i in range(3)]
     same, apart = adapt.score([model, model], rows), adapt.score([model, other], rows)
     assert same.difference(1) == crossed_interval([[0.0] * 3], 0.0)
+    assert [each.name for each in same.models[1:]] == [f"{same.models[0].name} (2)"]
     assert not same.notes
     assert {tokens for scored in apart.models for _, tokens, _ in scored.outcomes} == {2}
     for found in (apart, replace(apart, metric="masked_accuracy")):

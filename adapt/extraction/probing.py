@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,7 @@ import torch
 from adapt.data import Data, load, subsample
 from adapt.data.samples import generator
 from adapt.environment import code_state, versions
-from adapt.extraction.probed import Probed, Probing
+from adapt.extraction.probed import Probing
 from adapt.extraction.probes import Found, Probes
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
@@ -21,6 +21,7 @@ from adapt.fields import check_choice, check_count
 from adapt.machine import hardware
 from adapt.metrics import METRICS
 from adapt.spec import DataError, OptionError, Source, Task, Unsupported
+from adapt.tables.cells import apart
 from adapt.tasks import KINDS
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def probe(
     for one, outline in zip(given, outlines, strict=True):
         model = held.pop() if held else opened(one)
         own = Probes(model, task, outline.layers, pooling).found(drawn, seeds, control, report or (lambda line: None))
-        found.append(own._replace(probed=_renamed(own.probed, [other.probed.name for other in found])))
+        name = apart(own.probed.name, [other.probed.name for other in found])
+        found.append(own._replace(probed=replace(own.probed, name=name)))
         notes += [note for note in (*model.notes, *own.notes) if note not in notes]
         del model
     settings = {
@@ -164,15 +166,6 @@ def _outline(model: Reader, layers: Any) -> _Outline:
     """
     chosen = layers_of(layers, model.layers)
     return _Outline(model.name, model.tokenizer, model.device, model.max_length, chosen)
-
-
-def _renamed(probed: Probed, taken: Sequence[str]) -> Probed:
-    """With a number behind the name where another model has it."""
-    name, number = probed.name, 1
-    while name in taken:
-        number += 1
-        name = f"{probed.name} ({number})"
-    return replace(probed, name=name)
 
 
 def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:

@@ -83,6 +83,15 @@ def named(label: str) -> str:
     return f'"{escape(label)}"' if "," in re.sub(r"\([^()]*\)", "", label) else escape(label)
 
 
+def apart(name: str, taken: Sequence[str]) -> str:
+    """The name of a model, with a number behind it where another one has it."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name} ({number})"
+    return found
+
+
 def machine(environment: Mapping[str, Any]) -> str:
     """What something was made on, and with, by the environment recorded with it."""
     versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items() if v)
