@@ -521,3 +521,13 @@ def test_a_run_that_another_comparison_has_done_is_not_failed(tmp_path: Path) ->
     store.write(result_of(one, status="failed", reason="why"))
     assert ended.outcome(job, one, -9, store, kills)[0] == "failed"
     assert ended.outcome(job, one, 0, store, kills)[0] == "failed"
+
+
+def test_words_for_which_the_disk_had_no_room_are_no_error_of_no_words(tmp_path: Path) -> None:
+    store, job = Store(tmp_path / "out"), tmp_path / "job"
+    for suffix in (".error", ".reason"):
+        job.with_suffix(suffix).touch()
+    job.with_suffix(".log").write_text("OSError: [Errno 28] No space left on device\n")
+    status, reason = ended.outcome(job, GRID[0], 1, store, 0)
+    assert status == "failed"
+    assert "left no result: OSError: [Errno 28] No space left on device (see " in str(reason)
