@@ -44,3 +44,11 @@ def test_code_of_several_states_is_said() -> None:
     ]
     assert "- Code: runs were made with 2 states of it (content 12, content 34)." in table(*installed)
     assert "Code:" not in table(*installed[:2])
+
+
+def test_where_no_run_lived_to_say_what_it_was_made_on_nothing_is_said_of_it() -> None:
+    killed = [result_of(run_of("full", seed), status="failed", scores={}, environment={}) for seed in (0, 1)]
+    assert "- Hardware:" not in table(*killed)
+    assert "- Hardware: unknown, cpu, 1 thread; torch 2.\n" in table(*killed, result_of(run_of("full", 2)))
+    unsupported = result_of(run_of("full", 2), status="unsupported", scores={})
+    assert "- Hardware: unknown, cpu, 1 thread; torch 2.\n" in table(*killed, unsupported)

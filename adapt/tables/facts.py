@@ -41,7 +41,7 @@ def facts(section: Section) -> list[str]:
         "scoring" + (", of the runs that computed all features themselves (empty where none did)." if found else "."),
         *_predictions(section.rows, split, found),
         *_forgetting(good),
-        *_made(environments_of(good) if good else [results[0]["environment"]]),
+        *_made([environment for environment in environments_of(good or results) if environment]),
         *(f"- Note: {escape(note)}" for note in dict.fromkeys(n for r in results for n in r.get("notes", ()))),
     ]
 
@@ -91,7 +91,9 @@ def _budget(budget: Mapping[str, Any]) -> str:
 
 
 def _made(environments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """On which hardware, with which versions and states of the code, and by which command."""
+    """On which hardware, with which versions and states of the code, and by which command; nothing if none says so."""
+    if not environments:
+        return []
     machines = list(dict.fromkeys(map(machine, environments)))
     states = list(dict.fromkeys(filter(None, map(_code, environments))))
     commands = dict.fromkeys(command for each in environments if (command := each.get("command")))
