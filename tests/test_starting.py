@@ -380,12 +380,12 @@ def test_a_head_alone_is_for_no_other_task(
     trained: Callable[..., Adapted], untouched: Callable[..., Adapted], backbone: Callable[..., Path]
 ) -> None:
     with pytest.raises(
-        OptionError, match=r"nothing that head could go on from but a head, and that is a model for mas"
+        Unsupported, match=r"nothing that head could go on from but a head, and that is a model for mas"
     ):
         untouched(None, tiny_tasks.TASKS["spans"](), start=trained("head", "masked"))
     data = tiny_tasks.TASKS["masked"]()
     first = tiny.adapted(backbone("bert", masked=True), data, make("untrained"))
-    with pytest.raises(OptionError, match=r"nothing that untrained could go on from; leave the start out"):
+    with pytest.raises(Unsupported, match=r"nothing that untrained could go on from; leave the start out"):
         untouched(None, data, start=first)
 
 

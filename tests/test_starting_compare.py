@@ -122,6 +122,25 @@ def test_rows_have_the_classes_that_a_model_knows(
     assert [run.task.labels for run in runs] == [known, known]
 
 
+def test_a_model_of_no_use_for_the_task_is_a_row_that_says_so(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    masked = tiny.adapted(
+        backbone("bert", masked=True), tiny_tasks.TASKS["masked"](), tiny.STRATEGIES["head"], precision="fp32"
+    )
+    start, data = masked.save(tmp_path / "first"), tiny_tasks.TASKS["spans"]()
+    done = adapt.compare(None, data, adapt.Head(), seeds=1, start=start, out=tmp_path / "out", **CHOICES)
+    assert [(result["status"], result["reason"]) for result in done.results] == [
+        ("ok", None),
+        (
+            "unsupported",
+            f"the model for {masked.run.task.name} has nothing that head could go on from but a head, and that is a "
+            "model for masked lm; leave the start out",
+        ),
+    ]
+
+
 def test_models_whose_classes_differ_are_no_starts_of_one_comparison(
     backbone: Callable[..., Path], runs: list[Run], tmp_path: Path
 ) -> None:

@@ -142,8 +142,8 @@ class Start:
 
         Raises:
             AdaptError: A tensor is missing, extra or of another shape.
-            OptionError: Nothing of the model is of use for the task of `run`.
-            Unsupported: A head goes on that is to be trained on standardised features.
+            Unsupported: Nothing of the model is of use for the task of `run`; or a head goes on that is to be trained
+                on standardised features.
         """
         from adapt.backbones.standardised import Standardised
 
@@ -161,9 +161,9 @@ class Start:
                 own = {name: p for name, p in own.items() if name in state}
                 state = {name: state[name] for name in own}
         if not state:
-            raise OptionError(
-                f"{self.where} has nothing that {run.strategy.name} could go on from"
-                f"{f' but a head, and {other}' if other else ''}; leave the start out."
+            raise Unsupported(
+                f"the model for {self.source.name} has nothing that {run.strategy.name} could go on from"
+                f"{f' but a head, and {other}' if other else ''}; leave the start out"
             )
         params.put(state, own, self.where)
         if other is not None:
