@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 
@@ -27,7 +27,7 @@ def counted(number: int, what: str) -> str:
 
 def labelled(kind: str, problem: str, labels: Sequence[str]) -> str:
     """What is predicted: task kind, problem, and how many labels there are, the first of them by name."""
-    names = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+    names = ", ".join(f"{label:.40}" for label in labels[:5]) + (", ..." if len(labels) > 5 else "")
     return f"{kind}, {problem}" + (f", {len(labels)} labels ({names})" if labels else "")
 
 
@@ -49,8 +49,8 @@ class StepBar:
         """
         from tqdm import tqdm
 
-        seen = stream is not None and (stream.isatty() or (notebook and "ipykernel" in sys.modules))
-        self._bar: Any = tqdm(file=stream, desc=name, unit=unit, disable=not seen, leave=False)
+        seen = _is_terminal(stream) or (stream is not None and notebook and "ipykernel" in sys.modules)
+        self._bar: Any = tqdm(file=stream, desc=one_line(name), unit=unit, disable=not seen, leave=False)
 
     def __call__(self, done: int, total: int, loss: float | None = None) -> None:
         self._bar.total = total
@@ -95,13 +95,22 @@ class AskedBar:
 
 
 def write_line(stream: TextIO | None, line: str) -> None:
-    """A line above the bars."""
+    """A line above the bars. What is done does not end because it can be shown no more."""
     if stream is None:
         return
     from tqdm import tqdm
 
-    tqdm.write(line, file=stream)
-    stream.flush()
+    with suppress(OSError, ValueError):  # nobody reads the pipe, or the stream is closed
+        tqdm.write(one_line(line), file=stream)
+        if hasattr(stream, "flush"):
+            stream.flush()
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """What programs put in the place of standard error may not say, or be closed; then it is none."""
+    with suppress(AttributeError, ValueError):
+        return stream is not None and stream.isatty()
+    return False
 
 
 @contextmanager

@@ -23,6 +23,8 @@ import adapt
 from adapt.adapted import Adapted
 from adapt.backbones import resolve
 from adapt.comparison import Comparison, grid, table_of
+from adapt.comparison.progress import Progress
+from adapt.comparison.runner import Event
 from adapt.display import AskedBar, StepBar
 from adapt.extraction import LayerProbe, Probed, heads
 from adapt.memory import Memory
@@ -121,6 +123,7 @@ def test_a_line_says_what_something_is(comparison: Comparison, backbone: Callabl
         np.zeros((2, 3, 8), np.float32), (0, 1), "mean", "bert", np.arange(3), np.zeros(3), np.zeros(3), ("cut",)
     )
     assert repr(vectors) == "<Representations by bert: 2 layers, 3 vectors of 8 (mean) of 3 rows>\nNote: cut"
+    assert len(repr(dataclasses.replace(task, labels=("a" * 500, "b")))) < 200
     assert "(0, 0)" not in repr(SCORES.models)
     assert "test_outcomes" not in repr(comparison.table.sections)
 
@@ -255,6 +258,31 @@ def test_bars_are_for_terminals_and_nothing_is_shown_where_there_is_no_standard_
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     StepBar(file, "lora")(1, 2)
     assert "lora" not in file.getvalue()  # of several bars notebooks make a mess
+
+
+def test_what_stands_in_for_standard_error_may_be_a_log_or_closed_and_is_not_steered() -> None:
+    class Log:
+        """As programs put in its place: it has no other method."""
+
+        def __init__(self) -> None:
+            self.text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+    log, closed, pipe = Log(), io.StringIO(), io.StringIO()
+    closed.close()
+    pipe.write = lambda text: (_ for _ in ()).throw(BrokenPipeError)  # type: ignore[method-assign]
+    for stream in (log, closed, pipe):
+        bar = StepBar(stream, MARKUP)  # type: ignore[arg-type]
+        bar(1, 2, 0.5)
+        bar.close()
+        with Progress(stream) as progress:  # type: ignore[arg-type]
+            run = run_of("head")
+            run = dataclasses.replace(run, task=dataclasses.replace(run.task, name=MARKUP))
+            progress(Event("started", run))
+            progress(Event("ended", run, status="failed", reason="why\x1b[0m\nnot"))
+    assert log.text == "<b>*bold* [31m head seed 0: failed: why [0m not\n"
 
 
 def test_runs_are_done_from_a_thread_beside_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
