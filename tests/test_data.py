@@ -217,6 +217,8 @@ def test_named_columns() -> None:
     assert columns(load(table, text_pair="b", **NONE))["text"] == ["u", "v"]
     single = {"sentence1": ["x", "y"], "sentence2": ["u", "v"], "label": [0, 1]}
     assert not load(single, text="sentence2", **NONE).pair, "naming text alone asks for single texts"
+    unnamed = {"": ["g", "h"], "text": ["u", "v"], "label": ["n", "m"]}  # as the first column that pandas writes
+    assert columns(load(unnamed, columns={"group": ""}, **NONE))["group"] == ["g", "h"]
 
 
 def test_names_of_columns_are_the_same_in_every_normal_form_of_unicode(tmp_path: Path) -> None:

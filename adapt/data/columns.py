@@ -47,7 +47,8 @@ def first(table: Table, usual: Iterable[str], taken: Iterable[str] = ()) -> str 
     alike: dict[str, str] = {}
     for name in free:
         alike.setdefault(tidy(name).casefold(), name)
-    return next((found for n in usual if (found := n if n in free else alike.get(tidy(n).casefold()))), None)
+    likely = (name if name in free else alike.get(tidy(name).casefold()) for name in usual)
+    return next((found for found in likely if found is not None), None)
 
 
 def needed(table: Table, given: Mapping[str, str], role: str, usual: Iterable[str]) -> str:
