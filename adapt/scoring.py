@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -218,7 +219,7 @@ def score(
     if not given:
         raise OptionError("There is no model to be scored; give one.")
     for each in given:
-        if not isinstance(each, Adapted | str | Path):
+        if not isinstance(each, Adapted | str | os.PathLike):
             raise OptionError(f"What is to be scored is of type {type(each).__name__}; give a model, or its folder.")
     if isinstance(data, Data) and (columns or repair_tags or bad_answers != "refuse" or config or revision):
         raise OptionError(

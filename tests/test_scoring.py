@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,8 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
     folders = [str(tmp_path / name) for name in names]
     done = CliRunner().invoke(cli, ["score", *folders, "--data", str(tmp_path / "new.jsonl"), "--output", str(out)])
     assert done.exit_code == 0, done.output
-    found = adapt.score(folders, tmp_path / "new.jsonl", device="cpu")
+    entries = sorted((e for e in os.scandir(tmp_path) if e.is_dir()), key=lambda entry: entry.name)
+    found = adapt.score(entries, tmp_path / "new.jsonl", device="cpu")
     assert done.stdout == found.table() + "\n"
     assert found.name == "new"
     content = json.loads(out.read_text())
