@@ -98,13 +98,10 @@ def test_files_of_the_user_are_no_modules_of_ours(tmp_path: Path, monkeypatch: p
 def test_a_package_found_by_the_user_is_found_by_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = Path(runner.__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    monkeypatch.setattr(sys, "path", ["", "elsewhere"])
-    monkeypatch.chdir(package)
-    assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join(("elsewhere", str(package)))
-    monkeypatch.chdir(tmp_path)
-    assert runner._environment(1)["PYTHONPATH"] == "elsewhere"
-    monkeypatch.setattr(sys, "path", ["elsewhere", os.path.relpath(package)])  # as a notebook may have put it there
-    assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join(("elsewhere", str(package)))
+    for path, folder in (([""], package), ([""], tmp_path), ([os.path.relpath(package)], Path.cwd())):
+        monkeypatch.setattr(sys, "path", [*path, "elsewhere"])
+        monkeypatch.chdir(folder)  # maybe after it was found, as notebooks do
+        assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join(("elsewhere", str(package)))
     monkeypatch.setattr(runner, "_INSTALLED", (package.name,))
     assert runner._environment(1)["PYTHONPATH"] == "elsewhere"
 

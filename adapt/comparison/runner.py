@@ -186,8 +186,7 @@ def _environment(threads: int) -> dict[str, str]:
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # to see whether there is a GPU must not take hold of it before a fork
     }
     package = Path(__file__).resolve().parents[2]
-    found = package in {Path(entry).resolve() for entry in sys.path}  # as the user's own process has found it
-    if found and package.name not in _INSTALLED:
+    if package.name not in _INSTALLED:  # the user's own process found it by a path, maybe one from another folder
         own["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(package))))
     return {**os.environ, **dict.fromkeys(names, str(threads)), **own}
 
