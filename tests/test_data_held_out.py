@@ -58,6 +58,9 @@ def test_a_cut_of_fewer_rows_than_classes_leaves_the_others_in_train() -> None:
     assert all(texts == sorted(texts, key=lambda text: int(text[4:])) for texts in found.values())
     assert data.notes == ()
     assert found["test"] != list(load(rows, max_test=3, seed=1).splits["test"]["text"])
+    few = load([{**row, "label": f"class {i % 3}"} for i, row in enumerate(rows[:9])], max_validation=2, test=0)
+    assert len(few.splits["validation"]) == 2
+    assert few.notes == (), "not each of the classes has a row in it"
 
 
 def test_of_a_group_that_is_larger_than_the_split_no_row_is_trained_on() -> None:

@@ -30,7 +30,7 @@ def beyond(
         problem: What is predicted.
         parts: From `adapt.data.splits.cut_missing`.
         sizes: As given to it.
-        most: As given to it.
+        most: As given to it. A split of just so many rows is as it was asked for.
     """
     held_by, notes = holding(columns, problem), []
     large, small = "each class has at least one in it", "each class, label or tag has at least one in train"
@@ -40,7 +40,7 @@ def beyond(
         found, limit = len(parts[split]), most[split]
         if limit is not None and found > limit:
             notes.append(f"{found - limit} rows cut out for {split} are in no split: {large}")
-        elif not asked / 1.5 <= found <= 1.5 * asked:
+        elif found != limit and not asked / 1.5 <= found <= 1.5 * asked:
             why = large if found > asked else small
             notes.append(f"{split} has {found} rows, where {asked} were asked for: {why}")
     return notes
