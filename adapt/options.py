@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, SupportsIndex, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, SupportsIndex, TypeVar, cast, get_args, get_type_hints
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
 from adapt.backbones.source import Backbone
-from adapt.data import Data
-from adapt.fields import check_choice, check_count, fill
+from adapt.data import Data, load
+from adapt.fields import check_choice, check_count, fill, nearest
 from adapt.metrics import METRICS, check_metric
 from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
-from adapt.strategies import is_known, make
+from adapt.strategies import STRATEGIES, is_known, make
 from adapt.tasks import KINDS
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -319,7 +320,11 @@ _DECIDED = {"device": "auto", "precision": "auto"}
 
 def shows_choices(function: Function) -> Function:
     """Have `help` and completion show what `**choices` takes for every task kind: fields of the budget, options of the
-    task, and their defaults."""
+    task, and their defaults; and a mistyped argument of the function itself is not taken for an option.
+
+    Raises:
+        OptionError: By the function, for the name of no option that is close to that of an argument.
+    """
     own, of_task = inspect.signature(function), inspect.signature(task_of).parameters
     *given, choices = own.parameters.values()
     of_budget = [
@@ -330,5 +335,16 @@ def shows_choices(function: Function) -> Function:
         for f in dataclasses.fields(Budget)
     ]  # fmt: skip
     shown = own.replace(parameters=[*given, *of_budget, *(of_task[name] for name in TASK_OPTIONS), choices])
-    function.__signature__ = shown  # type: ignore[attr-defined]
-    return function
+    elsewhere = {f.name for kind in KINDS.values() for f in dataclasses.fields(kind.Options)}
+    elsewhere |= {name for strategy in STRATEGIES for name in vars(make(strategy))}
+    elsewhere |= inspect.signature(load).parameters.keys()
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs.keys() - shown.parameters.keys() - elsewhere:
+            if hint := nearest(name, [parameter.name for parameter in given]):
+                raise OptionError(f"There is no argument '{name}'{hint}.")
+        return function(*args, **kwargs)
+
+    called.__signature__ = shown  # type: ignore[attr-defined]
+    return cast(Function, called)

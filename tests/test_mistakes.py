@@ -43,6 +43,8 @@ def refused(call: Callable[[], Any], message: str) -> None:
             {"epoch": 4},
             r"^There is no option 'epoch' .* \(did you mean 'epochs'\?\); there are",
         ),
+        (("tiny-encoder", DATA), {"seeds": 3}, r"^There is no argument 'seeds' \(did you mean 'seed'\?\)\.$"),
+        (("tiny-encoder", DATA), {"targets": "x"}, r"^'targets' is a field of lora"),
         (("tiny-encoder", DATA), {"warmup": None}, r"^warmup is None; give a number from 0 to below 1\.$"),
     ],
 )
@@ -65,6 +67,12 @@ def test_what_cannot_be_fitted(arguments: tuple[Any, ...], choices: dict[str, An
             r"^settings is 'lora\.rank=4'; give a dict of strategies",
         ),
         (("tiny-encoder", DATA), {"settings": {"rank": 4}}, r"^settings is \{'rank': 4\}; give a dict of strategies"),
+        (
+            ("tiny-encoder", DATA),
+            {"strategy": "lora"},
+            r"^There is no argument 'strategy' \(did you mean 'strategies'\?\)\.$",
+        ),
+        (("tiny-encoder", DATA), {"label": "y"}, r"^'label' is an option of adapt\.data\.load; give what"),
         (("tiny-encoder", DATA), {"trials": "3"}, r"^trials is '3'; give a whole number of at least 1\.$"),
         (("tiny-encoder", DATA), {"jobs": 1.5}, r"^jobs is 1\.5; give a whole number of at least 1\.$"),
     ],

@@ -214,7 +214,6 @@ def compare(
     presets = {name: preset(backbone, task_kind, name, rate) for name in STRATEGIES}
     chosen = strategies_of(strategies, settings or {}, presets)
     samples = distinct(samples, parts)
-    store = Store(out)
     if trials > 1 and "validation" not in parts[0].splits:
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
     first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **{**choices, **samples[0]})
@@ -222,6 +221,7 @@ def compare(
     for sample in samples:  # what a class has too few rows for is found before a teacher is asked or anything trained
         for part in parts:
             drawn(replace(first, task=replace(first.task, **sample)), part)
+    store = Store(out)
 
     tell = Progress(sys.stderr if progress else None, rates=trials > 1, on_event=on_event)
 
