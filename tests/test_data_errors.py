@@ -86,7 +86,16 @@ FILES: dict[str, tuple[str, bytes | str, str]] = {
         r"x\.jsonl, line 2: not JSON .*one object",
     ),
     "key twice": ("x.jsonl", '{"text": "a", "text": "b"}', r"line 1: not JSON \(a key stands twice"),
-    "JSON list": ("x.json", '[{"text": "a", "label": 0}]', r"x\.json, line 1: a JSON list; write one object"),
+    "JSON list": ("x.jsonl", '[{"text": "a", "label": 0}]', r"x\.jsonl, line 1: a JSON list; write one object"),
+    "broken array": (
+        "x.json",
+        '[\n{"text": "a"},\n{"text"]',
+        r"x\.json: not one JSON array \(.* line 3 column 8 .*\); write",
+    ),
+    "two arrays": ("x.json", '[{"text": "a"}]\n[{"text": "b"}]', r"x\.json: not one JSON array \(Extra data: line 2"),
+    "array of no objects": ("x.json", '[{"text": "a"}, "b"]', r"x\.json, row 2: a JSON str; write an object"),
+    "empty array": ("x.json", " []\n", r"x\.json: the array is empty; give one with rows"),
+    "key twice in an array": ("x.json", '[{"text": "a", "text": "b"}]', r"not one JSON array \(a key stands twice"),
     "half a character": (
         "x.jsonl",
         '{"text": "\\ud800", "label": 0}',

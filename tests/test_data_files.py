@@ -1,10 +1,11 @@
-"""CSV, TSV and JSON-lines files: quotes, types, long fields, blank lines."""
+"""CSV, TSV and JSON files: quotes, types, long fields, blank lines."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -37,6 +38,14 @@ def test_long_fields_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('\n{"text": "a", "label": 0}\n\n{"label": 1, "text": "b", "more": null}\n')
     assert columns(load(path, **NONE)) == {"text": ["a", "b"], "label": [0, 1]}
+
+
+def test_a_json_file_may_hold_one_array_as_pandas_writes_it(tmp_path: Path) -> None:
+    pandas.DataFrame(ROWS).to_json(tmp_path / "x.json", orient="records", indent=2)
+    assert columns(load(tmp_path / "x.json", **NONE)) == columns(load(write_csv(tmp_path / "x.csv", ROWS), **NONE))
+    (tmp_path / "y.json").write_text('[{"text": "a", "label": 1}, {"label": 0, "text": ""}]')
+    with pytest.raises(DataError, match=r"y\.json, row 2: no text in column 'text'"):
+        load(tmp_path / "y.json", **NONE)
 
 
 def test_csv_files_are_read_where_a_c_long_has_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Reading one file (CSV, TSV, JSON lines, Parquet, CoNLL, SQuAD's JSON, plain text) into a `Table`."""
+"""Reading one file (CSV, TSV, JSON, Parquet, CoNLL, SQuAD's JSON, plain text) into a `Table`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def _shown(path: Path) -> str:
 
 
 def read_file(source: str | os.PathLike[str], *, advice: str = "check the path") -> Table:
-    """Read one file, by its suffix; a `.json` file holds JSON lines, or one document as SQuAD has it.
+    """Read one file, by its suffix; a `.json` file holds JSON lines, an array of objects, or SQuAD as it is published.
 
     `advice` is what to do where there is no such file.
     """
@@ -69,6 +69,8 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
     if suffix == PLAIN:
         lines = {number: line for number, line in enumerate(_lines(text), 1) if line}
         return Table(str(path), ("text",), len(lines), lambda _: list(lines.values()), list(lines))
+    if suffix == ".json" and text.lstrip().startswith("["):
+        return _json_array(path, text)
     if suffix == ".json" and (document := _document(text)) is not None:
         return read_squad(path, document)
     if suffix in _JSON_LINES:
@@ -159,6 +161,25 @@ def _json_lines(path: Path, text: str) -> Table:
             raise DataError(f"{path}, line {number}: a JSON {type(row).__name__}; write one object {{...}} a line")
         rows.append(row)
         lines.append(number)
+    return _table_of(path, rows, lines)
+
+
+def _json_array(path: Path, text: str) -> Table:
+    try:
+        rows = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: not one JSON array ({error}); write [{{...}}, {{...}}], or one object a line"
+        ) from error
+    if not rows:
+        raise DataError(f"{path}: the array is empty; give one with rows")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {number}: a JSON {type(row).__name__}; write an object {{...}} for each row")
+    return _table_of(path, rows)
+
+
+def _table_of(path: Path, rows: list[dict[str, Any]], lines: Sequence[int] | None = None) -> Table:
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     return Table(str(path), names, len(rows), lambda name: [row.get(name) for row in rows], lines)
 
