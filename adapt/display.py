@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
+
+Class = TypeVar("Class", bound=type)
 
 
 class Rendered:
@@ -13,6 +19,37 @@ class Rendered:
 
     def _repr_markdown_(self) -> str:
         return str(self)
+
+
+def shows_fields(cls: Class) -> Class:
+    """Have `help` of a dataclass show what is said below each of its fields."""
+    cls.__doc__ = _WithFields(cls.__doc__ or "")  # type: ignore[assignment]
+    return cls
+
+
+class _WithFields:
+    """A docstring that goes on with those of the fields, which are read from the source once it is asked for."""
+
+    def __init__(self, doc: str) -> None:
+        self._doc = inspect.cleandoc(doc)
+
+    def __get__(self, instance: object, owner: type) -> str:
+        said = {name: text for base in reversed(owner.__mro__) for name, text in _below_fields(base)}
+        shown = [f"\n    {f.name}: {said[f.name]}" for f in dataclasses.fields(owner) if f.name in said]
+        return f"{self._doc}\n\nFields:{''.join(shown)}" if shown else self._doc
+
+
+def _below_fields(cls: type) -> Iterator[tuple[str, str]]:
+    """The fields that a class itself declares, each with the docstring below it; none where there is no source."""
+    if not dataclasses.is_dataclass(cls):
+        return
+    with suppress(OSError):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    yield name, inspect.cleandoc(text).replace("\n", "\n        ")
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from adapt.display import one_line
+from adapt.display import one_line, shows_fields
 from adapt.spec import SCHEMA, Run
 
 Status = Literal["ok", "out_of_memory", "unsupported", "diverged", "failed"]
@@ -17,6 +17,7 @@ FOUND_FEATURES = "found the features of rows where an earlier run had left them"
 """How the note of a result ends whose training was spared the first epoch's work."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Result:
     """Outcome of one run. None means not measured."""

@@ -13,7 +13,7 @@ from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, belonging
 from adapt.data.table import listing
-from adapt.display import Rendered, counted, one_line
+from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
@@ -45,6 +45,7 @@ class Scored:
     """Of masked texts a hash of which tokens are masked and what they are (`adapt.tasks.Kind.digest`)."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Scores(Rendered):
     """One or several models on the same rows."""

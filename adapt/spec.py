@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints, runtime_checkable
 
-from adapt.display import labelled, one_line
+from adapt.display import labelled, one_line, shows_fields
 
 SCHEMA = 1
 """Number of the layout that `Run.key` hashes and that a result file holds; raised when either changes."""
@@ -90,6 +90,7 @@ class Source:
     """Hash of the content (64 hexadecimal digits)."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Task:
     """A downstream task without its rows: what is predicted, from which data, and how it is judged."""
@@ -132,6 +133,7 @@ class Task:
         return one_line(f"<Task {self.name}: {labelled(self.kind, self.problem, self.labels)}; by {self.metric}>")
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Budget:
     """How long and how a model is trained; the same for every strategy of a comparison."""
@@ -238,6 +240,7 @@ def fields_of(value: Any) -> dict[str, Any]:
     return fields
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Teacher:
     """The trained model that a student learns from beside the labels (Hinton et al. 2015)."""
@@ -256,6 +259,7 @@ class Teacher:
     """Hash of these rows and labels."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Run:
     """Everything that decides a result; the environment is recorded with the result, not here."""

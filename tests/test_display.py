@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -31,8 +32,11 @@ from adapt.memory import Memory
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.scoring import Scored
 from adapt.spec import Task
+from adapt.strategies import STRATEGIES
 from adapt.tables.cells import escape
 from adapt.tables.table import COLUMNS
+from adapt.tasks import KINDS
+from adapt.tasks.kind import NoOptions
 
 MARKUP = "<b>*bold*\x1b[31m"
 """As the name of a data set, whose files are somebody else's."""
@@ -318,3 +322,27 @@ def test_help_and_completion_show_what_may_be_chosen() -> None:
         assert {name: shown[name].default for name in expected} == expected
         assert {*BUDGET_FIELDS, *TASK_OPTIONS, "progress", "choices"} < set(shown)
         assert "choices" in (inspect.getdoc(function) or "")
+
+
+WITH_FIELDS = [cls for name in adapt.__all__ if dataclasses.is_dataclass(cls := getattr(adapt, name))]
+"""The public types, of which each strategy is one."""
+GIVEN = [*STRATEGIES.values(), adapt.Budget, *(kind.Options for kind in KINDS.values() if kind.Options != NoOptions)]
+"""Those whose every field a user may give."""
+
+
+@pytest.mark.parametrize("cls", dict.fromkeys([*WITH_FIELDS, *GIVEN, adapt.data.Data]), ids=lambda cls: cls.__name__)
+def test_help_says_what_fields_mean(cls: type) -> None:
+    summary, _, said = (inspect.getdoc(cls) or "").partition("\n\nFields:\n")
+    named = re.findall(r"^    (\w+): [\w`]", said, re.MULTILINE)
+    fields = [f.name for f in dataclasses.fields(cls)]
+    assert summary
+    assert named == (fields if cls in GIVEN else [name for name in fields if name in named])
+    assert named
+
+
+def test_what_is_inherited_comes_first_and_without_source_there_is_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = inspect.getdoc(adapt.QLoRA) or ""
+    assert shown.startswith("LoRA on a backbone held in 8 bits")
+    assert shown.index("    rank: Rank r of the update.\n") < shown.index("    bits: 8: LLM.int8(); ")
+    monkeypatch.setattr(inspect, "getsource", Mock(side_effect=OSError("could not get source code")))
+    assert inspect.getdoc(adapt.QLoRA) == shown.partition("\n")[0]

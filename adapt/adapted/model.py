@@ -15,7 +15,7 @@ from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
 from adapt.backbones.source import ADAPTED
 from adapt.data import read_inputs
-from adapt.display import labelled, with_notes
+from adapt.display import labelled, shows_fields, with_notes
 from adapt.files import path_of, writable_folder, write_atomically
 from adapt.result import Result, text_of
 from adapt.run import Fitted
@@ -28,6 +28,7 @@ _CHUNK = 1024
 """Rows encoded and predicted at a time, so that a file of any size fits in memory."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Adapted:
     """A trained model with its tokenizer, task and result."""

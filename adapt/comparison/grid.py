@@ -33,7 +33,7 @@ from adapt.comparison.started import Given, Starts
 from adapt.comparison.store import Store
 from adapt.data import Data
 from adapt.data.general import read_general
-from adapt.display import Rendered, counted, one_line
+from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.fields import check_count
 from adapt.files import scratch_folder
 from adapt.inputs import drawn
@@ -55,6 +55,7 @@ _IN_FRAME = (
 """Fields of a result that are columns of a data frame."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Comparison(Rendered):
     """A finished comparison."""

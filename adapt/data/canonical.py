@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.groups import GROUP, belonging
-from adapt.display import labelled, with_notes
+from adapt.display import labelled, shows_fields, with_notes
 from adapt.spec import DataError, Problem, canonical
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Data:
     """A data set in canonical form: the columns of its kind, as the file of that kind in `adapt.data.forms` says."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapt.display import Rendered, counted, one_line
+from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.extraction.linear import MEASURES, PENALTIES
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
@@ -50,6 +50,7 @@ class Probed:
     layers: tuple[LayerProbe, ...]
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Probing(Rendered):
     """What probes of one or several models found about one data set."""

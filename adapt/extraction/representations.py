@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from adapt import params
-from adapt.display import with_notes
+from adapt.display import shows_fields, with_notes
 from adapt.extraction.reading import Reader, reader
 from adapt.fields import check_choice
 from adapt.files import output_file, path_of
@@ -27,6 +27,7 @@ _FORMAT = "adapt representations 1"
 """What the metadata of a file say that `Representations.save` wrote."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Representations:
     """Vectors of rows, words or tokens in several layers of one model."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from adapt.backbones.families import residual_projections
+from adapt.display import shows_fields
 from adapt.spec import FieldError, Load, Task
 from adapt.strategies.checks import check_words
 
 
+@shows_fields
 @dataclass(frozen=True)
 class BottleneckAdapter:
     """Houlsby's two adapters a layer (2019, section 2.1) or Pfeiffer's single one (2021, section 3).

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from adapt import params
 from adapt.backbones.uppermost import uppermost
+from adapt.display import shows_fields
 from adapt.spec import Load, OptionError, Task
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Full:
     """Train the whole backbone and the head (Devlin et al. 2019, section 3.2)."""

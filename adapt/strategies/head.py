@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from adapt import params
+from adapt.display import shows_fields
 from adapt.spec import Load, Task
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Head:
     """Train the head on features of the frozen backbone (linear probing where the head is one layer)."""

@@ -13,6 +13,7 @@ from adapt import params
 from adapt.backbones.classes import output_layer, shared_parameters
 from adapt.backbones.families import family_of, is_projection
 from adapt.backbones.source import on_hub
+from adapt.display import shows_fields
 from adapt.files import writable_folder, write_atomically
 from adapt.spec import FieldError, Load, OptionError, Task, Unsupported
 from adapt.strategies.checks import check_words
@@ -33,6 +34,7 @@ _TASK_TYPES = {
 """What PEFT calls the task kinds; it has no name for masked LM."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class LoRA:
     """Add s·B·A to frozen weights, A and B of low rank (Hu et al. 2021, section 4).

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from adapt.display import shows_fields
 from adapt.spec import Load, OptionError, Task
 from adapt.strategies.checks import check_words
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Prefix:
     """Learn keys and values of virtual tokens in each layer (Li & Liang 2021, section 4; Liu et al. 2022).

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from adapt.display import shows_fields
 from adapt.spec import Load, Task, Unsupported
 from adapt.strategies.lora import LoRA
 
@@ -25,6 +26,7 @@ for _logger in _EXPECTED:
     logging.getLogger(_logger).addFilter(_unexpected)
 
 
+@shows_fields
 @dataclass(frozen=True)
 class QLoRA(LoRA):
     """LoRA on a backbone held in 8 bits (Dettmers et al. 2022) or 4-bit NormalFloat (Dettmers et al. 2023)."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.display import shows_fields
 from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import TextGeneration, Written, generate, needs_text
 from adapt.tasks.kind import Example
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Options:
     """Options of causal language modelling."""

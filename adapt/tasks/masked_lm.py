@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapt.data.remarks import WORTH_SAYING
+from adapt.display import shows_fields
 from adapt.metrics import LOSSES, score
 from adapt.spec import DataError, RowError, Task, Unsupported, canonical
 from adapt.tasks.kind import Example, Kind
@@ -44,6 +45,7 @@ _LIKELIEST = 5
 """Tokens that a prediction names for a mask."""
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Options:
     """Options of masked language modelling."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.display import shows_fields
 from adapt.metrics import score
 from adapt.metrics.texts import answer_scores
 from adapt.spec import DataError, OptionError, RowError, Task
@@ -34,6 +35,7 @@ _QUESTION_TOKENS = 64
 _BASELINE_WORDS = 3
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Options:
     """Options of question answering."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.display import shows_fields
 from adapt.fields import nearest
 from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import TextGeneration, Written, generate
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Options:
     """Options of seq2seq."""

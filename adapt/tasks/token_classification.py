@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.display import shows_fields
 from adapt.metrics import score
 from adapt.metrics.spans import counts, spans_of
 from adapt.spec import DataError, OptionError, Task
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@shows_fields
 @dataclass(frozen=True)
 class Options:
     """Options of token classification."""
