@@ -288,6 +288,11 @@ def test_the_unit_of_a_metric_is_said(metric: str, problem: str, header: str, sc
     assert {row["mean"] for row in rows_of(made.csv())} == {"0.8", "0.7"}
 
 
+def test_intervals_of_numbers_end_where_the_metric_does() -> None:
+    rows = rows_of(table(*grid({"full": [0.7, 0.99], "lora": [0.8, 0.8]})).csv())
+    assert [(row["ci_low"], row["ci_high"]) for row in rows] == [("0.0", "1.0"), ("0.8", "0.8")]
+
+
 def test_no_difference_is_not_a_negative_one() -> None:
     made = table(*grid({"full": [0.8, 0.8], "lora": [0.79999, 0.79999]}))
     assert cells_of(made.markdown())[3][3] == "+0.0"

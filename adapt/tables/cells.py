@@ -48,13 +48,17 @@ def interval(found: Interval, metric: str, signed: bool = False) -> str:
 
 def limits_of(found: Interval, metric: str | None) -> tuple[float, float] | None:
     """The limits of an interval, if they are known and not one value; of a score they end where its metric does."""
-    low, high = found.low, found.high
-    if low is None or high is None or low == high:
-        return None
     if metric is not None:
-        least = -1.0 if metric in _CORRELATIONS else 1.0 if metric == "perplexity" else 0.0
-        low, high = max(low, least), min(high, 1.0) if unit_of(metric) else high
-    return low, high
+        found = within(found, metric)
+    return None if found.low is None or found.high is None or found.low == found.high else (found.low, found.high)
+
+
+def within(found: Interval, metric: str) -> Interval:
+    """The interval of a score, whose limits end where its metric does."""
+    if found.low is None or found.high is None:
+        return found
+    least = -1.0 if metric in _CORRELATIONS else 1.0 if metric == "perplexity" else 0.0
+    return Interval(found.mean, max(found.low, least), min(found.high, 1.0) if unit_of(metric) else found.high)
 
 
 def digits(value: float) -> str:

@@ -6,14 +6,14 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.display import Rendered, counted, one_line
 from adapt.memory.budget import shown
 from adapt.result import Content
 from adapt.spec import canonical
-from adapt.tables.cells import digits, escape, grid, heading, interval, share
+from adapt.tables.cells import digits, escape, grid, heading, interval, share, within
 from adapt.tables.curve import curve_table, curves, training_rows
 from adapt.tables.facts import facts
 from adapt.tables.folds import merged, without_fold
@@ -111,7 +111,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _cells(row: Row) -> dict[str, Any]:
     """The cells of `COLUMNS`."""
-    mean, low, high = (row.score.mean, row.score.low, row.score.high) if row.score else (None, None, None)
+    mean, low, high = (None, None, None) if row.score is None else astuple(within(row.score, row.metric))
     return {
         "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
         "mean": _number(mean), "ci_low": _number(low), "ci_high": _number(high),
