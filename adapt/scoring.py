@@ -19,7 +19,7 @@ from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, interval_over_rows
-from adapt.tables.cells import apart, escape, grid, heading, interval
+from adapt.tables.cells import apart, escape, grid, heading, interval, within
 
 if TYPE_CHECKING:
     import pandas
@@ -75,7 +75,7 @@ class Scores(Rendered):
         outcomes do not tell, or most rows are of one group."""
         scored = self.models[model]
         values = pseudo_values(self.problem, metric, scored.outcomes)
-        return interval_over_rows(scored.scores[metric], values, self.groups.get("numbers", ()))
+        return within(interval_over_rows(scored.scores[metric], values, self.groups.get("numbers", ())), metric)
 
     def difference(self, model: int) -> Interval | None:
         """Score of a model minus that of the first, by `metric`, paired by row; None where their tokens differ."""

@@ -117,6 +117,8 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
     assert f"Intervals are for other groups of rows by speaker than these {len(rows) // 4};" in grouped.table()
     one_speaker = adapt.score(tmp_path / "b", [{**row, "speaker": 0} for row in rows], columns={"group": "speaker"})
     assert one_speaker.interval(0, "accuracy").low is None
+    few = replace(found.models[1], outcomes=[(0, 0), (0, 0), (1, 1), (0, 1)], scores={"accuracy": 0.75})
+    assert replace(found, models=(few,)).to_json()["models"][0]["intervals"]["accuracy"] == [0.0, 1.0]
     assert "validation split" in alone.table()
     assert "paired" not in alone.table()
     other = fitted("pairs", "bert")
