@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -53,9 +54,14 @@ def save(
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     partial = Path(f"{file}.partial")
     facts = {"settings": settings, "step": progress.step, "history": progress.history}
-    with writing(partial.parent):
-        save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, partial, metadata={"state": json.dumps(facts)})
-        partial.replace(file)
+    plain = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    try:
+        with writing(partial.parent):
+            save_file(plain, partial, metadata={"state": json.dumps(facts)})
+            partial.replace(file)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generator: torch.Generator) -> Progress:

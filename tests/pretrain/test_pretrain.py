@@ -259,3 +259,17 @@ def test_what_cannot_be_written_is_found_before_the_work(tokenizer, rows, tmp_pa
     with pytest.raises(OSError, match="the disk is full"):
         pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, report)
     assert len(pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)) == 2
+
+
+def test_nothing_stays_of_a_checkpoint_that_finds_no_room(tokenizer, rows, tmp_path, monkeypatch):
+    from adapt.pretrain import checkpoint
+
+    def full(tensors, file, metadata):
+        Path(file).write_bytes(b"as much as there is room for")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    file, settings = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1})
+    with pytest.raises(OptionError, match="No space left on device; free some space"):
+        pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    assert not list(tmp_path.iterdir())
