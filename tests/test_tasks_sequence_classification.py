@@ -42,10 +42,12 @@ def test_a_tokenizer_of_another_script_makes_nothing_of_an_a() -> None:
     assert [row["input_ids"] for row in made.encode(table(["ሀሀ"], [0]))] == [[2, 2]]
 
 
-def test_equal_numbers_have_no_deviation_by_rounding() -> None:
+def test_numbers_that_are_all_but_equal_have_a_deviation_to_be_divided_by() -> None:
     made = kind("sequence_classification", wordpiece(), "regression", "spearman", length=8)
     made.fit([{"label": 0.1}] * 3)
     assert made.state() == {"mean": pytest.approx(0.1), "std": 1.0}
+    made.fit([{"label": 0.0}, {"label": 1e-170}])
+    assert made.state()["std"] == 1.0
 
 
 def test_numbers_are_standardised_before_they_lose_their_digits() -> None:

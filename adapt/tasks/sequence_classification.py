@@ -93,7 +93,7 @@ class SequenceClassification(Kind):
         if self.task.problem == "regression":
             self._mean = float(labels.mean())
             same = bool((labels == labels[0]).all())  # whose mean may be another number by rounding
-            self._std = 1.0 if same else float(labels.std(correction=0))
+            self._std = 1.0 if same else float(labels.std(correction=0)) or 1.0  # the square of a tiny number is 0
         elif self.task.class_weights == "balanced":
             n = len(examples)
             if self.task.problem == "single_label":
