@@ -81,7 +81,23 @@ class Result:
         return one_line(f"<Result: {self.run}; {', '.join((said, *scores))}>")
 
     def to_json(self) -> dict[str, Any]:
-        """The result file's content; the layout is documented in the README."""
+        """The result file's content, as plain values.
+
+        - `status`: `ok`, `diverged`, `unsupported` (a comparison does it again with other versions or hardware),
+          `out_of_memory` or `failed` (done again next time); `reason`: why it is not `ok`.
+        - `backbone`, `task`, `strategy`: names; `settings`: the strategy's fields, with the learning rate used; `seed`.
+        - `scores`: `validation` and `test`, each by metric name.
+        - `params`: `trainable`, `total`, `head` (parameters), `saved_bytes` (file of all trainable tensors).
+        - `memory`: `peak_bytes`, what tensors hold at the peak of a training step; `breakdown`, the same by category;
+          `process_bytes` and `baseline_bytes`, the process in training and before the backbone was loaded. Without a
+          breakdown (older results) the peak is the process's, and tables leave it out.
+        - `time`: `train_seconds`, of training steps only; `evaluate_seconds`, of predicting and scoring.
+        - `throughput`: `examples_per_second`, rows trained on; `predicted_per_second`, rows predicted after training.
+        - `micro_batch`, `best_epoch`, `curve` (by epoch), `test_outcomes` (by row), `test_groups`, `baseline`,
+          `forgetting`, `notes` and `environment` (with `command`, of whose paths there is the last part): as the fields
+          of this class.
+        - `spec`: everything that decides the result, and `key`, the hash of it; `schema`: the layout's number.
+        """
         spec = self.run.spec()
         settings = {k: v for k, v in spec["strategy"].items() if k != "name"}
         meant = self.run.budget.learning_rate or settings.get("learning_rate")  # of a run that did not come to train

@@ -300,7 +300,8 @@ class Run:
         """SHA-256 of the canonical form: two runs with the same key have the same result.
 
         On the CPU it has the same bits on the same machine with the same number of threads; on a GPU it has them up to
-        the order in which attention's backward pass adds, for longer rows and in DeBERTa's.
+        the order in which attention's backward pass adds, for longer rows and in DeBERTa's, which
+        `torch.use_deterministic_algorithms(True)` fixes too.
         """
         return key_of(self.spec())
 

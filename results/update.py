@@ -80,20 +80,23 @@ def _scale(row: Row) -> int:
 
 
 def support() -> str:
-    """Architectures by kinds of task: which strategies the matrix of contracts holds to its twelve contracts."""
+    """Kinds of task with the architectures on which the matrix of contracts holds every strategy to them."""
     sys.path.insert(0, str(RESULTS.parent / "tests"))
     matrix: Any = importlib.import_module("matrix")
 
-    kinds = list(dict.fromkeys(matrix.TASKS.values()))
-    lines = [line(["architecture", *(kind.replace("_", " ") for kind in kinds)]), line(["---"] * (1 + len(kinds)))]
-    for architecture in matrix.TASKS_OF:
-        cells = [architecture]
-        for kind in kinds:
-            there = {c.strategy for c in matrix.CELLS if c.architecture == architecture and c.kind == kind}
-            lacking = [name for name in STRATEGIES if name not in there]
-            cells.append("no such head" if not there else f"all but {', '.join(lacking)}" if lacking else "all")
-        lines.append(line(cells))
-    return "\n".join(lines)
+    kinds: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(matrix.TASKS.values()):
+        there = {
+            architecture: {c.strategy for c in matrix.CELLS if (c.architecture, c.kind) == (architecture, kind)}
+            for architecture in matrix.TASKS_OF
+        }
+        lacking = {name: [s for s in STRATEGIES if s not in found] for name, found in there.items() if found}
+        cell = ", ".join(
+            name + (f" (not {', '.join(without)})" if without else "") for name, without in lacking.items()
+        )
+        kinds.setdefault(cell, []).append(kind.replace("_", " "))
+    lines = [line(["kind of task", "architectures"]), line(["---", "---"])]
+    return "\n".join([*lines, *(line([", ".join(alike), cell]) for cell, alike in kinds.items())])
 
 
 def strategies() -> str:
@@ -103,7 +106,9 @@ def strategies() -> str:
     for name, cls in STRATEGIES.items():
         values: dict[str, Any] = dataclasses.asdict(make(name))  # type: ignore[call-overload]
         rate = values.pop("learning_rate")
-        fields = ", ".join(f"`{field}={value}`" for field, value in values.items())
+        inherited = [other for other, base in STRATEGIES.items() if base in cls.__mro__[1:]]
+        own = [f"`{field}={value}`" for field, value in values.items() if not inherited or field in vars(cls)]
+        fields = ", ".join([*(f"those of `{other}`" for other in inherited), *own])
         summary = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()).rstrip(".")
         rows.append(line([f"`{name}`", summary, fields, f"{rate:g}"]))
     return "\n".join(rows)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
+import operator
 import os
 import re
 import runpy
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -49,9 +52,9 @@ def reviews(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def blocks(language: str) -> list[str]:
-    """The README's fenced blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str) -> list[str]:
+    """A text's fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def command(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -61,7 +64,9 @@ def command(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first as a shell runs it, the others without importing everything anew."""
-    first, *others = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("adapt ")]
+    first, *others = [
+        line for block in blocks("sh", README) for line in block.splitlines() if line.startswith("adapt ")
+    ]
     done = command(shlex.split(first), reviews)
     assert done.returncode == 0, f"{first}\n{done.stderr}"
     assert len(others) >= 2
@@ -79,23 +84,25 @@ def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_python_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """In order, for a later one may read what an earlier one wrote; the first as a process of its own."""
-    first, *others = blocks("python")
+    """The README's as a process of its own, then that of `help(adapt.extraction)`, which reads what it wrote."""
+    (first,) = blocks("python", README)
     (reviews / "example.py").write_text(first, encoding="utf-8")
     done = command([sys.executable, "example.py"], reviews)
     assert done.returncode == 0, done.stderr
     outputs = [done.stdout]
     monkeypatch.chdir(reviews)
-    for block in others:
-        exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "__main__"})
+    for block in blocks("python", inspect.getdoc(adapt.extraction) or ""):
+        exec(compile(textwrap.dedent(block), "extraction", "exec", dont_inherit=True), {"__name__": "__main__"})
         outputs.append(capsys.readouterr().out)
     assert {"good", "bad"} & set(outputs[0].splitlines())
     assert "\n| lora on tiny-encoder | " in outputs[0]
     assert "| full |" in outputs[0]
     assert "| tiny-encoder, lora on reviews | 4 |" in outputs[1]
-    alike = [float(value) for value in outputs[1].splitlines()[-1].strip("[]").split()]
+    *_, diagonal, shape = outputs[1].splitlines()
+    alike = [float(value) for value in diagonal.strip("[]").split()]
     assert alike[0] == pytest.approx(1)
     assert 0 < alike[-1] < 1
+    assert re.fullmatch(r"\(4, \d+, (\d+), \1\)", shape)
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
@@ -123,6 +130,13 @@ def test_the_readme_names_options_and_fields_that_there_are() -> None:
     owners["task"] = [kind.Options for kind in KINDS.values()]
     for name, field in fields:
         assert any(field in owner.__dataclass_fields__ for owner in owners[name]), f"{name}.{field}"
+
+
+def test_the_readme_points_at_help_that_there_is() -> None:
+    named = re.findall(r"help\(adapt\.([\w.]+)\)", README)
+    assert len(named) > 5
+    for name in named:
+        assert inspect.getdoc(operator.attrgetter(name)(adapt)), name
 
 
 def test_the_readme_names_every_recipe() -> None:

@@ -1,4 +1,23 @@
-"""What a model knows, read out of it: representations of its layers, their similarity, probes, attention."""
+"""What a model knows, read out of it: representations of its layers, their similarity, probes, attention.
+
+Example:
+    A backbone before and after adaptation (`reviews-lora` is a folder that `adapt.fit` or `Adapted.save` wrote).
+
+    ```python
+    import adapt
+
+    data = adapt.data.load("reviews.csv")
+    print(adapt.probe(["tiny-encoder", "reviews-lora"], data, seeds=2).table())
+
+    texts = list(data.splits["train"]["text"])
+    models = "tiny-encoder", "reviews-lora"
+    before, after = (adapt.representations(model, texts, max_length=128) for model in models)  # cut alike
+    print(adapt.similarity(before, after).diagonal())  # layer by layer: 1 where nothing has changed
+
+    first = adapt.attention("reviews-lora", texts)[0]
+    print(first.weights.shape)  # layers, heads, queries, keys; a learned prefix comes first
+    ```
+"""
 
 from adapt.extraction.attention import Attention, attention, each_attention
 from adapt.extraction.flows import flow, rollout
