@@ -13,6 +13,7 @@ import pytest
 from comparison_helpers import in_this_process, run_of
 from distillation_helpers import OPTIONS, SHORT, begun
 from tiny_tasks import TASKS
+from tokenizers.normalizers import Replace
 
 import adapt
 import adapt.distillation.teaching
@@ -97,13 +98,14 @@ def test_a_comparison_that_goes_on_finds_what_the_teacher_said(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Of rows without labels and of those of training; by other code, or where files are damaged, it is asked again."""
+    """Of rows without labels and of those of training; by other code, where its tokenizer makes other tokens of them,
+    or where files are damaged, it is asked again."""
     data, folder, found = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher"), list[Lessons]()
     monkeypatch.setattr(grid, "execute", lambda todo, *_, **__: found.append(todo.lessons))
 
-    def begin() -> None:
+    def begin(teacher: Path | Adapted = folder) -> None:
         adapt.compare(
-            backbone("electra"), data, STRATEGIES[:1], seeds=1, teacher=folder, unlabelled=["word1 word2", "cold"],
+            backbone("electra"), data, STRATEGIES[:1], seeds=1, teacher=teacher, unlabelled=["word1 word2", "cold"],
             out=tmp_path / "out", **SHORT,
         )  # fmt: skip
 
@@ -126,7 +128,10 @@ def test_a_comparison_that_goes_on_finds_what_the_teacher_said(
     begin()
     monkeypatch.setattr("adapt.distillation.said.code_state", lambda: {"code": "another"})
     begin()
-    assert asked == once * 3
+    loaded = adapt.load(folder, device="cpu")
+    loaded.fitted.tokenizer.backend_tokenizer.normalizer = Replace("o", "a")  # as another version of it may do
+    begin(loaded)
+    assert asked == once * 4
 
 
 def test_how_far_a_teacher_was_asked_is_shown() -> None:

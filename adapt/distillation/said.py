@@ -65,8 +65,8 @@ def said_of(
         teacher: Predicts.
         rows: In canonical form.
         on_asked: Told how far it has come, where it has not been asked before.
-        kept: A folder where what it said is kept, and found again by the same code, with the same packages on the same
-            hardware.
+        kept: A folder where what it said is kept, and found again where its tokenizer makes the same of the rows, by
+            the same code, with the same packages on the same hardware.
 
     Raises:
         RowError: The teacher's kind cannot use a row.
@@ -81,7 +81,7 @@ def said_of(
     if key not in found:
         kind = copy_of_kind(teacher)
         examples = kind.encode(rows)
-        file = None if kept is None else kept / _name_of(key, teacher.run.budget.device)
+        file = None if kept is None else kept / _name_of(key[0], examples, teacher.run.budget.device)
         outputs = None if file is None else load_outputs(file)
         if outputs is None:
             on_asked(0, len(rows))
@@ -95,9 +95,9 @@ def said_of(
     return found[key]
 
 
-def _name_of(key: tuple[str, str], device: str) -> str:
-    """The name of the file of what was said, by its key in `_known` and by what computes it."""
-    decides = [*key, device, hardware(device), versions(), code_state()["code"]]
+def _name_of(teacher: str, examples: Sequence[Example], device: str) -> str:
+    """The name of the file of what a teacher, known by its hash, says of examples, by them and by what computes it."""
+    decides = [teacher, hash_of(examples), device, hardware(device), versions(), code_state()["code"]]
     return hashlib.sha256(canonical(decides).encode()).hexdigest()[:24]
 
 
@@ -119,7 +119,7 @@ def digest_of(teacher: Adapted) -> str:
     return params.digest(params.trainable(teacher.fitted.model), teacher.key)
 
 
-def hash_of(rows: datasets.Dataset) -> str:
+def hash_of(rows: datasets.Dataset | Sequence[Example]) -> str:
     """Hash of the rows in order (64 hexadecimal digits)."""
     digest = hashlib.sha256()
     for row in rows:
