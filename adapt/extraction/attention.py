@@ -103,7 +103,17 @@ class Attention:
 
 
 def attention(source: Any, rows: Any, **options: Any) -> list[Attention]:
-    """The attention maps of texts; the public `adapt.attention`. See `each_attention`, which gives them one by one."""
+    """The attention maps of texts in input order; the public `adapt.attention`.
+
+    Args:
+        source: An adapted model, its folder, or a backbone, as `adapt.extraction.reader` takes it.
+        rows: A list of texts, of pairs of texts or of lists of words; or anything that `adapt.data.read_texts` reads.
+        options: `layers`, `columns`, `max_length`, `device`, `precision` and `backbone`, as for
+            `adapt.extraction.each_attention`, which gives the maps one by one.
+
+    Raises:
+        AdaptError: As there.
+    """
     return list(each_attention(source, rows, **options))
 
 
