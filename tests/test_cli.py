@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
-import os
 import shutil
 import signal
 import subprocess
@@ -585,12 +583,3 @@ def test_version_and_help(adapt: Command) -> None:
         assert code == 0
         for command in ("compare", "fit", "predict", "table"):
             assert command in text
-
-
-def test_what_standard_output_has_no_character_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1251"))
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
-    with cli.plain_errors(goes_on=False):
-        click.echo("32 × 1, ግምገማ, слово")
-    assert written.getvalue().decode("cp1251") == rf"32 \xd7 1, \u130d\u121d\u1308\u121b, слово{os.linesep}"

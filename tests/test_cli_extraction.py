@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import adapt
-from adapt.cli import cli, plain_errors
+from adapt.cli import cli
 from adapt.extraction import Probing
 from adapt.spec import AdaptError, OptionError
 
@@ -115,12 +115,3 @@ def test_what_cannot_be_used_is_one_error(
     with pytest.raises(error, match=message):
         call(*arguments)
     assert sorted(path.name for path in data.parent.iterdir()) == ["words.csv"]
-
-
-def test_names_of_others_do_not_steer_the_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("adapt.cli.ending.heed_signals", lambda: None)
-    with pytest.raises(SystemExit, match="2"), plain_errors(goes_on=False):
-        raise AdaptError("Backbone \x1b[2Jnone\x9b0m of\n سلام‌ها is\tgone.")
-    assert capsys.readouterr().err == "adapt: Backbone \\x1b[2Jnone\\x9b0m of سلام‌ها is gone.\n"

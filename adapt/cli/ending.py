@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import signal
@@ -13,6 +14,9 @@ import click
 
 from adapt.machine import STOPPING
 from adapt.spec import AdaptError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of the system that say that a disk is full; EDQUOT: for this user."""
 
 
 def heed_signals() -> None:
@@ -46,7 +50,8 @@ def one_line(text: str) -> str:
 
 @contextmanager
 def plain_errors(goes_on: bool) -> Iterator[None]:
-    """An error of ours is one line on standard error and exit code 2; so is an interrupt, with exit code 130.
+    """An error of ours, or a full disk, is one line on standard error and exit code 2; so is an interrupt, with exit
+    code 130.
 
     Args:
         goes_on: The command is a comparison, which the next one goes on with.
@@ -57,6 +62,11 @@ def plain_errors(goes_on: bool) -> Iterator[None]:
         yield
     except AdaptError as error:
         click.echo(f"adapt: {one_line(str(error))}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        click.echo(f"adapt: {error.strerror}; free some space.", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         ignore_signals()

@@ -1,0 +1,41 @@
+"""How a command ends: an error is one line, and any text can be written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+
+import click
+import pytest
+
+from adapt.cli import plain_errors
+from adapt.spec import AdaptError
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapt.cli.ending.heed_signals", lambda: None)
+
+
+def test_names_of_others_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"), plain_errors(goes_on=False):
+        raise AdaptError("Backbone \x1b[2Jnone\x9b0m of\n سلام‌ها is\tgone.")
+    assert capsys.readouterr().err == "adapt: Backbone \\x1b[2Jnone\\x9b0m of سلام‌ها is gone.\n"
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"), plain_errors(goes_on=False):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert capsys.readouterr().err == "adapt: No space left on device; free some space.\n"
+    with pytest.raises(PermissionError), plain_errors(goes_on=False):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_what_standard_output_has_no_character_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1251"))
+    with plain_errors(goes_on=False):
+        click.echo("32 × 1, ግምገማ, слово")
+    assert written.getvalue().decode("cp1251") == rf"32 \xd7 1, \u130d\u121d\u1308\u121b, слово{os.linesep}"
