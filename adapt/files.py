@@ -31,6 +31,8 @@ def path_of(given: Any) -> Path:
         OptionError: It is no path, or one that cannot be looked up.
     """
     try:
+        if given == "":
+            raise ValueError("it is empty")
         path = Path(given).expanduser()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()

@@ -199,6 +199,8 @@ def test_the_defaults_are_those_promised() -> None:
         ),
         (["--repair-tags"], "repair_tags is for token_classification and the data are for sequence_classification"),
         (["--bad-answers", "drop"], "bad_answers is for question_answering and the data are for sequence_classific"),
+        (["--text", ""], "words.csv: no column '' for text; name one of 'text', 'label'"),
+        (["--backbone", ""], "'' is no path that can be used: it is empty; give another."),
         (["--text", "txet"], "words.csv: no column 'txet' for text (did you mean 'text'?); name one of 'text'"),
     ],
 )
@@ -402,6 +404,7 @@ def test_fit_takes_settings_of_its_own_strategy_only(adapt: Command, tiny: Path,
         "Settings are given for lora, but the strategy is full."
     )
     assert "did you mean 'lora'?" in refused(adapt(*common, "--strategy", "lroa"))
+    assert "There is no strategy ''" in refused(adapt(*common, "--strategy", ""))
     assert not (tmp_path / "out").exists()
 
 

@@ -324,7 +324,7 @@ def test_saving_where_nothing_can_be_written(model: Adapted, tmp_path: Path) -> 
         model.save(tmp_path / "m")
 
 
-@pytest.mark.parametrize("given", [None, 7, "~nobody-of-that-name/m", "a\0b", "\ud800", "x" * 5000])
+@pytest.mark.parametrize("given", [None, 7, "", "~nobody-of-that-name/m", "a\0b", "\ud800", "x" * 5000])
 def test_what_is_no_path(model: Adapted, given: Any) -> None:
     for use in (model.save, adapt.load, *([resolve] if isinstance(given, str) else [])):
         with pytest.raises(OptionError, match=r"is no path that can be used: .*; give another"):

@@ -91,6 +91,8 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
     found = adapt.score(entries, tmp_path / "new.jsonl", device="cpu")
     assert done.stdout == found.table() + "\n"
     assert found.name == "new"
+    unnamed = CliRunner().invoke(cli, ["score", *folders, "--data", str(tmp_path / "new.jsonl"), "--label", ""])
+    assert "no column '' for label" in str(unnamed.exception)
     content = json.loads(out.read_text())
     assert [model["name"] for model in content["models"]] == [*names]
     first, second = ([float(guess == truth) for guess, truth in model.outcomes] for model in found.models)

@@ -59,7 +59,8 @@ def fit(
         raise click.UsageError("Missing option '--backbone'.")
     fitting = functools.partial(fit_model, general=general, start=first)
     if like is None:
-        _fit(fitting, backbone, data, strategy or "lora", seed or 0, out, settings, rest, own=own)
+        strategy = "lora" if strategy is None else strategy
+        _fit(fitting, backbone, data, strategy, seed or 0, out, settings, rest, own=own)
         return
     result = choose_from(like, strategy, None if first is None else first.source.sha256)
     origin = result["spec"].get("start")

@@ -24,7 +24,7 @@ def read_data(data: str | None, options: dict[str, Any], folds: int | None = Non
         "kind", "text", "text_pair", "label", "columns", "problem", "repair_tags", "bad_answers", "name", "config",
         "revision", "splits",
     )  # fmt: skip
-    own = {name: value for name in named if (value := options.pop(name))}
+    own = {name: value for name in named if (value := options.pop(name)) not in (None, False, {})}
     numbers = ("validation", "test", "max_validation", "max_test", "split_seed")
     own |= {name: value for name in numbers if (value := options.pop(name)) is not None}
     given = {name: value for name, value in options.items() if value is not None}

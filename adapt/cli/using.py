@@ -55,7 +55,7 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
 
     target = None if output is None else output_file(output, (".json",), data)
     label = rest.pop("label")
-    columns = {**taken_columns(rest), **({"label": label} if label else {})}
+    columns = {**taken_columns(rest), **({} if label is None else {"label": label})}
     rest["bad_answers"] = rest["bad_answers"] or "refuse"
     found = score_models(folders, data, columns=columns, **rest)
     if target is not None:

@@ -204,7 +204,7 @@ def compare(
             "students the answers; give data with a test split that the teacher has not seen."
         )
     task_kind = parts[0].kind
-    backbone = backbone or EMBEDDED_BACKBONES[task_kind]
+    backbone = EMBEDDED_BACKBONES[task_kind] if backbone is None else backbone
     own = [] if isinstance(strategies, str) else [check_strategy(s) for s in strategies if not isinstance(s, str)]
     rate = choices.get("learning_rate")
     check_rates(rate, own, settings or {})
