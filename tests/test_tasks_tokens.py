@@ -13,7 +13,8 @@ import pytest
 import tiny
 import torch
 from task_helpers import byte_level, kind, wordpiece
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import Diverged, OptionError
 from adapt.tasks import KINDS, losses, tokens
@@ -36,6 +37,15 @@ def test_padding_on_either_side() -> None:
     rows = [[1, 2, 3], [4]]
     assert tokens.pad(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
     assert tokens.pad(rows, 9, left=True).tolist() == [[1, 2, 3], [9, 9, 4]]
+
+
+def test_what_stands_around_a_text_is_known_of_a_tokenizer_of_another_script() -> None:
+    letters = Tokenizer(models.BPE({"<pad>": 0, "<s>": 1, "</s>": 2, "ሀ": 3}, []))  # which makes nothing of an a
+    letters.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    made = PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    assert tokens.frame(made) == ([1], [2])
 
 
 def test_losses_of_tokens_against_a_loop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +60,13 @@ def check_room(tokenizer: Any, most: int, *, pair: bool, option: str = "max_leng
 
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special tokens that a tokenizer puts before and after a text."""
-    made = tokenizer("a", return_special_tokens_mask=True)
-    ids, special = made["input_ids"], made["special_tokens_mask"]
-    if 0 not in special:  # it makes nothing of the text
-        return [], []
-    return ids[: special.index(0)], ids[len(ids) - special[::-1].index(0) :]
+    tokens = (tokenizer.decode([token]) for token in range(len(tokenizer)))
+    for text in itertools.chain("a", tokens):  # of some script it makes nothing of an a
+        made = tokenizer(text, return_special_tokens_mask=True)
+        ids, special = made["input_ids"], made["special_tokens_mask"]
+        if 0 in special:
+            return ids[: special.index(0)], ids[len(ids) - special[::-1].index(0) :]
+    return [], []
 
 
 def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int) -> tuple[Any, list[bool]]:
