@@ -55,19 +55,21 @@ class SpanCorruption(TextToText):
             <extra_id_n> </s>` or the row; int64, (rows, their length).
 
         Raises:
-            OptionError: A row has more spans than the tokenizer has sentinels, or too few tokens to part them; or spans
-                are to be of less than a token.
+            OptionError: A row has more spans than the tokenizer has sentinels, or too few tokens to part them; or the
+                share is none that can be hidden, or spans are to be of less than a token.
         """
+        if not 0 < self.share <= 0.5:
+            raise OptionError(f"share is {self.share}; give a number above 0 and up to 0.5")
         if not self.mean_span >= 1:
             raise OptionError(f"mean_span is {self.mean_span}; give a number of at least 1")
         text, end = rows[:, :-1].long(), rows[:, -1:].long()
         count, length = text.shape
         hidden = min(max(1, round(self.share * length)), length // 2)
         spans = min(max(1, round(hidden / self.mean_span)), hidden)
-        if not 0 < self.share <= 0.5 or length - hidden < spans + 1:
+        if not 0 < spans < length - hidden:
             raise OptionError(
-                f"{spans} spans of {hidden} hidden tokens cannot be parted in rows of {length}: have a share above 0 "
-                "and up to a half, longer spans or longer rows"
+                f"{spans} spans of {hidden} hidden tokens cannot be parted in rows of {length}: have longer spans or "
+                "longer rows"
             )
         marks = sentinels(self.tokenizer, spans + 1)
         lengths = torch.zeros(count, 2 * spans + 1, dtype=torch.int64)  # visible, hidden, visible, ..., visible

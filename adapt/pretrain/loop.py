@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from adapt.fields import check_choice, check_count
 from adapt.files import path_of, writable_folder
-from adapt.options import check_learning_rate, check_steps
+from adapt.options import check_learning_rate, check_steps, seed_of
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept
@@ -251,3 +251,4 @@ def _check(settings: Pretraining) -> None:
         check_count(name, getattr(settings, name))
     check_steps(settings)
     check_learning_rate(settings.learning_rate, "learning_rate")
+    seed_of(settings.seed)

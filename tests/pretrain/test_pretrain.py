@@ -175,6 +175,7 @@ def test_loop_errors(tokenizer, rows, tmp_path):
     for name, value, message in (
         ("precision", "bfloat16", "precision is 'bfloat16'; choose one of bf16, fp32"),
         ("checkpoint_every", 0, "checkpoint_every is 0; give a whole number of at least 1"),
+        ("seed", 1.5, "seed is 1.5; give a whole number"),
         ("steps", 0, "steps is 0; give a whole number"),
         ("steps", 2.5, "steps is 2.5; give a whole number"),
         ("batch_size", -1, "batch_size is -1; give a whole number"),

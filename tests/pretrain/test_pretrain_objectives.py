@@ -343,11 +343,21 @@ def test_a_tokenizer_that_is_loaded_as_another_is_told_of(bpe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("share", "mean_span", "length"), [(0.5, 1.0, 9), (0.0, 3.0, 33), (0.6, 3.0, 33), (0.9, 3.0, 33)]
+    ("share", "mean_span", "length", "message"),
+    [
+        (0.5, 1.0, 9, "4 spans of 4 hidden tokens cannot be parted in rows of 8"),
+        (0.15, 3.0, 2, "0 spans of 0 hidden tokens cannot be parted in rows of 1"),
+        *(
+            (share, 3.0, 33, f"share is {share}; give a number above 0 and up to 0.5")
+            for share in (0.0, 0.6, float("nan"))
+        ),
+    ],
 )
-def test_spans_that_cannot_be_parted_are_an_error(bpe, share: float, mean_span: float, length: int) -> None:
+def test_spans_that_cannot_be_parted_are_an_error(
+    bpe, share: float, mean_span: float, length: int, message: str
+) -> None:
     spans = SpanCorruption(for_encoder_decoder(bpe), share=share, mean_span=mean_span)
-    with pytest.raises(OptionError, match="cannot be parted"):
+    with pytest.raises(OptionError, match=message):
         spans.draw(torch.ones(2, length, dtype=torch.int64), torch.Generator())
 
 
