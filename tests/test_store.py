@@ -139,6 +139,8 @@ DAMAGE: dict[str, Any] = {
     "another spec": lambda content: json.dumps({**content, "spec": {**content["spec"], "seed": 7}}).encode(),
     "another run's": lambda content: json.dumps(result_of(run_of("lora", 9)).to_json()).encode(),
     "not a number": lambda content: json.dumps({**content, "spec": {**content["spec"], "seed": float("nan")}}).encode(),
+    "infinite": lambda content: _change(spec={**content["spec"], "seed": "X"})(content).replace(b'"X"', b"1e999"),
+    "half of a surrogate pair": lambda content: _change(spec={**content["spec"], "seed": "\ud800"})(content),
     "too deep": lambda content: b"[" * 100_000,
     "no score": _change(scores={"test": {"accuracy": None}}),
     "scores a list": _change(scores={"test": [0.5]}),

@@ -31,9 +31,9 @@ def content_of(text: bytes, key: str | None = None) -> tuple[Any, str | None]:
     """
     try:
         content = json.loads(text.decode("utf-8"), parse_constant=_refuse)
-    except (RecursionError, ValueError) as error:
+        return content, _damage(content, key)
+    except (RecursionError, ValueError) as error:  # also of a spec with what no key is made of
         return None, f"it is not JSON: {error}"
-    return content, _damage(content, key)
 
 
 def is_newer(content: Any) -> bool:
