@@ -101,7 +101,7 @@ def test_a_package_found_by_the_user_is_found_by_its_runs(tmp_path: Path, monkey
     for path, folder in (([""], package), ([""], tmp_path), ([os.path.relpath(package)], Path.cwd())):
         monkeypatch.setattr(sys, "path", [*path, "elsewhere"])
         monkeypatch.chdir(folder)  # maybe after it was found, as notebooks do
-        assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join(("elsewhere", str(package)))
+        assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join((str(package), "elsewhere"))
     monkeypatch.setattr(runner, "_INSTALLED", (package.name,))
     assert runner._environment(1)["PYTHONPATH"] == "elsewhere"
 

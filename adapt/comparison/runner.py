@@ -187,7 +187,7 @@ def _environment(threads: int) -> dict[str, str]:
     }
     package = Path(__file__).resolve().parents[2]
     if package.name not in _INSTALLED:  # the user's own process found it by a path, maybe one from another folder
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(package))))
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
     return {**os.environ, **dict.fromkeys(names, str(threads)), **own}
 
 
