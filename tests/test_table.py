@@ -325,7 +325,7 @@ def test_without_scores_the_table_says_so() -> None:
 
 HOSTILE = [
     "a|b||c", "<script>alert(1)</script>", "line\nbreak\r\nand tab\t", "`code` and ``more``", "[link](http://host)",
-    "*bold* _slanted_ ~~gone~~", "back\\slash\\|", "\x1b[31mred\x07", "&lt;", "\u202eright to left",
+    "*bold* _slanted_ ~~gone~~", "$\\pi$ for 5$", "back\\slash\\|", "\x1b[31mred\x07", "&lt;", "\u202eright to left",
     '"quoted", with commas',
 ]  # fmt: skip
 
@@ -344,7 +344,7 @@ def test_names_and_reasons_do_not_become_markup(text: str) -> None:
     heading = markdown.splitlines()[0]
     assert heading.startswith("### ")
     for shown in (heading.removeprefix("### ").removesuffix(", tiny"), cells[3][1]):
-        assert not re.search(r"(?<!\\)(\\\\)*[`*\[\]~]", shown)
+        assert not re.search(r"(?<!\\)(\\\\)*[`*\[\]~$]", shown)
         assert "<" not in shown
         assert all(character.isprintable() for character in shown)
     rows = rows_of(made.csv())

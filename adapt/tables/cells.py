@@ -107,4 +107,4 @@ def machine(environment: Mapping[str, Any]) -> str:
 def escape(text: str) -> str:
     """Text from names and messages, which must not become markup or steer a terminal."""
     text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    return re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
