@@ -410,7 +410,7 @@ def test_fit_takes_settings_of_its_own_strategy_only(adapt: Command, tiny: Path,
 
 def test_fit_goes_on_from_a_model(adapt: Command, tiny: Path, data: Path, tmp_path: Path) -> None:
     """Its backbone and strategy need not be said again, and its folder may be the one that is written."""
-    quick = ["--data", data, "--device", "cpu", "--precision", "fp32", "--max-steps", "1"]
+    quick = ["--data", data, "--device", "cpu", "--precision", "fp32", "--max-steps", "1", "--name", "a\ab"]
     lora = ["--backbone", tiny, "--strategy", "lora", "--set", "lora.rank=2", "--set", "lora.learning_rate=0.003"]
     folder = tmp_path / "m"
     assert adapt("fit", *quick, *lora, "--out", folder)[0] == 0
@@ -425,6 +425,9 @@ def test_fit_goes_on_from_a_model(adapt: Command, tiny: Path, data: Path, tmp_pa
     strategies = [load(tmp_path / name, device="cpu").run.strategy for name in ("n", "o")]
     assert strategies == [LoRA(rank=2), LoRA(rank=2, learning_rate=0.005, dropout=0.1)]
     assert "was trained with lora.rank=2, on" in refused(adapt(*onward, tmp_path / "p", "--set", "lora.rank=4"))
+    data.write_text(data.read_text().replace("good", "fine"))
+    notes = adapt(*onward, tmp_path / "q")[2].splitlines()
+    assert r"Note: lora starts from a\x07b in all but the head: that has other classes (bad, good)" in notes
     assert "from which head cannot go on" in refused(adapt(*onward, tmp_path / "p", "--strategy", "head"))
     assert "does not hold a saved model" in refused(adapt("fit", *quick, "--start", tmp_path, "--out", tmp_path / "p"))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapt.cli import options
+from adapt.cli.ending import one_line
 from adapt.cli.given import of_task, read_data
 from adapt.fields import settings_from
 from adapt.files import path_of
@@ -151,7 +152,7 @@ def _report(result: Result) -> None:
     if lost := result.forgetting:
         click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
     for note in result.notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(one_line(f"Note: {note}"), err=True)
 
 
 def _shown(score: Interval, metric: str) -> str:
