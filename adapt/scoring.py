@@ -119,9 +119,9 @@ class Scores(Rendered):
         rows = []
         for i, model in enumerate(self.models):
             for metric in model.scores:
-                other = self.difference(i) if i and metric == self.metric else None
-                found, apart = astuple(self.interval(i, metric)), astuple(other) if other else (None,) * 3
-                rows.append((model.name, model.strategy, model.backbone, metric, *found, *apart))
+                compared = self.difference(i) if i and metric == self.metric else None
+                values = *astuple(self.interval(i, metric)), *(astuple(compared) if compared else (None,) * 3)
+                rows.append((model.name, model.strategy, model.backbone, metric, *values))
         return pandas.DataFrame(rows, columns=columns)
 
     def __str__(self) -> str:

@@ -108,6 +108,7 @@ def test_table_and_json_have_a_row_for_each_head() -> None:
     assert "prefix" not in lines[0]
     assert lines[2:4] == ["| 3 | 1 | 0.00 | 0.00 |  | 100.0 |", "| 3 | 2 | 1.39 | 1.25 |  | 100.0 |"]
     assert lines[5] == "- Attention: means over the 4 tokens of 1 text."
+    assert repr(found) == "<HeadMeasures of : 1 layer of 2 heads, 1 text>"
     rows = json.loads(json.dumps(found.to_json()))["heads"]
     assert [(row["layer"], row["head"]) for row in rows] == [(3, 1), (3, 2)]
     assert rows[1]["entropy"] == pytest.approx(math.log(4))

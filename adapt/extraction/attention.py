@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from adapt.backbones.attended import all_keys
-from adapt.display import one_line
+from adapt.display import counted, one_line
 from adapt.extraction.reading import Reader, reader
 from adapt.extraction.representations import layers_of
 from adapt.extraction.shown import shown, words_of
@@ -50,10 +50,10 @@ class Attention:
     """Whether tokens were left out of the text, which is longer than the model was to read."""
 
     def __repr__(self) -> str:
-        layers, heads, tokens, keys = self.weights.shape
-        prefix = f" and {keys - tokens} learned keys" if keys > tokens else ""
+        layers, heads, tokens, _ = self.weights.shape
+        read = counted(tokens, "token") + (f" and {counted(self.prefix, 'learned key')}" if self.prefix else "")
         text = " ".join(self.tokens[:8]) + (" ..." if tokens > 8 else "")
-        return one_line(f"<Attention: {layers} layers of {heads} heads, {tokens} tokens{prefix}: {text}>")
+        return one_line(f"<Attention: {counted(layers, 'layer')} of {counted(heads, 'head')}, {read}: {text}>")
 
     @property
     def keys(self) -> tuple[str, ...]:

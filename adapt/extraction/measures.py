@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adapt.display import Rendered, one_line
+from adapt.display import Rendered, counted, one_line
 from adapt.extraction.attention import Attention
 from adapt.spec import OptionError
 from adapt.tables.cells import escape, line
@@ -61,7 +61,8 @@ class HeadMeasures(Rendered):
 
     def __repr__(self) -> str:
         layers, heads = self.entropy.shape
-        return one_line(f"<HeadMeasures of {self.source}: {layers} layers of {heads} heads, {self.texts:,} texts>")
+        what = f"{counted(layers, 'layer')} of {counted(heads, 'head')}, {counted(self.texts, 'text')}"
+        return one_line(f"<HeadMeasures of {self.source}: {what}>")
 
     def table(self) -> str:
         """The measures in Markdown, one row a head; shares are in points of a hundred, left out where all are 0."""
@@ -71,9 +72,7 @@ class HeadMeasures(Rendered):
             for head in range(self.entropy.shape[1]):
                 cells = [_cell(name, float(getattr(self, name)[i, head])) for name in shown]
                 lines.append(line([str(layer), str(head + 1), *cells]))
-        texts = f"{self.texts:,} text{'s' if self.texts > 1 else ''}" + (
-            f" ({self.cut:,} cut short)" if self.cut else ""
-        )
+        texts = counted(self.texts, "text") + (f" ({self.cut:,} cut short)" if self.cut else "")
         source = f" of {escape(self.source)}" if self.source else ""
         return "\n".join([*lines, "", f"- Attention{source}: means over the {self.queries:,} tokens of {texts}.", ""])
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from adapt import params
-from adapt.display import shows_fields, with_notes
+from adapt.display import counted, shows_fields, with_notes
 from adapt.extraction.reading import Reader, reader
 from adapt.fields import check_choice
 from adapt.files import output_file, path_of
@@ -51,8 +51,8 @@ class Representations:
 
     def __repr__(self) -> str:
         layers, vectors, hidden = self.values.shape
-        what = f"{layers} layers, {vectors:,} vectors of {hidden} ({self.pooling}) of {len(self.cut):,} rows"
-        return with_notes(f"<Representations by {self.source}: {what}>", self.notes)
+        what = f"{counted(layers, 'layer')}, {counted(vectors, 'vector')} of {hidden} ({self.pooling})"
+        return with_notes(f"<Representations by {self.source}: {what} of {counted(len(self.cut), 'row')}>", self.notes)
 
     def of(self, row: int) -> np.ndarray:
         """The vectors of a row: (layers, vectors of the row, hidden)."""
