@@ -219,6 +219,9 @@ def compare(
         raise OptionError(f"{trials} trials are judged by validation scores, and the data have no validation split.")
     first, _, source = assemble(backbone, parts[0], chosen[0], seed=numbers[0], **{**choices, **samples[0]})
     first = with_general(first, texts, source)
+    shown: list[tuple[Strategy, Source | None]] = [(check_strategy(each), None) for each in tried(chosen, trials)]
+    for strategy, origin in starts.strategies(first.backbone, rate):
+        shown += [(check_strategy(each), origin) for each in tried([strategy], trials)]
     for sample in samples:  # what a class has too few rows for is found before a teacher is asked or anything trained
         for part in parts:
             drawn(replace(first, task=replace(first.task, **sample)), part)
@@ -237,9 +240,6 @@ def compare(
                 teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled, ask=ask
             )
         first, parts = teaching.student(first), [teaching.data]
-    shown: list[tuple[Strategy, Source | None]] = [(check_strategy(each), None) for each in tried(chosen, trials)]
-    for strategy, origin in starts.strategies(first.backbone, rate):
-        shown += [(check_strategy(each), origin) for each in tried([strategy], trials)]
     rows = [(seed, *each) for seed in numbers for each in shown]
     if strategies == "all" and task_kind in LANGUAGE_MODELS:
         rows += [(numbers[0], floor(), None) for floor in FLOORS.values()]
