@@ -173,6 +173,8 @@ def test_missing_file(tmp_path: Path) -> None:
         load(tmp_path / "revews.csv")
     with pytest.raises(DataError, match=r"nothing/x\.csv: no such file; check the path"):
         load(str(tmp_path / "nothing" / "x.csv"))
+    with pytest.raises(DataError, match=r"^'' is no path, for it is empty; check the path$"):
+        load("")  # not the working folder
     for text in ("x" * 300, "a text " * 100):
         with pytest.raises(DataError, match="check the path"):
             load(text)

@@ -35,8 +35,10 @@ def local_path(source: str | os.PathLike[str], *, advice: str = "check the path"
         advice: What to do where there can be no such file.
 
     Raises:
-        DataError: No path can be so long, or it cannot be looked at.
+        DataError: It is empty, no path can be so long, or it cannot be looked at.
     """
+    if source == "":
+        raise DataError(f"'' is no path, for it is empty; {advice}")
     path = Path(source)
     with contextlib.suppress(RuntimeError):  # a name that begins with ~ and is no user's
         path = path.expanduser()
