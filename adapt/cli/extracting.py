@@ -19,7 +19,7 @@ _reading_options = options.together(
 )  # fmt: skip
 
 _input_option = click.option(
-    "--input", "rows", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or text file: texts or words."
+    "--input", "rows", required=True, help="CSV, TSV, JSON, Parquet, CoNLL or text file: texts or words."
 )
 
 _input_reading_options = options.together(

@@ -12,13 +12,13 @@ from adapt.cli.given import taken_columns
 
 @click.command()
 @click.argument("folder")
-@click.option("--input", "source", required=True, help="CSV, TSV, JSON-lines, Parquet, CoNLL or plain text file.")
+@click.option("--input", "source", required=True, help="CSV, TSV, JSON, Parquet, CoNLL or plain text file.")
 @click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
 @options.moved
 @options.device
 @options.columns
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
-    """Predict the rows of a file with the model in FOLDER, in input order."""
+    """Predict the rows of a file with the model in FOLDER, in input order; one of masked LM fills the masks."""
     from adapt.adapted import PREDICTION_FILES, load_model, write_predictions
     from adapt.files import output_file
 

@@ -76,7 +76,7 @@ def load(
     train have.
 
     Args:
-        source: The name of a data set of the hub; the path of a CSV, TSV, JSON-lines, Parquet, CoNLL (`.conll`,
+        source: The name of a data set of the hub; the path of a CSV, TSV, JSON, Parquet, CoNLL (`.conll`,
             `.bio`) or plain text (`.txt`, one text a line) file, or of a folder with files `train`, `validation` (or
             `valid`, `val`, `dev`, `development`, `eval`, `evaluation`) and `test`; a pandas DataFrame; a
             `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists `(texts, labels)`, where

@@ -80,7 +80,9 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
             where = f"{data.name}, cutting out validation beside fold {number}"
             rest, held = cut(rest, by, size_of(validation, len(rest)), generator(seed, 1), where=where)
             if not held:
-                raise DataError(f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0")
+                raise DataError(
+                    f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0 (--validation 0)"
+                )
             splits["validation"] = train.select(held)
         splits |= {"train": train.select(rest), "test": train.select(test)}
         made.append(replace(data, splits=splits, sha256=shared, notes=notes, fold=(number, count)))

@@ -175,7 +175,9 @@ def cut(
                 if len(set(units)) == 1
                 else f"no {what} can be cut out without taking a label's last example; add rows"
             )
-            raise DataError(f"{where}: {reason}; give every split, or pass validation=0 and test=0")
+            raise DataError(
+                f"{where}: {reason}; give every split, or pass validation=0 and test=0 (--validation 0 --test 0)"
+            )
     out = {rows[i] for i in chosen}
     return [row for row in rows if row not in out], sorted(out)
 
