@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
 import sys
 
 import click
@@ -31,6 +32,22 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "adapt: No space left on device; free some space.\n"
     with pytest.raises(PermissionError), plain_errors(goes_on=False):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_reader_who_has_read_enough_sees_no_error() -> None:
+    script = """
+from adapt.cli import plain_errors
+with plain_errors(goes_on=False):
+    for line in range(100_000):
+        print(line)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait()) == ("", 1)
 
 
 def test_what_standard_output_has_no_character_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import signal
 import sys
@@ -51,7 +52,7 @@ def one_line(text: str) -> str:
 @contextmanager
 def plain_errors(goes_on: bool) -> Iterator[None]:
     """An error of ours, or a full disk, is one line on standard error and exit code 2; so is an interrupt, with exit
-    code 130.
+    code 130. Where nobody reads what is printed any longer, it ends with exit code 1.
 
     Args:
         goes_on: The command is a comparison, which the next one goes on with.
@@ -63,6 +64,9 @@ def plain_errors(goes_on: bool) -> Iterator[None]:
     except AdaptError as error:
         click.echo(f"adapt: {one_line(str(error))}", err=True)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads what is printed has read enough, as `head`; click does the same in commands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where what is left is written at exit
+        sys.exit(1)
     except OSError as error:
         if error.errno not in _FULL:
             raise
