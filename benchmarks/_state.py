@@ -20,7 +20,7 @@ def commit() -> str:
     own = f"code-{code_state()['code']}"
     try:
         last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
-        return f"{last}-dirty" if _git("status", "--porcelain", "--", *CODE) else last or own
+        return f"{last}-dirty" if last and _git("status", "--porcelain", "--", *CODE) else last or own
     except (OSError, subprocess.SubprocessError):
         return own
 

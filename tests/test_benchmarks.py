@@ -127,6 +127,10 @@ def test_the_state_of_the_code_is_the_last_commit_that_changed_it(
 
     assert found() == f"code-{code_state()['code']}"
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    commit("of-another.py")
+    (tmp_path / "adapt").mkdir()
+    (tmp_path / "adapt/a.py").touch()
+    assert found() == f"code-{code_state()['code']}"
     commit("adapt/a.py")
     first = found()
     assert len(first) == 12
