@@ -14,7 +14,7 @@ from comparison_helpers import result_of
 
 from adapt.comparison import worker
 from adapt.comparison.jobs import Job
-from adapt.inputs import Inputs
+from adapt.inputs import Inputs, encode
 from adapt.result import Result
 from adapt.run import OnNote, OnStep
 from adapt.spec import DataError, Diverged, Run, Unsupported
@@ -57,8 +57,9 @@ def run(spec: Run, inputs: Inputs, on_step: OnStep, on_note: OnNote) -> Result:
     on_step(2, 2, 0.25)
     known = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
     seen: dict[str, Any] = {"pid": os.getpid(), "parent": os.getppid(), **{name: os.environ[name] for name in known}}
-    shared = getattr(inputs.encoded_by, "__self__", None)
-    seen["encoded"] = shared and [id(shared.encoded), *map(len, shared.encoded.splits.values())]
+    if inputs.encoded_by is not encode:
+        encoded = inputs.encoded(spec)
+        seen["encoded"] = [id(encoded), *map(len, encoded.splits.values())]
     value = 0.5 + 0.01 * spec.seed + 0.1 * (spec.strategy.name == "full")
     return result_of(spec, value, environment=seen)
 

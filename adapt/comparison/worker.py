@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 from adapt.comparison.jobs import Job
 from adapt.environment import code_state
-from adapt.inputs import Encoded, Inputs
+from adapt.inputs import Inputs
 from adapt.run import run
 from adapt.spec import AdaptError
 
@@ -177,11 +177,7 @@ class Shared:
     key: str
     """Says what it is of."""
     inputs: Inputs
-    encoded: Encoded
-
-    def encode(self, *_: Any) -> Encoded:
-        """What all of them have, whichever run asks."""
-        return self.encoded
+    """With rows that are encoded, whichever run asks."""
 
 
 def share(file: Path, before: Shared | None) -> Shared | None:
@@ -194,13 +190,13 @@ def share(file: Path, before: Shared | None) -> Shared | None:
         if before is not None and before.key == job.key:
             return before
         inputs = job.inputs()
-        made = Shared(job.key, inputs, inputs.encoded(job.run))
+        encoded = inputs.encoded(job.run)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # a tokenizer's panic is no Exception
         return None
     gc.freeze()  # the rows, too
-    return made
+    return Shared(job.key, replace(inputs, encoded_by=lambda *_: encoded))
 
 
 def work(
@@ -212,7 +208,7 @@ def work(
     """Do one job: read the file, run, write the result."""
     job = Job.read(file)
     try:
-        inputs = job.inputs() if shared is None else replace(shared.inputs, encoded_by=shared.encode)
+        inputs = job.inputs() if shared is None else shared.inputs
         job.store(run(job.run, job.begun(inputs), on_step, on_note))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")
