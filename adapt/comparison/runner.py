@@ -52,8 +52,9 @@ def execute(todo: Todo, store: Store, *, jobs: int = 1, on_event: OnEvent = lamb
     Args:
         todo: Runs that have no result yet, and what they need.
         store: Takes the results.
-        jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between them,
-            unless OMP_NUM_THREADS says how many threads each has.
+        jobs: Runs done at the same time (one where the system cannot fork). The cores are shared out between as many,
+            unless OMP_NUM_THREADS says how many threads each has; also where fewer runs are left, for bits of a result
+            depend on the threads, and what goes on later is to be as if it had never stopped.
         on_event: Told what happens.
 
     Raises:
