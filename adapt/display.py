@@ -53,8 +53,9 @@ def _below_fields(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def one_line(text: str) -> str:
-    """Text of data and messages on one line, without what steers a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Text of data and messages on one line, without what steers a terminal; what joins letters, or keeps them apart,
+    as in Persian, stays."""
+    return " ".join("".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text).split())
 
 
 def counted(number: int, what: str) -> str:

@@ -20,7 +20,7 @@ from adapt.comparison.store import Store
 from adapt.result import FOUND_FEATURES, Result
 from adapt.spec import Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
-from adapt.tables.cells import interval, share
+from adapt.tables.cells import escape, interval, share
 from adapt.tables.section import Difference
 from adapt.tables.table import COLUMNS, Table, table_of
 
@@ -353,6 +353,7 @@ def test_names_and_reasons_do_not_become_markup(text: str) -> None:
 
 
 def test_plain_names_are_left_as_they_are() -> None:
+    assert escape("سلام\u200cها") == "سلام\u200cها"
     settings = {"rank": 3, "learning_rate": 3e-5}
     text = table(result_of(run_of("lora", 0, settings=settings, name="nusax_jav, v2.1 (100%)"))).markdown()
     assert text.startswith("### nusax_jav, v2.1 (100%), tiny\n")
