@@ -85,6 +85,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("adapt")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'adapt' has no attribute '{name}'", name=name, obj=sys.modules[__name__])
     module, attribute = _PUBLIC[name]

@@ -11,6 +11,7 @@ import sys
 import click
 import pytest
 
+import adapt
 from adapt.cli import plain_errors
 from adapt.spec import AdaptError
 
@@ -32,6 +33,12 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "adapt: No space left on device; free some space.\n"
     with pytest.raises(PermissionError), plain_errors(goes_on=False):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    command = [sys.executable, "-m", "adapt", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"python -m adapt, version {adapt.__version__}\n"
 
 
 def test_a_reader_who_has_read_enough_sees_no_error() -> None:

@@ -18,6 +18,7 @@ LAYERS = (
     "display", "spec", "result", "fields", "params", "stats", "files", "machine", "environment", "metrics", "backbones",
     "data", "tasks", "strategies", "training", "options", "memory", "inputs", "run", "tables", "adapted",
     "distillation", "comparison", "scoring", "pretrain", "extraction", "cli", "__init__",
+    "__main__",
 )  # fmt: skip
 """A file imports only from layers to the left of its own, and from its own package."""
 LEAVES = {"pretrain", "extraction"}

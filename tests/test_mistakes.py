@@ -74,6 +74,7 @@ def test_what_cannot_be_fitted(arguments: tuple[Any, ...], choices: dict[str, An
         ),
         (("tiny-encoder", DATA), {"label": "y"}, r"^'label' is an option of adapt\.data\.load; give what"),
         (("tiny-encoder", DATA), {"settings": {"lora": {"rank": 0}}}, r"^lora\.rank is 0; give at least 1\.$"),
+        (("tiny-encoder", DATA), {"trials": 99999}, r"^trials is 99999; give at most 13, three powers of ten"),
         (("tiny-encoder", DATA), {"trials": "3"}, r"^trials is '3'; give a whole number of at least 1\.$"),
         (("tiny-encoder", DATA), {"jobs": 1.5}, r"^jobs is 1\.5; give a whole number of at least 1\.$"),
     ],

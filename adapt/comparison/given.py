@@ -158,6 +158,10 @@ def distinct(samples: Sequence[dict[str, Any]], parts: Sequence[Data]) -> list[d
     return [sample for sample in samples if sample.get("max_train") not in beyond[1:]]
 
 
+MOST_TRIALS = 13
+"""Most learning rates of one strategy: a thousandth to a thousand times its own."""
+
+
 def rates_around(rate: float, trials: int) -> list[float]:
     """A rate and others half a power of ten apart, below and above in turn, of two digits."""
     steps = [(i + 1) // 2 * (-1) ** i for i in range(trials)]

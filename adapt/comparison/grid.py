@@ -17,6 +17,7 @@ from adapt.comparison.choice import choose, fit_arguments
 from adapt.comparison.given import (
     EMBEDDED_BACKBONES,
     EMBEDDED_BUDGETS,
+    MOST_TRIALS,
     check_settings,
     distinct,
     embedded_data,
@@ -176,6 +177,8 @@ def compare(
     trials, jobs = plain(trials), plain(jobs)
     for name, value in (("trials", trials), ("jobs", 1 if jobs is None else jobs)):
         check_count(name, value)
+    if trials > MOST_TRIALS:
+        raise OptionError(f"trials is {trials}; give at most {MOST_TRIALS}, three powers of ten to each side.")
     numbers = seeds_of(seeds)
     samples = samples_of(choices)
     texts = None if general is None else read_general(general)

@@ -52,7 +52,7 @@ class Starts:
             described.append(found)
         by_hash = {found.source.sha256: each for found, each in zip(described, given, strict=True)}
         if len(by_hash) < len(given):
-            raise OptionError("A model to start from is given twice.")
+            raise OptionError("A model to start from is given twice; give it once.")
         return cls(by_hash, described)
 
     def data(self, parts: Sequence[Data]) -> Sequence[Data]:

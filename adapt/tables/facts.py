@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapt.display import counted
 from adapt.result import Content
 from adapt.spec import Budget, fields_of
 from adapt.stats import one_prevails, pareto_front
@@ -69,7 +70,7 @@ def _data(task: Mapping[str, Any], split: str, good: Sequence[Content]) -> str:
 
 def _budget(budget: Mapping[str, Any]) -> str:
     """How long and how it was trained; what is as it is by default is left out."""
-    parts = [f"{budget['epochs']} epochs"]
+    parts = [counted(budget["epochs"], "epoch")]
     if budget["max_steps"]:
         parts.append(f"at most {budget['max_steps']} steps")
     if budget["patience"]:

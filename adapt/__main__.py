@@ -1,0 +1,5 @@
+"""`python -m adapt`, which is `adapt`."""
+
+from adapt.cli import main
+
+main()
