@@ -92,36 +92,43 @@ def run_all(file: Path, found: list[dict[str, Any]], *, keep: bool = False) -> i
     total = Forked(gpu_bytes).result()
     found[:] = [row for row in found if "measured" in row or row["total"] >= total]  # a larger GPU may have room
     asked = {} if keep else here
-    waiting = [case for case in cases() if not any((case | asked).items() <= row.items() for row in found)]
-    started = [Forked(planned, case) for case in waiting]
-    plans = [plan.result() for plan in started]
-    known = [*found, *(case | {"planned": plan} for case, plan in zip(waiting, plans, strict=True))]
-    made = [made_in(case, known) for case in waiting]
-    needed = [1.25 * max(plan["peak"], whole) + 2 * 2**30 for plan, whole in zip(plans, made, strict=True)]
+    wanted = [case for case in cases() if not any((case | asked).items() <= row.items() for row in found)]
+    tried = [(case, Forked(planned, case)) for case in wanted]
+    todo = [(case, plan) for case, fork in tried if (plan := outcome(case, fork)) is not None]
+    known = [*found, *(case | {"planned": plan} for case, plan in todo)]
+    made = [made_in(case, known) for case, _ in todo]
+    needed = [1.25 * max(plan["peak"], whole) + 2 * 2**30 for (_, plan), whole in zip(todo, made, strict=True)]
     running: dict[int, Forked] = {}
-    failed = 0
-    queue = list(range(len(waiting)))
+    failed = len(wanted) - len(todo)
+    queue = list(range(len(todo)))
     while queue or running:
         free = 0.9 * total - sum(needed[i] for i in running)
         room = [i for i in queue if needed[i] <= free or not running]
         if room and len(running) < AT_ONCE:
-            running[room[0]] = Forked(measured, waiting[room[0]], plans[room[0]], made[room[0]], total)
+            running[room[0]] = Forked(measured, *todo[room[0]], made[room[0]], total)
             queue.remove(room[0])
             continue
         for i in [i for i, fork in running.items() if fork.done]:
-            case = waiting[i]
-            try:
-                row = case | here | running.pop(i).result()
-            except RuntimeError as error:
+            case, _ = todo[i]
+            done = outcome(case, running.pop(i))
+            if done is None:
                 failed += 1
-                print(f"{case['shape']} {case['strategy']} {case['fields']}: {error}", file=sys.stderr, flush=True)
                 continue
-            row = put(found, case, row)
+            row = put(found, case, case | here | done)
             write_atomically(file, json.dumps(found, indent=1) + "\n")
             shown = f"{row['difference']:+.2%}" if "difference" in row else "left out"
             print(case["shape"], case["strategy"], case["fields"], shown, flush=True)
         time.sleep(0.05)
     return failed
+
+
+def outcome(case: dict[str, Any], fork: Forked) -> dict[str, Any] | None:
+    """What a fork gave; None where it failed, which is told."""
+    try:
+        return fork.result()
+    except RuntimeError as error:
+        print(f"{case['shape']} {case['strategy']} {case['fields']}: {error}", file=sys.stderr, flush=True)
+        return None
 
 
 def put(found: list[dict[str, Any]], case: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

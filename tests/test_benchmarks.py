@@ -310,6 +310,28 @@ def test_cases_are_measured_anew_with_newer_code(tmp_path: Path, monkeypatch: py
     assert len(found) == every
 
 
+def test_a_case_without_a_plan_does_not_keep_the_others_from_being_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory, found = module("memory"), list[dict[str, Any]]()
+
+    def planned(case: dict[str, Any]) -> dict[str, Any]:
+        if case["strategy"] == "qlora":
+            raise RuntimeError("quantised loading needs the package bitsandbytes")
+        return {"peak": 10**9, "weights": 10**9}
+
+    stands_in = {
+        "warm": lambda: None, "gpu_bytes": lambda: 80 * 10**9, "Forked": Done, "planned": planned,
+        "measured": lambda *_: {"gpu": "g", "total": 80 * 10**9, "measured": {}, "difference": 0.0},
+    }  # fmt: skip
+    for name, value in stands_in.items():
+        monkeypatch.setattr(memory, name, value)
+    lost = [case for case in memory.cases() if case["strategy"] == "qlora"]
+    assert memory.run_all(tmp_path / "memory.json", found) == len(lost)
+    assert len(found) == len(list(memory.cases())) - len(lost)
+    assert capsys.readouterr().err.count("needs the package bitsandbytes") == len(lost)
+
+
 def test_what_cannot_be_made_whole_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = module("memory")
     import torch
