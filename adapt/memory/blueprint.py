@@ -121,7 +121,7 @@ def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 
     def fake(tensor: torch.Tensor, module: nn.Module) -> torch.Tensor:
         if id(tensor) not in made:
-            made[id(tensor)] = _quantised(tensor, module) if _is_quantised(tensor) else _plain(tensor)
+            made[id(tensor)] = _quantised(tensor, module) if _is_quantised(tensor) else _empty(tensor, "cpu")
         return made[id(tensor)]
 
     with mode:
@@ -137,7 +137,7 @@ def to_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 
 def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     """A copy of a model that has weights, of fake tensors on the CPU; of what it holds nothing is copied."""
-    held = {id(tensor): tensor if _is_quantised(tensor) else _on_meta(tensor) for tensor in held_tensors(model)}
+    held = {id(tensor): tensor if _is_quantised(tensor) else _empty(tensor, "meta") for tensor in held_tensors(model)}
     made = copy.deepcopy(model, held)
     to_fake(made, mode)
     return made
@@ -147,13 +147,8 @@ def _is_quantised(tensor: torch.Tensor) -> bool:
     return type(tensor).__name__ in ("Int8Params", "Params4bit")
 
 
-def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
-    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+def _empty(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
