@@ -39,6 +39,19 @@ RECIPES = [path for path in SHORT if path.stem != "probing"]
 """Those that compare strategies."""
 
 
+def test_nothing_lies_about_beside_the_package_and_its_customary_files() -> None:
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        there = {line.split("/")[0] for line in listed.splitlines()}
+    else:  # a copy of what git lists, in which tests run
+        ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+        patterns = [".*", *(line.strip("/") for line in ignored)]
+        there = {path.name for path in ROOT.iterdir() if not any(map(path.match, patterns))}
+    folders = {".ci", "adapt", "benchmarks", "recipes", "results", "tests"}
+    files = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "constraints.txt", "pyproject.toml"}
+    assert there <= folders | files
+
+
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
     """A folder with the files that the README's examples name."""
