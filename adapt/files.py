@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is taken for whole, and nothing temporary stays."""
+"""Files: nothing half-written is taken for whole, nothing temporary stays, and what cannot be read is told of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from adapt.spec import OptionError
+from adapt.spec import AdaptError, OptionError
 
 if sys.platform != "win32":
     import fcntl
@@ -40,6 +40,19 @@ def path_of(given: Any) -> Path:
         reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
         raise OptionError(f"{str(given)[:200]!r} is no path that can be used: {reason}; give another.") from error
     return path
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """A block that reads the files of `what`.
+
+    Raises:
+        AdaptError: One of them may not be read, or not even looked at.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise AdaptError(f"{what} cannot be read ({error}); see to its permissions.") from error
 
 
 def writable_folder(folder: str | Path) -> Path:

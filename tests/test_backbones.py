@@ -147,6 +147,18 @@ def test_weights_that_an_index_names_elsewhere_are_part_of_the_backbone(copy: Pa
 
 
 @pytest.mark.parametrize("find", [resolve, shape_of])
+def test_a_folder_that_may_not_be_read_is_told_of(
+    copy: Path, find: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(file: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(AdaptError, match=rf"Backbone {copy} cannot be read .* denied: '.*config.json'\); see to its"):
+        find(copy)
+
+
+@pytest.mark.parametrize("find", [resolve, shape_of])
 def test_a_saved_model_is_no_backbone_and_names_its_own(tmp_path: Path, find: Callable[[Path], Any]) -> None:
     (tmp_path / "adapt.json").write_text('{"reference": "minilm"}', encoding="utf-8")
     message = f"{tmp_path} .*is a saved model, whose backbone is minilm. Give that, or .*`adapt merge {tmp_path} --out"

@@ -214,9 +214,17 @@ def test_an_output_that_cannot_be_written(model: Adapted, tmp_path: Path) -> Non
     assert write_predictions(model, source, tmp_path / "a" / "b" / "out.csv") == len(TEXTS)
 
 
+def unreadable(file: Path) -> None:
+    """Put in its place what not even root can read from the start."""
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nothing": (shutil.rmtree, r"does not hold a saved model \(no adapt.json\)"),
     "no adapt.json": (lambda folder: (folder / "adapt.json").unlink(), "does not hold a saved model"),
+    "not readable": (lambda folder: unreadable(folder / "adapt.json"), r"model in .* cannot be read .*see to its"),
+    "no readable tensors": (lambda folder: unreadable(folder / "trainable.safetensors"), "cannot be read"),
     "cut off": (lambda folder: (folder / "adapt.json").write_text('{"schema": 1'), r"adapt.json is damaged \("),
     "a list": (lambda folder: (folder / "adapt.json").write_text("[1]"), "adapt.json is damaged"),
     "another schema": (

@@ -13,7 +13,7 @@ from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.fields import check_count
-from adapt.files import path_of
+from adapt.files import path_of, reading
 from adapt.run import Fitted, run_from
 from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
 from adapt.tables.damage import content_of
@@ -91,10 +91,12 @@ def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, 
     """What `adapt.json` of a whole folder holds, and the run that made the model; `strategy` as for `load_model`.
 
     Raises:
-        AdaptError: The folder is not whole, or the strategy is another one.
+        AdaptError: The folder cannot be read, or is not whole, or the strategy is another one.
     """
-    content = _read_model_file(path)
-    if sha256_of(path / params.STATE_FILE) != content["sha256"]:
+    with reading(f"The model in {path}"):
+        content = _read_model_file(path)
+        sha256 = sha256_of(path / params.STATE_FILE)
+    if sha256 != content["sha256"]:
         raise AdaptError(f"{path / params.STATE_FILE} is not the file that was saved; save the model again.")
     with _reading(path):
         _check_own(path, content, strategy)

@@ -12,7 +12,7 @@ from typing import Any
 
 from adapt.backbones.tokenizer import VOCABULARIES, load_tokenizer, without_tokenizer
 from adapt.display import one_line
-from adapt.files import path_of
+from adapt.files import path_of, reading
 from adapt.spec import AdaptError, OptionError, Source
 
 EMBEDDED = "tiny-encoder"
@@ -137,12 +137,14 @@ def resolve(reference: str | Path) -> Backbone:
 
     Raises:
         OptionError: The name or folder does not exist, or a package is not installed.
-        AdaptError: The folder lacks a configuration, safetensors weights or a tokenizer.
+        AdaptError: The folder cannot be read, or lacks a configuration, safetensors weights or a tokenizer.
     """
     check_reference(reference)
     name, path = locate(str(reference))
-    _check(path, str(reference))
-    return Backbone(Source(name, _hash(path)), str(reference), path)
+    with reading(f"Backbone {reference}"):
+        _check(path, str(reference))
+        source = Source(name, _hash(path))
+    return Backbone(source, str(reference), path)
 
 
 def locate(reference: str) -> tuple[str, Path]:

@@ -22,7 +22,7 @@ from adapt.backbones.source import (
     weight_files,
 )
 from adapt.fields import nearest
-from adapt.files import path_of
+from adapt.files import path_of, reading
 from adapt.spec import AdaptError, OptionError, Source
 
 PREFIX = "shape:"
@@ -69,7 +69,7 @@ def shape_of(reference: str | Path) -> Shape:
 
     Raises:
         OptionError: There is no such shape, folder or model, or its configuration cannot be used.
-        AdaptError: The folder has no configuration.
+        AdaptError: The folder cannot be read, or has no configuration.
     """
     check_reference(reference)
     text = str(reference)
@@ -77,7 +77,8 @@ def shape_of(reference: str | Path) -> Shape:
         return Shape(text, _known(text.removeprefix(PREFIX)))
     local = text in PACKAGED or path_of(text).is_dir()
     name, path = locate(text) if local else (text, _download(text))
-    check_config(path, text)
+    with reading(f"Backbone {text}"):
+        check_config(path, text)
     return shape_at(path, name)
 
 
