@@ -335,14 +335,14 @@ def shows_choices(function: Function) -> Function:
         for f in dataclasses.fields(Budget)
     ]  # fmt: skip
     shown = own.replace(parameters=[*given, *of_budget, *(of_task[name] for name in TASK_OPTIONS), choices])
-    elsewhere = {f.name for kind in KINDS.values() for f in dataclasses.fields(kind.Options)}
-    elsewhere |= {name for strategy in STRATEGIES for name in vars(make(strategy))}
-    elsewhere |= inspect.signature(load).parameters.keys()
+    known = {*shown.parameters, *inspect.signature(load).parameters}
+    known |= {f.name for kind in KINDS.values() for f in dataclasses.fields(kind.Options)}
+    known |= {name for strategy in STRATEGIES for name in vars(make(strategy))}
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        for name in kwargs.keys() - shown.parameters.keys() - elsewhere:
-            if hint := nearest(name, [parameter.name for parameter in given]):
+        for name in kwargs:
+            if name not in known and (hint := nearest(name, [parameter.name for parameter in given])):
                 raise OptionError(f"There is no argument '{name}'{hint}.")
         return function(*args, **kwargs)
 
