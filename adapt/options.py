@@ -122,12 +122,20 @@ def check_steps(settings: Any) -> None:
     Raises:
         OptionError: `warmup`, `clip` or `weight_decay` of a budget, or of what has these too, is out of range.
     """
-    if not (_finite(settings.warmup) and 0 <= settings.warmup < 1):
-        raise OptionError(f"warmup is {settings.warmup!r}; give a number from 0 to below 1.")
+    check_warmup(settings.warmup, "warmup")
     if not (_finite(settings.clip) and settings.clip > 0):
         raise OptionError(f"clip is {settings.clip!r}; give a finite number above 0.")
     if not (_finite(settings.weight_decay) and settings.weight_decay >= 0):
         raise OptionError(f"weight_decay is {settings.weight_decay!r}; give a finite number of at least 0.")
+
+
+def check_warmup(value: Any, what: str) -> None:
+    """
+    Raises:
+        OptionError: It is no share of all steps in which a learning rate can rise.
+    """
+    if not (_finite(value) and 0 <= value < 1):
+        raise OptionError(f"{what} is {value!r}; give a number from 0 to below 1.")
 
 
 def check_learning_rate(value: float, what: str) -> None:
@@ -142,9 +150,9 @@ def check_learning_rate(value: float, what: str) -> None:
 def check_strategy(strategy: Strategy) -> Strategy:
     """
     Raises:
-        OptionError: The strategy's learning rate cannot be used, another of its numbers is not finite, or a field is
-            not of its type; or what the strategy itself says of its fields; or it is no dataclass of plain values with
-            what every strategy has.
+        OptionError: The strategy's learning rate or warm-up cannot be used, another of its numbers is not finite, or a
+            field is not of its type; or what the strategy itself says of its fields; or it is no dataclass of plain
+            values with what every strategy has.
     """
     if isinstance(strategy, type):
         raise OptionError(f"{strategy.__name__} is a class; give one of it: {strategy.__name__}().")
@@ -166,6 +174,7 @@ def check_strategy(strategy: Strategy) -> Strategy:
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
     _check_finite(strategy, f"{strategy.name}.")
+    check_warmup(getattr(strategy, "warmup", 0.0), f"{strategy.name}.warmup")
     if isinstance(strategy, Checked):
         strategy.check()
     return strategy

@@ -34,7 +34,7 @@ from adapt.spec import (
     Teacher,
     Unsupported,
 )
-from adapt.strategies import make
+from adapt.strategies import make, recorded
 from adapt.tasks import Kind
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
             kind,
             splits["train"],
             splits.get("validation", []),
-            budget,
+            replace(budget, warmup=max(budget.warmup, getattr(spec.strategy, "warmup", 0.0))),
             learning_rate=learning_rate,
             metric=selection,
             higher_is_better=selection not in LOWER_IS_BETTER,
@@ -295,10 +295,9 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
     Raises:
         OptionError: It names a strategy or a field that does not exist, or a value has not the type of its field.
     """
-    strategy = dict(spec["strategy"])
     types = {
         "backbone": Source, "task": Task, "budget": Budget, "teacher": Teacher, "general": Source, "start": Source,
     }  # fmt: skip
     given = {name: fill(cls, spec[name], f"The {name}", f"{name}.") for name, cls in types.items() if name in spec}
-    own = make(strategy.pop("name"), strategy) if own is None else own
+    own = make(spec["strategy"]["name"], recorded(spec["strategy"])) if own is None else own
     return Run(strategy=own, seed=seed_of(spec["seed"]), **given)

@@ -151,7 +151,7 @@ class Budget:
     weight_decay: float = 0.01
     """Decoupled weight decay (AdamW, Loshchilov & Hutter 2019) on matrices, not on biases and norms."""
     warmup: float = 0.1
-    """Share of all steps in which the learning rate rises linearly from zero."""
+    """Share of all steps in which the learning rate rises linearly from zero; a strategy may have a longer one."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after warm-up."""
     clip: float = 1.0
@@ -193,6 +193,7 @@ class Strategy(Protocol):
     """One way of adapting a pretrained model: a frozen dataclass of hyper-parameters and `build`.
 
     A field that decides how a model is trained, not what it computes once it is, says so: metadata `{"course": True}`.
+    A field `warmup`, a share of all steps, has the learning rate rise for as long where the budget's is shorter.
     """
 
     name: ClassVar[str]

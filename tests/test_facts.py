@@ -52,3 +52,20 @@ def test_where_no_run_lived_to_say_what_it_was_made_on_nothing_is_said_of_it() -
     assert "- Hardware: unknown, cpu, 1 thread; torch 2.\n" in table(*killed, result_of(run_of("full", 2)))
     unsupported = result_of(run_of("full", 2), status="unsupported", scores={})
     assert "- Hardware: unknown, cpu, 1 thread; torch 2.\n" in table(*killed, unsupported)
+
+
+def test_a_warmup_longer_than_that_of_the_budget_is_said_below_the_table_and_several_are_rows() -> None:
+    def shown(*settings: dict[str, Any], **budget: Any) -> str:
+        runs = [run_of("prefix", settings=fields, budget=budget) for fields in settings]
+        return table(*map(result_of, runs), result_of(run_of("lora", budget=budget)))
+
+    assert "; a longer warm-up (share of the steps) of prefix 0.3.\n" in shown({})
+    assert "a longer warm-up" not in shown({"warmup": 0.05})
+    wide = shown({}, warmup=0.4)
+    assert "warm-up 0.4" in wide
+    assert "a longer warm-up" not in wide
+    both = shown({}, {"warmup": 0.0})  # such as results from before the field
+    assert "\n| prefix | " in both
+    assert "\n| prefix(warmup=0.0) | " in both
+    assert "(share of the steps) of prefix 0.3.\n" in both
+    assert "\n| prefix | " in shown({"warmup": 0.0})

@@ -357,3 +357,10 @@ def test_an_embedded_task_of_another_problem_is_not_taken(kind: str) -> None:
 def test_an_update_of_scale_zero_is_an_error(alpha: float) -> None:
     with pytest.raises(OptionError, match=r"lora.alpha is .*; give a finite number above zero"):
         options.check_strategy(LoRA(alpha=alpha))
+
+
+def test_a_strategy_s_own_warmup_is_a_share_of_the_steps() -> None:
+    assert options.check_strategy(Prefix(warmup=0.9)).name == "prefix"
+    for value in (-0.1, 1.0, 100):
+        with pytest.raises(OptionError, match=rf"^prefix\.warmup is {float(value)}; give a number from 0 to below 1"):
+            options.check_strategy(Prefix(warmup=value))

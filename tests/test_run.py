@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import tiny
+import torch
 
 import adapt.data
 from adapt import params
@@ -20,6 +21,7 @@ from adapt.data import Data
 from adapt.inputs import Inputs
 from adapt.memory import CATEGORIES
 from adapt.run import fit, run
+from adapt.strategies import BottleneckAdapter, LoRA
 from adapt.tasks import SequenceClassification
 from adapt.training import peak
 
@@ -147,3 +149,26 @@ def test_where_the_system_tells_no_peak_there_is_none(monkeypatch: pytest.Monkey
             assert memory.now() == told.get("peak_wset")
         assert memory.peak_bytes == expected
         told["peak_wset"] = 64 if expected is None else 32
+
+
+@pytest.mark.parametrize(
+    ("own", "of_all", "used"), [(0.3, 0.1, 0.3), (0.3, 0.5, 0.5), (0.0, 0.1, 0.1), (None, 0.2, 0.2)]
+)
+def test_the_longer_warmup_of_strategy_and_budget_is_used(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, own: float | None, of_all: float, used: float
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, closure: Any = None) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    strategy = LoRA(learning_rate=1e-3) if own is None else BottleneckAdapter(learning_rate=1e-3, warmup=own)
+    fit_model(
+        backbone("bert"), tiny.classification(), strategy, max_steps=20, epochs=20, warmup=of_all, device="cpu",
+        precision="fp32",
+    )  # fmt: skip
+    training = rates[:20]  # what follows is a look at memory
+    assert training.index(max(training)) == pytest.approx(20 * used, abs=1)

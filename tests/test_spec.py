@@ -14,7 +14,7 @@ from comparison_helpers import result_of, run_of
 
 from adapt.run import run_from
 from adapt.spec import Budget, Run, Source, Task, canonical
-from adapt.strategies import STRATEGIES, BottleneckAdapter, LoRA, make
+from adapt.strategies import STRATEGIES, BottleneckAdapter, LoRA, make, recorded
 
 CHANGES: dict[str, Any] = {
     "name": "other", "data": Source("words", "e" * 64), "kind": "masked_lm", "problem": "multi_label",
@@ -46,6 +46,18 @@ def test_fields_that_came_later_leave_the_key_of_earlier_results_as_it_was() -> 
     assert later
     assert not (spec["task"].keys() | spec["budget"].keys()) & set(later)
     assert not spec.keys() & {"teacher", "general", "start"}
+
+
+def test_a_field_that_is_left_out_of_a_spec_has_its_neutral_value_and_not_its_default() -> None:
+    assert make("bottleneck").warmup > 0  # type: ignore[attr-defined]
+    run = run_of("bottleneck", settings={"warmup": 0.0})  # what a spec from before that field says
+    spec = run.spec()
+    assert "warmup" not in spec["strategy"]
+    again = run_from(spec)
+    assert again.strategy == BottleneckAdapter(warmup=0.0)
+    assert (again.spec(), again.key()) == (spec, run.key())
+    assert run_of("bottleneck").spec()["strategy"]["warmup"] == make("bottleneck").warmup  # type: ignore[attr-defined]
+    assert recorded({"name": "mine", "size": 3}) == {"size": 3}
 
 
 def test_backbone_strategy_settings_and_seed_change_the_key() -> None:

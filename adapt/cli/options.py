@@ -118,7 +118,7 @@ training = together(
     click.option("--batch-size", type=int, help="Rows of a forward pass.  [default: 32]"),
     click.option("--accumulation", type=int, help="Forward passes to an optimizer step.  [default: 1]"),
     click.option("--learning-rate", type=float, help="Peak rate.  [default: each strategy's own]"),
-    click.option("--warmup", type=float, help="Share of all steps in which the rate rises.  [default: 0.1]"),
+    click.option("--warmup", type=float, help="Share of all steps in which the rate rises.  [default: 0.1, 0.3]"),
     click.option("--decay", type=click.Choice(["linear", "cosine", "constant"]),
                  help="Course of the rate after warm-up.  [default: linear]"),
     click.option("--weight-decay", type=float, help="AdamW's, on matrices.  [default: 0.01]"),

@@ -11,7 +11,7 @@ from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.result import Content
 from adapt.spec import OptionError, canonical
-from adapt.strategies import FLOORS, make
+from adapt.strategies import FLOORS, make, recorded
 from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
 
@@ -74,9 +74,8 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
             "with its settings."
         )
     task, budget = spec["task"], spec["budget"]
-    fields = {name: value for name, value in spec["strategy"].items() if name != "name"}
     return {
-        "strategy": make(spec["strategy"]["name"], fields),
+        "strategy": make(spec["strategy"]["name"], recorded(spec["strategy"])),
         "seed": spec["seed"],
         **{name: budget[name] for name in BUDGET_FIELDS if name in budget},
         **{name: task[name] for name in TASK_OPTIONS if name in task},

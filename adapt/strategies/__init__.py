@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -34,8 +35,8 @@ SMALLER: tuple[tuple[str, Mapping[str, Any]], ...] = (("qlora", {}), ("qlora", {
 
 _TINY: Mapping[str, Mapping[str, Any]] = {
     "full": {"learning_rate": 5e-4},
-    "bottleneck": {"learning_rate": 5e-3},
-    "prefix": {"learning_rate": 3e-2},
+    "bottleneck": {"learning_rate": 5e-3, "warmup": 0.0},
+    "prefix": {"learning_rate": 3e-2, "warmup": 0.0},
 }
 SHIPPED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "sequence_classification": _TINY,
@@ -46,8 +47,8 @@ SHIPPED_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "seq2seq": {
         "full": {"learning_rate": 1e-3},
         "lora": {"learning_rate": 5e-3},
-        "bottleneck": {"learning_rate": 1e-2},
-        "prefix": {"learning_rate": 3e-2},
+        "bottleneck": {"learning_rate": 1e-2, "warmup": 0.0},
+        "prefix": {"learning_rate": 3e-2, "warmup": 0.0},
         "qlora": {"learning_rate": 5e-3},
     },
 }
@@ -56,13 +57,25 @@ the defaults were found with; these were found on the embedded tasks."""
 
 __all__ = [
     "FLOORS", "SHIPPED_SETTINGS", "SMALLER", "STRATEGIES", "BottleneckAdapter", "Full", "Head", "LoRA", "Prefix",
-    "QLoRA", "Strategy", "Untrained", "disabled", "is_known", "make",
+    "QLoRA", "Strategy", "Untrained", "disabled", "is_known", "make", "recorded",
 ]  # fmt: skip
 
 
 def is_known(strategy: Strategy) -> bool:
     """Whether a strategy is the library's own, all of which its name and fields tell, and not one that a user made."""
     return type(strategy) is {**STRATEGIES, **FLOORS}.get(strategy.name)
+
+
+def recorded(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a strategy whose name and fields a spec has; what was left out there has its neutral value.
+
+    The fields of a strategy that is not the library's are as they are there.
+    """
+    cls = {**STRATEGIES, **FLOORS}.get(spec["name"])
+    known = dataclasses.fields(cls) if cls is not None else ()  # type: ignore[arg-type]
+    ordered = [f for f in known if f.name in spec or "neutral" in f.metadata]
+    said = {f.name: spec[f.name] if f.name in spec else f.metadata["neutral"] for f in ordered}
+    return said | {name: value for name, value in spec.items() if name != "name"}
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:

@@ -35,6 +35,8 @@ class BottleneckAdapter:
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
     embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4, "course": True})
     """Peak learning rate of that update, whatever that of the rest is."""
+    warmup: float = field(default=0.3, metadata={"neutral": 0.0, "course": True})
+    """Share of all steps in which the learning rate rises, where the budget's own is shorter."""
 
     def check(self) -> None:
         """

@@ -10,6 +10,7 @@ from adapt.display import counted
 from adapt.result import Content
 from adapt.spec import Budget, fields_of
 from adapt.stats import one_prevails, pareto_front
+from adapt.strategies import recorded
 from adapt.tables.cells import digits, escape, machine, named
 from adapt.tables.folds import environments_of, found_features
 from adapt.tables.section import Row, Section, goodness
@@ -32,7 +33,8 @@ def facts(section: Section) -> list[str]:
     return [
         _data(task, split, good),
         f"- Backbone: {escape(backbone['name'])} (content {backbone['sha256'][:12]}), {_head(task)}.",
-        f"- Budget: {_budget(spec['budget'])}; {_rates(section, spec['budget']['learning_rate'])}.",
+        f"- Budget: {_budget(spec['budget'])}; {_rates(section, spec['budget']['learning_rate'])}"
+        f"{_warmups(section, spec['budget']['warmup'])}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed fixes sample, head and order of "
         f"rows for every strategy alike; {_uncertainty(section, 'fold' in task)}.",
         *_starts(good),
@@ -184,6 +186,13 @@ def _rates(section: Section, of_all: float | None) -> str:
     edge = [named(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
     beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
     return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
+
+
+def _warmups(section: Section, of_all: float) -> str:
+    """Which rows have a longer warm-up than the budget's; nothing if none has."""
+    own = {label: recorded(group[0]["spec"]["strategy"]).get("warmup", 0.0) for label, group in section.groups.items()}
+    longer = [f"{named(label)} {share:g}" for label, share in sorted(own.items()) if share > of_all]
+    return f"; a longer warm-up (share of the steps) of {', '.join(longer)}" if longer else ""
 
 
 def _predictions(rows: Sequence[Row], split: str, found: bool) -> list[str]:

@@ -7,29 +7,34 @@ from typing import Any
 
 from adapt.result import Content
 from adapt.spec import Teacher, fields_of
-from adapt.strategies import STRATEGIES, make
+from adapt.strategies import STRATEGIES, make, recorded
+
+_BELOW = ("learning_rate", "warmup")
+"""Fields of a strategy that are named below the table."""
 
 
 def groups(results: Sequence[Content], *, by_rate: bool = True) -> dict[str, list[Content]]:
     """The results of each row, by its label: the strategy's name, its fields that are not the defaults, the teacher,
     and the model that it started from.
 
-    The learning rate is named below the table. It is in the label, too, where a strategy has several, and makes a row
-    of its own; without `by_rate` it does not. Teachers and starts of one name share a row, for each seed may have its
-    own, unless a seed then has several results.
+    Learning rate and warm-up are named below the table. They are in the label, too, where a strategy has several, each
+    of which makes a row of its own; without `by_rate` learning rates do not. Teachers and starts of one name share a
+    row, for each seed may have its own, unless a seed then has several results.
     """
-    rates: dict[str, set[Any]] = {}
-    for result in results:
-        strategy = result["spec"]["strategy"]
-        rates.setdefault(strategy["name"], set()).add(strategy.get("learning_rate"))
+    below: dict[tuple[str, str], set[Any]] = {}
+    for strategy in (result["spec"]["strategy"] for result in results):
+        for field, value in recorded(strategy).items():
+            below.setdefault((strategy["name"], field), set()).add(_plain(value))
     found: dict[str, list[Content]] = {}
     for result in results:
         spec = result["spec"]
         strategy = spec["strategy"]
         name = str(strategy["name"])
-        defaults = fields_of(make(name)) if name in STRATEGIES else {}
-        hidden = {"name"} if by_rate and len(rates[name]) > 1 else {"name", "learning_rate"}
-        changed = [f"{k}={_plain(v)}" for k, v in strategy.items() if k not in hidden and defaults.get(k) != v]
+        defaults = recorded({"name": name, **fields_of(make(name))}) if name in STRATEGIES else {}
+        hidden = {field for field in _BELOW if len(below.get((name, field), ())) < 2}
+        hidden |= set() if by_rate else {"learning_rate"}
+        fields = recorded(strategy).items()
+        changed = [f"{k}={_plain(v)}" for k, v in fields if k not in hidden and defaults.get(k) != v]
         label = f"{name}({', '.join(changed)})" if changed else name
         label += _taught(spec["teacher"]) if "teacher" in spec else ""
         label += f", started from {spec['start']['name']}" if "start" in spec else ""
