@@ -10,6 +10,5 @@ from _recipe import recipe
 
 if __name__ == "__main__":
     recipe(
-        __doc__, "chnsenticorp_htl", hub="lansinuote/ChnSentiCorp", dropout=0.0, epochs=3, max_train=300, max_length=96,
-        settings={"bottleneck": {"learning_rate": 2e-3}},  # better on the validation split than the default
+        __doc__, "chnsenticorp_htl", hub="lansinuote/ChnSentiCorp", dropout=0.0, epochs=3, max_train=300, max_length=96
     )  # fmt: skip

@@ -12,7 +12,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "head": {"standardise": True, "learning_rate": 1e-3},
     "lora": {"embedding_rank": 4, "learning_rate": 1e-3},
     "bottleneck": {"embedding_rank": 8, "learning_rate": 1e-3},
-    "prefix": {"embedding_rank": 8, "gated": True},
+    "prefix": {"embedding_rank": 8, "gated": True, "learning_rate": 1e-2},
     "qlora": {"embedding_rank": 4, "learning_rate": 1e-3},
 }
 """Sentiment hangs on single words, whose embeddings full fine-tuning moves. Rates were chosen on validation."""

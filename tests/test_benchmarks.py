@@ -375,3 +375,24 @@ def test_todays_plans_are_what_was_counted_on_a_gpu(shape: str, strategies: set[
     for row in rows:
         if row["shape"] == shape and row["strategy"] in strategies:
             assert memory.planned(row)["peak"] == pytest.approx(row["measured"]["peak"], rel=0.002)
+
+
+def test_a_setting_of_a_short_schedule_is_judged_by_validation_over_sets_and_seeds() -> None:
+    short = module("short_schedules")
+
+    def result(task: str, metric: str, value: float, **fields: float) -> dict[str, Any]:
+        return {
+            "strategy": "prefix",
+            "spec": {
+                "strategy": {"name": "prefix", "learning_rate": 0.01, **fields},
+                "task": {"name": task, "metric": metric},
+            },
+            "scores": {"validation": {metric: value, "loss": 9.0}, "test": {metric: 0.0}},
+        }
+
+    before = [result("one", "macro_f1", 0.2), result("one", "macro_f1", 0.4), result("two", "spearman", 0.7)]
+    after = [result("one", "macro_f1", 0.5, warmup=0.3), result("two", "spearman", 0.9, warmup=0.3)]
+    assert short.means(before + after) == {
+        ("prefix", 0.01, 0.0): pytest.approx(0.5),  # results from before the field have none
+        ("prefix", 0.01, 0.3): pytest.approx(0.7),
+    }

@@ -22,7 +22,7 @@ class Prefix:
     """
 
     name: ClassVar[str] = "prefix"
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     """Peak learning rate."""
     virtual_tokens: int = 60
     """Key-value pairs added to each attention."""
