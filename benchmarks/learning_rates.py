@@ -6,8 +6,9 @@ Made for two CPU cores with AVX512-BF16 or AMX; an hour.
 Reads Banking77 (77 classes, 4,000 rows) and AG News (4 classes, 1,000 rows), folders `banking77` and `ag_news` below
 --data; their test splits are not used. A default is the lowest rate whose mean score over the two is within one
 standard error of the best one's (the one-standard-error rule, Breiman et al. 1984, section 3.4.3): a rate that looks
-best by less than chance should not be handed on to other data. QLoRA takes LoRA's. Writes result files, `table.md` and
-`table.csv` to results/learning_rates and prints the choice.
+best by less than chance should not be handed on to other data. QLoRA takes LoRA's; prefixes and bottleneck adapters,
+here without the warm-up of their own, those of `short_schedules.py`. Writes result files, `table.md` and `table.csv` to
+results/learning_rates and prints the choice.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 import adapt
 from adapt.comparison.store import Store
+from adapt.spec import Strategy
 from adapt.strategies import make
 
 RATES = {
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--strategies", default=",".join(RATES), help="names with commas between them")
     parser.add_argument("--jobs", type=int, help="runs done at the same time")
     options = parser.parse_args()
-    strategies = [make(name, {"learning_rate": rate}) for name in options.strategies.split(",") for rate in RATES[name]]
+    strategies = [at(name, rate) for name in options.strategies.split(",") for rate in RATES[name]]
     for name, rows in SETS.items():
         data = adapt.data.load(Path(options.data) / name, name=name)
         data = dataclasses.replace(data, splits={s: part for s, part in data.splits.items() if s != "test"})
@@ -50,6 +52,12 @@ def main() -> None:
     print(Store(options.out).write_table())
     for name, rate in chosen(Store(options.out).all()).items():
         print(f"{name}: {rate:g}")
+
+
+def at(name: str, rate: float) -> Strategy:
+    """The strategy at a rate, with the warm-up of the budget."""
+    own = {"warmup": 0.0} if hasattr(make(name), "warmup") else {}
+    return make(name, {"learning_rate": rate, **own})
 
 
 def chosen(results: list[dict[str, Any]]) -> dict[str, float]:

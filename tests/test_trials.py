@@ -133,6 +133,18 @@ def test_settings_of_one_strategy_are_tuned_each_for_itself() -> None:
     assert labels == ["lora", "lora(learning_rate=0.001)"]  # no seed tells which is better; 0.002 is the default
 
 
+def test_where_no_rate_is_best_a_row_keeps_what_tells_it_from_others() -> None:
+    def of(rate: float, seed: int, warmup: float) -> Result:
+        return result_of(run_of("prefix", seed, settings={"learning_rate": rate, "warmup": warmup}))
+
+    own = adapt.Prefix()
+    before = [of(own.learning_rate, 0, 0.0), of(0.5, 1, 0.0)]  # no seed tells which is better
+    made = table_of(contents([*before, of(own.learning_rate, 0, own.warmup)]), tuned=True)
+    assert [row.strategy for row in made.rows] == [
+        "prefix", "prefix(learning_rate=0.5, warmup=0.0)", "prefix(warmup=0.0)"
+    ]  # fmt: skip
+
+
 def test_students_of_one_teacher_are_tuned_together() -> None:
     results = []
     for seed in (0, 1):

@@ -34,7 +34,7 @@ def facts(section: Section) -> list[str]:
         _data(task, split, good),
         f"- Backbone: {escape(backbone['name'])} (content {backbone['sha256'][:12]}), {_head(task)}.",
         f"- Budget: {_budget(spec['budget'])}; {_rates(section, spec['budget']['learning_rate'])}"
-        f"{_warmups(section, spec['budget']['warmup'])}.",
+        f"{_warmups(section, spec['budget'].get('warmup', Budget.warmup))}.",
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed fixes sample, head and order of "
         f"rows for every strategy alike; {_uncertainty(section, 'fold' in task)}.",
         *_starts(good),

@@ -28,7 +28,7 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
     tried: Mapping[str, Sequence[float]] = {}
     if tuned:
         others = groups(results, by_rate=False)
-        shown, tried = _chosen(others)
+        shown, tried = _chosen(others, shown)
     together: Mapping[str, Any] = next((found for result in results if (found := result.get("test_groups"))), {})
     numbers = together.get("numbers", ())
     made = [(group[0]["spec"], _row(group, label, others.get(label, ()), numbers)) for label, group in shown.items()]
@@ -42,9 +42,10 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
 
 
 def _chosen(
-    of_all_rates: Mapping[str, Sequence[Content]],
+    of_all_rates: Mapping[str, Sequence[Content]], by_rate: Mapping[str, Sequence[Content]]
 ) -> tuple[dict[str, Sequence[Content]], dict[str, list[float]]]:
-    """The results at each strategy's best learning rate, and the rates tried, where it was run at several."""
+    """The results at each strategy's best learning rate, and the rates tried, where it was run at several; those at
+    each rate where none is best."""
     kept: dict[str, Sequence[Content]] = {}
     tried: dict[str, list[float]] = {}
     for label, group in of_all_rates.items():
@@ -52,7 +53,7 @@ def _chosen(
         if len(rates) < 2:
             kept[label] = group
         elif (best := best_rate(group)) is None:
-            kept |= groups(group)
+            kept |= {own: part for own, part in by_rate.items() if any(part[0] is result for result in group)}
         else:
             kept[label] = [result for result in group if rate_of(result) == best]
             tried[label] = sorted(rates)
