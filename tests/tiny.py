@@ -58,8 +58,8 @@ STRATEGIES: dict[str, Strategy] = {
     "full": Full(learning_rate=2e-3),
     "head": Head(learning_rate=3e-2),
     "lora": LoRA(learning_rate=1e-2, rank=RANK, alpha=8.0),
-    "bottleneck": BottleneckAdapter(learning_rate=1e-2, reduction_factor=REDUCTION),
-    "prefix": Prefix(learning_rate=3e-2, virtual_tokens=VIRTUAL),
+    "bottleneck": BottleneckAdapter(learning_rate=1e-2, reduction_factor=REDUCTION, warmup=0.0),
+    "prefix": Prefix(learning_rate=3e-2, virtual_tokens=VIRTUAL, warmup=0.0),
     "qlora": QLoRA(learning_rate=1e-2, rank=RANK, alpha=8.0),
 }
 """One strategy of each name, with settings that suit the tiny backbones."""
