@@ -34,7 +34,7 @@ from adapt.spec import (
     Teacher,
     Unsupported,
 )
-from adapt.strategies import make, recorded
+from adapt.strategies import remade
 from adapt.tasks import Kind
 
 if TYPE_CHECKING:
@@ -299,5 +299,5 @@ def run_from(spec: Mapping[str, Any], own: Strategy | None = None) -> Run:
         "backbone": Source, "task": Task, "budget": Budget, "teacher": Teacher, "general": Source, "start": Source,
     }  # fmt: skip
     given = {name: fill(cls, spec[name], f"The {name}", f"{name}.") for name, cls in types.items() if name in spec}
-    own = make(spec["strategy"]["name"], recorded(spec["strategy"])) if own is None else own
+    own = remade(spec["strategy"]) if own is None else own
     return Run(strategy=own, seed=seed_of(spec["seed"]), **given)

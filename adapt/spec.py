@@ -136,7 +136,8 @@ class Task:
 @shows_fields
 @dataclass(frozen=True)
 class Budget:
-    """How long and how a model is trained; the same for every strategy of a comparison."""
+    """How long and how a model is trained; the same for every strategy of a comparison, each of which may have a
+    learning rate and a longer warm-up of its own."""
 
     epochs: int = 3
     """Passes over the training rows."""
@@ -229,16 +230,21 @@ def fields_of(value: Any) -> dict[str, Any]:
     """The fields of a frozen dataclass as plain JSON values; a whole number given for a float is that float.
 
     A field whose metadata name a `neutral` value came later than the first results: it is left out where it has that
-    value, so that those keep their keys.
+    value, so that those keep their keys. That need not be its default.
     """
     fields = json.loads(json.dumps(dataclasses.asdict(value)))
-    for f in dataclasses.fields(value):
-        if "neutral" in f.metadata and fields[f.name] == f.metadata["neutral"]:
-            del fields[f.name]
+    for name, neutral in left_out(value).items():
+        if fields[name] == neutral:
+            del fields[name]
     for name, hint in get_type_hints(type(value)).items():
         if type(fields.get(name)) is int and (hint is float or float in get_args(hint)):
             fields[name] = float(fields[name])
     return fields
+
+
+def left_out(cls: Any) -> dict[str, Any]:
+    """The fields of a dataclass that `fields_of` leaves out, each with the value at which it does."""
+    return {f.name: f.metadata["neutral"] for f in dataclasses.fields(cls) if "neutral" in f.metadata}
 
 
 @shows_fields
@@ -284,8 +290,8 @@ class Run:
         return f"<Run: {self}>"
 
     def spec(self) -> dict[str, Any]:
-        """Canonical form: nested plain values, the strategy as its name and fields; `teacher`, `general` and `start`
-        where there is one."""
+        """Canonical form: nested plain values, the strategy as its name and fields (one that came later is left out at
+        the value that earlier runs had); `teacher`, `general` and `start` where there is one."""
         given = {"teacher": self.teacher, "general": self.general, "start": self.start}
         return {
             "schema": SCHEMA,

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from adapt.environment import code_state
+from adapt.spec import fields_of
+from adapt.strategies import make, recorded
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "benchmarks"
@@ -392,7 +394,17 @@ def test_a_setting_of_a_short_schedule_is_judged_by_validation_over_sets_and_see
 
     before = [result("one", "macro_f1", 0.2), result("one", "macro_f1", 0.4), result("two", "spearman", 0.7)]
     after = [result("one", "macro_f1", 0.5, warmup=0.3), result("two", "spearman", 0.9, warmup=0.3)]
+    before += [result("two", "spearman", 0.7)]
+    after += [result("one", "macro_f1", 0.5, warmup=0.3), result("two", "spearman", 0.9, warmup=0.3)]
     assert short.means(before + after) == {
-        ("prefix", 0.01, 0.0): pytest.approx(0.5),  # results from before the field have none
-        ("prefix", 0.01, 0.3): pytest.approx(0.7),
+        ("prefix", 0.01, 0.0): pytest.approx((0.5, 0.05)),  # results from before the field have none
+        ("prefix", 0.01, 0.3): pytest.approx((0.7, 0.0)),
     }
+
+
+def test_what_was_chosen_for_short_schedules_is_the_default_and_its_page_is_made_from_the_results() -> None:
+    short, folder = module("short_schedules"), ROOT / "results" / "short_schedules"
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "runs").glob("*.json"))]
+    assert (folder / "validation.md").read_text(encoding="utf-8") == short.page(results)
+    defaults = {name: recorded({"name": name, **fields_of(make(name))}) for name in short.RATES}
+    assert short.chosen(results) == {name: (own["learning_rate"], own["warmup"]) for name, own in defaults.items()}

@@ -16,8 +16,9 @@ from adapt.cli import cli
 from adapt.comparison import grid
 from adapt.comparison.choice import choose, choose_from, differences, fit_arguments
 from adapt.comparison.store import Store
+from adapt.options import check_rates
 from adapt.result import Result
-from adapt.spec import OptionError, Source, Teacher
+from adapt.spec import OptionError, Run, Source, Teacher
 from adapt.strategies import FLOORS
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
@@ -119,6 +120,20 @@ def test_a_run_that_went_on_from_a_model_is_not_made_again_without_it(tmp_path: 
     words = ["fit", "--backbone", "tiny-encoder", "--data", "x.csv", "--like", str(path), "--out", str(tmp_path / "m")]
     with pytest.raises(OptionError, match=r"of lora went on from a model for news \(content a{12}\); give .*--start"):
         CliRunner().invoke(cli, words, catch_exceptions=False)
+
+
+def test_a_run_at_a_rate_for_all_is_made_again_whatever_the_default_was_then() -> None:
+    def run(rate: float) -> Run:
+        return run_of("prefix", settings={"learning_rate": rate, "warmup": 0.0}, budget={"learning_rate": 1e-3})
+
+    own = adapt.Prefix()
+    found = fit_arguments(run(own.learning_rate / 2).spec())
+    assert (found["learning_rate"], found["strategy"]) == (1e-3, adapt.Prefix(warmup=0.0))
+    check_rates(found["learning_rate"], [found["strategy"]])
+    alone = fit_arguments(run_of("prefix", settings={"learning_rate": 0.5}).spec())
+    assert (alone["learning_rate"], alone["strategy"]) == (None, adapt.Prefix(learning_rate=0.5))
+    floor = run_of("untrained", budget={"learning_rate": 1e-3})
+    assert fit_arguments(floor.spec())["strategy"] == floor.strategy
 
 
 def test_a_named_file_that_is_no_result_stays_as_it_is(tmp_path: Path) -> None:

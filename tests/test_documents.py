@@ -26,10 +26,12 @@ from packaging.utils import canonicalize_name
 
 import adapt
 from adapt import pretrain
+from adapt.backbones.source import SHIPPED
 from adapt.cli import cli
 from adapt.comparison import grid
+from adapt.data import Data
 from adapt.extraction import Probing
-from adapt.strategies import STRATEGIES
+from adapt.strategies import SHIPPED_SETTINGS, STRATEGIES, make, remade
 from adapt.tasks import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -281,6 +283,37 @@ def test_a_large_set_of_the_hub_gives_a_small_test_split(
     with pytest.raises(LookupError):
         runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
     assert asked[0]["test"] == share
+
+
+@pytest.mark.parametrize("recipe", SHORT, ids=lambda path: path.stem)
+def test_the_results_of_a_recipe_are_of_the_strategies_that_it_has_today(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def load(source: str, *, name: str, **options: Any) -> Any:
+        given.append(name)
+        return Data(name, "sequence_classification", "single_label", {}, (), "0" * 64)
+
+    def compare(*args: Any, settings: Any = None, **options: Any) -> None:
+        given.append(settings or {})
+        raise LookupError
+
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.setattr(sys, "argv", [recipe.name])
+    monkeypatch.setattr("adapt.data.load", load)
+    monkeypatch.setattr("adapt.compare", compare)
+    if "recipe(" not in recipe.read_text(encoding="utf-8"):
+        pytest.skip("compares by itself")
+    with pytest.raises(LookupError):
+        runpy.run_path(str(recipe), run_name="__main__")
+    task, settings = given
+    for place in ("results", f"results/{recipe.stem}"):
+        for path in (ROOT / place / "runs").glob(f"{task}-*.json"):
+            spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            name, kind = spec["strategy"]["name"], spec["task"]["kind"]
+            shipped = SHIPPED_SETTINGS[kind].get(name, {}) if spec["backbone"]["name"] in SHIPPED else {}
+            assert remade(spec["strategy"]) == make(name, {**shipped, **settings.get(name, {})}), path.name
 
 
 CHOSEN_BY_TORCH = ("nvidia-", "cuda-", "triton")

@@ -69,3 +69,15 @@ def test_a_warmup_longer_than_that_of_the_budget_is_said_below_the_table_and_sev
     assert "\n| prefix(warmup=0.0) | " in both
     assert "(share of the steps) of prefix 0.3.\n" in both
     assert "\n| prefix | " in shown({"warmup": 0.0})
+
+
+def test_rows_of_a_strategy_of_ones_own_stay_apart() -> None:
+    def row(**fields: float) -> dict[str, Any]:
+        (content,) = contents([result_of(run_of("lora"))])
+        spec = {**content["spec"], "strategy": {"name": "mine", **fields}}
+        return {**content, "strategy": "mine", "spec": spec}
+
+    made = table_of([row(size=3.0), row(size=3.0, warmup=0.3)])
+    assert [shown.strategy for shown in made.rows] == ["mine(size=3.0)", "mine(size=3.0, warmup=0.3)"]
+    assert "a longer warm-up (share of the steps) of mine(size=3.0, warmup=0.3) 0.3" in made.markdown()
+    assert "a longer warm-up" not in table_of([row(size=3.0, warmup="linear")]).markdown()  # type: ignore[arg-type]

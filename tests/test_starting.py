@@ -414,6 +414,13 @@ class Norms:
         return model
 
 
+@dataclasses.dataclass(frozen=True)
+class Late(Norms):
+    """With a field that came later, whose default is not what earlier models had."""
+
+    size: int = dataclasses.field(default=4, metadata={"neutral": 0})
+
+
 def test_a_strategy_of_ones_own_goes_on(
     backbone: Callable[..., Path], untouched: Callable[..., Adapted], tmp_path: Path
 ) -> None:
@@ -422,6 +429,9 @@ def test_a_strategy_of_ones_own_goes_on(
     assert torch.equal(outputs(untouched(None, data, start=first)), outputs(first))
     with pytest.raises(OptionError, match=r"with a strategy of your own; load it with adapt\.load\(\.\.\., strategy=N"):
         untouched(None, data, start=first.save(tmp_path / "own"))
+    folder = tiny.adapted(backbone("bert"), data, Late(size=0), precision="fp32").save(tmp_path / "late")
+    with pytest.raises(OptionError, match=r"strategy=Late\(size=0, learning_rate=0\.01\)\)"):
+        adapt.load(folder, strategy=Late())
 
 
 def test_a_table_has_a_row_for_what_a_run_starts_from() -> None:

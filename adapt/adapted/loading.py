@@ -15,7 +15,7 @@ from adapt.backbones import Backbone, Loader, resolve
 from adapt.fields import check_count
 from adapt.files import path_of, reading
 from adapt.run import Fitted, run_from
-from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of
+from adapt.spec import SCHEMA, AdaptError, OptionError, Run, Strategy, fields_of, left_out
 from adapt.tables.damage import content_of
 from adapt.tasks import KINDS
 
@@ -117,7 +117,8 @@ def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None
     same = strategy is None or {"name": strategy.name, **fields_of(strategy)} == recorded
     if same and own == (None if strategy is None else type(strategy).__name__):
         return
-    fields = ", ".join(f"{name}={value!r}" for name, value in recorded.items() if name != "name")
+    neutral = {} if strategy is None or type(strategy).__name__ != own else left_out(strategy)
+    fields = ", ".join(f"{name}={value!r}" for name, value in {**neutral, **recorded}.items() if name != "name")
     if own is None:
         raise OptionError(f"The model in {path} was trained with the library's {recorded['name']}; leave strategy out.")
     raise OptionError(

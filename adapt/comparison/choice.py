@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.result import Content
 from adapt.spec import OptionError, canonical
-from adapt.strategies import FLOORS, make, recorded
+from adapt.strategies import FLOORS, make, remade
 from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
 
@@ -74,8 +75,12 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
             "with its settings."
         )
     task, budget = spec["task"], spec["budget"]
+    strategy = remade(spec["strategy"])
+    if budget.get("learning_rate") is not None and strategy.learning_rate is not None:
+        # that of the budget was used; the default, which is recorded beside it, may be another one today
+        strategy = replace(strategy, learning_rate=make(strategy.name).learning_rate)  # type: ignore[type-var]
     return {
-        "strategy": make(spec["strategy"]["name"], recorded(spec["strategy"])),
+        "strategy": strategy,
         "seed": spec["seed"],
         **{name: budget[name] for name in BUDGET_FIELDS if name in budget},
         **{name: task[name] for name in TASK_OPTIONS if name in task},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
 from adapt.fields import fill, nearest
-from adapt.spec import OptionError, Strategy
+from adapt.spec import OptionError, Strategy, left_out
 from adapt.strategies.bottleneck_adapter import BottleneckAdapter
 from adapt.strategies.full import Full
 from adapt.strategies.head import Head
@@ -57,7 +56,7 @@ the defaults were found with; these were found on the embedded tasks."""
 
 __all__ = [
     "FLOORS", "SHIPPED_SETTINGS", "SMALLER", "STRATEGIES", "BottleneckAdapter", "Full", "Head", "LoRA", "Prefix",
-    "QLoRA", "Strategy", "Untrained", "disabled", "is_known", "make", "recorded",
+    "QLoRA", "Strategy", "Untrained", "disabled", "is_known", "make", "recorded", "remade",
 ]  # fmt: skip
 
 
@@ -72,10 +71,18 @@ def recorded(spec: Mapping[str, Any]) -> dict[str, Any]:
     The fields of a strategy that is not the library's are as they are there.
     """
     cls = {**STRATEGIES, **FLOORS}.get(spec["name"])
-    known = dataclasses.fields(cls) if cls is not None else ()  # type: ignore[arg-type]
-    ordered = [f for f in known if f.name in spec or "neutral" in f.metadata]
-    said = {f.name: spec[f.name] if f.name in spec else f.metadata["neutral"] for f in ordered}
-    return said | {name: value for name, value in spec.items() if name != "name"}
+    fields = {name: value for name, value in spec.items() if name != "name"}
+    return fields if cls is None else left_out(cls) | fields
+
+
+def remade(spec: Mapping[str, Any]) -> Strategy:
+    """The strategy whose name and fields a spec has.
+
+    Raises:
+        OptionError: The name or a field does not exist, or a value has not the type of its field.
+    """
+    make(spec["name"])
+    return make(spec["name"], recorded(spec))
 
 
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy:

@@ -190,8 +190,9 @@ def _rates(section: Section, of_all: float | None) -> str:
 
 def _warmups(section: Section, of_all: float) -> str:
     """Which rows have a longer warm-up than the budget's; nothing if none has."""
-    own = {label: recorded(group[0]["spec"]["strategy"]).get("warmup", 0.0) for label, group in section.groups.items()}
-    longer = [f"{named(label)} {share:g}" for label, share in sorted(own.items()) if share > of_all]
+    own = {label: recorded(group[0]["spec"]["strategy"]).get("warmup") for label, group in section.groups.items()}
+    shares = [(label, share) for label, share in sorted(own.items()) if isinstance(share, int | float)]
+    longer = [f"{named(label)} {share:g}" for label, share in shares if share > of_all]
     return f"; a longer warm-up (share of the steps) of {', '.join(longer)}" if longer else ""
 
 

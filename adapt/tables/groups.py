@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapt.result import Content
-from adapt.spec import Teacher, fields_of
+from adapt.spec import Teacher
 from adapt.strategies import STRATEGIES, make, recorded
 
 _BELOW = ("learning_rate", "warmup")
@@ -23,18 +23,19 @@ def groups(results: Sequence[Content], *, by_rate: bool = True) -> dict[str, lis
     """
     below: dict[tuple[str, str], set[Any]] = {}
     for strategy in (result["spec"]["strategy"] for result in results):
-        for field, value in recorded(strategy).items():
-            below.setdefault((strategy["name"], field), set()).add(_plain(value))
+        fields = recorded(strategy)
+        for field in _BELOW:
+            below.setdefault((str(strategy["name"]), field), set()).add(_plain(fields.get(field)))
     found: dict[str, list[Content]] = {}
     for result in results:
         spec = result["spec"]
         strategy = spec["strategy"]
         name = str(strategy["name"])
-        defaults = recorded({"name": name, **fields_of(make(name))}) if name in STRATEGIES else {}
-        hidden = {field for field in _BELOW if len(below.get((name, field), ())) < 2}
-        hidden |= set() if by_rate else {"learning_rate"}
-        fields = recorded(strategy).items()
-        changed = [f"{k}={_plain(v)}" for k, v in fields if k not in hidden and defaults.get(k) != v]
+        defaults = vars(make(name)) if name in STRATEGIES else {}
+        hidden = {field for field in _BELOW if len(below[name, field]) < 2} | (set() if by_rate else {"learning_rate"})
+        fields = recorded(strategy)
+        ordered = [*(k for k in defaults if k in fields), *(k for k in fields if k not in defaults)]
+        changed = [f"{k}={_plain(fields[k])}" for k in ordered if k not in hidden and defaults.get(k) != fields[k]]
         label = f"{name}({', '.join(changed)})" if changed else name
         label += _taught(spec["teacher"]) if "teacher" in spec else ""
         label += f", started from {spec['start']['name']}" if "start" in spec else ""

@@ -53,7 +53,10 @@ def _chosen(
         if len(rates) < 2:
             kept[label] = group
         elif (best := best_rate(group)) is None:
-            kept |= {own: part for own, part in by_rate.items() if any(part[0] is result for result in group)}
+            its = set(map(id, group))
+            for own, part in by_rate.items():
+                if mine := [result for result in part if id(result) in its]:
+                    kept[own] = [*kept.get(own, ()), *mine]
         else:
             kept[label] = [result for result in group if rate_of(result) == best]
             tried[label] = sorted(rates)
