@@ -117,8 +117,12 @@ def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None
     same = strategy is None or {"name": strategy.name, **fields_of(strategy)} == recorded
     if same and own == (None if strategy is None else type(strategy).__name__):
         return
-    neutral = {} if strategy is None or type(strategy).__name__ != own else left_out(strategy)
-    fields = ", ".join(f"{name}={value!r}" for name, value in {**neutral, **recorded}.items() if name != "name")
+    said = {name: value for name, value in recorded.items() if name != "name"}
+    if strategy is not None and type(strategy).__name__ == own:
+        for name, neutral in left_out(strategy).items():
+            if getattr(type(strategy), name) != neutral:  # left out, and not what it is unless given
+                said.setdefault(name, neutral)
+    fields = ", ".join(f"{name}={value!r}" for name, value in said.items())
     if own is None:
         raise OptionError(f"The model in {path} was trained with the library's {recorded['name']}; leave strategy out.")
     raise OptionError(
