@@ -220,6 +220,15 @@ def test_below_the_curve_stands_what_it_takes_besides() -> None:
     assert "Besides" not in table(results(FEW, max_train=8, **without), results(MANY, **without)).markdown()
 
 
+def test_a_curve_over_runs_of_several_warmups_says_so() -> None:
+    def at(warmup: float, **task: Any) -> Result:
+        return result_of(run_of("prefix", settings={"warmup": warmup}, **task))
+
+    made = table([at(0.0, max_train=8)], [at(0.3)]).markdown()
+    assert "- Warm-ups are not those of every column: prefix 0.0, 0.3." in made
+    assert "Warm-ups" not in table([at(0.3, max_train=8)], [at(0.3)]).markdown()
+
+
 def test_a_tuned_curve_has_the_rate_chosen_at_each_number() -> None:
     def at(rate: float, validation: float, test: float, **task: Any) -> Result:
         scores = {"validation": {"accuracy": validation}, "test": {"accuracy": test}}

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import canonical
+from adapt.strategies import recorded
 from adapt.tables.cells import escape, grid, heading, interval, limits_of, named
 from adapt.tables.folds import without_fold
 from adapt.tables.section import Row, Section, difference, goodness
@@ -189,18 +190,22 @@ def _lost(curve: Curve, columns: Sequence[Mapping[str, Row]]) -> list[str]:
 
 
 def _rates(curve: Curve) -> list[str]:
-    """The learning rates of strategies that have not the same at each number of rows."""
-    sections = curve.columns.values()
-    used = {
-        label: [group[0]["settings"]["learning_rate"] for s in sections if (group := s.groups.get(label))]
+    """The learning rates and warm-ups of strategies that have not the same at each number of rows."""
+    settings = {
+        label: [recorded(group[0]["spec"]["strategy"]) | group[0]["settings"] for group in groups]
         for label in curve.strategies
+        if (groups := [section.groups[label] for section in curve.columns.values() if label in section.groups])
     }
-    several = "; ".join(
-        f"{named(label)} {', '.join(f'{rate:g}' for rate in rates)}"
-        for label, rates in used.items()
-        if len(set(rates)) > 1
-    )
-    return [f"- Learning rates are not those of every column: {several}."] if several else []
+    lines = []
+    for name, words in (("learning_rate", "Learning rates"), ("warmup", "Warm-ups")):
+        used = {label: [fields.get(name) for fields in each] for label, each in settings.items()}
+        several = "; ".join(
+            f"{named(label)} {', '.join(escape(str(value)) for value in values)}"
+            for label, values in used.items()
+            if len(set(map(str, values))) > 1
+        )
+        lines += [f"- {words} are not those of every column: {several}."] if several else []
+    return lines
 
 
 def _best(rows: Mapping[str, Row], labels: Sequence[str]) -> float:

@@ -29,7 +29,7 @@ class Row:
 
     task: str
     strategy: str
-    """Name, with the settings that are not the defaults."""
+    """Name, with the settings that are not the defaults; learning rate and warm-up only where it has several."""
     metric: str
     runs: int
     """Runs done, whatever their status."""
