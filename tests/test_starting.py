@@ -419,6 +419,7 @@ class Late(Norms):
     """With a field that came later, whose default is not what earlier models had."""
 
     size: int = dataclasses.field(default=4, metadata={"neutral": 0})
+    names: list[str] = dataclasses.field(default_factory=list, metadata={"neutral": []})
 
 
 def test_a_strategy_of_ones_own_goes_on(
@@ -430,7 +431,7 @@ def test_a_strategy_of_ones_own_goes_on(
     with pytest.raises(OptionError, match=r"with a strategy of your own; load it with adapt\.load\(\.\.\., strategy=N"):
         untouched(None, data, start=first.save(tmp_path / "own"))
     folder = tiny.adapted(backbone("bert"), data, Late(size=0), precision="fp32").save(tmp_path / "late")
-    with pytest.raises(OptionError, match=r"strategy=Late\(learning_rate=0\.01, size=0\)\)"):
+    with pytest.raises(OptionError, match=r"strategy=Late\(learning_rate=0\.01, size=0, names=\[\]\)\)"):
         adapt.load(folder, strategy=Late())
 
 

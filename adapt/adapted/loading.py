@@ -120,7 +120,7 @@ def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None
     said = {name: value for name, value in recorded.items() if name != "name"}
     if strategy is not None and type(strategy).__name__ == own:
         for name, neutral in left_out(strategy).items():
-            if getattr(type(strategy), name) != neutral:  # left out, and not what it is unless given
+            if getattr(type(strategy), name, None) != neutral:  # left out, and not what it is unless given
                 said.setdefault(name, neutral)
     fields = ", ".join(f"{name}={value!r}" for name, value in said.items())
     if own is None:
