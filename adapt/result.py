@@ -36,6 +36,9 @@ class Result:
     """All parameters, the head and what the strategy added included."""
     head: int | None = None
     """Parameters of the task's head, which every strategy trains."""
+    seen_words: int | None = None
+    """Words whose embeddings were held as trainable, which are those that occur in the training rows; None: all, or
+    none."""
     saved_bytes: int | None = None
     """Size of the safetensors file that holds every trainable tensor."""
     memory: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +90,8 @@ class Result:
           `out_of_memory` or `failed` (done again next time); `reason`: why it is not `ok`.
         - `backbone`, `task`, `strategy`: names; `settings`: the strategy's fields, with the learning rate used; `seed`.
         - `scores`: `validation` and `test`, each by metric name.
-        - `params`: `trainable`, `total`, `head` (parameters), `saved_bytes` (file of all trainable tensors).
+        - `params`: `trainable`, `total`, `head` (parameters), `saved_bytes` (file of all trainable tensors), and
+          `seen_words` where only embeddings of words that occur were held as trainable.
         - `memory`: `peak_bytes`, what tensors hold at the peak of a training step; `breakdown`, the same by category;
           `process_bytes` and `baseline_bytes`, the process in training and before the backbone was loaded. Without a
           breakdown (older results) the peak is the process's, and tables leave it out.
@@ -117,6 +121,7 @@ class Result:
                 "trainable": self.trainable,
                 "total": self.total,
                 "head": self.head,
+                **({} if self.seen_words is None else {"seen_words": self.seen_words}),
                 "saved_bytes": self.saved_bytes,
             },
             "memory": {

@@ -110,6 +110,7 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
     import torch
 
     from adapt.backbones.memoise import fold, hand_on, release, share
+    from adapt.backbones.seen import only_seen_words
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
     from adapt.training import Trained, train
@@ -143,24 +144,25 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
         share(model, shelf)
     trainable, total = params.count(model)
     selection = task.selection or task.metric
-    trained, memory, learning_rate = Trained(), {}, None
+    trained, memory, learning_rate, words = Trained(), {}, None, None
     if spec.strategy.learning_rate is not None:  # else the strategy says that nothing is trained
         learning_rate = spec.strategy.learning_rate if budget.learning_rate is None else budget.learning_rate
-        trained = train(
-            model,
-            kind,
-            splits["train"],
-            splits.get("validation", []),
-            replace(budget, warmup=max(budget.warmup, getattr(spec.strategy, "warmup", 0.0))),
-            learning_rate=learning_rate,
-            metric=selection,
-            higher_is_better=selection not in LOWER_IS_BETTER,
-            seed=spec.seed,
-            on_step=on_step,
-            lesson=lesson,
-        )
-        hand_on(model)
-        memory = observe(model, lesson, splits["train"], budget, trained.micro_batch or budget.batch_size)
+        with only_seen_words(model, splits["train"], kind.tokenizer.pad_token_id) as words:
+            trained = train(
+                model,
+                kind,
+                splits["train"],
+                splits.get("validation", []),
+                replace(budget, warmup=max(budget.warmup, getattr(spec.strategy, "warmup", 0.0))),
+                learning_rate=learning_rate,
+                metric=selection,
+                higher_is_better=selection not in LOWER_IS_BETTER,
+                seed=spec.seed,
+                on_step=on_step,
+                lesson=lesson,
+            )
+            hand_on(model)
+            memory = observe(model, lesson, splits["train"], budget, trained.micro_batch or budget.batch_size)
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
@@ -175,6 +177,7 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
         trainable=trainable,
         total=total,
         head=getattr(model, "head_size", None),
+        seen_words=words,
         saved_bytes=params.saved_bytes(model),
         memory=memory,
         process_bytes=trained.process_bytes,

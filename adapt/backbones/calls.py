@@ -22,9 +22,9 @@ def longest_of(model: Any) -> int:
     return positions_of(model.config.to_dict())
 
 
-def padding_of(base: Any) -> int:
-    """Index of the token that pads, by the configuration, which need not name one."""
-    return max(getattr(base.config, "pad_token_id", None) or 0, 0)
+def padding_of(config: Any) -> int:
+    """Index of the token that pads, by a configuration (transformers), which need not name one."""
+    return max(getattr(config, "pad_token_id", None) or 0, 0)
 
 
 def goes_on(call: Mapping[str, Any]) -> bool:

@@ -117,7 +117,7 @@ def memoise_lower(model: Any, upper: UpperLayers | None) -> None:
     )
     name = "-".join([f"below-{upper.first}", *dtypes])
     kept = 0 if getattr(model, "task_kind", None) in REDRAWN else _LOWER_BYTES
-    memo = Memo(_UpTo(state), kept, longest_of(base), padding_of(base), name)
+    memo = Memo(_UpTo(state), kept, longest_of(base), padding_of(base.config), name)
     for i in range(upper.first):
         layers[i] = Lower(layers[i], state)
     layers[0].memo = memo

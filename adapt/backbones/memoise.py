@@ -38,7 +38,8 @@ def memoise(model: Any, max_bytes: int) -> None:
     """
     max_bytes = 0 if getattr(model, "task_kind", None) in REDRAWN else max_bytes
     if isinstance(model, MeanPoolingClassifier):
-        model.features = Memo(model.features, max_bytes, longest_of(model.base_model), padding_of(model.base_model))
+        base = model.base_model
+        model.features = Memo(model.features, max_bytes, longest_of(base), padding_of(base.config))
     elif model.base_model is not model:
         if hasattr(model.config, "disable_ngram_loss"):  # ProphetNet
             raise Unsupported(
@@ -172,7 +173,7 @@ class MemoBase(_StandIn):
         if self.pooler is not None:
             base.pooler = nn.Identity()
         pooled = self.pooler is not None and self.pooler_activation is None
-        self.memo = Memo(_LastHidden(base, pooled), max_bytes, longest_of(base), padding_of(base))
+        self.memo = Memo(_LastHidden(base, pooled), max_bytes, longest_of(base), padding_of(base.config))
         self.parameters_of_base = list(signature(base.forward).parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -216,7 +217,7 @@ class MemoDecoder(_StandIn):
 
     def __init__(self, model: Any, max_bytes: int) -> None:
         super().__init__()
-        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, longest_of(model), padding_of(model))
+        self.memo = Memo(_Stacks(model.encoder, model.decoder), max_bytes, longest_of(model), padding_of(model.config))
         self.hook = model.register_forward_pre_hook(_hand_ids_through, with_kwargs=True)
 
     def forward(self, encoder_hidden_states: torch.Tensor, **kwargs: Any) -> Any:

@@ -102,8 +102,8 @@ def table(folder: str, tuned: bool | None) -> None:
 @click.option(
     "--backbone",
     required=True,
-    help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, or as for compare; of a folder or "
-    "hub name only config.json is needed.",
+    help="shape:llama-1b, shape:llama-8b, shape:bert-base, shape:bert-large, shape:xlm-roberta-base, or as for "
+    "compare; of a folder or hub name only config.json is needed.",
 )
 @options.strategies
 @click.option("--kind", default="classification", show_default=True, help="Kind of task, as for compare.")
@@ -129,6 +129,11 @@ def table(folder: str, tuned: bool | None) -> None:
 @click.option(
     "--pooling", type=click.Choice(["auto", "mean", "native"]), default="auto", show_default=True,
     help="As for compare.",
+)  # fmt: skip
+@click.option(
+    "--words", type=int,
+    help="Different tokens in the training rows, special ones among them, for full.embeddings=seen.  [default: the "
+         "vocabulary's]",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
 @options.set_option("Set a field of a strategy (lora.rank=8)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adapt.backbones.seen import words_of
 from adapt.backbones.source import Backbone
 from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
@@ -41,7 +42,9 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     from adapt.memory.trace import Setting
 
     try:
-        setting = Setting(shape_at(backbone.path, backbone.source.name), spec.strategy, task, budget, lesson)
+        shape = shape_at(backbone.path, backbone.source.name)
+        words = len(words_of(examples, shape.config, task.kind))
+        setting = Setting(shape, spec.strategy, task, budget, lesson, words)
         peak = Planner(setting).memory(rows, length, targets).peak - beside
     except AdaptError:
         return None  # what is wrong is said where it is met
@@ -51,10 +54,11 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
         return None
     who = f"{spec.strategy.name} and its teacher need" if beside else f"{spec.strategy.name} needs"
     how = "hardly fits" if judged == "tight" else "does not fit"
+    told = f" --words {words}" if getattr(spec.strategy, "embeddings", None) == "all" else ""
     also = "" if targets is None else f" and targets of {targets}"
     return (
         f"{who} about {shown(required)} with {rows} rows of {length} tokens{also}, which {how} the {shown(room)} that "
-        f"{budget.device} has free; see adapt plan for what would"
+        f"{budget.device} has free; see adapt plan{told} for what would"
     )
 
 

@@ -38,6 +38,7 @@ def plan(
     device: str = "cuda",
     labels: int = 2,
     pooling: str = "auto",
+    words: int | None = None,
     **choices: Any,
 ) -> Memory:
     """What a training step will hold in memory at its peak, by category, in bytes; no weights are read.
@@ -47,8 +48,8 @@ def plan(
     traced with four, five and six, and carried on to its own number.
 
     Args:
-        backbone: As for `adapt.fit`, or `shape:llama-1b`, `shape:llama-8b`, `shape:bert-base`, `shape:bert-large`; of a
-            folder or a hub name only `config.json` is needed.
+        backbone: As for `adapt.fit`, or `shape:` and a name in `adapt.memory.shapes.SHAPES`; of a folder or a hub name
+            only `config.json` is needed.
         strategy: A strategy, or its name.
         kind: A task kind, by a short name or its full one.
         batch: Rows of a forward pass, and tokens of each row: `(4, 2048)` or `"4x2048"`.
@@ -57,6 +58,8 @@ def plan(
             architecture has that.
         labels: Classes, where the kind has some.
         pooling: As for `adapt.fit`.
+        words: Different tokens of the training rows, special ones among them, which decide what full fine-tuning takes
+            with `embeddings="seen"`; None: as many as the vocabulary has.
         choices: Further fields of `adapt.Budget`: `checkpointing`, `loss_chunk`, `optimizer`, `dropout`, ...
 
     Raises:
@@ -64,8 +67,9 @@ def plan(
         Unsupported: The strategy or the kind does not go with the architecture, or nothing is trained.
     """
     setting = setting_of(
-        backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling, **choices
-    )
+        backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling,
+        words=words, **choices,
+    )  # fmt: skip
     rows, length = batch if isinstance(batch, tuple | list) and len(batch) == 2 else parse_batch(str(batch))
     return Planner(setting).memory(rows, length)
 
@@ -88,6 +92,7 @@ def setting_of(
     device: str = "cuda",
     labels: int = 2,
     pooling: str = "auto",
+    words: int | None = None,
     **choices: Any,
 ) -> Setting:
     """The checked options of `plan`, as values."""
@@ -111,12 +116,15 @@ def setting_of(
     )
     pooled = pooling_of(pooling, full, shape)
     check_count("labels", labels, 2)
+    if words is not None:
+        check_count("words", words)
     names = tuple(map(str, range(labels))) if full in CLASSIFIERS and problem != "regression" else ()
     task = Task(
         name="plan", data=Source("plan", ""), kind=full, problem=problem, labels=names, metric=METRICS[problem][0],
         pooling=pooled,
     )  # fmt: skip
-    return Setting(shape, check_strategy(make(strategy) if isinstance(strategy, str) else strategy), task, budget)
+    chosen = check_strategy(make(strategy) if isinstance(strategy, str) else strategy)
+    return Setting(shape, chosen, task, budget, words=words)
 
 
 class Planner:

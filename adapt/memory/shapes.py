@@ -42,9 +42,12 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
         "max_position_embeddings": 131_072, "rope_theta": 500_000.0,
     },
+    "xlm-roberta-base": {
+        "model_type": "xlm-roberta", "vocab_size": 250_002, "max_position_embeddings": 514, "type_vocab_size": 1,
+    },
 }  # fmt: skip
 """Published dimensions: BERT (Devlin et al. 2019, section 3), Llama 3.2 1B and Llama 3.1 8B (their model cards and
-Grattafiori et al. 2024, table 3)."""
+Grattafiori et al. 2024, table 3), XLM-R (Conneau et al. 2020, table 6, with the special words of its tokenizer)."""
 
 
 @dataclass(frozen=True)

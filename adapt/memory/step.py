@@ -16,6 +16,7 @@ from adapt import params
 from adapt.backbones.exhausted import give_back
 from adapt.backbones.load import Loader
 from adapt.backbones.memo import memos_of
+from adapt.backbones.seen import hold_some
 from adapt.memory.tracker import Tracker
 from adapt.memory.types import Memory
 from adapt.spec import Strategy
@@ -50,7 +51,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
+def made_up(load: Loader, strategy: Strategy, rows: int, length: int, words: int | None = None) -> Step:
     """A step over a batch of made-up rows, or over two of them with accumulation, with its savers, as training has it.
 
     Args:
@@ -58,9 +59,11 @@ def made_up(load: Loader, strategy: Strategy, rows: int, length: int) -> Step:
         strategy: Builds the model.
         rows: Rows of the batch.
         length: Tokens of each row.
+        words: Different words of all rows, where the embeddings of these alone are trained; None: the vocabulary.
     """
     kind = KINDS[load.task.kind](load.task, load.tokenizer())
     model = strategy.build(load, load.task)
+    hold_some(model, words)
     save_memory(model, load.budget)
     optimizer = optimizer_for(model, load.budget, 1e-4)
     batches = [kind.examples(rows, length)] * min(load.budget.accumulation, 2)

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import (
 
 from adapt.backbones.classes import configs_of
 from adapt.backbones.memo import memos_of
+from adapt.backbones.seen import hold_some
 from adapt.memory.alike import counting
 from adapt.memory.blueprint import Blueprint, fake_copy, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
@@ -45,6 +46,8 @@ class Setting:
     budget: Budget
     lesson: Lesson | None = None
     """What is learnt, where it is more than labels."""
+    words: int | None = None
+    """Different words of the training rows, where the embeddings of these alone are trained; None: the vocabulary."""
 
 
 class Trace:
@@ -66,6 +69,7 @@ class Trace:
         self._kind = KINDS[task.kind](task, loader.tokenizer())
         with torch.random.fork_rng(devices=[]), without_padding():
             self._model = setting.strategy.build(loader, task)
+            hold_some(self._model, setting.words)
             save_memory(self._model, budget)
         self.attention = kernel_of(configs_of(self._model)[0])
         """The attention kernel."""

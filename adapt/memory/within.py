@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.load import SHORT
+from adapt.backbones.seen import spares
 from adapt.memory.budget import Verdict, allowance, verdict
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.trace import Setting
@@ -152,13 +154,13 @@ def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int
         longest: Tokens of so many rows that fit.
     """
     (rows, length), setting = batch, planner.setting
-    remedies = [(name, changes, Planner(with_budget(setting, **changes))) for name, changes in _remedies(setting)]
-    remedies = [remedy for remedy in remedies if remedy[2].can_run(length)]
-    if len(remedies) > 1:
-        together = {name: value for _, changes, _ in remedies for name, value in changes.items()}
-        names = " and ".join(name for name, *_ in remedies)
-        remedies.append((names, together, Planner(with_budget(setting, **together))))
-    start, saved = (f"{remedies[-1][0]}, ", remedies[-1][2]) if remedies else ("", planner)
+    single = [(name, change, Planner(change(setting))) for name, change in _remedies(setting)]
+    single = [remedy for remedy in single if remedy[2].can_run(length)]
+    remedies = [(name, tried) for name, _, tried in single]
+    if len(single) > 1:
+        together = functools.reduce(lambda changed, remedy: remedy[1](changed), single, setting)
+        remedies.append((_joined(remedies), Planner(together)))
+    saved = remedies[-1][1] if remedies else planner
 
     def fits(planner: Planner, rows: int = rows, length: int = length) -> bool:
         try:
@@ -179,15 +181,18 @@ def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int
     last = [saved, *(tried for _, tried in smaller[-1:])]
     if _left(planner.memory(rows, length).weights, budget, setting.budget.device) < 0:
         remedies, most_rows, last = [], 0, last[1:]
-        smaller = [(name, tried) for name, tried in smaller if tried.setting.strategy != setting.strategy]
-    for name, _, tried in remedies:
+        smaller = [(name, tried) for name, tried in smaller if tried.setting.strategy != saved.setting.strategy]
+    for name, tried in remedies:
         if fits(tried):
             return name
     if most_rows and (fewer := accumulated(planner)):
         return fewer
     if remedies and (fewer := accumulated(saved)):
-        return f"{start}{fewer}"
+        return f"{remedies[-1][0]}, {fewer}"
     for name, tried in smaller:
+        other = tried.setting.strategy != saved.setting.strategy  # which has not the fields of this one
+        before = _joined([each for each in single if not other or each[2].setting.strategy == setting.strategy])
+        start = f"{before}, " if before else ""
         if fits(tried):
             return f"{start}{name}"
         if fewer := accumulated(tried):
@@ -197,6 +202,11 @@ def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int
     return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
 
 
+def _joined(remedies: Sequence[tuple[Any, ...]]) -> str:
+    """The names of several remedies as one."""
+    return " and ".join(name for name, *_ in remedies)
+
+
 def _smaller(setting: Setting) -> list[tuple[str, Setting]]:
     """What is to be done, and the setting in which it is, where what is held is rounded to ever fewer bits."""
     found = []
@@ -204,9 +214,9 @@ def _smaller(setting: Setting) -> list[tuple[str, Setting]]:
         found.append(("optimizer adamw_8bit", with_budget(setting, optimizer="adamw_8bit")))
     for name, fields in SMALLER:
         how = ", ".join(f"{field} {value}" for field, value in fields.items())
-        changed = dataclasses.replace(setting, strategy=_instead(setting.strategy, name, fields))
-        if changed.strategy != setting.strategy:
-            found.append((f"{name}{f' with {how}' if how else ''}", changed))
+        other = _instead(setting.strategy, name, fields)
+        if other != setting.strategy:
+            found.append((f"{name}{f' with {how}' if how else ''}", dataclasses.replace(setting, strategy=other)))
     return found
 
 
@@ -221,15 +231,24 @@ def with_budget(setting: Setting, **changes: Any) -> Setting:
     return dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, **changes))
 
 
-def _remedies(setting: Setting) -> list[tuple[str, dict[str, Any]]]:
-    """What saves memory and is not done yet: its name, and fields of the budget."""
-    found: list[tuple[str, dict[str, Any]]] = []
+def _remedies(setting: Setting) -> list[tuple[str, Callable[[Setting], Setting]]]:
+    """What saves memory and is not done yet: its name, and what it makes of a setting. First what costs no time."""
+    found: list[tuple[str, Callable[[Setting], Setting]]] = []
+    fields, config = vars(setting.strategy), setting.shape.config.get_text_config()
+    untold = fields.get("embeddings") == "all" and fields.get("layers") == "all" and setting.words is not None
+    if untold and spares(setting.words or 0, config.vocab_size):
+        found.append(("embeddings seen", _with_seen_words))
     if not setting.budget.checkpointing:
-        found.append(("checkpointing", {"checkpointing": True}))
+        found.append(("checkpointing", partial(with_budget, checkpointing=True)))
     unchunked = setting.budget.loss_chunk is None and setting.budget.device != "cpu"  # where it is done unasked
     if setting.task.kind in LANGUAGE_MODELS and unchunked:
-        found.append(("loss_chunk 1024", {"loss_chunk": 1024}))
+        found.append(("loss_chunk 1024", partial(with_budget, loss_chunk=1024)))
     return found
+
+
+def _with_seen_words(setting: Setting) -> Setting:
+    strategy: Any = setting.strategy
+    return dataclasses.replace(setting, strategy=dataclasses.replace(strategy, embeddings="seen"))
 
 
 def plans(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from adapt import params
 from adapt.backbones.uppermost import uppermost
@@ -26,6 +26,11 @@ class Full:
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers and what follows them are trained; what lies below them is frozen
     and computed once a row."""
+    embeddings: Literal["all", "seen"] = field(default="all", metadata={"neutral": "all", "course": True})
+    """`seen`: of the word embeddings only those that occur in the training rows are held as trainable (Williams &
+    Aletras 2023), unless they are more than half. The others have no gradient in either case; so they need no room for
+    one, nor for the optimizer's state, and are spared weight decay. An output layer that shares them refuses it. (An
+    optimizer in 8 bits rounds by blocks, which are others then.)"""
 
     def check(self) -> None:
         """
@@ -40,10 +45,12 @@ class Full:
         """Load the model; every parameter is trainable, or those of the uppermost layers.
 
         Raises:
-            OptionError: The head's factor is not above zero, or layers cannot be read.
-            Unsupported: Some layers are asked for in a model where they cannot be told apart.
+            OptionError: As for `check`.
+            Unsupported: Some layers are asked for in a model where they cannot be told apart, or seen words in one
+                that uses their embeddings elsewhere too.
         """
         from adapt.backbones.lower import freeze_below, memoise_lower, upper_layers
+        from adapt.backbones.seen import train_seen_words
 
         self.check()
         model = load()
@@ -51,6 +58,8 @@ class Full:
         upper = upper_layers(model, self.layers, self.name)
         if upper is not None:
             freeze_below(model, upper)
+        if self.embeddings == "seen":
+            train_seen_words(model)
         memoise_lower(model, upper)
         return model
 
