@@ -234,7 +234,10 @@ def test_growth_of_a_line_is_linear() -> None:
     assert square["r_squared"] < 0.99
 
 
-@pytest.mark.parametrize("name", ["speed", "scaling", "gpu_speed", "memory", "memory_plans", "padding", "profile_cpu"])
+PAGES = ("speed", "scaling", "gpu_speed", "memory", "memory_plans", "padding", "profile_cpu", "seen_words")
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
     content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     benchmark = module(name.removesuffix("_plans"))
