@@ -10,6 +10,7 @@ from torch import nn
 
 from adapt.backbones import Loader, resolve
 from adapt.backbones.norms import FrozenLayerNorm, FrozenRMSNorm, keep_precision
+from adapt.backbones.seen import only_seen_words
 from adapt.comparison.given import EMBEDDED_BACKBONES
 from adapt.data.kinds import problem_of
 from adapt.memory import measure
@@ -36,13 +37,13 @@ def task_of(kind: str, **fields: Any) -> Task:
     return Task("t", Source("t", ""), kind=kind, problem=problem, labels=labels, metric=metric, **fields)
 
 
-def built(kind: str, strategy: str, *, precision: str = "bf16", **choices: Any) -> tuple[Any, Any, Any]:
-    """A shipped backbone on the GPU under a strategy, its kind, and its budget."""
+def built(kind: str, strategy: Any, *, precision: str = "bf16", **choices: Any) -> tuple[Any, Any, Any]:
+    """A shipped backbone on the GPU under a strategy or the one of a name, its kind, and its budget."""
     task = task_of(kind)
     budget = budget_of(device="cuda", precision=precision, dropout=0.0, batch_size=8, **choices)
     loader = Loader(resolve(EMBEDDED_BACKBONES[kind]), task, budget, 0)
     torch.manual_seed(0)
-    model = make(strategy).build(loader, task)
+    model = (make(strategy) if isinstance(strategy, str) else strategy).build(loader, task)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -187,6 +188,35 @@ def test_the_plan_is_what_is_counted(kind: str, strategy: str) -> None:
     loader = Loader(resolve(EMBEDDED_BACKBONES[kind]), task, budget, 0)
     found = measure(made_up(loader, make(strategy), 8, 64))
     setting = Setting(shape_of(EMBEDDED_BACKBONES[kind]), make(strategy), task, budget)
+    assert Planner(setting).memory(8, 64).peak == pytest.approx(found.peak, rel=0.03)
+
+
+@pytest.mark.parametrize("graphs", ["auto", "off"])
+def test_embeddings_of_words_that_occur_are_trained_as_all_are(graphs: str) -> None:
+    found = {}
+    for way in ("all", "seen"):
+        model, kind, budget = built(
+            "sequence_classification", make("full", {"embeddings": way}), graphs=graphs, epochs=2, weight_decay=0.0
+        )
+        examples = kind.examples(64, 24)
+        for i, example in enumerate(examples):
+            example["label"] = i % 2
+            example["input_ids"] = [5 + (i + at) % 40 for at in range(24)]
+        with only_seen_words(model, examples, kind.tokenizer.pad_token_id) as words:
+            train(
+                model, kind, examples, [], budget, learning_rate=1e-3, metric="accuracy", higher_is_better=True, seed=0
+            )
+        assert (words is None) == (way == "all")
+        found[way] = {n: p.detach() for n, p in model.named_parameters()}
+    for name, value in found["all"].items():
+        assert error(found["seen"][name], value) < 1e-3, name
+
+
+def test_a_plan_for_words_that_occur_is_what_is_counted() -> None:
+    task, budget = task_of("sequence_classification", max_length=64), budget_of(device="cuda", precision="bf16")
+    strategy = make("full", {"embeddings": "seen"})
+    found = measure(made_up(Loader(resolve("tiny-encoder"), task, budget, 0), strategy, 8, 64, 500))
+    setting = Setting(shape_of("tiny-encoder"), strategy, task, budget, words=500)
     assert Planner(setting).memory(8, 64).peak == pytest.approx(found.peak, rel=0.03)
 
 
