@@ -232,9 +232,19 @@ def test_advice_knows_it_where_the_number_of_words_is_given(tmp_path: Path) -> N
     room = least + allowance(least, "cpu") + 4096
     assert plan_within(setting, "full", (4, 32), room).advice == "embeddings seen"
     unknown = dataclasses.replace(setting, words=None)
-    assert "embeddings" not in str(plan_within(unknown, "full", (4, 32), room).advice)
+    advice = str(plan_within(unknown, "full", (4, 32), room).advice)
+    assert advice.startswith("embeddings seen, if at most 500 of 5,000 words occur, or ")
+    more, less = (str(plan_within(unknown, "full", (4, 32), room + n).advice) for n in (2**19, -(2**13)))
+    assert more.startswith("embeddings seen, if at most 1,000 of 5,000 words occur, or ")
+    assert less.startswith("embeddings seen, if at most 250 of 5,000 words occur, or ")
     often = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, checkpointing=False))
     assert plan_within(often, "full", (4, 32), room).advice == "embeddings seen and checkpointing"
+    advice = str(plan_within(dataclasses.replace(often, words=None), "full", (4, 32), room).advice)
+    assert advice.startswith("embeddings seen and checkpointing, if at most 500 of 5,000 words occur, or ")
+    small = setting_of("tiny-encoder", "full", device="cpu", precision="fp32", checkpointing=True)  # a third of which
+    room_of_it = Planner(dataclasses.replace(small, strategy=SEEN, words=500)).memory(4, 32).peak
+    room_of_it += allowance(room_of_it, "cpu") + 4096
+    assert "embeddings" not in str(plan_within(small, "full", (4, 32), room_of_it).advice)
     most = dataclasses.replace(setting, words=2501)
     assert "embeddings" not in str(plan_within(most, "full", (4, 32), room).advice)
     upper = dataclasses.replace(setting, strategy=dataclasses.replace(ALL, layers="last:1"))

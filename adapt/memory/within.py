@@ -22,6 +22,8 @@ from adapt.strategies import SMALLER, make
 
 _SHORTEST = 8
 """Tokens of the shortest text that is thought of."""
+_PARTS = (50, 20, 10, 5, 2)
+"""Parts of a vocabulary that may be what occurs of it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
         for shortest, limit in _lengths(planner.longest, device):
             start = max(shortest, min(length, limit))
             longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=shortest)
-    advice = None if judged != "no" else advise(planner, batch, budget, largest, longest)
+    advice = None
+    if judged == "no":
+        few, other = _few_words(planner, batch, budget), advise(planner, batch, budget, largest, longest)
+        advice = other if few is None else f"{few}, or {other}"
     return Plan(
         label, found, besides, judged, largest, longest,
         attention=planner.attention(length), at_limit=longest == planner.longest, advice=advice,
@@ -202,6 +207,38 @@ def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int
     return "shorter texts, or a smaller backbone" if shorter else "a smaller backbone"
 
 
+def _few_words(planner: Planner, batch: tuple[int, int], budget: int) -> str | None:
+    """What would do where most of a model is word embeddings, and nobody said how many words occur."""
+    setting = planner.setting
+    vocabulary = None if setting.words is not None else _spared(setting)
+    if vocabulary is None:
+        return None
+    config = setting.shape.config.get_text_config()
+    width = getattr(config, "embedding_size", None) or config.hidden_size
+    if 2 * 4 * vocabulary * width < planner.memory(*batch).weights:
+        return None
+    ways = {"embeddings seen": _with_seen_words(setting)}
+    if not setting.budget.checkpointing:
+        ways["embeddings seen and checkpointing"] = with_budget(_with_seen_words(setting), checkpointing=True)
+
+    def fits(seen: Setting, words: int) -> bool:
+        return _room(Planner(dataclasses.replace(seen, words=words)), *batch, budget) >= 0
+
+    few, *more = (vocabulary // part for part in _PARTS)
+    for name, seen in ways.items():
+        if Planner(seen).can_run(batch[1]) and fits(seen, few):  # else an output layer shares them, or it is of no use
+            words = next((words for words in reversed(more) if fits(seen, words)), few)
+            return f"{name}, if at most {words:,} of {vocabulary:,} words occur"
+    return None
+
+
+def _spared(setting: Setting) -> int | None:
+    """Words of the vocabulary, where those that do not occur are trained for nothing; None where it is not so."""
+    fields = vars(setting.strategy)
+    everything = fields.get("embeddings") == fields.get("layers") == "all"
+    return setting.shape.config.get_text_config().vocab_size if everything else None
+
+
 def _joined(remedies: Sequence[tuple[Any, ...]]) -> str:
     """The names of several remedies as one."""
     return " and ".join(name for name, *_ in remedies)
@@ -234,9 +271,8 @@ def with_budget(setting: Setting, **changes: Any) -> Setting:
 def _remedies(setting: Setting) -> list[tuple[str, Callable[[Setting], Setting]]]:
     """What saves memory and is not done yet: its name, and what it makes of a setting. First what costs no time."""
     found: list[tuple[str, Callable[[Setting], Setting]]] = []
-    fields, config = vars(setting.strategy), setting.shape.config.get_text_config()
-    untold = fields.get("embeddings") == "all" and fields.get("layers") == "all" and setting.words is not None
-    if untold and spares(setting.words or 0, config.vocab_size):
+    vocabulary = _spared(setting)
+    if vocabulary is not None and setting.words is not None and spares(setting.words, vocabulary):
         found.append(("embeddings seen", _with_seen_words))
     if not setting.budget.checkpointing:
         found.append(("checkpointing", partial(with_budget, checkpointing=True)))
