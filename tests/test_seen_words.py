@@ -12,7 +12,17 @@ import pytest
 import tiny
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, Gemma2Config, Gemma2ForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertModel,
+    CanineConfig,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    PerceiverConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import adapt
 from adapt import params
@@ -25,7 +35,7 @@ from adapt.memory.budget import allowance
 from adapt.memory.foresee import foresee
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up
-from adapt.memory.within import plan_within
+from adapt.memory.within import plan_within, plans
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import Full, LoRA, make
 from adapt.tasks import KINDS
@@ -253,6 +263,39 @@ def test_advice_knows_it_where_the_number_of_words_is_given(tmp_path: Path) -> N
     smaller = Planner(dataclasses.replace(often, strategy=make("qlora"))).memory(4, 32).peak
     room = smaller + allowance(smaller, "cpu") + 2**15
     assert plan_within(often, "full", (4, 32), room).advice == "checkpointing, qlora"  # which has no such field
+
+
+SIZES = {"num_hidden_layers": 1, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize("words", [None, 500])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CanineConfig(**SIZES, hidden_size=32, intermediate_size=48),
+        PerceiverConfig(vocab_size=5000, d_model=32, d_latents=32, num_latents=4, num_self_attends_per_block=1),
+    ],
+    ids=["no vocabulary", "no hidden size"],
+)
+def test_a_model_that_does_not_say_its_sizes_is_not_advised_to_leave_words_out(
+    tmp_path: Path, config: Any, words: int | None
+) -> None:
+    config.save_pretrained(tmp_path)
+    (found,) = plans(tmp_path, [ALL], batch=(4, 32), budget=2**20, device="cpu", words=words)
+    assert found.reason is None
+    assert (found.verdict, found.advice) == ("no", "a smaller backbone")
+
+
+def test_a_shared_table_is_not_advised_to_leave_words_out(tmp_path: Path) -> None:
+    sizes = {"n_embd": 32, "n_inner": 48, "n_layer": 1, "n_head": 4, "n_positions": 64}
+    GPT2Config(**sizes, vocab_size=5000).save_pretrained(tmp_path)
+    setting = setting_of(tmp_path, "full", kind="causal_lm", device="cpu", precision="fp32", checkpointing=True)
+    peak = Planner(setting).memory(4, 32).peak
+    room = peak + allowance(peak, "cpu") - 2**12
+    for words in (None, 100):
+        found = plan_within(dataclasses.replace(setting, words=words), "full", (4, 32), room)
+        assert found.verdict == "no"
+        assert "embeddings" not in str(found.advice)
 
 
 def test_the_warning_before_training_counts_the_words_of_the_rows(

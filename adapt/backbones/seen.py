@@ -83,7 +83,7 @@ def words_of(examples: Sequence[Mapping[str, Any]], config: Any, kind: str, *pad
     for example in examples:
         words.update(example["input_ids"])
         if kind == "seq2seq":
-            words.update(example["labels"])
+            words.update(example.get("labels", ()))
     return sorted(word for word in words if word >= 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -214,7 +215,7 @@ def _few_words(planner: Planner, batch: tuple[int, int], budget: int) -> str | N
     if vocabulary is None:
         return None
     config = setting.shape.config.get_text_config()
-    width = getattr(config, "embedding_size", None) or config.hidden_size
+    width = getattr(config, "embedding_size", None) or getattr(config, "hidden_size", None) or 0  # unsaid by Perceiver
     if 2 * 4 * vocabulary * width < planner.memory(*batch).weights:
         return None
     ways = {"embeddings seen": _with_seen_words(setting)}
@@ -222,21 +223,24 @@ def _few_words(planner: Planner, batch: tuple[int, int], budget: int) -> str | N
         ways["embeddings seen and checkpointing"] = with_budget(_with_seen_words(setting), checkpointing=True)
 
     def fits(seen: Setting, words: int) -> bool:
-        return _room(Planner(dataclasses.replace(seen, words=words)), *batch, budget) >= 0
+        with contextlib.suppress(Unsupported):  # an output layer shares them, or there is no checkpointing
+            return _room(Planner(dataclasses.replace(seen, words=words)), *batch, budget) >= 0
+        return False
 
     few, *more = (vocabulary // part for part in _PARTS)
     for name, seen in ways.items():
-        if Planner(seen).can_run(batch[1]) and fits(seen, few):  # else an output layer shares them, or it is of no use
+        if fits(seen, few):  # else it is of no use
             words = next((words for words in reversed(more) if fits(seen, words)), few)
             return f"{name}, if at most {words:,} of {vocabulary:,} words occur"
     return None
 
 
 def _spared(setting: Setting) -> int | None:
-    """Words of the vocabulary, where those that do not occur are trained for nothing; None where it is not so."""
+    """Words of the vocabulary, where those that do not occur are trained for nothing; None where it is not so, or the
+    model has no vocabulary (CANINE)."""
     fields = vars(setting.strategy)
     everything = fields.get("embeddings") == fields.get("layers") == "all"
-    return setting.shape.config.get_text_config().vocab_size if everything else None
+    return getattr(setting.shape.config.get_text_config(), "vocab_size", None) if everything else None
 
 
 def _joined(remedies: Sequence[tuple[Any, ...]]) -> str:
