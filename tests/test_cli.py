@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import signal
 import subprocess
@@ -491,8 +492,9 @@ def test_compare_runs_what_is_asked_and_shows_what_is_there(
     )
     assert f"- Made by: {made_by} --set qlora.bits=4 --epochs 2 --max-train 10" in text
     assert "--precision fp32 --name 'a task'\n" in text
-    assert "a task 10 rows lora seed 0: ok\n" in error
+    assert "a task 10 rows lora seed 0: ok (" in error
     assert "a task 10 rows lora seed 1: failed: the process ended with exit code 3" in error
+    assert re.search(r" \(4 of 4\)\n", error)
     assert error.endswith(f"Results: {out}\n")
     assert len(list(out.glob("runs/a-task-*.json"))) == 4
 

@@ -289,6 +289,23 @@ def test_what_stands_in_for_standard_error_may_be_a_log_or_closed_and_is_not_ste
     assert log.text == "<b>*bold* [31m head seed 0: failed: why [0m not\n"
 
 
+@pytest.mark.parametrize(
+    ("done", "total", "left", "told"),
+    [
+        (1, 1, 0.0, ""), (1, 9, None, " (1 of 9)"), (9, 9, 0.0, " (9 of 9)"),
+        (8, 1000, 3.0, " (8 of 1,000, about 10 s left)"), (2, 3, 86.0, " (2 of 3, about 90 s left)"),
+        (2, 3, 94.0, " (2 of 3, about 2 min left)"),
+        (2, 3, 5390.0, " (2 of 3, about 90 min left)"), (2, 3, 9000.0, " (2 of 3, about 2.5 h left)"),
+    ],
+)  # fmt: skip
+def test_after_a_run_it_is_said_how_many_are_left_and_for_how_long(
+    done: int, total: int, left: float | None, told: str
+) -> None:
+    stream, run = io.StringIO(), run_of("head")
+    Progress(stream)(Event("ended", run, done, total, status="ok", seconds_left=left))
+    assert stream.getvalue() == f"{run.task.name} head seed 0: ok{told}\n"
+
+
 def test_runs_are_done_from_a_thread_beside_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     behave(monkeypatch)
 

@@ -64,6 +64,9 @@ def test_each_run_has_a_process_of_its_own_from_one_parent(tmp_path: Path, monke
         assert [event.what for event in of_run] == ["started", "step", "step", "ended"]
         assert [(e.done, e.total, e.loss) for e in of_run[1:3]] == [(1, 2, 0.5), (2, 2, 0.25)]
         assert (of_run[-1].status, of_run[-1].reason) == ("ok", None)
+    ended = [event for event in events if event.what == "ended"]
+    assert [(event.done, event.total) for event in ended] == [(n, len(GRID)) for n in range(1, len(GRID) + 1)]
+    assert (ended[0].seconds_left, ended[-1].seconds_left) == (None, 0)
 
 
 def test_a_run_that_failed_is_told_of_where_there_is_no_such_signal(
@@ -278,6 +281,16 @@ def test_of_a_seed_the_run_that_takes_longest_starts_first() -> None:
     assert runner.next_of(list("123"), runs, {full: 2.0, lora: 1.0}) == "1"
     assert runner.next_of(list("23"), runs, {full: 1.0, lora: 2.0}) == "3"
     assert runner.next_of(list("23"), runs, {full: 2.0, lora: 1.0}) == "2"
+
+
+def test_how_long_the_others_take_is_known_once_one_of_each_kind_has_ended() -> None:
+    full, lora, other = run_of("full"), run_of("lora"), run_of("lora", few_shot=2)
+    known = {runner.alike(full): 10.0, runner.alike(lora): 4.0}
+    assert runner.seconds_left([], known, 2) == 0
+    assert runner.seconds_left([(full, 0.0), (lora, 0.0), (lora, 0.0)], known, 1) == 18
+    assert runner.seconds_left([(full, 0.0), (lora, 0.0), (lora, 0.0)], known, 2) == 10  # one core has but one of them
+    assert runner.seconds_left([(full, 7.0), (lora, 9.0)], known, 1) == 3  # what takes longer than before ends at once
+    assert runner.seconds_left([(full, 0.0), (other, 0.0)], known, 1) is None  # on other rows
 
 
 def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:

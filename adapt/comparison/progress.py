@@ -49,7 +49,8 @@ class Progress:
         elif event.what == "ended":
             if (bar := self._bars.pop(key, None)) is not None:
                 bar.close()
-            self._line(event, f"{event.status}" + (f": {event.reason}" if event.reason else ""))
+            why = f": {event.reason}" if event.reason else ""
+            self._line(event, f"{event.status}{why}{_come(event)}")
 
     def _name(self, run: Run) -> str:
         task, strategy = run.task, run.strategy
@@ -70,3 +71,20 @@ class Progress:
             bar.close()
         if self._teacher is not None:
             self._teacher.close()
+
+
+def _come(event: Event) -> str:
+    """How far a comparison of several runs has come, after one of them has ended."""
+    if event.total < 2:
+        return ""
+    told = f"{event.done:,} of {event.total:,}"
+    if event.seconds_left is not None and event.done < event.total:
+        told += f", about {_spoken(event.seconds_left)} left"
+    return f" ({told})"
+
+
+def _spoken(seconds: float) -> str:
+    """A time to wait, as roughly as it is known: `20 s`, `4 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{max(10, 10 * round(seconds / 10))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

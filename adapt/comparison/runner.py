@@ -36,11 +36,15 @@ class Event:
     what: str
     run: Run
     done: int = 0
+    """Steps made, rows asked about; where a run has ended, how many have."""
     total: int = 0
+    """Of how many."""
     loss: float | None = None
     status: str | None = None
     reason: str | None = None
     """Why it ended so; what the note says."""
+    seconds_left: float | None = None
+    """Where a run has ended: about how long the others will take; None while that cannot be said."""
 
 
 OnEvent = Callable[[Event], None]
@@ -88,6 +92,7 @@ def _serve(
     assert process.stdout is not None
     waiting, running = list(runs), dict[str, tuple[float, int]]()
     took: dict[int, float] = {}
+    known: dict[Alike, float] = {}
     before = killed_for_memory()
     while waiting or running:
         check()
@@ -101,10 +106,13 @@ def _serve(
             on_event(Event("note", runs[line[1]], reason=" ".join(line[2:])))
             continue
         if line[0] == "end":
-            started, kills = running.pop(line[1])
-            took[id(runs[line[1]].strategy)] = time.monotonic() - started
-            status, reason = outcome(work / line[1], runs[line[1]], int(line[2]), store, kills)
-            on_event(Event("ended", runs[line[1]], status=status, reason=reason))
+            (started, kills), run, now = running.pop(line[1]), runs[line[1]], time.monotonic()
+            took[id(run.strategy)] = known[alike(run)] = now - started
+            status, reason = outcome(work / line[1], run, int(line[2]), store, kills)
+            others = [(runs[name], 0.0) for name in waiting]
+            others += [(runs[name], now - begun) for name, (begun, _) in running.items()]
+            left, done = seconds_left(others, known, jobs), len(runs) - len(others)
+            on_event(Event("ended", run, done, len(runs), status=status, reason=reason, seconds_left=left))
         while waiting and len(running) < jobs:
             name = next_of(waiting, runs, took)
             waiting.remove(name)
@@ -130,6 +138,28 @@ def next_of(waiting: Sequence[str], runs: Mapping[str, Run], took: Mapping[int, 
         (name for name in waiting if runs[name].seed == first.seed and runs[name].task == first.task),
         key=lambda name: took.get(id(runs[name].strategy), float("inf")),
     )
+
+
+Alike = tuple[int, int | None, int | None]
+
+
+def alike(run: Run) -> Alike:
+    """What runs have in common that take equally long: the strategy, and how many rows they train on."""
+    return id(run.strategy), run.task.max_train, run.task.few_shot
+
+
+def seconds_left(runs: Sequence[tuple[Run, float]], known: Mapping[Alike, float], jobs: int) -> float | None:
+    """About how long runs will take; None while there are some of a kind of which none has ended.
+
+    Args:
+        runs: Those that have not ended, and for how many seconds each has gone on.
+        known: Seconds that the last took of those that are `alike`.
+        jobs: Runs done at the same time.
+    """
+    if not all(alike(run) in known for run, _ in runs):
+        return None
+    left = [max(0.0, known[alike(run)] - gone) for run, gone in runs]
+    return max([sum(left) / jobs, *left])
 
 
 @contextlib.contextmanager
@@ -163,7 +193,7 @@ def _interrupts() -> Iterator[Callable[[], None]]:
 
 def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnEvent) -> None:
     """Where the system cannot fork: a fresh process a run, which imports everything anew."""
-    for name, run in runs.items():
+    for number, (name, run) in enumerate(runs.items(), 1):
         on_event(Event("started", run))
         command, kills = [*WORKER, str(work / f"{name}.json")], killed_for_memory()
         done = subprocess.run(
@@ -171,7 +201,7 @@ def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnE
             env=_environment(_threads(1)), check=False,
         )  # fmt: skip
         status, reason = outcome(work / name, run, done.returncode, store, kills)
-        on_event(Event("ended", run, status=status, reason=reason))
+        on_event(Event("ended", run, number, len(runs), status=status, reason=reason))
 
 
 def _threads(jobs: int) -> int:
