@@ -18,7 +18,9 @@ from comparison_helpers import MEMORY, contents, in_this_process, result_of, run
 import adapt
 from adapt.cli import cli
 from adapt.comparison import Store, grid
-from adapt.data import Data, folds, load
+from adapt.data import Data, cross, folds, load
+from adapt.data.groups import Division
+from adapt.data.samples import generator
 from adapt.metrics import score
 from adapt.metrics.jackknife import pseudo_values
 from adapt.result import FOUND_FEATURES, Result
@@ -123,6 +125,26 @@ def test_rare_classes_and_labels_make_no_fold_larger_than_another() -> None:
     for label in range(8):
         held = [sum(row[label] for row in part.splits["test"]["label"]) for part in parts]
         assert max(held) - min(held) <= 3
+
+
+def test_the_label_of_which_fewest_rows_are_left_is_dealt_next() -> None:
+    """Against algorithm 1 of Sechidis et al. (2011), written out."""
+    rng = random.Random(0)
+    for _ in range(20):
+        strata = [rng.sample(range(8), rng.randint(0, 4)) for _ in range(60)]
+        by = Division(strata, held=None, held_by=None, in_proportion=False)
+        waiting = generator(3, 2).permutation(len(strata)).tolist()
+        folds: list[list[int]] = [[] for _ in range(5)]
+        while any(strata[row] for row in waiting):
+            left = Counter(label for row in waiting for label in strata[row])
+            rarest = min(left, key=lambda label: (left[label], label))
+            for row in [row for row in waiting if rarest in strata[row]]:
+                has = [sum(rarest in strata[other] for other in fold) for fold in folds]
+                folds[min(range(5), key=lambda n: (has[n], len(folds[n])))].append(row)
+                waiting.remove(row)
+        for row in waiting:
+            min(folds, key=len).append(row)
+        assert cross._parts(by, "rows", 5, seed=3) == [sorted(fold) for fold in folds]
 
 
 def test_rows_of_a_common_instruction_are_divided_and_those_of_one_prompt_are_not() -> None:

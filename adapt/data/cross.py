@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -92,8 +93,9 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
 def _parts(by: Division, name: str, count: int, seed: int) -> list[list[int]]:
     """The rows of each fold, rising.
 
-    Rows of each class or label, the rarest first, are dealt to the fold that has fewest of it (iterative
-    stratification; Sechidis et al. 2011, section 3); rows that have none, or that belong together, to the smallest.
+    Rows of a class or label, each time that of which fewest are left, are dealt to the fold that has fewest of it
+    (iterative stratification; Sechidis et al. 2011, algorithm 1); rows that have none, or that belong together, to the
+    smallest.
     """
     units: dict[Any, list[int]] = {}
     rows = len(by.strata)
@@ -114,15 +116,25 @@ def _parts(by: Division, name: str, count: int, seed: int) -> list[list[int]]:
         for stratum in dict.fromkeys(those):
             of.setdefault(stratum, []).append(unit)
 
+    left = {stratum: len(those) for stratum, those in of.items()}
+    rarest = [(number, stratum) for stratum, number in left.items()]
+    heapq.heapify(rarest)
+
     def deal(unit: Any, stratum: int | None) -> None:
         number = min(range(count), key=lambda n: (0 if stratum is None else have[n][stratum], len(folds[n]), n))
         folds[number] += units[unit]
-        have[number].update(waiting.pop(unit))
+        dealt = waiting.pop(unit)
+        have[number].update(dealt)
+        for other in dict.fromkeys(dealt):
+            left[other] -= 1
+            heapq.heappush(rarest, (left[other], other))
 
-    for stratum in sorted(of, key=lambda stratum: (len(of[stratum]), stratum)):
-        for unit in of[stratum]:
-            if unit in waiting:
-                deal(unit, stratum)
+    while rarest:
+        number, stratum = heapq.heappop(rarest)
+        if number == left[stratum] > 0:  # else others of it have been dealt meanwhile
+            for unit in of[stratum]:
+                if unit in waiting:
+                    deal(unit, stratum)
     for unit in sorted(waiting, key=lambda unit: -len(units[unit])):
         deal(unit, None)
     return [sorted(fold) for fold in folds]
