@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import Unsupported
@@ -69,12 +69,14 @@ class Family:
     """Projections whose output is added to the residual after attention, self- and cross-attention."""
     feed_forward_outputs: tuple[str, ...]
     """Projections whose output is added to the residual after the feed-forward block."""
+    last_norm: str | None = None
+    """Norm of that sum; None where layers norm their inputs instead."""
 
 
-_BERT = Family(("attention.self.query", "attention.self.value"), ("attention.output.dense",), ("output.dense",))
-_DEBERTA = Family(
-    ("attention.self.query_proj", "attention.self.value_proj"), ("attention.output.dense",), ("output.dense",)
+_BERT = Family(
+    ("attention.self.query", "attention.self.value"), ("attention.output.dense",), ("output.dense",), "output.LayerNorm"
 )
+_DEBERTA = replace(_BERT, query_value=("attention.self.query_proj", "attention.self.value_proj"))
 _LLAMA = Family(("self_attn.q_proj", "self_attn.v_proj"), ("self_attn.o_proj",), ("mlp.down_proj",))
 _T5 = Family(
     ("SelfAttention.q", "SelfAttention.v", "EncDecAttention.q", "EncDecAttention.v"),
@@ -85,6 +87,7 @@ _BART = Family(
     ("self_attn.q_proj", "self_attn.v_proj", "encoder_attn.q_proj", "encoder_attn.v_proj"),
     ("self_attn.out_proj", "encoder_attn.out_proj"),
     ("fc2",),
+    "final_layer_norm",
 )
 
 FAMILIES: dict[str, Family] = {
@@ -94,8 +97,12 @@ FAMILIES: dict[str, Family] = {
     "camembert": _BERT,
     "electra": _BERT,
     "deberta-v2": _DEBERTA,
-    "distilbert": Family(("attention.q_lin", "attention.v_lin"), ("attention.out_lin",), ("ffn.lin2",)),
-    "albert": Family(("attention.query", "attention.value"), ("attention.dense",), ("ffn_output",)),
+    "distilbert": Family(
+        ("attention.q_lin", "attention.v_lin"), ("attention.out_lin",), ("ffn.lin2",), "output_layer_norm"
+    ),
+    "albert": Family(
+        ("attention.query", "attention.value"), ("attention.dense",), ("ffn_output",), "full_layer_layer_norm"
+    ),
     "modernbert": Family(("attn.Wqkv",), ("attn.Wo",), ("mlp.Wo",)),
     "gpt2": Family(("attn.c_attn",), ("attn.c_proj",), ("mlp.c_proj",)),
     "llama": _LLAMA,
@@ -105,7 +112,7 @@ FAMILIES: dict[str, Family] = {
     "t5": _T5,
     "mt5": _T5,
     "bart": _BART,
-    "mbart": _BART,
+    "mbart": replace(_BART, last_norm=None),
 }
 """By `model_type`."""
 
@@ -149,6 +156,20 @@ def residual_projections(base: nn.Module) -> tuple[list[str], list[str]]:
         if len(found) != expected:
             raise Unsupported(f"the outputs of {len(found)} of {expected} {what} of '{config.model_type}' were found")
     return attention, feed_forward
+
+
+def end_of_layer(base: nn.Module, projection: str) -> tuple[str, str | None]:
+    """Names of the module that gives the residual sum after a feed-forward block, and of the norm within it that this
+    sum goes through; None where layers norm their inputs instead.
+
+    Args:
+        base: Of a known family.
+        projection: Name of the block's last projection, as `residual_projections` gives it.
+    """
+    family = family_of(base.config.model_type)  # type: ignore[union-attr,arg-type]
+    ending = next(each for each in family.feed_forward_outputs if _ends(projection, (each,)))
+    around = projection.removesuffix(f".{ending}")
+    return around, None if family.last_norm is None else f"{around}.{family.last_norm}"
 
 
 def _blocks(base: nn.Module) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from adapt.backbones.families import residual_projections
+from adapt.backbones.families import end_of_layer, residual_projections
 from adapt.display import shows_fields
 from adapt.spec import FieldError, Load, Task
 from adapt.strategies.checks import check_words
@@ -14,17 +14,19 @@ from adapt.strategies.checks import check_words
 @shows_fields
 @dataclass(frozen=True)
 class BottleneckAdapter:
-    """Houlsby's two adapters a layer (2019, section 2.1) or Pfeiffer's single one (2021, section 3).
+    """Houlsby's two adapters a layer (2019, section 2.1) or Pfeiffer's single one (2021, AdapterFusion).
 
-    x + up(f(down(x))) on the output of a sub-layer's last projection, before the residual sum. Norms stay frozen, where
-    Houlsby et al. train them, too.
+    A(h) = up(f(down(h))). Houlsby's are A(h) + h on the output h of a sub-layer's last projection, before the residual
+    sum; norms stay frozen, where Houlsby et al. train them, too. Pfeiffer's reads what the layer gives: the normed sum
+    of x and the feed-forward output h, and adds to that sum before it is normed, LN(x + h + A(LN(x + h))); where layers
+    norm their inputs instead, x + h + A(x + h). So has it the adapters library (`SeqBnConfig`).
     """
 
     name: ClassVar[str] = "bottleneck"
     learning_rate: float = 4e-3
     """Peak learning rate."""
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
-    """After attention and after feed-forward, or after feed-forward only."""
+    """`houlsby`: after attention and after feed-forward; `pfeiffer`: once, at the end of the layer."""
     reduction_factor: float = 8.0
     """Hidden size over bottleneck size."""
     non_linearity: Literal["relu", "gelu", "silu", "tanh"] = "relu"
@@ -54,7 +56,7 @@ class BottleneckAdapter:
                 are to be updated, which more than one module looks up.
         """
         from adapt.backbones.lower import memoise_lower, upper_layers
-        from adapt.strategies.bottleneck_layer import Adapted, width_of
+        from adapt.strategies.bottleneck_layer import Adapted, AdaptedNorm, adapt_sum, width_of
         from adapt.strategies.word_embeddings import update_word_embeddings
 
         self.check()
@@ -66,7 +68,15 @@ class BottleneckAdapter:
             if upper is not None and name not in upper:
                 continue
             module = base.get_submodule(name)
-            base.set_submodule(name, Adapted(module, self._size(width_of(module)), self.non_linearity))
+            shape = self._size(width_of(module)), self.non_linearity
+            if self.placement == "houlsby":
+                base.set_submodule(name, Adapted(module, *shape))
+                continue
+            around, norm = end_of_layer(base, name)
+            if norm is not None:
+                base.set_submodule(norm, AdaptedNorm(base.get_submodule(norm), *shape))
+            else:
+                adapt_sum(base.get_submodule(around), width_of(module), *shape, module.weight.device)
         update_word_embeddings(model, self.embedding_rank, self.embedding_rate)
         memoise_lower(model, upper)
         return model
