@@ -2,7 +2,7 @@
 
 For the same task that is all of it, for another one what was learnt within the backbone, under a fresh head: from a
 related task (Phang et al. 2018, "Sentence Encoders on STILTs"), or from texts of the task's language (where Pfeiffer et
-al. 2020, MAD-X, section 3.1, put the task's adapters on top of those of the language).
+al. 2020, MAD-X, put the task's adapters on top of those of the language).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def head_dropout(config: Any) -> float:
 class MeanPooling(nn.Module):
     """An encoder followed by the mean of its last hidden states over the tokens of each row.
 
-    Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3: the pooling that served best.
+    Source: Reimers & Gurevych 2019 (Sentence-BERT), section 3, which takes it by default.
     """
 
     def __init__(self, encoder: nn.Module) -> None:

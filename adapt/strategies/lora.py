@@ -56,7 +56,7 @@ class LoRA:
     rslora: bool = False
     """Scale by alpha / sqrt(rank)."""
     dora: bool = False
-    """Learn the magnitude of each weight's columns apart from their direction."""
+    """Learn the magnitude of each output's weights apart from their direction."""
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})

@@ -31,8 +31,8 @@ class Prefix:
     layers: str = field(default="all", metadata={"neutral": "all"})
     """`all`, or `last:N`: only the N uppermost layers are adapted, and what lies below them is computed once a row."""
     gated: bool = field(default=False, metadata={"neutral": False})
-    """Attend to the prefix apart from the text, and add what is found by a gate for each head that is shut at the start
-    (Zhang et al. 2023, LLaMA-Adapter, section 3.2): training starts from the backbone's own outputs."""
+    """Attend to the prefix apart from the text, and add what is found by a gate for each head of keys that is shut at
+    the start (Zhang et al. 2023, LLaMA-Adapter, section 3.2): training starts from the backbone's own outputs."""
     embedding_rank: int = field(default=0, metadata={"neutral": 0})
     """Rank of an update of the word embeddings, for words that the backbone knows too little of; 0: none."""
     embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4, "course": True})

@@ -1,5 +1,5 @@
 """What an adaptation makes a backbone forget: the loss on general text under its own language-model head, before and
-after (Biderman et al. 2024, "LoRA Learns Less and Forgets Less")."""
+after. Biderman et al. (2024, "LoRA Learns Less and Forgets Less") ask the same of accuracy on benchmarks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """CUDA graphs of the forward and backward pass, for models so small that launching kernels takes longer than they run.
 
 A transformer's step launches thousands of kernels from Python, some ten microseconds each; a graph launches them all at
-once (Ng et al. 2021, "Accelerating PyTorch with CUDA Graphs"). A graph is of one shape: rows are padded to one of few
-lengths, the first batch of a shape runs as ever, the second is captured, and from then on its graph is replayed.
+once ("Accelerating PyTorch with CUDA Graphs", PyTorch's blog, 2021). A graph is of one shape: rows are padded to one of
+few lengths, the first batch of a shape runs as ever, the second is captured, and from then on its graph is replayed.
 """
 
 from __future__ import annotations

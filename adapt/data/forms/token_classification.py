@@ -1,4 +1,4 @@
-"""A tag for each word of a sentence: named entities in BIO tags (Ramshaw & Marcus 1995), parts of speech.
+"""A tag for each word of a sentence: named entities (IOB2; Tjong Kim Sang & Veenstra 1999), parts of speech.
 
 Columns `tokens`, the words, and `tags`, indices into the tag names. The problem is `spans` where every tag of train is
 `O`, `B-x` or `I-x`, else `tags`. The names of `spans` are `O`, then the others in alphabetical order; those of `tags`
