@@ -37,43 +37,24 @@ if TYPE_CHECKING:
     )
     from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
 
-_PUBLIC = {
-    "Adapted": ("adapt.adapted", "Adapted"),
-    "AdaptError": ("adapt.spec", "AdaptError"),
-    "BottleneckAdapter": ("adapt.strategies", "BottleneckAdapter"),
-    "Budget": ("adapt.spec", "Budget"),
-    "Comparison": ("adapt.comparison", "Comparison"),
-    "DataError": ("adapt.spec", "DataError"),
-    "Diverged": ("adapt.spec", "Diverged"),
-    "Full": ("adapt.strategies", "Full"),
-    "Head": ("adapt.strategies", "Head"),
-    "LoRA": ("adapt.strategies", "LoRA"),
-    "OptionError": ("adapt.spec", "OptionError"),
-    "Prefix": ("adapt.strategies", "Prefix"),
-    "Probing": ("adapt.extraction", "Probing"),
-    "QLoRA": ("adapt.strategies", "QLoRA"),
-    "Representations": ("adapt.extraction", "Representations"),
-    "Result": ("adapt.result", "Result"),
-    "Run": ("adapt.spec", "Run"),
-    "Scores": ("adapt.scoring", "Scores"),
-    "Task": ("adapt.spec", "Task"),
-    "Teacher": ("adapt.spec", "Teacher"),
-    "Unsupported": ("adapt.spec", "Unsupported"),
-    "attention": ("adapt.extraction", "attention"),
-    "compare": ("adapt.comparison", "compare"),
-    "data": ("adapt.data", None),
-    "distill": ("adapt.distillation", "distill"),
-    "extraction": ("adapt.extraction", None),
+_FROM = {
+    "adapt.adapted": ("Adapted",),
+    "adapt.comparison": ("Comparison", "compare"),
+    "adapt.distillation": ("distill",),
+    "adapt.extraction": ("Probing", "Representations", "attention", "probe", "representations", "similarity"),
+    "adapt.memory": ("plan",),
+    "adapt.result": ("Result",),
+    "adapt.scoring": ("Scores", "score"),
+    "adapt.spec": (
+        "AdaptError", "Budget", "DataError", "Diverged", "OptionError", "Run", "Task", "Teacher", "Unsupported",
+    ),
+    "adapt.strategies": ("BottleneckAdapter", "Full", "Head", "LoRA", "Prefix", "QLoRA"),
+}  # fmt: skip
+_PUBLIC: dict[str, tuple[str, str | None]] = {
+    **{name: (module, name) for module, names in _FROM.items() for name in names},
+    **{name: (f"adapt.{name}", None) for name in ("data", "extraction", "memory", "pretrain", "strategies")},
     "fit": ("adapt.adapted", "fit_model"),
     "load": ("adapt.adapted", "load_model"),
-    "memory": ("adapt.memory", None),
-    "plan": ("adapt.memory", "plan"),
-    "pretrain": ("adapt.pretrain", None),
-    "probe": ("adapt.extraction", "probe"),
-    "representations": ("adapt.extraction", "representations"),
-    "score": ("adapt.scoring", "score"),
-    "similarity": ("adapt.extraction", "similarity"),
-    "strategies": ("adapt.strategies", None),
 }
 
 __all__ = [

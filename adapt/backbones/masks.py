@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from adapt.backbones.swapped import swapped
+
 
 @contextmanager
 def masks_traced(traced: bool) -> Iterator[None]:
@@ -15,9 +17,5 @@ def masks_traced(traced: bool) -> Iterator[None]:
     """
     from transformers import masking_utils
 
-    asked = masking_utils.is_tracing
-    masking_utils.is_tracing = lambda tensor=None: traced
-    try:
+    with swapped(masking_utils, is_tracing=lambda tensor=None: traced):
         yield
-    finally:
-        masking_utils.is_tracing = asked

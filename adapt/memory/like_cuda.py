@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from adapt.backbones.kernels import planned_for
+from adapt.backbones.swapped import swapped
 from adapt.training.dropout import dropout, torch_dropout
 
 _FLOAT32 = frozenset(
@@ -38,7 +39,10 @@ def like_cuda() -> Iterator[None]:
     """Within it, under the CPU's autocast, operations return and keep what those of CUDA would."""
     with ExitStack() as stack:
         if importlib.util.find_spec("bitsandbytes") is not None:
-            stack.enter_context(_int8_products())
+            from bitsandbytes.autograd import _functions
+
+            # the product of LLM.int8(), in place of that with floating weights, which it trains with on CPUs
+            stack.enter_context(swapped(_functions, MatMul8bitFp=_functions.MatMul8bitLt))
         stack.enter_context(planned_for("cuda"))
         stack.enter_context(_Functions())
         yield
@@ -59,19 +63,6 @@ def _checkpointed(checkpoint: Callable[..., Any], layer: Callable[..., Any], *ar
 def _within(layer: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with _Functions():
         return layer(*args, **kwargs)
-
-
-@contextmanager
-def _int8_products() -> Iterator[None]:
-    """The product of LLM.int8(), in place of that with floating weights, which bitsandbytes trains with on CPUs."""
-    from bitsandbytes.autograd import _functions
-
-    taken = _functions.MatMul8bitFp
-    _functions.MatMul8bitFp = _functions.MatMul8bitLt
-    try:
-        yield
-    finally:
-        _functions.MatMul8bitFp = taken
 
 
 class _Functions(TorchFunctionMode):

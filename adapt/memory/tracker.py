@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from adapt.backbones.chunked import in_backward, makes_gradients
 from adapt.backbones.classes import output_layer
 from adapt.backbones.memo import memos_of
+from adapt.backbones.swapped import swapped
 from adapt.memory.scratch import scratch_bytes
 from adapt.memory.types import CATEGORIES, Memory, Phase
 
@@ -353,12 +354,8 @@ def _saved_tensors(see: Callable[[torch.Tensor], None]) -> Iterator[None]:
         self.pack_hook = lambda x: inner(pack(x) if torch._C._current_graph_task_id() != -1 else x)
         enter(self)
 
-    with hooks(pack, lambda tensor: tensor):
-        hooks.__enter__ = entered  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            hooks.__enter__ = enter  # type: ignore[method-assign]
+    with hooks(pack, lambda tensor: tensor), swapped(hooks, __enter__=entered):
+        yield
 
 
 @contextlib.contextmanager
@@ -371,8 +368,5 @@ def _generator_states(see: Callable[[torch.Tensor], None]) -> Iterator[None]:
         see(state)
         return state
 
-    torch.get_rng_state = got
-    try:
+    with swapped(torch, get_rng_state=got):
         yield
-    finally:
-        torch.get_rng_state = get

@@ -8,7 +8,6 @@ delegates to eager or sdpa. No position is used up, nothing enters the cache, an
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +19,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adapt.backbones.attended import own_keys
 from adapt.backbones.calls import longest_of
 from adapt.backbones.classes import configs_of
+from adapt.backbones.swapped import swapped
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
 from adapt.strategies.prefix_layers import check_coverage, stacks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container
 
 _NAME = "adapt_prefix_"
 _KERNELS = ("eager", "sdpa")
@@ -97,7 +97,9 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     meta = device.type == "meta"  # planning: there are no weights
     low = base.dtype != torch.float32 and not meta
     autocast = torch.autocast("cpu" if meta else device.type, torch.bfloat16, enabled=low)
-    with recording() as found, torch.no_grad(), _without_pooler(base), autocast:
+    # a pooler has no attention, and a fresh one is float32 where the rest is not
+    pooler = {"pooler": nn.Identity()} if base._modules.get("pooler") is not None else {}
+    with recording() as found, torch.no_grad(), swapped(base, **pooler), autocast:
         base.eval()(**inputs)
     base.train(training)
 
@@ -105,19 +107,6 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
         return rows.transpose(0, 1).flatten(1, 2)[:, :tokens]
 
     return {module: (flat(keys), flat(values)) for module, (keys, values) in found.items()}
-
-
-@contextmanager
-def _without_pooler(base: Any) -> Iterator[None]:
-    """A pooler has no attention, and a fresh one is float32 where the rest is not."""
-    pooler = base._modules.get("pooler")
-    if pooler is not None:
-        base.pooler = nn.Identity()
-    try:
-        yield
-    finally:
-        if pooler is not None:
-            base.pooler = pooler
 
 
 def _prefixed(kernel: str) -> Callable[..., Any]:

@@ -64,10 +64,10 @@ def _one(group: Sequence[Content]) -> Content:
     return {
         **first,
         "scores": scores,
-        "params": {name: _largest(result["params"][name] for result in group) for name in first["params"]},
+        "params": {name: largest(result["params"][name] for result in group) for name in first["params"]},
         "memory": max((result["memory"] for result in group), key=lambda memory: memory["peak_bytes"] or 0),
-        "time": {name: _mean([result["time"].get(name) for result in timed]) for name in first["time"]},
-        "throughput": {name: _mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
+        "time": {name: mean([result["time"].get(name) for result in timed]) for name in first["time"]},
+        "throughput": {name: mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
         "test_outcomes": outcomes,
         "test_groups": _test_groups(group),
         "folds": {
@@ -117,7 +117,7 @@ def _test_groups(group: Sequence[Content]) -> dict[str, Any]:
 def _forgetting(group: Sequence[Content]) -> dict[str, Any]:
     """The mean over folds of the loss after adaptation, where all have one."""
     found = [result.get("forgetting") or {} for result in group]
-    return {**found[0], "after": _mean([each["after"] for each in found])} if all(found) else {}
+    return {**found[0], "after": mean([each["after"] for each in found])} if all(found) else {}
 
 
 def found_features(result: Content) -> bool:
@@ -137,10 +137,12 @@ def _weighted(scores: Sequence[Mapping[str, float]], rows: Sequence[int]) -> dic
     }
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
     there = [value for value in values if value is not None]
     return sum(there) / len(there) if there else None
 
 
-def _largest(values: Iterable[int | None]) -> int | None:
+def largest(values: Iterable[int | None]) -> int | None:
+    """Of those that are known; None where none is."""
     return max((value for value in values if value is not None), default=None)

@@ -11,7 +11,7 @@ from adapt.result import Content
 from adapt.stats import mean_interval, one_prevails
 from adapt.strategies import STRATEGIES
 from adapt.tables.best import best_rate, rate_of
-from adapt.tables.folds import environments_of, found_features, parts_of
+from adapt.tables.folds import environments_of, found_features, largest, mean, parts_of
 from adapt.tables.groups import groups
 from adapt.tables.section import Row, Section, difference, interval_of
 
@@ -102,7 +102,8 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
     parts = _parts([r for r in good if r["seed"] in scores], metric, numbers)
-    trainable, total = _largest(good, "params", "trainable"), _largest(good, "params", "total")
+    counts = [r["params"] for r in good]
+    trainable, total = largest(each["trainable"] for each in counts), largest(each["total"] for each in counts)
     lost = [found["after"] - found["before"] for r in good if (found := r.get("forgetting"))]
     return Row(
         task=first["task"],
@@ -115,9 +116,9 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
         score=interval_of(list(scores.values()), list(parts.values()), numbers) if scores else None,
         trainable=trainable,
         trainable_share=trainable / total if trainable is not None and total else None,
-        saved_bytes=_largest(good, "params", "saved_bytes"),
-        peak_bytes=_largest([r for r in good if r["memory"].get("breakdown")], "memory", "peak_bytes"),
-        train_seconds=_mean(timed, "time", "train_seconds"),
+        saved_bytes=largest(each["saved_bytes"] for each in counts),
+        peak_bytes=largest(r["memory"]["peak_bytes"] for r in good if r["memory"].get("breakdown")),
+        train_seconds=mean([r["time"]["train_seconds"] for r in timed]),
         examples_per_second=_rate(timed),
         predicted_per_second=_predicted(timed),
         forgetting=mean_interval(lost) if lost else None,
@@ -142,21 +143,6 @@ def _parts(results: Sequence[Content], metric: str, groups: Sequence[int]) -> di
 
 def _final(result: Content) -> Mapping[str, float]:
     return result["scores"].get("test") or result["scores"].get("validation") or {}
-
-
-def _values(results: Sequence[Content], group: str, field: str) -> list[float]:
-    return [r[group][field] for r in results if r[group][field] is not None]
-
-
-def _largest(results: Sequence[Content], group: str, field: str) -> int | None:
-    """Largest over seeds: counts agree, peaks differ by little."""
-    values = _values(results, group, field)
-    return int(max(values)) if values else None
-
-
-def _mean(results: Sequence[Content], group: str, field: str) -> float | None:
-    values = _values(results, group, field)
-    return sum(values) / len(values) if values else None
 
 
 def _rate(results: Sequence[Content]) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adapt.backbones.swapped import swapped
 from adapt.metrics import LOSSES, METRICS, score
 from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
 from adapt.tasks.kind import Example, Kind
@@ -90,7 +90,7 @@ def generate(
         max_new_tokens=new_tokens, num_beams=beams, length_penalty=length_penalty, early_stopping=False, use_cache=True,
         pad_token_id=tokenizer.pad_token_id, eos_token_id=stops or None, **kept,
     )  # fmt: skip
-    with _instead(model, config):
+    with swapped(model, generation_config=config):  # from which transformers takes what the one it is given leaves open
         made = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
     # an encoder-decoder's text begins with the decoder's start token, which may be the one that ends a text
     begin = 1 if getattr(model.config, "is_encoder_decoder", False) else inputs["input_ids"].shape[1]
@@ -103,18 +103,6 @@ def generate(
         text = tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rows.append(Written(text, tuple(ids[:end]), end < len(ids) and end != last))
     return rows
-
-
-@contextmanager
-def _instead(model: Any, config: Any) -> Iterator[None]:
-    """With another generation configuration: transformers takes what one that it is given leaves open from the
-    model's."""
-    own = model.generation_config
-    model.generation_config = config
-    try:
-        yield
-    finally:
-        model.generation_config = own
 
 
 def needs_text(metric: str) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from torch.nn import functional as F
 
+from adapt.backbones.swapped import swapped
 from adapt.training.dropout import attention, dropout
 from adapt.training.outermost import outermost
 from adapt.training.softmax import softmax
@@ -22,14 +22,5 @@ def faster_on_cpu() -> Iterator[None]:
     checkpointed layer too. Other threads get them as well, until the last of several is through: they do the same as
     torch's, but for derivatives of derivatives, which they do not have.
     """
-    theirs = {name: getattr(F, name) for name in _OURS}
-    _put(_OURS)
-    try:
+    with swapped(F, **_OURS):
         yield
-    finally:
-        _put(theirs)
-
-
-def _put(functions: dict[str, Any]) -> None:
-    for name, function in functions.items():
-        setattr(F, name, function)
