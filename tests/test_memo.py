@@ -13,6 +13,7 @@ from torch import nn
 
 from adapt.adapted import assemble, load_model
 from adapt.backbones import Loader
+from adapt.backbones.calls import goes_on
 from adapt.backbones.memo import Memo, memos_of
 from adapt.backbones.memoise import MemoBase, MemoDecoder, memoise, release
 from adapt.backbones.shelf import Shelf
@@ -516,3 +517,10 @@ def test_where_the_buffer_cannot_grow_rows_are_encoded_each_time(monkeypatch: py
     before = memo.encoded_rows
     memo(**first)
     assert memo.encoded_rows == before  # what was held stays
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values", "encoder_outputs", "inputs_embeds"])
+def test_a_call_that_goes_on_from_an_earlier_one_is_told_from_one_of_rows(name: str) -> None:
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    assert goes_on({"input_ids": ids, name: object()})
+    assert not goes_on({"input_ids": ids, name: None})

@@ -27,9 +27,13 @@ def padding_of(config: Any) -> int:
     return max(getattr(config, "pad_token_id", None) or 0, 0)
 
 
+_EARLIER = ("cache", "past_key_values", "encoder_outputs", "inputs_embeds")
+"""Inputs that earlier calls computed; the first is what transformers calls the second from 5.24 on."""
+
+
 def goes_on(call: Mapping[str, Any]) -> bool:
     """Whether a call has no token ids, or goes on from what earlier ones computed: of these a memo knows nothing."""
-    earlier = any(call.get(name) is not None for name in ("past_key_values", "encoder_outputs", "inputs_embeds"))
+    earlier = any(call.get(name) is not None for name in _EARLIER)
     return call.get("input_ids") is None or earlier or bool(call.get("use_cache"))
 
 
