@@ -306,6 +306,14 @@ def test_after_a_run_it_is_said_how_many_are_left_and_for_how_long(
     assert stream.getvalue() == f"{run.task.name} head seed 0: ok{told}\n"
 
 
+def test_runs_that_were_done_before_are_counted_with_those_that_end() -> None:
+    stream, run = io.StringIO(), run_of("head")
+    progress = Progress(stream)
+    progress(Event("found", run, status="ok"))
+    progress(Event("ended", run, 1, 1, status="ok", seconds_left=0.0))
+    assert stream.getvalue().endswith("head seed 0: ok (2 of 2)\n")
+
+
 def test_runs_are_done_from_a_thread_beside_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     behave(monkeypatch)
 

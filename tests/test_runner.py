@@ -28,6 +28,7 @@ from adapt.backbones import Backbone, resolve
 from adapt.comparison import Store, compare, ended, runner, worker
 from adapt.comparison.jobs import Todo
 from adapt.comparison.progress import Progress
+from adapt.comparison.times import Times
 from adapt.spec import AdaptError, OutOfMemory, Source, Teacher
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
@@ -285,12 +286,19 @@ def test_of_a_seed_the_run_that_takes_longest_starts_first() -> None:
 
 def test_how_long_the_others_take_is_known_once_one_of_each_kind_has_ended() -> None:
     full, lora, other = run_of("full"), run_of("lora"), run_of("lora", few_shot=2)
-    known = {runner.alike(full): 10.0, runner.alike(lora): 4.0}
-    assert runner.seconds_left([], known, 2) == 0
-    assert runner.seconds_left([(full, 0.0), (lora, 0.0), (lora, 0.0)], known, 1) == 18
-    assert runner.seconds_left([(full, 0.0), (lora, 0.0), (lora, 0.0)], known, 2) == 10  # one core has but one of them
-    assert runner.seconds_left([(full, 7.0), (lora, 9.0)], known, 1) == 3  # what takes longer than before ends at once
-    assert runner.seconds_left([(full, 0.0), (other, 0.0)], known, 1) is None  # on other rows
+    one, two = Times(1), Times(2)
+    for times in (one, two):
+        assert times.left([]) == 0
+        assert times.left([(full, 0.0)]) is None
+        times.took(full, 1.0, "failed")
+        assert times.left([(full, 0.0)]) == 1
+        times.took(full, 10.0, "ok")
+        times.took(full, 1.0, "failed")  # at once, which tells nothing of others
+        times.took(lora, 4.0, "ok")
+        assert times.left([(full, 0.0), (other, 0.0)]) is None  # on other rows
+    assert one.left([(full, 0.0), (lora, 0.0), (lora, 0.0)]) == 18
+    assert two.left([(full, 0.0), (lora, 0.0), (lora, 0.0)]) == 10  # one core has but one of them
+    assert one.left([(full, 7.0), (lora, 9.0)]) == 3  # what takes longer than before ends at once
 
 
 def test_what_runs_have_in_common_is_made_once(tmp_path: Path) -> None:

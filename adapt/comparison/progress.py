@@ -24,6 +24,7 @@ class Progress:
         self._rates = rates
         self._on_event = on_event
         self._bars: dict[int, StepBar] = {}
+        self._found = 0
         self._teacher: AskedBar | None = None
 
     def __call__(self, event: Event) -> None:
@@ -44,13 +45,14 @@ class Progress:
         elif event.what == "note":
             self._line(event, str(event.reason))
         elif event.what == "found":
+            self._found += 1
             again = "" if event.status == "ok" else f" (remove runs/{event.run.filename()} to do it again)"
             self._line(event, f"{event.status}, done before{again}")
         elif event.what == "ended":
             if (bar := self._bars.pop(key, None)) is not None:
                 bar.close()
             why = f": {event.reason}" if event.reason else ""
-            self._line(event, f"{event.status}{why}{_come(event)}")
+            self._line(event, f"{event.status}{why}{self._come(event)}")
 
     def _name(self, run: Run) -> str:
         task, strategy = run.task, run.strategy
@@ -59,6 +61,16 @@ class Progress:
         fold = f" fold {task.fold[0]}" if task.fold else ""
         at = f" at {strategy.learning_rate:g}" if self._rates and strategy.learning_rate is not None else ""
         return f"{task.name}{rows}{fold} {strategy.name}{at} seed {run.seed}"
+
+    def _come(self, event: Event) -> str:
+        """How far a comparison of several runs has come, after one of them has ended."""
+        total = self._found + event.total
+        if total < 2:
+            return ""
+        told = f"{self._found + event.done:,} of {total:,}"
+        if event.seconds_left is not None and event.done < event.total:
+            told += f", about {_spoken(event.seconds_left)} left"
+        return f" ({told})"
 
     def _line(self, event: Event, text: str) -> None:
         write_line(self._stream, f"{self._name(event.run)}: {text}")
@@ -71,16 +83,6 @@ class Progress:
             bar.close()
         if self._teacher is not None:
             self._teacher.close()
-
-
-def _come(event: Event) -> str:
-    """How far a comparison of several runs has come, after one of them has ended."""
-    if event.total < 2:
-        return ""
-    told = f"{event.done:,} of {event.total:,}"
-    if event.seconds_left is not None and event.done < event.total:
-        told += f", about {_spoken(event.seconds_left)} left"
-    return f" ({told})"
 
 
 def _spoken(seconds: float) -> str:

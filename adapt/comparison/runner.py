@@ -17,6 +17,7 @@ from types import FrameType
 from adapt.comparison.ended import lost, outcome
 from adapt.comparison.jobs import Todo
 from adapt.comparison.store import Store
+from adapt.comparison.times import Times
 from adapt.files import TMPDIR, scratch_folder, writing
 from adapt.machine import STOPPING, cores, killed_for_memory
 from adapt.spec import Run
@@ -36,7 +37,7 @@ class Event:
     what: str
     run: Run
     done: int = 0
-    """Steps made, rows asked about; where a run has ended, how many have."""
+    """Steps made, rows asked about; where a run has ended, how many have of those that were still to be done."""
     total: int = 0
     """Of how many."""
     loss: float | None = None
@@ -92,8 +93,7 @@ def _serve(
     assert process.stdout is not None
     waiting, running = list(runs), dict[str, tuple[float, int]]()
     took: dict[int, float] = {}
-    known: dict[Alike, float] = {}
-    before = killed_for_memory()
+    times, before = Times(jobs), killed_for_memory()
     while waiting or running:
         check()
         line = process.stdout.readline().decode().split()
@@ -107,11 +107,12 @@ def _serve(
             continue
         if line[0] == "end":
             (started, kills), run, now = running.pop(line[1]), runs[line[1]], time.monotonic()
-            took[id(run.strategy)] = known[alike(run)] = now - started
+            took[id(run.strategy)] = now - started
             status, reason = outcome(work / line[1], run, int(line[2]), store, kills)
+            times.took(run, now - started, status)
             others = [(runs[name], 0.0) for name in waiting]
             others += [(runs[name], now - begun) for name, (begun, _) in running.items()]
-            left, done = seconds_left(others, known, jobs), len(runs) - len(others)
+            done, left = len(runs) - len(others), times.left(others)
             on_event(Event("ended", run, done, len(runs), status=status, reason=reason, seconds_left=left))
         while waiting and len(running) < jobs:
             name = next_of(waiting, runs, took)
@@ -138,28 +139,6 @@ def next_of(waiting: Sequence[str], runs: Mapping[str, Run], took: Mapping[int, 
         (name for name in waiting if runs[name].seed == first.seed and runs[name].task == first.task),
         key=lambda name: took.get(id(runs[name].strategy), float("inf")),
     )
-
-
-Alike = tuple[int, int | None, int | None]
-
-
-def alike(run: Run) -> Alike:
-    """What runs have in common that take equally long: the strategy, and how many rows they train on."""
-    return id(run.strategy), run.task.max_train, run.task.few_shot
-
-
-def seconds_left(runs: Sequence[tuple[Run, float]], known: Mapping[Alike, float], jobs: int) -> float | None:
-    """About how long runs will take; None while there are some of a kind of which none has ended.
-
-    Args:
-        runs: Those that have not ended, and for how many seconds each has gone on.
-        known: Seconds that the last took of those that are `alike`.
-        jobs: Runs done at the same time.
-    """
-    if not all(alike(run) in known for run, _ in runs):
-        return None
-    left = [max(0.0, known[alike(run)] - gone) for run, gone in runs]
-    return max([sum(left) / jobs, *left])
 
 
 @contextlib.contextmanager
@@ -193,15 +172,19 @@ def _interrupts() -> Iterator[Callable[[], None]]:
 
 def _one_by_one(runs: Mapping[str, Run], work: Path, store: Store, on_event: OnEvent) -> None:
     """Where the system cannot fork: a fresh process a run, which imports everything anew."""
-    for number, (name, run) in enumerate(runs.items(), 1):
+    times, waiting = Times(1), list(runs.values())
+    for name, run in runs.items():
         on_event(Event("started", run))
-        command, kills = [*WORKER, str(work / f"{name}.json")], killed_for_memory()
-        done = subprocess.run(
+        command, kills, started = [*WORKER, str(work / f"{name}.json")], killed_for_memory(), time.monotonic()
+        process = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=_environment(_threads(1)), check=False,
         )  # fmt: skip
-        status, reason = outcome(work / name, run, done.returncode, store, kills)
-        on_event(Event("ended", run, number, len(runs), status=status, reason=reason))
+        status, reason = outcome(work / name, run, process.returncode, store, kills)
+        times.took(run, time.monotonic() - started, status)
+        del waiting[0]
+        done, left = len(runs) - len(waiting), times.left([(other, 0.0) for other in waiting])
+        on_event(Event("ended", run, done, len(runs), status=status, reason=reason, seconds_left=left))
 
 
 def _threads(jobs: int) -> int:
