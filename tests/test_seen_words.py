@@ -35,7 +35,8 @@ from adapt.memory.budget import allowance
 from adapt.memory.foresee import foresee
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up
-from adapt.memory.within import plan_within, plans
+from adapt.memory.trace import Setting
+from adapt.memory.within import _few_words, _remedies, advise, plan_within, plans, with_budget
 from adapt.spec import OptionError, Unsupported
 from adapt.strategies import Full, LoRA, make
 from adapt.tasks import KINDS
@@ -205,11 +206,12 @@ def test_a_word_that_was_not_announced_is_an_error_in_training_alone() -> None:
     assert table.weight.requires_grad
 
 
-def big_vocabulary(folder: Path) -> Path:
+def big_vocabulary(folder: Path, layers: int = 1) -> Path:
     """A BERT most of whose parameters are word embeddings."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": layers, "num_attention_heads": 4}
     torch.manual_seed(0)
-    BertModel(BertConfig(**sizes, vocab_size=5000), add_pooling_layer=False).save_pretrained(folder)
+    config = BertConfig(**sizes, vocab_size=5000, max_position_embeddings=64)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tiny.tokenizer_for("bert").save_pretrained(folder)
     return folder
 
@@ -235,40 +237,88 @@ def test_a_plan_is_told_how_many_words_there_are(tmp_path: Path) -> None:
         plan(folder, SEEN, words=0, **options)
 
 
+BATCH = (4, 32)
+
+
+def full(folder: Path, **options: Any) -> Setting:
+    """Full fine-tuning with checkpointing, so that little else than words can be left out."""
+    return setting_of(folder, "full", **{"device": "cpu", "precision": "fp32", "checkpointing": True, **options})
+
+
+def room_for(setting: Setting) -> int:
+    """Bytes of a device that holds a step of such a setting, and hardly more."""
+    peak = Planner(setting).memory(*BATCH).peak
+    return peak + allowance(peak, "cpu") + 4096
+
+
+def with_seen_words(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, strategy=SEEN, words=500)
+
+
+def advised(setting: Setting, room: int) -> str:
+    """Advice for a device that holds not one row."""
+    return advise(Planner(setting), BATCH, room, 0, 0)
+
+
 def test_advice_knows_it_where_the_number_of_words_is_given(tmp_path: Path) -> None:
-    folder = big_vocabulary(tmp_path)
-    setting = setting_of(folder, "full", device="cpu", precision="fp32", checkpointing=True, words=500)
-    least = Planner(dataclasses.replace(setting, strategy=SEEN)).memory(4, 32).peak
-    room = least + allowance(least, "cpu") + 4096
-    assert plan_within(setting, "full", (4, 32), room).advice == "embeddings seen"
-    unknown = dataclasses.replace(setting, words=None)
-    advice = str(plan_within(unknown, "full", (4, 32), room).advice)
-    assert advice.startswith("embeddings seen, if at most 500 of 5,000 words occur, or ")
-    more, less = (str(plan_within(unknown, "full", (4, 32), room + n).advice) for n in (2**19, -(2**13)))
-    assert more.startswith("embeddings seen, if at most 1,000 of 5,000 words occur, or ")
-    assert less.startswith("embeddings seen, if at most 250 of 5,000 words occur, or ")
-    often = dataclasses.replace(setting, budget=dataclasses.replace(setting.budget, checkpointing=False))
-    assert plan_within(often, "full", (4, 32), room).advice == "embeddings seen and checkpointing"
-    advice = str(plan_within(dataclasses.replace(often, words=None), "full", (4, 32), room).advice)
-    assert advice.startswith("embeddings seen and checkpointing, if at most 500 of 5,000 words occur, or ")
-    small = setting_of("tiny-encoder", "full", device="cpu", precision="fp32", checkpointing=True)  # a third of which
-    room_of_it = Planner(dataclasses.replace(small, strategy=SEEN, words=500)).memory(4, 32).peak
-    room_of_it += allowance(room_of_it, "cpu") + 4096
-    assert "embeddings" not in str(plan_within(small, "full", (4, 32), room_of_it).advice)
-    most = dataclasses.replace(setting, words=2501)
-    assert "embeddings" not in str(plan_within(most, "full", (4, 32), room).advice)
-    upper = dataclasses.replace(setting, strategy=dataclasses.replace(ALL, layers="last:1"))
-    assert "embeddings" not in str(plan_within(upper, "full", (4, 32), allowance(0, "cpu") + 2**19).advice)
-    often = dataclasses.replace(often, words=2500)
-    smaller = Planner(dataclasses.replace(often, strategy=make("qlora"))).memory(4, 32).peak
-    room = smaller + allowance(smaller, "cpu") + 2**15
-    assert plan_within(often, "full", (4, 32), room).advice == "checkpointing, qlora"  # which has no such field
+    setting = full(big_vocabulary(tmp_path), words=500)
+    assert advised(setting, room_for(with_seen_words(setting))) == "embeddings seen"
+
+
+def test_advice_says_how_many_words_may_occur_where_nobody_knows(tmp_path: Path) -> None:
+    setting = full(big_vocabulary(tmp_path))
+    planner, room = Planner(setting), room_for(with_seen_words(setting))
+    for more, words in ((2**19, "1,000"), (-(2**13), "250")):
+        found = _few_words(planner, BATCH, room + more)
+        assert found == f"embeddings seen, if at most {words} of 5,000 words occur"
+    advice = plan_within(setting, "full", BATCH, room).advice
+    assert advice == "embeddings seen, if at most 500 of 5,000 words occur, or qlora"
+
+
+def test_few_words_and_checkpointing_are_advised_together_where_neither_is_enough(tmp_path: Path) -> None:
+    setting = full(big_vocabulary(tmp_path, layers=2))
+    room, often = room_for(with_seen_words(setting)), with_budget(setting, checkpointing=False)
+    assert advised(dataclasses.replace(often, words=500), room) == "embeddings seen and checkpointing"
+    found = _few_words(Planner(often), BATCH, room)
+    assert found == "embeddings seen and checkpointing, if at most 500 of 5,000 words occur"
+
+
+def test_words_are_not_thought_of_where_they_are_less_than_half_of_a_model() -> None:
+    assert _few_words(Planner(full("tiny-encoder")), BATCH, 2**40) is None  # a third of which are its embeddings
+
+
+@pytest.mark.parametrize(
+    ("layers", "words", "remedies"),
+    [("all", 2500, ["embeddings seen"]), ("all", 2501, []), ("last:1", 500, []), ("all", None, [])],
+)
+def test_embeddings_seen_are_a_remedy_where_they_are_trained_and_few_words_occur(
+    tmp_path: Path, layers: str, words: int | None, remedies: list[str]
+) -> None:
+    setting = full(big_vocabulary(tmp_path), words=words)
+    setting = dataclasses.replace(setting, strategy=dataclasses.replace(ALL, layers=layers))
+    assert [name for name, _ in _remedies(setting)] == remedies
+
+
+def test_words_of_upper_layers_alone_are_not_thought_of(tmp_path: Path) -> None:
+    upper = dataclasses.replace(full(big_vocabulary(tmp_path)), strategy=dataclasses.replace(ALL, layers="last:1"))
+    assert _few_words(Planner(upper), BATCH, 2**40) is None
+
+
+def test_a_strategy_that_has_no_such_field_is_advised_without_it(tmp_path: Path) -> None:
+    setting = full(big_vocabulary(tmp_path, layers=2), words=2500, checkpointing=False)
+    room = room_for(dataclasses.replace(setting, strategy=make("qlora"))) + 2**15
+    assert advised(setting, room) == "checkpointing, qlora"
+
+
+def advisable(setting: Setting) -> bool:
+    """Whether to train the embeddings of words that occur is a remedy of a setting, and one that can be had."""
+    seen = [change(setting) for name, change in _remedies(setting) if name == "embeddings seen"]
+    return any(Planner(changed).can_run(BATCH[1]) for changed in seen)
 
 
 SIZES = {"num_hidden_layers": 1, "num_attention_heads": 4}
 
 
-@pytest.mark.parametrize("words", [None, 500])
 @pytest.mark.parametrize(
     "config",
     [
@@ -277,25 +327,22 @@ SIZES = {"num_hidden_layers": 1, "num_attention_heads": 4}
     ],
     ids=["no vocabulary", "no hidden size"],
 )
-def test_a_model_that_does_not_say_its_sizes_is_not_advised_to_leave_words_out(
-    tmp_path: Path, config: Any, words: int | None
-) -> None:
+def test_a_model_that_does_not_say_its_sizes_is_not_advised_to_leave_words_out(tmp_path: Path, config: Any) -> None:
     config.save_pretrained(tmp_path)
-    (found,) = plans(tmp_path, [ALL], batch=(4, 32), budget=2**20, device="cpu", words=words)
+    (found,) = plans(tmp_path, [ALL], batch=(1, 8), budget=2**20, device="cpu")
     assert found.reason is None
     assert (found.verdict, found.advice) == ("no", "a smaller backbone")
+    assert not advisable(setting_of(tmp_path, ALL, device="cpu", words=500))
 
 
 def test_a_shared_table_is_not_advised_to_leave_words_out(tmp_path: Path) -> None:
     sizes = {"n_embd": 32, "n_inner": 48, "n_layer": 1, "n_head": 4, "n_positions": 64}
     GPT2Config(**sizes, vocab_size=5000).save_pretrained(tmp_path)
-    setting = setting_of(tmp_path, "full", kind="causal_lm", device="cpu", precision="fp32", checkpointing=True)
-    peak = Planner(setting).memory(4, 32).peak
-    room = peak + allowance(peak, "cpu") - 2**12
-    for words in (None, 100):
-        found = plan_within(dataclasses.replace(setting, words=words), "full", (4, 32), room)
-        assert found.verdict == "no"
-        assert "embeddings" not in str(found.advice)
+    setting = full(tmp_path, kind="causal_lm")
+    found = plan_within(setting, "full", BATCH, room_for(setting) - 2**13)
+    assert found.verdict == "no"
+    assert "embeddings" not in str(found.advice)
+    assert not advisable(dataclasses.replace(setting, words=100))
 
 
 def test_the_warning_before_training_counts_the_words_of_the_rows(
