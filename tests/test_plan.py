@@ -62,8 +62,10 @@ def test_a_plan_knows_the_positions_of_each_part_of_a_model(tmp_path: Path) -> N
 )
 def test_many_layers_are_a_few_carried_on(strategy: str, checkpointing: bool) -> None:
     setting = setting_of("shape:bert-base", strategy, checkpointing=checkpointing)
+    config = type(setting.shape.config).from_dict({**setting.shape.config.to_dict(), "num_hidden_layers": 8})
+    setting = dataclasses.replace(setting, shape=dataclasses.replace(setting.shape, config=config))
     planner = Planner(setting)
-    whole = max(Trace(setting, setting.shape.config, 64).run(2, 64).values(), key=lambda memory: memory.peak)
+    whole = max(Trace(setting, config, 64).run(2, 64).values(), key=lambda memory: memory.peak)
     assert planner.memory(2, 64) == whole
     assert planner._affine
 
@@ -233,11 +235,13 @@ def command(*arguments: str) -> str:
     return result.stdout
 
 
-def test_the_command_prints_a_table_or_json() -> None:
-    common = ("--backbone", "tiny-encoder", "--batch", "4x32", "--device", "cpu", "--strategies", "full,lora")
-    text = command(*common, "--budget", "12GiB")
-    assert all(part in text for part in ("| full |", "| fits |", "Allowance: 600.0 MiB for libraries"))
-    rows = json.loads(command(*common, "--json"))
+def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
+    values = json.loads((resolve("tiny-encoder").path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "num_hidden_layers": 1}))
+    common = ("--backbone", str(tmp_path), "--batch", "4x32", "--device", "cpu")
+    text = command(*common, "--strategies", "lora", "--budget", "800MiB")
+    assert all(part in text for part in ("| lora |", "| fits |", "Allowance: 600.0 MiB for libraries"))
+    rows = json.loads(command(*common, "--strategies", "full,lora", "--json"))
     assert [row["strategy"] for row in rows] == ["full", "lora"]
     for row in rows:
         assert row["peak"] == sum(row[name] for name in CATEGORIES)
@@ -326,11 +330,13 @@ def test_weights_that_cannot_be_read_are_no_matter_to_a_plan(backbone: Any, tmp_
     assert plan(folder, "lora", kind="token_classification", batch=(2, 16), device="cpu") == before
 
 
-def test_a_gpus_attention_keeps_no_mask_of_its_dropout_whoever_asks_for_it() -> None:
+def test_a_gpus_attention_keeps_no_mask_of_its_dropout_whoever_asks_for_it(tmp_path: Path) -> None:
+    layers, hidden = 2, 768
+    BertConfig(num_hidden_layers=layers, hidden_size=hidden).save_pretrained(tmp_path)
     options: dict[str, Any] = {"batch": (2, 512), "device": "cuda", "precision": "bf16"}
-    own = plan("shape:bert-base", "lora", **options)
-    assert plan("shape:bert-base", "lora", dropout=0.1, **options) == own  # which is what its configuration has
-    without = plan("shape:bert-base", "lora", dropout=0.0, **options)
-    layers, hidden = 12, 768
-    kept = layers * 2 * 2 * 512 * hidden  # after attention and feed-forward, a byte an element
+    own = plan(tmp_path, "lora", **options)
+    assert plan(tmp_path, "lora", dropout=0.1, **options) == own  # which is what its configuration has
+    without = plan(tmp_path, "lora", dropout=0.0, **options)
+    masks = 2 * layers - 1  # after attention and feed-forward; at the peak that of the last is no more
+    kept = masks * 2 * 512 * hidden  # a byte an element
     assert 0.9 * kept < own.activations - without.activations < 1.1 * kept
