@@ -22,6 +22,8 @@ from adapt.spec import OptionError
 from adapt.strategies import STRATEGIES as REGISTERED
 from adapt.tables.table import COLUMNS, table_of
 
+pytestmark = pytest.mark.xdist_group("compared")  # runs that take ten seconds are made once
+
 STRATEGIES = [adapt.Full(learning_rate=2e-3), adapt.Head(learning_rate=3e-2), adapt.LoRA(learning_rate=1e-2, rank=2)]
 CHOICES: dict[str, Any] = {"epochs": 2, "device": "cpu", "precision": "fp32", "batch_size": 16}
 

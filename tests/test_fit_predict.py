@@ -25,6 +25,9 @@ from adapt.extraction.reading import reader
 from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task, key_of
 
 
+pytestmark = pytest.mark.xdist_group("predicted")  # the model is fitted once
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Path]) -> Path:
     """A saved model that tells praise from blame."""
