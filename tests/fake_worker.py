@@ -19,6 +19,8 @@ from adapt.result import Result
 from adapt.run import OnNote, OnStep
 from adapt.spec import DataError, Diverged, Run, Unsupported
 
+STEPS = {"short": 4, "slow": 20, "until stopped": 2400}
+"""Behaviour to the steps, of a twentieth of a second each, that a run has more."""
 BEHAVIOURS = json.loads(os.environ.get("FAKE_WORKER", "{}"))
 
 
@@ -46,8 +48,8 @@ def run(spec: Run, inputs: Inputs, on_step: OnStep, on_note: OnNote) -> Result:
         while True:
             time.sleep(0.05)
             on_step(2, 2, 0.5)
-    elif behaviour in ("slow", "until stopped"):
-        for _ in range(20 if behaviour == "slow" else 2400):
+    elif behaviour in STEPS:
+        for _ in range(STEPS[behaviour]):
             time.sleep(0.05)
             on_step(1, 2, 0.5)
     elif behaviour == "unsupported":

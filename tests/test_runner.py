@@ -81,7 +81,7 @@ def test_a_run_that_failed_is_told_of_where_there_is_no_such_signal(
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_no_more_runs_at_a_time_than_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
-    behave(monkeypatch, every="slow")
+    behave(monkeypatch, every="short")
     most = at_once = 0
     for event in execute(GRID[:3], tmp_path, jobs=jobs)[1]:
         at_once += {"started": 1, "ended": -1}.get(event.what, 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 from click.testing import CliRunner
-from comparison_helpers import contents, result_of, run_of
+from comparison_helpers import contents, in_this_process, result_of, run_of
 
 import adapt
 from adapt.cli import cli
@@ -174,7 +174,10 @@ def test_a_strategy_is_one_object_for_all_seeds_and_folds(
     assert len(set(map(id, seen))) == 2
 
 
-def test_a_comparison_tries_as_many_rates_of_each_strategy(backbone: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_comparison_tries_as_many_rates_of_each_strategy(
+    backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
     arguments: dict[str, Any] = {"seeds": 1, "trials": 2, "out": tmp_path, **CHOICES}
     strategies = [adapt.Head(learning_rate=3e-2), adapt.LoRA(rank=2)]
     done = adapt.compare(backbone("bert"), tiny.classification(), strategies, **arguments)
