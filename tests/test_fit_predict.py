@@ -24,7 +24,6 @@ from adapt.distillation.said import digest_of
 from adapt.extraction.reading import reader
 from adapt.spec import AdaptError, DataError, Load, OptionError, RowError, Task, key_of
 
-
 pytestmark = pytest.mark.xdist_group("predicted")  # the model is fitted once
 
 
