@@ -16,7 +16,6 @@ parallelism would have them before it adds their gradients. Written to --out as 
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from _forked import Forked, warm
-from speed import ASKED, MAIN_PEER, PEER_NAMES, WORKLOADS
+from speed import ASKED, MAIN_PEER, PEER_NAMES, WORKLOADS, environment, hardware_of
 
 from adapt.files import write_atomically
 from adapt.tables.cells import line
@@ -68,6 +67,7 @@ def main() -> None:
     if not options.table:
         if options.data is None:
             parser.error("--data is needed")
+        hardware = hardware_of({"environment": environment()})
         other = tried(Path(options.data))
         before = product_rate()
         rows = [profiled(name, Path(options.data)) for name in options.strategies.split(",")]
@@ -75,7 +75,7 @@ def main() -> None:
 
         found = {
             "product_flops_per_second": [before, product_rate()], "strategies": rows, "tried": other,
-            "threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine(),
+            "threads": torch.get_num_threads(), "torch": torch.__version__, "hardware": hardware,
         }  # fmt: skip
         write_atomically(out / "profile_cpu.json", json.dumps(found, indent=1) + "\n")
     ratios = json.loads((out / "speed.json").read_text()) if (out / "speed.json").exists() else []
@@ -227,17 +227,18 @@ def shares(own: Mapping[str, float]) -> dict[str, float]:
 def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
     """The profile as a table, with the ratios to peers that `speed.py` found."""
     limit = max(found["product_flops_per_second"])
+    here = [row for row in ratios if hardware_of(row) == found["hardware"]]
     names = (*PARTS, "other")
     lines = [
         "# What bounds a step on the CPU",
         "",
-        f"MiniLM on SST-2, {found['threads']} threads, torch {found['torch']}; written by",
+        f"MiniLM on SST-2; {found['hardware']}, {found['threads']} threads; torch {found['torch']}; written by",
         "`python benchmarks/profile_cpu.py`.",
         "",
         "- Limit: rows a second if all products of the strategy ran as fast as one of the backbone's own size in bf16,",
         f"  which does {limit / 1e9:.0f} GFLOP/s here. Reached: the share of it that training reaches.",
         "- Needed: the share of the limit at which the strategy would reach its target beside its peer, in that one's",
-        "  default and best settings, by the ratios in [speed.md](speed.md).",
+        "  default and best settings, by the ratios on that processor in [speed.md](speed.md).",
         "- The other columns are shares of the time within torch's operations.",
         "",
         line(["strategy", "MFLOP a row", "limit, rows/s", "reached", "needed, default", "needed, best", *names]),
@@ -248,7 +249,7 @@ def page(found: dict[str, Any], ratios: list[dict[str, Any]]) -> str:
         reached = row["rows_per_second"] / most
         lines.append(line([
             row["strategy"], f"{row['flops_per_row'] / 1e6:,.0f}", f"{most:,.0f}", f"{reached:.0%}",
-            *needed(row["strategy"], reached, ratios), *(f"{row['shares'][part]:.0%}" for part in names),
+            *needed(row["strategy"], reached, here), *(f"{row['shares'][part]:.0%}" for part in names),
         ]))  # fmt: skip
     other = found["tried"]
     lines += [

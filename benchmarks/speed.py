@@ -13,8 +13,8 @@ next tokens.
 
 The adapters library pins another version of transformers, so it gets an environment of its own below --work. Times stay
 there, too (`runs.jsonl`: a run that is in it is not done again, and all of a workload are of one machine, the same
-versions and one state of the code); only ratios are written to --out, as `speed.json` (rows of workloads that were not
-run stay in it), `speed.md` and `speed.svg`. Linux; two hours on two cores.
+versions and one state of the code); only ratios are written to --out, as `speed.json` (rows of other workloads, and of
+other processors, stay in it), `speed.md` and `speed.svg`. Linux; an hour on two cores.
 """
 
 import argparse
@@ -115,15 +115,19 @@ def main() -> None:
                 shown = answer.get("error", f"{answer.get('rows', 0) / answer.get('seconds', 1):.0f} rows/s")
                 print(*list(run.values())[:6], shown.splitlines()[-1], flush=True)
         out.mkdir(parents=True, exist_ok=True)
-        found, table = ratios(read(runs)), out / "speed.json"
-        measured = {row["workload"] for row in found}
+        table = out / "speed.json"
         before = json.loads(table.read_text()) if table.exists() else []
-        found += [row for row in before if row["workload"] not in measured]
-        found.sort(key=lambda row: list(WORKLOADS).index(row["workload"]))
-        write_atomically(table, json.dumps(found, indent=1) + "\n")
+        write_atomically(table, json.dumps(beside(before, ratios(read(runs))), indent=1) + "\n")
     rows = json.loads((out / "speed.json").read_text())
     write_atomically(out / "speed.md", page(rows))
     write_atomically(out / "speed.svg", plot(rows))
+
+
+def beside(before: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ratios found now, with those found before of other workloads or processors, by processor and workload."""
+    measured = {(row["workload"], hardware_of(row)) for row in found}
+    rows = found + [row for row in before if (row["workload"], hardware_of(row)) not in measured]
+    return sorted(rows, key=lambda row: (hardware_of(row), list(WORKLOADS).index(row["workload"])))
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -356,10 +360,24 @@ def page(rows: list[dict[str, Any]]) -> str:
         "- Accuracy: whether both sides learn in the same few updates (one epoch, head: five). It does not compare",
         "  quality: each side has its own head (ours the mean of all tokens on sst2, the Trainer's a pooler), our full",
         "  fine-tuning gives its head ten times the rate, and nine in ten words of wnut17 are no name.",
-        "",
+    ]
+    for hardware in dict.fromkeys(map(hardware_of, rows)):
+        lines += ["", f"## {hardware}", "", *_table([row for row in rows if hardware_of(row) == hardware])]
+    return "\n".join(lines) + "\n"
+
+
+def hardware_of(row: dict[str, Any]) -> str:
+    """The processor that a row was measured on, and how many of its cores."""
+    given = row["environment"]
+    return f"{given['hardware']}, {given['cores']} cores"
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows of one processor, and what they were measured with."""
+    lines = [
         "| workload | strategy | peer | settings | speed-up | target | accuracy: ours, peer | memory: ours, peer |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
-    ]  # fmt: skip
+    ]
     for row in rows:
         asked = ""
         if row["peer"] == "adapt, full":
@@ -380,21 +398,22 @@ def page(rows: list[dict[str, Any]]) -> str:
     for machine, workloads in machines.items():
         which = f"{', '.join(dict.fromkeys(workloads))}: " if len(machines) > 1 else ""
         lines += ["", f"{which}{machine}."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _machine(row: dict[str, Any]) -> str:
-    """What a row was measured on, with, by which state of the code where it tells, and how often."""
+    """What a row was measured with, by which state of the code where it tells, and how often."""
     given = row["environment"]
     names = ("python", "torch", "transformers", "peft", "bitsandbytes", "accelerate")
     versions = ", ".join(f"{name} {given[name]}" for name in names)
     code = f"commit {given['commit']}; " if given.get("commit") else ""
-    return f"{given['hardware']}, {given['cores']} cores; {versions}; {code}{row['repeats']} repeats"
+    return f"{versions}; {code}{row['repeats']} repeats"
 
 
 def plot(rows: list[dict[str, Any]]) -> str:
     """The ratios as bars with their ranges, as SVG."""
-    height, left, width = 18, 420, 420
+    height, left, width = 18, 600, 420
+    several = len(set(map(hardware_of, rows))) > 1
     most = max(row["ratio_max"] for row in rows)
 
     def x(ratio: float) -> float:
@@ -407,6 +426,7 @@ def plot(rows: list[dict[str, Any]]) -> str:
             "#b0b0b0" if row["peer"] == "adapt, full" else "#4477aa" if row["peer_settings"] == "best" else "#99bbdd"
         )
         name = f"{row['workload']}, {row['strategy']}: {row['peer']}, {row['peer_settings']}"
+        name += f"; {hardware_of(row)}" if several else ""
         low, middle, high = (x(row[f"ratio_{name}"]) for name in ("min", "median", "max"))
         bars += [
             f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>',

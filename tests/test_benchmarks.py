@@ -98,6 +98,25 @@ def test_runs_of_another_environment_are_found_before_any_is_made(
         speed.main()
 
 
+def test_ratios_of_another_processor_stay_beside_new_ones() -> None:
+    speed = module("speed")
+    other = {"environment": ENVIRONMENT | {"hardware": "another CPU"}}
+    (here,), (elsewhere,) = (speed.ratios([run("ours", 1.0, **how), run("trainer", 2.0, **how)]) for how in ({}, other))
+    again, more = here | {"ratio_median": 3.0}, here | {"environment": ENVIRONMENT | {"cores": 4}}
+    assert speed.beside([more], [again]) == [again, more]
+    assert speed.beside([elsewhere, here], [again]) == [again, elsewhere]
+    page = speed.page([again, elsewhere])
+    assert (
+        page.index("## a CPU, 2 cores\n")
+        < page.index("| 3.00 ")
+        < page.index("## another CPU, 2 cores\n")
+        < page.index("| 2.00 ")
+    )
+    plot = speed.plot([again, elsewhere])
+    assert "default; another CPU, 2 cores<" in plot
+    assert "a CPU" not in speed.plot([again])
+
+
 def test_a_page_names_the_commit_where_it_is_known() -> None:
     speed = module("speed")
     assert speed.environment()["commit"] == module("_state").commit()
