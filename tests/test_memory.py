@@ -38,6 +38,7 @@ from adapt.data import load
 from adapt.memory import CATEGORIES, Memory, Step, measure, plan
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up, track
+from adapt.memory.tracker import _saved_tensors
 from adapt.spec import Task, Unsupported
 from adapt.strategies import STRATEGIES, make
 from adapt.training.batching import sizes_of
@@ -437,3 +438,14 @@ def test_a_plan_knows_that_gradients_wait_where_steps_have_several_batches(
     assert Planner(setting).memory(ROWS, LENGTH) == found
     alone = measure(real_step(shallow("tiny-encoder"), strategy, "sequence_classification")[0])
     assert (found.peak > alone.peak) == (strategy != "head")
+
+
+def test_hooks_of_others_keep_what_they_carry_by_which_torch_knows_its_own() -> None:
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    pack.mine = True  # type: ignore[attr-defined]
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with _saved_tensors(lambda tensor: None), hooks:
+        assert hooks.pack_hook is pack  # whose attributes are taken away at the end
+        assert torch._C._autograd._top_saved_tensors_default_hooks(False)[0].mine

@@ -351,11 +351,28 @@ def _saved_tensors(see: Callable[[torch.Tensor], None]) -> Iterator[None]:
 
     def entered(self: Any) -> None:
         inner = self.pack_hook
-        self.pack_hook = lambda x: inner(pack(x) if torch._C._current_graph_task_id() != -1 else x)
+        self.pack_hook = _Shown(inner, see)
         enter(self)
+        self.pack_hook = inner  # to which torch adds what it takes away again at the end
 
     with hooks(pack, lambda tensor: tensor), swapped(hooks, __enter__=entered):
         yield
+
+
+class _Shown:
+    """A hook that shows what it is given during a backward pass, and else is as the one within it."""
+
+    def __init__(self, hook: Callable[[torch.Tensor], Any], see: Callable[[torch.Tensor], None]) -> None:
+        self._hook, self._see = hook, see
+
+    def __call__(self, tensor: torch.Tensor) -> Any:
+        if torch._C._current_graph_task_id() != -1:
+            self._see(tensor)
+        return self._hook(tensor)
+
+    def __getattr__(self, name: str) -> Any:
+        """By what it carries torch knows its own hooks, those of checkpointing."""
+        return getattr(self._hook, name)
 
 
 @contextlib.contextmanager
