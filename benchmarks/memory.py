@@ -12,7 +12,11 @@ What torch holds for cuBLAS (`workspace`) is no tensor's, and no plan's: it is w
 beyond the model and the optimizer's state. `difference` is the plan over what was allocated beside it, less one.
 
 Without a GPU the script writes the plans alone (`--plans`): what an 8B model needs, and the longest text that fits 8,
-12 and 24 GiB. `--table` makes `memory.md` of `memory.json`.
+12 and 24 GiB. `--table` makes `memory.md` of `memory.json`. Torch's allocator alone can be asked without one, too, as
+`tests/stand_in/run.py` says:
+
+    STAND_IN_BYTES=150000000000 STAND_IN_KERNELS=1000000 \\
+        python tests/stand_in/run.py benchmarks/memory.py --name memory_allocator
 """
 
 import argparse
@@ -47,6 +51,7 @@ EXTRA = (("shape:llama-8b", "causal_lm", (1, 2048), SAVED, "qlora", {"bits": 4})
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="results/benchmarks", help="folder of memory.json and memory_plans.json")
+    parser.add_argument("--name", default="memory", help="of the files with measurements")
     parser.add_argument("--plans", action="store_true", help="only plan, without a GPU")
     parser.add_argument(
         "--table",
@@ -65,10 +70,10 @@ def main() -> None:
         write_atomically(plans, json.dumps(rows, indent=1) + "\n")
         write_atomically(out / "memory_plans.md", page(rows))
         return
-    file = out / "memory.json"
+    file = out / f"{options.name}.json"
     found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     failed = 0 if options.table else run_all(file, found, keep=options.keep)
-    write_atomically(out / "memory.md", measured_page(found))
+    write_atomically(out / f"{options.name}.md", measured_page(found))
     if failed:
         raise SystemExit(f"{failed} cases failed; call again to do them again")
 
@@ -213,6 +218,11 @@ def at_rest(step: Any) -> int:
     return sum(sizes.values())
 
 
+_STAND_IN = """\
+- There was no GPU: torch's build for CUDA and its allocator were used over a stand-in whose kernels do nothing
+  (`tests/stand_in/run.py`). [memory.md](memory.md) has what was seen on a GPU."""
+
+
 def measured_page(rows: list[dict[str, Any]]) -> str:
     """Plans beside measurements as a table."""
     from adapt.memory.budget import shown
@@ -226,6 +236,7 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         "  `max_memory_allocated`.",
         "- Workspace: what torch holds for cuBLAS, which is part of what is allocated and of no plan.",
         "- Difference: of the plan to what was allocated; then of the plan with the workspace added.",
+        *([_STAND_IN] if any("stand-in" in row["gpu"] for row in rows) else []),
         "",
         "| shape | batch | strategy | planned | counted | allocated | workspace | difference | with workspace | GPU |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",

@@ -169,7 +169,7 @@ def test_fit_makes_the_chosen_run_again(
     assert {split: dict(scores) for split, scores in again.result.scores.items()} == recorded["scores"]
 
     def fitted(*given: str) -> str:
-        words = ["fit", "--backbone", model, "--data", str(reviews), "--like", str(out), *given]
+        words = ["fit", "--backbone", model, "--data", str(reviews), "--like", str(out), "--device", "cpu", *given]
         ran = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "model")], catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
         return ran.stderr

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import matrix
 import pytest
+import tiny_tasks
 import torch
+from made import Made
 from torch import nn
 
+from adapt.adapted import load_model
 from adapt.backbones import Loader, resolve
 from adapt.backbones.norms import FrozenLayerNorm, FrozenRMSNorm, keep_precision
 from adapt.backbones.seen import only_seen_words
@@ -28,6 +34,16 @@ from adapt.training.graphs import Graphs
 from adapt.training.step import accelerator_for, gradients
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+CELLS = [
+    cell for cell in matrix.CELLS
+    if cell.task in matrix.TASKS_OF[cell.architecture] and cell.pooling == "native"
+    and (cell.architecture in ("bert", "llama", "t5") or (cell.strategy, cell.task) == ("lora", "single_label"))
+]  # fmt: skip
+"""Every strategy on a task of every kind, and every architecture."""
+DRAWN_THERE = ("bottleneck", "qlora")
+"""Strategies whose first weights are drawn by the GPU."""
 
 
 def task_of(kind: str, **fields: Any) -> Task:
@@ -227,3 +243,24 @@ def test_a_head_beside_quantised_weights_is_put_on_the_gpu() -> None:
     )
     model = make("qlora").build(loader, loader.task)
     assert {t.device.type for t in (*model.parameters(), *model.buffers())} == {"cuda"}
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_training_is_what_it_is_on_the_processor(
+    cell: matrix.Cell, backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.Dropout, "forward", lambda _, x: x)
+    folder = backbone(cell.architecture, masked=cell.task == "masked")
+    made = Made(cell, folder, tiny_tasks.TASKS[cell.task](), tmp_path)
+    here, there = (made.fit(device=device, dropout=0.0, batch_size=8) for device in ("cpu", "cuda"))
+    assert here.result is not None
+    assert there.result is not None
+    assert here.result.status == there.result.status == "ok"
+    if cell.strategy not in DRAWN_THERE:
+        losses = [[epoch["loss"] for epoch in model.result.curve] for model in (here, there)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    moved = load_model(there.save(tmp_path / "there"), device="cpu")
+    on_gpu = {name: value.cuda() for name, value in made.train_batch.items()}
+    expected = made.outputs(there.fitted.model, on_gpu).cpu()
+    assert expected.numel() > 0
+    assert error(made.outputs(moved.fitted.model), expected) < (0.03 if cell.strategy == "qlora" else 1e-3)

@@ -311,7 +311,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_is_foretold_not_to_fit(little: None, task_data: Any) -> None:
     with pytest.warns(UserWarning, match="lora needs about .* does not fit the 4.0 MiB that cpu has free"):
-        made = fit_model("tiny-encoder", task_data("single_label"), "lora", epochs=1, batch_size=8)
+        made = fit_model("tiny-encoder", task_data("single_label"), "lora", epochs=1, batch_size=8, device="cpu")
     assert made.result is not None
     assert any("see adapt plan" in note for note in made.result.notes)
 

@@ -114,7 +114,7 @@ def test_a_model_trained_so_is_saved_as_a_plain_one(
     choices: dict[str, Any] = {"epochs": 3, "device": "cpu", "precision": "fp32", "pooling": "mean", "batch_size": 8}
     model = fit_model(backbone("bert"), words, Head(learning_rate=1e-2, standardise=True), **choices)
     inner: Any = model.fitted.model
-    loaded: Any = load_model(model.save(tmp_path)).fitted.model
+    loaded: Any = load_model(model.save(tmp_path), device="cpu").fitted.model
     rows = tiny.inputs_for("bert", "sequence_classification")
     with torch.no_grad():
         assert torch.equal(loaded.eval()(**rows).logits, inner.eval()(**rows).logits)
