@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from adapt.adapted import assemble, fit_model
-from adapt.backbones import Loader
+from adapt.backbones import Loader, resolve
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.classes import output_layer
@@ -301,6 +301,14 @@ def test_a_plan_knows_that_too(backbone: Callable[..., Path], tmp_path: Path, fi
             continue
         with pytest.raises(Unsupported, match=rf"changes its logits after the output layer \({field}\)"):
             plan(folder, "lora", **options)
+
+
+def test_a_trained_output_layer_has_one_gradient_in_float32() -> None:
+    """Beside it autocast's copy and the gradient of a chunk, in bf16: 8 bytes a weight, and little for the logits."""
+    found = plan("tiny-decoder", "head", kind="causal_lm", batch=(4, 64), precision="bf16", device="cpu", loss_chunk=4)
+    config = transformers.AutoConfig.from_pretrained(resolve("tiny-decoder").path)
+    assert found.at == "forward"
+    assert 8 <= found.logits / (config.vocab_size * config.hidden_size) < 8.5
 
 
 def test_no_hook_is_left_behind(backbone: Callable[..., Path]) -> None:

@@ -7,13 +7,14 @@ section 3.2; Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import GradientEdge
 
 from adapt.backbones.classes import output_layer
 from adapt.backbones.kernels import kernels_of
@@ -216,19 +217,23 @@ class _SummedLoss(torch.autograd.Function):
         into_hidden = ctx.needs_input_grad[0]
         of_hidden = torch.empty_like(hidden) if into_hidden else None
         of_trained: list[torch.Tensor | None] = [None] * len(trained)
-        for start in range(0, len(hidden), tokens):
-            part = hidden[start : start + tokens].detach().requires_grad_(into_hidden)
+
+        def add(which: slice) -> None:  # what a chunk held is let go of before the next
+            part = hidden[which].detach().requires_grad_(into_hidden)
             with torch.enable_grad(), _gradients_in_forward():
                 found = logits(part[None])[0]
-                loss, slope = of(found.detach(), slice(start, start + tokens))
-                total += loss
-                sought = [part, *trained] if into_hidden else list(trained)
+                loss, slope = of(found.detach(), which)
+                total.add_(loss)
+                sought: list[Any] = [*([part] if into_hidden else []), *_before_casts(found, trained)]
                 made = list(torch.autograd.grad(found, sought, slope))
             if of_hidden is not None:
-                of_hidden[start : start + tokens] = made.pop(0)
+                of_hidden[which] = made.pop(0)
             for i, gradient in enumerate(made):
                 held = of_trained[i]
-                of_trained[i] = gradient if held is None else held.add_(gradient)
+                of_trained[i] = gradient.to(trained[i].dtype) if held is None else held.add_(gradient)
+
+        for start in range(0, len(hidden), tokens):
+            add(slice(start, start + tokens))
         ctx.made = of_hidden, of_trained
         return total
 
@@ -243,6 +248,27 @@ class _SummedLoss(torch.autograd.Function):
             if gradient is not None:
                 gradient.mul_(upstream)
         return of_hidden, None, None, None, *of_trained
+
+
+def _before_casts(made: torch.Tensor, trained: Sequence[torch.Tensor]) -> list[torch.Tensor | GradientEdge]:
+    """Where the gradient of each tensor is read: of the copy in fewer bits that autocast made of it, where it has one.
+
+    The gradient of the tensor itself is that, cast, and would take twice as much beside it.
+    """
+    users: dict[int, list[Any]] = {id(tensor): [] for tensor in trained}
+    todo, seen = [made.grad_fn], set[Any]()
+    while todo:
+        node: Any = todo.pop()
+        for after, _ in node.next_functions:
+            if id(getattr(after, "variable", None)) in users:
+                users[id(after.variable)].append(node)
+            elif after is not None and after not in seen:
+                seen.add(after)
+                todo.append(after)
+    casts = [[GradientEdge(node, 0) for node in users[id(t)] if node.name().startswith("ToCopy")] for t in trained]
+    return [
+        cast[0] if cast and len(users[id(tensor)]) == 1 else tensor for tensor, cast in zip(trained, casts, strict=True)
+    ]
 
 
 def _loss_and_slope(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
