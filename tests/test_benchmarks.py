@@ -253,14 +253,24 @@ def test_growth_of_a_line_is_linear() -> None:
     assert square["r_squared"] < 0.99
 
 
-PAGES = ("speed", "scaling", "gpu_speed", "memory", "memory_plans", "padding", "profile_cpu", "seen_words")
+PAGES = (
+    "speed",
+    "scaling",
+    "gpu_speed",
+    "memory",
+    "memory_allocator",
+    "memory_plans",
+    "padding",
+    "profile_cpu",
+    "seen_words",
+)
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
     content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    benchmark = module(name.removesuffix("_plans"))
-    page = benchmark.measured_page if name == "memory" else benchmark.page
+    benchmark = module(name.removesuffix("_plans").removesuffix("_allocator"))
+    page = benchmark.measured_page if name in ("memory", "memory_allocator") else benchmark.page
     beside = [json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))] if name == "profile_cpu" else []
     assert (RESULTS / f"{name}.md").read_text(encoding="utf-8") == page(content, *beside)
     if name == "speed":
@@ -268,10 +278,13 @@ def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
         assert all(row["repeats"] >= 3 for row in content)
 
 
-def test_plans_are_within_a_hundredth_of_what_a_gpu_held_but_for_the_workspace_of_its_library() -> None:
-    rows = [row for row in json.loads((RESULTS / "memory.json").read_text(encoding="utf-8")) if "measured" in row]
+@pytest.mark.parametrize(("name", "most"), [("memory", 0.009), ("memory_allocator", 0.006)])
+def test_plans_are_within_a_hundredth_of_what_a_gpu_held_but_for_the_workspace_of_its_library(
+    name: str, most: float
+) -> None:
+    rows = [row for row in json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) if "measured" in row]
     assert {row["shape"] for row in rows} == {"shape:bert-large", "shape:llama-1b", "shape:llama-8b"}
-    assert all(abs(row["difference_with_workspace"]) < 0.009 for row in rows)
+    assert all(abs(row["difference_with_workspace"]) < most for row in rows)
     assert all(row["workspace"] < 70 * 2**20 for row in rows)
 
 

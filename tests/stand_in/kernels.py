@@ -66,23 +66,24 @@ class StandIn(TorchDispatchMode):
         compute = computed(func, name, args, kwargs)
         sizes = [x.numel() for x in tensors]
         capturing = torch.cuda.is_current_stream_capturing()
-        written = any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
         if waits(name, args):
             if capturing:
                 raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
             found = compute(0)
-            return args[0] if written else tree_map(lambda x: x.cuda() if isinstance(x, torch.Tensor) else x, found)
+            return (
+                args[0] if writes(func) else tree_map(lambda x: x.cuda() if isinstance(x, torch.Tensor) else x, found)
+            )
         random = any(r in name for r in RANDOM)
         seed = seed_of_now() if random and not capturing else 0
         made = func(*args, **kwargs)
         results = sum(x.numel() for x in tree_leaves(made) if isinstance(x, torch.Tensor))
-        if sum(sizes) - max(sizes, default=0) + (sum(sizes) if written else results) > LARGEST:
+        if sum(sizes) - max(sizes, default=0) + (sum(sizes) if writes(func) else results) > LARGEST:
             return made
         places = tree_map(lambda x: on_host(x) if is_cuda(x) else x, made)
 
         def write(seed: int) -> None:
             found = compute(seed)
-            if not written:
+            if not writes(func):
                 put(places, found)
 
         if capturing:
@@ -97,11 +98,15 @@ def is_cuda(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.device.type == "cuda"
 
 
+def writes(func: Any) -> bool:
+    """Whether an operation changes one of its inputs."""
+    return any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
+
+
 def is_view(func: Any) -> bool:
     """Whether it gives its input seen in another way, and writes nothing."""
     returns = func._schema.returns
-    written = any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
-    return bool(returns) and not written and all(r.alias_info is not None for r in returns)
+    return bool(returns) and not writes(func) and all(r.alias_info is not None for r in returns)
 
 
 def waits(name: str, args: Any) -> bool:
