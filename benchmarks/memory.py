@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--table",
         action="store_true",
-        help="run nothing; write memory.md from memory.json, with --plans memory_plans.md",
+        help="run nothing; write NAME.md from NAME.json, with --plans memory_plans.md",
     )
     parser.add_argument(
         "--keep", action="store_true", help="do only what is not measured, by whatever state of the code"
@@ -95,6 +95,9 @@ def run_all(file: Path, found: list[dict[str, Any]], *, keep: bool = False) -> i
 
     here = {"commit": commit(), "torch": str(torch.__version__)}
     total = Forked(gpu_bytes).result()
+    stands_in = _STANDS_IN in Forked(gpu_name).result()
+    if any((_STANDS_IN in row["gpu"]) != stands_in for row in found):
+        raise SystemExit(f"{file} is of another kind of GPU; give the files another --name.")
     found[:] = [row for row in found if "measured" in row or row["total"] >= total]  # a larger GPU may have room
     asked = {} if keep else here
     wanted = [case for case in cases() if not any((case | asked).items() <= row.items() for row in found)]
@@ -145,6 +148,13 @@ def put(found: list[dict[str, Any]], case: dict[str, Any], row: dict[str, Any]) 
     return row
 
 
+def gpu_name() -> str:
+    """What the GPU calls itself."""
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def gpu_bytes() -> int:
     """Memory of the GPU."""
     import torch
@@ -184,7 +194,7 @@ def measured(case: dict[str, Any], plan: dict[str, Any], made: int, total: int) 
 
     setting = _setting(case)
     rows, length = case["batch"]
-    gpu = {"gpu": torch.cuda.get_device_name(), "total": total, "planned": plan}
+    gpu = {"gpu": gpu_name(), "total": total, "planned": plan}
     if plan["peak"] > 0.92 * total:
         return gpu | {"left_out": "planned not to fit"}
     if made > 0.92 * total:
@@ -218,6 +228,8 @@ def at_rest(step: Any) -> int:
     return sum(sizes.values())
 
 
+_STANDS_IN = "stand-in"
+"""In the name of what stands in for a GPU."""
 _STAND_IN = """\
 - There was no GPU: torch's build for CUDA and its allocator were used over a stand-in whose kernels do nothing
   (`tests/stand_in/run.py`). [memory.md](memory.md) has what was seen on a GPU."""
@@ -236,7 +248,7 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         "  `max_memory_allocated`.",
         "- Workspace: what torch holds for cuBLAS, which is part of what is allocated and of no plan.",
         "- Difference: of the plan to what was allocated; then of the plan with the workspace added.",
-        *([_STAND_IN] if any("stand-in" in row["gpu"] for row in rows) else []),
+        *([_STAND_IN] if any(_STANDS_IN in row["gpu"] for row in rows) else []),
         "",
         "| shape | batch | strategy | planned | counted | allocated | workspace | difference | with workspace | GPU |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",

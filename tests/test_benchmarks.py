@@ -279,7 +279,7 @@ def test_committed_pages_are_made_from_the_committed_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "most"), [("memory", 0.009), ("memory_allocator", 0.006)])
-def test_plans_are_within_a_hundredth_of_what_a_gpu_held_but_for_the_workspace_of_its_library(
+def test_plans_are_within_a_hundredth_of_what_the_allocator_held_but_for_the_workspace_of_its_library(
     name: str, most: float
 ) -> None:
     rows = [row for row in json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) if "measured" in row]
@@ -314,7 +314,7 @@ def run_cases(
         return {"gpu": "g", "total": total, "planned": plan, **done}
 
     stands_in = {
-        "warm": lambda: None, "gpu_bytes": lambda: total, "Forked": Done, "measured": measured,
+        "warm": lambda: None, "gpu_bytes": lambda: total, "gpu_name": lambda: "g", "Forked": Done, "measured": measured,
         "planned": lambda case: {"peak": 10**9, "weights": 16 * 10**9},
     }  # fmt: skip
     for name, value in stands_in.items():
@@ -358,8 +358,8 @@ def test_a_case_without_a_plan_does_not_keep_the_others_from_being_measured(
         return {"peak": 10**9, "weights": 10**9}
 
     stands_in = {
-        "warm": lambda: None, "gpu_bytes": lambda: 80 * 10**9, "Forked": Done, "planned": planned,
-        "measured": lambda *_: {"gpu": "g", "total": 80 * 10**9, "measured": {}, "difference": 0.0},
+        "warm": lambda: None, "gpu_bytes": lambda: 80 * 10**9, "gpu_name": lambda: "g", "Forked": Done,
+        "planned": planned, "measured": lambda *_: {"gpu": "g", "total": 80 * 10**9, "measured": {}, "difference": 0.0},
     }  # fmt: skip
     for name, value in stands_in.items():
         monkeypatch.setattr(memory, name, value)
@@ -367,6 +367,18 @@ def test_a_case_without_a_plan_does_not_keep_the_others_from_being_measured(
     assert memory.run_all(tmp_path / "memory.json", found) == len(lost)
     assert len(found) == len(list(memory.cases())) - len(lost)
     assert capsys.readouterr().err.count("needs the package bitsandbytes") == len(lost)
+
+
+@pytest.mark.parametrize(("here", "there"), [("a stand-in for a GPU", "g"), ("g", "a stand-in for a GPU")])
+def test_what_a_gpu_held_and_what_its_stand_in_did_are_kept_apart(
+    here: str, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = module("memory")
+    for name, value in {"warm": None, "gpu_bytes": 80 * 10**9, "gpu_name": here}.items():
+        monkeypatch.setattr(memory, name, lambda value=value: value)
+    monkeypatch.setattr(memory, "Forked", Done)
+    with pytest.raises(SystemExit, match=r"memory\.json is of another kind of GPU; give the files another --name"):
+        memory.run_all(tmp_path / "memory.json", [{"gpu": there, "measured": {}, "total": 1}])
 
 
 def test_what_cannot_be_made_whole_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

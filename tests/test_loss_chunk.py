@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from adapt.adapted import assemble, fit_model
-from adapt.backbones import Loader, resolve
+from adapt.backbones import Loader, chunked, resolve
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.backbones.chunked import chunk_logits
 from adapt.backbones.classes import output_layer
@@ -303,12 +303,29 @@ def test_a_plan_knows_that_too(backbone: Callable[..., Path], tmp_path: Path, fi
             plan(folder, "lora", **options)
 
 
-def test_a_trained_output_layer_has_one_gradient_in_float32() -> None:
-    """Beside it autocast's copy and the gradient of a chunk, in bf16: 8 bytes a weight, and little for the logits."""
-    found = plan("tiny-decoder", "head", kind="causal_lm", batch=(4, 64), precision="bf16", device="cpu", loss_chunk=4)
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_trained_output_layer_has_one_gradient_in_float32(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside it autocast's copy and the gradient of a chunk, in bf16: 8 bytes a weight, and little else."""
+    monkeypatch.setattr(chunked, "_CHUNK", 2**14)
+    found = plan("tiny-decoder", "head", kind="causal_lm", batch=(4, 64), precision="bf16", device=device, loss_chunk=4)
     config = transformers.AutoConfig.from_pretrained(resolve("tiny-decoder").path)
     assert found.at == "forward"
-    assert 8 <= found.logits / (config.vocab_size * config.hidden_size) < 8.5
+    assert 8 <= (found.logits + found.temporary) / (config.vocab_size * config.hidden_size) < 8.5
+
+
+@pytest.mark.parametrize(("strategy", "architecture"), CELLS)
+def test_gradients_of_autocasts_copies_have_the_bits_of_the_weights_own(
+    backbone: Callable[..., Path], strategy: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(backbone(architecture), strategy, architecture)
+    monkeypatch.setattr(chunked, "_CHUNK", 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = made.backward(3)
+        monkeypatch.setattr(chunked, "_before_casts", lambda _, trained: list(trained))
+        expected = made.backward(3)
+    assert found[0] == expected[0]
+    assert found[1].keys() == expected[1].keys()
+    assert all(torch.equal(value, expected[1][name]) for name, value in found[1].items())
 
 
 def test_no_hook_is_left_behind(backbone: Callable[..., Path]) -> None:

@@ -230,7 +230,10 @@ class _SummedLoss(torch.autograd.Function):
                 of_hidden[which] = made.pop(0)
             for i, gradient in enumerate(made):
                 held = of_trained[i]
-                of_trained[i] = gradient.to(trained[i].dtype) if held is None else held.add_(gradient)
+                if held is None:
+                    of_trained[i] = gradient.to(trained[i].dtype)
+                else:
+                    _add(held, gradient)
 
         for start in range(0, len(hidden), tokens):
             add(slice(start, start + tokens))
@@ -265,10 +268,25 @@ def _before_casts(made: torch.Tensor, trained: Sequence[torch.Tensor]) -> list[t
             elif after is not None and after not in seen:
                 seen.add(after)
                 todo.append(after)
-    casts = [[GradientEdge(node, 0) for node in users[id(t)] if node.name().startswith("ToCopy")] for t in trained]
-    return [
-        cast[0] if cast and len(users[id(tensor)]) == 1 else tensor for tensor, cast in zip(trained, casts, strict=True)
-    ]
+
+    def place(tensor: torch.Tensor) -> torch.Tensor | GradientEdge:
+        uses = users[id(tensor)]
+        if len(uses) == 1 and uses[0].name().startswith("ToCopy"):
+            (copy,) = uses[0]._input_metadata
+            if copy.dtype.itemsize < tensor.dtype.itemsize and copy.device == tensor.device:
+                return GradientEdge(uses[0], 0)
+        return tensor
+
+    return [place(tensor) for tensor in trained]
+
+
+def _add(held: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Add in place. The CPU first makes a copy in the dtype of the sum, which is kept small."""
+    rows = len(held)
+    if kernels_of(held) == "cpu" and held.dtype != gradient.dtype:
+        rows = max(1, _CHUNK // max(1, held[0].numel()))
+    for to, part in zip(held.split(rows), gradient.split(rows), strict=True):
+        to.add_(part)
 
 
 def _loss_and_slope(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

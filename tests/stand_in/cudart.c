@@ -165,7 +165,9 @@ typedef struct {
   int priority;
 } Stream;
 
-static Stream legacy, *capturing = NULL;
+static Stream legacy, *capturing = NULL; /* one at a time, as torch does */
+static enum cudaStreamCaptureMode captured_in;
+static pthread_t captured_by;
 static unsigned long long captures = 0;
 static __thread enum cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
 
@@ -173,7 +175,10 @@ static Stream *stream_of(cudaStream_t stream) { return (size_t)stream < 16 ? &le
 static int recorded(cudaStream_t stream) { return stream_of(stream)->capture != cudaStreamCaptureStatusNone; }
 
 static cudaError_t waited(void) { /* no graph can hold that the host waits */
-  if (!capturing || mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
+  if (!capturing || mode == cudaStreamCaptureModeRelaxed || captured_in == cudaStreamCaptureModeRelaxed)
+    return cudaSuccess;
+  if (captured_in == cudaStreamCaptureModeThreadLocal && !pthread_equal(captured_by, pthread_self()))
+    return cudaSuccess;
   capturing->capture = cudaStreamCaptureStatusInvalidated;
   return failed(cudaErrorStreamCaptureUnsupported);
 }
@@ -213,6 +218,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
   capturing = stream_of(stream);
   capturing->capture = cudaStreamCaptureStatusActive;
   capturing->id = ++captures;
+  captured_in = asked;
+  captured_by = pthread_self();
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {

@@ -4,6 +4,10 @@ The stand-in's memory is the host's. An operation on CUDA tensors is first done 
 what it says of its inputs, is the real thing; its kernels do nothing. Then it is done with tensors of the processor
 over the same memory, and the results are copied to where the kernels would have written them. What is captured into a
 CUDA graph is done at each replay.
+
+It is not so for what the host waits for, such as the number of elements that are not zero: that is only done with the
+processor's tensors, so that the allocator is not asked for what the GPU would need meanwhile. Attention drops no
+weights, and no generator counts but the device's own.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ WAITING = {
 }  # fmt: skip
 """Operations whose outputs' shapes, or what the host gets, follow from values: the device is waited for."""
 ON_THE_HOST = ("_linalg", "cholesky", "geqrf", "linalg_", "lu_unpack", "orgqr", "ormqr", "triangular_solve")
-"""Beginnings of the names of operations that call libraries which have no stand-in."""
+"""Beginnings of the names of operations that call libraries which have no stand-in; but `linalg_vector_norm`."""
 RANDOM = ("bernoulli", "dropout", "exponential", "multinomial", "normal", "rand", "random", "uniform")
 INDEXED = {"_index_put_impl_", "_unsafe_index", "index", "index_put", "index_put_"}
 LARGEST = int(os.environ.get("STAND_IN_KERNELS", 2**62))
@@ -39,7 +43,7 @@ rows with a large weight is no work."""
 
 
 def install() -> None:
-    """From here on, in all threads."""
+    """From here on, in every thread that does not have a `run` of its own."""
     torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN has no stand-in
     torch.backends.cudnn.enabled = False
     StandIn().__enter__()
@@ -63,9 +67,9 @@ class StandIn(TorchDispatchMode):
         fake = any(type(x) not in (torch.Tensor, torch.nn.Parameter) and hasattr(x, "fake_mode") for x in tensors)
         if not on_cuda or fake or name in AS_EVER or is_view(func):
             return func(*args, **kwargs)
-        compute = computed(func, name, args, kwargs)
-        sizes = [x.numel() for x in tensors]
         capturing = torch.cuda.is_current_stream_capturing()
+        compute = computed(func, name, args, kwargs, kept=capturing)
+        sizes = [x.numel() for x in tensors]
         if waits(name, args):
             if capturing:
                 raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
@@ -112,7 +116,7 @@ def is_view(func: Any) -> bool:
 def waits(name: str, args: Any) -> bool:
     """Whether the host waits for values."""
     chosen = name in INDEXED and any(is_cuda(x) and x.dtype in (torch.bool, torch.uint8) for x in tree_leaves(args[1]))
-    return chosen or name in WAITING or name.startswith(ON_THE_HOST)
+    return chosen or name in WAITING or (name.startswith(ON_THE_HOST) and name != "linalg_vector_norm")
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -126,12 +130,18 @@ def on_host(tensor: torch.Tensor) -> torch.Tensor:
     return flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
-def computed(func: Any, name: str, args: Any, kwargs: Any) -> Callable[[int], Any]:
-    """The operation with tensors of the processor, a function of the seed of its random numbers."""
+def computed(func: Any, name: str, args: Any, kwargs: Any, *, kept: bool) -> Callable[[int], Any]:
+    """The operation with tensors of the processor, a function of the seed of its random numbers.
+
+    Args:
+        kept: Numbers of the host are those of now, as a graph has them, whatever becomes of them.
+    """
 
     def moved(x: Any) -> Any:
         if is_cuda(x):
             return on_host(x)
+        if kept and isinstance(x, torch.Tensor) and x.dim() == 0:
+            return x.clone()
         if isinstance(x, torch.device):
             return torch.device("cpu")
         return None if isinstance(x, torch.Generator) else x

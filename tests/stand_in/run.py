@@ -5,7 +5,7 @@
 For where there is none: torch's build for CUDA, with its allocator, streams, graphs and choice of kernels, over a
 stand-in for the driver, the runtime and cuBLAS (`*.c`), whose kernels do nothing. `kernels.py` reckons on the
 processor what they would have written. So device placement, waiting, graphs, and the memory that the allocator hands
-out are as on a GPU; speed, rounding, and the kernels themselves are not.
+out are as on a GPU; speed, rounding, and the kernels themselves are not. There is no cuDNN, nor its attention.
 
 Needs torch for CUDA 13 with the packages that it brings, and gcc and nm; Linux.
 
@@ -35,7 +35,7 @@ def main() -> None:
         before = os.environ.get("PYTHONPATH", "")
         environment = os.environ | {
             "TORCH_DISABLE_NATIVE_JIT": "1",  # kernels compiled as they are needed, past the runtime
-            "LD_PRELOAD": " ".join(map(str, made)),
+            "LD_PRELOAD": ":".join(map(str, made)),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE / "at_start"), before])),
         }
         raise SystemExit(subprocess.run([sys.executable, *sys.argv[1:]], env=environment).returncode)
@@ -47,23 +47,27 @@ def build(folder: Path) -> list[Path]:
     if spec is None or spec.origin is None:
         raise SystemExit("There is no torch; install its build for CUDA.")
     packages = Path(spec.origin).parents[1]
-    real = packages / "nvidia" / "cu13"
-    if not (real / "lib" / "libcudart.so.13").exists():
+    cuda = packages / "nvidia" / "cu13"
+    if not (cuda / "lib" / "libcudart.so.13").exists():
         raise SystemExit(f"There is no CUDA 13 beside {spec.origin}; install torch's build for it.")
-    headers = [real / "include", packages / "triton" / "backends" / "nvidia" / "include"]
-    return [build_one(HERE / source, real / "lib", headers, folder / name) for source, name in LIBRARIES.items()]
+    return [build_one(HERE / source, packages, folder / name) for source, name in LIBRARIES.items()]
 
 
-def build_one(source: Path, real: Path, headers: list[Path], made: Path) -> Path:
+def build_one(source: Path, packages: Path, made: Path) -> Path:
     """Compile a file, and a function that gives 0 for each of the real library's that is not in it."""
+    cuda = packages / "nvidia" / "cu13"
+    real, headers = (
+        cuda / "lib" / made.name,
+        [cuda / "include", packages / "triton" / "backends" / "nvidia" / "include"],
+    )
     include = [f"-I{folder}" for folder in headers]
     own, rest, script = (made.with_suffix(suffix) for suffix in (".o", ".rest.c", ".map"))
     subprocess.run(["gcc", "-w", "-O1", "-fPIC", *include, "-c", str(source), "-o", str(own)], check=True)
-    if (real / made.name).exists():
-        wanted = symbols(real / made.name, dynamic=True)
+    if real.exists():
+        wanted = symbols(real, dynamic=True)
     else:  # a machine without a GPU has no driver
         wanted = dict.fromkeys(re.findall(r"\b(cu[A-Z]\w*)\(", (headers[0] / "cuda.h").read_text()), "")
-        wanted |= dict.fromkeys(undefined(real.parents[2] / "torch" / "lib" / "libcaffe2_nvrtc.so"), "")
+        wanted |= dict.fromkeys(undefined(packages / "torch" / "lib" / "libcaffe2_nvrtc.so"), "")
     missing = sorted(wanted.keys() - symbols(own).keys() - {"_init", "_fini"})
     rest.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in missing))
     link = ["-shared", f"-Wl,-soname,{made.name}"]
