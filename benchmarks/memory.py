@@ -230,7 +230,7 @@ def at_rest(step: Any) -> int:
 
 _STANDS_IN = "stand-in"
 """In the name of what stands in for a GPU."""
-_STAND_IN = """\
+_WITHOUT_GPU = """\
 - There was no GPU: torch's build for CUDA and its allocator were used over a stand-in whose kernels do nothing
   (`tests/stand_in/run.py`). [memory.md](memory.md) has what was seen on a GPU."""
 
@@ -248,7 +248,7 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         "  `max_memory_allocated`.",
         "- Workspace: what torch holds for cuBLAS, which is part of what is allocated and of no plan.",
         "- Difference: of the plan to what was allocated; then of the plan with the workspace added.",
-        *([_STAND_IN] if any(_STANDS_IN in row["gpu"] for row in rows) else []),
+        *([_WITHOUT_GPU] if any(_STANDS_IN in row["gpu"] for row in rows) else []),
         "",
         "| shape | batch | strategy | planned | counted | allocated | workspace | difference | with workspace | GPU |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",

@@ -328,6 +328,15 @@ def test_gradients_of_autocasts_copies_have_the_bits_of_the_weights_own(
     assert all(torch.equal(value, expected[1][name]) for name, value in found[1].items())
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (7, 3)])
+def test_gradients_of_any_shape_are_added(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "_CHUNK", 4)
+    held, gradient = torch.randn(shape), torch.randn(shape).bfloat16()
+    expected = held + gradient
+    chunked._add(held, gradient)
+    assert torch.equal(held, expected)
+
+
 def test_no_hook_is_left_behind(backbone: Callable[..., Path]) -> None:
     made = Made(backbone("llama"), "lora", "llama")
     made.backward(4)

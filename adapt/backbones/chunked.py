@@ -282,9 +282,10 @@ def _before_casts(made: torch.Tensor, trained: Sequence[torch.Tensor]) -> list[t
 
 def _add(held: torch.Tensor, gradient: torch.Tensor) -> None:
     """Add in place. The CPU first makes a copy in the dtype of the sum, which is kept small."""
-    rows = len(held)
-    if kernels_of(held) == "cpu" and held.dtype != gradient.dtype:
-        rows = max(1, _CHUNK // max(1, held[0].numel()))
+    if kernels_of(held) != "cpu" or held.dtype == gradient.dtype or held.dim() == 0:
+        held.add_(gradient)
+        return
+    rows = max(1, _CHUNK * len(held) // max(1, held.numel()))
     for to, part in zip(held.split(rows), gradient.split(rows), strict=True):
         to.add_(part)
 

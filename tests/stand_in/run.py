@@ -56,17 +56,14 @@ def build(folder: Path) -> list[Path]:
 def build_one(source: Path, packages: Path, made: Path) -> Path:
     """Compile a file, and a function that gives 0 for each of the real library's that is not in it."""
     cuda = packages / "nvidia" / "cu13"
-    real, headers = (
-        cuda / "lib" / made.name,
-        [cuda / "include", packages / "triton" / "backends" / "nvidia" / "include"],
-    )
-    include = [f"-I{folder}" for folder in headers]
+    real, header = cuda / "lib" / made.name, cuda / "include" / "cuda.h"
+    include = [f"-I{folder}" for folder in (header.parent, packages / "triton" / "backends" / "nvidia" / "include")]
     own, rest, script = (made.with_suffix(suffix) for suffix in (".o", ".rest.c", ".map"))
     subprocess.run(["gcc", "-w", "-O1", "-fPIC", *include, "-c", str(source), "-o", str(own)], check=True)
     if real.exists():
         wanted = symbols(real, dynamic=True)
     else:  # a machine without a GPU has no driver
-        wanted = dict.fromkeys(re.findall(r"\b(cu[A-Z]\w*)\(", (headers[0] / "cuda.h").read_text()), "")
+        wanted = dict.fromkeys(re.findall(r"\b(cu[A-Z]\w*)\(", header.read_text()), "")
         wanted |= dict.fromkeys(undefined(packages / "torch" / "lib" / "libcaffe2_nvrtc.so"), "")
     missing = sorted(wanted.keys() - symbols(own).keys() - {"_init", "_fini"})
     rest.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in missing))
