@@ -306,7 +306,8 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
 
     kind, run = model.fitted.kind, model.run
     before = len(kind.notes)
-    examples = kind.encode(rows.rows, split="test")
+    called = rows.split if rows.split not in (None, "train") else "scored"  # nothing is done as in training
+    examples = kind.encode(rows.rows, split=called)
     outputs = predict(model.fitted.model, kind, examples, run.budget)
     scores = kind.score(outputs, examples)
     outcomes = tuple(kind.outcomes(outputs, examples))

@@ -447,3 +447,24 @@ def test_the_configurations_of_a_hub_set_are_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(datasets, "load_dataset", several)
     with pytest.raises(DataError, match=r"missing\. Please pick one among .*\['cola', 'sst2'\]\);"):
         load("org/name")
+
+
+@pytest.mark.parametrize("closed", ["iterdir", "is_file"])
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+
+    def refuse(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, closed, refuse)
+    with pytest.raises(DataError, match=rf"{tmp_path}: cannot be read \(Permission denied\); check its permissions"):
+        load(tmp_path)
+
+
+def test_a_file_is_missed_in_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"review\.csv: no such file; "):
+        load(tmp_path / "review.csv")

@@ -74,6 +74,26 @@ def test_the_columns_tell_the_kind(names: tuple[str, ...], kind: str) -> None:
     assert load(table, **NONE).kind == kind
 
 
+@pytest.mark.parametrize("names", [("question", "answer"), ("query", "document"), ("query", "answer")])
+def test_a_question_and_what_may_answer_it_are_a_pair(names: tuple[str, str]) -> None:
+    """As in WikiQA, where neither alone tells the label."""
+    one, two = names
+    table = {"id": [1, 2], one: ["who", "when"], "title": ["t", "u"], two: ["Ada", "Bo"], "label": [0, 1]}
+    data = load(table, **NONE)
+    assert (data.kind, data.pair) == ("sequence_classification", True)
+    assert (columns(data)["text"], columns(data)["text_pair"]) == (["who", "when"], ["Ada", "Bo"])
+
+
+def test_a_short_name_of_a_kind_is_meant_as_it_is() -> None:
+    versions = {"text": ["a", "b", "c"], "label": [1.1, 1.2, 2.5]}
+    assert load(versions, **NONE).problem == "regression"
+    assert load(versions, kind="classification", problem="single_label", **NONE).labels == ("1.1", "1.2", "2.5")
+    with pytest.raises(OptionError, match="not all whole, which make a regression; give kind='regression', or problem"):
+        load(versions, kind="classification", **NONE)
+    with pytest.raises(OptionError, match="kind='regression' means problem='regression', and problem='single_label'"):
+        load(versions, kind="regression", problem="single_label", **NONE)
+
+
 @pytest.mark.parametrize("text", ["text", "sentence"])
 def test_a_label_for_each_word_beside_the_text_is_a_tag(text: str) -> None:
     table = {text: ["Ada saw New York", "it rained", "Bo left"], "tokens": WORDS, "labels": SPANS}
@@ -276,6 +296,9 @@ def test_languages_of_a_translation_are_named() -> None:
         load(table, **NONE)
     rows = read_inputs(table, task("seq2seq"), {"source": "de"})
     assert list(rows["source"]) == ["Haus", "Hund"]
+    table["translation"].insert(1, None)
+    with pytest.raises(DataError, match="row 2: no source in column 'en'; fill it in or take the row out"):
+        load({"translation": table["translation"]}, columns={"source": "en", "target": "de"}, **NONE)
 
 
 def test_prompts_and_completions(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas
 import pytest
 from data_helpers import NONE, columns, write_csv
 
@@ -175,3 +177,13 @@ def test_rows_that_contradict_each_other_are_said() -> None:
     data = adapt.data.load((texts, [*[0, 1] * 10, 0, 1, 1, 0, 0]), **NONE)
     assert data.notes == ("3 of 25 rows of train have the text of another row and not its label (12%)",)
     assert adapt.data.load((texts, [0.5 * i for i in range(25)]), **NONE).notes == ()
+
+
+def test_lists_that_became_strings_are_no_classes() -> None:
+    """As pandas reads them from CSV."""
+    frame = pandas.DataFrame({"text": ["a", "b", "c"], "label": ["['x', 'y']", "['x']", "[]"]})
+    message = r"row 1: label .*\['x', 'y'\].* is a string that looks like a list; make lists .*problem='single_label'"
+    with pytest.raises(DataError, match=message):
+        load(frame, **NONE)
+    assert load(frame, problem="single_label", **NONE).labels == ("['x', 'y']", "['x']", "[]")
+    assert load(frame.assign(label=frame["label"].map(ast.literal_eval)), **NONE).labels == ("x", "y")

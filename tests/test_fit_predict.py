@@ -10,6 +10,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -75,6 +76,17 @@ def test_the_order_of_the_input_is_kept_over_many_chunks(
     assert [label for label, _ in found] == [row["label"] for row in whole]
     assert [p for _, p in found] == pytest.approx([row["probabilities"]["praise"] for row in whole], abs=1e-5)
     assert leftovers(tmp_path) == {"in.csv", target.name}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_prediction_is_one_row_whatever_it_holds(tmp_path: Path, suffix: str) -> None:
+    """Also where the writer of CSV would leave a carriage return alone, which readers take for the end of a row."""
+    texts = ["a\rb", "c\nd", 'e "f"', "g\r\nh", "i\t,j"]
+    model: Any = SimpleNamespace(iterate=lambda source, columns: ({"text": text} for text in texts))
+    (tmp_path / "in.csv").write_text("text\n")
+    assert write_predictions(model, tmp_path / "in.csv", tmp_path / f"out{suffix}") == len(texts)
+    with (tmp_path / f"out{suffix}").open(newline="") as handle:
+        assert [row["text"] for row in csv.DictReader(handle, delimiter="," if suffix == ".csv" else "\t")] == texts
 
 
 def test_every_kind_of_file_gives_the_same(model: Adapted, tmp_path: Path) -> None:

@@ -160,3 +160,10 @@ def test_groups_that_cannot_be_used(docs: list[Any], options: dict[str, Any], me
 def test_a_mistyped_role_may_be_that_of_the_group() -> None:
     with pytest.raises(OptionError, match=r"there is no 'grop' \(did you mean 'group'\?\); name columns for .*, group"):
         load(SEVERAL, columns={"grop": "doc"})
+
+
+def test_names_of_groups_are_tidy() -> None:
+    """White space and Unicode's forms do not make two speakers of one."""
+    names = ["ann", "ann ", "a\u00f1a", "an\u0303a", 7, "7"]
+    rows = {"text": [f"text {i}" for i in range(6)], "label": ["a", "b"] * 3, "doc": [*map(str, names)]}
+    assert by_split(load(rows, columns=GROUP, **NONE)) == {"train": ["ann", "ann", "a\u00f1a", "a\u00f1a", "7", "7"]}

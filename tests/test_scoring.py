@@ -261,6 +261,10 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
         {"train": TWO["train"]}, CLASSES, {}, r"data: no split 'test' \(it has train\); name one of these as split",
     ),
     "a split that cannot be": (TWO, CLASSES, {"split": "dev"}, r"no split 'dev'; name one of 'train', 'validation'"),
+    "one split of data without any": (
+        {"text": ["a"], "label": ["bad"]}, CLASSES, {"split": "validation"},
+        "'validation' is to be scored, and data has no splits; name none",
+    ),
     "a column for nothing": (TWO, CLASSES, {"columns": {"tags": "x"}}, "tags"),
     "tags of classes": (TWO, CLASSES, {"split": "train", "repair_tags": True}, "repair_tags is for token_class"),
     "a conversation for a model of prompts": (
@@ -284,3 +288,14 @@ def test_a_folder_needs_no_train(tmp_path: Path) -> None:
     (tmp_path / "test.csv").rename(tmp_path / "mine.csv")
     with pytest.raises(DataError, match=r"no test file \(it holds 'mine.csv'\); name one test.csv"):
         read_labelled(tmp_path, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("split", "called"), [("validation", "the validation split"), ("train", "the scored split"), (None, "the scored")]
+)
+def test_notes_name_the_split_that_is_scored(fitted: Any, split: str | None, called: str) -> None:
+    model = fitted("single_label", "bert")
+    rows = {"text": ["word1 " * 200], "label": [model.run.task.labels[0]]}
+    found = adapt.score(model, {split: rows}, split=split) if split else adapt.score(model, rows)
+    assert len(found.notes) == 1
+    assert f"1 texts of {called}" in found.notes[0]

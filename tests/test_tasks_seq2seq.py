@@ -186,6 +186,13 @@ def test_a_multilingual_model_is_told_the_languages(name: str, source: str, targ
     assert tokens.convert_ids_to_tokens(ids[0][:, 0 if last else 1].tolist()) == [target] * 2
 
 
+def test_a_tokenizer_is_told_as_soon_as_there_is_a_kind() -> None:
+    """For whoever reads a loaded model with the tokenizer alone."""
+    tokens, _ = multilingual("M2M100")
+    kind("seq2seq", tokens, "text", "chrf", source_language="fra_Latn", target_language="deu_Latn")
+    assert tokens.convert_ids_to_tokens(tokens("a")["input_ids"][0]) == "fra_Latn"
+
+
 def test_languages_that_cannot_be_used() -> None:
     tokens, _ = multilingual("M2M100")
 

@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from adapt.adapted.model import Adapted
 from adapt.files import output_file, whole
@@ -44,10 +44,20 @@ def write_predictions(
             cells = _cells(row)
             if writer is None:
                 delimiter = "\t" if path.suffix == ".tsv" else ","
-                writer = csv.DictWriter(handle, list(cells), delimiter=delimiter, lineterminator="\n")
+                writer = csv.DictWriter(_Lines(handle), list(cells), delimiter=delimiter, lineterminator="\r\n")
                 writer.writeheader()
             writer.writerow(cells)
     return written
+
+
+class _Lines:
+    """Ends lines without the carriage return that the writer of CSV is told of, so that it quotes cells with one."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self._handle = handle
+
+    def write(self, line: str) -> None:
+        self._handle.write(line.removesuffix("\r\n") + "\n")
 
 
 _JOINED = {"labels": "|", "tags": " "}

@@ -14,8 +14,10 @@ from adapt.spec import OptionError
 
 def taken_columns(options: dict[str, Any]) -> dict[str, str]:
     """What `adapt.cli.options.columns` say, taken out of the options of a command."""
-    named = {name: value for name in ("text", "text_pair") if (value := options.pop(name)) is not None}
-    return {**options.pop("columns"), **named}
+    from adapt.data.kinds import given_roles
+
+    own = {name: options.pop(name, None) for name in ("text", "text_pair", "label")}
+    return given_roles(options.pop("columns"), own)
 
 
 def read_data(data: str | None, options: dict[str, Any], folds: int | None = None) -> tuple[Any, dict[str, Any]]:

@@ -54,8 +54,7 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
     from adapt.scoring import score as score_models
 
     target = None if output is None else output_file(output, (".json",), data)
-    label = rest.pop("label")
-    columns = {**taken_columns(rest), **({} if label is None else {"label": label})}
+    columns = taken_columns(rest)
     rest["bad_answers"] = rest["bad_answers"] or "refuse"
     found = score_models(folders, data, columns=columns, **rest)
     if target is not None:

@@ -139,6 +139,7 @@ def load(
     wanted = kinds.prefer(train, kind, given)
     form = FORMS[decided]
     read = form.read(tables, wanted, Wishes(problem, repair_tags, bad_answers))
+    kinds.check_named(kind, read.problem, train.where)
     rows = dict(read.rows)
     used = {**form.find(train, wanted), **given}
     if group is not None:
@@ -183,7 +184,7 @@ def read_labelled(
         source: As for `load`; it needs no `train`.
         task: Decides the kind and problem, the labels, and whether texts come in pairs.
         split: Which one is read, where the source has splits: `train`, `validation`, `test`, or what the source calls
-            another.
+            another. Where it has none all rows are, and no other split than the default can be named.
         columns: What a column is for to its name, where that is unusual.
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
             have are passed over.
@@ -203,6 +204,8 @@ def read_labelled(
     other = {} if split in sources.SPLITS else {"test": split}
     name, tables, not_used = sources.read(source, config=config, revision=revision, splits=other, train=False)
     which = None if sources.WHOLE in tables else "test" if other else split
+    if which is None and split != "test":
+        raise OptionError(f"{split!r} is to be scored, and {name} has no splits; name none")
     if which is not None and which not in tables:
         there = "; ".join([", ".join(tables), *not_used])
         raise DataError(f"{name}: no split {split!r} (it has {there}); name one of these as split")

@@ -7,6 +7,7 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from adapt.data.canonical import Data
@@ -60,8 +61,9 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
             "test=0, so that none is cut from them"
         )
     train = data.splits["train"]
-    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= len(train):
+    if isinstance(count, bool) or not isinstance(count, Integral) or not 2 <= count <= len(train):
         raise OptionError(f"folds={count!r}: give a number from 2 to that of the rows, {len(train)}")
+    count, seed = int(count), int(seed)  # from numpy's, perhaps
     rows = {name: column_of(train, name) for name in train.column_names}
     by = division(rows, data.problem)
     parts = _parts(by, data.name, count, seed)

@@ -69,7 +69,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
     if suffix in _CONLL:
         return read_conll(path, text)
     if suffix == PLAIN:
-        lines = {number: line for number, line in enumerate(_lines(text), 1) if line}
+        lines = {number: line for number, line in enumerate(lines_of(text), 1) if line}
         return Table(str(path), ("text",), len(lines), lambda _: list(lines.values()), list(lines))
     if suffix == ".json" and text.lstrip().startswith("["):
         return _json_array(path, text)
@@ -82,11 +82,12 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
 
 def read_lines(source: str | os.PathLike[str]) -> list[str]:
     """The lines of a plain text file, also one packed by gzip, that hold any text, without white space around them."""
-    return [line for line in _lines(_some_text_of(_existing(source, "check the path"))) if line]
+    return [line for line in lines_of(_some_text_of(_existing(source, "check the path"))) if line]
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n")]  # not splitlines: U+2028 and the like are text
+def lines_of(text: str) -> list[str]:
+    """The lines of a text without white space around them; U+2028, form feeds and the like end none."""
+    return [line.strip() for line in text.split("\n")]
 
 
 def _existing(source: str | os.PathLike[str], advice: str) -> Path:
@@ -94,7 +95,9 @@ def _existing(source: str | os.PathLike[str], advice: str) -> Path:
     if not path.is_file():
         if path.is_dir():
             raise DataError(f"{path}: is a folder; give a file")
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near: list[str] = []
+        with contextlib.suppress(OSError):
+            near = [p.name for p in path.parent.iterdir()]
         raise DataError(f"{_shown(path)}: no such file{nearest(path.name, near)}; {advice}")
     return path
 

@@ -71,6 +71,10 @@ def resolve(kind: str | None, problem: Problem | None) -> tuple[str | None, Prob
             known = [*FORMS, *ALIASES]
             raise OptionError(f"kind={kind!r} is unknown{nearest(str(kind), known)}; choose one of {', '.join(known)}")
         found, known_problem = ALIASES[kind]
+        if None not in (problem, known_problem) and problem != known_problem:
+            raise OptionError(
+                f"kind={kind!r} means problem={known_problem!r}, and problem={problem!r} is given; give one"
+            )
         problem = problem or known_problem
     if problem is None:
         return found, None
@@ -81,6 +85,18 @@ def resolve(kind: str | None, problem: Problem | None) -> tuple[str | None, Prob
             f"problem={problem!r} is unknown{f' for {found}' if found else ''}; choose one of {', '.join(allowed)}"
         )
     return of, problem
+
+
+def check_named(kind: str | None, problem: Problem, where: str) -> None:
+    """
+    Raises:
+        OptionError: A classification is asked for by its short name, and the labels make a regression.
+    """
+    if kind == "classification" and problem == "regression":
+        raise OptionError(
+            f"{where}: the labels are numbers that are not all whole, which make a regression; give kind='regression', "
+            "or problem='single_label' to make classes of them"
+        )
 
 
 def given_roles(

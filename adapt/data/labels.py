@@ -76,6 +76,8 @@ def encode(
         OptionError: The problem asked for does not fit the values.
     """
     labels = _Labels(tables, {split: _present(table, columns[split]) for split, table in tables.items()})
+    if problem is None and known is None:
+        _refuse_written_lists(labels)
     if known is None or any(label not in known for _, _, label in labels):
         labels = _typed(labels, problem)
     kind = _one_kind(labels)
@@ -149,6 +151,17 @@ def _present(table: Table, column: str) -> list[Any]:
                 "write the rows as JSON lines or Parquet"
             )
     return values
+
+
+def _refuse_written_lists(labels: _Labels) -> None:
+    """Raise where a label is a string that looks like a list, as one that went through a CSV file does."""
+    for split, row, label in labels:
+        if isinstance(label, str) and _LIST.fullmatch(label):
+            raise DataError(
+                f"{labels.at(split, row)}: label {label!r:.60} is a string that looks like a list; make lists of such "
+                "strings (ast.literal_eval does), or pass problem='single_label' (--problem single_label) to make "
+                "classes of them"
+            )
 
 
 def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any:

@@ -6,6 +6,7 @@ Every sample keeps the order of the rows and depends on nothing but their labels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.table import column_of
@@ -20,7 +21,7 @@ def generator(seed: int, stream: int = 0) -> numpy.random.Generator:
     """A generator of its own for each seed and stream."""
     import numpy
 
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise OptionError(f"seed={seed!r}: give an integer of zero or more")
     return numpy.random.default_rng([seed, stream])
 
@@ -118,7 +119,7 @@ def _drawn(labels: Sequence[int] | None, size: int, n: int, rng: numpy.random.Ge
 
 
 def check_rows_kept(option: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise OptionError(f"{option}={value!r}: give a number of rows, 1 or more")
 
 

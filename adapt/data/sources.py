@@ -190,36 +190,39 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
     named = {name: split for split, name in splits.items()}
     found: dict[str, list[Path]] = {}
     others: list[str] = []
-    for path in sorted(folder.iterdir(), key=lambda path: (_is_plain(path), path)):
-        if path.suffix.casefold() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
+    try:
+        there = sorted(folder.iterdir())
+        files = [p for p in there if p.suffix.casefold() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+    for path in sorted(files, key=_is_plain):
         usual = _SPLIT_OF.get(path.stem.casefold())
         split = named.get(path.stem) or (None if usual in splits else usual)
         if split is not None:
             found.setdefault(split, []).append(path)
         elif not _is_plain(path):  # which may be a licence
             others.append(path.name)
-    files: dict[str, Path] = {}
+    chosen: dict[str, Path] = {}
     for split, paths in found.items():
         likely = (splits[split].casefold(),) if split in splits else SPLITS[split]
         first, *rest = sorted(paths, key=lambda path: (_is_plain(path), likely.index(path.stem.casefold())))
         if rest and _is_plain(first) == _is_plain(rest[0]) and first.stem.casefold() == rest[0].stem.casefold():
             raise DataError(f"{folder}: both {first.name!r} and {rest[0].name!r} are the {split} split; keep one")
-        files[split] = first
+        chosen[split] = first
         others += [path.name for path in rest]
-    there = listing(sorted(p.name for p in folder.iterdir())) or "nothing"
+    holds = listing([path.name for path in there]) or "nothing"
     for split, name in splits.items():
-        if split not in files:
+        if split not in chosen:
             raise DataError(
-                f"{folder}: no file {name!r} for {split} (it holds {there}); give a name without its suffix"
+                f"{folder}: no file {name!r} for {split} (it holds {holds}); give a name without its suffix"
             )
-    if not files or (train and "train" not in files):
+    if not chosen or (train and "train" not in chosen):
         wanted = "train" if train else "test"
         raise DataError(
-            f"{folder}: no {wanted} file (it holds {there}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet, "
+            f"{folder}: no {wanted} file (it holds {holds}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet, "
             ".conll or .txt"
         )
-    return {split: read_file(path) for split, path in files.items()}, _not_used("files", sorted(others))
+    return {split: read_file(path) for split, path in chosen.items()}, _not_used("files", sorted(others))
 
 
 def _is_plain(path: Path) -> bool:

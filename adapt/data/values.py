@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import first, option_for
+from adapt.data.columns import first, option_for, tidy
 from adapt.data.table import Table, listing
 from adapt.fields import nearest
 from adapt.spec import DataError
@@ -96,7 +96,7 @@ def texts(table: Table, column: str, role: str, *, empty: bool = False) -> list[
 
 
 def group_names(table: Table, column: str) -> list[str]:
-    """A column that says which group each row is of.
+    """A column that says which group each row is of, tidy as names of classes are.
 
     Raises:
         DataError: A value is missing, or neither text nor a whole number.
@@ -111,7 +111,7 @@ def group_names(table: Table, column: str) -> list[str]:
                 f"{table.at(row)}: {value!r:.60} in column {column!r} is no group; give a text or an integer"
             )
         check_characters(table, row, f"column {column!r}", str(value))
-    return list(map(str, values))
+    return [tidy(str(value)) for value in values]
 
 
 def check_characters(table: Table, row: int, what: str, value: str) -> None:

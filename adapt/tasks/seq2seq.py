@@ -48,20 +48,20 @@ class Seq2Seq(TextGeneration):
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
         Raises:
-            OptionError: The metric does not go with the problem, or an option is out of range.
+            OptionError: The metric does not go with the problem, an option is out of range, or the tokenizer does not
+                know a language, or is not told that of the targets.
         """
         super().__init__(task, tokenizer)
         check_at_least(self.options, max_target_length=1, beams=1)
         self._first: int | None = None
         self._start: int | None = None
-        self._told = False
+        self._tell_languages()  # also for whoever reads with the tokenizer alone
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
 
         Raises:
-            OptionError: The tokenizer does not know a language, or is not told that of the targets; or a maximum length
-                leaves no room for text.
+            OptionError: A maximum length leaves no room for text.
             RowError: The tokenizer makes nothing of a source or a target.
         """
         self._tell_languages()
@@ -115,7 +115,6 @@ class Seq2Seq(TextGeneration):
             frame = self.tokenizer(text_target="")["input_ids"]
             self._first = known[target] if frame[0] == known[target] else None
             self._start = known[target] if frame[-1] == known[target] else None
-        self._told = True
 
     def _ids(self, sources: list[str], split: str | None) -> list[list[int]]:
         bare = self.tokenizer(sources, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
@@ -135,8 +134,6 @@ class Seq2Seq(TextGeneration):
         """What a model is called with, source and target, where what each target token is predicted from stands before
         it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part."""
         labels = batch["labels"]
-        if not self._told:  # of rows that another kind has encoded
-            self._tell_languages()
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
         before[:, 0] = _start(model) if self._start is None else self._start
         inputs = {

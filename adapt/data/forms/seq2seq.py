@@ -73,16 +73,18 @@ def _by_language(table: Table, given: Mapping[str, str]) -> Table:
     """
     column = None if given.get("source") in table.names else first(table, ("translation",))
     values = table.column(column) if column else []
-    if not values or not all(isinstance(value, Mapping) for value in values):
+    there = [value for value in values if value is not None]
+    if not there or not all(isinstance(value, Mapping) for value in there):
         return table
-    languages = tuple(dict.fromkeys(language for value in values for language in value))
+    languages = tuple(dict.fromkeys(language for value in there for language in value))
     if "source" not in given:
         example = dict(zip(("source", "target"), languages, strict=False))
         raise OptionError(
             f"{table.where}: column {column!r} holds the languages {listing(languages)}; say which is which, as in "
             f"columns={example}"
         )
-    return replace(table, names=languages, column=lambda name: [value.get(name) for value in values], classes={})
+    cells = [value or {} for value in values]
+    return replace(table, names=languages, column=lambda name: [value.get(name) for value in cells], classes={})
 
 
 def _references(table: Table, row: int, target: str, value: Any) -> list[str]:

@@ -30,7 +30,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Usual names of a column, the likeliest first; upper and lower case are the same."""
 PAIRS: tuple[tuple[str, str], ...] = (
     ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
-    ("question", "sentence"), ("question", "passage"), ("question", "context"), ("query", "passage"),
+    ("question", "sentence"), ("question", "passage"), ("question", "context"), ("question", "answer"),
+    ("query", "passage"), ("query", "document"), ("query", "answer"),
     ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"),
 )  # fmt: skip
 """Usual names of the two columns of a pair; looked for before single texts."""
