@@ -14,6 +14,7 @@ from typing import Any
 import adapt
 from adapt.cli import plain_errors
 from adapt.extraction.probed import tables
+from adapt.files import writable_folder, write_atomically
 
 SETS: dict[str, tuple[str, dict[str, Any], str, int]] = {
     "sst2": ("SetFit/sst2", {}, "classification", 2000),
@@ -39,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     with plain_errors(goes_on=False):
         first, *others = options.models.split(",")
-        options.out.mkdir(parents=True, exist_ok=True)
+        out = writable_folder(options.out)
         found = []
         for name, (hub, on_hub, kind, most) in SETS.items():
             where, how = (hub, on_hub) if options.data is None else (options.data / name, {})
@@ -49,9 +50,9 @@ def main() -> None:
                 [first, model, *others], data, seeds=options.seeds, max_train=most, max_held_out=5000,
                 report=print,
             )  # fmt: skip
-            (options.out / f"{name}.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+            write_atomically(out / f"{name}.json", json.dumps(result.to_json(), indent=1) + "\n")
             found.append(result)
-        (options.out / "table.md").write_text(tables(found), encoding="utf-8")
+        write_atomically(out / "table.md", tables(found))
         print(tables(found))
 
 

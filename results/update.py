@@ -212,15 +212,23 @@ OF_ONE_RECIPE = {
 """Recipe with a folder of results of its own, of the same name, to what its opening says is expected."""
 
 
+def results_of(folder: Path) -> list[dict[str, Any]]:
+    """What the result files of a folder say; there must be some."""
+    found = Store(folder, reading=True).all()
+    if not found:
+        sys.exit(f"{folder} holds no results; take the folder from the repository again")
+    return found
+
+
 def main() -> None:
-    results = Store(RESULTS).all()
-    real, embedded = table_of(results), table_of(Store(RESULTS / "embedded").all())
+    results = results_of(RESULTS)
+    real, embedded = table_of(results), table_of(results_of(RESULTS / "embedded"))
     new = {README: readme(README.read_text(encoding="utf-8"), real, embedded)}
     new |= {path: recipe(path.read_text(encoding="utf-8"), real, results) for path in RECIPES.glob("*.py")}
     probes = [Probing.from_json(json.loads(p.read_text(encoding="utf-8"))) for p in sorted(PROBING.glob("*.json"))]
     new[PROBING / "table.md"] = tables(probes)
     for name, expected in OF_ONE_RECIPE.items():
-        path, found = RECIPES / f"{name}.py", Store(RESULTS / name).all()
+        path, found = RECIPES / f"{name}.py", results_of(RESULTS / name)
         new[path] = _timed(new[path], found)
         for what, value in expected(table_of(found)).items():
             new[path] = _stated(new[path], what, value)

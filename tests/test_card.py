@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,13 @@ def test_only_the_split_scored_last_has_an_interval(model: Adapted) -> None:
     assert score_in(content, "validation", "mcc") == Interval(content["scores"]["validation"]["mcc"], None, None)
     alone = {**content, "scores": {"validation": content["scores"]["validation"]}}
     assert score_in(alone, "validation", "accuracy").low is not None
+
+
+def test_the_model_of_one_fold_is_whole(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    data = tiny.classification()
+    pool = dataclasses.replace(data, splits={"train": data.splits["train"]})
+    choices = {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "fp32"}
+    saved = adapt.fit(backbone("bert"), adapt.data.folds(pool, 3).parts[1], "head", **choices).save(tmp_path / "model")
+    card = (saved / "README.md").read_text(encoding="utf-8")
+    assert "unfinished" not in card
+    assert re.search(r"^\| head \| [0-9.]+ .*\| 1 \|", card, re.MULTILINE)

@@ -65,6 +65,25 @@ def test_with_a_start_the_choice_is_among_runs_that_went_on_from_it() -> None:
     assert choose(contents(results), start="b" * 64)["key"] == results[0].run.key()
 
 
+def test_of_several_backbones_and_data_those_given_are_meant() -> None:
+    """Where there are runs of them; folds, say, are of other data than their rows alone."""
+    results = [
+        made(name, 0, score, task={"data": Source(data, data * 64)})
+        for name, score, data in (("full", 0.7, "a"), ("lora", 0.9, "a"), ("head", 0.8, "b"))
+    ]
+    other = dataclasses.replace(results[0].run, backbone=Source("other", "c" * 64))
+    results.append(dataclasses.replace(results[0], run=other))
+    found = contents(results)
+    own = results[0].run.backbone.sha256
+    with pytest.raises(OptionError, match="results are of 3 problems"):
+        choose(found)
+    assert choose(found, backbone=own, data="a" * 64)["strategy"] == "lora"
+    assert choose(found, backbone=own, data="b" * 64)["strategy"] == "head"
+    assert choose(found, backbone="c" * 64)["key"] == other.key()
+    with pytest.raises(OptionError, match="results are of 2 problems"):
+        choose(found, backbone=own, data="d" * 64)
+
+
 def test_folds_are_judged_as_one_and_are_no_part_of_the_settings() -> None:
     folds = [
         made(name, 0, score, task={"fold": (number, 2)}, test_outcomes=[[0, 0], [1, 1]])
@@ -113,13 +132,13 @@ def test_results_that_are_not_ones_own_are_read_only(tmp_path: Path, monkeypatch
     assert choose_from(tmp_path)["strategy"] == "lora"
 
 
-def test_a_run_that_went_on_from_a_model_is_not_made_again_without_it(tmp_path: Path) -> None:
+def test_a_run_that_went_on_from_a_model_is_not_made_again_without_it(reviews: Path, tmp_path: Path) -> None:
     first = made("lora", 0, 0.5)
     begun = dataclasses.replace(first, run=dataclasses.replace(first.run, start=Source("news", "a" * 64)))
     path = Store(tmp_path).write(begun)
-    words = ["fit", "--backbone", "tiny-encoder", "--data", "x.csv", "--like", str(path), "--out", str(tmp_path / "m")]
+    words = ["fit", "--backbone", "tiny-encoder", "--data", str(reviews), "--like", str(path)]
     with pytest.raises(OptionError, match=r"of lora went on from a model for news \(content a{12}\); give .*--start"):
-        CliRunner().invoke(cli, words, catch_exceptions=False)
+        CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "m")], catch_exceptions=False)
 
 
 def test_a_run_at_a_rate_for_all_is_made_again_whatever_the_default_was_then() -> None:

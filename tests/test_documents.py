@@ -60,7 +60,11 @@ def reviews(tmp_path: Path) -> Path:
     words = {"good": ["lovely", "fine", "bright", "warm"], "bad": ["awful", "dull", "broken", "cold"]}
     rows = [(f"a {word} film about {i} {thing}", label) for label, found in words.items() for word in found
             for i, thing in enumerate(("ships", "towns", "songs"))]  # fmt: skip
-    for name, header, lines in (("reviews", ["text", "label"], rows), ("new", ["text"], [row[:1] for row in rows])):
+    for name, header, lines in (
+        ("reviews", ["text", "label"], rows),
+        ("labelled", ["text", "label"], rows[:6] + rows[-6:]),
+        ("new", ["text"], [row[:1] for row in rows]),
+    ):
         with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as handle:
             csv.writer(handle).writerows([header, *lines])
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text, _ in rows), encoding="utf-8")

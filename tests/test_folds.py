@@ -274,6 +274,18 @@ def test_folds_that_are_missing_or_ended_badly_leave_no_score() -> None:
     assert (rows["head"].scores, rows["head"].statuses) == ({}, {"diverged": "the loss is nan"})
 
 
+def test_folds_that_are_missing_change_no_other_interval() -> None:
+    """Whose rows belong together otherwise than those of a part of the folds."""
+    groups = {"numbers": [0, 0, 1, 1], "name": "documents"}
+    whole = [fold("full", 0, n, [RIGHT, WRONG, RIGHT, RIGHT], test_groups=groups) for n in (1, 2)]
+    (alone,) = table_of(contents(whole)).rows
+    assert alone.score.low is not None
+    for more in ({}, {"status": "failed", "reason": "killed"}):
+        unfinished = fold("bottleneck", 0, 1, [RIGHT] * 4, test_groups=groups, **more)
+        rows = {row.strategy: row for row in table_of(contents([unfinished, *whole])).rows}
+        assert rows["full"].score == alone.score
+
+
 def test_a_baseline_is_not_that_of_one_fold() -> None:
     def majority(value: float) -> dict[str, Any]:
         return {"name": "majority", "scores": {"accuracy": value}}

@@ -191,6 +191,14 @@ def test_a_file_that_the_system_withholds_is_an_error(store: Store, run: Run) ->
         read_result(store.path(run))
 
 
+def test_a_file_that_the_system_withholds_does_not_hide_the_others(store: Store, run: Run) -> None:
+    """Found after the last run, it would cost the table of all."""
+    store.write(result_of(run_of("full")))
+    store.path(run).mkdir()
+    with pytest.warns(UserWarning, match="cannot be read: Is a directory; move it away or mend it. Until then it is"):
+        assert [content["strategy"] for content in store.all()] == ["full"]
+
+
 def test_the_log_of_a_failure_goes_when_the_run_succeeds(store: Store, run: Run) -> None:
     store.write(result_of(run, status="failed"))
     store.log(run).write_text("Traceback")

@@ -88,12 +88,13 @@ def table(folder: str, tuned: bool | None) -> None:
     if not (path_of(folder) / "runs").is_dir():
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
     store = Store(folder, reading=True)
-    if not store.all():
+    results = store.all()
+    if not results:
         raise OptionError(f"{store.runs} holds no result; give the folder that `adapt compare --out` wrote.")
     try:
         made = store.write_table(tuned=tuned)
     except OptionError:
-        click.echo(table_of(store.all(), tuned=tuned).markdown())
+        click.echo(table_of(results, tuned=tuned).markdown())
         raise
     click.echo(made.markdown())
 

@@ -15,6 +15,7 @@ from adapt.fields import settings_from
 from adapt.files import path_of
 from adapt.result import Content, Result
 from adapt.spec import OptionError, Strategy
+from adapt.strategies import make
 from adapt.tables.cells import limits_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 @click.option(
     "--like",
     metavar="RESULTS",
-    help="Folder of a comparison, whose best run by mean validation score is done again, or the file of one run. Other "
-    "options override those of the run; one that went on from a model needs --start, too.",
+    help="Folder of a comparison, whose best run by mean validation score is done again, or the file of one run. Of "
+    "several backbones or data in a folder, those of --backbone and --data are meant. Other options override those of "
+    "the run, --device also where it is not given; a run that went on from a model needs --start, too.",
 )
 @click.option("--start", metavar="FOLDER", help="A saved model, from whose weights training starts.")
 @options.general
@@ -47,6 +49,7 @@ def fit(
 ) -> None:  # fmt: skip
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model, start_of
+    from adapt.backbones import resolve
     from adapt.comparison.choice import choose_from
 
     first, own = None, None
@@ -63,14 +66,20 @@ def fit(
         strategy = "lora" if strategy is None else strategy
         _fit(fitting, backbone, data, strategy, seed or 0, out, settings, rest, own=own)
         return
-    result = choose_from(like, strategy, None if first is None else first.source.sha256)
-    origin = result["spec"].get("start")
-    if origin is not None and first is None:
-        raise OptionError(
-            f"The run {result['key'][:12]} of {result['strategy']} went on from a model for {origin['name']} (content "
-            f"{origin['sha256'][:12]}); give its folder (--start)."
-        )
-    _fit(fitting, backbone, data, result["strategy"], seed, out, settings, rest, like=result)
+
+    def chosen(rows: Data) -> Content:
+        begun = None if first is None else first.source.sha256
+        own = resolve(str(backbone)).source.sha256
+        result = choose_from(str(like), strategy, start=begun, backbone=own, data=rows.sha256)
+        origin = result["spec"].get("start")
+        if origin is not None and first is None:
+            raise OptionError(
+                f"The run {result['key'][:12]} of {result['strategy']} went on from a model for {origin['name']} "
+                f"(content {origin['sha256'][:12]}); give its folder (--start)."
+            )
+        return result
+
+    _fit(fitting, backbone, data, strategy, seed, out, settings, rest, like=chosen)
 
 
 @click.command()
@@ -99,45 +108,59 @@ def distill(
 
 
 def _fit(
-    fitting: Callable[..., Any], backbone: str, data: str, strategy: str, seed: int | None, out: str,
+    fitting: Callable[..., Any], backbone: str, data: str, strategy: str | None, seed: int | None, out: str,
     settings: tuple[str, ...], rest: dict[str, Any], own: Strategy | None = None,
-    like: Content | None = None,
+    like: Callable[[Data], Content] | None = None,
 ) -> None:  # fmt: skip
     """Train one model, save it, and say what it scores and costs.
 
-    What is not given of the strategy is as in `own`, and what is not given of anything as in the result `like`.
+    What is not given of the strategy is as in `own`, and what is not given of anything as in the result that `like`
+    finds for the data.
     """
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
     from adapt.comparison.choice import differences
     from adapt.options import check_rates
-    from adapt.strategies import make
 
     given = settings_from(settings)
     of_kind = of_task(given)
-    fields = given.pop(strategy, {})
-    make(strategy, fields)  # a mistyped name is found before the data is read
-    if given:
-        raise OptionError(f"Settings are given for {', '.join(given)}, but the strategy is {strategy}.")
+    if strategy is not None:
+        _only(given, strategy)  # a mistyped name is found before the data is read
     model_folder(out, locate(backbone)[1])
     rows, choices = read_data(data, rest)
     choices |= of_kind
-    rate = choices.get("learning_rate")
+    result = None if like is None else like(rows)
+    strategy = str(strategy if result is None else result["strategy"])
+    fields, rate = _only(given, strategy), choices.get("learning_rate")
     check_rates(rate, settings={strategy: fields})
-    if like is None:
+    if result is None:
         base = preset(backbone, rows.kind, strategy, rate) if own is None else vars(own)
         chosen = make(strategy, {**base, **fields})
     else:
-        chosen, choices = _as_in(like, rows, fields, choices)
-        seed = like["seed"] if seed is None else seed
+        chosen, choices = _as_in(result, rows, fields, choices)
+        seed = result["seed"] if seed is None else seed
     model = fitting(backbone, rows, chosen, seed=seed, **choices)
     model.save(out)
     _report(model.result)
-    if like is not None:
-        others = differences(model.result.run.spec(), like["spec"])
+    if result is not None:
+        others = differences(model.result.run.spec(), result["spec"])
         but = f", but for {', '.join(others)}" if others else ""
-        click.echo(f"The run {like['key'][:12]} of {strategy}, seed {like['seed']}{but}", err=True)
+        click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
     click.echo(f"Model: {out}", err=True)
+
+
+def _only(given: Mapping[str, Mapping[str, Any]], strategy: str) -> Mapping[str, Any]:
+    """The fields given of a strategy.
+
+    Raises:
+        OptionError: One of them does not exist or cannot be what it is given as, or others have some, too.
+    """
+    fields = given.get(strategy, {})
+    make(strategy, fields)
+    others = [name for name in given if name != strategy]
+    if others:
+        raise OptionError(f"Settings are given for {', '.join(others)}, but the strategy is {strategy}.")
+    return fields
 
 
 def _report(result: Result) -> None:
@@ -170,7 +193,6 @@ def _as_in(
         OptionError: The result is of another task kind or problem than the rows.
     """
     from adapt.comparison.choice import fit_arguments
-    from adapt.strategies import make
 
     task = like["spec"]["task"]
     if (task["kind"], task["problem"]) != (rows.kind, rows.problem):

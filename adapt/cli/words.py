@@ -37,4 +37,5 @@ def shown_command(program: str, words: Sequence[str]) -> str:
         if not (equals and option.startswith("--")):
             option, equals, value = "", "", option + equals + value
         shown.append(option + equals + ((Path(value).name or value) if os.path.exists(value) else value))  # noqa: PTH110
-    return f"{program} {shlex.join(shown)}".rstrip()
+    line = f"{program} {shlex.join(shown)}".rstrip()
+    return line.encode(errors="replace").decode()  # a file may have a name that is not UTF-8

@@ -17,20 +17,28 @@ from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
 
 
-def choose(results: Iterable[Content], strategy: str | None = None, start: str | None = None) -> Content:
+def choose(
+    results: Iterable[Content],
+    strategy: str | None = None,
+    start: str | None = None,
+    backbone: str | None = None,
+    data: str | None = None,
+) -> Content:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
     Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Their mean is over the
     seeds that all have; of equals it is the first.
 
     Args:
-        results: Contents of result files, of one backbone and task.
+        results: Contents of result files.
         strategy: Its name, where the choice is among its settings alone.
         start: Hash of a model: the choice is among runs that went on from it, if there are any.
+        backbone: Hash of one: the choice is among its runs, if there are any.
+        data: Hash of data: the choice is among runs on these, if there are any.
 
     Raises:
-        OptionError: None of them ended well; they are of several backbones or tasks; several settings are there, and no
-            seed has a validation score under all of them; or the name is not known.
+        OptionError: None of them ended well; those that are left are of several backbones or tasks; several settings
+            are there, and no seed has a validation score under all of them; or the name is not known.
     """
     if strategy is not None:
         make(strategy)
@@ -44,6 +52,10 @@ def choose(results: Iterable[Content], strategy: str | None = None, start: str |
             f"No run{f' of {strategy}' if strategy else ''} ended well there"
             f"{'; give one of ' + ', '.join(there) if there else ''}."
         )
+    if backbone is not None:
+        of_it = [r for r in of_it if r["spec"]["backbone"]["sha256"] == backbone] or of_it
+    if data is not None:
+        of_it = [r for r in of_it if r["spec"]["task"]["data"]["sha256"] == data] or of_it
     problems = {canonical(_problem(result["spec"])): result for result in of_it}
     if len(problems) > 1:
         named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
@@ -88,7 +100,7 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def choose_from(path: str | Path, strategy: str | None = None, start: str | None = None) -> Content:
+def choose_from(path: str | Path, strategy: str | None = None, **among: str | None) -> Content:
     """The result of a file, or the chosen one of a comparison's folder; see `choose`.
 
     Raises:
@@ -103,7 +115,7 @@ def choose_from(path: str | Path, strategy: str | None = None, start: str | None
     if not (place / "runs").is_dir():
         raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
     try:
-        return choose(Store(place, reading=True).all(), strategy, start)
+        return choose(Store(place, reading=True).all(), strategy, **among)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
 

@@ -128,7 +128,7 @@ class Job:
             OptionError: It cannot be written.
         """
         made_by = self.given["made_by"]
-        Store(self.given["store"]).write(replace(result, environment={**result.environment, **made_by}))
+        Store(self.given["store"], reading=True).write(replace(result, environment={**result.environment, **made_by}))
 
 
 def _save_rows(data: Data, folder: Path) -> None:

@@ -65,11 +65,16 @@ class Store:
     def all(self) -> list[dict[str, Any]]:
         """Every result of the folder that can be read, in the order of file names.
 
-        Of copies of one it is the file that has its name, or else the first.
+        Of copies of one it is the file that has its name, or else the first. A file that the system does not let be
+        read is left out with a warning.
         """
         by_key: dict[str, dict[str, Any]] = {}
         for path in sorted(self.runs.glob("*.json")):
-            content = read_result(path)
+            try:
+                content = read_result(path)
+            except AdaptError as error:
+                warnings.warn(f"{error} Until then it is left out.", stacklevel=2)
+                continue
             if content is not None and (content["key"] not in by_key or path.stem.endswith(content["key"][:12])):
                 by_key[content["key"]] = content
         return list(by_key.values())

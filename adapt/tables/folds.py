@@ -44,11 +44,12 @@ def _one(group: Sequence[Content]) -> Content:
     first = group[0]
     task = first["spec"]["task"]
     count = task["fold"][1]
+    none: dict[str, Any] = {"baseline": {}, "test_groups": {}}  # of the test rows of a part of the folds
     bad = [result for result in group if result["status"] != "ok"]
     if bad:
-        return {**bad[0], "baseline": {}}
+        return {**bad[0], **none}
     if len(group) < count:
-        return {**first, "baseline": {}, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
+        return {**first, **none, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
     rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
     timed = [result for result in group if not found_features(result)]
     notes = [note for result in group for note in result.get("notes", ()) if not (timed and _found(note))]
