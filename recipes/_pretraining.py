@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adapt import pretrain as lm
+from adapt.spec import DataError
 
 LEAVE_OUT = ["gum.txt.gz"]  # parts are for non-commercial use only; README.md of the result lists the rest
 Rows = dict[int, Tensor]
@@ -35,7 +36,14 @@ def packed(
     documents: Sequence[list[str]], held_out: Sequence[list[str]], tokenizer: Any, lengths: Sequence[int]
 ) -> tuple[Rows, Rows]:
     """Rows of each length, and those held out."""
-    rows, others = ({n: lm.pack(part, tokenizer, n) for n in lengths} for part in (documents, held_out))
+    rows = {n: lm.pack(documents, tokenizer, n) for n in lengths}
+    try:
+        others = {n: lm.pack(held_out, tokenizer, n) for n in lengths}
+    except DataError as error:
+        raise DataError(
+            f"of {len(documents) + len(held_out)} documents {len(held_out)} are held out, and {error}; or have longer "
+            "documents"
+        ) from error
     counts = [part[max(lengths)].numel() for part in (rows, others)]
     print(f"{len(documents)} documents, {counts[0]} tokens; held out {counts[1]} tokens")
     return rows, others

@@ -12,6 +12,7 @@ from typing import Any
 from _recipe import command, fitted, parser_of, settings_of
 
 import adapt
+from adapt.backbones.source import SHIPPED
 from adapt.cli import plain_errors
 from adapt.comparison import Store
 from adapt.strategies import SHIPPED_SETTINGS
@@ -29,10 +30,11 @@ def main() -> None:
         parts = {split: {"text": [" ".join(words) for words in data.splits[split]["tokens"]]} for split in SPLITS}
         texts = adapt.data.load(parts, kind="masked_lm", name="masakhaner_swa_texts", test=0)
         same = {"max_length": 96, "max_steps": options.max_steps}
-        strategy = adapt.Full(learning_rate=5e-4)
+        tiny = options.backbone in SHIPPED  # which want higher rates than the defaults
+        strategy = adapt.Full(learning_rate=5e-4) if tiny else adapt.Full()
         folder, run = fitted(options.out, "further", options.backbone, texts, strategy, epochs=20, **same)
         further = adapt.load(folder).merge(folder / f"further-{run.backbone.name}")
-        settings = settings_of(options.strategies, SHIPPED_SETTINGS[data.kind])
+        settings = settings_of(options.strategies, SHIPPED_SETTINGS[data.kind] if tiny else {})
         for backbone in (options.backbone, further):
             adapt.compare(
                 backbone, data, options.strategies, settings=settings, seeds=options.seeds, out=options.out, epochs=5,

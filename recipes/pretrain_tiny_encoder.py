@@ -9,12 +9,16 @@ machine). Expected: held-out loss 3.47 nats a masked token, accuracy 0.375, in r
 Stopped and started again with the same command, it goes on from its last checkpoint.
 """
 
+from typing import Any
+
 import torch
 from _pretraining import documents_of, packed, parser_of, trained
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from adapt import pretrain as lm
 from adapt.cli import plain_errors
+from adapt.files import path_of
+from adapt.spec import AdaptError
 
 SHORT, LONG = 32, 128
 # Short rows first, as BERT did: on them a model learns several times sooner to look at neighbours.
@@ -26,10 +30,9 @@ def main() -> None:
     parser = parser_of(__doc__, "tiny-encoder")
     parser.add_argument("--tokenizer", help="tokenizer folder to use instead of training one")
     options = parser.parse_args()
+    tokenizer = tokenizer_of(options.tokenizer) if options.tokenizer else None
     documents, held_out_documents = documents_of(options)
-    if options.tokenizer:
-        tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
-    else:
+    if tokenizer is None:
         tokenizer = lm.train_tokenizer(documents, vocab_size=4096, max_length=LONG)
     rows, held_out = packed(documents, held_out_documents, tokenizer, (SHORT, LONG))
 
@@ -55,6 +58,13 @@ def main() -> None:
     history = trained(model, tokenizer, stages, rows, held_out, options)
     facts = {"short_rows": vars(SHORT_ROWS), "long_rows": vars(LONG_ROWS), "held_out": history[-1]}
     lm.export(model, tokenizer, options.out, **facts)
+
+
+def tokenizer_of(folder: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(path_of(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise AdaptError(f"--tokenizer {folder} is no folder with a tokenizer; give one, or leave it out.") from error
 
 
 if __name__ == "__main__":

@@ -217,7 +217,14 @@ def test_a_saved_model_gives_the_same_bits(fitted: Any, tmp_path: Path) -> None:
 def test_chosen_layers(backbone: Callable[..., Path]) -> None:
     folder = backbone("bert", layers=3)
     every = adapt.attention(folder, TEXTS[:1])[0]
-    for layers, numbers in (("last", (3,)), ("1, 3", (1, 3)), (2, (2,)), ([3, 1], (3, 1)), (-1, (3,))):
+    for layers, numbers in (
+        ("last", (3,)),
+        ("1, 3", (1, 3)),
+        (2, (2,)),
+        ([3, 1], (3, 1)),
+        (-1, (3,)),
+        (np.arange(1, 3), (1, 2)),
+    ):
         found = adapt.attention(folder, TEXTS[:1], layers=layers)[0]
         assert found.layers == numbers
         assert np.array_equal(found.weights, every.weights[[n - 1 for n in numbers]])

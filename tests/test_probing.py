@@ -22,7 +22,7 @@ import adapt
 from adapt.data import Data
 from adapt.extraction import Probing, Reader
 from adapt.extraction.linear import PENALTIES, Vectors, _classifiers, fit, measure
-from adapt.extraction.probes import control_targets
+from adapt.extraction.probes import Part, control_targets
 from adapt.spec import AdaptError, DataError, OptionError, Unsupported
 from adapt.stats import mean_interval, paired_difference
 
@@ -112,19 +112,30 @@ def test_a_probe_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 # ---------------------------------------------------------------- the control task
 
 
+def parts(words: list[list[str]], targets: np.ndarray) -> list[Part]:
+    return [Part([], np.empty(0), targets, types, types, targets) for types in words]
+
+
 def test_a_control_target_is_a_word_types() -> None:
     train = np.array([0] * 90 + [1] * 10)
     words = [[f"w{i}" for i in range(1000)] + ["w0"], ["w3", "new", "w3"]]
-    one, two = control_targets(words, train, 0)
+    one, two = control_targets(parts(words, train), 0)
     assert one[0] == one[1000]
     assert two[0] == two[2] == one[3]
     assert 0.05 < one.mean() < 0.15  # the frequencies of the true ones
-    again, other = control_targets(words, train, 0), control_targets(words, train, 1)
+    again, other = control_targets(parts(words, train), 0), control_targets(parts(words, train), 1)
     assert np.array_equal(one, again[0])
     assert not np.array_equal(one, other[0])
-    labels = control_targets([["a", "b", "a"]], np.array([[0, 1], [1, 1]]), 0)[0]
+    labels = control_targets(parts([["a", "b", "a"]], np.array([[0, 1], [1, 1]])), 0)[0]
     assert labels.shape == (3, 2)
     assert np.array_equal(labels[0], labels[2])
+
+
+def test_control_targets_do_not_depend_on_what_a_tokenizer_reads() -> None:
+    words, tags = [f"w{i}" for i in range(100)], np.arange(100)
+    whole = Part([], np.empty(0), tags, words, words, tags)
+    less = Part([], np.empty(0), tags[1::2], words[1::2], words, tags)
+    assert np.array_equal(control_targets([whole], 0)[0][1::2], control_targets([less], 0)[0])
 
 
 # ---------------------------------------------------------------- models whose layers are known
@@ -261,6 +272,23 @@ def test_every_architecture_is_probed(backbone: Callable[..., Path], architectur
         assert [layer.layer for layer in model.layers] == list(range(tiny.LAYERS + 1))
         assert all(0 <= layer.scores[0] <= 1 for layer in model.layers)
     assert max(layer.scores[0] for layer in model.layers) > 0.8  # its type tells a word's tag
+
+
+def test_rows_that_a_model_may_have_learnt_are_told_of(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    texts, labels = [f"word{i} word{i % 7}" for i in range(60)], ["good", "bad"] * 30
+    choices = {"epochs": 1, "device": "cpu", "precision": "fp32", "max_length": 16}
+
+    def cut(seed: int, **shares: float) -> Data:
+        return adapt.data.load((texts, labels), name="words", seed=seed, **shares)
+
+    model = adapt.fit(backbone("bert"), cut(0, validation=0, test=0), "head", **choices)
+    said = "was trained on words as well, but cut into other splits"
+    for data, told in ((cut(0), True), (replace(cut(0), name="others"), False)):
+        found = adapt.probe([backbone("bert"), model.save(tmp_path / "model")], data, seeds=1, layers=[0], device="cpu")
+        assert any(said in note for note in found.notes) == told
+    same = adapt.fit(backbone("bert"), cut(1), "head", **choices)
+    notes = adapt.probe(same, cut(1), seeds=1, layers=[0], device="cpu").notes
+    assert not any(said in note for note in notes)
 
 
 @pytest.mark.parametrize("strategy", tiny.STRATEGIES)

@@ -71,8 +71,7 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
 def other_division(teacher: Adapted, run: Run) -> list[str]:
     """What must be said where the teacher was trained on as many rows of the same name, in other splits."""
     its, own = teacher.run.task, run.task
-    same_rows = its.data.name == own.data.name and sum(its.rows.values()) == sum(own.rows.values())
-    if not same_rows or its.data.sha256 == own.data.sha256:
+    if not its.divides_otherwise(own.data, sum(own.rows.values())):
         return []
     return [
         f"the teacher was trained on {its.data.name} as well, but cut into other splits or with other rows (content "

@@ -157,7 +157,7 @@ def _numbers(layers: Any, depth: int) -> tuple[int, ...]:
     Raises:
         OptionError: There is no such layer, or it has no attention.
     """
-    numbers = tuple(range(1, depth + 1)) if layers == "all" else layers_of(layers, depth)
+    numbers = tuple(range(1, depth + 1)) if isinstance(layers, str) and layers == "all" else layers_of(layers, depth)
     if 0 in numbers:
         raise OptionError(f"Layer 0 are the embeddings, which have no attention; give layers from 1 to {depth}.")
     return numbers

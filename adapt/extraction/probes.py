@@ -25,7 +25,7 @@ _STREAM = 100
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Rows of a split as one model reads them."""
 
     examples: Sequence[Example]
@@ -34,6 +34,10 @@ class _Part:
     targets: np.ndarray
     types: Sequence[str]
     """The word type that decides the control target of each vector."""
+    every_type: Sequence[str]
+    """The same of all words of the rows, also of those that the tokenizer makes nothing of: for all models alike."""
+    every_target: np.ndarray
+    """And their targets."""
 
 
 class _Fitted(NamedTuple):
@@ -93,7 +97,7 @@ class Probes:
             sizes.append({"vectors": len(train.targets), "rows": len(rows)})
             if simple is not None:
                 baseline.append((simple[0], kind.score(simple[1], test.examples)[self.task.metric]))
-            targets = control_targets([part.types for part in parts], train.targets, seed) if control else None
+            targets = control_targets(parts, seed) if control else None
             for place, layer in enumerate(self.layers):
                 fitted[place].append(own[place])
                 if targets is not None:
@@ -111,12 +115,13 @@ class Probes:
     def _kind(self) -> Kind:
         return KINDS[self.task.kind](self.task, self.model.tokenizer)
 
-    def _part(self, kind: Kind, rows: datasets.Dataset, split: str) -> _Part:
+    def _part(self, kind: Kind, rows: datasets.Dataset, split: str) -> Part:
         examples = kind.encode(rows, split=split)
         if self.task.kind == "sequence_classification":
             values = read(self.model, examples, self.layers, self.pooling)[0]
             types = [text.split()[0] for text in rows["text"]]
-            return _Part(examples, values, np.array([example["label"] for example in examples]), types)
+            labels = np.array([example["label"] for example in examples])
+            return Part(examples, values, labels, types, types, labels)
         words = {e["row"]: e["row_words"] for e in examples if "row_words" in e}
         if not any(example["words"] for example in examples):
             raise DataError(
@@ -124,9 +129,11 @@ class Probes:
             )
         values = read(self.model, [_marked(example) for example in examples], self.layers, "words")[0]
         targets = np.array([tag for example in examples for tag in example["tags"]])
-        return _Part(examples, values, targets, [words[e["row"]][word] for e in examples for word in e["words"]])
+        types = [words[e["row"]][word] for e in examples for word in e["words"]]
+        every_tag = np.array([tag for tags in rows["tags"] for tag in tags])
+        return Part(examples, values, targets, types, [word for row in rows["tokens"] for word in row], every_tag)
 
-    def _fitted(self, kind: Kind, parts: Sequence[_Part], place: int) -> _Fitted:
+    def _fitted(self, kind: Kind, parts: Sequence[Part], place: int) -> _Fitted:
         """The probe of a layer, scored on test."""
         problem, test = self.task.problem, parts[2]
         train, validation, last = (Vectors(part.values[place], part.targets) for part in parts)
@@ -135,7 +142,7 @@ class Probes:
         scores = kind.score(self._outputs(decisions, test.examples), test.examples)
         return _Fitted(scores[self.task.metric], measure(problem, decisions, last.targets), best.penalty)
 
-    def _control(self, parts: Sequence[_Part], place: int, targets: Sequence[np.ndarray]) -> float:
+    def _control(self, parts: Sequence[Part], place: int, targets: Sequence[np.ndarray]) -> float:
         """Accuracy of the probe of a layer that learns the control task."""
         problem = self.task.problem
         train, validation, last = (Vectors(part.values[place], own) for part, own in zip(parts, targets, strict=True))
@@ -160,17 +167,17 @@ def _marked(example: Example) -> Example:
     return {**example, "words": words}
 
 
-def control_targets(types: Sequence[Sequence[str]], train: np.ndarray, seed: int) -> list[np.ndarray]:
+def control_targets(parts: Sequence[Part], seed: int) -> list[np.ndarray]:
     """Targets of the control task (Hewitt & Liang 2019, section 2): drawn for each word type from those of train.
 
     Args:
-        types: The word type of each vector of train, and of further sets, in which a type has the same target.
-        train: True targets of the vectors of train: (vectors,) or (vectors, labels).
+        parts: Rows of train, and of further splits, in which a type has the same target.
         seed: Decides the targets.
 
     Returns:
-        For each set (vectors of the set, ...).
+        For each part (vectors,) or (vectors, labels).
     """
-    known = {word: i for i, word in enumerate(sorted({word for words in types for word in words}))}
-    drawn = train[generator(seed, _STREAM).integers(len(train), size=len(known))]
-    return [drawn[[known[word] for word in words]] for words in types]
+    known = {word: i for i, word in enumerate(sorted({word for part in parts for word in part.every_type}))}
+    pool = parts[0].every_target
+    drawn = pool[generator(seed, _STREAM).integers(len(pool), size=len(known))]
+    return [drawn[[known[word] for word in part.types]] for part in parts]

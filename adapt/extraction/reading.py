@@ -66,9 +66,13 @@ class Reader:
     """What must be said of the model, such as a padding token that was set."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """`backbone`, the hash of its content, and `run`, the key of the run that adapted it."""
+    task: Task | None = None
+    """What it was adapted to, if it was."""
 
     def encode(self, rows: Any, columns: Mapping[str, str] | None = None) -> list[Example]:
         """Rows to token ids, cut to `max_length`, in order; see `adapt.extraction.encoding.encode` for the fields.
+
+        Texts stand as they are: the template or prefix of a task is for the caller to put round them.
 
         Args:
             rows: A list of texts, of pairs of texts (tuples) or of lists of words; or anything that
@@ -202,7 +206,7 @@ def _of_adapted(
     return Reader(
         part, fitted.tokenizer, f"{run.backbone.name}, {run.strategy.name} on {run.task.name}", budget.device,
         budget.precision, length, _depth(part), attention, adapted.columns, tuple(fitted.loader.notes),
-        {"backbone": run.backbone.sha256, "run": adapted.key},
+        {"backbone": run.backbone.sha256, "run": adapted.key}, run.task,
     )  # fmt: skip
 
 

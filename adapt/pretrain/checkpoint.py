@@ -68,10 +68,11 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     """Bring model, optimizer and generators to the state that a file holds.
 
     Raises:
-        OptionError: The file is damaged, or belongs to other settings or to another model.
+        OptionError: The file is damaged, or belongs to other settings, text or starting weights, or to another model.
     """
     progress, written, tensors = _read(file)
     given = json.loads(json.dumps(settings))
+    start, began = given.pop("weights", None), written.pop("weights", None)
     other = sorted(name for name in {*given, *written} if written.get(name) != given.get(name))
     if other:
         held = ", ".join(f"{name} {written.get(name)!r}" for name in other)
@@ -81,6 +82,11 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     if shapes != others:
         name = min(name for name, _ in shapes.items() ^ others.items())
         raise OptionError(f"{file} belongs to another model ({name} differs): remove it to start anew")
+    if start != began:
+        raise OptionError(
+            f"{file} is of a training that began with other weights: give the model as it was then, or remove the file "
+            "to start anew"
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(found[name])
@@ -122,6 +128,14 @@ def digest(rows: Tensor) -> str:
     """Shape and hash of token ids, which differ with the text and the tokenizer."""
     values = rows.contiguous().cpu()
     return f"{list(values.shape)} {hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]}"
+
+
+def digest_of_weights(model: Any) -> str:
+    """Hash of what a model begins with."""
+    found = hashlib.sha256()
+    for tensor in _state(model).values():
+        found.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def described_model(model: Any) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adapt.data.files import text_of
+from adapt.data.files import lines_of, text_of
 from adapt.files import path_of
 from adapt.spec import DataError, OptionError, Unsupported
 from adapt.tasks.tokens import frame, special_ids
@@ -39,12 +39,12 @@ def read_corpus(folder: str | Path, leave_out: Iterable[str] = ()) -> list[list[
         raise DataError(f"corpus folder {folder} does not exist: give a folder of .txt or .txt.gz files")
     documents: list[list[str]] = []
     skip = set(leave_out)
-    paths = [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.gz")) and p.name not in skip]
+    paths = [p for p in folder.iterdir() if p.name.casefold().endswith((".txt", ".txt.gz")) and p.name not in skip]
     for path in sorted(paths):
         document: list[str] = []
-        for line in [*text_of(path).splitlines(), ""]:
-            if line.strip():
-                document.append(line.strip())
+        for line in [*lines_of(text_of(path)), ""]:
+            if line:
+                document.append(line)
             elif document:
                 documents.append(document)
                 document = []
@@ -81,7 +81,7 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
 
     Raises:
         DataError: The text does not fill a row.
-        OptionError: A row has no place for text.
+        OptionError: A row has no place for text, or a document is a text instead of its lines.
         Unsupported: The tokenizer has no token to set documents apart by.
     """
     before, after = frame(tokenizer)
@@ -92,7 +92,7 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     if end is None:
         raise Unsupported("rows need a tokenizer with a token of separator or end: set sep_token or eos_token")
     stream = array("i")  # a list takes nine times the memory
-    for document in documents:
+    for document in as_lines(documents):
         stream.extend(encoded(["\n".join(document)], tokenizer)[0])
         stream.append(end)
     count = len(stream) // inner
@@ -101,6 +101,20 @@ def pack(documents: Iterable[Sequence[str]], tokenizer: Any, length: int = 128) 
     text = torch.frombuffer(stream, dtype=torch.int32, count=count * inner).view(count, inner)
     edges = [torch.tensor(ids, dtype=torch.int32).expand(count, len(ids)) for ids in (before, after)]
     return torch.cat([edges[0], text, edges[1]], 1)
+
+
+def as_lines(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """The documents, one after another.
+
+    Raises:
+        OptionError: One is a text, whose letters would be taken for lines.
+    """
+    for number, document in enumerate(documents):
+        if isinstance(document, str):
+            raise OptionError(
+                f"document {number} is a text; give each as a list of its lines, such as text.splitlines()."
+            )
+        yield document
 
 
 def encoded(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

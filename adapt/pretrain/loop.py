@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, Protocol, get_args, get_type_hints
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from adapt.backbones.families import positions_of
 from adapt.fields import check_choice, check_count
 from adapt.files import path_of, writable_folder
 from adapt.options import check_learning_rate, check_steps, seed_of
-from adapt.pretrain.checkpoint import Progress, described, described_model, digest, restore, save
+from adapt.pretrain.checkpoint import Progress, described, described_model, digest, digest_of_weights, restore, save
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept
 from adapt.training.halving import halving
@@ -137,18 +138,19 @@ def pretrain(
         held_out: The same, of other text.
         settings: How it is trained.
         checkpoint: A safetensors file. Training goes on where it stopped, and ends with the same weights as if it had
-            never stopped.
+            never stopped; the model is given as it was when training began.
         report: Told of progress every `checkpoint_every` steps.
 
     Returns:
         `step`, `train_loss` and what `evaluate` gives, every `checkpoint_every` steps.
 
     Raises:
-        OptionError: A setting cannot be used, or the checkpoint belongs to other settings, text or another model.
+        OptionError: A setting cannot be used, the model has too few embeddings or positions, or the checkpoint belongs
+            to other settings, text or starting weights, or to another model.
         DataError: The rows do not fill a batch, or none are held out.
         Diverged: The loss is not finite.
     """
-    _check(settings)
+    settings = _checked(settings)
     if checkpoint is not None:
         checkpoint = writable_folder(path_of(checkpoint).parent) / Path(checkpoint).name
         if checkpoint.is_dir():
@@ -157,6 +159,8 @@ def pretrain(
         raise DataError(f"{len(rows)} rows do not fill a batch of {settings.batch_size}: add text")
     if len(held_out) == 0:
         raise DataError("no rows are held out: give some text that is not trained on")
+    for part in (rows, held_out):
+        _check_room(model, objective, part, settings)
     model.float()
     optimizer = _optimizer(model, settings)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -164,7 +168,7 @@ def pretrain(
     progress = Progress(torch.empty(0, dtype=torch.int64))
     shared = {
         **asdict(settings), "objective": described(objective), "rows": digest(rows), "held_out": digest(held_out),
-        "model": described_model(model),
+        "model": described_model(model), "weights": digest_of_weights(model),
     }  # fmt: skip
     if checkpoint is not None and Path(checkpoint).exists():
         progress = restore(checkpoint, shared, model, optimizer, generator)
@@ -245,10 +249,35 @@ def schedule(step: int, settings: Pretraining) -> float:
     return min((step + 1) / warmup, (settings.steps - step) / max(1, settings.steps - warmup))
 
 
-def _check(settings: Pretraining) -> None:
+def _checked(settings: Pretraining) -> Pretraining:
+    """
+    Raises:
+        OptionError: A setting cannot be used.
+    """
     check_choice("precision", settings.precision, get_args(get_type_hints(Pretraining)["precision"]))
     for name in ("steps", "batch_size", "checkpoint_every"):
         check_count(name, getattr(settings, name))
     check_steps(settings)
     check_learning_rate(settings.learning_rate, "learning_rate")
-    seed_of(settings.seed)
+    return replace(settings, seed=seed_of(settings.seed))
+
+
+def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretraining) -> None:
+    """
+    Raises:
+        OptionError: The model has fewer embeddings than rows or objective have tokens, or too few positions.
+    """
+    words = len(model.get_input_embeddings().weight)
+    parts: Sequence[Objective] = getattr(objective, "parts", (objective,))
+    tokenizers = [part.tokenizer for part in parts if hasattr(part, "tokenizer")]
+    tokens = max([int(rows.max()) + 1, *map(len, tokenizers)])
+    if tokens > words:
+        raise OptionError(
+            f"the tokenizer has {tokens} tokens, and the model embeddings for {words}: make it with "
+            "vocab_size=len(tokenizer)"
+        )
+    drawn = [part.draw(rows[: settings.batch_size], torch.Generator().manual_seed(settings.seed)) for part in parts]
+    length = max((t.shape[1] for batch in drawn for t in batch.values() if t.ndim > 1), default=0)
+    most = positions_of(model.config.to_dict())
+    if length > most:
+        raise OptionError(f"rows have {length} tokens, and the model positions for {most}: have shorter rows")

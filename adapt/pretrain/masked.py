@@ -6,6 +6,7 @@ Dynamic masking is that of Liu et al. 2019 ("RoBERTa", section 4.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,17 +26,30 @@ from adapt.tasks.masking import (
 
 
 @dataclass(frozen=True)
-class MaskedLM:
-    """Predict hidden tokens from both sides."""
+class HiddenTokens:
+    """What objectives that hide tokens share."""
 
     tokenizer: Any
-    """Says which ids are special and which is the mask."""
+    """Says which ids are special, and which are mask, separator and padding."""
     share: float = MASKED_SHARE
     """Share of the tokens that are asked for."""
 
+    def hide(self, ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `mask_tokens`."""
+        return _hidden(ids, self.tokenizer, generator, self.share, self._sorts)
+
+    @cached_property
+    def _sorts(self) -> tuple[Tensor, Tensor]:
+        return _sorts_of(self.tokenizer)
+
+
+@dataclass(frozen=True)
+class MaskedLM(HiddenTokens):
+    """Predict hidden tokens from both sides."""
+
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """`input_ids` and `targets`, int64 (rows, length); `attention_mask` too where a row is padded."""
-        inputs, targets = mask_tokens(rows, self.tokenizer, generator, self.share)
+        inputs, targets = self.hide(rows, generator)
         padding, ends = self.tokenizer.pad_token_id, (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id)
         text = before_padding(rows, None if padding in ends else padding)
         padded = {} if text.all() else {"attention_mask": text.long()}
@@ -58,17 +72,27 @@ def mask_tokens(
     model is asked, -100 elsewhere. Raises `DataError` where every token is special, `OptionError` where the share is
     none, `Unsupported` where the tokenizer has no mask.
     """
+    return _hidden(ids, tokenizer, generator, share, _sorts_of(tokenizer))
+
+
+def _sorts_of(tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """Ids of a tokenizer that are special, and those that are not."""
+    return torch.tensor(sorted(tokenizer.all_special_ids)), torch.tensor(ordinary_tokens(tokenizer))
+
+
+def _hidden(
+    ids: Tensor, tokenizer: Any, generator: torch.Generator, share: float, sorts: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
     check_share("share", share)
     if tokenizer.mask_token_id is None:
         raise Unsupported(f"{type(tokenizer).__name__} has no mask token to hide others by: take one like BERT's")
-    special = torch.tensor(sorted(tokenizer.all_special_ids))
+    special, ordinary = sorts
     ids = ids.long()
     candidates = (~torch.isin(ids, special)).flatten().nonzero().flatten()  # (n,) positions in the flat batch
     if len(candidates) == 0:
         raise DataError("a batch holds special tokens only: there is nothing to mask")
     count = masked_count(share, len(candidates))
     chosen = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
-    ordinary = torch.tensor(ordinary_tokens(tokenizer))
     replaced = ordinary[torch.randint(len(ordinary), (count,), generator=generator)]
     kind = torch.rand(count, generator=generator)
     original = ids.flatten()[chosen]

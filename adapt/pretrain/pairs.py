@@ -10,20 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.pretrain.corpus import encoded
-from adapt.pretrain.masked import MASKED_SHARE, mask_tokens
+from adapt.pretrain.corpus import as_lines, encoded
+from adapt.pretrain.masked import HiddenTokens
 from adapt.spec import DataError, OptionError, Unsupported
 from adapt.tasks.losses import IGNORED
 
 
 @dataclass(frozen=True)
-class NextSentence:
+class NextSentence(HiddenTokens):
     """Predict hidden tokens, and whether the second text of a row is the one that followed the first."""
-
-    tokenizer: Any
-    """Says which ids are special, and which are mask, separator and padding."""
-    share: float = MASKED_SHARE
-    """Share of the tokens that are asked for."""
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Exchange the second text of about half of the rows, then hide tokens (`mask_tokens`).
@@ -56,7 +51,7 @@ class NextSentence:
         ids = torch.where(place == second[:, None] - 1, self.tokenizer.sep_token_id, ids)
         seen = place < second[:, None]
         ids = torch.where(seen, ids, self.tokenizer.pad_token_id)
-        inputs, targets = mask_tokens(ids, self.tokenizer, generator, self.share)
+        inputs, targets = self.hide(ids, generator)
         types = ((place >= 0) & seen).long()
         return {
             "input_ids": inputs, "token_type_ids": types, "attention_mask": seen.long(), "targets": targets,
@@ -101,7 +96,7 @@ def pack_pairs(documents: Iterable[Sequence[str]], tokenizer: Any, length: int =
 
     Raises:
         DataError: No document has two lines.
-        OptionError: A row has no room for two texts.
+        OptionError: A row has no room for two texts, or a document is a text instead of its lines.
         Unsupported: The tokenizer lacks a special token.
     """
     start, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
@@ -111,7 +106,7 @@ def pack_pairs(documents: Iterable[Sequence[str]], tokenizer: Any, length: int =
     if room < 2:
         raise OptionError(f"length={length} leaves no room for two texts; give 5 or more")
     rows = []
-    for document in documents:
+    for document in as_lines(documents):
         lines = [line for line in encoded(document, tokenizer) if line]
         at = 0
         while at < len(lines) - 1:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from adapt.pretrain.corpus import as_lines
 from adapt.spec import OptionError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -43,13 +44,13 @@ def train_tokenizer(
             are the vowels of a script, keep them.
 
     Raises:
-        OptionError: The vocabulary has no room for the characters.
+        OptionError: The vocabulary has no room for the characters, or a document is a text instead of its lines.
     """
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizer
 
     trainer = BertWordPieceTokenizer(lowercase=True, strip_accents=strip_accents)
-    lines = [line for document in documents for line in document]
+    lines = [line for document in as_lines(documents) for line in document]
     normalised = map(trainer.normalizer.normalize_str, lines)
     words = Counter(word for line in normalised for word, _ in trainer.pre_tokenizer.pre_tokenize_str(line))
     counts = Counter[str]()
@@ -88,7 +89,8 @@ def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4
     Digits stand alone, so that numbers can be copied. The vocabulary holds `BYTE_SPECIAL_TOKENS` first, then the 256
     bytes, then merges; lines of a document are learnt from with the line feeds between them. The same text gives the
     same vocabulary. Returns a `tokenizers.Tokenizer`; `for_decoder` and `for_encoder_decoder` make tokenizers of
-    transformers from it. Raises `OptionError` where the vocabulary has no room for the bytes.
+    transformers from it. Raises `OptionError` where the vocabulary has no room for the bytes, or a document is a text
+    instead of its lines.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -105,7 +107,7 @@ def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(("\n".join(document) for document in documents), trainer)
+    tokenizer.train_from_iterator(("\n".join(document) for document in as_lines(documents)), trainer)
     return tokenizer
 
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pretrain_helpers import SETTINGS, quiet, tiny
-from transformers import BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM
 
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.pretrain import CausalLM, MaskedLM, Pretraining, evaluate, export, exportable, pretrain, schedule, warm_start
@@ -87,13 +88,12 @@ def test_resumed_training_ends_with_the_same_bits(tokenizer, rows, tmp_path):
     file = tmp_path / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
         pretrain(tiny(tokenizer, dropout=0.1), MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, stop_at_80)
-    resumed = tiny(tokenizer, dropout=0.1, seed=7)
+    resumed = tiny(tokenizer, dropout=0.1)
     assert pretrain(resumed, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
-    assert (
-        pretrain(resumed, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history
-    )  # nothing left to do
+    done = tiny(tokenizer, dropout=0.1)
+    assert pretrain(done, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history  # nothing left to do
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -240,6 +240,38 @@ def test_a_checkpoint_goes_with_its_model(tokenizer, rows, tmp_path):
         config.update(change)
         with pytest.raises(OptionError, match=r"other settings or text \(model"):
             pretrain(BertForMaskedLM(config), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+
+
+def test_a_checkpoint_goes_with_the_weights_that_training_began_with(tokenizer, rows, tmp_path):
+    """As a second stage has others where the first was trained anew."""
+    file, settings = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1})
+    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    with pytest.raises(OptionError, match=r"state\.safetensors is of a training that began with other weights: give"):
+        pretrain(tiny(tokenizer, seed=7), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+
+
+def test_a_model_that_is_too_small_for_the_rows(tokenizer, rows):
+    """Found before the first step; torch would end in an index error, on a GPU in a failed assertion."""
+    config = tiny(tokenizer).config
+    words = len(tokenizer)
+    for change, message in (
+        ({"max_position_embeddings": 8}, "rows have 16 tokens, and the model positions for 8: have shorter rows"),
+        ({"vocab_size": words - 1}, f"tokenizer has {words} tokens, and the model embeddings for {words - 1}: make it"),
+    ):
+        small = BertForMaskedLM(BertConfig(**{**config.to_dict(), **change}))
+        with pytest.raises(OptionError, match=message):
+            pretrain(small, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, report=quiet)
+    few = BertForMaskedLM(BertConfig(**{**config.to_dict(), "vocab_size": int(rows.max())}))
+    with pytest.raises(OptionError, match=f"tokenizer has {int(rows.max()) + 1} tokens, and the model embeddings for"):
+        pretrain(few, CausalLM(), rows, rows[:8], SETTINGS, report=quiet)  # which knows no tokenizer
+
+
+def test_a_seed_of_numpy_is_a_seed(tokenizer, rows, tmp_path):
+    one, other = tiny(tokenizer), tiny(tokenizer)
+    for model, seed in ((one, 3), (other, np.int64(3))):
+        settings = Pretraining(**{**vars(SETTINGS), "steps": 2, "seed": seed})
+        pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, tmp_path / type(seed).__name__, quiet)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_what_cannot_be_written_is_found_before_the_work(tokenizer, rows, tmp_path):

@@ -8,7 +8,15 @@ import pytest
 import torch
 from pretrain_helpers import sentences
 
-from adapt.pretrain import for_decoder, pack, read_corpus, split_documents, train_byte_tokenizer, train_tokenizer
+from adapt.pretrain import (
+    for_decoder,
+    pack,
+    pack_pairs,
+    read_corpus,
+    split_documents,
+    train_byte_tokenizer,
+    train_tokenizer,
+)
 from adapt.spec import DataError, OptionError, Unsupported
 
 
@@ -97,6 +105,23 @@ def test_rows_hold_the_running_text(documents, tokenizer, rows):
     for length in (1, 2):
         with pytest.raises(OptionError, match=rf"length={length} leaves no room for text; give 3 or more"):
             pack(documents, tokenizer, length)
+
+
+def test_a_list_of_texts_is_no_list_of_documents(documents, tokenizer):
+    """Whose letters would be taken for lines."""
+    texts = [" ".join(document) for document in documents]
+    for read in (
+        lambda: pack(texts, tokenizer, 16), lambda: pack_pairs(texts, tokenizer, 16),
+        lambda: train_tokenizer(texts, 120), lambda: train_byte_tokenizer(texts, 300),
+    ):  # fmt: skip
+        with pytest.raises(OptionError, match="document 0 is a text; give each as a list of its lines"):
+            read()
+
+
+def test_only_line_feeds_end_lines(tmp_path):
+    """Form feeds of a converted PDF, U+2028 and U+0085 do not, and none of them ends a document."""
+    (tmp_path / "BOOK.TXT").write_text("end of page.\n\x0cnext\u2028page\r\na\u0085b\n \n\x0c\nlast", encoding="utf-8")
+    assert read_corpus(tmp_path) == [["end of page.", "next\u2028page", "a\u0085b"], ["last"]]
 
 
 def test_documents_need_a_token_between_them(documents):
