@@ -53,6 +53,18 @@ def test_groups_and_schedule_are_those_of_adamw() -> None:
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(0.5, 0.1), (0.5, 0.0)]
 
 
+def test_in_8_bits_no_parameter_is_moved_by_a_step() -> None:
+    """As bitsandbytes moves one that is not contiguous; a CUDA graph would go on reading the old one."""
+    model = nn.Linear(WIDTH, WIDTH)
+    model.weight = nn.Parameter(torch.randn(WIDTH, WIDTH).t())
+    optimizer = optimizer_for(model, dataclasses.replace(BUDGET, optimizer="adamw_8bit"), 1e-2)
+    before, place = model.weight.detach().clone(), model.weight.data_ptr()
+    model(torch.randn(8, WIDTH)).pow(2).mean().backward()
+    optimizer.step()
+    assert model.weight.data_ptr() == place
+    assert not torch.equal(model.weight, before)
+
+
 def test_a_model_is_trained_with_it(backbone: Callable[..., Path], task_data: Callable[[str], Any]) -> None:
     model = fit_model(
         backbone("bert"), task_data("single_label"), "full", epochs=6, batch_size=16, device="cpu", precision="fp32",

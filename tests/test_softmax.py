@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional as F
 
@@ -132,3 +133,18 @@ def test_dropout_of_weights_holds_no_mask_beside_them() -> None:
     given = torch.randn(found.shape).bfloat16()
     (gradient,) = torch.autograd.grad(found, weights, given)
     assert torch.equal(gradient, torch.where(dropped, 0.0, given * torch.tensor(4 / 3).bfloat16()))
+
+
+def test_attention_of_gpt2_that_insists_on_float32_is_left_alone() -> None:
+    """Which checks the dtype that torch's softmax gives; others are ours again after it."""
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 30, "n_positions": 16}
+    config = transformers.GPT2Config(**sizes, reorder_and_upcast_attn=True, attn_implementation="eager")
+    model = transformers.GPT2LMHeadModel(config).eval()
+    ids = torch.randint(30, (3, 9))
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = model(ids).logits
+        with faster_on_cpu():
+            found = model(ids).logits
+            assert F.softmax is softmax
+    assert torch.equal(found, wanted)
+    assert F.softmax is subject.torch_softmax

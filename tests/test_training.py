@@ -16,6 +16,7 @@ import torch
 from tiny_tasks import TASKS
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapt.adapted import assemble
 from adapt.backbones import Loader
@@ -396,6 +397,25 @@ def test_predicting_leaves_no_dropout_and_no_graph() -> None:
     found = predict(model, Squares(), rows(9), BUDGET)  # type: ignore[arg-type]
     assert [float(value) for value in found] == [e["x"] for e in rows(9)]
     assert not any(value.requires_grad for value in found)
+
+
+def test_weights_in_float32_are_cast_once_for_all_that_is_predicted() -> None:
+    class Casts(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func is torch.ops.aten._to_copy.default and args[0] is model.weight
+            return func(*args, **(kwargs or {}))
+
+    class Sums(Squares):
+        def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
+            return list(model(batch["x"][:, None]))
+
+    model = nn.Linear(1, 2)
+    with Casts() as casts:
+        found = predict(model, Sums(), rows(23), dataclasses.replace(BUDGET, precision="bf16"))  # type: ignore[arg-type]
+    assert (len(found), found[0].dtype) == (23, torch.bfloat16)
+    assert casts.count == 1
 
 
 def test_a_launchers_accumulation_is_not_added_to_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:

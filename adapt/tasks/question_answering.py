@@ -235,8 +235,8 @@ class QuestionAnswering(Kind):
         """Logits of start and end at the null position and the context's tokens: float32 tensors (2, 1 + tokens)."""
         import torch
 
-        logits = torch.stack(self._logits(model, batch), 1).detach()
-        return [row[:, choices].cpu() for row, choices in zip(logits, batch["choices"], strict=True)]
+        logits = torch.stack(self._logits(model, batch), 1).detach().cpu()  # at once: a GPU is waited for
+        return [row[:, choices] for row, choices in zip(logits, batch["choices"].cpu(), strict=True)]
 
     def _answers(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[_Answer]:
         """The answer of each row: the best span of its windows, unless no answer is better."""

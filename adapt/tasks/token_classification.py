@@ -205,8 +205,8 @@ class TokenClassification(Kind):
 
     def outputs(self, model: nn.Module, batch: Mapping[str, torch.Tensor], *, final: bool = True) -> list[Any]:
         """Logits of the words read in each window, float32 tensors (words, tags)."""
-        logits = model(**model_inputs(batch)).logits.detach()
-        return [row[read].float().cpu() for row, read in zip(logits, batch["read"], strict=True)]
+        logits = model(**model_inputs(batch)).logits.detach().float().cpu()  # at once: a GPU is waited for
+        return [row[read] for row, read in zip(logits, batch["read"].cpu(), strict=True)]
 
     def _decisions(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[list[int]]:
         """Tag index of each word of each row."""

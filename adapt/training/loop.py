@@ -264,22 +264,21 @@ def predict(
     def outputs_of(members: Sequence[Example], rows: int) -> list[Any]:
         outputs: list[Any] = []
         for part in parts(members, rows):
-            batch = on(kind.collate(part), device)
-            with autocast, faster_on_cpu():
-                outputs += kind.outputs(model, batch, final=final)
+            outputs += kind.outputs(model, on(kind.collate(part), device), final=final)
         return outputs
 
     rows, done = 2 * budget.batch_size, 0
-    for indices in by_length(lengths_of(examples), rows):
-        outputs, rows = halving(
-            partial(outputs_of, [examples[i] for i in indices]),
-            rows,
-            budget.device,
-            advice="cut texts shorter (max_length), or have shorter texts written",
-            all_rows=len(indices),
-        )
-        for index, output in zip(indices, outputs, strict=True):
-            results[index] = output
-        done += len(indices)
-        on_done(done)
+    with autocast, faster_on_cpu():  # around all batches: weights in float32 are cast once
+        for indices in by_length(lengths_of(examples), rows):
+            outputs, rows = halving(
+                partial(outputs_of, [examples[i] for i in indices]),
+                rows,
+                budget.device,
+                advice="cut texts shorter (max_length), or have shorter texts written",
+                all_rows=len(indices),
+            )
+            for index, output in zip(indices, outputs, strict=True):
+                results[index] = output
+            done += len(indices)
+            on_done(done)
     return results

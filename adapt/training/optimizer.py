@@ -37,6 +37,10 @@ def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> tor
     settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
     if budget.optimizer == "adamw":
         return torch.optim.AdamW(settings, lr=learning_rate, fused=True)
+    for parameter in params.trainable(
+        model
+    ).values():  # else the first step moves them, away from what CUDA graphs read
+        parameter.data = parameter.data.contiguous()
     return _eight_bit(budget.optimizer)(settings, lr=learning_rate)
 
 

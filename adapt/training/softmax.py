@@ -24,7 +24,8 @@ _AT_ONCE = 2**18
 """Elements held in float32: 1 MiB, which the caches hold."""
 _PARTS = 32
 """Parts at most, each larger where there would be more: a plan runs them all, on tensors without contents."""
-_torch_softmax = F.softmax
+torch_softmax = F.softmax
+"""Torch's own, whatever stands in its place."""
 
 
 def softmax(
@@ -54,7 +55,7 @@ def softmax(
         or 0 in (input.ndim, input.numel())
         or kernels_of(input) != "cpu"
     ):
-        return _torch_softmax(input, dim, _stacklevel, dtype)
+        return torch_softmax(input, dim, _stacklevel, dtype)
     return made_in_float32(input, made_in)
 
 
