@@ -17,5 +17,6 @@ if __name__ == "__main__":
         kind="ner",
         dropout=0.0,
         epochs=3,
+        batch_size=8,
         max_train=1500,
     )
