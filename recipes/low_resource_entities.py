@@ -2,8 +2,8 @@
 
     python recipes/low_resource_entities.py --data ../shared/data/masakhaner_swa --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 7 minutes of training.
-Expected test score: span f1, %: full 51.7, head 37.4, lora 52.7, bottleneck 56.5, prefix 48.0, qlora 52.4.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 5 minutes of training.
+Expected test score: span f1, %: full 64.9, head 41.5, lora 66.1, bottleneck 65.3, prefix 55.0, qlora 66.0.
 """
 
 from _recipe import recipe

@@ -113,12 +113,14 @@ def test_other_kinds_and_quantised_layers(kind: str, strategy: Any, tmp_path: Pa
     assert [str(x) for x in loaded.predict(some)] == [str(x) for x in model.predict(some)]
 
 
-def test_gradients_flow_under_reentrant_checkpointing(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data]
+@pytest.mark.parametrize("strategy", [QLoRA(layers="last:1"), LoRA(layers="last:1")], ids=lambda s: s.name)
+def test_gradients_flow_under_checkpointing(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], strategy: Any
 ) -> None:
+    """Of the reentrant kind, which needs an input with a gradient, and of the other, which gets none."""
     data = task_data("single_label")
     curves = [
-        trained(backbone("bert"), data, QLoRA(layers="last:1"), checkpointing=checkpointing)[1].curve
+        trained(backbone("bert"), data, strategy, checkpointing=checkpointing)[1].curve
         for checkpointing in (False, True)
     ]
     assert [p["loss"] for p in curves[1]] == pytest.approx([p["loss"] for p in curves[0]], abs=1e-4)

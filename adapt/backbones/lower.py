@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from adapt.backbones.calls import goes_on, lone_decoder, longest_of, padding_of, rows_of
+from adapt.backbones.checkpointing import weight_bits
 from adapt.backbones.classes import REDRAWN
 from adapt.backbones.memo import Memo
 from adapt.backbones.uppermost import uppermost
@@ -219,8 +220,9 @@ class Lower(nn.Module):
         if state.beside is None:  # another process made the features
             with torch.no_grad():
                 self._computed(*args, **kwargs)
-        if getattr(state.above, "gradient_checkpointing", False) and torch.is_grad_enabled():
-            features = features.detach().requires_grad_()  # the reentrant kind asks for an input with a gradient
+        checkpointed = getattr(state.above, "gradient_checkpointing", False) and torch.is_grad_enabled()
+        if checkpointed and weight_bits(state.above) == 8:  # the reentrant kind asks for an input with a gradient
+            features = features.detach().requires_grad_()
         return features if state.bare else (features, *[None] * (state.beside or 0))
 
     def _computed(self, *args: Any, **kwargs: Any) -> Any:
