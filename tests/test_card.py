@@ -109,4 +109,5 @@ def test_the_model_of_one_fold_is_whole(backbone: Callable[..., Path], tmp_path:
     saved = adapt.fit(backbone("bert"), adapt.data.folds(pool, 3).parts[1], "head", **choices).save(tmp_path / "model")
     card = (saved / "README.md").read_text(encoding="utf-8")
     assert "unfinished" not in card
+    assert "folds" not in card
     assert re.search(r"^\| head \| [0-9.]+ .*\| 1 \|", card, re.MULTILINE)

@@ -77,11 +77,14 @@ def test_of_several_backbones_and_data_those_given_are_meant() -> None:
     own = results[0].run.backbone.sha256
     with pytest.raises(OptionError, match="results are of 3 problems"):
         choose(found)
-    assert choose(found, backbone=own, data="a" * 64)["strategy"] == "lora"
-    assert choose(found, backbone=own, data="b" * 64)["strategy"] == "head"
-    assert choose(found, backbone="c" * 64)["key"] == other.key()
+    assert choose(found, backbone=lambda: own, data="a" * 64)["strategy"] == "lora"
+    assert choose(found, backbone=lambda: own, data="b" * 64)["strategy"] == "head"
+    assert choose(found, backbone=lambda: "c" * 64)["key"] == other.key()
     with pytest.raises(OptionError, match="results are of 2 problems"):
-        choose(found, backbone=own, data="d" * 64)
+        choose(found, backbone=lambda: own, data="d" * 64)
+    bad = [{**content, "status": "failed"} if content["key"] == other.key() else content for content in found]
+    with pytest.raises(OptionError, match="No run ended well there"):
+        choose(bad, backbone=lambda: "c" * 64)
 
 
 def test_folds_are_judged_as_one_and_are_no_part_of_the_settings() -> None:

@@ -82,12 +82,18 @@ def test_a_question_and_what_may_answer_it_are_a_pair(names: tuple[str, str]) ->
     data = load(table, **NONE)
     assert (data.kind, data.pair) == ("sequence_classification", True)
     assert (columns(data)["text"], columns(data)["text_pair"]) == (["who", "when"], ["Ada", "Bo"])
+    assert f"rows are pairs of {one} and {two}; name one with the option text for single texts" in data.notes
+    alone = load(table, text=one, **NONE)
+    assert not alone.pair
+    assert not any("pairs of" in note for note in alone.notes)
+    assert columns(load({**table, "text": ["a", "b"]}, **NONE))["text"] == ["a", "b"]
 
 
 def test_a_short_name_of_a_kind_is_meant_as_it_is() -> None:
     versions = {"text": ["a", "b", "c"], "label": [1.1, 1.2, 2.5]}
     assert load(versions, **NONE).problem == "regression"
     assert load(versions, kind="classification", problem="single_label", **NONE).labels == ("1.1", "1.2", "2.5")
+    assert load(versions, kind="classification", problem="regression", **NONE).problem == "regression"
     with pytest.raises(OptionError, match="not all whole, which make a regression; give kind='regression', or problem"):
         load(versions, kind="classification", **NONE)
     with pytest.raises(OptionError, match="kind='regression' means problem='regression', and problem='single_label'"):

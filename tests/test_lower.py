@@ -115,14 +115,24 @@ def test_other_kinds_and_quantised_layers(kind: str, strategy: Any, tmp_path: Pa
 
 @pytest.mark.parametrize("strategy", [QLoRA(layers="last:1"), LoRA(layers="last:1")], ids=lambda s: s.name)
 def test_gradients_flow_under_checkpointing(
-    backbone: Callable[..., Path], task_data: Callable[[str], Data], strategy: Any
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], strategy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the reentrant kind, which needs an input with a gradient, and of the other, which gets none."""
     data = task_data("single_label")
+    given: list[bool] = []
+
+    def watched(layer: Lower, *args: Any, **kwargs: Any) -> Any:
+        out = forward(layer, *args, **kwargs)
+        given.append((out[0] if isinstance(out, tuple) else out).requires_grad)
+        return out
+
+    forward = Lower.forward
+    monkeypatch.setattr(Lower, "forward", watched)
     curves = [
         trained(backbone("bert"), data, strategy, checkpointing=checkpointing)[1].curve
         for checkpointing in (False, True)
     ]
+    assert any(given) == (strategy.name == "qlora")
     assert [p["loss"] for p in curves[1]] == pytest.approx([p["loss"] for p in curves[0]], abs=1e-4)
     assert curves[0][1]["loss"] != curves[0][0]["loss"]
 

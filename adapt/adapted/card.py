@@ -35,7 +35,9 @@ def write_card(
     title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
     parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain)]
     if result is not None:
-        task = {**result["spec"]["task"], "fold": None}  # the run of one fold is whole as it is
+        task = {
+            name: value for name, value in result["spec"]["task"].items() if name != "fold"
+        }  # one is whole as it is
         alone = {**result, "spec": {**result["spec"], "task": task}}
         parts += [_scores(result), table_of([alone]).markdown()]
     write_atomically(file, "\n".join(parts))

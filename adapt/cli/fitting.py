@@ -50,7 +50,7 @@ def fit(
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model, start_of
     from adapt.backbones import resolve
-    from adapt.comparison.choice import choose_from
+    from adapt.comparison.choice import choose_from, place_of
 
     first, own = None, None
     if start is not None:
@@ -66,11 +66,13 @@ def fit(
         strategy = "lora" if strategy is None else strategy
         _fit(fitting, backbone, data, strategy, seed or 0, out, settings, rest, own=own)
         return
+    place = place_of(like)
 
     def chosen(rows: Data) -> Content:
         begun = None if first is None else first.source.sha256
-        own = resolve(str(backbone)).source.sha256
-        result = choose_from(str(like), strategy, start=begun, backbone=own, data=rows.sha256)
+        result = choose_from(
+            place, strategy, start=begun, backbone=lambda: resolve(str(backbone)).source.sha256, data=rows.sha256
+        )
         origin = result["spec"].get("start")
         if origin is not None and first is None:
             raise OptionError(

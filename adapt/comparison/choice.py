@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def choose(
     results: Iterable[Content],
     strategy: str | None = None,
     start: str | None = None,
-    backbone: str | None = None,
+    backbone: Callable[[], str] | None = None,
     data: str | None = None,
 ) -> Content:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
@@ -33,7 +33,7 @@ def choose(
         results: Contents of result files.
         strategy: Its name, where the choice is among its settings alone.
         start: Hash of a model: the choice is among runs that went on from it, if there are any.
-        backbone: Hash of one: the choice is among its runs, if there are any.
+        backbone: Gives the hash of one, where there are several: the choice is among its runs, if there are any.
         data: Hash of data: the choice is among runs on these, if there are any.
 
     Raises:
@@ -46,16 +46,17 @@ def choose(
     of_it = [result for result in trained if strategy in (None, result["strategy"])]
     if start is not None:
         of_it = [r for r in of_it if "start" in r["spec"] and r["spec"]["start"]["sha256"] == start] or of_it
+    if data is not None:
+        of_it = [r for r in of_it if r["spec"]["task"]["data"]["sha256"] == data] or of_it
+    if backbone is not None and len({r["spec"]["backbone"]["sha256"] for r in of_it}) > 1:
+        own = backbone()
+        of_it = [r for r in of_it if r["spec"]["backbone"]["sha256"] == own] or of_it
     if not any(result["status"] == "ok" for result in of_it):
         there = sorted({str(result["strategy"]) for result in trained if result["status"] == "ok"})
         raise OptionError(
             f"No run{f' of {strategy}' if strategy else ''} ended well there"
             f"{'; give one of ' + ', '.join(there) if there else ''}."
         )
-    if backbone is not None:
-        of_it = [r for r in of_it if r["spec"]["backbone"]["sha256"] == backbone] or of_it
-    if data is not None:
-        of_it = [r for r in of_it if r["spec"]["task"]["data"]["sha256"] == data] or of_it
     problems = {canonical(_problem(result["spec"])): result for result in of_it}
     if len(problems) > 1:
         named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
@@ -100,20 +101,30 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def choose_from(path: str | Path, strategy: str | None = None, **among: str | None) -> Content:
+def place_of(path: str | Path) -> Path:
+    """Where a result file or a comparison's folder is.
+
+    Raises:
+        OptionError: There is neither.
+    """
+    place = path_of(path)
+    if not place.is_file() and not (place / "runs").is_dir():
+        raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
+    return place
+
+
+def choose_from(path: str | Path, strategy: str | None = None, **among: Any) -> Content:
     """The result of a file, or the chosen one of a comparison's folder; see `choose`.
 
     Raises:
         OptionError: There is neither there; or what `choose` says.
     """
-    place = path_of(path)
+    place = place_of(path)
     if place.is_file():
         result = given_result(place)
         if strategy not in (None, result["strategy"]):
             raise OptionError(f"{path} is a result of {result['strategy']}, not {strategy}; leave the strategy out.")
         return result
-    if not (place / "runs").is_dir():
-        raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
     try:
         return choose(Store(place, reading=True).all(), strategy, **among)
     except OptionError as error:

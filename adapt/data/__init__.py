@@ -139,7 +139,8 @@ def load(
     wanted = kinds.prefer(train, kind, given)
     form = FORMS[decided]
     read = form.read(tables, wanted, Wishes(problem, repair_tags, bad_answers))
-    kinds.check_named(kind, read.problem, train.where)
+    if problem is None:
+        kinds.check_named(kind, read.problem, train.where)
     rows = dict(read.rows)
     used = {**form.find(train, wanted), **given}
     if group is not None:

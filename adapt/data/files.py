@@ -87,7 +87,7 @@ def read_lines(source: str | os.PathLike[str]) -> list[str]:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text without white space around them; U+2028, form feeds and the like end none."""
-    return [line.strip() for line in text.split("\n")]
+    return [line.strip() for line in _with_line_feeds(text).split("\n")]
 
 
 def _existing(source: str | os.PathLike[str], advice: str) -> Path:
@@ -133,6 +133,10 @@ def _some_text_of(path: Path) -> str:
     text = text_of(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty; give one with rows")
+    return _with_line_feeds(text)
+
+
+def _with_line_feeds(text: str) -> str:
     return text if "\n" in text else text.replace("\r", "\n")  # lines as old Macs ended them
 
 

@@ -71,7 +71,7 @@ def resolve(kind: str | None, problem: Problem | None) -> tuple[str | None, Prob
             known = [*FORMS, *ALIASES]
             raise OptionError(f"kind={kind!r} is unknown{nearest(str(kind), known)}; choose one of {', '.join(known)}")
         found, known_problem = ALIASES[kind]
-        if None not in (problem, known_problem) and problem != known_problem:
+        if known_problem == "regression" and problem not in (None, known_problem):
             raise OptionError(
                 f"kind={kind!r} means problem={known_problem!r}, and problem={problem!r} is given; give one"
             )

@@ -82,7 +82,7 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     if shapes != others:
         name = min(name for name, _ in shapes.items() ^ others.items())
         raise OptionError(f"{file} belongs to another model ({name} differs): remove it to start anew")
-    if start != began:
+    if began not in (start, None):  # which earlier versions did not write
         raise OptionError(
             f"{file} is of a training that began with other weights: give the model as it was then, or remove the file "
             "to start anew"

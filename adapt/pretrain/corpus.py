@@ -111,9 +111,7 @@ def as_lines(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
     """
     for number, document in enumerate(documents):
         if isinstance(document, str):
-            raise OptionError(
-                f"document {number} is a text; give each as a list of its lines, such as text.splitlines()."
-            )
+            raise OptionError(f"document {number} is a text; give each as a list of its lines.")
         yield document
 
 

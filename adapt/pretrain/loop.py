@@ -273,7 +273,7 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
     tokens = max([int(rows.max()) + 1, *map(len, tokenizers)])
     if tokens > words:
         raise OptionError(
-            f"the tokenizer has {tokens} tokens, and the model embeddings for {words}: make it with "
+            f"there are {tokens} tokens, and the model has embeddings for {words}: make it with "
             "vocab_size=len(tokenizer)"
         )
     drawn = [part.draw(rows[: settings.batch_size], torch.Generator().manual_seed(settings.seed)) for part in parts]

@@ -34,13 +34,14 @@ def optimizer_for(model: nn.Module, budget: Budget, learning_rate: float) -> tor
         groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
         raise OptionError("Nothing is trainable: the strategy left every parameter frozen.")
-    settings = [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+    settings: list[dict[str, Any]] = [
+        {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()
+    ]
     if budget.optimizer == "adamw":
         return torch.optim.AdamW(settings, lr=learning_rate, fused=True)
-    for parameter in params.trainable(
-        model
-    ).values():  # else the first step moves them, away from what CUDA graphs read
-        parameter.data = parameter.data.contiguous()
+    for group in settings:  # else its first step would move parameters, away from where CUDA graphs read them
+        for parameter in group["params"]:
+            parameter.data = parameter.data.contiguous()
     return _eight_bit(budget.optimizer)(settings, lr=learning_rate)
 
 

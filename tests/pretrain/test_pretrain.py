@@ -256,13 +256,13 @@ def test_a_model_that_is_too_small_for_the_rows(tokenizer, rows):
     words = len(tokenizer)
     for change, message in (
         ({"max_position_embeddings": 8}, "rows have 16 tokens, and the model positions for 8: have shorter rows"),
-        ({"vocab_size": words - 1}, f"tokenizer has {words} tokens, and the model embeddings for {words - 1}: make it"),
+        ({"vocab_size": words - 1}, f"are {words} tokens, and the model has embeddings for {words - 1}: make it"),
     ):
         small = BertForMaskedLM(BertConfig(**{**config.to_dict(), **change}))
         with pytest.raises(OptionError, match=message):
             pretrain(small, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, report=quiet)
     few = BertForMaskedLM(BertConfig(**{**config.to_dict(), "vocab_size": int(rows.max())}))
-    with pytest.raises(OptionError, match=f"tokenizer has {int(rows.max()) + 1} tokens, and the model embeddings for"):
+    with pytest.raises(OptionError, match=f"are {int(rows.max()) + 1} tokens, and the model has embeddings for"):
         pretrain(few, CausalLM(), rows, rows[:8], SETTINGS, report=quiet)  # which knows no tokenizer
 
 

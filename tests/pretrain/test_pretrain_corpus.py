@@ -122,6 +122,8 @@ def test_only_line_feeds_end_lines(tmp_path):
     """Form feeds of a converted PDF, U+2028 and U+0085 do not, and none of them ends a document."""
     (tmp_path / "BOOK.TXT").write_text("end of page.\n\x0cnext\u2028page\r\na\u0085b\n \n\x0c\nlast", encoding="utf-8")
     assert read_corpus(tmp_path) == [["end of page.", "next\u2028page", "a\u0085b"], ["last"]]
+    (tmp_path / "BOOK.TXT").write_bytes(b"as old\rMacs\r\rended them")
+    assert read_corpus(tmp_path) == [["as old", "Macs"], ["ended them"]]
 
 
 def test_documents_need_a_token_between_them(documents):

@@ -30,11 +30,12 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Usual names of a column, the likeliest first; upper and lower case are the same."""
 PAIRS: tuple[tuple[str, str], ...] = (
     ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
-    ("question", "sentence"), ("question", "passage"), ("question", "context"), ("question", "answer"),
-    ("query", "passage"), ("query", "document"), ("query", "answer"),
+    ("question", "sentence"), ("question", "passage"), ("question", "context"), ("query", "passage"),
     ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"),
 )  # fmt: skip
 """Usual names of the two columns of a pair; looked for before single texts."""
+ANSWERED: tuple[tuple[str, str], ...] = (("question", "answer"), ("query", "answer"), ("query", "document"))
+"""Further ones, where no column is called `text`."""
 PLAIN_LABELS = ("label", "labels", "gold_label", "class", "intent", "sentiment")
 """Names that a label has and metadata have not: beside a text, one of them makes a classification of any table."""
 
@@ -53,7 +54,8 @@ def find(table: Table, given: Mapping[str, str], *, pair: bool | None = None, la
     taken = [*named.values(), *([label] if label else [])]
     one, two = named.get("text"), named.get("text_pair")
     if one is None and two is None:
-        there = ((first(table, (x,), taken), first(table, (y,), taken)) for x, y in PAIRS)
+        usual = PAIRS if first(table, ("text",), taken) else (*PAIRS, *ANSWERED)
+        there = ((first(table, (x,), taken), first(table, (y,), taken)) for x, y in usual)
         one, two = next((both for both in there if all(both)), (None, None))
         if two and pair is False:
             raise DataError(
@@ -81,6 +83,9 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     """
     chosen = {"train": find(tables["train"], given, pair=wishes.pair)}
     tables, notes = labelled(tables, chosen["train"], "label", NAMES["label"])
+    both = tuple(chosen["train"].get(role, "").casefold() for role in ("text", "text_pair"))
+    if both in ANSWERED and not given.keys() & {"text", "text_pair"}:
+        notes.append(f"rows are pairs of {both[0]} and {both[1]}; name one with the option text for single texts")
     for split in [split for split in tables if split != "train"]:
         chosen[split] = all_named(tables[split], chosen["train"])
         if labels.withheld(tables[split], chosen[split]["label"], tables["train"], chosen["train"]["label"]):
