@@ -17,6 +17,6 @@ if __name__ == "__main__":
         kind="ner",
         dropout=0.0,
         epochs=4,
-        batch_size=8,  # 300 steps; 76 of 32 rows are too few
+        batch_size=8,  # 300 steps; a quarter of them, of 32 rows, are too few
         max_train=600,
     )

@@ -19,7 +19,7 @@ if __name__ == "__main__":
         kind="qa",
         dropout=0.0,
         epochs=3,
-        batch_size=8,  # 375 steps; 94 of 32 rows are too few to learn the task
+        batch_size=8,  # 375 steps; in some dozens of 32 rows it is not learnt
         max_train=1000,
         max_length=256,
     )

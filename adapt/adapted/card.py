@@ -35,10 +35,9 @@ def write_card(
     title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
     parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain)]
     if result is not None:
-        task = {
-            name: value for name, value in result["spec"]["task"].items() if name != "fold"
-        }  # one is whole as it is
-        alone = {**result, "spec": {**result["spec"], "task": task}}
+        spec = result["spec"]  # without its fold: the run of one is whole as it is
+        task = {name: value for name, value in spec["task"].items() if name != "fold"}
+        alone = {**result, "spec": {**spec, "task": task}}
         parts += [_scores(result), table_of([alone]).markdown()]
     write_atomically(file, "\n".join(parts))
 
