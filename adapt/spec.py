@@ -129,12 +129,6 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"neutral": {}})
     """The kind's own options: fields of the `Options` of its class in `adapt.tasks.KINDS`."""
 
-    def divides_otherwise(self, data: Source, rows: int) -> bool:
-        """Whether data of as many rows in all and of the same name are cut into other splits than this task's, or have
-        other rows: some of those held out may be among those that a model of this task was trained on."""
-        alike = self.data.name == data.name and sum(self.rows.values()) == rows
-        return alike and self.data.sha256 != data.sha256
-
     def __repr__(self) -> str:
         return one_line(f"<Task {self.name}: {labelled(self.kind, self.problem, self.labels)}; by {self.metric}>")
 

@@ -68,18 +68,6 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
         )
 
 
-def other_division(teacher: Adapted, run: Run) -> list[str]:
-    """What must be said where the teacher was trained on as many rows of the same name, in other splits."""
-    its, own = teacher.run.task, run.task
-    if not its.divides_otherwise(own.data, sum(own.rows.values())):
-        return []
-    return [
-        f"the teacher was trained on {its.data.name} as well, but cut into other splits or with other rows (content "
-        f"{its.data.sha256[:12]}): rows that are scored here may be among those that it learnt, by which its students "
-        "would score too well"
-    ]
-
-
 def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) -> None:
     """A language model's teacher reads the very tokens that its student reads, beside it.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
-from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens, other_division
+from adapt.data.remarks import other_division
+from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens
 from adapt.distillation.kept import load_rows, save_rows
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import Ask, copy_of_kind, digest_of, hash_of, said_of, shown
@@ -148,7 +149,8 @@ def teaching_of(
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
     described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)
-    return Teaching(teacher, described, data, extra, folder, other_division(teacher, run))
+    told = other_division("the teacher", teacher.run.task, run.task, "its students")
+    return Teaching(teacher, described, data, extra, folder, told)
 
 
 @dataclass(frozen=True)

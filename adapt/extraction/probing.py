@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from adapt.data import Data, load, subsample
+from adapt.data.remarks import other_division
 from adapt.data.samples import generator
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probing
@@ -93,6 +94,7 @@ def probe(
     task = Task(
         rows.name, Source(rows.name, rows.sha256), kind=rows.kind, problem=rows.problem, labels=rows.labels,
         pair=rows.kind == _KINDS[0] and rows.pair, metric=metric or METRICS[rows.problem][0], max_length=max_length,
+        rows={split: len(of_split) for split, of_split in rows.splits.items()},
     )  # fmt: skip
     drawn = {
         **{f"train {seed}": _draw(rows, "train", max_train, seed) for seed in range(seeds)},
@@ -115,7 +117,8 @@ def probe(
         own = Probes(model, task, outline.layers, pooling).found(drawn, seeds, control, report or (lambda line: None))
         name = apart(own.probed.name, [other.probed.name for other in found])
         found.append(own._replace(probed=replace(own.probed, name=name)))
-        notes += [note for note in (*_learnt(model, rows), *model.notes, *own.notes) if note not in notes]
+        learnt = other_division(model.name, model.task, task, "its layers") if model.task is not None else []
+        notes += [note for note in (*learnt, *model.notes, *own.notes) if note not in notes]
         del model
     settings = {
         "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
@@ -146,18 +149,6 @@ def _check_data(data: Data) -> None:
             raise DataError(
                 f"{data.name} has no {split} split, which probes need; give one, or have it cut from train."
             )
-
-
-def _learnt(model: Reader, data: Data) -> list[str]:
-    """What must be said where a model may have been trained on rows that probes are scored on."""
-    rows = sum(len(split) for split in data.splits.values())
-    if model.task is None or not model.task.divides_otherwise(Source(data.name, data.sha256), rows):
-        return []
-    return [
-        f"{model.name} was trained on {data.name} as well, but cut into other splits or with other rows (content "
-        f"{model.task.data.sha256[:12]}): rows that are scored here may be among those that it learnt, by which its "
-        "layers would score too well"
-    ]
 
 
 class _Outline(NamedTuple):

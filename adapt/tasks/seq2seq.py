@@ -55,7 +55,7 @@ class Seq2Seq(TextGeneration):
         check_at_least(self.options, max_target_length=1, beams=1)
         self._first: int | None = None
         self._start: int | None = None
-        self._tell_languages()  # also for whoever reads with the tokenizer alone
+        self._tell_languages()
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
@@ -64,7 +64,6 @@ class Seq2Seq(TextGeneration):
             OptionError: A maximum length leaves no room for text.
             RowError: The tokenizer makes nothing of a source or a target.
         """
-        self._tell_languages()
         if not len(rows):
             return []
         check_room(self.tokenizer, self.task.max_length, pair=False, prefix=self.options.prefix)
