@@ -468,9 +468,8 @@ def test_a_command_is_shown_without_folders_of_this_machine(data: Path) -> None:
     shown = cli.shown_command(f"python {data}", ["--general", str(data), "/", ""])
     assert shown == f"python {data} --general {data.name} / ''"
     assert cli.shown_command("adapt", []) == "adapt"
-    assert (
-        cli.shown_command("adapt", ["--data", "caf\udce9.csv"]) == "adapt --data 'caf?.csv'"
-    )  # a name that is no UTF-8
+    no_utf8 = "caf\udce9.csv"
+    assert cli.shown_command("adapt", ["--data", no_utf8]) == "adapt --data 'caf?.csv'"
 
 
 def test_compare_runs_what_is_asked_and_shows_what_is_there(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import tiny
 from click.testing import CliRunner
@@ -272,6 +273,17 @@ def test_folds_that_are_missing_or_ended_badly_leave_no_score() -> None:
     assert rows["full"].scores == {0: 1.0}
     assert (rows["lora"].scores, rows["lora"].statuses) == ({}, {"unfinished": "1 of 2 folds are done"})
     assert (rows["head"].scores, rows["head"].statuses) == ({}, {"diverged": "the loss is nan"})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    data = labelled({"a": 12, "b": 9})
+    given, plain = (folds(data, number(3), seed=number(1)) for number in (numpy.int64, int))
+    assert [texts_of(part) for part in given.parts] == [texts_of(part) for part in plain.parts]
+    assert given.parts[0].sha256 == plain.parts[0].sha256
+    rows = {"text": [f"text {i}" for i in range(30)], "label": ["a", "b"] * 15}
+    given, plain = (load(rows, seed=number(1), max_test=number(2)) for number in (numpy.int64, int))
+    assert (given.sha256, given.notes) == (plain.sha256, plain.notes)
+    assert len(given.splits["test"]) == 2
 
 
 def test_folds_that_are_missing_change_no_other_interval() -> None:

@@ -1,11 +1,14 @@
 """The pretraining loop and its checkpoints, on a masked language model."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pretrain_helpers import SETTINGS, quiet, tiny
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from adapt.backbones.checkpointing import checkpoint_layers
@@ -245,9 +248,14 @@ def test_a_checkpoint_goes_with_its_model(tokenizer, rows, tmp_path):
 def test_a_checkpoint_goes_with_the_weights_that_training_began_with(tokenizer, rows, tmp_path):
     """As a second stage has others where the first was trained anew."""
     file, settings = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1})
-    pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    history = pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
     with pytest.raises(OptionError, match=r"state\.safetensors is of a training that began with other weights: give"):
         pretrain(tiny(tokenizer, seed=7), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
+    with safe_open(file, "pt") as content:
+        facts = json.loads(content.metadata()["state"])
+    del facts["settings"]["weights"]  # as earlier versions wrote it
+    save_file(load_file(file), file, metadata={"state": json.dumps(facts)})
+    assert pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet) == history
 
 
 def test_a_model_that_is_too_small_for_the_rows(tokenizer, rows):
