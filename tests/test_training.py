@@ -25,7 +25,7 @@ from adapt.spec import Budget, Diverged, OptionError
 from adapt.strategies import make
 from adapt.tasks import KINDS
 from adapt.training import predict, train
-from adapt.training.batching import by_length, length_bucketed
+from adapt.training.batching import by_length, length_bucketed, targets_of
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.step import accelerator_for
 
@@ -371,6 +371,50 @@ def test_batches_are_of_similar_length_and_seeded() -> None:
     assert means != sorted(means)  # short and long batches are mixed
     generator = _generator(0)
     assert length_bucketed(lengths, 8, generator) != length_bucketed(lengths, 8, generator)  # another order each epoch
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 4), (7, 4), (8, 4), (1000, 8), (450, 2)])
+def test_batches_of_rows_with_targets_hold_each_row_once(n: int, size: int) -> None:
+    lengths, targets = [1 + (i * 7919) % 50 for i in range(n)], [1 + (i * 104729) % 40 for i in range(n)]
+    batches = length_bucketed(lengths, size, _generator(0), targets)
+    assert Counter(i for batch in batches for i in batch) == Counter(range(n))
+    assert max(map(len, batches)) <= size
+    assert len(batches) == math.ceil(n / size)
+    assert batches == length_bucketed(lengths, size, _generator(0), targets)
+    if n == 1000:
+        assert batches != length_bucketed(lengths, size, _generator(1), targets)
+
+
+def test_batches_are_of_similar_length_in_source_and_target() -> None:
+    draw = _generator(3)
+    lengths = [int(x) for x in torch.randint(5, 45, (2000,), generator=draw)]
+    targets = [max(1, x + int(d)) for x, d in zip(lengths, torch.randint(-9, 10, (2000,), generator=draw), strict=True)]
+
+    def padding(batches: list[list[int]]) -> float:
+        padded = sum(len(batch) * max(size[i] for i in batch) for batch in batches for size in (lengths, targets))
+        return 1 - (sum(lengths) + sum(targets)) / padded
+
+    by_source = padding(length_bucketed(lengths, 16, _generator(0)))
+    by_both = padding(length_bucketed(lengths, 16, _generator(0), targets))
+    assert by_both < 0.65 * by_source
+
+
+def test_only_targets_that_are_padded_on_their_own_are_counted() -> None:
+    assert targets_of([{"input_ids": [1, 2], "labels": [1]}, {"input_ids": [3], "labels": [4, 5]}]) == [1, 2]
+    assert targets_of([{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [3], "labels": [4]}]) is None  # a token's
+    assert targets_of([{"input_ids": [1, 2], "label": 0}]) is None
+
+
+def test_training_takes_batches_alike_in_source_and_target() -> None:
+    kind, size = Squares(), 4
+    targets = [1 + (i * 7) % 11 for i in range(40)]
+    examples = [{**row, "labels": [1] * target} for row, target in zip(rows(40), targets, strict=True)]
+    budget = dataclasses.replace(BUDGET, epochs=1, batch_size=size)
+    train(Line(), kind, examples, [], budget, learning_rate=0.1, metric="score", higher_is_better=True, seed=5)  # type: ignore[arg-type]
+    lengths = [len(row["input_ids"]) for row in examples]
+    expected = length_bucketed(lengths, size, _generator(5), targets)
+    assert kind.batches == [[examples[i]["x"] for i in batch] for batch in expected]
+    assert expected != length_bucketed(lengths, size, _generator(5))
 
 
 def test_the_order_of_rows_depends_on_the_seed_alone() -> None:

@@ -10,7 +10,7 @@ from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
 from adapt.tasks import Example, Lesson
-from adapt.training.batching import lengths_of
+from adapt.training.batching import lengths_of, targets_of
 
 _SMALL = 0.2
 """No plan is needed where a backbone's weights, four times over and once more for every 64 tokens of a batch, are below
@@ -31,7 +31,8 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     from adapt.memory.tracker import held_bytes
 
     budget, task = spec.budget, spec.task
-    rows, length, targets = min(budget.batch_size, len(examples)), max(lengths_of(examples)), _targets_of(examples)
+    rows, length = min(budget.batch_size, len(examples)), max(lengths_of(examples))
+    targets = max(targets_of(examples) or [0]) or None
     beside = 0 if lesson is None else held_bytes(lesson.beside)
     room = free_memory(budget.device)
     likely = 4 * backbone.weight_bytes + (backbone.weight_bytes + beside) * rows * length / 64
@@ -60,9 +61,3 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
         f"{who} about {shown(required)} with {rows} rows of {length} tokens{also}, which {how} the {shown(room)} that "
         f"{budget.device} has free; see adapt plan{told} for what would"
     )
-
-
-def _targets_of(examples: Sequence[Example]) -> int | None:
-    """Tokens of the longest target; None where labels belong to the tokens that are read."""
-    targets = [len(example["labels"]) for example in examples if "labels" in example]
-    return max(targets) if targets and targets != lengths_of(examples) else None

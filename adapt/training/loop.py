@@ -22,7 +22,7 @@ from adapt.tasks import Example, Kind, Lesson
 from adapt.tasks.kind import Asked
 from adapt.training.allocator import memory_kept
 from adapt.training.aside import Aside
-from adapt.training.batching import by_length, length_bucketed, lengths_of
+from adapt.training.batching import by_length, length_bucketed, lengths_of, targets_of
 from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
 from adapt.training.on_cpu import faster_on_cpu
@@ -103,7 +103,7 @@ def train(
     accelerator = accelerator_for(budget)
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    lengths = lengths_of(examples)
+    lengths, targets = lengths_of(examples), targets_of(examples)
     updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
     steps = budget.epochs * updates
     if budget.max_steps is not None:
@@ -125,7 +125,7 @@ def train(
         for epoch in range(1, budget.epochs + 1):
             if step == steps:
                 break
-            batches = length_bucketed(lengths, budget.batch_size, order)
+            batches = length_bucketed(lengths, budget.batch_size, order, targets)
             seen = kind.redraw(examples, seed, epoch)
             model.train()
             losses: list[torch.Tensor] = []
