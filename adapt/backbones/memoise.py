@@ -16,7 +16,8 @@ from transformers.modeling_outputs import (
 )
 
 from adapt.backbones.calls import goes_on, lone_decoder, longest_of, padding_of, rows_of
-from adapt.backbones.classes import REDRAWN
+from adapt.backbones.classes import LANGUAGE_MODELS, REDRAWN
+from adapt.backbones.first import reads_first
 from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.backbones.lower import restore_lower
 from adapt.backbones.memo import Memo, memos_of
@@ -49,6 +50,9 @@ def memoise(model: Any, max_bytes: int) -> None:
         part = lone_decoder(model.base_model)
         holder, name = (model.base_model, part) if part else (model, model.base_model_prefix)
         setattr(holder, name, MemoBase(getattr(holder, name), max_bytes))
+        language_model = getattr(model, "task_kind", None) in LANGUAGE_MODELS
+        if not language_model and not model.config.is_encoder_decoder and reads_first(model, holder, name):
+            getattr(holder, name).keep_first()
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):
         model.decoder = MemoDecoder(model, max_bytes)
     else:
@@ -179,6 +183,7 @@ class MemoBase(_StandIn):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the base model's: an output with `last_hidden_state` and, where it has a pooler, `pooler_output`.
 
+        The last hidden state is (batch, 1, hidden) where only the first token's is kept (`keep_first`).
         A call that goes on from earlier ones, as in generation, is the base model's own.
         """
         call = {**dict(zip(self.parameters_of_base, args, strict=False)), **kwargs}
@@ -188,9 +193,17 @@ class MemoBase(_StandIn):
                 out.pooler_output = self._pool(out[0])
             return out
         hidden = self.memo(**rows_of(call, self.memo.padding))
+        if self.memo.features.first:
+            hidden = hidden[:, None]
         if self.config.is_encoder_decoder and hasattr(self.replaced, "decoder"):
             return _OfTwoStacks(last_hidden_state=hidden)
         return _OfBase(last_hidden_state=hidden, pooler_output=self._pool(hidden))
+
+    def keep_first(self) -> None:
+        """Keep a row's first token alone, which suits a head that reads no other (`reads_first`)."""
+        features: Any = self.memo.features
+        features.first = True
+        self.memo.name = "first"
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor | None:
         if self.pooler is None:
@@ -253,6 +266,8 @@ class _LastHidden(nn.Module):
         self.base = base
         self.pooled = pooled
         """Whether a pooler is applied to the result, which the base model itself hands on in its stead."""
+        self.first = False
+        """Whether the first token's state is given alone, (batch, hidden)."""
 
     def forward(self, **inputs: Any) -> torch.Tensor:
         out = self.base(**inputs)
@@ -263,7 +278,7 @@ class _LastHidden(nn.Module):
                 f"the pooler of '{self.base.config.model_type}' reads more than the last hidden states, which alone "
                 "are kept; use a strategy that trains more than the head"
             )
-        return hidden
+        return hidden[:, 0] if self.first else hidden
 
 
 class _Stacks(nn.Module):
