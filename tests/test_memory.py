@@ -205,9 +205,14 @@ def quantised(source: str, folder: Path, bits: int) -> Path:
     return folder
 
 
-def test_a_plan_knows_a_checkpoint_that_is_quantised_already(shallow: Callable[[str], str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_plan_knows_a_checkpoint_that_is_quantised_already(
+    shallow: Callable[[str], str], tmp_path: Path, precision: str
+) -> None:
+    """Its other weights lie there in bfloat16."""
     folder = quantised(shallow("tiny-encoder"), tmp_path, 4)
-    step, setting = real_step(str(folder), make("qlora", {"bits": 4}), "sequence_classification")
+    choices = {"precision": precision}
+    step, setting = real_step(str(folder), make("qlora", {"bits": 4}), "sequence_classification", **choices)
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 

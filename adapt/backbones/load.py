@@ -32,7 +32,7 @@ from adapt.backbones.families import check_length, check_precision, least_tokens
 from adapt.backbones.language_head import language_class
 from adapt.backbones.log import failures, quiet
 from adapt.backbones.padding import reads_padding
-from adapt.backbones.quantised import agreed, check_capability, keep_whole, place_rest
+from adapt.backbones.quantised import agreed, check_capability, hold_whole_in, keep_whole, place_rest
 from adapt.backbones.source import Backbone
 from adapt.backbones.weights import check_weights, first_few, left_out
 from adapt.spec import AdaptError, Budget, Task, Unsupported
@@ -108,6 +108,8 @@ class Loader:
             options |= {"quantization_config": how, "device_map": {"": self.budget.device}}
         with quiet():
             model, fresh = self._mean(options) if self.task.pooling == "mean" else self._native(options)
+        if self.quantised() is not None:
+            hold_whole_in(model, low)
         head = head_names(model)
         if self.task.kind not in LANGUAGE_MODELS:
             head |= fresh

@@ -9,6 +9,7 @@ from adapt.backbones.classes import head_names, output_layer
 from adapt.spec import Unsupported
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -69,6 +70,23 @@ def keep_whole(how: Any, cls: Any, config: Any) -> None:
     kept = {name for name, module in model.named_modules() if module is last or name.endswith(".wo")}
     found = sorted({name.rpartition(".")[0] for name in names} | kept)
     how.llm_int8_skip_modules = [*(how.llm_int8_skip_modules or []), *found]
+
+
+def hold_whole_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Hold what is not quantised in the type that was asked for, or float32: transformers leaves weights as they lie.
+
+    It does so where a checkpoint is quantised already, so that norms in bfloat16 would meet biases in float32.
+
+    Args:
+        model: As it was read, changed in place.
+        dtype: Of what is not quantised.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        packed = hasattr(parameter, "quant_state") or hasattr(parameter, "CB")  # bitsandbytes' own, of whatever type
+        if not packed and parameter.is_floating_point() and parameter.dtype not in (dtype, torch.float32):
+            parameter.data = parameter.data.to(dtype)
 
 
 def place_rest(model: nn.Module, device: str) -> nn.Module:
