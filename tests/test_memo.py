@@ -91,7 +91,7 @@ def test_each_row_is_encoded_once_also_where_rows_are_equal() -> None:
 
 
 def test_a_row_is_padded_alike_in_whatever_batch_it_comes() -> None:
-    memo = Memo(Encoder(True), 0, longest=10)
+    memo = Memo(Encoder(True), 1, longest=10)  # room for none of them
     rows = [[1] * n for n in (1, 7, 8, 9, 10)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         memo(**batch_of(rows))
@@ -108,6 +108,19 @@ def test_rows_beyond_the_budget_are_encoded_each_time() -> None:
         memo(**batch_of([[1], [2], [3], [4]]))
     assert memo.encoded_rows == 4 + 2 + 2
     assert memo.nbytes == 24
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_memo_that_may_keep_nothing_encodes_each_batch_as_it_is(left: bool) -> None:
+    memo = Memo(Encoder(False), 0)
+    batch = batch_of(ROWS, left)
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # rows that are kept would be padded to multiples
+            features = memo(**batch)
+        assert torch.equal(features, Encoder(False)(**batch) * batch["attention_mask"][..., None])
+    assert memo.features.calls == [(5, 4), (5, 4)]
+    assert memo.encoded_rows == 10
+    assert memo.buffer is None
 
 
 def test_segments_tell_rows_apart() -> None:

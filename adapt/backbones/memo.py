@@ -40,7 +40,8 @@ class Memo(nn.Module):
         Args:
             features: Maps `input_ids`, `attention_mask` (batch, length) to (batch, hidden) or
                 (batch, length, hidden).
-            max_bytes: Bytes the buffer may take; rows beyond it are encoded anew each time.
+            max_bytes: Bytes the buffer may take; rows beyond it are encoded anew each time, and with 0 each batch as it
+                is.
             longest: Tokens that the encoder has positions for.
             padding: Index of the token that pads, by which some encoder-decoders find where a text ends.
             name: What is computed, for memos that share features.
@@ -154,8 +155,18 @@ class Memo(nn.Module):
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         out_mask = batch.get("decoder_attention_mask", attention_mask)
-        found = self._look_up(batch, out_mask)
+        nothing_kept = self.max_bytes == 0 and not self._lying
+        found = self._passed(batch, out_mask) if nothing_kept else self._look_up(batch, out_mask)
         return found if self.scaling is None else self.scaling(found, out_mask)
+
+    def _passed(self, batch: dict[str, torch.Tensor], out_mask: torch.Tensor) -> torch.Tensor:
+        """Features of the batch as it is, for a memo that may keep none: no row is looked for, nor padded otherwise."""
+        features = self.features(**batch)
+        self._pooled = features.dim() == 2
+        self.encoded_rows += len(features)
+        if self._pooled:
+            return features
+        return features.masked_fill(out_mask[..., None] == 0, 0)
 
     def _look_up(self, batch: dict[str, torch.Tensor], out_mask: torch.Tensor) -> torch.Tensor:
         keys = self.keys(batch)
