@@ -68,7 +68,8 @@ class Result:
     """Which test rows belong together: `of` what they have in common (context, source, prompt, or the column that was
     named for it), and `numbers`, one a row, equal for rows of one group; empty: each row is alone."""
     baseline: Mapping[str, Any] = field(default_factory=dict)
-    """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last."""
+    """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last; of a fold
+    also its `outcomes`, as `test_outcomes`."""
     forgetting: Mapping[str, Any] = field(default_factory=dict)
     """Loss on the run's general texts under the backbone's own language-model head, in nats a token: `before`, `after`,
     of how many `tokens`, and what it `predicts` (`adapt.training.forgetting`); empty: not measured."""

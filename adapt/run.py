@@ -236,6 +236,8 @@ def _scored(spec: Run, data: Data, encoded: Encoded, model: nn.Module, trained: 
     labelled = splits["train"] if encoded.labelled is None else encoded.labelled
     if splits.get(last) and (simple := kind.baseline(labelled, splits[last])) is not None:
         found["baseline"] = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
+        if spec.task.fold and last == "test":  # whose scores alone would not give that of all folds together
+            found["baseline"]["outcomes"] = kind.outcomes(simple[1], splits[last])
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from task_helpers import byte_level, kind, model, wordpiece
 
 from adapt.metrics import LOWER_IS_BETTER
+from adapt.metrics.jackknife import score_of
 from adapt.spec import Budget
 from adapt.tasks import KINDS
 from adapt.training import predict, train
@@ -99,6 +100,9 @@ def test_a_kind_learns(name: str, accumulation: int) -> None:
     worse, better = bound.score(simple[1], validation)[judged], found[judged]
     assert better < worse if judged in LOWER_IS_BETTER else better > worse
     assert len(bound.outcomes(predict(net, bound, validation, budget), validation)) == len(PAIRS)
+    told = score_of(problem, judged, bound.outcomes(simple[1], validation))  # as those of folds are put together
+    assert told is None or told == pytest.approx(worse, rel=1e-3)
+    assert told is not None or (problem, judged) == ("tags", "macro_f1")
 
 
 @pytest.mark.parametrize("name", CASES)

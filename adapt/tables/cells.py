@@ -54,11 +54,12 @@ def limits_of(found: Interval, metric: str | None) -> tuple[float, float] | None
 
 
 def within(found: Interval, metric: str) -> Interval:
-    """The interval of a score, whose limits end where its metric does."""
+    """The interval of a score, whose limits end where its metric does; without any where they are one value."""
     if found.low is None or found.high is None:
         return found
     least = -1.0 if metric in _CORRELATIONS else 1.0 if metric == "perplexity" else 0.0
-    return Interval(found.mean, max(found.low, least), min(found.high, 1.0) if unit_of(metric) else found.high)
+    low, high = max(found.low, least), min(found.high, 1.0) if unit_of(metric) else found.high
+    return Interval(found.mean, None, None) if low == high else Interval(found.mean, low, high)
 
 
 def digits(value: float) -> str:

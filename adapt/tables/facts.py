@@ -57,8 +57,6 @@ def _data(task: Mapping[str, Any], split: str, good: Sequence[Content]) -> str:
         sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
         pooled = all(r["folds"]["pooled"] for r in good)
         scored = f"the test rows of {'all folds together' if pooled else 'each fold, and the mean over rows taken'}"
-        simple = any(r["baseline"].get("name") for r in good)
-        scored += " (without a model: of each fold, and the mean taken)" if pooled and simple else ""
     sizes += f", {task['few_shot']} a class" if task["few_shot"] else ""
     sizes += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
     sizes += ", loss weighted by class" if task["class_weights"] == "balanced" else ""

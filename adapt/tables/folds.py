@@ -12,14 +12,17 @@ from adapt.spec import canonical
 _OF_EACH = frozenset({"pearson", "spearman"})
 """Metrics that are means over folds."""
 
+_OF_ROWS = frozenset({"accuracy", "exact_match", "mse", "answer_f1", "answer_exact_match", "text_exact_match"})
+"""Metrics that are means over rows, so that those of folds, weighted by rows, give that of all folds together."""
+
 
 def merged(results: Iterable[Content]) -> list[Content]:
     """The results, with those that differ in nothing but the fold as one.
 
     Its score is that of the rows of all folds together where outcomes tell, else the mean over folds weighted by rows.
     The mean it is, too, of correlations, which the different levels of the folds' models would lower (Forman & Scholz
-    2010), and of what is reached without a model. Times are means over folds, sizes the largest. Where a fold ended
-    badly or has no result, the status says so.
+    2010). What is reached without a model is scored in the same way, or left out where a fold's result does not tell.
+    Times are means over folds, sizes the largest. Where a fold ended badly or has no result, the status says so.
     """
     found: dict[str, list[Content]] = {}
     for result in results:
@@ -76,13 +79,22 @@ def _one(group: Sequence[Content]) -> Content:
             "pooled": pooled is not None,
             "environments": [result["environment"] for result in group],
         },
-        "baseline": {
-            **(first.get("baseline") or {}),
-            "scores": _weighted([(result.get("baseline") or {}).get("scores", {}) for result in group], rows),
-        },
+        "baseline": _baseline(group, rows, pooled is not None),
         "forgetting": _forgetting(group),
         "notes": list(dict.fromkeys(notes)),
     }
+
+
+def _baseline(group: Sequence[Content], rows: Sequence[int], pooled: bool) -> dict[str, Any]:
+    """What is reached without a model over all folds; `pooled`: scored as the rows of all together."""
+    task, folds = group[0]["spec"]["task"], [result.get("baseline") or {} for result in group]
+    metric, scores = task["metric"], _weighted([fold.get("scores", {}) for fold in folds], rows)
+    if pooled and metric in scores and metric not in _OF_ROWS:
+        told = all(len(f.get("outcomes", ())) == len(r["test_outcomes"]) for f, r in zip(folds, group, strict=True))
+        outcomes = [outcome for fold in folds for outcome in fold.get("outcomes", ())]
+        found = score_of(task["problem"], metric, outcomes) if told else None
+        scores = {} if found is None else {**scores, metric: found}
+    return {"name": folds[0].get("name"), "scores": scores}
 
 
 def parts_of(result: Content, metric: str) -> list[float] | None:
