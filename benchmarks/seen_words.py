@@ -122,7 +122,8 @@ def page(found: dict[str, Any]) -> str:
         f"Full fine-tuning of {found['shape']}, random weights, batch {found['batch']}, {found['precision']}, on NusaX"
         " (Javanese), on the CPU;",
         "written by `python benchmarks/seen_words.py`, which says how.",
-        f"{found['words']:,} of {found['vocabulary']:,} words occur (MiniLM's tokenizer).",
+        f"{found['words']:,} of {found['vocabulary']:,} words occur (MiniLM's tokenizer). Process: how far the memory",
+        "of the whole process rises, from before the backbone is loaded to the peak of training.",
         "",
         "| `full.embeddings` | peak of a step | planned | process | speed-up |",
         "| --- | ---: | ---: | ---: | ---: |",

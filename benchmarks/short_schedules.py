@@ -66,7 +66,8 @@ def page(results: list[dict[str, Any]]) -> str:
     """The mean validation scores by setting, those chosen in bold."""
     found, defaults = means(results), chosen(results)
     lines = ["# Rate and warm-up where steps are few", ""]
-    lines += [f"Validation scores × 100, best epoch, mean over {' and '.join(SETS)} and their seeds; chosen: bold.", ""]
+    lines += [f"Validation scores × 100, best epoch, mean over {' and '.join(SETS)} and their seeds. Chosen (bold):"]
+    lines += ["the lowest rate that, at its better warm-up, is within one standard error of the best score.", ""]
     lines += ["| strategy | learning rate | warm-up | score | standard error |", "| --- | ---: | ---: | ---: | ---: |"]
     for (name, rate, warmup), (mean, error) in found.items():
         score = f"{100 * mean:.1f}"

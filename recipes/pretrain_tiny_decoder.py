@@ -1,4 +1,4 @@
-"""Make the tiny decoder: Llama with grouped-query attention, 1.82 M parameters, from 22 MB of text.
+"""Make the tiny decoder: Llama with grouped-query attention, 1.89 M parameters, from 22 MB of text.
 
     python recipes/pretrain_tiny_decoder.py --corpus ../shared/data/corpus
 

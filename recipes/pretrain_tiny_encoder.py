@@ -1,4 +1,4 @@
-"""Make the tiny encoder that `adapt compare` uses by default: BERT, 1.93 M parameters, from 22 MB of text.
+"""Make the tiny encoder that `adapt compare` uses by default: BERT, 1.94 M parameters, from 22 MB of text.
 
     python recipes/pretrain_tiny_encoder.py --corpus ../shared/data/corpus --tokenizer adapt/resources/tiny-encoder
 

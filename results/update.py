@@ -4,9 +4,9 @@
 
 In the README, between marks: `<!-- table: embedded -->` is the table of `adapt compare` without arguments
 (`results/embedded`), `real` has a row for each data set of `results/runs`, `strategies` lists the strategies and their
-fields, and `support` is what the matrix of contracts (`tests/matrix.py`) holds. In each recipe: run time and expected
-score. `results/probing/table.md` is made of the JSON files beside it. With --check nothing is written; the exit code
-tells whether all is up to date.
+fields, `kinds` the options of each kind of task, and `support` is what the matrix of contracts (`tests/matrix.py`)
+holds. In each recipe: run time and expected score. `results/probing/table.md` is made of the JSON files beside it. With
+--check nothing is written; the exit code tells whether all is up to date.
 """
 
 import dataclasses
@@ -24,8 +24,9 @@ from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import mean_interval
 from adapt.strategies import FLOORS, STRATEGIES, make
 from adapt.tables.cells import limits_of, line, share
-from adapt.tables.curve import curves
+from adapt.tables.curve import curves, training_rows
 from adapt.tables.section import Row, Section
+from adapt.tasks import KINDS
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -42,11 +43,13 @@ def overview(table: Table) -> str:
     if len(rows) < len(table.rows):
         raise SystemExit("results/runs holds a data set on two backbones or budgets, which have no place in one table")
     known = [name for name in {**STRATEGIES, **FLOORS} if any(_name(row) == name for row in table.rows)]
-    lines = [line(["data set (metric)", *known, "without a model"]), line(["---", *["---:"] * (len(known) + 1)])]
+    head = ["data set (metric)", "training rows", *known, "without a model"]
+    lines = [line(head), line(["---", *["---:"] * (len(head) - 1)])]
     for section in table.sections:
         floor = next((row for row in section.rows if row.trainable is None and row.strategy not in known), None)
         lines.append(line([
             f"{section.task} ({section.rows[0].metric.replace('_', ' ')})",
+            f"{training_rows(section.results[0]['spec']['task'])[1]:,.0f}",
             *(_cell(rows.get((section.task, name))) for name in known),
             f"{_cell(floor)} ({floor.strategy})" if floor else "",
         ]))  # fmt: skip
@@ -54,7 +57,7 @@ def overview(table: Table) -> str:
         max((row.trainable_share for row in table.rows if _name(row) == name and row.trainable_share), default=None)
         for name in known
     ]
-    lines.append(line(["trainable share, at most", *("" if s is None else share(s) for s in shares)]) + " |")
+    lines.append(line(["trainable share, at most", "", *("" if s is None else share(s) for s in shares)]) + " |")
     return "\n".join(lines)
 
 
@@ -114,11 +117,26 @@ def strategies() -> str:
     return "\n".join(rows)
 
 
+def kinds() -> str:
+    """A row for each kind of task that has options, from their dataclass."""
+    rows = [line(["kind", "options (`--set task.option=value`)"]), line(["---", "---"])]
+    for name, kind in KINDS.items():
+        values = dataclasses.asdict(kind.Options())
+        options = ", ".join(f"`{option}={_typed(value)}`" for option, value in values.items())
+        rows += [line([f"`{name}`", options])] if options else []
+    return "\n".join(rows)
+
+
+def _typed(value: Any) -> str:
+    """A default as it would be typed; a text with what cannot be seen in it as its escapes."""
+    return value.encode("unicode_escape").decode() if isinstance(value, str) else str(value)
+
+
 def readme(text: str, real: Table, embedded: Table) -> str:
     """The README with its tables made anew."""
     tables = {
         "embedded": embedded.markdown().strip(), "real": overview(real), "strategies": strategies(),
-        "support": support(),
+        "kinds": kinds(), "support": support(),
     }  # fmt: skip
     for name, table in tables.items():
         before, mark, rest = text.partition(f"<!-- table: {name} -->\n")

@@ -133,8 +133,8 @@ training = together(
     click.option("--metric",
                  help="Score in the table; it chooses the epoch too, unless texts must be generated for it."),
     click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
-                 help="Encoder head: mean over tokens or the family's own; auto: mean for sentence encoders.  [default: "
-                      "auto; of the embedded task mean]"),
+                 help="Encoder head: mean over tokens or the family's own; auto: mean for sentence encoders.  "
+                      "[default: auto; of the embedded task mean]"),
     click.option("--class-weights", type=click.Choice(["none", "balanced"]),
                  help="balanced: all classes count alike in the loss, however many rows they have.  [default: none]"),
     click.option("--checkpointing", is_flag=True, default=None,
