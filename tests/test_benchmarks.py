@@ -419,11 +419,16 @@ def test_a_measured_case_is_planned_in_bf16(monkeypatch: pytest.MonkeyPatch) -> 
     [("shape:bert-large", {"full", "head", "lora", "bottleneck", "prefix", "qlora"}), ("shape:llama-1b", {"full"})],
 )
 def test_todays_plans_are_what_was_counted_on_a_gpu(shape: str, strategies: set[str]) -> None:
+    """But that head-only keeps less since then: of a row its first token."""
     memory = module("memory")
     rows = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))
     for row in rows:
         if row["shape"] == shape and row["strategy"] in strategies:
-            assert memory.planned(row)["peak"] == pytest.approx(row["measured"]["peak"], rel=0.002)
+            planned, counted = memory.planned(row)["peak"], row["measured"]["peak"]
+            if row["strategy"] == "head":
+                assert 0.98 * counted < planned < counted
+            else:
+                assert planned == pytest.approx(counted, rel=0.002)
 
 
 def test_a_setting_of_a_short_schedule_is_judged_by_validation_over_sets_and_seeds() -> None:
