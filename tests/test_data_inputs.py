@@ -12,7 +12,8 @@ from data_helpers import ROWS, TEXTS, write_csv
 
 import adapt
 import adapt.data
-from adapt.data import read_inputs
+from adapt.data import read_inputs, read_texts
+from adapt.data.general import read_general
 from adapt.spec import DataError, Source, Task
 
 SINGLE = Task("texts", Source("texts", "0" * 64))
@@ -65,6 +66,25 @@ def test_read_inputs_errors(tmp_path: Path) -> None:
     one_column.write_text("text\na\n\nb\n")
     with pytest.raises(DataError, match=r"one\.csv, line 3: no text"):
         read_inputs(one_column, SINGLE)
+
+
+def test_rows_are_those_of_the_lines_of_plain_text(tmp_path: Path) -> None:
+    """So that a blank line is not passed over, but where documents are parted or the file ends."""
+    file = tmp_path / "x.txt"
+    file.write_text("a\r\nb\r\n\r\n \t\n")
+    for read in (read_inputs(file, SINGLE), read_texts(file)):
+        assert list(read["text"]) == ["a", "b"]
+    file.write_text("a\n\n \nb\n")
+    expected = r"x\.txt, line 2: no text in column 'text' \(and in 1 more rows\); fill it in or take the row out$"
+    with pytest.raises(DataError, match=expected):
+        read_inputs(file, SINGLE)
+    with pytest.raises(DataError, match=expected):
+        read_texts(file)
+    assert list(read_inputs(file, SINGLE, every_line=False)["text"]) == ["a", "b"]
+    prompts = Task("texts", Source("texts", "0" * 64), kind="causal_lm", problem="completion")
+    assert list(read_inputs(file, prompts)["prompt"]) == ["a", "", "", "b"], "as of a CSV file"
+    assert read_general(file).texts == ("a", "b")
+    assert list(adapt.data.load(file, kind="mlm", validation=0, test=0).splits["train"]["text"]) == ["a", "b"]
 
 
 def test_columns_of_training_are_not_those_of_plain_lists(backbone: Callable[..., Path]) -> None:

@@ -64,6 +64,12 @@ def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[st
             assert data.labels[row["label"]] == prediction["label"]
 
 
+def test_blank_lines_are_no_rows_to_be_labelled(teachers: Callable[[str], Adapted], tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("word1\n\nword2\n")
+    found = labelled_by(teachers("single_label"), tmp_path / "x.txt", TASKS["single_label"]()).rows
+    assert list(found["text"]) == ["word1", "word2"]
+
+
 @pytest.mark.parametrize("task", ["regression", "spans", "answers", "text"])
 def test_what_a_teacher_said_is_kept_to_the_bit(
     task: str, teachers: Callable[[str], Adapted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

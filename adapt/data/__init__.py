@@ -233,7 +233,12 @@ def read_labelled(
 
 
 def read_inputs(
-    source: Any, task: Task, columns: Mapping[str, str] | None = None, usual: Mapping[str, str] | None = None
+    source: Any,
+    task: Task,
+    columns: Mapping[str, str] | None = None,
+    usual: Mapping[str, str] | None = None,
+    *,
+    every_line: bool = True,
 ) -> datasets.Dataset:
     """Read rows without labels, for prediction.
 
@@ -247,6 +252,8 @@ def read_inputs(
         usual: The same for roles that `columns` does not name, as they were in training; names that the rows do not
             have are passed over, and all of them where rows are a plain list. Where training had conversations, a
             prompt is the user's turn of one.
+        every_line: Whether rows are to be those of the lines of a plain text file, so that a blank one before its end
+            is a row without text, which is refused but as a prompt; else blank lines are passed over.
 
     Returns:
         The canonical columns of the kind without those of labels; rows as they came.
@@ -258,7 +265,7 @@ def read_inputs(
     form, given = FORMS[task.kind], kinds.given_roles(columns)
     kinds.check_roles(task.kind, given)
     given, usual = ({role: name for role, name in roles.items() if role != GROUP} for roles in (given, usual or {}))
-    table, plain = sources.read_rows(source, form.plain)
+    table, plain = sources.read_rows(source, form.plain, every_line=every_line)
     check_rows(table)
     table = form.expand(table, {**usual, **given})
     known = {} if plain else _there(form, table, usual, given)

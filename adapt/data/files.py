@@ -54,10 +54,17 @@ def _shown(path: Path) -> str:
     return " ".join(str(path).splitlines())[:200]
 
 
-def read_file(source: str | os.PathLike[str], *, advice: str = "check the path") -> Table:
+def read_file(source: str | os.PathLike[str], *, advice: str = "check the path", every_line: bool = False) -> Table:
     """Read one file, by its suffix; a `.json` file holds JSON lines, an array of objects, or SQuAD as it is published.
 
-    `advice` is what to do where there is no such file.
+    Args:
+        source: The file.
+        advice: What to do where there is no such file.
+        every_line: Whether a blank line of plain text is a row without text unless it is at the end, as in a CSV file
+            of one column; else it is passed over, as what parts documents.
+
+    Raises:
+        DataError: It cannot be read.
     """
     path = _existing(source, advice)
     suffix = path.suffix.casefold()
@@ -69,7 +76,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path")
     if suffix in _CONLL:
         return read_conll(path, text)
     if suffix == PLAIN:
-        lines = {number: line for number, line in enumerate(lines_of(text), 1) if line}
+        lines = {number: line for number, line in enumerate(lines_of(text.rstrip()), 1) if line or every_line}
         return Table(str(path), ("text",), len(lines), lambda _: list(lines.values()), list(lines))
     if suffix == ".json" and text.lstrip().startswith("["):
         return _json_array(path, text)

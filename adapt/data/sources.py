@@ -83,11 +83,13 @@ def read(
     return "data", {"train" if train else WHOLE: _one(source)}, []
 
 
-def read_rows(source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[Any]]]) -> tuple[Table, bool]:
+def read_rows(
+    source: Any, columns_of: Callable[[list[Any]], Mapping[str, list[Any]]], *, every_line: bool = True
+) -> tuple[Table, bool]:
     """Read one table without labels: a file, or rows in memory; and whether they came as a plain list, of which
-    `columns_of` makes columns."""
+    `columns_of` makes columns. For `every_line` see `read_file`."""
     if isinstance(source, str | os.PathLike):
-        return read_file(source, advice="check the path, or give texts as a list"), False
+        return read_file(source, advice="check the path, or give texts as a list", every_line=every_line), False
     if _is_list(source):
         rows = _plain(source)
         if not rows or not isinstance(rows[0], Mapping):

@@ -58,7 +58,7 @@ def labelled_by(
 
     Args:
         teacher: Predicts.
-        rows: Anything that `adapt.data.read_inputs` reads.
+        rows: Anything that `adapt.data.read_inputs` reads; blank lines of a plain text file are passed over.
         data: Labelled rows of the same task, whose columns, and numbers of classes, these are to have.
         columns: As for `read_inputs`.
         ask: How it is asked.
@@ -76,7 +76,8 @@ def labelled_by(
         )
     like = {name: feature for name, feature in data.splits["train"].features.items() if name != GROUP}
     try:
-        inputs = read_inputs(rows, teacher.run.task, columns, data.columns or teacher.columns)
+        usual = data.columns or teacher.columns
+        inputs = read_inputs(rows, teacher.run.task, columns, usual, every_line=False)
         said = ask(teacher, inputs)
     except DataError as error:
         raise DataError(f"unlabelled: {error}") from None
