@@ -23,6 +23,8 @@ from adapt.stats import crossed_interval
 from adapt.tasks import KINDS
 
 CLASSES = Task("t", Source("t", ""), labels=("bad", "good", "1"))
+DECIMALS = Task("t", Source("t", ""), labels=("1.0", "1.5", "2.0"))
+MIXED = Task("t", Source("t", ""), labels=("1", "2.5"))
 LISTS = Task("t", Source("t", ""), problem="multi_label", labels=("0", "1", "2"))
 NUMBERS = Task("t", Source("t", ""), problem="regression")
 SPANS = Task("t", Source("t", ""), kind="token_classification", problem="spans", labels=("O", "B-x", "I-x"))
@@ -181,6 +183,9 @@ def test_models_that_find_other_masked_tokens_are_not_compared(backbone: Callabl
         (CLASSES, {"text": ["a", "b"], "label": ["good", "good"]}, "label", [1, 1]),
         (CLASSES, {"text": ["a", "b"], "label": [1, 1]}, "label", [2, 2]),
         (CLASSES, {"text": ["a", "b"], "label": ["1 ", "bad"]}, "label", [2, 0]),
+        (DECIMALS, {"text": ["a", "b"], "label": [1, 2]}, "label", [0, 2]),
+        (DECIMALS, {"text": ["a", "b"], "label": [1.0, 1.5]}, "label", [0, 1]),
+        (MIXED, {"text": ["a", "b"], "label": [1.0, 2.5]}, "label", [0, 1]),
         (LISTS, {"text": ["a", "b"], "label": [[2], []]}, "label", [[0, 0, 1], [0, 0, 0]]),
         (LISTS, {"text": ["a", "b"], "label": [[0, 1, 1], [0, 0, 1]]}, "label", [[0, 1, 1], [0, 0, 1]]),
         (LISTS, {"text": ["a", "b"], "label": [["1"], ["2", "0"]]}, "label", [[0, 1, 0], [1, 0, 1]]),
@@ -193,6 +198,13 @@ def test_models_that_find_other_masked_tokens_are_not_compared(backbone: Callabl
 )  # fmt: skip
 def test_labels_are_those_that_the_model_knows(task: Task, rows: Any, column: str, expected: Any) -> None:
     assert list(read_labelled(rows, task).rows[column]) == expected
+
+
+@pytest.mark.parametrize("cells", [("1", "2"), ("1", "1.50"), ("1.0", "2e0")])
+def test_classes_of_a_csv_file_are_the_numbers_that_the_model_knows(tmp_path: Path, cells: tuple[str, str]) -> None:
+    (tmp_path / "x.csv").write_text("text,label\n" + "".join(f"words,{cell}\n" for cell in cells))
+    found = read_labelled(tmp_path / "x.csv", DECIMALS).rows["label"]
+    assert [float(DECIMALS.labels[label]) for label in found] == list(map(float, cells))
 
 
 def test_rows_are_read_as_those_of_training_were() -> None:
@@ -238,6 +250,20 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
     "an unknown class": (
         {"text": ["a", "b"], "label": ["bad", "fine"]}, CLASSES, {},
         r"row 2: label 'fine' is none that the model knows \('bad', 'good', '1'\); mend it, or take its rows out$",
+    ),
+    "a number of no class": (
+        {"text": ["a", "b"], "label": [1.0, 1.5]}, CLASSES, {}, r"row 2: label '1\.5' is none that the model knows",
+    ),
+    "a number of two classes": (
+        {"text": ["a"], "label": [1.10]}, replace(DECIMALS, labels=("1.10", "1.100")), {},
+        r"row 1: label '1\.1' is none that the model knows \('1\.10', '1\.100'\)",
+    ),
+    "a text that looks like the number of a class": (
+        {"text": ["a"], "label": ["1"]}, DECIMALS, {}, r"row 1: label '1' is none that the model knows",
+    ),
+    "a number that a float cannot tell from a class": (
+        {"text": ["a"], "label": [2**53 + 1]}, replace(MIXED, labels=("1", "9007199254740992")), {},
+        r"label '9007199254740993' is none that the model knows",
     ),
     "an unknown label": ({"text": ["a"], "label": [["x"]]}, LISTS, {}, r"label 'x' is none that the model knows"),
     "more zeros and ones": (

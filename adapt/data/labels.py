@@ -276,7 +276,7 @@ def unseen(place: str, what: str, split: str, known: Sequence[str] | None) -> Da
 
 def _single_label(labels: _Labels, order: Sequence[str] | None, known: Sequence[str] | None) -> Encoded:
     if known is not None:
-        labels, order = labels.each(str), known
+        labels, order = _under_known_names(labels, known), known
     seen = set(labels.of["train"] if known is None else known)
     if len(seen) == 1:
         raise DataError(
@@ -288,6 +288,28 @@ def _single_label(labels: _Labels, order: Sequence[str] | None, known: Sequence[
             raise unseen(labels.at(split, row), f"label {label!r}", split, known)
     index = {name: i for i, name in enumerate(classes)}
     return tuple(map(str, classes)), dict(labels.each(index.__getitem__).of)
+
+
+def _under_known_names(labels: _Labels, known: Sequence[str]) -> _Labels:
+    """The same as names of classes. A number that is none of them as it stands has the name of its value, where one
+    name alone has it: 1 is the class 1.0."""
+    named: dict[float, set[str]] = {}
+    for name in filter(NUMBER.fullmatch, known):
+        named.setdefault(_value_of(name), set()).add(name)
+
+    def under(label: Any, untyped: bool) -> str:
+        name = str(label)
+        if name in known or not (untyped or isinstance(label, int | float)) or not NUMBER.fullmatch(name):
+            return name
+        found = named.get(_value_of(name), ())
+        return next(iter(found)) if len(found) == 1 else name
+
+    of = {s: [under(label, labels.tables[s].untyped) for label in every] for s, every in labels.of.items()}
+    return replace(labels, of=of)
+
+
+def _value_of(number: str) -> float:
+    return int(number) if INTEGER.fullmatch(number) else float(number)
 
 
 def _multi_label(labels: _Labels, order: Sequence[str] | None, known: Sequence[str] | None) -> Encoded:
