@@ -245,6 +245,21 @@ def test_rows_are_read_as_those_of_training_were() -> None:
     assert (list(mended.rows["tags"]), mended.notes) == ([[1]], ("1 I- tags that continued no span were made B-",))
 
 
+def test_spans_may_be_longer_than_those_of_training(fitted: Any) -> None:
+    model = fitted("spans", "bert")
+    assert "I-praise" not in model.run.task.labels
+    rows = {"tokens": [["kind", "warm"], ["a"]], "tags": [["B-praise", "I-praise"], ["O"]]}
+    found = adapt.score(model, rows)
+    assert found.notes == ("tag 'I-praise' is none that the model knows, where 'B-praise' is (words: 1)",)
+    right, _, missed, *words = found.models[0].outcomes[0]
+    assert (right, missed, words[1]) == (0, 1, 2)
+    assert found.models[0].scores["span_recall"] == 0.0
+    with pytest.raises(DataError, match=r"word 1 .*: tag 'I-praise' is the first and so continues no span"):
+        adapt.score(model, {"tokens": [["a"]], "tags": [["I-praise"]]})
+    mended = adapt.score(model, {"tokens": [["a"]], "tags": [["I-praise"]]}, repair_tags=True)
+    assert mended.notes == ("1 I- tags that continued no span were made B-",)
+
+
 TWO = {"train": {"text": ["a"], "label": ["bad"]}, "validation": {"text": ["b"], "label": ["bad"]}}
 BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
     "an unknown class": (
@@ -280,6 +295,10 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
     "an unknown tag": (
         {"tokens": [["a", "b"]], "tags": [["O", "B-y"]]}, SPANS, {},
         r"row 1, word 2 \('b'\): tag 'B-y' is none that the model knows",
+    ),
+    "a tag, by itself, that the model lacks": (
+        {"tokens": [["a", "b"]], "tags": [["B-x", "I-x"]]}, replace(SPANS, problem="tags", labels=("O", "B-x")), {},
+        r"row 1, word 2 \('b'\): tag 'I-x' is none that the model knows \('O', 'B-x'\)",
     ),
     "two texts": ({"text": ["a"], "text_pair": ["b"], "label": ["bad"]}, CLASSES, {}, "one text a row is needed"),
     "no such split": (TWO, CLASSES, {}, r"data: no split 'test' \(it has train, validation\); name one of these as"),

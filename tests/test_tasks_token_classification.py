@@ -212,6 +212,19 @@ def test_spans_by_hand() -> None:
     }  # fmt: skip
 
 
+def test_longer_spans_than_a_model_knows_are_missed() -> None:
+    labels = ("O", "B-LOC", "B-PER", "I-PER", "B-MISC")
+    bound = kind("token_classification", wordpiece(), "spans", "span_f1", labels=labels, length=64)
+    # true: LOC(0,2) MISC(2,4); tags without a name are numbered in the order of their types
+    examples = bound.encode(table([["red", "house", "the", "cat"], ["cat"]], [[1, 5, 4, 6], [1]]), split="test")
+    made = hot([[1, 0, 4, 3], [1]], len(labels))
+    assert bound.outcomes(made, examples) == [[0, 2, 2, 2, 4], [1, 0, 0, 1, 1]]
+    assert bound.score(made, examples) == {
+        "span_f1": pytest.approx(1 / 3), "span_precision": pytest.approx(1 / 3), "span_recall": pytest.approx(1 / 3),
+        "token_accuracy": pytest.approx(3 / 5),
+    }  # fmt: skip
+
+
 def test_spans_are_those_of_seqeval() -> None:
     from seqeval.scheme import IOB2, Entities
 

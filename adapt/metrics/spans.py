@@ -23,6 +23,15 @@ def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     return found
 
 
+def unpredicted(names: Sequence[str]) -> list[str]:
+    """I- tags that are none of the names, of types whose B- tag is one.
+
+    A model with these names predicts spans of the type of one word alone, and rows that it is scored on may have longer
+    ones: what is true there has its number after those of the names, in this order.
+    """
+    return [tag for name in names if name.startswith("B-") and (tag := f"I{name[1:]}") not in names]
+
+
 def counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
     """Spans of a row that are right, wrong and missed: `[tp, fp, fn]`."""
     guess, truth = set(spans_of(prediction)), set(spans_of(reference))

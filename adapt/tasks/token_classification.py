@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.display import shows_fields
 from adapt.metrics import score
-from adapt.metrics.spans import counts, spans_of
+from adapt.metrics.spans import counts, spans_of, unpredicted
 from adapt.spec import DataError, OptionError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import IGNORED, check_finite, mean_loss
@@ -69,7 +69,9 @@ class TokenClassification(Kind):
         check_fast(tokenizer, "Token classification")
         self._common = 0
         self._counts: Counter[int] = Counter()
+        self._names = task.labels
         if task.problem == "spans":
+            self._names = (*task.labels, *unpredicted(task.labels))
             for tag in task.labels:
                 if tag != "O" and tag[:2] not in ("B-", "I-"):
                     raise DataError(f"Tag '{tag}' is not a BIO tag (O, B-TYPE, I-TYPE); use problem 'tags'.")
@@ -220,7 +222,7 @@ class TokenClassification(Kind):
         return rows
 
     def _named(self, rows: Sequence[Sequence[int]]) -> list[list[str]]:
-        return [[self.task.labels[tag] for tag in row] for row in rows]
+        return [[self._names[tag] for tag in row] for row in rows]
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """All metrics of the problem (`adapt.metrics.METRICS`).

@@ -18,6 +18,7 @@ from adapt.data.labels import unseen
 from adapt.data.remarks import alike
 from adapt.data.table import Table, listing
 from adapt.data.values import check_characters, labelled, lists
+from adapt.metrics.spans import unpredicted
 from adapt.spec import DataError, OptionError, Task
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -47,7 +48,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     """
     Raises:
         DataError: A word, tag or row cannot be used, a tag breaks BIO or is none of spans where most are, or a tag is
-            not in train.
+            not in train, or none that a model knows.
     """
     chosen = find(tables["train"], given)
     tables, notes = labelled(tables, chosen, "tags", NAMES["tags"])
@@ -62,12 +63,16 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         if wishes.labels is None:
             _check_scheme(tables["train"], train)
         notes += _mended(tables, tokens, tags, wishes.repair_tags)
+    further: list[str] = []
     if wishes.labels is not None:
-        names, known = list(wishes.labels), set(wishes.labels)
+        names = list(wishes.labels)
+        further = unpredicted(names) if problem == "spans" else []
+        known = {*names, *further}
+        notes += _missing(further, tags, "none that the model knows")
     elif problem == "spans":
-        names, further = _names_of_spans(tags)
+        names, said = _names_of_spans(tags)
         known = set(names)
-        notes += [*further, *_once(tags["train"])]
+        notes += [*said, *_once(tags["train"])]
     else:
         names, known = _in_order(train, tables["train"].classes.get(columns["train"]["tags"])), train
         notes += [_SCHEME] if _is_other_scheme(train) else [_NUMBERS] if all(map(str.isdecimal, train)) else []
@@ -75,7 +80,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
     for split, table in tables.items():
         _refuse_unseen(table, split, tokens[split], tags[split], known, wishes.labels)
-    index = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate([*names, *further])}
     encoded = {split: [[index[tag] for tag in row] for row in rows] for split, rows in tags.items()}
     rows: dict[str, Columns] = {split: {"tokens": tokens[split], "tags": encoded[split]} for split in tables}
     return Read(problem, tuple(names), rows, (*notes, *alike(names, "tags")))
@@ -179,10 +184,15 @@ def _names_of_spans(tags: _Splits) -> tuple[list[str], list[str]]:
     only spans of one word of it says nothing of other rows.
     """
     train = {tag for row in tags["train"] for tag in row}
+    every = {tag for rows in tags.values() for row in rows for tag in row}
+    extra = sorted(tag for tag in every - train if tag[0] == "I" and f"B{tag[1:]}" in train)
+    return ["O", *sorted({*train, *extra} - {"O"})], _missing(extra, tags, "not in train")
+
+
+def _missing(names: Sequence[str], tags: _Splits, what: str) -> list[str]:
+    """What must be said of I- tags that are there, and missing where their B- tags are."""
     counts = Counter(tag for rows in tags.values() for row in rows for tag in row)
-    extra = sorted(tag for tag in counts.keys() - train if tag[0] == "I" and f"B{tag[1:]}" in train)
-    notes = [f"tag {tag!r} is not in train, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in extra]
-    return ["O", *sorted({*train, *extra} - {"O"})], notes
+    return [f"tag {tag!r} is {what}, where {'B' + tag[1:]!r} is (words: {counts[tag]})" for tag in names if counts[tag]]
 
 
 def _once(train: list[list[str]]) -> list[str]:
