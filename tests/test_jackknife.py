@@ -32,6 +32,9 @@ def made_up(problem: str) -> tuple[list[Any], list[Any], list[Any]]:
     if problem == "multi_label":
         truth = [[draw.randrange(2) for _ in range(3)] for _ in range(ROWS)]
         guess = [[bit if draw.random() < 0.7 else 1 - bit for bit in row] for row in truth]
+        for side, i in ((truth, 4), (guess, 9)):  # of six labels two have one row each, and one has none
+            for at, row in enumerate(side):
+                row += [int(at == i), int(at == i + 1), 0]
         return guess, truth, [list(pair) for pair in zip(guess, truth, strict=True)]
     if problem == "regression":
         truth = [round(draw.gauss(3, 1), 1) for _ in range(ROWS)]
@@ -102,6 +105,11 @@ def test_those_of_ranks_have_their_mean_and_nearly_their_values() -> None:
     assert numpy.std(found) == pytest.approx(numpy.std(expected), rel=0.01)
     assert numpy.corrcoef(found, expected)[0, 1] > 0.9999
     assert pseudo_values("regression", "spearman", [[1.0, float(i)] for i in range(9)]) == [0.0] * 9
+
+
+def test_without_the_only_row_with_a_label_macro_f1_is_nothing() -> None:
+    rows = [[[1, 0], [1, 0]], [[0, 0], [0, 0]]]
+    assert pseudo_values("multi_label", "macro_f1", rows) == [2 * 1.0 - 0.0, 2 * 1.0 - 1.0]
 
 
 def test_outcomes_that_do_not_tell_give_none() -> None:

@@ -62,6 +62,14 @@ def test_multi_label_scores_are_those_of_scikit_learn() -> None:
     }
 
 
+def test_a_label_that_no_row_has_and_nobody_predicts_does_not_count() -> None:
+    perfect = [[1, 0, 0], [0, 1, 0]]
+    assert score("multi_label", perfect, perfect) == {"macro_f1": 1.0, "micro_f1": 1.0, "exact_match": 1.0}
+    assert score("multi_label", [[1, 0, 0], [1, 0, 0]], perfect)["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+    assert score("multi_label", [[1, 0, 1], [0, 1, 0]], perfect)["macro_f1"] == pytest.approx((1 + 1 + 0) / 3)
+    assert score("multi_label", [[0, 0]] * 2, [[0, 0]] * 2)["macro_f1"] == 0.0
+
+
 def test_a_label_that_nobody_predicts_counts_as_zero_without_a_warning() -> None:
     found = score("multi_label", [[1, 0], [1, 0]], [[1, 1], [1, 0]])
     assert found["macro_f1"] == pytest.approx(0.5)

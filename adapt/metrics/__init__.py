@@ -46,7 +46,9 @@ _span_f1, _span_precision, _span_recall = (partial(spans.score, name) for name i
 _pearson, _spearman = (partial(numbers.correlation, name) for name in ("pearson", "spearman"))
 _MEASURES: dict[str, _Measure] = {
     "accuracy": _Measure(numbers.accuracy, "classes", "Share of rows whose class is right."),
-    "macro_f1": _Measure(partial(numbers.f1, "macro"), "classes", "F1 of each class, averaged without weights."),
+    "macro_f1": _Measure(
+        partial(numbers.f1, "macro"), "classes", "F1 of each class that is there, averaged without weights."
+    ),
     "micro_f1": _Measure(partial(numbers.f1, "micro"), "classes", "F1 over all decisions together."),
     "exact_match": _Measure(numbers.accuracy, "classes", "Share of rows whose labels are all right."),
     "mcc": _Measure(numbers.mcc, "classes", "Matthews correlation coefficient (Matthews 1975)."),

@@ -124,7 +124,7 @@ def _of_classes(metric: str, pairs: Array) -> tuple[Array, Value]:
         return _mean(guess == truth)
     labels = np.unique(pairs)
     sides = np.stack([guess[:, None] == labels, truth[:, None] == labels], 1).astype(float)
-    compute = _matthews if metric == "mcc" else _macro_f1_of_those_there
+    compute = _matthews if metric == "mcc" else _macro_f1
     return _by_label(sides, compute)
 
 
@@ -146,11 +146,8 @@ def _by_label(sides: Array, compute: Callable[[Array, Array, Array], Array]) -> 
 
 
 def _macro_f1(both: Array, guessed: Array, true: Array) -> Array:
-    return _share(2 * both, guessed + true).mean(1)
-
-
-def _macro_f1_of_those_there(both: Array, guessed: Array, true: Array) -> Array:
-    return _share(2 * both, guessed + true).sum(1) / (guessed + true > 0).sum(1)
+    """Of the labels that a row has or is given."""
+    return _share(_share(2 * both, guessed + true).sum(1), (guessed + true > 0).sum(1))
 
 
 def _micro_f1(both: Array, guessed: Array, true: Array) -> Array:

@@ -25,17 +25,23 @@ def perplexity(predictions: Any, references: Any) -> float:
 
 
 def f1(average: str, predictions: Any, references: Any) -> float:
-    """F1 with scikit-learn's way of averaging; 0 for a class that nobody predicts.
+    """F1 with scikit-learn's way of averaging, over the classes or labels that a row has or is predicted to have; 0 for
+    one that nobody predicts.
 
     Labels of 0 and 1, (rows, labels), count where they are 1. A single column of them scikit-learn would take for two
-    classes.
+    classes, and of several it would count those that no row has on either side as never found.
     """
     import numpy as np
     from sklearn.metrics import f1_score
 
     if np.ndim(references) == 2 and np.shape(references)[1] == 1:
         return f1_score(np.ravel(references), np.ravel(predictions), average="binary", zero_division=0.0)
-    return f1_score(references, predictions, average=average, zero_division=0.0)
+    there = None
+    if np.ndim(references) == 2:
+        there = np.flatnonzero(np.any(references, 0) | np.any(predictions, 0))
+        if not len(there):
+            return 0.0
+    return f1_score(references, predictions, labels=there, average=average, zero_division=0.0)
 
 
 def mcc(predictions: Any, references: Any) -> float:
