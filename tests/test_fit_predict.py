@@ -8,7 +8,7 @@ import functools
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -40,6 +40,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Pat
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Adapted:
     return adapt.load(folder, device="cpu")
+
+
+def predicting(rows: Iterable[dict[str, Any]], *labels: str) -> Any:
+    """What predicts these rows, and knows these labels."""
+    task = SimpleNamespace(labels=labels)
+    return SimpleNamespace(iterate=lambda source, columns: rows, run=SimpleNamespace(task=task))
 
 
 def test_predictions_say_labels_by_the_names_given(model: Adapted) -> None:
@@ -82,7 +88,7 @@ def test_the_order_of_the_input_is_kept_over_many_chunks(
 def test_a_prediction_is_one_row_whatever_it_holds(tmp_path: Path, suffix: str) -> None:
     """Also where the writer of CSV would leave a carriage return alone, which readers take for the end of a row."""
     texts = ["a\rb", "c\nd", 'e "f"', "g\r\nh", "i\t,j"]
-    model: Any = SimpleNamespace(iterate=lambda source, columns: ({"text": text} for text in texts))
+    model: Any = predicting({"text": text} for text in texts)
     (tmp_path / "in.csv").write_text("text\n")
     assert write_predictions(model, tmp_path / "in.csv", tmp_path / f"out{suffix}") == len(texts)
     with (tmp_path / f"out{suffix}").open(newline="") as handle:
@@ -131,20 +137,14 @@ def test_numbers(backbone: Callable[..., Path], tmp_path: Path) -> None:
 
 
 def test_predictions_of_every_kind_fit_in_a_cell(tmp_path: Path) -> None:
-    class Predicts:
-        def iterate(self, source: Any, columns: Any) -> Iterator[dict[str, Any]]:
-            yield {
-                "tags": ["B-x", "O"],
-                "spans": [{"type": "x", "text": "é"}],
-                "answer": "a\nb",
-                "score": 0.5,
-                "text": "",
-            }
-            yield {"tags": ["O"], "spans": [], "answer": "", "score": 1.0, "text": "t"}
-
+    spans = [{"type": "x", "text": "é"}]
+    made = [
+        {"tags": ["B-x", "O"], "spans": spans, "answer": "a\nb", "score": 0.5, "text": ""},
+        {"tags": ["O"], "spans": [], "answer": "", "score": 1.0, "text": "t"},
+    ]
     for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
         target = tmp_path / f"out{suffix}"
-        assert write_predictions(Predicts(), "in.csv", target) == 2  # type: ignore[arg-type]
+        assert write_predictions(predicting(made, "O", "B-x"), "in.csv", target) == 2
         with target.open(newline="", encoding="utf-8") as handle:
             rows = list(csv.DictReader(handle, delimiter=delimiter))
         span = '[{"type": "x", "text": "é"}]'
@@ -152,6 +152,26 @@ def test_predictions_of_every_kind_fit_in_a_cell(tmp_path: Path) -> None:
             {"tags": "B-x O", "spans": span, "answer": "a\nb", "score": "0.5", "text": ""},
             {"tags": "O", "spans": "[]", "answer": "", "score": "1.0", "text": "t"},
         ]
+
+
+@pytest.mark.parametrize(
+    ("column", "names", "cells"),
+    [
+        ("labels", ("a b", "c"), ["a b|c", "c", ""]),
+        ("labels", ("a|b", "c"), ['["a|b", "c"]', '["c"]', "[]"]),
+        ("labels", ('["c"]', "c"), ['["[\\"c\\"]", "c"]', '["c"]', "[]"]),
+        ("tags", ("B-a|b", "O"), ["B-a|b O", "O", ""]),
+        ("tags", ("B-ä b", "O"), ['["B-ä b", "O"]', '["O"]', "[]"]),
+    ],
+)
+def test_names_that_hold_what_joins_others_are_told_from_several(
+    tmp_path: Path, column: str, names: tuple[str, str], cells: list[str]
+) -> None:
+    """In every row alike."""
+    made = [{column: list(found)} for found in (names, names[1:], ())]
+    write_predictions(predicting(made, *names), "in.csv", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as handle:
+        assert [row[column] for row in csv.DictReader(handle)] == cells
 
 
 def test_pairs(backbone: Callable[..., Path], tmp_path: Path) -> None:

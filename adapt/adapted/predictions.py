@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +20,10 @@ def write_predictions(
 ) -> int:
     """Predict the rows of a file and write one prediction a row, in input order.
 
+    CSV and TSV have lists as JSON, but several labels joined by `|` and tags by spaces; these are JSON too, in every
+    row, where the name of one of the model's holds what would join them or begins with `[`. So a cell of them that
+    begins with `[` is JSON, and no other is.
+
     Args:
         model: The model.
         source: A file that `adapt.data.read_inputs` reads.
@@ -34,6 +38,7 @@ def write_predictions(
         DataError: The input cannot be used.
     """
     path = output_file(target, PREDICTION_FILES, source)
+    joined = _joined(model.run.task.labels)
     written, writer = 0, None
     with whole(path) as handle:
         for row in model.iterate(source, columns):
@@ -41,7 +46,7 @@ def write_predictions(
             if path.suffix == ".jsonl":
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")
                 continue
-            cells = _cells(row)
+            cells = _cells(row, joined)
             if writer is None:
                 delimiter = "\t" if path.suffix == ".tsv" else ","
                 writer = csv.DictWriter(_Lines(handle), list(cells), delimiter=delimiter, lineterminator="\r\n")
@@ -64,14 +69,23 @@ _JOINED = {"labels": "|", "tags": " "}
 """What stands between the names of a list in a cell of CSV or TSV; other lists are written as JSON."""
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A prediction as cells of CSV or TSV, by column."""
+def _joined(names: Sequence[str]) -> dict[str, str]:
+    """Those of `_JOINED` by which lists of the names can be parted again, and whose cells do not look like JSON."""
+    return {
+        column: between
+        for column, between in _JOINED.items()
+        if not any(between in name or name.startswith("[") for name in names)
+    }
+
+
+def _cells(row: Mapping[str, Any], joined: Mapping[str, str]) -> dict[str, Any]:
+    """A prediction as cells of CSV or TSV, by column; `joined` is what stands between the names of a list there."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         if name == "probabilities":
             cells |= {f"probability_{label}": p for label, p in value.items()}
-        elif name in _JOINED:
-            cells[name] = _JOINED[name].join(value)
+        elif name in joined:
+            cells[name] = joined[name].join(value)
         else:
             cells[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
     return cells

@@ -18,7 +18,10 @@ from adapt.cli.given import taken_columns
 @options.device
 @options.columns
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
-    """Predict the rows of a file with the model in FOLDER, in input order; one of masked LM fills the masks."""
+    """Predict the rows of a file with the model in FOLDER, in input order; one of masked LM fills the masks.
+
+    CSV and TSV have lists as JSON, but several labels joined by | and tags by spaces where no name holds these.
+    """
     from adapt.adapted import PREDICTION_FILES, load_model, write_predictions
     from adapt.files import output_file
 
