@@ -300,6 +300,16 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
         {"tokens": [["a", "b"]], "tags": [["B-x", "I-x"]]}, replace(SPANS, problem="tags", labels=("O", "B-x")), {},
         r"row 1, word 2 \('b'\): tag 'I-x' is none that the model knows \('O', 'B-x'\)",
     ),
+    "no labels": (
+        {"text": ["a"]}, CLASSES, {"usual": {"label": "stars"}},
+        r"no label column found among 'text', with which scoring compares what is predicted; name it with the option "
+        r"label or columns=\{'label': NAME\}, or give rows that have one \(in training it was 'stars'\)$",
+    ),
+    "no targets": (
+        {"source": ["a"]}, TRANSLATION, {},
+        r"no target column found among 'source', with which .* --column target=NAME, or give rows that have one$",
+    ),
+    "no text": ({"label": ["bad"]}, CLASSES, {}, r"no text column found among 'label'; name it with the option text"),
     "two texts": ({"text": ["a"], "text_pair": ["b"], "label": ["bad"]}, CLASSES, {}, "one text a row is needed"),
     "no such split": (TWO, CLASSES, {}, r"data: no split 'test' \(it has train, validation\); name one of these as"),
     "one split, and not that one": (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.data import kinds, sources
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
-from adapt.data.columns import first, named
+from adapt.data.columns import NoColumn, first, named
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
 from adapt.data.groups import GROUP, belonging
@@ -216,7 +216,10 @@ def read_labelled(
     expanded = form.expand(table, {**usual, **given})
     wanted = {**_there(form, table, usual, given), **_there(form, expanded, usual, given), **given}
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
-    read = form.read({"train": table}, wanted, wishes)
+    try:
+        read = form.read({"train": table}, wanted, wishes)
+    except NoColumn as error:
+        raise error.scored(usual.get(error.role)) from None
     rows = form.like_training(read.rows["train"], usual)
     if group is None and group_before is not None:
         group = first(table, (group_before,))

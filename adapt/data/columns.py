@@ -119,14 +119,36 @@ def option_for(role: str) -> str:
     return f"the option {role} or {columns}" if role in OPTIONS else f"{columns} or --column {role}=NAME"
 
 
-def missing(table: Table, role: str, *others: str) -> DataError:
+class NoColumn(DataError):
+    """No column has a role."""
+
+    def __init__(self, message: str, role: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.role = role
+        self.found = found
+        """What of the message is no advice."""
+
+    def scored(self, before: str | None) -> DataError:
+        """The same of rows that a model is scored on; `before` is the name of the column in training, if it is known.
+
+        What a model predicts is compared with that column, so that naming another kind of task is no way out.
+        """
+        if self.role not in ("label", "tags", "answers", "target", "completion"):
+            return self
+        was = f" (in training it was {before!r})" if before else ""
+        return DataError(
+            f"{self.found}, with which scoring compares what is predicted; name it with {option_for(self.role)}, or "
+            f"give rows that have one{was}"
+        )
+
+
+def missing(table: Table, role: str, *others: str) -> NoColumn:
     """The error for a role that no column has."""
     header = " (line 1 must name the columns)" if table.untyped else ""
     plain_text = _OF_TEXT.get(role, "") if table.names == ("text",) else ""
-    return DataError(
-        f"{table.where}: no {' or '.join((role, *others))} column found among {listing(table.names) or 'no columns'}"
-        f"{header}; name it with {option_for(role)}{plain_text}"
-    )
+    wanted, names = " or ".join((role, *others)), listing(table.names) or "no columns"
+    found = f"{table.where}: no {wanted} column found among {names}{header}"
+    return NoColumn(f"{found}; name it with {option_for(role)}{plain_text}", role, found)
 
 
 def tidy(name: str) -> str:
