@@ -310,6 +310,10 @@ BAD: dict[str, tuple[Any, Task, dict[str, Any], str]] = {
         r"no target column found among 'source', with which .* --column target=NAME, or give rows that have one$",
     ),
     "no text": ({"label": ["bad"]}, CLASSES, {}, r"no text column found among 'label'; name it with the option text"),
+    "an answer that is not there, of a row without an id": (
+        {"question": ["q"] * 2, "context": ["a b"] * 2, "answers": ["b", "c"]}, ANSWERS, {},
+        r"^the columns, row 2: no start is given for answer 'c' in its context",
+    ),
     "two texts": ({"text": ["a"], "text_pair": ["b"], "label": ["bad"]}, CLASSES, {}, "one text a row is needed"),
     "no such split": (TWO, CLASSES, {}, r"data: no split 'test' \(it has train, validation\); name one of these as"),
     "one split, and not that one": (

@@ -104,7 +104,7 @@ def _located(
     all_texts, all_starts, bad = [], [], {}
     given_starts = table.column(columns["answer_start"]) if "answer_start" in columns else [None] * table.rows
     for row, (value, start) in enumerate(zip(table.column(columns["answers"]), given_starts, strict=True)):
-        where = f"{table.at(row)}, id {ids[row]!r}"
+        where = f"{table.at(row)}, id {ids[row]!r}" if "id" in columns else table.at(row)
         value, start = plain(value), plain(start)
         if table.untyped and not str(value or "").strip() and not str(start or "").strip():
             value, start = [], []  # how CSV says that there is no answer
