@@ -296,6 +296,9 @@ def test_of_messages_the_last_is_learnt() -> None:
     (example,) = made.encode(chats(talk), split="train")
     assert parts(made, example) == ("user: who saw ?\nassistant: bob\nuser: and ?\nassistant:", " the cat<end>")
     assert example["references"] == ["the cat"]
+    made.encode(chats(talk), split="test")
+    said = ["the tokenizer has no chat template: messages are written as a line `role: content` each"]
+    assert made.notes == said, "once"
     templated = byte_level()
     templated.chat_template = CHAT
     made = bound(tokenizer=templated, length=200)
@@ -303,6 +306,7 @@ def test_of_messages_the_last_is_learnt() -> None:
     read = "<s>user: who saw ?</s><s>assistant: bob</s><s>user: and ?</s><s>assistant:"
     assert parts(made, example) == (read, " the cat<end>")
     (new,) = made.encode(chats(talk[:3]))
+    assert made.notes == []
     assert made.tokenizer.decode(new["prompt_ids"]) == read
     assert "labels" not in new
     assert parts(made, made.encode(chats([("assistant", "the cat")]), split="train")[0]) == ("<end>", "the cat<end>")

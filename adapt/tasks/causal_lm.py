@@ -31,13 +31,17 @@ class Options:
     beams: int = 1
     """Beams of the search for a text; 1 is greedy."""
     template: str = "{prompt}"
-    """How a prompt is written; must hold `{prompt}`. Messages are written by the tokenizer's chat template."""
+    """How a prompt is written; must hold `{prompt}`. Messages are written by the tokenizer's chat template, or a line
+    `role: content` each where it has none."""
     separator: str = "\n"
     """What stands between a prompt, unless it is empty, and its completion."""
     stop: str = ""
     """Text before which a generated text is cut; empty: none."""
     answer_marker: str = ""
     """Exact match compares what follows the last such marker, as `####` in GSM8K; empty: whole texts."""
+
+
+_PLAIN = "the tokenizer has no chat template: messages are written as a line `role: content` each"
 
 
 class CausalLM(TextGeneration):
@@ -81,6 +85,8 @@ class CausalLM(TextGeneration):
         if not len(rows):
             return []
         prompts, completions = _columns(rows, split)
+        if "messages" in rows.column_names and not self._prompts.templated and _PLAIN not in self.notes:
+            self.notes.append(_PLAIN)
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
         counts: Counter[str] = Counter()

@@ -104,7 +104,7 @@ class Prompts:
             text: Whether the prompt is a text, not messages.
         """
         head, rest = before, ids
-        if not text and self._templated:  # a chat template writes the first token itself
+        if not text and self.templated:  # a chat template writes the first token itself
             own = ids[:1] == [self.tokenizer.bos_token_id]
             head, rest = (ids[:1], ids[1:]) if own else ([], ids)
         if not rest or (text and not self.prompted):
@@ -130,12 +130,13 @@ class Prompts:
         return bare + rest[: len(rest) - len(rest.lstrip())] + written.raw.lstrip()
 
     @property
-    def _templated(self) -> bool:
+    def templated(self) -> bool:
+        """Whether the tokenizer says how messages are written; else `plain` does."""
         return bool(getattr(self.tokenizer, "chat_template", None))
 
     def _written(self, prompt: str | Sequence[Message], row: int, split: str | None) -> str:
         if not isinstance(prompt, str):
-            return self._rendered(prompt, row, split) if self._templated else plain(prompt)
+            return self._rendered(prompt, row, split) if self.templated else plain(prompt)
         if not self.prompted:
             return prompt
         return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""
