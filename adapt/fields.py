@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from adapt.spec import OptionError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+IN_PYTHON: Mapping[str, str] = types.MappingProxyType({"split_seed": "seed", "split": "splits", "column": "columns"})
+"""Options of the command line that say how data are read, where arguments in Python have another name."""
 
 
 def fill(cls: Any, settings: Mapping[str, Any], what: str, where: str) -> Any:
@@ -49,6 +55,22 @@ def settings_from(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
             raise OptionError(f"--set {pair} cannot be read; write strategy.field=value, such as lora.rank=16.")
         found.setdefault(strategy.strip(), {})[field.strip()] = value
     return found
+
+
+def refuses_others(function: Function) -> Function:
+    """Have a function refuse arguments that it does not have as other options are refused, by an OptionError."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in known:
+                here = IN_PYTHON.get(name)
+                hint = f"; it is called '{here}' here" if here in known else nearest(name, known)
+                raise OptionError(f"adapt.data.{function.__name__} has no argument '{name}'{hint}.")
+        return function(*args, **kwargs)
+
+    return cast(Function, called)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -45,11 +45,31 @@ def refused(call: Callable[[], Any], message: str) -> None:
         ),
         (("tiny-encoder", DATA), {"seeds": 3}, r"^There is no argument 'seeds' \(did you mean 'seed'\?\)\.$"),
         (("tiny-encoder", DATA), {"targets": "x"}, r"^'targets' is a field of lora"),
+        (
+            ("tiny-encoder", DATA),
+            {"split_seed": 3},
+            r"^'split_seed' is an option of adapt\.data\.load, where it is called 'seed'; give what that",
+        ),
         (("tiny-encoder", DATA), {"warmup": None}, r"^warmup is None; give a number from 0 to below 1\.$"),
     ],
 )
 def test_what_cannot_be_fitted(arguments: tuple[Any, ...], choices: dict[str, Any], message: str) -> None:
     refused(lambda: adapt.fit(*(each() if each is DATA else each for each in arguments), **choices), message)
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "message"),
+    [
+        ("load", "split_seed", r"^adapt\.data\.load has no argument 'split_seed'; it is called 'seed' here\.$"),
+        ("load", "column", r"^adapt\.data\.load has no argument 'column'; it is called 'columns' here\.$"),
+        ("load", "lable", r"^adapt\.data\.load has no argument 'lable' \(did you mean 'label'\?\)\.$"),
+        ("load", "xyz", r"^adapt\.data\.load has no argument 'xyz'\.$"),
+        ("folds", "split_seed", r"^adapt\.data\.folds has no argument 'split_seed'; it is called 'seed' here\.$"),
+        ("folds", "column", r"^adapt\.data\.folds has no argument 'column' \(did you mean 'count'\?\)\.$"),
+    ],
+)
+def test_arguments_that_there_are_not(function: str, name: str, message: str) -> None:
+    refused(lambda: getattr(adapt.data, function)(DATA(), **{name: 3}), message)
 
 
 @pytest.mark.parametrize(

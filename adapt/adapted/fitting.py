@@ -17,7 +17,7 @@ from adapt.backbones.source import SHIPPED, check_reference
 from adapt.data import Data, load
 from adapt.data.general import General, read_general
 from adapt.display import steps_shown
-from adapt.fields import nearest
+from adapt.fields import IN_PYTHON, nearest
 from adapt.inputs import Inputs
 from adapt.run import OnStep, fit
 from adapt.spec import DataError, OptionError, Run, Strategy, fields_of
@@ -109,8 +109,9 @@ def assemble(
     own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
     known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
     for name in own.keys() - set(known):
-        if name in signature(load).parameters:
-            raise OptionError(f"'{name}' is an option of adapt.data.load; give what that returns as data.")
+        if (there := IN_PYTHON.get(name, name)) in signature(load).parameters:
+            called = "" if there == name else f", where it is called '{there}'"
+            raise OptionError(f"'{name}' is an option of adapt.data.load{called}; give what that returns as data.")
         if name in fields_of(chosen):
             raise OptionError(f"'{name}' is a field of {chosen.name}; give it to {type(chosen).__name__}({name}=...).")
         every = (*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known)

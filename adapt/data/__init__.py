@@ -18,6 +18,7 @@ from adapt.data.samples import few_shot, shortened, subsample
 from adapt.data.splits import check_options, cut_missing, sizes_of_missing
 from adapt.data.table import Table
 from adapt.data.values import check_rows, group_names
+from adapt.fields import refuses_others
 from adapt.spec import DataError, OptionError, Problem, Source, Task
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_labelled", "read_texts", "subsample"]
 
 
+@refuses_others
 def load(
     source: Any,
     *,

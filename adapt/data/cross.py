@@ -17,6 +17,7 @@ from adapt.data.samples import generator
 from adapt.data.splits import check_options, cut, size_of
 from adapt.data.table import column_of
 from adapt.display import one_line
+from adapt.fields import refuses_others
 from adapt.spec import DataError, OptionError, canonical
 
 
@@ -31,6 +32,7 @@ class Folds:
         return one_line(f"<Folds: {len(self.parts)} of {self.parts[0].name}>")
 
 
+@refuses_others
 def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> Folds:
     """Divide the rows of train in folds, each of them the test split of one division (Stone 1974).
 
