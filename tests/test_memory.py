@@ -304,6 +304,15 @@ def test_a_plan_knows_layers_that_are_computed_once(strategy: str) -> None:
     assert found.peak < measure(real_step("tiny-encoder", strategy, "sequence_classification")[0]).peak
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_plan_knows_layers_that_are_computed_once_below_checkpointed_ones(
+    shallow: Callable[[str], str], bits: int
+) -> None:
+    upper = make("qlora", {"bits": bits, "layers": "last:1"})
+    step, setting = real_step(shallow("tiny-encoder"), upper, "sequence_classification", checkpointing=True)
+    assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
+
+
 @pytest.mark.parametrize("strategy", ["lora", "bottleneck", "prefix"])
 def test_a_plan_knows_word_embeddings_that_are_updated(shallow: Callable[[str], str], strategy: str) -> None:
     updated = make(strategy, {"embedding_rank": 4})

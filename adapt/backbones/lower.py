@@ -157,6 +157,8 @@ class _State:
         self.base = base
         self.above = above
         """The lowest of the upper layers."""
+        self.bits = weight_bits(above)
+        """Of its weights, which may be turned into tensors of another type later (`adapt.memory.blueprint`)."""
         self.features: torch.Tensor | None = None
         self.beside: int | None = None
         """How many values the layers give beside their hidden states; None: not yet seen."""
@@ -221,7 +223,7 @@ class Lower(nn.Module):
             with torch.no_grad():
                 self._computed(*args, **kwargs)
         checkpointed = getattr(state.above, "gradient_checkpointing", False) and torch.is_grad_enabled()
-        if checkpointed and weight_bits(state.above) == 8:  # the reentrant kind asks for an input with a gradient
+        if checkpointed and state.bits == 8:  # the reentrant kind asks for an input with a gradient
             features = features.detach().requires_grad_()
         return features if state.bare else (features, *[None] * (state.beside or 0))
 
