@@ -140,6 +140,7 @@ def test_verdicts() -> None:
         (lambda: plan("shape:llama-9b", "lora"), "There is no shape 'llama-9b' \\(did you mean 'llama-8b'"),
         (lambda: plan("tiny-encoder", "lora", device="tpu"), "a plan is for cpu or cuda"),
         (lambda: plan("tiny-encoder", "lora", epoch=3), "plan has no option 'epoch'"),
+        (lambda: plan("tiny-encoder", "lora", batch_size=4), r"no option 'batch_size'; give batch=\(4, tokens\)"),
         (lambda: plan("tiny-encoder", "lorra"), "did you mean 'lora'"),
         (lambda: plan("tiny-encoder", "lora", labels=1), "labels is 1"),
         (lambda: plan("tiny-encoder", "lora", pooling="max"), "pooling is 'max'; choose one of auto, mean, native"),

@@ -66,6 +66,8 @@ def plan(
         OptionError: An option cannot be used, or the text is longer than the model has positions.
         Unsupported: The strategy or the kind does not go with the architecture, or nothing is trained.
     """
+    if "batch_size" in choices:
+        raise OptionError(f"plan has no option 'batch_size'; give batch=({choices['batch_size']}, tokens).")
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling,
         words=words, **choices,
