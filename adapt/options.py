@@ -94,11 +94,17 @@ def budget_of(**values: Any) -> Budget:
     return budget
 
 
-def check_budget(budget: Budget, kind: str) -> None:
+def check_budget(budget: Budget, data: Data) -> None:
     """
     Raises:
-        OptionError: An option of the budget does not go with the task kind.
+        OptionError: An option of the budget does not go with the task kind, or with the splits that there are.
     """
+    kind = data.kind
+    if budget.patience is not None and "validation" not in data.splits:
+        raise OptionError(
+            f"patience is {budget.patience}, and the data have no validation split by whose scores training could end; "
+            "leave patience out, or have one."
+        )
     if budget.loss_chunk is not None and kind not in LANGUAGE_MODELS:
         raise OptionError(
             f"loss_chunk is for {', '.join(LANGUAGE_MODELS)}, whose logits are as many as the vocabulary has "

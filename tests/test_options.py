@@ -197,6 +197,13 @@ def test_a_target_is_no_longer_than_the_positions(tmp_path: Path) -> None:
         assert options.task_of(rows, backbone, given).options["max_target_length"] == 32
 
 
+def test_patience_needs_a_validation_split() -> None:
+    without = load((["one", "two"] * 4, ["a", "b"] * 4), validation=0, test=0)
+    with pytest.raises(OptionError, match=r"patience is 2, .* no validation split .*; leave patience out"):
+        assemble("tiny-encoder", without, "full", patience=2)
+    assert assemble("tiny-encoder", words(), "full", patience=2)[0].budget.patience == 2
+
+
 def test_an_unknown_option_lists_those_that_there_are() -> None:
     with pytest.raises(OptionError, match=r"no option 'lr' for sequence_classification; there are .*learning_rate"):
         assemble("tiny-encoder", words(), "full", lr=3)

@@ -104,7 +104,7 @@ def assemble(
     if isinstance(strategy, str):
         strategy = make(strategy, preset(backbone, rows.kind, strategy, budget.learning_rate))
     chosen = options.check_strategy(strategy)
-    options.check_budget(budget, rows.kind)
+    options.check_budget(budget, rows)
     choices = {name: options.plain(value) for name, value in choices.items()}
     own = {n: v for n, v in choices.items() if n not in options.BUDGET_FIELDS and n not in options.TASK_OPTIONS}
     known = [f.name for f in dataclasses.fields(KINDS[rows.kind].Options)]
