@@ -150,14 +150,19 @@ _NOT_THE_MODEL = (
 )  # fmt: skip
 
 
+_PLAIN = (bool, int, float, str)
+
+
 def described(objective: Any) -> Any:
     """An objective's name and its plain settings, with those of its parts."""
-    if isinstance(objective, tuple):
+    if isinstance(objective, _PLAIN):
+        return objective
+    if isinstance(objective, list | tuple):
         return [described(part) for part in objective]
     fields = dataclasses.fields(objective) if dataclasses.is_dataclass(objective) else ()
     values = {field.name: getattr(objective, field.name) for field in fields}
-    plain = {name: value for name, value in values.items() if isinstance(value, (bool, int, float, str))}
-    parts = {name: described(value) for name, value in values.items() if isinstance(value, tuple)}
+    plain = {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
+    parts = {name: described(value) for name, value in values.items() if isinstance(value, list | tuple)}
     return [type(objective).__name__, {**plain, **parts}]
 
 

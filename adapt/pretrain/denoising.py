@@ -137,6 +137,15 @@ class Mixture(TextToText):
 
     parts: tuple[SpanCorruption | PrefixLM | Copying, ...]
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            OptionError: There is no part.
+        """
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts:
+            raise OptionError("a mixture has no parts: give objectives to draw from")
+
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """What the objective drawn makes of the rows."""
         return self.parts[int(torch.randint(len(self.parts), (), generator=generator))].draw(rows, generator)

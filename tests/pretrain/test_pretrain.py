@@ -1,6 +1,7 @@
 """The pretraining loop and its checkpoints, on a masked language model."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,21 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from adapt.backbones.checkpointing import checkpoint_layers
-from adapt.pretrain import CausalLM, MaskedLM, Pretraining, evaluate, export, exportable, pretrain, schedule, warm_start
+from adapt.pretrain import (
+    CausalLM,
+    Copying,
+    MaskedLM,
+    Mixture,
+    PrefixLM,
+    Pretraining,
+    evaluate,
+    export,
+    exportable,
+    pretrain,
+    schedule,
+    warm_start,
+)
+from adapt.pretrain.checkpoint import described, digest
 from adapt.spec import DataError, Diverged, OptionError, OutOfMemory
 
 
@@ -221,9 +236,6 @@ def test_loop_errors(tokenizer, rows, tmp_path):
 
 
 def test_a_checkpoint_goes_with_its_text_and_its_objective(tokenizer, rows, tmp_path):
-    from adapt.pretrain import Copying, Mixture, PrefixLM
-    from adapt.pretrain.checkpoint import described, digest
-
     file, settings = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1})
     pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
     for other, held_out in ((rows.flip(0), rows[:8]), (rows, rows[8:16])):
@@ -232,6 +244,18 @@ def test_a_checkpoint_goes_with_its_text_and_its_objective(tokenizer, rows, tmp_
     assert digest(rows) != digest(rows[1:])
     assert described(Mixture((PrefixLM(0.25), Copying()))) != described(Mixture((PrefixLM(0.5), Copying())))
     assert described(Mixture((PrefixLM(),))) != described(Mixture((Copying(),)))
+    assert described(Mixture([PrefixLM(), Copying()])) == described(Mixture((PrefixLM(), Copying())))
+
+
+def test_an_objective_is_described_with_what_is_in_its_lists():
+    @dataclass
+    class Several:
+        parts: list
+        shares: list
+
+    first = described(Several([PrefixLM()], [0.25, 0.75]))
+    assert first == ["Several", {"parts": [["PrefixLM", {"least": 0.25}]], "shares": [0.25, 0.75]}]
+    assert first == described(Several((PrefixLM(),), (0.25, 0.75)))
 
 
 def test_a_checkpoint_goes_with_its_model(tokenizer, rows, tmp_path):

@@ -250,6 +250,11 @@ def test_mixture_draws_every_part(bpe, text_rows):
     assert min(kinds.values()) > 70
 
 
+def test_a_mixture_of_nothing_is_an_error():
+    with pytest.raises(OptionError, match="a mixture has no parts: give objectives to draw from"):
+        Mixture(())
+
+
 def test_every_part_of_a_mixture_is_scored_on_all_rows(bpe, text_rows):
     parts = (SpanCorruption(for_encoder_decoder(bpe)), Copying(), PrefixLM())
     model, held_out = encoder_decoder(), text_rows[:40]
