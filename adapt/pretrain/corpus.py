@@ -117,6 +117,8 @@ def as_lines(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
 
 def encoded(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """Ids of each text, without the special tokens that it spells."""
+    if not texts:
+        return []
     special = special_ids(tokenizer)
     found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [[token for token in ids if token not in special] for ids in found]

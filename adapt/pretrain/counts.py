@@ -53,7 +53,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
             count, wide = positions.weight.shape
             angles = torch.arange(count)[:, None] * period ** -(torch.arange(0, wide, 2) / wide)
             positions.weight[:, 0::2] = angles.sin() * 1.4 * deviation
-            positions.weight[:, 1::2] = angles.cos() * 1.4 * deviation
+            positions.weight[:, 1::2] = angles[:, : wide // 2].cos() * 1.4 * deviation
         if bias is not None and len(bias) == size:
             bias.copy_(frequency.log() - frequency.log().mean())
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from adapt.pretrain.corpus import as_lines
-from adapt.spec import OptionError
+from adapt.spec import DataError, OptionError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Of WordPiece, in the order of their ids."""
@@ -44,6 +45,7 @@ def train_tokenizer(
             are the vowels of a script, keep them.
 
     Raises:
+        DataError: The documents hold no text.
         OptionError: The vocabulary has no room for the characters, or a document is a text instead of its lines.
     """
     from tokenizers import BertWordPieceTokenizer
@@ -57,6 +59,8 @@ def train_tokenizer(
     for word, count in words.items():
         for character in word:
             counts[character] += count
+    if not counts:
+        raise _no_text()
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:alphabet_size])
     _check_room(vocab_size, len(SPECIAL_TOKENS) + 2 * len(alphabet), "; or a smaller alphabet_size")
     known = set(alphabet)
@@ -90,11 +94,15 @@ def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4
     bytes, then merges; lines of a document are learnt from with the line feeds between them. The same text gives the
     same vocabulary. Returns a `tokenizers.Tokenizer`; `for_decoder` and `for_encoder_decoder` make tokenizers of
     transformers from it. Raises `OptionError` where the vocabulary has no room for the bytes, or a document is a text
-    instead of its lines.
+    instead of its lines, and `DataError` where the documents hold no text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     _check_room(vocab_size, len(BYTE_SPECIAL_TOKENS) + 256)
+    texts = ("\n".join(document) for document in as_lines(documents))
+    first = next(filter(None, texts), None)
+    if first is None:
+        raise _no_text()
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -107,7 +115,7 @@ def train_byte_tokenizer(documents: Iterable[Sequence[str]], vocab_size: int = 4
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(("\n".join(document) for document in as_lines(documents)), trainer)
+    tokenizer.train_from_iterator(chain([first], texts), trainer)
     return tokenizer
 
 
@@ -119,6 +127,10 @@ def for_decoder(tokenizer: Any, max_length: int = 256) -> Any:
 def for_encoder_decoder(tokenizer: Any, max_length: int = 256) -> Any:
     """A tokenizer of transformers for an encoder-decoder: `</s>` after each text."""
     return _with_frame(tokenizer, "$A </s>", "$A </s> $B </s>", max_length)
+
+
+def _no_text() -> DataError:
+    return DataError("the documents hold no text to train a tokenizer on: give some, each as a list of its lines")
 
 
 def _check_room(vocab_size: int, least: int, otherwise: str = "") -> None:

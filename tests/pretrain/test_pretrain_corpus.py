@@ -118,6 +118,13 @@ def test_a_list_of_texts_is_no_list_of_documents(documents, tokenizer):
             read()
 
 
+@pytest.mark.parametrize("documents", [[], [[]], [[""], []]])
+def test_a_tokenizer_is_trained_on_some_text(documents):
+    for train, size in ((train_tokenizer, 120), (train_byte_tokenizer, 300)):
+        with pytest.raises(DataError, match="the documents hold no text to train a tokenizer on: give some"):
+            train(documents, size)
+
+
 def test_only_line_feeds_end_lines(tmp_path):
     """Form feeds of a converted PDF, U+2028 and U+0085 do not, and none of them ends a document."""
     (tmp_path / "BOOK.TXT").write_text("end of page.\n\x0cnext\u2028page\r\na\u0085b\n \n\x0c\nlast", encoding="utf-8")
@@ -165,7 +172,6 @@ def test_a_script_of_more_characters_than_are_kept_is_warned_of() -> None:
         warnings.simplefilter("error")
         train_tokenizer([common, rare], 120)
         train_tokenizer([["ok " * 1000, "中"]], 120, alphabet_size=2)
-        train_tokenizer([], 120)
     lost = r"3 % of the text .* more than 100 characters or others than the 2 kept of 5: have a larger alphabet_size"
     with pytest.warns(UserWarning, match=lost):
         tokenizer = train_tokenizer([["ok ko"] * 24, rare], 120, alphabet_size=2)

@@ -132,6 +132,11 @@ def test_text_without_pairs_is_an_error(tokenizer):
         pack_pairs([["the cat"], ["the dog"]], tokenizer, LENGTH)
 
 
+def test_a_document_without_lines_makes_no_rows(tokenizer):
+    pair = ["the cat today", "red blue"]
+    assert torch.equal(pack_pairs([[], pair, []], tokenizer, LENGTH), pack_pairs([pair], tokenizer, LENGTH))
+
+
 def test_pairs_need_a_class_token():
     decoder = for_decoder(train_byte_tokenizer(documents(), vocab_size=300))
     with pytest.raises(Unsupported, match="tokens of class, separator and padding"):

@@ -3,7 +3,14 @@
 import pytest
 import torch
 from pretrain_helpers import tiny
-from transformers import DebertaV2Config, DebertaV2ForMaskedLM, MobileBertConfig, MobileBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    MobileBertConfig,
+    MobileBertForMaskedLM,
+)
 
 from adapt.pretrain import MaskedLM, evaluate, warm_start
 from adapt.spec import OptionError
@@ -56,6 +63,19 @@ def test_warm_start_takes_no_vocabulary_that_fills_the_memory(tokenizer, rows):
     with pytest.raises(OptionError, match=r"vocabulary of 10001 is too large .* at most 10000: do without warm_start"):
         warm_start(model, rows)
     assert torch.equal(model.bert.embeddings.word_embeddings.weight, before)
+
+
+def test_warm_start_of_an_odd_width(tokenizer, rows):
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=33, num_hidden_layers=1, num_attention_heads=3, intermediate_size=64,
+            max_position_embeddings=16,
+        )
+    )  # fmt: skip
+    warm_start(model, rows)
+    positions = model.bert.embeddings.position_embeddings.weight.detach()
+    lengths = positions[:, :-1:2] ** 2 + positions[:, 1::2] ** 2
+    assert torch.allclose(lengths, lengths[0, 0].expand(16, 16)), "a sine and a cosine of each angle"
 
 
 def test_warm_start_of_words_narrower_than_the_model(tokenizer, rows):
