@@ -75,6 +75,19 @@ def test_a_teacher_of_another_task(
         adapt.distill(teachers("single_label"), backbone("bert"), TASKS[task](), "head", **SHORT)
 
 
+def test_a_teacher_whose_head_was_never_trained(backbone: Callable[..., Path]) -> None:
+    data = TASKS["single_label"]()
+    untrained = adapt.fit(backbone("bert"), data, "untrained", **SHORT)
+    with pytest.raises(OptionError, match=r"'untrained', trains nothing, .* give a teacher that was trained"):
+        begun(untrained, backbone("bert"), data)
+
+
+def test_a_language_model_as_it_was_pretrained_may_teach(backbone: Callable[..., Path]) -> None:
+    data = TASKS["completion"]()
+    untrained = adapt.fit(backbone("gpt2"), data, "untrained", **SHORT)
+    assert begun(untrained, backbone("gpt2"), data)[2].teacher is untrained
+
+
 def test_a_teacher_of_other_classes(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
     data = adapt.data.load((["word1", "word2"] * 20, ["red", "green"] * 20))
     with pytest.raises(OptionError, match=r"classes that the teacher does not know \(green, red\); give a teacher"):

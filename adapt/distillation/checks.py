@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adapt.adapted import Adapted
+from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
 from adapt.data import Data
 from adapt.distillation.unlabelled import AS_LABELS
@@ -49,9 +50,15 @@ def check_softens(temperature: float, weight: float, run: Run) -> None:
 def check_same_task(teacher: Adapted, run: Run) -> None:
     """
     Raises:
-        OptionError: The teacher was trained for something else than the student is to learn.
+        OptionError: The teacher was trained for something else than the student is to learn, or for nothing, so that
+            its head is a random one.
     """
     its, own = teacher.run.task, run.task
+    if teacher.run.strategy.learning_rate is None and its.kind not in LANGUAGE_MODELS:
+        raise OptionError(
+            f"The teacher's strategy, '{teacher.run.strategy.name}', trains nothing, so that its head for {its.kind} "
+            "knows nothing of the task; give a teacher that was trained."
+        )
     for what, theirs, ours in (("kind", its.kind, own.kind), ("problem", its.problem, own.problem)):
         if theirs != ours:
             raise OptionError(
