@@ -95,6 +95,13 @@ def test_so_it_is_for_the_shipped_backbones(kind: str) -> None:
     assert Planner(setting).memory(ROWS, LENGTH) == measure(step)
 
 
+@pytest.mark.parametrize(("strategy", "rows"), [("full", 4), ("lora", 32)])
+def test_so_it_is_for_regression(shallow: Callable[[str], str], strategy: str, rows: int) -> None:
+    """Whose loss keeps the storage of the errors that it is the mean of."""
+    step, setting = real_step(shallow("tiny-encoder"), strategy, "regression", rows=rows)
+    assert Planner(setting).memory(rows, LENGTH) == measure(step)
+
+
 @pytest.mark.parametrize(
     ("strategy", "kind", "checkpointing"),
     [

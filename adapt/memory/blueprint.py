@@ -195,7 +195,8 @@ class _NoPadding(TorchDispatchMode):
 
     No token is padding. All rows have as many end tokens (T5's and BART's classifiers ask). A number drawn at random is
     not below another: no layer is skipped (layerdrop). As torch's real kernels have it, the statistics of a layer norm
-    are float32 where its weights are and its input is not, and products of a mixture's experts take float32.
+    are float32 where its weights are and its input is not, a mean squared error keeps the storage of its summands, and
+    products of a mixture's experts take float32.
     """
 
     def __init__(self) -> None:
@@ -223,6 +224,9 @@ class _NoPadding(TorchDispatchMode):
         if func is aten.native_layer_norm.default and args[2] is not None and args[2].dtype != args[0].dtype:
             out, *statistics = func(*args, **kwargs)
             return out, *(each.to(args[2].dtype) for each in statistics)
+        if func is aten.mse_loss.default:
+            out = func(*args, **kwargs)
+            return out if out.dim() else out.new_empty(args[0].numel())[0]
         if func is aten._grouped_mm.default and args[0].dtype != torch.bfloat16:
             low = (each.to(torch.bfloat16) for each in args[:2])
             return func(*low, *args[2:], **kwargs).to(args[0].dtype)
