@@ -283,6 +283,16 @@ def test_few_words_and_checkpointing_are_advised_together_where_neither_is_enoug
     assert found == "embeddings seen and checkpointing, if at most 500 of 5,000 words occur"
 
 
+def test_how_many_words_may_occur_is_told_where_those_that_occur_alone_are_trained(tmp_path: Path) -> None:
+    setting = full(big_vocabulary(tmp_path, layers=2))
+    room = room_for(with_seen_words(setting))
+    given = dataclasses.replace(setting, strategy=SEEN)
+    assert plan_within(given, "full", BATCH, room).advice == "as it is, if at most 500 of 5,000 words occur, or qlora"
+    often = with_budget(given, checkpointing=False)
+    assert _few_words(Planner(often), BATCH, room) == "checkpointing, if at most 500 of 5,000 words occur"
+    assert _few_words(Planner(dataclasses.replace(given, words=5000)), BATCH, room) is None, "it was said how many do"
+
+
 def test_words_are_not_thought_of_where_they_are_less_than_half_of_a_model() -> None:
     assert _few_words(Planner(full("tiny-encoder")), BATCH, 2**40) is None  # a third of which are its embeddings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -211,36 +211,39 @@ def advise(planner: Planner, batch: tuple[int, int], budget: int, most_rows: int
 def _few_words(planner: Planner, batch: tuple[int, int], budget: int) -> str | None:
     """What would do where most of a model is word embeddings, and nobody said how many words occur."""
     setting = planner.setting
-    vocabulary = None if setting.words is not None else _spared(setting)
+    vocabulary = None if setting.words is not None else _vocabulary(setting, ("all", "seen"))
     if vocabulary is None:
         return None
     config = setting.shape.config.get_text_config()
     width = getattr(config, "embedding_size", None) or getattr(config, "hidden_size", None) or 0  # unsaid by Perceiver
     if 2 * 4 * vocabulary * width < planner.memory(*batch).weights:
         return None
-    ways = {"embeddings seen": _with_seen_words(setting)}
+    few = _with_seen_words(setting)
+    done = few == setting
+    ways = {"as it is" if done else "embeddings seen": few}
     if not setting.budget.checkpointing:
-        ways["embeddings seen and checkpointing"] = with_budget(_with_seen_words(setting), checkpointing=True)
+        name = "checkpointing" if done else "embeddings seen and checkpointing"
+        ways[name] = with_budget(few, checkpointing=True)
 
     def fits(seen: Setting, words: int) -> bool:
         with contextlib.suppress(Unsupported):  # an output layer shares them, or there is no checkpointing
             return _room(Planner(dataclasses.replace(seen, words=words)), *batch, budget) >= 0
         return False
 
-    few, *more = (vocabulary // part for part in _PARTS)
+    fewest, *more = (vocabulary // part for part in _PARTS)
     for name, seen in ways.items():
-        if fits(seen, few):  # else it is of no use
-            words = next((words for words in reversed(more) if fits(seen, words)), few)
+        if fits(seen, fewest):  # else it is of no use
+            words = next((words for words in reversed(more) if fits(seen, words)), fewest)
             return f"{name}, if at most {words:,} of {vocabulary:,} words occur"
     return None
 
 
-def _spared(setting: Setting) -> int | None:
-    """Words of the vocabulary, where those that do not occur are trained for nothing; None where it is not so, or the
-    model has no vocabulary (CANINE)."""
+def _vocabulary(setting: Setting, embeddings: Collection[str]) -> int | None:
+    """Words of the vocabulary, where all layers are trained and so are the `embeddings` named; None where it is not so,
+    or the model has no vocabulary (CANINE)."""
     fields = vars(setting.strategy)
-    everything = fields.get("embeddings") == fields.get("layers") == "all"
-    return getattr(setting.shape.config.get_text_config(), "vocab_size", None) if everything else None
+    trained = fields.get("layers") == "all" and fields.get("embeddings") in embeddings
+    return getattr(setting.shape.config.get_text_config(), "vocab_size", None) if trained else None
 
 
 def _joined(remedies: Sequence[tuple[Any, ...]]) -> str:
@@ -275,7 +278,7 @@ def with_budget(setting: Setting, **changes: Any) -> Setting:
 def _remedies(setting: Setting) -> list[tuple[str, Callable[[Setting], Setting]]]:
     """What saves memory and is not done yet: its name, and what it makes of a setting. First what costs no time."""
     found: list[tuple[str, Callable[[Setting], Setting]]] = []
-    vocabulary = _spared(setting)
+    vocabulary = _vocabulary(setting, ("all",))  # of which words that do not occur are trained for nothing
     if vocabulary is not None and setting.words is not None and spares(setting.words, vocabulary):
         found.append(("embeddings seen", _with_seen_words))
     if not setting.budget.checkpointing:
