@@ -20,6 +20,7 @@ from comparison_helpers import behave, result_of, run_of
 
 from adapt import cli, load
 from adapt.backbones import resolve
+from adapt.cli.fitting import _report
 from adapt.cli.given import read_data
 from adapt.comparison import Store
 from adapt.comparison.given import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
@@ -593,3 +594,8 @@ def test_version_and_help(adapt: Command) -> None:
         assert code == 0
         for command in ("compare", "fit", "predict", "table"):
             assert command in text
+
+
+def test_a_small_share_of_parameters_is_not_shown_as_none(capsys: pytest.CaptureFixture[str]) -> None:
+    _report(result_of(run_of(), trainable=66, total=2_000_000))
+    assert "trainable: 66 of 2,000,000 parameters (< 0.01 %)\n" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from adapt.files import path_of
 from adapt.result import Content, Result
 from adapt.spec import OptionError, Strategy
 from adapt.strategies import make
-from adapt.tables.cells import limits_of
+from adapt.tables.cells import limits_of, share
 
 if TYPE_CHECKING:
     from adapt.data import Data
@@ -173,7 +173,7 @@ def _report(result: Result) -> None:
     for split, scores in content["scores"].items():
         click.echo(f"{split}: " + ", ".join(_shown(score_in(content, split, metric), metric) for metric in scores))
     trainable, total = result.trainable or 0, result.total or 1
-    click.echo(f"trainable: {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    click.echo(f"trainable: {trainable:,} of {total:,} parameters ({share(trainable / total)})")
     if lost := result.forgetting:
         click.echo(f"forgetting: {lost['before']:.4f} to {lost['after']:.4f} nats a token of general text")
     for note in result.notes:
