@@ -303,18 +303,18 @@ def test_no_difference_is_not_a_negative_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "shown"),
+    ("metric", "shown", "difference"),
     [
-        ("accuracy", "50.0 [0.0, 100.0]"),
-        ("mcc", "50.0 [-100.0, 100.0]"),
-        ("loss", "0.500 [0.00, 3.00]"),
-        ("perplexity", "0.500 [1.00, 3.00]"),
+        ("accuracy", "50.0 [0.0, 100.0]", "+50.0 [-100.0, +100.0]"),
+        ("mcc", "50.0 [-100.0, 100.0]", "+50.0 [-200.0, +200.0]"),
+        ("loss", "0.500 [0.00, 3.00]", "+0.500 [-2.50, +3.00]"),
+        ("perplexity", "0.500 [1.00, 3.00]", "+0.500 [-2.50, +3.00]"),
     ],
 )
-def test_limits_end_where_the_metric_does(metric: str, shown: str) -> None:
-    found = Interval(0.5, -2.0, 3.0)
+def test_limits_end_where_the_metric_does(metric: str, shown: str, difference: str) -> None:
+    found = Interval(0.5, -2.5, 3.0)
     assert interval(found, metric) == shown
-    assert interval(found, "accuracy", signed=True) == "+50.0 [-200.0, +300.0]"
+    assert interval(found, metric, signed=True) == difference
 
 
 def test_without_scores_the_table_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ def heading(metric: str) -> str:
 def interval(found: Interval, metric: str, signed: bool = False) -> str:
     """Of a metric that is shown times 100 with one decimal, else in its own unit with three digits that matter.
 
-    Limits end where the metric does, but not those of a difference (`signed`).
+    Limits end where the metric does, and those of a difference (`signed`) where that of two of its values does.
     """
     times_100 = bool(unit_of(metric))
 
@@ -42,23 +43,27 @@ def interval(found: Interval, metric: str, signed: bool = False) -> str:
         sign = "+" if signed else ""
         return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + digits(value + 0.0)
 
-    limits = limits_of(found, None if signed else metric)
+    limits = limits_of(found, metric, signed)
     return text(found.mean) + (f" [{text(limits[0])}, {text(limits[1])}]" if limits else "")
 
 
-def limits_of(found: Interval, metric: str | None) -> tuple[float, float] | None:
-    """The limits of an interval, if they are known and not one value; of a score they end where its metric does."""
+def limits_of(found: Interval, metric: str | None, signed: bool = False) -> tuple[float, float] | None:
+    """The limits of an interval, if they are known and not one value; where there is a metric, as `within` has them."""
     if metric is not None:
-        found = within(found, metric)
+        found = within(found, metric, signed)
     return None if found.low is None or found.high is None or found.low == found.high else (found.low, found.high)
 
 
-def within(found: Interval, metric: str) -> Interval:
-    """The interval of a score, whose limits end where its metric does; without any where they are one value."""
+def within(found: Interval, metric: str, signed: bool = False) -> Interval:
+    """The interval of a score, whose limits end where its metric does, or (`signed`) of a difference of two; without
+    any where they are one value."""
     if found.low is None or found.high is None:
         return found
     least = -1.0 if metric in _CORRELATIONS else 1.0 if metric == "perplexity" else 0.0
-    low, high = max(found.low, least), min(found.high, 1.0) if unit_of(metric) else found.high
+    most = 1.0 if unit_of(metric) else math.inf
+    if signed:
+        least, most = least - most, most - least
+    low, high = max(found.low, least), min(found.high, most)
     return Interval(found.mean, None, None) if low == high else Interval(found.mean, low, high)
 
 
