@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapt import data, extraction, memory, pretrain, strategies
+    from adapt import backbones, comparison, data, extraction, memory, pretrain, strategies, tasks
     from adapt.adapted import Adapted
     from adapt.adapted import fit_model as fit
     from adapt.adapted import load_model as load
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from adapt.strategies import BottleneckAdapter, Full, Head, LoRA, Prefix, QLoRA
 
+_MODULES = ("backbones", "comparison", "data", "extraction", "memory", "pretrain", "strategies", "tasks")
 _FROM = {
     "adapt.adapted": ("Adapted",),
     "adapt.comparison": ("Comparison", "compare"),
@@ -52,7 +53,7 @@ _FROM = {
 }  # fmt: skip
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     **{name: (module, name) for module, names in _FROM.items() for name in names},
-    **{name: (f"adapt.{name}", None) for name in ("data", "extraction", "memory", "pretrain", "strategies")},
+    **{name: (f"adapt.{name}", None) for name in _MODULES},
     "fit": ("adapt.adapted", "fit_model"),
     "load": ("adapt.adapted", "load_model"),
 }
@@ -60,8 +61,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
     "LoRA", "OptionError", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Scores", "Task",
-    "Teacher", "Unsupported", "attention", "compare", "data", "distill", "extraction", "fit", "load", "memory", "plan",
-    "pretrain", "probe", "representations", "score", "similarity", "strategies",
+    "Teacher", "Unsupported", "attention", "backbones", "compare", "comparison", "data", "distill", "extraction", "fit",
+    "load", "memory", "plan", "pretrain", "probe", "representations", "score", "similarity", "strategies", "tasks",
 ]  # fmt: skip
 
 

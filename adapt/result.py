@@ -72,7 +72,7 @@ class Result:
     also its `outcomes`, as `test_outcomes`."""
     forgetting: Mapping[str, Any] = field(default_factory=dict)
     """Loss on the run's general texts under the backbone's own language-model head, in nats a token: `before`, `after`,
-    of how many `tokens`, and what it `predicts` (`adapt.training.forgetting`); empty: not measured."""
+    of how many `tokens`, and what it `predicts` (`adapt/training/forgetting.py`); empty: not measured."""
     notes: Sequence[str] = ()
     """What a reader must be told: rows left out, answers lost by truncation, a padding token that was set."""
     environment: Mapping[str, Any] = field(default_factory=dict)

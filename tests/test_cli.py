@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import re
 import shutil
 import signal
@@ -104,6 +105,16 @@ def test_everything_public_is_there() -> None:
     assert set(dir(adapt)) == set(adapt.__all__) == set(adapt._PUBLIC)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = adapt.nothing
+
+
+def test_what_the_help_of_public_names_refers_to_is_public() -> None:
+    import adapt
+
+    public = [getattr(adapt, name) for name in adapt.__all__]
+    inner = [vars(each)[name] for each in public for name in vars(each) if isinstance(each, type) and name[0] != "_"]
+    text = "\n".join(inspect.getdoc(each) or "" for each in [*public, *inner] if not isinstance(each, str))
+    named = set(re.findall(r"`adapt\.(\w+)", text)) - {"json"}  # adapt.json is a file
+    assert {"backbones", "comparison", "fit", "tasks"} <= named <= set(adapt.__all__)
 
 
 OPTIONS = {
