@@ -208,6 +208,35 @@ def test_fit_makes_the_chosen_run_again(
     assert "budget.learning_rate" in said
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_kind_is_that_of_the_result_where_the_data_do_not_tell_it(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path, labelled: bool, whole: bool
+) -> None:
+    """A text is one for a causal LM where that is asked for alone."""
+    if not labelled:
+        rows = [line.rpartition(",")[0] for line in reviews.read_text().splitlines()]
+        reviews.write_text("\n".join(rows) + "\n")
+    data = adapt.data.load(reviews, kind="causal_lm")
+    task = {"kind": data.kind, "problem": data.problem, "metric": "perplexity", "labels": (), "max_length": 16}
+    run = run_of("lora", 5, settings={"rank": 2}, budget={"epochs": 1, "batch_size": 8}, **task)
+    path = Store(tmp_path / "out").write(result_of(run))
+    words = ["fit", "--backbone", str(backbone("gpt2")), "--data", str(reviews), "--device", "cpu", "--max-steps", "1"]
+    words += ["--like", str(tmp_path / "out" if whole else path), "--out", str(tmp_path / "model")]
+    ran = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert "of lora, seed 5, but for " in ran.stderr
+    assert adapt.load(tmp_path / "model").run.task.kind == "causal_lm"
+
+
+def test_data_that_cannot_be_of_the_kind_of_the_result_are_told_which_it_is(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path
+) -> None:
+    path = Store(tmp_path).write(made("lora", 0, 0.5, task={"kind": "seq2seq", "problem": "text"}))
+    words = ["fit", "--backbone", str(backbone("t5")), "--data", str(reviews), "--like", str(path)]
+    with pytest.raises(OptionError, match=r"result is of seq2seq \(text\), and .*; give --kind seq2seq, and --problem"):
+        CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "model")], catch_exceptions=False)
+
+
 def test_the_kind_of_the_data_must_be_that_of_the_result(
     backbone: Callable[..., Path], reviews: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from adapt.cli.given import of_task, read_data
 from adapt.fields import settings_from
 from adapt.files import path_of
 from adapt.result import Content, Result
-from adapt.spec import OptionError, Strategy
+from adapt.spec import DataError, OptionError, Strategy
 from adapt.strategies import make
 from adapt.tables.cells import limits_of, share
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     metavar="RESULTS",
     help="Folder of a comparison, whose best run by mean validation score is done again, or the file of one run. Of "
     "several backbones or data in a folder, those of --backbone and --data are meant. Other options override those of "
-    "the run, --device also where it is not given; a run that went on from a model needs --start, too.",
+    "the run, --device also where it is not given; data are read as its kind of task where they tell another. A run "
+    "that went on from a model needs --start, too.",
 )
 @click.option("--start", metavar="FOLDER", help="A saved model, from whose weights training starts.")
 @options.general
@@ -68,10 +70,10 @@ def fit(
         return
     place = place_of(like)
 
-    def chosen(rows: Data) -> Content:
-        begun = None if first is None else first.source.sha256
+    def chosen(rows: Data | None) -> Content:
+        begun, sha256 = None if first is None else first.source.sha256, None if rows is None else rows.sha256
         result = choose_from(
-            place, strategy, start=begun, backbone=lambda: resolve(str(backbone)).source.sha256, data=rows.sha256
+            place, strategy, start=begun, backbone=lambda: resolve(str(backbone)).source.sha256, data=sha256
         )
         origin = result["spec"].get("start")
         if origin is not None and first is None:
@@ -112,7 +114,7 @@ def distill(
 def _fit(
     fitting: Callable[..., Any], backbone: str, data: str, strategy: str | None, seed: int | None, out: str,
     settings: tuple[str, ...], rest: dict[str, Any], own: Strategy | None = None,
-    like: Callable[[Data], Content] | None = None,
+    like: Callable[[Data | None], Content] | None = None,
 ) -> None:  # fmt: skip
     """Train one model, save it, and say what it scores and costs.
 
@@ -129,9 +131,8 @@ def _fit(
     if strategy is not None:
         _only(given, strategy)  # a mistyped name is found before the data is read
     model_folder(out, locate(backbone)[1])
-    rows, choices = read_data(data, rest)
+    rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, data, rest)
     choices |= of_kind
-    result = None if like is None else like(rows)
     strategy = str(strategy if result is None else result["strategy"])
     fields, rate = _only(given, strategy), choices.get("learning_rate")
     check_rates(rate, settings={strategy: fields})
@@ -149,6 +150,38 @@ def _fit(
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
     click.echo(f"Model: {out}", err=True)
+
+
+def _read_like(
+    like: Callable[[Data | None], Content], data: str, rest: dict[str, Any]
+) -> tuple[Data, dict[str, Any], Content]:
+    """The data, the options of budget and task, and the result that `like` finds for the data.
+
+    The data are read as they tell, or as those of the result's kind where they tell no kind or another one.
+
+    Raises:
+        DataError: They cannot be read.
+        OptionError: There is no such result.
+    """
+    told = rest["kind"] is None and rest["problem"] is None
+    try:
+        rows, choices = read_data(data, dict(rest))
+    except DataError as error:
+        if not told:
+            raise
+        try:
+            kind = like(None)["spec"]["task"]["kind"]
+        except OptionError:
+            raise error from None
+        rows, choices = read_data(data, {**rest, "kind": kind})
+        return rows, choices, like(rows)
+    result = like(rows)
+    kind = result["spec"]["task"]["kind"]
+    if told and rows.kind != kind:
+        with contextlib.suppress(DataError, OptionError):
+            rows, choices = read_data(data, {**rest, "kind": kind})
+            result = like(rows)
+    return rows, choices, result
 
 
 def _only(given: Mapping[str, Mapping[str, Any]], strategy: str) -> Mapping[str, Any]:
@@ -200,7 +233,7 @@ def _as_in(
     if (task["kind"], task["problem"]) != (rows.kind, rows.problem):
         raise OptionError(
             f"The result is of {task['kind']} ({task['problem']}), and the data are read as {rows.kind} "
-            f"({rows.problem}); give --kind, --problem and columns as for the comparison."
+            f"({rows.problem}); give --kind {task['kind']}, and --problem and columns as for the comparison."
         )
     found = fit_arguments(like["spec"])
     strategy, _ = found.pop("strategy"), found.pop("seed")
