@@ -152,6 +152,24 @@ def test_every_option_says_what_it_is(command: click.Command) -> None:
         assert not option.help.startswith("["), option.opts
 
 
+@pytest.mark.parametrize(
+    ("command", "said", "never"),
+    [
+        ("compare", ["OUT/curve.csv", "OUT/answers", "embedded tasks up to 5", "a learning curve"], []),
+        ("table", ["FOLDER/curve.csv"], []),
+        ("fit", ["epoch"], ["embedded task", "compare also", "in the table", "file names"]),
+        ("distill", ["epoch"], ["embedded task", "compare also", "in the table", "file names"]),
+        ("probe", ["penalty"], ["epoch", "file names"]),
+        ("predict", ["question"], ["answers", "tags", "group"]),
+        ("represent", ["tokens"], ["answers", "tags", "group", "question"]),
+    ],
+)
+def test_the_help_of_a_command_speaks_of_that_command(command: str, said: list[str], never: list[str]) -> None:
+    text = " ".join(CliRunner().invoke(cli.cli, [command, "--help"]).output.split())
+    assert [words for words in said if words not in text] == []
+    assert [words for words in never if words in text] == []
+
+
 def test_the_defaults_are_those_promised() -> None:
     options: dict[str, Any] = {p.name or "": p for p in cli.cli.commands["compare"].params}
     assert not options["backbone"].required

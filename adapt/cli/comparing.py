@@ -41,16 +41,17 @@ from adapt.spec import OptionError
 )  # fmt: skip
 @options.general
 @options.settings
-@options.data
-@options.training
+@options.data_compared
+@options.training_compared
 def compare(
     backbone: str | None, data: str | None, strategies: str, seeds: int, out: str, jobs: int | None, trials: int,
     folds: int | None, start: tuple[str, ...], general: Any, settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
     """Run strategies with several seeds and print the table of accuracy against cost.
 
-    Writes OUT/runs/*.json, OUT/table.md and OUT/table.csv; the exit code is 1 where no run ended well. With no
-    argument, all six strategies run on a tiny encoder and an embedded task, in minutes on two cores.
+    Writes OUT/runs/*.json, OUT/table.md and OUT/table.csv, a learning curve to OUT/curve.csv, and what a teacher says
+    to OUT/answers; the exit code is 1 where no run ended well. With no argument, all six strategies run on a tiny
+    encoder and an embedded task, in minutes on two cores.
     """
     from adapt.comparison import compare as run_comparison
     from adapt.comparison.given import strategies_of
@@ -78,7 +79,8 @@ def compare(
          "the best after --trials]",
 )  # fmt: skip
 def table(folder: str, tuned: bool | None) -> None:
-    """Make FOLDER/table.md and FOLDER/table.csv again from FOLDER/runs/*.json, and print the table.
+    """Make FOLDER/table.md, FOLDER/table.csv and, of a learning curve, FOLDER/curve.csv again from FOLDER/runs/*.json,
+    and print the table.
 
     Where they cannot be written the table is printed nevertheless; the exit code is then 2.
     """

@@ -26,7 +26,7 @@ _input_reading_options = options.together(
     click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]"),
     options.moved,
     _reading_options,
-    options.columns,
+    options.text_columns,
 )
 
 
@@ -46,7 +46,7 @@ _input_reading_options = options.together(
 @click.option("--no-control", is_flag=True, help="Leave the control task out.")
 @click.option("--out", help="Folder for probe.json and probe.md.")
 @_reading_options
-@options.data
+@options.data_probed
 def probe(
     sources: tuple[str, ...], data: str, seeds: int, max_train: int, max_held_out: int, max_length: int, pooling: str,
     metric: str | None, no_control: bool, out: str | None, layers: str, device: str, precision: str | None, **rest: Any,

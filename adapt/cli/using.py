@@ -16,7 +16,7 @@ from adapt.cli.given import taken_columns
 @click.option("--output", "target", required=True, help="File to write: .jsonl, .csv or .tsv.")
 @options.moved
 @options.device
-@options.columns
+@options.input_columns
 def predict(folder: str, source: str, target: str, backbone: str | None, device: str, **rest: Any) -> None:
     """Predict the rows of a file with the model in FOLDER, in input order; one of masked LM fills the masks.
 
