@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import adapt
 import adapt.training
 from adapt.adapted import Adapted
-from adapt.distillation.soft import Classes, divergence
+from adapt.distillation.soft import Classes, Places, divergence
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
@@ -94,6 +94,22 @@ def test_logits_of_a_few_tokens_at_a_time_make_the_same_gradient(
     for parts in (gradients(3), gradients(1000)):
         assert len(parts) == len(whole)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(parts, whole, strict=True))
+
+
+def test_places_are_compared_at_both_ends_times_the_squared_temperature() -> None:
+    kind = task_helpers.kind("question_answering", task_helpers.wordpiece(), "answers", "answer_f1")
+    lesson = Places(kind, temperature=3.0, weight=1.0)
+    start, end = torch.randn(4, 5), torch.randn(4, 5)
+    choices = torch.tensor([[True, False, True, True, False]] * 4)
+    teacher = torch.randn(4, 2, 5).masked_fill(~choices[:, None], float("-inf")).softmax(-1)
+    found = lesson.distance(
+        type("Output", (), {"start_logits": start, "end_logits": end}), {"teacher": teacher, "choices": choices}
+    )
+    wanted = [
+        F.kl_div((logits[:, choices[0]] / 3).log_softmax(-1), teacher[:, side, choices[0]], reduction="batchmean") * 9
+        for side, logits in enumerate((start, end))
+    ]
+    assert torch.allclose(found, (wanted[0] + wanted[1]) / 2, atol=1e-5)
 
 
 def test_labels_of_several_are_each_a_distribution() -> None:

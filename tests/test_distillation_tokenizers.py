@@ -53,10 +53,11 @@ def test_a_word_that_the_teacher_cannot_read_teaches_nothing() -> None:
     lesson = Tags(own, 1.0, 1.0)
     lesson.teach(examples, lesson.rows(Said(its, shown, [torch.tensor([[3.0, 0.0]])] * 2)))
     batch = own.collate(examples) | lesson.collate(examples)
-    logits = torch.zeros(*batch["read"].shape, 2, requires_grad=True)
+    student = torch.tensor([0.0, 1.0])  # of both words
+    logits = student.repeat(*batch["read"].shape, 1).requires_grad_()
     loss = lesson.distance(type("Output", (), {"logits": logits}), batch)
     loss.backward()
-    once = divergence(torch.tensor([3.0, 0.0]), torch.zeros(2), 1.0)
+    once = divergence(torch.tensor([3.0, 0.0]), student, 1.0)
     assert torch.allclose(loss, once / 2)  # a mean over both words
     assert logits.grad is not None
     assert logits.grad.isfinite().all()

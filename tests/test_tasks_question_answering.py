@@ -10,7 +10,7 @@ import datasets
 import pytest
 import torch
 from task_helpers import SENTENCE, WORDS, byte_level, kind, model, one_by_one, outputs, wordpiece
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
@@ -215,6 +215,38 @@ def test_the_lowest_null_score_of_the_windows_counts() -> None:
     assert bound.decode(made, examples)[0]["answer"] == "cat"  # though the other windows are sure of no answer
 
 
+def test_windows_without_the_answer_are_no_questions_without_one() -> None:
+    bound = qa(length=10, stride=0)
+    examples = bound.encode(table(("who ?", SENTENCE, ["cat"])), split="train")
+    assert len(examples) > 1
+    bound.fit(examples)
+    assert bound.state() == {"unanswerable": 0.0}
+
+
+def test_a_head_that_goes_on_answers_as_either_training_had_it() -> None:
+    """What was trained on questions without an answer before may be trained on others now, and the other way round."""
+    for before, now in itertools.product((0.0, 1.0), repeat=2):
+        bound = qa()
+        bound.load_state({"unanswerable": now})
+        bound.go_on({"unanswerable": before})
+        assert bound.state() == {"unanswerable": max(before, now)}
+
+
+def test_no_answer_is_at_the_cls_token_wherever_it_stands() -> None:
+    tokenizer = wordpiece()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] [CLS] $A", pair="[BOS] [CLS] $A [SEP] $B",
+        special_tokens=[("[BOS]", 4), ("[CLS]", 2), ("[SEP]", 3)],
+    )  # fmt: skip
+    bound = qa(tokenizer)
+    (example,) = bound.encode(table(("who ?", "the cat", [])))
+    assert tokenizer.convert_ids_to_tokens(example["input_ids"])[:2] == ["[BOS]", "[CLS]"]
+    assert example["target"] == (1, 1)
+    batch = bound.collate([example])
+    assert batch["labels"].tolist() == [[1, 1]]
+    assert batch["choices"][0].nonzero()[:, 0].tolist() == [1, 5, 6]
+
+
 def test_the_longest_answer() -> None:
     bound = qa(max_answer_tokens=2)
     examples = bound.encode(table(("who ?", SENTENCE, ["anna saw bob"])), split="test")
@@ -231,6 +263,14 @@ def test_the_baseline_is_the_first_words() -> None:
     assert [row["answer"] for row in bound.decode(made, examples)] == ["walking  anna, anna", "bob"]
     assert bound.score(made, examples)["answer_exact_match"] == 0.5
     assert bound.outcomes(made, examples)[0] == [0, 0.4]  # walking anna anna against anna saw: 2 * 1 / (3 + 2)
+
+
+def test_the_baseline_is_no_longer_than_answers_may_be_and_never_none() -> None:
+    bound = qa(max_answer_tokens=2, null_threshold=-3.0)
+    bound.load_state({"unanswerable": 1.0})
+    examples = bound.encode(table(("who ?", SENTENCE, ["anna"])), split="test")
+    _, made = bound.baseline(examples, examples)
+    assert [row["answer"] for row in bound.decode(made, examples)] == ["anna saw"]
 
 
 def test_new_rows_need_no_answers() -> None:
