@@ -14,6 +14,7 @@ from data_helpers import NONE, ROWS, TEXTS, columns, write_csv, write_jsonl
 import adapt
 import adapt.data
 from adapt.data import load, read_inputs
+from adapt.data.files import read_file
 from adapt.spec import DataError, Source, Task
 
 
@@ -129,6 +130,29 @@ def test_lines_may_end_as_on_old_macs(tmp_path: Path) -> None:
         assert columns(load(tmp_path / name, kind="mlm", **NONE)) == {"text": ["a", "b"]}
     (tmp_path / "x.conll").write_text("Ada B-x\rsaw O\r\rBo B-x\r", newline="")
     assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["Bo"]]
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    """Rows are the same, and stand at the same lines."""
+    files = {
+        "x.csv": 'text,label\na,0\n\n"b, c",1\nd,0\n', "one.csv": "text\na\n\nb\n",
+        "semicolons.csv": "text;label\na;0\nb;1\n", "said.csv": "sep=;\ntext;label\na;0\n",
+        "x.tsv": 'text\tlabel\na\t0\n"b"\t1\n', "x.txt": "a\n\nb\n", "x.jsonl": '{"text": "a"}\n\n{"text": "b"}\n',
+        "x.json": '[\n{"text": "a"},\n{"text": "b"}\n]\n', "x.conll": "# one\nAda B-x\nsaw O\n\n\nBo B-x\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        found = []
+        for end in ("\n", "\r\n"):
+            (tmp_path / name).write_text(text.replace("\n", end), newline="")
+            table = read_file(tmp_path / name)
+            found.append((table.rows, {each: table.column(each) for each in table.names}, table.lines))
+        assert found[0] == found[1], name
+
+
+def test_line_breaks_within_a_quoted_field_are_kept_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('text,label\r\n"a\r\nb",0\r\n"c\nd",1\r\n"e\rf",0\r\n', newline="")
+    table = read_file(tmp_path / "x.csv")
+    assert (table.column("text"), table.lines) == (["a\r\nb", "c\nd", "e\rf"], [2, 4, 6])
 
 
 def test_a_parquet_file_that_is_damaged_within_is_told(tmp_path: Path) -> None:

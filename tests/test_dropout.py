@@ -34,6 +34,17 @@ def test_elements_are_zero_with_probability_p_and_the_mean_is_kept(dtype: torch.
     assert left.unique().tolist() == pytest.approx([1 / (1 - p)], rel=4e-3 if dtype == torch.bfloat16 else 1e-4)
 
 
+@pytest.mark.parametrize("p", [2**-16, 0.1, 1 / 3, 0.5, 1 - 2**-16])
+def test_of_all_that_may_be_drawn_the_nearest_share_is_dropped(p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.int64)
+    monkeypatch.setattr(subject, "random_bits", lambda count, device: every.clone())
+
+    found = dropout(torch.ones(2**16, dtype=torch.float64), p)
+
+    assert (found == 0).sum().item() == round(p * 2**16)
+    assert found.mean().item() == pytest.approx(1, rel=1e-12)
+
+
 def test_random_bits_are_those_of_splitmix64() -> None:
     """Written again after Steele et al. 2014, figure 16, in whole numbers; that generator adds before it mixes."""
 

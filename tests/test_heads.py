@@ -13,7 +13,9 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig
 
+from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.spec import AdaptError, Unsupported
 
 HEADS = {
@@ -183,6 +185,26 @@ def test_a_language_model_without_its_output_layer_is_refused(backbone: Callable
     assert tiny.loader_for(folder, "sequence_classification")()
     with pytest.raises(AdaptError, match=r"headless: its weights lack lm_head\.weight"):
         tiny.loader_for(folder, "causal_lm")()
+
+
+def test_the_mean_and_what_is_made_of_it_are_computed_in_float32() -> None:
+    """Whatever the encoder computes in, and whatever autocast would."""
+
+    class Encoder(torch.nn.Module):
+        config = BertConfig(hidden_size=tiny.HIDDEN)
+
+        def forward(self, **_: Any) -> tuple[torch.Tensor]:
+            return (hidden,)
+
+    hidden = (torch.randn(3, 50, tiny.HIDDEN) + 5).bfloat16()
+    mask = torch.arange(50)[None] < torch.tensor([[50], [31], [1]])
+    head = MeanPoolingClassifier(Encoder(), 4, 0.0).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = head(input_ids=mask.long(), attention_mask=mask.long()).logits
+    mean = torch.stack([row[real].double().mean(0) for row, real in zip(hidden, mask, strict=True)])
+    expected = mean @ head.classifier.weight.double().T + head.classifier.bias.double()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_mean_pooling_of_an_encoder_decoder_is_unsupported(backbone: Callable[..., Path]) -> None:

@@ -17,6 +17,7 @@ from transformers import AutoModel, MPNetConfig, XLMConfig
 from adapt.adapted import Adapted, assemble, fit_model, load_model
 from adapt.backbones import Loader
 from adapt.backbones.lower import Lower
+from adapt.backbones.memo import memos_of
 from adapt.backbones.memoise import release
 from adapt.data import Data
 from adapt.inputs import Inputs
@@ -180,8 +181,36 @@ def test_runs_share_the_features_of_what_lies_below(
     assert not shared  # made from weights in float32
 
 
-def build(folder: Path, data: Data, strategy: Any) -> nn.Module:
-    run, _, source = assemble(folder, data, strategy, device="cpu")
+def test_features_below_another_layer_lie_on_another_shelf(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data]
+) -> None:
+    data = task_data("single_label")
+    made = [build(backbone("bert", 3), data, LoRA(layers=f"last:{n}"), precision="bf16") for n in (1, 2)]
+    assert [[memo.name for memo in memos_of(model)] for model in made] == [["below-2-bfloat16"], ["below-1-bfloat16"]]
+
+
+@pytest.mark.parametrize("architecture", tiny.DECODERS)
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_generation_goes_past_the_memo(backbone: Callable[..., Path], architecture: str, use_cache: bool) -> None:
+    load = tiny.loader_for(backbone(architecture), "causal_lm")
+    model: Any = tiny.moved(LoRA(layers="last:1").build(load, load.task)).eval()
+    inputs = tiny.inputs_for(architecture, "causal_lm")
+    prompt = {name: inputs[name].flip(1) for name in ("input_ids", "attention_mask")}  # padded on the left
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "use_cache": use_cache}
+    with torch.no_grad():
+        before = tiny.outputs_of(model, inputs)
+    (memo,) = memos_of(model)
+    assert memo.encoded_rows == len(inputs["input_ids"])
+    found = model.generate(**prompt, **options)
+    assert (memo.encoded_rows == len(inputs["input_ids"])) == use_cache
+    with torch.no_grad():
+        assert torch.equal(tiny.outputs_of(model, inputs), before)
+    release(model)
+    assert torch.equal(model.generate(**prompt, **options), found)
+
+
+def build(folder: Path, data: Data, strategy: Any, **choices: Any) -> nn.Module:
+    run, _, source = assemble(folder, data, strategy, device="cpu", **choices)
     return strategy.build(Loader(source, run.task, run.budget, 0), run.task)  # type: ignore[no-any-return]
 
 

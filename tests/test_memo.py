@@ -149,6 +149,25 @@ def test_neighbours_of_ids_are_not_confused() -> None:
     assert memo.encoded_rows == len(rows)
 
 
+def test_rows_that_differ_in_anything_have_keys_of_their_own() -> None:
+    """Each beside the first, in one thing: its mask, its segments, its target, the mask of that, where one ends."""
+    rows = [
+        ([5, 6], [1, 1], [0, 0], [7, 8], [1, 1]),
+        ([5, 6], [1, 0], [0, 0], [7, 8], [1, 1]),
+        ([5, 6], [1, 1], [0, 1], [7, 8], [1, 1]),
+        ([5, 6], [1, 1], [0, 0], [7, 9], [1, 1]),
+        ([5, 6], [1, 1], [0, 0], [7, 8], [1, 0]),
+    ]
+    names = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
+    batch = {name: torch.tensor(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    memo = Memo(Encoder(True), 2**20)
+    assert len(set(memo.keys(batch))) == len(rows)
+    parted = {"input_ids": [[1, 2, 0], [2, 0, 0]], "decoder_input_ids": [[3, 0, 0], [3, 1, 0]]}
+    masks = {"attention_mask": [[1, 1, 0], [1, 0, 0]], "decoder_attention_mask": [[1, 0, 0], [1, 1, 0]]}
+    one, other = memo.keys({name: torch.tensor(value) for name, value in {**parted, **masks}.items()})
+    assert one != other  # whose targets and sources run together alike
+
+
 def test_the_encoder_stays_in_eval_mode() -> None:
     memo = Memo(nn.Sequential(nn.Dropout(0.5)), 0)
     assert memo.train() is memo

@@ -175,6 +175,12 @@ def test_a_caller_that_has_switched_gradients_off_trains_alike() -> None:
     assert found == states()
 
 
+def test_a_part_of_a_step_warms_up_for_a_whole_one() -> None:
+    optimizer = optimizer_for(Line(), BUDGET, 0.5)
+    schedule_for(optimizer, dataclasses.replace(BUDGET, warmup=0.25), 10)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 / 4)  # the first of three, before the full rate
+
+
 def test_the_loop_follows_the_schedule() -> None:
     """The first update of Adam is the learning rate itself, here after one of two warm-up steps."""
     first = states(dataclasses.replace(BUDGET, epochs=5, warmup=0.2, decay="linear"))[0]
@@ -285,6 +291,24 @@ def test_the_last_step_of_an_epoch_takes_what_is_left() -> None:
     _, done = fit_line(kind, dataclasses.replace(BUDGET, epochs=1, batch_size=2, accumulation=3), n=8)
     assert done.curve[0]["step"] == 2
     assert [len(batch) for batch in kind.batches] == [2, 2, 2, 2]
+
+
+def test_rows_and_batches_that_are_left_make_a_step_of_their_own() -> None:
+    seen: list[int] = []
+    budget = dataclasses.replace(BUDGET, epochs=2, batch_size=4, accumulation=2)
+    _, done = fit_line(Squares(), budget, n=9, on_step=lambda _, of, __: seen.append(of))
+    assert seen == [4] * 4  # three batches an epoch, in two steps
+    assert [point["step"] for point in done.curve] == [2, 4]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps() -> None:
+    told: list[float] = []
+    _, done = fit_line(
+        Squares(), dataclasses.replace(BUDGET, epochs=2), n=12, on_step=lambda *step: told.append(step[2])
+    )
+    assert len(set(told)) == 6
+    for epoch, point in enumerate(done.curve):
+        assert point["loss"] == pytest.approx(sum(told[3 * epoch : 3 * epoch + 3]) / 3)
 
 
 # What goes wrong
@@ -415,6 +439,20 @@ def test_training_takes_batches_alike_in_source_and_target() -> None:
     expected = length_bucketed(lengths, size, _generator(5), targets)
     assert kind.batches == [[examples[i]["x"] for i in batch] for batch in expected]
     assert expected != length_bucketed(lengths, size, _generator(5))
+
+
+@pytest.mark.parametrize("lengths", [[7] * 64, list(range(1000))], ids=["alike", "all different"])
+def test_rows_have_other_companions_in_each_epoch(lengths: list[int]) -> None:
+    """Also where lengths differ: rows are sorted among some, not among all."""
+    generator = _generator(0)
+    first, second = ({frozenset(b) for b in length_bucketed(lengths, 2, generator)} for _ in range(2))
+    assert len(first & second) < len(first) / 4
+
+
+def test_batches_of_one_pool_are_shuffled() -> None:
+    batches = length_bucketed(list(range(40)), 4, _generator(0))
+    assert [sorted(batch) for batch in sorted(batches)] == [list(range(i, i + 4)) for i in range(0, 40, 4)]
+    assert batches != sorted(batches)
 
 
 def test_the_order_of_rows_depends_on_the_seed_alone() -> None:
