@@ -19,6 +19,7 @@ from adapt.adapted import fit_model
 from adapt.data import Data
 from adapt.spec import Source, Task
 from adapt.tasks import SequenceClassification
+from adapt.training import Trained
 
 
 def task_of(data: Data, **choices: Any) -> Task:
@@ -94,6 +95,20 @@ def test_regression_is_scaled_for_training_and_back_for_predicting(task_data: Ca
     assert [float(o) for o in outputs] == pytest.approx(targets.tolist(), rel=1e-5)
     assert kind.score(outputs, examples)["mse"] == pytest.approx(0.0, abs=1e-6)
     assert [row["value"] for row in kind.decode(outputs, examples)] == pytest.approx(targets.tolist(), rel=1e-5)
+
+
+def test_the_scale_of_a_regression_is_that_of_its_training_rows_alone(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"train": [1.5, 2.5, 8.0], "validation": [100.5, 300.5], "test": [-40.5, 70.5]}
+    data = adapt.data.load({split: ([f"word{i}" for i in range(len(of))], of) for split, of in values.items()})
+    monkeypatch.setattr("adapt.training.train", lambda *args, **named: Trained(seconds=0.0))
+    monkeypatch.setattr("adapt.memory.observe.observe", lambda *args: {})
+    model = fit_model(backbone("bert"), data, tiny.STRATEGIES["head"], device="cpu", precision="fp32")
+    assert model.fitted.kind.state() == {"mean": 4.0, "std": pytest.approx(numpy.std(values["train"]))}
+    assert model.result is not None
+    assert model.result.baseline == {"name": "mean", "scores": model.result.baseline["scores"]}
+    assert model.result.baseline["scores"]["mse"] == pytest.approx((44.5**2 + 66.5**2) / 2)
 
 
 def test_a_fitted_regression_predicts_in_the_targets_units(

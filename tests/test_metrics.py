@@ -199,6 +199,26 @@ def test_text_scores_are_those_of_sacrebleu_and_rouge_score() -> None:
         assert whole([sum(column) for column in zip(*rows, strict=True)]) == pytest.approx(found[name], rel=1e-12)
 
 
+def test_white_space_around_a_text_and_its_references_is_none_of_theirs() -> None:
+    for text, several, found in (
+        (" a cat\n", ["a cat"], 1.0),
+        ("a cat", ["x", "\ta cat "], 1.0),
+        ("a  cat", ["a cat"], 0.0),
+    ):
+        assert score("text", [text], [several], ["text_exact_match"]) == {"text_exact_match": found}
+
+
+def test_bleu_of_a_corpus_too_short_for_its_longest_n_grams_is_zero() -> None:
+    """As sacrebleu has it for a corpus; lengths that there are none of are left out for single sentences alone."""
+    import sacrebleu
+
+    assert score("text", ["the cat"], [["the cat"]], ["bleu"]) == {"bleu": 0.0}
+    assert sacrebleu.sentence_bleu("the cat", ["the cat"]).score == pytest.approx(100)
+    assert bleu_of(bleu_counts("the cat", ["the cat"])) == 0.0
+    long = score("text", ["the cat", "a dog sat there"], [["the cat"], ["a dog sat there"]], ["bleu"])
+    assert long == {"bleu": pytest.approx(1.0)}
+
+
 def test_a_perfect_text_has_score_one_and_no_more() -> None:
     texts = ["kucing itu duduk di atas tikar", "Ёлка и снег лежат здесь"]
     found = score("text", texts, [[text, "x"] for text in texts], ["chrf", "bleu", "rouge_l", "text_exact_match"])

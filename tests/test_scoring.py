@@ -136,6 +136,55 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
         adapt.score([], rows)
 
 
+def test_rows_are_read_as_those_of_training_and_judged_by_the_same_metric(backbone: Callable[..., Path]) -> None:
+    data = tiny_tasks.TASKS["single_label"]()
+    made = tiny.adapted(backbone("bert"), data, adapt.Head(), precision="fp32", metric="mcc")
+    model = replace(made, columns={"text": "body", "label": "stars"})
+    wrong = {"text": "word1", "label": data.labels[0]}
+    rows = [{"body": row["text"], "stars": row["label"]} for row in raw(data)]
+    expected = adapt.score(made, data)
+    assert (expected.metric, expected.groups) == ("mcc", {})
+    usual = adapt.score(model, [{**wrong, **row} for row in rows])
+    named = adapt.score(model, [{**wrong, "words": row["body"], **row, "body": "x"} for row in rows],
+                        columns={"text": "words"})  # fmt: skip
+    for found in (usual, named):
+        assert (found.metric, found.models[0].outcomes) == ("mcc", expected.models[0].outcomes)
+    assert adapt.score([model, replace(made, run=replace(made.run, task=replace(made.run.task, metric="accuracy")))],
+                       rows, columns={"text": "body", "label": "stars"}).metric == "mcc"  # fmt: skip
+
+
+def test_groups_of_data_that_were_read_are_those_of_the_split_that_is_scored(backbone: Callable[..., Path]) -> None:
+    rows = [{**row, "speaker": i // 4} for i, row in enumerate(raw(tiny_tasks.TASKS["single_label"]()))]
+    data = adapt.data.load({"train": rows, "validation": rows[::-1], "test": rows[2:]}, columns={"group": "speaker"})
+    model = tiny.adapted(backbone("bert"), data, adapt.Head(), precision="fp32")
+    for split, numbers in (
+        ("train", [i // 4 for i in range(16)]), ("validation", [i // 4 for i in range(16)]),
+        ("test", [(i + 2) // 4 for i in range(14)]),
+    ):  # fmt: skip
+        found = adapt.score(model, data, split=split)
+        assert (found.split, found.groups) == (split, {"of": "speaker", "numbers": numbers})
+
+
+def test_what_is_said_of_the_rows_reaches_who_reads_them(
+    backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.adapted(backbone("bert"), tiny_tasks.TASKS["single_label"](), adapt.Head(), precision="fp32")
+    said: dict[str, Any] = {
+        "split": "validation", "columns": {"group": "speaker"}, "repair_tags": True, "bad_answers": "drop",
+        "config": "en", "revision": "main",
+    }  # fmt: skip
+    seen: list[Any] = []
+
+    def read(*given: Any, **named: Any) -> Any:
+        seen.append((given, named))
+        raise DataError("read")
+
+    monkeypatch.setattr("adapt.scoring.read_labelled", read)
+    with pytest.raises(DataError, match="read"):
+        adapt.score(replace(model, columns={"text": "body"}), "rows", **said)
+    assert seen == [(("rows", model.run.task), {**said, "usual": {"text": "body"}})]
+
+
 def test_language_models_are_compared_by_what_all_have(fitted: Any) -> None:
     model = fitted("completion", "llama")
     rows = raw(tiny_tasks.TASKS["completion"]())

@@ -101,11 +101,15 @@ def test_a_text_without_prompt_follows_a_token_that_begins_one() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("prompted", [True, False])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_loss_is_that_of_transformers(name: str) -> None:
+def test_the_loss_is_that_of_transformers(name: str, prompted: bool) -> None:
+    """Of a text without prompt that is every token's, the first one's, too."""
     made = bound()
     net = net_of(name, made.tokenizer)
-    examples = made.encode(table(), split="train")
+    examples = made.encode(table(PROMPTS if prompted else [""] * 3), split="train")
+    if not prompted:
+        assert made.terms(examples) == sum(len(example["input_ids"]) - 1 for example in examples)
     batch = made.collate(examples)
     theirs = scores_by_transformers(net, batch)
     with torch.no_grad():
@@ -358,6 +362,13 @@ def test_stop_and_answer_marker() -> None:
     cut = [row["text"] for row in outputs(bound("chrf", stop=stop), net, free)]
     assert cut == [text.partition(stop)[0].strip() for text in whole]
     assert cut[0] != whole[0]
+
+
+def test_of_several_answer_markers_the_last_counts() -> None:
+    made = bound("text_exact_match", answer_marker="####")
+    examples = made.encode(table(["a", "b"], ["1 #### 2 #### 4", "#### 5"]), split="test")
+    outputs = [{"nll": 1.0, "tokens": 1, "text": text} for text in ("#### 4", "#### 5 #### 6")]
+    assert [row[3] for row in made.outcomes(outputs, examples)] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -409,6 +409,19 @@ def test_masks_are_filled_by_their_likeliest_tokens() -> None:
     assert list(second["fills"][0].values()) == pytest.approx(top.values.tolist(), rel=1e-5)
 
 
+def test_each_of_several_masks_is_filled_at_its_place() -> None:
+    made = bound()
+    model = net(made)
+    examples = made.encode(rows("anna saw bob in paris on [MASK]", "the [MASK] sat [MASK] bob"))
+    found = made.decode(outputs(made, model, examples), examples)
+    mask, decode = made.tokenizer.mask_token_id, made.tokenizer.decode
+    for row, example, number in zip(found, examples, (1, 2), strict=True):
+        best = model(input_ids=torch.tensor([example["input_ids"]])).logits[0].argmax(-1).tolist()
+        wanted = [decode([token]) for token, there in zip(best, example["input_ids"], strict=True) if there == mask]
+        assert [next(iter(fill)) for fill in row["fills"]] == wanted
+        assert len(wanted) == number
+
+
 def test_likeliest_tokens_that_read_alike_are_all_named() -> None:
     tokens = task_helpers.byte_level("roberta")
     tokens.add_special_tokens({"mask_token": "<mask>"})

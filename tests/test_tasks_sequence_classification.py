@@ -70,3 +70,25 @@ def test_numbers_are_standardised_before_they_lose_their_digits() -> None:
     outputs = made.outputs(Model(), made.collate(examples))
     assert [row["value"] for row in made.decode(outputs, examples)] == pytest.approx(labels, abs=1e-4)
     assert made.score(outputs, examples)["spearman"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("problem", "metric", "train", "name", "predicted"),
+    [
+        ("single_label", "accuracy", [2, 0, 2, 1], "majority", {"label": "c"}),
+        ("multi_label", "micro_f1", [[1, 0, 1], [1, 0, 0], [1, 1, 0], [0, 0, 1]], "majority", {"labels": ["a"]}),
+        ("regression", "mse", [1.0, 2.0, 6.0], "mean", {"value": 3.0}),
+    ],
+)
+def test_the_baseline_is_the_majority_of_training_or_its_mean(
+    problem: str, metric: str, train: list[Any], name: str, predicted: dict[str, Any]
+) -> None:
+    """A label that half of the rows have is not predicted; whatever the rows that are scored have for labels."""
+    made = kind(
+        "sequence_classification", wordpiece(), problem, metric, labels=[] if problem == "regression" else "abc"
+    )
+    scored = [{"label": train[1]}] * 2
+    found, outputs = made.baseline([{"label": label} for label in train], scored)
+    assert found == name
+    rows = made.decode(outputs, scored)
+    assert [{key: row[key] for key in predicted} for row in rows] == [predicted] * 2

@@ -225,6 +225,17 @@ def test_longer_spans_than_a_model_knows_are_missed() -> None:
     }  # fmt: skip
 
 
+def test_what_is_outside_of_spans_is_the_baseline_wherever_its_tag_stands() -> None:
+    """Also of words whose every tag was another, and of those that the tokenizer makes nothing of."""
+    bound = kind("token_classification", wordpiece(), "spans", "span_f1", labels=("B-X", "I-X", "O"))
+    examples = bound.encode(table([["anna", "\x07"], ["anna", "anna"]], [[0, 0], [0, 2]]), split="train")
+    bound.fit(examples)
+    assert bound.state() == {"common": 2.0}
+    name, made = bound.baseline(examples, examples)
+    assert name == "majority"
+    assert [row["tags"] for row in bound.decode(made, examples)] == [["O", "O"], ["O", "O"]]
+
+
 def test_spans_are_those_of_seqeval() -> None:
     from seqeval.scheme import IOB2, Entities
 
@@ -247,6 +258,17 @@ def test_tags_by_hand() -> None:
     found = bound.score(made, test)
     assert found["token_accuracy"] == pytest.approx(2 / 3)
     assert found["macro_f1"] == pytest.approx((0 + 2 / 3 + 1) / 3)
+
+
+def test_the_most_frequent_tag_is_that_of_all_words_and_of_equals_the_first() -> None:
+    """Also of those that the tokenizer makes nothing of."""
+    bound = tags()
+    for found, common in (([1, 2, 2], 2), ([2, 1, 0], 0), ([2, 2, 1], 2)):
+        bound.fit(bound.encode(table([["cat", "\x07", "\x07"]], [found]), split="train"))
+        assert bound.state() == {"common": float(common)}
+    train = bound.encode(table([["cat", "cat", "red"]], [[2, 1, 0]]), split="train")
+    _, made = bound.baseline(train, bound.encode(table([["cat"]])))
+    assert [row.argmax(-1).tolist() for row in made] == [[1]]
 
 
 @pytest.mark.parametrize("name", ENCODERS)
