@@ -92,6 +92,21 @@ def test_sections_that_differ_in_the_number_of_rows_alone_are_columns_in_its_ord
     )
 
 
+def test_the_file_of_a_curve_is_there_as_long_as_the_curve(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    few = [store.write(result) for result in results(FEW, max_train=8)]
+    for result in results(MANY):
+        store.write(result)
+    made = store.write_table()
+    assert (tmp_path / "table.csv").read_text() == made.csv()
+    assert (tmp_path / "curve.csv").read_text() == made.curve_csv() != made.csv()
+    assert len(made.curve_csv().splitlines()) == 1 + 2 * 2
+    for path in few:
+        path.unlink()
+    assert len(store.write_table().rows) == 2
+    assert not (tmp_path / "curve.csv").exists()
+
+
 def test_what_differs_in_more_is_no_curve() -> None:
     base = results(FEW, max_train=8)
     assert [len(curve.columns) for curve in curves(table(base, results(MANY)).sections)] == [2]

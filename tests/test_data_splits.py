@@ -11,6 +11,8 @@ import numpy
 import pytest
 
 from adapt.data import few_shot, load, subsample
+from adapt.data.samples import quotas
+from adapt.data.splits import size_of
 from adapt.spec import DataError, OptionError
 
 
@@ -57,6 +59,28 @@ def test_cut_depends_on_the_seed_alone() -> None:
     assert cut[0] == texts(load(source, validation=0.5).splits["test"]), "whatever the validation share"
     assert cut[0] == texts(load(source, validation=0).splits["test"])
     assert (numpy.random.get_state()[1] == state).all(), "the global generator is not touched"
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "caps", "sizes"),
+    [
+        ([50, 30, 20], 10, None, [5, 3, 2]),
+        ([98, 1, 1], 10, None, [8, 1, 1]),  # one of each class, at the cost of the largest
+        ([44, 36, 20], 5, None, [2, 2, 1]),  # shares of 2.2, 1.8 and 1: the largest remainder
+        ([58, 40, 1, 1], 5, None, [2, 1, 1, 1]),  # shares of 2.9 and 2: that which has lost least
+        ([5, 5], 6, [2, 5], [2, 4]),
+        ([1, 1, 1], 2, None, [1, 1, 1]),
+        ([2, 2], 9, [1, 2], [1, 2]),
+    ],
+)
+def test_each_class_has_its_share_at_least_one_row_and_at_most_what_can_be_spared(
+    counts: list[int], total: int, caps: list[int] | None, sizes: list[int]
+) -> None:
+    assert quotas(counts, total, caps or counts) == sizes
+
+
+def test_a_share_of_rows_is_rounded_to_the_nearest_number_and_is_one_at_least() -> None:
+    assert [size_of(share, 15) for share in (0.01, 0.1, 0.24, 0.3, 0.5)] == [1, 2, 4, 4, 8]
 
 
 def test_zero_means_no_split() -> None:

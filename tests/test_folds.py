@@ -20,8 +20,9 @@ import adapt
 from adapt.cli import cli
 from adapt.comparison import Store, grid
 from adapt.data import Data, cross, folds, load
-from adapt.data.groups import Division
+from adapt.data.groups import Division, division
 from adapt.data.samples import generator
+from adapt.data.splits import cut
 from adapt.metrics import score
 from adapt.metrics.jackknife import pseudo_values
 from adapt.result import FOUND_FEATURES, Result
@@ -63,6 +64,17 @@ def test_each_row_is_in_one_test_split_and_each_class_in_proportion() -> None:
     other = folds(data, 4, validation=0.25, seed=1).parts
     assert [texts_of(part) for part in other] != [texts_of(part) for part in parts]
     assert other[0].sha256 != parts[0].sha256 != folds(data, 4).parts[0].sha256
+
+
+def test_the_validation_rows_of_a_fold_are_those_that_the_seed_draws() -> None:
+    data = labelled({"a": 40, "b": 20})
+    rows = {name: list(data.splits["train"][name]) for name in ("text", "label")}
+    by = division(rows, data.problem)
+    for part in folds(data, 4, validation=0.25, seed=3).parts:
+        out = set(part.splits["test"]["text"])
+        rest = [i for i, text in enumerate(rows["text"]) if text not in out]
+        _, held = cut(rest, by, round(0.25 * len(rest)), generator(3, 1), where="here")
+        assert list(part.splits["validation"]["text"]) == [rows["text"][i] for i in held]
 
 
 def test_rows_of_one_context_are_in_one_fold() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adapt.data import Data, folds, load, read_inputs, read_texts
+from adapt.data.groups import Division
 from adapt.spec import DataError, OptionError, Source, Task
 
 NONE: Any = {"validation": 0, "test": 0}
@@ -72,6 +73,16 @@ def test_rows_of_one_group_are_in_one_fold_and_classes_in_each() -> None:
     assert parts[0].sha256 != folds(load(SEVERAL, **NONE), 5).parts[0].sha256
     with pytest.raises(DataError, match="rows of 30 groups cannot be divided in 31 folds, for those of one stay toget"):
         folds(data, 31)
+
+
+def test_a_prompt_of_more_rows_than_the_smaller_part_holds_none_together() -> None:
+    """But a context, or a group, does."""
+    held = [*"aabbb"]
+    for by, parted in (("prompt", [(2, "b"), (3, "b"), (4, "b")]), ("context", [*"bbb"]), ("group", [*"bbb"])):
+        found = Division([()] * 5, held, by, False)
+        assert found.units(range(5), 2) == ["a", "a", *parted]
+        assert found.units([0, 2, 3], 2) == ["a", "b", "b"]
+    assert list(Division([()] * 5, None, None, False).units([0, 2], 1)) == [0, 2]
 
 
 def test_groups_are_those_of_the_rows_that_are_left() -> None:

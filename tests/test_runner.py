@@ -535,7 +535,10 @@ def test_a_run_that_another_comparison_has_done_is_not_failed(tmp_path: Path) ->
     store.write(result_of(one))
     job = tmp_path / "job"
     job.with_suffix(".log").write_text("killed")
+    before = store.path(one).read_bytes()
     assert ended.outcome(job, one, -9, store, kills) == ("ok", None)
+    assert ended.outcome(job, one, 1, store, kills) == ("ok", None)
+    assert store.path(one).read_bytes() == before
     store.write(result_of(one, status="failed", reason="why"))
     assert ended.outcome(job, one, -9, store, kills)[0] == "failed"
     assert ended.outcome(job, one, 0, store, kills)[0] == "failed"

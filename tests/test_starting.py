@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -196,6 +197,31 @@ def test_what_a_run_starts_from_is_part_of_its_key(
     assert one.run.spec()["start"] == {"name": first.run.task.name, "sha256": one.run.start.sha256}
     assert dataclasses.replace(one.run, start=None) == bare
     assert run_from(json.loads(canonical(one.run.spec()))) == one.run
+
+
+def test_a_start_is_known_by_all_that_it_hands_on(trained: Callable[..., Adapted], saved: Callable[..., Path]) -> None:
+    """Its tensors, what its head says of which class, and what its kind has found; not where it lies or how it is
+    trained on."""
+    first = trained("bottleneck", "single_label")
+    known = start_of(first).source.sha256
+    assert start_of(saved("bottleneck", "single_label")).source.sha256 == known
+    budget = dataclasses.replace(first.run.budget, epochs=7)
+    assert (
+        start_of(dataclasses.replace(first, run=dataclasses.replace(first.run, budget=budget))).source.sha256 == known
+    )
+    task = first.run.task
+    others = [
+        dataclasses.replace(first, run=dataclasses.replace(first.run, task=dataclasses.replace(task, **changes)))
+        for changes in ({"labels": task.labels[::-1]}, {"pooling": "mean" if task.pooling == "native" else "native"},
+                        {"problem": "multi_label"}, {"kind": "token_classification"})
+    ]  # fmt: skip
+    kind = copy.copy(first.fitted.kind)
+    kind.load_state({"mean": 3.0, "std": 2.0})
+    others.append(dataclasses.replace(first, fitted=dataclasses.replace(first.fitted, kind=kind)))
+    model = copy.deepcopy(first.fitted.model)
+    next(p for p in model.parameters() if p.requires_grad).data.view(-1)[0] += 1
+    others.append(dataclasses.replace(first, fitted=dataclasses.replace(first.fitted, model=model)))
+    assert len({known, *(start_of(other).source.sha256 for other in others)}) == 1 + len(others)
 
 
 def test_memory_and_forgetting_are_those_of_a_run_from_the_backbone(

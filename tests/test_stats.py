@@ -93,6 +93,17 @@ def test_where_all_seeds_or_all_rows_agree_the_others_alone_count() -> None:
     assert crossed_interval([[0.5, 0.5]] * 3, 0.5) == Interval(0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_where_the_rest_hides_seeds_or_rows_the_others_alone_count(turned: bool) -> None:
+    # of means 1 and 1 the mean square is 0, which is less than what the rest would make it
+    table = numpy.array([[0, 1, 2], [0.3, 0.7, 2]])
+    of_others = 2 * numpy.var(table.mean(0), ddof=1)
+    assert ((table - table.mean(0)) ** 2).sum() > 0
+    found = crossed_interval((table.T if turned else table).tolist(), 1.0)
+    half = scipy.stats.t.ppf(0.975, 3 - 1) * (of_others / 6) ** 0.5
+    assert (found.low, found.high) == (pytest.approx(1 - half), pytest.approx(1 + half))
+
+
 @pytest.mark.parametrize(
     ("seeds", "rows", "rest", "fewest", "most"),
     [(0, 0.4, 0.2, 0, 0.75), (0.01, 0.4, 0.2, 0.6, 0.85), (0.02, 0.4, 0.2, 0.75, 0.92), (0.05, 0.1, 0.2, 0.9, 0.98)],

@@ -16,11 +16,11 @@ from comparison_helpers import result_of, run_of
 
 from adapt.adapted import start_of
 from adapt.comparison.choice import choose_from
-from adapt.comparison.store import Store, read_result
+from adapt.comparison.store import Store, given_result, read_result
 from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
 from adapt.machine import hardware
-from adapt.spec import AdaptError, OptionError, Run
+from adapt.spec import SCHEMA, AdaptError, OptionError, Run
 
 
 @pytest.fixture
@@ -174,6 +174,19 @@ def test_what_a_later_version_wrote_stays_for_that_version(store: Store, run: Ru
     with pytest.warns(UserWarning, match=r"is left out \(a later version of adapt wrote it\), which it stays for"):
         assert [content["strategy"] for content in store.all()] == ["full"]
     assert path.exists()
+
+
+def test_what_a_later_version_wrote_is_no_result_of_this_one(store: Store, run: Run) -> None:
+    """Its run is done again where it is asked for, and a file that the user names is refused as it is."""
+    path = store.write(result_of(run))
+    later = _change(schema=SCHEMA + 1)(json.loads(path.read_text()))
+    path.write_bytes(later)
+    with pytest.raises(AdaptError, match=r"is no result file \(a later version of adapt wrote it\); give one"):
+        given_result(path)
+    assert path.read_bytes() == later
+    with pytest.warns(UserWarning, match=r"set aside as .*\(a later version of adapt wrote it\); compare does"):
+        assert store.read(run) is None
+    assert path.with_name(path.name + ".damaged").read_bytes() == later
 
 
 def test_one_damaged_file_does_not_hide_the_others(store: Store) -> None:

@@ -116,6 +116,20 @@ def test_the_tuned_table_has_the_chosen_rate_and_says_what_it_was_chosen_from() 
     assert "lowest or highest tried" not in table_of(contents(middle), tuned=True).markdown()
 
 
+def test_the_highest_rate_tried_is_as_near_the_edge_as_the_lowest() -> None:
+    highest = [trial("lora", rate, 0, 100 * rate, 0.5) for rate in (1e-3, 2e-3, 5e-3)]
+    said = "(lora 0.005 of 0.001, 0.002, 0.005); of lora it is the lowest or highest tried"
+    assert said in table_of(contents(highest), tuned=True).markdown()
+
+
+def test_the_rates_that_runs_were_made_with_stand_below_the_table() -> None:
+    """Which need not be those of their strategies today; what trains nothing has none."""
+    made = [result_of(run_of("lora"), learning_rate=0.00042), result_of(run_of("full"), learning_rate=1e-6)]
+    floor = result_of(dataclasses.replace(run_of("full"), strategy=FLOORS["untrained"]()), learning_rate=None)
+    said = "each strategy's own learning rate (full 1e-06, lora 0.00042)"
+    assert said in table_of(contents([*made, floor])).markdown()
+
+
 def test_settings_of_one_strategy_are_tuned_each_for_itself() -> None:
     def of(rate: float, validation: float, **settings: Any) -> Result:
         run = run_of("lora", settings={"learning_rate": rate, **settings})
