@@ -16,8 +16,8 @@ from adapt.backbones import Loader
 from adapt.backbones.calls import goes_on
 from adapt.backbones.first import _takes_first
 from adapt.backbones.memo import Memo, memos_of
-from adapt.backbones.memoise import MemoBase, MemoDecoder, memoise, release
-from adapt.backbones.shelf import Shelf
+from adapt.backbones.memoise import MemoBase, MemoDecoder, hand_on, memoise, release, share
+from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
 from adapt.data import Data
 from adapt.inputs import Inputs
 from adapt.result import Result
@@ -363,6 +363,25 @@ def test_a_shelf_holds_no_more_than_it_may(tmp_path: Path) -> None:
     memo = Memo(Encoder(False), 100)  # nor does a memo take over more than it may
     memo.share(Shelf(tmp_path, 1000))
     assert torch.equal(memo(**batch_of([[1] * 30])), Encoder(False)(**batch_of([[1] * 30])))
+
+
+def test_a_shelf_has_a_file_for_the_rows_of_each_run_and_one_for_equal_ones(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 2**20)
+    one, other = (Features([bytes([i]) * KEY_BYTES], [2], torch.full((2, 4), float(i)), False) for i in (1, 2))
+    for features in (one, other, one):
+        assert shelf.write(features)
+    found = {features.keys[0]: features.values for features in shelf.read()}
+    assert len(list(tmp_path.iterdir())) == len(found) == 2
+    assert all(torch.equal(found[features.keys[0]], features.values) for features in (one, other))
+
+
+def test_a_shelf_is_as_large_as_the_memo_that_uses_it(tmp_path: Path) -> None:
+    for token in (1, 2):
+        memo = Memo(Encoder(False), 500, name="here")
+        share(nn.Sequential(memo), tmp_path)
+        memo(**batch_of([[token] * 30]))
+        assert hand_on(nn.Sequential(memo)) == 0
+        assert len(list((tmp_path / "here").iterdir())) == 1
 
 
 # Every kind on every architecture
