@@ -160,7 +160,7 @@ def test_every_option_says_what_it_is(command: click.Command) -> None:
         ("fit", ["epoch"], ["embedded task", "compare also", "in the table", "file names"]),
         ("distill", ["epoch"], ["embedded task", "compare also", "in the table", "file names"]),
         ("probe", ["penalty"], ["epoch", "file names"]),
-        ("predict", ["question"], ["answers", "tags", "group"]),
+        ("predict", ["question"], ["answers", "group"]),
         ("represent", ["tokens"], ["answers", "tags", "group", "question"]),
     ],
 )
