@@ -168,6 +168,8 @@ def check_strategy(strategy: Strategy) -> Strategy:
             f"{strategy!r:.200} is no strategy: it has no {', '.join(missing)}; give a name, or a frozen dataclass "
             "with a name, a learning_rate and the method build(load, task)."
         )
+    if is_known(strategy):
+        strategy = fill(type(strategy), vars(strategy), f"Strategy '{strategy.name}'", f"{strategy.name}.")
     try:
         fields_of(strategy)
     except TypeError as error:
@@ -175,8 +177,6 @@ def check_strategy(strategy: Strategy) -> Strategy:
             f"Strategy {strategy!r} cannot be recorded ({error}); give an instance of a dataclass whose fields are "
             "numbers, texts, or lists of them."
         ) from error
-    if is_known(strategy):
-        strategy = fill(type(strategy), vars(strategy), f"Strategy '{strategy.name}'", f"{strategy.name}.")
     if strategy.learning_rate is not None:
         check_learning_rate(strategy.learning_rate, f"{strategy.name}.learning_rate")
     _check_finite(strategy, f"{strategy.name}.")

@@ -339,6 +339,17 @@ def test_numpys_numbers_are_pythons() -> None:
         options.budget_of(checkpointing="false")
 
 
+def test_numpys_numbers_are_fields_of_a_strategy() -> None:
+    import numpy
+
+    given = LoRA(rank=numpy.int64(4), alpha=numpy.float32(8), dora=numpy.bool_(True))  # type: ignore[arg-type]
+    made = options.check_strategy(given)
+    assert made == LoRA(rank=4, alpha=8.0, dora=True)
+    assert [type(getattr(made, name)) for name in ("rank", "alpha", "dora")] == [int, float, bool]
+    with pytest.raises(OptionError, match=r"lora\.targets is .*; give several names"):
+        options.check_strategy(LoRA(targets={"query"}))  # type: ignore[arg-type]
+
+
 def test_numpys_numbers_are_seeds() -> None:
     import numpy
 
