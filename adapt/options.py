@@ -338,7 +338,7 @@ def shows_choices(function: Function) -> Function:
     task, and their defaults; and a mistyped argument of the function itself is not taken for an option.
 
     Raises:
-        OptionError: By the function, for the name of no option that is close to that of an argument.
+        OptionError: By the function, for the name of no option that is closest to that of an argument.
     """
     own, of_task = inspect.signature(function), inspect.signature(task_of).parameters
     *given, choices = own.parameters.values()
@@ -350,14 +350,16 @@ def shows_choices(function: Function) -> Function:
         for f in dataclasses.fields(Budget)
     ]  # fmt: skip
     shown = own.replace(parameters=[*given, *of_budget, *(of_task[name] for name in TASK_OPTIONS), choices])
-    known = {*shown.parameters, *inspect.signature(load).parameters}
-    known |= {f.name for kind in KINDS.values() for f in dataclasses.fields(kind.Options)}
+    arguments = [parameter.name for parameter in given]
+    taken = {*shown.parameters} | {f.name for kind in KINDS.values() for f in dataclasses.fields(kind.Options)}
+    known = taken | {*inspect.signature(load).parameters}
     known |= {name for strategy in STRATEGIES for name in vars(make(strategy))}
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
-            if name not in known and (hint := nearest(name, [parameter.name for parameter in given])):
+            hint = "" if name in known else nearest(name, taken)
+            if hint and hint == nearest(name, arguments):
                 raise OptionError(f"There is no argument '{name}'{hint}.")
         return function(*args, **kwargs)
 

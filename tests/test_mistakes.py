@@ -43,6 +43,7 @@ def refused(call: Callable[[], Any], message: str) -> None:
             {"epoch": 4},
             r"^There is no option 'epoch' .* \(did you mean 'epochs'\?\); there are",
         ),
+        (("tiny-encoder", DATA), {"max_step": 4}, r"^There is no option 'max_step' .* \(did you mean 'max_steps'\?\)"),
         (("tiny-encoder", DATA), {"seeds": 3}, r"^There is no argument 'seeds' \(did you mean 'seed'\?\)\.$"),
         (("tiny-encoder", DATA), {"targets": "x"}, r"^'targets' is a field of lora"),
         (
