@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -38,6 +39,11 @@ def test_a_batch_may_be_written_as_on_the_command_line() -> None:
     assert adapt.plan("tiny-encoder", "head", batch="4x16") == adapt.plan("tiny-encoder", "head", batch=(4, 16))
     with pytest.raises(OptionError, match="4 by 16"):
         adapt.plan("tiny-encoder", "head", batch="4 by 16")
+
+
+def test_numpys_numbers_are_planned_with() -> None:
+    given = {"batch": (np.int64(4), np.int32(16)), "labels": np.int64(3), "words": np.int64(50)}
+    assert plan("tiny-encoder", "head", **given) == plan("tiny-encoder", "head", batch=(4, 16), labels=3, words=50)  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_that_another_method_has_quantised_is_unsupported(tmp_path: Path) -> None:
@@ -141,6 +147,7 @@ def test_verdicts() -> None:
         (lambda: plan("tiny-encoder", "lora", device="tpu"), "a plan is for cpu or cuda"),
         (lambda: plan("tiny-encoder", "lora", epoch=3), "plan has no option 'epoch'"),
         (lambda: plan("tiny-encoder", "lora", batch_size=4), r"no option 'batch_size'; give batch=\(4, tokens\)"),
+        (lambda: plan("tiny-encoder", "lora", max_length=64), r"no option 'max_length'; give batch=\(rows, 64\)"),
         (lambda: plan("tiny-encoder", "lorra"), "did you mean 'lora'"),
         (lambda: plan("tiny-encoder", "lora", labels=1), "labels is 1"),
         (lambda: plan("tiny-encoder", "lora", pooling="max"), "pooling is 'max'; choose one of auto, mean, native"),

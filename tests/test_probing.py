@@ -378,6 +378,16 @@ def test_a_table_of_one_model_without_control(planted: Reader, tagged: Data) -> 
 # ---------------------------------------------------------------- what cannot be used
 
 
+def test_numpys_numbers_are_options(task_data: Callable[[str], Data]) -> None:
+    options = {"seeds": 1, "max_train": 20, "max_held_out": 10, "max_length": 16}
+    numpys = {name: np.int64(value) for name, value in options.items()}
+    one, other = (
+        adapt.probe("tiny-encoder", task_data("single_label"), layers=0, device="cpu", **each)  # type: ignore[arg-type]
+        for each in (options, numpys)
+    )
+    assert other.to_frame().equals(one.to_frame())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

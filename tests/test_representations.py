@@ -373,6 +373,14 @@ def test_files_that_are_no_representations(tmp_path: Path) -> None:
         found.save(tmp_path / "folder.safetensors")
 
 
+def test_numpys_numbers_are_options(backbone: Callable[..., Path]) -> None:
+    found = adapt.representations(backbone("bert"), TEXTS, layers=np.arange(2), max_length=np.int64(5), device="cpu")
+    assert found.layers == (0, 1)
+    assert np.array_equal(
+        found.values, adapt.representations(backbone("bert"), TEXTS, layers=[0, 1], max_length=5, device="cpu").values
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

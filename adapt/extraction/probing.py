@@ -21,6 +21,7 @@ from adapt.extraction.representations import layers_of
 from adapt.fields import check_choice, check_count
 from adapt.machine import hardware
 from adapt.metrics import METRICS
+from adapt.options import plain
 from adapt.spec import DataError, OptionError, Source, Task, Unsupported
 from adapt.tables.cells import apart
 from adapt.tasks import KINDS
@@ -83,6 +84,7 @@ def probe(
         OptionError: An option cannot be used.
         AdaptError: A model cannot be loaded, or its states are not finite.
     """
+    seeds, max_train, max_held_out, max_length = map(plain, (seeds, max_train, max_held_out, max_length))
     for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
         check_count(name, value)
     check_choice("pooling", pooling, _POOLINGS)

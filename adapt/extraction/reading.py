@@ -164,6 +164,7 @@ def reader(
         return source
     if attention is not None:
         check_choice("attention", attention, _KERNELS)
+    max_length = options.plain(max_length)
     if max_length is not None:
         check_count("max_length", max_length)
     if not isinstance(source, Adapted | str | Path):

@@ -20,7 +20,7 @@ from adapt.memory.shapes import shape_of
 from adapt.memory.trace import MEASURE, Setting, Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
-from adapt.options import BUDGET_FIELDS, budget_of, check_strategy, pooling_of, precision_of
+from adapt.options import BUDGET_FIELDS, budget_of, check_strategy, plain, pooling_of, precision_of
 from adapt.spec import AdaptError, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
 
@@ -68,12 +68,14 @@ def plan(
     """
     if "batch_size" in choices:
         raise OptionError(f"plan has no option 'batch_size'; give batch=({choices['batch_size']}, tokens).")
+    if "max_length" in choices:
+        raise OptionError(f"plan has no option 'max_length'; give batch=(rows, {choices['max_length']}).")
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling,
         words=words, **choices,
     )  # fmt: skip
     rows, length = batch if isinstance(batch, tuple | list) and len(batch) == 2 else parse_batch(str(batch))
-    return Planner(setting).memory(rows, length)
+    return Planner(setting).memory(plain(rows), plain(length))
 
 
 def planned_precision(precision: str, device: str) -> str:
@@ -117,6 +119,7 @@ def setting_of(
         optimizer=choices.get("optimizer", budget.optimizer),
     )
     pooled = pooling_of(pooling, full, shape)
+    labels, words = plain(labels), plain(words)
     check_count("labels", labels, 2)
     if words is not None:
         check_count("words", words)
