@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pyarrow
@@ -47,6 +48,19 @@ def test_a_json_file_may_hold_one_array_as_pandas_writes_it(tmp_path: Path) -> N
     (tmp_path / "y.json").write_text('[{"text": "a", "label": 1}, {"label": 0, "text": ""}]')
     with pytest.raises(DataError, match=r"y\.json, row 2: no text in column 'text'"):
         load(tmp_path / "y.json", **NONE)
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
+def test_a_json_object_that_holds_all_rows_is_refused(tmp_path: Path, orient: Any) -> None:
+    pandas.DataFrame(ROWS).to_json(tmp_path / "x.json", orient=orient, indent=2)
+    with pytest.raises(DataError, match=r"x\.json: one JSON object that holds all rows, .* orient='records'"):
+        load(tmp_path / "x.json", **NONE)
+
+
+def test_a_json_object_of_objects_may_be_one_row(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"translation": {"en": "a", "de": "b"}}')
+    data = load(tmp_path / "x.json", columns={"source": "en", "target": "de"}, **NONE)
+    assert columns(data) == {"source": ["a"], "target": ["b"], "references": [["b"]]}
 
 
 def test_csv_files_are_read_where_a_c_long_has_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

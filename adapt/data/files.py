@@ -80,8 +80,14 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path",
         return Table(str(path), ("text",), len(lines), lambda _: list(lines.values()), list(lines))
     if suffix == ".json" and text.lstrip().startswith("["):
         return _json_array(path, text)
-    if suffix == ".json" and (document := _document(text)) is not None:
+    document = _document(text) if suffix == ".json" else None
+    if is_squad(document):
         return read_squad(path, document)
+    if _is_whole_table(document):
+        raise DataError(
+            f"{path}: one JSON object that holds all rows, as pandas writes a table; write one object a row, as its "
+            "to_json does with orient='records'"
+        )
     if suffix in _JSON_LINES:
         return _json_lines(path, text)
     return (read_tsv if suffix == ".tsv" else read_csv)(path, text)
@@ -148,12 +154,23 @@ def _with_line_feeds(text: str) -> str:
 
 
 def _document(text: str) -> Any:
-    """The text as one JSON document in the form of SQuAD, or None."""
+    """The text as one JSON document, or None."""
     try:
-        document = json.loads(text)  # JSON lines end this at the second line
+        return json.loads(text)  # JSON lines end this at the second line
     except (ValueError, RecursionError):
         return None
-    return document if is_squad(document) else None
+
+
+def _is_whole_table(document: Any) -> bool:
+    """Whether it is a table as pandas writes it: values by row and column, or beside the names of the columns."""
+    if not isinstance(document, dict) or not document:
+        return False
+    if isinstance(document.get("data"), list) and document.keys() & {"columns", "schema"}:
+        return True
+    inner = list(document.values())
+    if not all(isinstance(values, dict) and values for values in inner):
+        return False
+    return any(all(map(str.isdecimal, keys)) for keys in (document, inner[0]))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
