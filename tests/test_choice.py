@@ -56,6 +56,21 @@ def test_the_best_mean_validation_score_chooses_and_its_first_seed_is_taken() ->
     assert chosen(bad, results[3]) == ("lora", 1, 16)
 
 
+def test_a_row_is_chosen_by_its_name_in_the_table() -> None:
+    results = [made("lora", seed, 0.9) for seed in (1, 0)] + [made("full", 0, 0.95)]
+    results += [made("lora", seed, 0.7, settings={"rank": 2}) for seed in (2, 1)]
+    assert chosen(*results, strategy="lora") == ("lora", 0, 16)
+    assert chosen(*results, strategy="lora(rank=2)") == ("lora", 1, 2)
+    results += [made("lora", 2, 0.8, settings={"rank": 2, "learning_rate": rate}) for rate in (0.1, 0.2)]
+    assert chosen(*results, strategy="lora(rank=2)") == ("lora", 2, 2)  # of its learning rates the best
+    of_rate = choose(contents(results), "lora(learning_rate=0.2, rank=2)")["spec"]["strategy"]
+    assert (of_rate["rank"], of_rate["learning_rate"]) == (2, 0.2)
+    with pytest.raises(OptionError, match=r"No row is called 'lora\(rank=3\)'; give one of 'full', 'lora"):
+        chosen(*results, strategy="lora(rank=3)")
+    with pytest.raises(OptionError, match="did you mean 'lora'"):
+        chosen(*results, strategy="lor(rank=3)")
+
+
 def test_with_a_start_the_choice_is_among_runs_that_went_on_from_it() -> None:
     results = [made("lora", 0, 0.9), made("lora", 0, 0.7), made("lora", 0, 0.8, settings={"rank": 2})]
     results[1:] = [dataclasses.replace(r, run=dataclasses.replace(r.run, start=Source("further", "a" * 64)))

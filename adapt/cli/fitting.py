@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--backbone", help=options.BACKBONE_HELP + "  [default: that of --start]")
 @click.option("--data", required=True, help=options.DATA_HELP)
 @click.option(
-    "--strategy", help="Its name.  [default: lora, or that of --start; with --like the best by mean validation score]"
+    "--strategy",
+    help="Its name; with --like also that of a row, as 'lora(rank=4)'.  [default: lora, or that of --start; with "
+    "--like the best by mean validation score]",
 )
 @click.option("--seed", type=int, help="Seed of sample, head and order of rows.  [default: 0]")
 @click.option("--out", required=True, help="Folder for the model.")
@@ -123,13 +125,13 @@ def _fit(
     """
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
-    from adapt.comparison.choice import differences
+    from adapt.comparison.choice import differences, strategy_in
     from adapt.options import check_rates
 
     given = settings_from(settings)
     of_kind = of_task(given)
-    if strategy is not None:
-        _only(given, strategy)  # a mistyped name is found before the data is read
+    if strategy is not None:  # a mistyped name is found before the data is read
+        _only(given, strategy if like is None else strategy_in(strategy))
     model_folder(out, locate(backbone)[1])
     rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, data, rest)
     choices |= of_kind

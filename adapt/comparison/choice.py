@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.result import Content
 from adapt.spec import OptionError, canonical
-from adapt.strategies import FLOORS, make, remade
+from adapt.strategies import FLOORS, STRATEGIES, make, remade
 from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
+from adapt.tables.groups import groups
 
 
 def choose(
@@ -31,7 +32,8 @@ def choose(
 
     Args:
         results: Contents of result files.
-        strategy: Its name, where the choice is among its settings alone.
+        strategy: Its name, where the choice is among its settings alone, or that of a row of the table
+            (`lora(rank=4)`), where it is among that row's runs.
         start: Hash of a model: the choice is among runs that went on from it, if there are any.
         backbone: Gives the hash of one, where there are several: the choice is among its runs, if there are any.
         data: Hash of data: the choice is among runs on these, if there are any.
@@ -40,10 +42,8 @@ def choose(
         OptionError: None of them ended well; those that are left are of several backbones or tasks; several settings
             are there, and no seed has a validation score under all of them; or the name is not known.
     """
-    if strategy is not None:
-        make(strategy)
     trained = [result for result in merged(results) if result["strategy"] not in FLOORS]
-    of_it = [result for result in trained if strategy in (None, result["strategy"])]
+    of_it = trained if strategy is None else _named(trained, strategy)
     if start is not None:
         of_it = [r for r in of_it if "start" in r["spec"] and r["spec"]["start"]["sha256"] == start] or of_it
     if data is not None:
@@ -64,16 +64,37 @@ def choose(
             f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone or metric differ); give "
             "the file of one result."
         )
-    groups: dict[str, list[Content]] = {}
+    settings: dict[str, list[Content]] = {}
     for result in of_it:
-        groups.setdefault(canonical(_settings(result["spec"])), []).append(result)
-    best = best_of(list(groups.values())) if len(groups) > 1 else next(iter(groups.values()))
+        settings.setdefault(canonical(_settings(result["spec"])), []).append(result)
+    best = best_of(list(settings.values())) if len(settings) > 1 else next(iter(settings.values()))
     if best is None:
         raise OptionError(
-            f"There are {len(groups)} settings, and no seed has a validation score under all of them to choose by; "
+            f"There are {len(settings)} settings, and no seed has a validation score under all of them to choose by; "
             "give the file of one result."
         )
     return min((result for result in best if result["status"] == "ok"), key=lambda result: result["seed"])
+
+
+def _named(results: Sequence[Content], strategy: str) -> list[Content]:
+    """Those of a strategy, or of a row of the table, by the name.
+
+    Raises:
+        OptionError: There is no such row, and the strategy is not known.
+    """
+    rows = {**groups(results), **groups(results, by_rate=False)}
+    if strategy in STRATEGIES or strategy not in rows:
+        if strategy != strategy_in(strategy):
+            make(strategy_in(strategy))
+            raise OptionError(f"No row is called '{strategy}'; give one of {', '.join(map(repr, sorted(rows)))}.")
+        make(strategy)
+        return [result for result in results if result["strategy"] == strategy]
+    return rows[strategy]
+
+
+def strategy_in(row: str) -> str:
+    """The name of a strategy in that of a table's row."""
+    return row.partition("(")[0].partition(",")[0]
 
 
 def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +143,7 @@ def choose_from(path: str | Path, strategy: str | None = None, **among: Any) -> 
     place = place_of(path)
     if place.is_file():
         result = given_result(place)
-        if strategy not in (None, result["strategy"]):
+        if strategy is not None and strategy_in(strategy) != result["strategy"]:
             raise OptionError(f"{path} is a result of {result['strategy']}, not {strategy}; leave the strategy out.")
         return result
     try:

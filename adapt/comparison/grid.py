@@ -97,7 +97,7 @@ class Comparison(Rendered):
         """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model.
 
         It is the first seed's that ended well, under the settings with the best mean validation score: of a strategy,
-        or (None) of all that were trained.
+        of a row by its name in the table (`lora(rank=4)`), or (None) of all that were trained.
 
         Raises:
             OptionError: None ended well; there is no validation score to choose by; or the runs had a teacher.
