@@ -48,6 +48,12 @@ def predicting(rows: Iterable[dict[str, Any]], *labels: str) -> Any:
     return SimpleNamespace(iterate=lambda source, columns: rows, run=SimpleNamespace(task=task))
 
 
+def test_a_model_can_be_a_key(model: Adapted) -> None:
+    assert {model: "kept"}[model] == "kept"
+    assert model == model
+    assert model != dataclasses.replace(model)
+
+
 def test_predictions_say_labels_by_the_names_given(model: Adapted) -> None:
     rows = model.predict(TEXTS)
     assert [row["label"] for row in rows] == ["praise", "blame"] * 3

@@ -29,9 +29,9 @@ _CHUNK = 1024
 
 
 @shows_fields
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adapted:
-    """A trained model with its tokenizer, task and result."""
+    """A trained model with its tokenizer, task and result. It equals itself alone, and can be a key of a dict."""
 
     fitted: Fitted
     run: Run
@@ -72,7 +72,8 @@ class Adapted:
 
         Returns:
             For each row what the task kind's `decode` gives: for classification `label` and `probabilities` by label
-            name; `labels` for multi-label; `value` for regression.
+            name; `labels` for multi-label; `value` for regression. Names of labels are texts, also where they were
+            numbers in the data (`'1'`).
 
         Raises:
             DataError: A row is empty or not what the task kind needs.
