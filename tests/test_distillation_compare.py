@@ -53,6 +53,22 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
+def test_the_chosen_student_is_made_again_with_its_teacher(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    data, teacher, texts = TASKS["single_label"](), teachers("single_label"), ["word1 word2", "cold"]
+    given: dict[str, Any] = {"unlabelled": texts, "device": "cpu"}
+    done = adapt.compare(
+        backbone("electra"), data, "head", seeds=[4], teacher=teacher, temperature=3, weight=0.7, out=tmp_path,
+        **given, **{name: value for name, value in SHORT.items() if name not in given},
+    )  # fmt: skip
+    student = adapt.distill(teacher, backbone("electra"), data, unlabelled=texts, progress=False, **done.chosen())
+    assert student.result is not None
+    assert student.result.run.key() == done.results[0]["key"]
+    assert dict(student.result.scores["test"]) == done.results[0]["scores"]["test"]
+
+
 def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],

@@ -108,6 +108,15 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
             f"The run was taught by {spec['teacher']['name']}, which adapt.fit knows nothing of; use adapt.distill "
             "with its settings."
         )
+    return arguments_of(spec)
+
+
+def arguments_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the run of this spec again, with what is given beside it: backbone, data, start and teacher.
+
+    Raises:
+        OptionError: Its strategy is not one of the library's.
+    """
     task, budget = spec["task"], spec["budget"]
     strategy = remade(spec["strategy"])
     if budget.get("learning_rate") is not None and strategy.learning_rate is not None:

@@ -13,7 +13,7 @@ from adapt.adapted import Adapted, assemble, preset, with_general
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import give_back
 from adapt.backbones.source import check_reference
-from adapt.comparison.choice import choose, fit_arguments
+from adapt.comparison.choice import arguments_of, choose, fit_arguments
 from adapt.comparison.given import (
     EMBEDDED_BACKBONES,
     EMBEDDED_BUDGETS,
@@ -94,15 +94,19 @@ class Comparison(Rendered):
         return pandas.json_normalize(rows)
 
     def chosen(self, strategy: str | None = None) -> dict[str, Any]:
-        """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model.
+        """Keyword arguments with which `adapt.fit` makes a run of this comparison again, for its model; those of a run
+        that had a teacher are for `adapt.distill`, which is given the teacher and the rows without labels again.
 
         It is the first seed's that ended well, under the settings with the best mean validation score: of a strategy,
         of a row by its name in the table (`lora(rank=4)`), or (None) of all that were trained.
 
         Raises:
-            OptionError: None ended well; there is no validation score to choose by; or the runs had a teacher.
+            OptionError: None ended well; there is no validation score to choose by; or the runs had a teacher, and went
+                on from a model, which `adapt.distill` does not.
         """
         spec = choose(self.results, strategy)["spec"]
+        if "teacher" in spec and "start" not in spec:
+            return {**arguments_of(spec), **{name: spec["teacher"][name] for name in ("temperature", "weight")}}
         begun = {"start": self.starts[spec["start"]["sha256"]]} if "start" in spec else {}
         return {**fit_arguments(spec), **begun}
 
