@@ -147,6 +147,13 @@ DAMAGE: dict[str, Any] = {
     "environment null": _change(environment=None),
     "a time in words": _change(time={"train_seconds": "2 s"}),
     "notes null": _change(notes=None),
+    "a note that is a number": _change(notes=["one", 2]),
+    "a baseline without name": _change(baseline={"scores": {"accuracy": 0.5}}),
+    "a baseline's score in words": _change(baseline={"name": "majority", "scores": {"accuracy": "half"}}),
+    "forgetting in part": _change(forgetting={"before": 3.0}),
+    "groups in words": _change(test_groups={"of": "speaker", "numbers": ["one"]}),
+    "versions a text": _change(environment={"versions": "torch 2"}),
+    "a command in words": _change(environment={"versions": {}, "command": ["adapt", "compare"]}),
 }
 
 
@@ -164,6 +171,19 @@ def test_a_damaged_file_is_set_aside_with_one_warning(store: Store, run: Run, da
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert store.read(run) is None
+        assert store.all() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 7), ("strategy", "full"), ("task", "others"), ("backbone", "another")]
+)
+def test_a_file_that_says_something_else_than_its_spec_is_set_aside(
+    store: Store, run: Run, name: str, value: Any
+) -> None:
+    """Tables are of what stands beside the spec, and a run is known by its spec."""
+    path = store.write(result_of(run))
+    path.write_bytes(_change(**{name: value})(json.loads(path.read_text())))
+    with pytest.warns(UserWarning, match=rf"is set aside as .* \(its {name} is not that of its spec\)"):
         assert store.all() == []
 
 
