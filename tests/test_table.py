@@ -193,7 +193,13 @@ def test_rows_that_all_score_alike_have_no_interval_and_that_is_said() -> None:
     results = [result_of(run_of("lora", seed), 1.0, test_outcomes=[[1, 1]] * 4) for seed in range(3)]
     made = table(*results).markdown()
     assert "| lora | 100.0 | 3 |" in made
-    assert "(crossed random effects); of lora, whose rows all score alike, none can be made." in made
+    said = "(crossed random effects); of lora, whose rows all have the same mean score, none can be made."
+    assert said in made
+    one_class = [[[row % 2, seed] for row in range(4)] for seed in range(2)]  # of all rows, and another by each seed
+    results = [result_of(run_of("lora", seed), 0.5, test_outcomes=rows) for seed, rows in enumerate(one_class)]
+    made = table(*results).markdown()
+    assert "| lora | 50.0 | 2 |" in made
+    assert said in made
 
 
 def test_what_no_other_row_betters_is_said() -> None:
@@ -321,6 +327,7 @@ def test_without_scores_the_table_says_so() -> None:
     made = table(result_of(run_of(rows={"train": 40}), scores={}))
     assert cells_of(made.markdown())[2][1] == "not scored"
     assert "scored on nothing, after the last epoch" in made.markdown()
+    assert "for every strategy alike; there are no scores to make intervals of." in made.markdown()
     only = table(result_of(run_of(rows={"train": 40, "validation": 5}), scores={"validation": {"accuracy": 0.5}}))
     assert cells_of(only.markdown())[2][1] == "50.0"
     assert "scored on validation, at the epoch with the best validation accuracy" in only.markdown()
@@ -379,7 +386,9 @@ def test_below_the_table_stands_what_a_reader_must_know() -> None:
         assert fact in text
     same = table(result_of(run_of(budget={"learning_rate": 1e-3, "patience": 2, "max_steps": 50}))).markdown()
     assert "learning rate 0.001 for all" in same
-    assert "at most 50 steps, stopped after 2 without a better score" in same
+    assert "at most 50 steps, stopped after 2 epochs without a better score" in same
+    least = table(result_of(run_of(budget={"patience": 1, "max_steps": 1}))).markdown()
+    assert "at most 1 step, stopped after 1 epoch without a better score" in least
 
 
 def test_the_tables_of_a_folder_are_the_same_in_any_order_of_writing(tmp_path: Path) -> None:

@@ -72,9 +72,9 @@ def _budget(budget: Mapping[str, Any]) -> str:
     """How long and how it was trained; what is as it is by default is left out."""
     parts = [counted(budget["epochs"], "epoch")]
     if budget["max_steps"]:
-        parts.append(f"at most {budget['max_steps']} steps")
+        parts.append(f"at most {counted(budget['max_steps'], 'step')}")
     if budget["patience"]:
-        parts.append(f"stopped after {budget['patience']} without a better score")
+        parts.append(f"stopped after {counted(budget['patience'], 'epoch')} without a better score")
     parts += [f"batch {budget['batch_size']} × {budget['accumulation']}", budget["precision"]]
     parts.append("the backbone's dropout" if budget["dropout"] is None else f"dropout {budget['dropout']:g}")
     for name, words in _SCHEDULE.items():
@@ -112,6 +112,8 @@ def _uncertainty(section: Section, folds: bool) -> str:
     of, numbers = section.test_groups.get("of"), section.test_groups.get("numbers", ())
     one, by = (of, "") if of in _IN_COMMON else ("group", f" by {escape(str(of))}")
     several = f"{one}s{by}"
+    if not scored:
+        return "there are no scores to make intervals of"
     seeds_alone = [named(row.strategy) for row in scored if not row.parts]
     rows_alone = [named(row.strategy) for row in scored if row.parts and len(row.scores) == 1]
     if len(seeds_alone) == len(scored):
@@ -134,7 +136,8 @@ def _uncertainty(section: Section, folds: bool) -> str:
         text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone"
     text += f"; of {', '.join(seeds_alone)} for other seeds alone" if seeds_alone else ""
     alike = [named(row.strategy) for row in scored if row.parts and row.score and row.score.low == row.score.high]
-    return text + (f"; of {', '.join(alike)}, whose {what} all score alike, none can be made" if alike else "")
+    none = f"; of {', '.join(alike)}, whose {what} all have the same mean score, none can be made"
+    return text + (none if alike else "")
 
 
 def _trade_off(rows: Sequence[Row]) -> list[str]:
