@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -230,6 +232,23 @@ def test_a_file_that_the_system_withholds_does_not_hide_the_others(store: Store,
     store.path(run).mkdir()
     with pytest.warns(UserWarning, match="cannot be read: Is a directory; move it away or mend it. Until then it is"):
         assert [content["strategy"] for content in store.all()] == ["full"]
+
+
+@pytest.mark.parametrize(("asked", "named"), [("is_dir", ""), ("iterdir", "runs")])
+def test_a_folder_that_the_system_withholds_is_an_error_and_not_one_without_results(
+    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch, asked: str, named: str
+) -> None:
+    store.write(result_of(run))
+    folder, whole = store.folder / named, getattr(Path, asked)
+
+    def withheld(path: Path) -> Any:
+        if store.folder in (path, path.parent):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(Path, asked, withheld)
+    with pytest.raises(AdaptError, match=rf"^Folder {re.escape(str(folder))} cannot be read \(.*; see to its permis"):
+        choose_from(store.folder)
 
 
 def test_the_log_of_a_failure_goes_when_the_run_succeeds(store: Store, run: Run) -> None:

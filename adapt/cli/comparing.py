@@ -84,10 +84,10 @@ def table(folder: str, tuned: bool | None) -> None:
 
     Where they cannot be written the table is printed nevertheless; the exit code is then 2.
     """
-    from adapt.comparison.store import Store
+    from adapt.comparison.store import Store, holds_runs
     from adapt.tables.table import table_of
 
-    if not (path_of(folder) / "runs").is_dir():
+    if not holds_runs(path_of(folder)):
         raise OptionError(f"{folder} has no folder 'runs'; give the folder that `adapt compare --out` wrote.")
     store = Store(folder, reading=True)
     results = store.all()

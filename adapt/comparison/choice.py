@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapt.comparison.store import Store, given_result
+from adapt.comparison.store import Store, given_result, holds_runs
 from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.result import Content
@@ -136,9 +136,10 @@ def place_of(path: str | Path) -> Path:
 
     Raises:
         OptionError: There is neither.
+        AdaptError: The system does not let the folder be looked into.
     """
     place = path_of(path)
-    if not place.is_file() and not (place / "runs").is_dir():
+    if not place.is_file() and not holds_runs(place):
         raise OptionError(f"{path} is neither a result file nor the folder of a comparison; give one of these.")
     return place
 

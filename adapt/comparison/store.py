@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.environment import code_state, versions
-from adapt.files import path_of, writable_folder, write_atomically
+from adapt.files import path_of, reading, writable_folder, write_atomically
 from adapt.machine import hardware
 from adapt.result import Content, Result, text_of
 from adapt.spec import AdaptError, Run
@@ -67,9 +67,14 @@ class Store:
 
         Of copies of one it is the file that has its name, or else the first. A file that the system does not let be
         read is left out with a warning.
+
+        Raises:
+            AdaptError: The system does not let the folder be read.
         """
         by_key: dict[str, dict[str, Any]] = {}
-        for path in sorted(self.runs.glob("*.json")):
+        with reading(f"Folder {self.runs}"):
+            files = sorted(path for path in self.runs.iterdir() if path.suffix == ".json")
+        for path in files:
             try:
                 content = read_result(path)
             except AdaptError as error:
@@ -101,6 +106,16 @@ class Store:
         else:
             (self.folder / "curve.csv").unlink(missing_ok=True)
         return table
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is that of a comparison.
+
+    Raises:
+        AdaptError: The system does not let it be looked into.
+    """
+    with reading(f"Folder {folder}"):
+        return (folder / "runs").is_dir()
 
 
 def _version(file: Path) -> tuple[int, int] | None:
