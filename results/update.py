@@ -119,7 +119,7 @@ def strategies() -> str:
 
 def kinds() -> str:
     """A row for each kind of task that has options, from their dataclass."""
-    rows = [line(["kind", "options (`--set task.option=value`)"]), line(["---", "---"])]
+    rows = [line(["kind", "options (set as `--set task.beams=4`)"]), line(["---", "---"])]
     for name, kind in KINDS.items():
         values = dataclasses.asdict(kind.Options())
         options = ", ".join(f"`{option}={_typed(value)}`" for option, value in values.items())
