@@ -83,13 +83,13 @@ def _named(results: Sequence[Content], strategy: str) -> list[Content]:
         OptionError: There is no such row, and the strategy is not known.
     """
     rows = {**groups(results), **groups(results, by_rate=False)}
-    if strategy in STRATEGIES or strategy not in rows:
-        if strategy != strategy_in(strategy):
-            make(strategy_in(strategy))
-            raise OptionError(f"No row is called '{strategy}'; give one of {', '.join(map(repr, sorted(rows)))}.")
-        make(strategy)
-        return [result for result in results if result["strategy"] == strategy]
-    return rows[strategy]
+    if isinstance(strategy, str) and strategy not in STRATEGIES and strategy in rows:
+        return rows[strategy]
+    if isinstance(strategy, str) and strategy != strategy_in(strategy):
+        make(strategy_in(strategy))
+        raise OptionError(f"No row is called '{strategy}'; give one of {', '.join(map(repr, sorted(rows)))}.")
+    make(strategy)
+    return [result for result in results if result["strategy"] == strategy]
 
 
 def strategy_in(row: str) -> str:
