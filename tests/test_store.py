@@ -152,6 +152,9 @@ DAMAGE: dict[str, Any] = {
     "a note that is a number": _change(notes=["one", 2]),
     "a baseline without name": _change(baseline={"scores": {"accuracy": 0.5}}),
     "a baseline's score in words": _change(baseline={"name": "majority", "scores": {"accuracy": "half"}}),
+    "a baseline's outcomes in words": _change(
+        baseline={"name": "majority", "scores": {"accuracy": 0.5}, "outcomes": "right"}
+    ),
     "forgetting in part": _change(forgetting={"before": 3.0}),
     "groups in words": _change(test_groups={"of": "speaker", "numbers": ["one"]}),
     "versions a text": _change(environment={"versions": "torch 2"}),

@@ -50,7 +50,7 @@ def memoise(model: Any, max_bytes: int) -> None:
         part = lone_decoder(model.base_model)
         holder, name = (model.base_model, part) if part else (model, model.base_model_prefix)
         setattr(holder, name, MemoBase(getattr(holder, name), max_bytes))
-        language_model = getattr(model, "task_kind", None) in LANGUAGE_MODELS
+        language_model = getattr(model, "task_kind", None) in LANGUAGE_MODELS  # reads all; too large to try
         if not language_model and not model.config.is_encoder_decoder and reads_first(model, holder, name):
             getattr(holder, name).keep_first()
     elif hasattr(model, "encoder") and hasattr(model, "decoder"):

@@ -17,7 +17,8 @@ _TYPES: dict[str, Any] = {
     "notes": list, "baseline": dict | None, "forgetting": dict | None, "test_outcomes": list | None,
     "test_groups": dict | None, "params.head": _NUMBER, "time.evaluate_seconds": _NUMBER,
     "throughput.predicted_per_second": _NUMBER, "environment.versions": dict, "environment.commit": str | None,
-    "environment.command": str | None, "baseline.name": str, "baseline.scores": dict, "forgetting.before": int | float,
+    "environment.command": str | None, "baseline.name": str, "baseline.scores": dict, "baseline.outcomes": list,
+    "forgetting.before": int | float,
     "forgetting.after": int | float, "forgetting.tokens": int, "forgetting.predicts": str, "test_groups.of": str,
     "test_groups.numbers": list,
 }  # fmt: skip
@@ -25,6 +26,7 @@ _TYPES: dict[str, Any] = {
 _LATER = frozenset({
     "notes", "baseline", "forgetting", "test_outcomes", "test_groups", "params.head", "time.evaluate_seconds",
     "throughput.predicted_per_second", "environment.versions", "environment.commit", "environment.command",
+    "baseline.outcomes",
 })  # fmt: skip
 """Those that not every result has; one that has anything within them has all of it that is named here."""
 _AGAIN = {"backbone": "backbone.name", "task": "task.name", "strategy": "strategy.name", "seed": "seed"}

@@ -90,7 +90,8 @@ def _baseline(group: Sequence[Content], rows: Sequence[int], pooled: bool) -> di
     task, folds = group[0]["spec"]["task"], [result.get("baseline") or {} for result in group]
     metric, scores = task["metric"], _weighted([fold.get("scores", {}) for fold in folds], rows)
     if pooled and metric in scores and metric not in _OF_ROWS:
-        told = all(len(f.get("outcomes", ())) == len(r["test_outcomes"]) for f, r in zip(folds, group, strict=True))
+        scored = [len(result.get("test_outcomes") or ()) for result in group]
+        told = [len(fold.get("outcomes", ())) for fold in folds] == scored
         outcomes = [outcome for fold in folds for outcome in fold.get("outcomes", ())]
         found = score_of(task["problem"], metric, outcomes) if told else None
         scores = {} if found is None else {**scores, metric: found}
