@@ -12,7 +12,7 @@ from adapt.files import path_of
 from adapt.options import BUDGET_FIELDS, TASK_OPTIONS
 from adapt.result import Content
 from adapt.spec import OptionError, canonical
-from adapt.strategies import FLOORS, STRATEGIES, make, remade
+from adapt.strategies import FLOORS, make, remade
 from adapt.tables.best import best_of
 from adapt.tables.folds import merged, without_fold
 from adapt.tables.groups import groups
@@ -82,14 +82,14 @@ def _named(results: Sequence[Content], strategy: str) -> list[Content]:
     Raises:
         OptionError: There is no such row, and the strategy is not known.
     """
+    if not isinstance(strategy, str) or strategy == strategy_in(strategy):
+        make(strategy)
+        return [result for result in results if result["strategy"] == strategy]
     rows = {**groups(results), **groups(results, by_rate=False)}
-    if isinstance(strategy, str) and strategy not in STRATEGIES and strategy in rows:
-        return rows[strategy]
-    if isinstance(strategy, str) and strategy != strategy_in(strategy):
+    if strategy not in rows:
         make(strategy_in(strategy))
         raise OptionError(f"No row is called '{strategy}'; give one of {', '.join(map(repr, sorted(rows)))}.")
-    make(strategy)
-    return [result for result in results if result["strategy"] == strategy]
+    return rows[strategy]
 
 
 def strategy_in(row: str) -> str:
