@@ -80,7 +80,9 @@ def test_sections_that_differ_in_the_number_of_rows_alone_are_columns_in_its_ord
     assert [line[:5] for line in lines] == [
         ["tiny", number, "", "words", strategy] for number in ("8", "20", "40") for strategy in ("full", "lora")
     ]
-    assert [line[3:] for line in lines] == [line.split(",") for line in made.csv().splitlines()[1:]]
+    table_lines = [line.split(",") for line in made.csv().splitlines()[1:]]
+    assert [line[3:] for line in lines] == [[*cells, setting] for *cells, _, setting in table_lines]
+    assert [line[-1] for line in lines] == [f"{number} rows" for number in (8, 8, 20, 20, 40, 40)]
     assert not table(results(MANY)).curve_csv()
     both = table(results(FEW, few_shot=2), results(FEW, max_train=8), results(MANY)).curve_csv().splitlines()
     assert len(both) == len(set(both)) == 1 + 3 * 2

@@ -71,6 +71,11 @@ def _all(task: Mapping[str, Any]) -> float:
     return float(task["rows"]["train"])
 
 
+def rows_in_words(task: Mapping[str, Any]) -> str:
+    """How many rows were trained on, by a result's task."""
+    return _words(*training_rows(task))
+
+
 def _words(each: float, rows: float) -> str:
     return f"{rows:,.0f} rows" if each == math.inf else f"{each:,.0f} a class"
 

@@ -69,6 +69,8 @@ class Section:
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
     test_groups: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Which test rows belong together (`adapt.result.Result.test_groups`)."""
+    setting: str = ""
+    """What other sections of the same task and backbone have otherwise; nothing where there are none."""
 
     @property
     def results(self) -> list[Content]:

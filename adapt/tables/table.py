@@ -13,6 +13,7 @@ from adapt.display import Rendered, counted, one_line
 from adapt.memory.budget import shown
 from adapt.result import Content
 from adapt.spec import canonical
+from adapt.tables.apart import set_apart
 from adapt.tables.cells import digits, escape, grid, heading, interval, share, within
 from adapt.tables.curve import curve_table, curves, training_rows
 from adapt.tables.facts import facts
@@ -29,7 +30,11 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of `table.csv`: scores and shares as fractions, sizes in bytes, times in seconds; empty: not measured."""
 
-CURVE_COLUMNS = ("backbone", "training_rows", "rows_per_class", *COLUMNS)
+FURTHER_COLUMNS = ("backbone", "setting")
+"""Columns that follow where a task has several sections; of one backbone, `setting` is what its sections have otherwise
+(`adapt.tables.apart`)."""
+
+CURVE_COLUMNS = ("backbone", "training_rows", "rows_per_class", *COLUMNS, "setting")
 """Columns of `curve.csv`: rows trained on, or of each class, then as in `table.csv`."""
 
 
@@ -44,9 +49,15 @@ class Table(Rendered):
         """All rows."""
         return [row for section in self.sections for row in section.rows]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`COLUMNS`, and `FURTHER_COLUMNS` where they are needed to tell rows apart."""
+        tasks = [section.task for section in self.sections]
+        return COLUMNS if len(tasks) == len(set(tasks)) else COLUMNS + FURTHER_COLUMNS
+
     def csv(self) -> str:
-        """The table with the columns `COLUMNS`."""
-        return _csv(COLUMNS, (_cells(row) for row in self.rows))
+        """The table with its columns."""
+        return _csv(self.columns, self._cells())
 
     def curve_csv(self) -> str:
         """The points of the learning curves, with the columns `CURVE_COLUMNS`; empty where there is no curve.
@@ -54,7 +65,7 @@ class Table(Rendered):
         A point of two curves (all rows, over `max_train` and over `few_shot`) is there once.
         """
         points = [
-            {"backbone": section.results[0]["backbone"], **_size(section.results[0]["spec"]["task"]), **_cells(row)}
+            {**_size(section.results[0]["spec"]["task"]), **_cells(section, row)}
             for curve in curves(self.sections)
             for section in curve.columns.values()
             for row in section.rows
@@ -67,10 +78,13 @@ class Table(Rendered):
         return "\n".join([*map(_shown, self.sections), *map(curve_table, curves(self.sections))])
 
     def to_frame(self) -> pandas.DataFrame:
-        """The table with the columns `COLUMNS`, as numbers; NaN or None: not measured."""
+        """The table with its columns, as numbers; NaN or None: not measured."""
         import pandas
 
-        return pandas.DataFrame(map(_cells, self.rows), columns=COLUMNS)
+        return pandas.DataFrame(self._cells(), columns=self.columns)
+
+    def _cells(self) -> list[dict[str, Any]]:
+        return [_cells(section, row) for section in self.sections for row in section.rows]
 
     def __str__(self) -> str:
         return self.markdown()
@@ -98,19 +112,19 @@ def table_of(results: Iterable[Content], *, tuned: bool | None = None) -> Table:
     ordered = sorted(
         sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"], training_rows(s[0]["spec"]["task"]))
     )
-    return Table([section_of(section, tuned) for section in ordered])
+    return Table(set_apart([section_of(section, tuned) for section in ordered]))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
 
 
-def _cells(row: Row) -> dict[str, Any]:
-    """The cells of `COLUMNS`."""
+def _cells(section: Section, row: Row) -> dict[str, Any]:
+    """The cells of `COLUMNS` and `FURTHER_COLUMNS`."""
     mean, low, high = (None, None, None) if row.score is None else astuple(within(row.score, row.metric))
     return {
         "task": row.task, "strategy": row.strategy, "seeds": len(row.scores), "metric": row.metric,
@@ -118,6 +132,7 @@ def _cells(row: Row) -> dict[str, Any]:
         "trainable": row.trainable, "trainable_share": _number(row.trainable_share), "saved_bytes": row.saved_bytes,
         "peak_bytes": row.peak_bytes, "train_seconds": _number(row.train_seconds),
         "examples_per_second": _number(row.examples_per_second),
+        "backbone": section.results[0]["backbone"], "setting": section.setting,
     }  # fmt: skip
 
 
@@ -141,6 +156,7 @@ def _shown(section: Section) -> str:
     ]  # fmt: skip
     rows = [[*_shown_cells(row), *more] for row, *more in zip(section.rows, *further.values(), strict=True)]
     title = f"### {escape(section.task)}, {escape(section.results[0]['backbone'])}"
+    title += f", {escape(section.setting)}" if section.setting else ""
     return "\n".join([title, "", *grid(head, rows), "", *facts(section), ""])
 
 
