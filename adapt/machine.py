@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,23 @@ def cores() -> int:
             quota, period = map(int, words)
             found = min(found, max(1, -(-quota // period)))
     return found
+
+
+def short_waits(given: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables by which a process's threads wait for one another awake for a moment only, then asleep.
+
+    GNU's OpenMP, which torch has on Linux, lets them wait awake for milliseconds. Where other processes want the cores
+    too, the thread that is waited for then waits for a core that one that waits has taken
+    (`results/benchmarks/waiting.md`). It reads the variables when torch is imported.
+
+    Args:
+        given: The environment. Where it says how threads wait, nothing is to be set.
+    """
+    return {} if {"OMP_WAIT_POLICY", _SPINS} & given.keys() else {_SPINS: "10000"}
+
+
+_SPINS = "GOMP_SPINCOUNT"
+"""How many times they look before they sleep; 300,000 unless it is set."""
 
 
 def free_memory(device: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import re
 import shutil
 import signal
@@ -25,6 +26,7 @@ from adapt.cli.fitting import _report
 from adapt.cli.given import read_data
 from adapt.comparison import Store
 from adapt.comparison.given import EMBEDDED_BACKBONES, EMBEDDED_BUDGETS
+from adapt.machine import short_waits
 from adapt.spec import OptionError
 from adapt.strategies import LoRA
 from adapt.tasks import KINDS
@@ -37,6 +39,7 @@ HEAVY = ("torch", "transformers", "peft", "datasets", "pandas", "numpy", "scipy"
 def adapt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs `adapt ARGUMENTS` in this process; gives its exit code, output and errors."""
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "10000")  # what a command would leave here
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
 
     def command(*arguments: object) -> tuple[int, str, str]:
@@ -95,6 +98,12 @@ def loaded_by(program: str) -> list[str]:
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
     assert loaded_by(program) == []
+
+
+def test_threads_of_a_command_wait_awake_for_a_moment_only(adapt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"HOME": "/"})
+    assert adapt("--version")[0] == 0
+    assert os.environ == {"HOME": "/", **short_waits({})}
 
 
 def test_everything_public_is_there() -> None:

@@ -113,3 +113,9 @@ def test_the_processor_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         monkeypatch.setattr(machine, "_CPUINFO", file)
         monkeypatch.setattr(machine.platform, "processor", lambda: "x86")
         assert machine._processor.__wrapped__() == name
+
+
+@pytest.mark.parametrize("said", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "5"}])
+def test_threads_wait_awake_for_a_moment_only_unless_somebody_has_said_how(said: dict[str, str]) -> None:
+    assert 0 < int(machine.short_waits({"HOME": "/root"})["GOMP_SPINCOUNT"]) < 300_000
+    assert machine.short_waits(said) == {}

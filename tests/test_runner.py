@@ -29,6 +29,7 @@ from adapt.comparison import Store, compare, ended, runner, worker
 from adapt.comparison.jobs import Todo
 from adapt.comparison.progress import Progress
 from adapt.comparison.times import Times
+from adapt.machine import short_waits
 from adapt.spec import AdaptError, OutOfMemory, Source, Teacher
 
 GRID = [run_of(strategy, seed) for seed in (0, 1) for strategy in ("full", "lora")]
@@ -108,6 +109,14 @@ def test_a_package_found_by_the_user_is_found_by_its_runs(tmp_path: Path, monkey
         assert runner._environment(1)["PYTHONPATH"] == os.pathsep.join((str(package), "elsewhere"))
     monkeypatch.setattr(runner, "_INSTALLED", (package.name,))
     assert runner._environment(1)["PYTHONPATH"] == "elsewhere"
+
+
+def test_threads_of_runs_wait_awake_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert short_waits({}).items() <= runner._environment(2).items()
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert runner._environment(2)["GOMP_SPINCOUNT"] == "7"
 
 
 def test_a_run_that_dies_has_failed_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 
@@ -14,6 +15,7 @@ from adapt.cli.extracting import attention, probe, represent
 from adapt.cli.fitting import distill, fit
 from adapt.cli.using import merge, predict, score
 from adapt.cli.words import Commands, shown_command
+from adapt.machine import short_waits
 
 __all__ = ["cli", "main", "plain_errors", "shown_command"]
 
@@ -31,6 +33,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point."""
     warnings.formatwarning = lambda message, *rest, **more: f"adapt: {message}\n"
+    os.environ.update(short_waits(os.environ))
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it can do without
     try:
         with plain_errors("compare" in sys.argv[1:2]):

@@ -19,7 +19,7 @@ from adapt.comparison.jobs import Todo
 from adapt.comparison.store import Store
 from adapt.comparison.times import Times
 from adapt.files import TMPDIR, scratch_folder, writing
-from adapt.machine import STOPPING, cores, killed_for_memory
+from adapt.machine import STOPPING, cores, killed_for_memory, short_waits
 from adapt.spec import Run
 
 WORKER = (sys.executable, "-P", "-m", "adapt.comparison.worker")
@@ -202,7 +202,7 @@ def _environment(threads: int) -> dict[str, str]:
     package = Path(__file__).resolve().parents[2]
     if package.name not in _INSTALLED:  # the user's own process found it by a path, maybe one from another folder
         own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, **dict.fromkeys(names, str(threads)), **own}
+    return {**os.environ, **dict.fromkeys(names, str(threads)), **short_waits(os.environ), **own}
 
 
 @contextlib.contextmanager
