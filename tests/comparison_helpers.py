@@ -93,7 +93,7 @@ def in_this_process(todo: Todo, store: Store, *, on_event: runner.OnEvent = lamb
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
 
 
-def through_files(todo: Todo, store: Store, *, on_event: runner.OnEvent = lambda event: None, **_: Any) -> None:
+def by_job_files(todo: Todo, store: Store, *, on_event: runner.OnEvent = lambda event: None, **_: Any) -> None:
     """What `execute` has processes of their own do, in this one: they find everything in files."""
     with tempfile.TemporaryDirectory() as folder:
         todo.save(Path(folder), store)

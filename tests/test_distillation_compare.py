@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_helpers import in_this_process, run_of, through_files
+from comparison_helpers import by_job_files, in_this_process, run_of
 from distillation_helpers import OPTIONS, SHORT, begun
 from tiny_tasks import TASKS
 from tokenizers.normalizers import Replace
@@ -81,7 +81,7 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     given = {"backbone": backbone("gpt2"), "data": data, "strategies": STRATEGIES, "seeds": 2}
     given |= {"out": tmp_path / "out", "teacher": folder, **SHORT, **how}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(grid, "execute", through_files)
+    monkeypatch.setattr(grid, "execute", by_job_files)
     events: list[runner.Event] = []
     asked_before: list[int] = []
 

@@ -14,7 +14,7 @@ import numpy
 import pytest
 import tiny
 from click.testing import CliRunner
-from comparison_helpers import MEMORY, contents, in_this_process, result_of, run_of, through_files
+from comparison_helpers import MEMORY, by_job_files, contents, in_this_process, result_of, run_of
 
 import adapt
 from adapt.cli import cli
@@ -374,7 +374,7 @@ def test_the_command_divides_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file.write_text(f"text,label\n{rows}")
     common = ["compare", "--data", str(file), "--folds", "2"]
     options = ["--test", "0", "--strategies", "head", "--seeds", "1", "--epochs", "1", "--device", "cpu", "--out"]
-    monkeypatch.setattr(grid, "execute", through_files)
+    monkeypatch.setattr(grid, "execute", by_job_files)
     said = CliRunner().invoke(cli, [*common, *options, str(tmp_path / "out")], catch_exceptions=False)
     assert said.exit_code == 0
     assert "6 train, 2 validation, 8 test in one of 2 folds" in said.stdout
