@@ -14,7 +14,7 @@ import pytest
 
 from adapt.adapted.starting import again
 from adapt.backbones.source import Backbone
-from adapt.comparison import Store, runner
+from adapt.comparison import Store, runner, worker
 from adapt.comparison.jobs import Todo
 from adapt.data import Data, load
 from adapt.distillation import Lessons
@@ -91,6 +91,22 @@ def in_this_process(todo: Todo, store: Store, *, on_event: runner.OnEvent = lamb
         result = run(one, inputs)
         store.write(replace(result, environment={**result.environment, **todo.made_by}))
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))
+
+
+def by_job_files(todo: Todo, store: Store, *, on_event: runner.OnEvent = lambda event: None, **_: Any) -> None:
+    """What `execute` has processes of their own do, in this one: they find everything in files."""
+    with tempfile.TemporaryDirectory() as folder:
+        todo.save(Path(folder), store)
+        shared = None
+        for number, (one, _data) in enumerate(todo.runs):
+            on_event(runner.Event("started", one))
+            file = Path(folder) / f"{number}.json"
+            shared = worker.share(file, shared)
+            assert shared is not None
+            worker.work(file, lambda *_: None, lambda _: None, shared)
+            result = store.read(one)
+            assert result is not None
+            on_event(runner.Event("ended", one, status=result["status"], reason=result["reason"]))
 
 
 def behave(monkeypatch: pytest.MonkeyPatch, **behaviours: str) -> None:

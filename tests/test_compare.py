@@ -41,14 +41,18 @@ def stable(content: dict[str, Any]) -> dict[str, Any]:
 def compared(
     tmp_path_factory: pytest.TempPathFactory, backbone: Callable[..., Path]
 ) -> tuple[adapt.Comparison, list[runner.Event], dict[str, Any]]:
-    """Three strategies with two seeds, one run at a time."""
+    """Three strategies with two seeds, two runs at a time, where files of the user have the names of modules."""
     events: list[runner.Event] = []
+    scripts = tmp_path_factory.mktemp("scripts")
+    for name in ("evaluate", "datasets", "torch", "adapt", "queue"):
+        (scripts / f"{name}.py").write_text("raise SystemExit('a script of the user')")
     data = dataclasses.replace(tiny.classification(), notes=("2 rows left out",))
     arguments = {"backbone": backbone("bert"), "data": data, "strategies": STRATEGIES, "seeds": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.chdir(scripts)
         done = adapt.compare(
-            **arguments, **CHOICES, out=tmp_path_factory.mktemp("compared"), jobs=1, on_event=events.append
+            **arguments, **CHOICES, out=tmp_path_factory.mktemp("compared"), jobs=2, on_event=events.append
         )
     return done, events, arguments
 
@@ -109,10 +113,10 @@ def test_done_runs_are_not_done_again(compared: Any, monkeypatch: pytest.MonkeyP
 
 def test_side_by_side_gives_the_same_bits(compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done, _, arguments = compared
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    together = adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=2)
-    assert [stable(result) for result in together.results] == [stable(result) for result in done.results]
-    assert together.results[0]["environment"]["threads"] == 1
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    one_by_one = adapt.compare(**arguments, **CHOICES, out=tmp_path, jobs=1)
+    assert [stable(result) for result in one_by_one.results] == [stable(result) for result in done.results]
+    assert done.results[0]["environment"]["threads"] == 1
 
 
 def test_a_run_in_a_process_of_its_own_gives_what_fit_gives(compared: Any) -> None:

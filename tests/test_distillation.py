@@ -42,7 +42,7 @@ def test_every_strategy_comes_nearer_to_the_teacher(
     """Labels of no use (weight 1), another architecture as the teacher: what is learnt is the teacher's."""
     teacher, data = teachers("single_label"), TASKS["single_label"]()
     student = adapt.distill(
-        teacher, backbone("electra"), data, tiny.STRATEGIES[strategy], weight=1.0, epochs=12, **QUICK
+        teacher, backbone("electra"), data, tiny.STRATEGIES[strategy], weight=1.0, epochs=6, **QUICK
     )
     assert student.result is not None
     losses = [point["loss"] for point in student.result.curve]

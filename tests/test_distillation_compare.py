@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_helpers import in_this_process, run_of
+from comparison_helpers import by_job_files, in_this_process, run_of
 from distillation_helpers import OPTIONS, SHORT, begun
 from tiny_tasks import TASKS
 from tokenizers.normalizers import Replace
@@ -73,7 +73,7 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     teachers: Callable[[str], Adapted], backbone: Callable[..., Path], tmp_path: Path, asked: list[int],
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """In processes of their own, which find its answers, and general texts; that these are written is not shown."""
+    """Where runs find its answers, and general texts, in files; that these are written is not shown."""
     data, folder = TASKS["single_label"](), teachers("single_label").save(tmp_path / "teacher")
     (tmp_path / "news.txt").write_text("word1 word2 word3\nword4 word5 word6\n")
     how: dict[str, Any] = {"unlabelled": list(data.splits["test"]["text"]), "temperature": 3, "weight": 0.25}
@@ -81,9 +81,17 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
     given = {"backbone": backbone("gpt2"), "data": data, "strategies": STRATEGIES, "seeds": 2}
     given |= {"out": tmp_path / "out", "teacher": folder, **SHORT, **how}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(grid, "execute", by_job_files)
     events: list[runner.Event] = []
+    asked_before: list[int] = []
+
+    def on_event(event: runner.Event) -> None:
+        if "started" not in [each.what for each in events]:
+            asked_before[:] = asked
+        events.append(event)
+
     del asked[:]
-    done = adapt.compare(**given, on_event=events.append)
+    done = adapt.compare(**given, on_event=on_event)
     assert "Saving" not in capfd.readouterr().err
     told = [(event.done, event.total) for event in events if event.what == "asked"]
     for number in (len(how["unlabelled"]), len(data.splits["train"])):  # up to 64 rows at a time
@@ -92,7 +100,7 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
         assert said == expected
     assert not told
     assert [event.what for event in events].index("started") > len(said)
-    assert asked == [len(how["unlabelled"]), len(data.splits["train"])]
+    assert asked_before == [len(how["unlabelled"]), len(data.splits["train"])]
     assert [(r["strategy"], r["seed"], r["status"]) for r in done.results] == [
         (strategy, seed, "ok") for seed in (0, 1) for strategy in ("head", "lora")
     ]
@@ -104,6 +112,7 @@ def test_each_run_is_what_distill_gives_and_the_teacher_is_asked_once(
         "head, taught by bert-2-0 full (temperature 3, weight 0.25, on rows that it labelled, too)",
         "lora(rank=2), taught by bert-2-0 full (temperature 3, weight 0.25, on rows that it labelled, too)",
     ]
+    monkeypatch.setattr(grid, "execute", runner.execute)
     monkeypatch.setattr(runner, "WORKER", ("/nowhere/python",))
     del asked[:]
     assert adapt.compare(**given).results == done.results

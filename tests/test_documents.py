@@ -31,6 +31,7 @@ from adapt.cli import cli
 from adapt.comparison import grid
 from adapt.data import Data
 from adapt.extraction import Probing
+from adapt.memory import shapes
 from adapt.strategies import SHIPPED_SETTINGS, STRATEGIES, make, remade
 from adapt.tasks import KINDS
 
@@ -82,17 +83,19 @@ def command(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first as a shell runs it, the others without importing everything anew."""
-    first, *others = [
-        line for block in blocks("sh", README) for line in block.splitlines() if line.startswith("adapt ")
-    ]
-    done = command(shlex.split(first), reviews)
-    assert done.returncode == 0, f"{first}\n{done.stderr}"
-    assert len(others) >= 2
+    """One as a shell runs it, the others without importing everything anew; plans are of one layer."""
+    lines = [line for block in blocks("sh", README) for line in block.splitlines() if line.startswith("adapt ")]
+    (of_the_shell,) = [line for line in lines if line.startswith("adapt predict ")]
+    assert len(lines) >= 3
     monkeypatch.chdir(reviews)
     monkeypatch.setattr(grid, "execute", in_this_process)
-    for line in others:
-        assert CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False).exit_code == 0, line
+    monkeypatch.setattr(shapes, "SHAPES", {n: {**s, "num_hidden_layers": 1} for n, s in shapes.SHAPES.items()})
+    for line in lines:
+        if line == of_the_shell:
+            done = command(shlex.split(line), reviews)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+        else:
+            assert CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False).exit_code == 0, line
     predictions = (reviews / "predictions.jsonl").read_text().splitlines()
     assert len(predictions) == len((reviews / "new.csv").read_text().splitlines()) - 1
     assert set(json.loads(predictions[0])["probabilities"]) == {"good", "bad"}
@@ -103,14 +106,12 @@ def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_python_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The README's as a process of its own, then that of `help(adapt.extraction)`, which reads what it wrote."""
+    """The README's, then that of `help(adapt.extraction)`, which reads what it wrote."""
     (first,) = blocks("python", README)
-    (reviews / "example.py").write_text(first, encoding="utf-8")
-    done = command([sys.executable, "example.py"], reviews)
-    assert done.returncode == 0, done.stderr
-    outputs = [done.stdout]
     monkeypatch.chdir(reviews)
-    for block in blocks("python", inspect.getdoc(adapt.extraction) or ""):
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    outputs = []
+    for block in (first, *blocks("python", inspect.getdoc(adapt.extraction) or "")):
         exec(compile(textwrap.dedent(block), "extraction", "exec", dont_inherit=True), {"__name__": "__main__"})
         outputs.append(capsys.readouterr().out)
     assert {"good", "bad"} & set(outputs[0].splitlines())

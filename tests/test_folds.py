@@ -14,7 +14,7 @@ import numpy
 import pytest
 import tiny
 from click.testing import CliRunner
-from comparison_helpers import MEMORY, contents, in_this_process, result_of, run_of
+from comparison_helpers import MEMORY, by_job_files, contents, in_this_process, result_of, run_of
 
 import adapt
 from adapt.cli import cli
@@ -368,12 +368,13 @@ def test_a_comparison_over_folds(
 
 
 def test_the_command_divides_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in processes of their own, which read each fold's rows from files, score the same."""
+    """Runs that read each fold's rows from files, as processes of their own do, score the same."""
     file = tmp_path / "few.csv"
     rows = "".join(f"{word} thing {i},{word}\n" for i in range(8) for word in ("good", "bad"))
     file.write_text(f"text,label\n{rows}")
     common = ["compare", "--data", str(file), "--folds", "2"]
     options = ["--test", "0", "--strategies", "head", "--seeds", "1", "--epochs", "1", "--device", "cpu", "--out"]
+    monkeypatch.setattr(grid, "execute", by_job_files)
     said = CliRunner().invoke(cli, [*common, *options, str(tmp_path / "out")], catch_exceptions=False)
     assert said.exit_code == 0
     assert "6 train, 2 validation, 8 test in one of 2 folds" in said.stdout

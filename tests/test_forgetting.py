@@ -118,8 +118,10 @@ def test_it_is_the_loss_that_transformers_gives_the_adapted_weights(
     assert found["predicts"] == ("masked tokens" if architecture in tiny.ENCODERS else "next tokens")
 
 
-@pytest.mark.parametrize("architecture", HEADED)
-@pytest.mark.parametrize(("strategy", "precision"), [("head", "bf16"), ("untrained", "fp32")])
+@pytest.mark.parametrize(
+    ("strategy", "precision", "architecture"),
+    [("head", "bf16", "bert"), ("head", "bf16", "llama"), *(("untrained", "fp32", name) for name in HEADED)],
+)
 def test_a_backbone_that_was_not_changed_has_forgotten_nothing(
     strategy: str, precision: str, architecture: str, headed: Callable[[str], Path], data: Data
 ) -> None:

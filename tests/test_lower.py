@@ -102,7 +102,7 @@ def test_other_kinds_and_quantised_layers(kind: str, strategy: Any, tmp_path: Pa
     from adapt.comparison.given import embedded_data
 
     data = embedded_data({"tags": "ner"}.get(kind, kind))
-    data = dataclasses.replace(data, splits={name: rows.select(range(32)) for name, rows in data.splits.items()})
+    data = dataclasses.replace(data, splits={name: rows.select(range(12)) for name, rows in data.splits.items()})
     backbone = {"tags": "tiny-encoder", "causal_lm": "tiny-decoder"}[kind]
     choices = {"epochs": 1, "max_length": 64, "device": "cpu", "checkpointing": strategy.name == "qlora"}
     run, rows, source = assemble(backbone, data, strategy, **choices)

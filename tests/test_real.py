@@ -24,8 +24,8 @@ def few(data: Data, rows: int) -> Data:
 
 
 def test_head_on_a_sentence_encoder_learns_sentiment_from_few_rows(real_data: Path, minilm: str) -> None:
-    data = few(adapt.data.load(real_data / "sst2"), 400)
-    model = adapt.fit(minilm, data, "head", epochs=5, max_train=400, max_length=48)
+    data = few(adapt.data.load(real_data / "sst2"), 200)
+    model = adapt.fit(minilm, data, "head", epochs=5, max_train=300, max_length=32)
     result = model.result
     assert result is not None
     assert result.run.task.pooling == "mean"
@@ -35,7 +35,8 @@ def test_head_on_a_sentence_encoder_learns_sentiment_from_few_rows(real_data: Pa
 
 
 def test_lora_on_pairs_with_a_number_for_a_label(real_data: Path, minilm: str) -> None:
-    data = few(adapt.data.load(real_data / "stsb"), 240)
-    model = adapt.fit(minilm, data, adapt.LoRA(), epochs=2, max_train=480, max_length=48, dropout=0.0)
+    data = few(adapt.data.load(real_data / "stsb"), 120)
+    strategy, choices = adapt.LoRA(learning_rate=3e-3), {"max_train": 200, "max_length": 32, "batch_size": 16}
+    model = adapt.fit(minilm, data, strategy, epochs=2, dropout=0.0, **choices)
     assert model.result is not None
     assert model.result.scores["test"]["spearman"] > 0.5

@@ -82,7 +82,7 @@ def test_every_strategy_gets_the_same_sample_in_the_same_order(
     monkeypatch.setattr(SequenceClassification, "collate", watched)
     orders = {}
     for seed in (0, 1):
-        for name, strategy in tiny.STRATEGIES.items():
+        for name, strategy in [*tiny.STRATEGIES.items()][: 2 if seed else None]:
             seen.append([])
             spec, data, source = assemble(
                 backbone("bert"), task_data("single_label"), strategy, seed=seed, epochs=2, batch_size=4, device="cpu",
@@ -91,8 +91,8 @@ def test_every_strategy_gets_the_same_sample_in_the_same_order(
             result, _ = fit(spec, Inputs(data, source))
             orders[name, seed] = seen[-1]
             assert result.environment["train_rows"] == (10 if "few_shot" in sampling else 13)
-    for seed in (0, 1):
-        assert all(orders[name, seed] == orders["full", seed] for name in tiny.STRATEGIES)
+    assert all(order == orders["full", seed] for (_, seed), order in orders.items())
+    assert len(orders) == len(tiny.STRATEGIES) + 2
     assert orders["full", 0] != orders["full", 1]
 
 

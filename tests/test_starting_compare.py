@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ from typing import Any
 import pytest
 import tiny
 import tiny_tasks
-from comparison_helpers import contents, in_this_process, result_of, run_of
+from comparison_helpers import by_job_files, contents, in_this_process, result_of, run_of
 from fit_helpers import QUICK
 from test_starting import Norms
 
 import adapt
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import again
-from adapt.comparison import Store, grid, worker
-from adapt.comparison.jobs import Todo
+from adapt.comparison import grid
 from adapt.data import folds
 from adapt.spec import AdaptError, OptionError, Run, Source
 from adapt.tables.table import table_of
@@ -34,14 +32,6 @@ def first(backbone: Callable[..., Path]) -> Adapted:
     """Bottleneck adapters that have seen texts."""
     folder = backbone("bert", masked=True)
     return tiny.adapted(folder, tiny_tasks.TASKS["masked"](), tiny.STRATEGIES["bottleneck"], precision="fp32")
-
-
-def by_job_files(todo: Todo, store: Store, **_: Any) -> None:
-    """What `execute` does, by what it gives its processes to read, but in this one."""
-    with tempfile.TemporaryDirectory() as folder:
-        todo.save(Path(folder), store)
-        for i in range(len(todo.runs)):
-            worker.work(Path(folder) / f"{i}.json", lambda *_: None, lambda _: None)
 
 
 def test_a_model_is_a_row_beside_its_strategy_without_it(

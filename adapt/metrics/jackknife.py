@@ -9,6 +9,7 @@ are taken together by what makes an interval of them (`adapt.stats.crossed_inter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from adapt.metrics import texts
@@ -73,6 +74,8 @@ def _table(problem: Problem, outcomes: Sequence[Any]) -> Array | None:
 
     if problem == "multi_label" and not all(map(_two_lists, outcomes)):
         return None
+    with suppress(TypeError, ValueError):  # where lists within a row are not alike, or are no numbers
+        return np.array(outcomes, dtype=float).reshape(len(outcomes), -1)
     try:
         rows = [list(_numbers(outcome)) for outcome in outcomes]
     except (TypeError, ValueError):  # of a file that somebody has changed

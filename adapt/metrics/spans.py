@@ -7,7 +7,7 @@ Strict reading: `B-X` begins a span, `I-X` right after continues it; an `I-X` th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -38,11 +38,16 @@ def counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
     return [len(guess & truth), len(guess - truth), len(truth - guess)]
 
 
-def score(name: Literal["precision", "recall", "f1"], predictions: Any, references: Any) -> float:
-    """Share of the predicted spans that are right, share of the true ones that are found, or F1 of both, over all rows
-    together; 0 where there are none."""
-    import seqeval.metrics
+def scores(predictions: Any, references: Any) -> dict[str, float]:
+    """Share of the predicted spans that are right, share of the true ones that are found, and F1 of both, over all rows
+    together, by the name of the metric; 0 where there are none."""
+    from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 
-    compute = getattr(seqeval.metrics, f"{name}_score")
-    return float(compute(references, predictions, mode="strict", scheme=IOB2, average="micro", zero_division=0))
+    found = precision_recall_fscore_support(references, predictions, average="micro", scheme=IOB2, zero_division=0)
+    return dict(zip(("span_precision", "span_recall", "span_f1"), map(float, found[:3]), strict=True))
+
+
+def score(name: str, predictions: Any, references: Any) -> float:
+    """One of `scores`."""
+    return scores(predictions, references)[name]

@@ -1,7 +1,7 @@
 """The pretraining loop and its checkpoints, on a masked language model."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,22 +96,24 @@ def test_a_model_in_bfloat16_is_trained_in_float32(tokenizer, rows):
 
 
 def test_resumed_training_ends_with_the_same_bits(tokenizer, rows, tmp_path):
-    whole = tiny(tokenizer, dropout=0.1)
-    history = pretrain(whole, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, report=quiet)
+    """In the middle of the second time through the rows, and once there is nothing left to do."""
+    whole, settings = tiny(tokenizer, dropout=0.1), replace(SETTINGS, steps=30, checkpoint_every=10)
+    assert 10 < len(rows) // settings.batch_size < 20
+    history = pretrain(whole, MaskedLM(tokenizer), rows, rows[:8], settings, report=quiet)
 
-    def stop_at_80(line: str) -> None:
-        if line.startswith("step 120"):
+    def stop_at_20(line: str) -> None:
+        if line.startswith("step 20"):
             raise KeyboardInterrupt
 
     file = tmp_path / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        pretrain(tiny(tokenizer, dropout=0.1), MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, stop_at_80)
+        pretrain(tiny(tokenizer, dropout=0.1), MaskedLM(tokenizer), rows, rows[:8], settings, file, stop_at_20)
     resumed = tiny(tokenizer, dropout=0.1)
-    assert pretrain(resumed, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history
+    assert pretrain(resumed, MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet) == history
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     done = tiny(tokenizer, dropout=0.1)
-    assert pretrain(done, MaskedLM(tokenizer), rows, rows[:8], SETTINGS, file, quiet) == history  # nothing left to do
+    assert pretrain(done, MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet) == history  # nothing left to do
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -134,7 +136,7 @@ def test_a_later_stage_is_resumed_in_another_process(tokenizer, rows, tmp_path):
     whole, resumed = tiny(tokenizer, dropout=0.1), tiny(tokenizer, dropout=0.1)
     stages(whole, tmp_path / "whole", "never")
     with pytest.raises(KeyboardInterrupt):
-        stages(tiny(tokenizer, dropout=0.1), tmp_path / "parts", "step 6")
+        stages(tiny(tokenizer, dropout=0.1), tmp_path / "parts", "step 3/6")
     stages(resumed, tmp_path / "parts", "never")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name

@@ -159,7 +159,7 @@ def test_peft_loads_it(backbone: Folder, tmp_path: Path, kind: str, architecture
 @ON
 def test_it_tells_apart_words_that_the_table_does_not(tmp_path: Path, strategy: str) -> None:
     """Praise and blame have one and the same embedding: nothing that stands above it can learn which is which."""
-    folder = tiny.save_backbone(tmp_path / "backbone", "bert")
+    folder = tiny.save_backbone(tmp_path / "backbone", "bert", layers=1)
     file = folder / "model.safetensors"
     from safetensors.torch import load_file, save_file
 
@@ -171,8 +171,8 @@ def test_it_tells_apart_words_that_the_table_does_not(tmp_path: Path, strategy: 
     data = tiny.classification(rows=96, held_out=64)
     scores = {}
     for rank in (0, RANK):
-        chosen = dataclasses.replace(STRATEGIES[strategy], embedding_rank=rank)  # type: ignore[type-var]
-        model = fit_model(folder, data, chosen, epochs=12, batch_size=8, device="cpu", precision="fp32", dropout=0.0)
+        chosen = dataclasses.replace(STRATEGIES[strategy], embedding_rank=rank, embedding_rate=3e-2)  # type: ignore[type-var]
+        model = fit_model(folder, data, chosen, epochs=5, batch_size=8, device="cpu", precision="fp32", dropout=0.0)
         result = model.result
         assert result is not None
         scores[rank] = result.scores["test"]["accuracy"]
