@@ -33,7 +33,15 @@ _known: dict[tuple[Any, ...], tuple[type | None, list[_Result]]] = {}
 
 
 class Repeated(Uncompiled, FakeTensorMode):
-    """torch's mode, with a memory of its own."""
+    """torch's mode, with another memory than its own."""
+
+    def __init__(self, **options: Any) -> None:
+        """
+        Args:
+            options: Of torch's mode.
+        """
+        super().__init__(**options)
+        self.cache_enabled = False  # torch's own
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Run an operation, or make again what it came to."""
