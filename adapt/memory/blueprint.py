@@ -21,6 +21,7 @@ from adapt.backbones.classes import LANGUAGE_MODELS, may_be_lacking
 from adapt.backbones.load import Loader
 from adapt.backbones.masks import masks_traced
 from adapt.memory.tracker import held_tensors
+from adapt.memory.uncompiled import Uncompiled
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _state(weight: Any, module: Any) -> Any:
     return QuantState(absmax=empty(blocks, dtype=torch.uint8), offset=empty(), state2=second, **shared)
 
 
-class _NoPadding(TorchDispatchMode):
+class _NoPadding(Uncompiled, TorchDispatchMode):
     """Answers what a model asks about values, where there are none, and mends what torch's fake kernels do otherwise.
 
     No token is padding. All rows have as many end tokens (T5's and BART's classifiers ask). A number drawn at random is

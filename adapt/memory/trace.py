@@ -12,7 +12,6 @@ import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 
@@ -22,6 +21,7 @@ from adapt.backbones.seen import hold_some
 from adapt.memory.alike import counting
 from adapt.memory.blueprint import Blueprint, fake_copy, to_fake, without_padding
 from adapt.memory.like_cuda import in_layers, like_cuda
+from adapt.memory.repeated import Repeated
 from adapt.memory.shapes import Shape
 from adapt.memory.step import CUDA_BLOCK, Step, prepare, track
 from adapt.memory.types import Memory
@@ -75,7 +75,7 @@ class Trace:
         """The attention kernel."""
         if self._cuda and budget.checkpointing:
             in_layers(self._model)
-        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._mode = Repeated(allow_non_fake_inputs=True)
         to_fake(self._model, self._mode)
         self._model.train()
         stand_in = partial(fake_copy, mode=self._mode)

@@ -29,6 +29,7 @@ from adapt.backbones.memo import memos_of
 from adapt.backbones.swapped import swapped
 from adapt.memory.scratch import scratch_bytes
 from adapt.memory.types import CATEGORIES, Memory, Phase
+from adapt.memory.uncompiled import DEVICE, Uncompiled
 
 
 class _Storage:
@@ -49,7 +50,7 @@ class _Peak:
         self.total, self.parts, self.phase = 0, dict.fromkeys(CATEGORIES, 0), phase
 
 
-class Tracker(TorchDispatchMode):
+class Tracker(Uncompiled, TorchDispatchMode):
     """Context in which the storages of tensors are counted by category.
 
     It sees what operations return, not what a kernel allocates and gives back within itself; of the kernels that do so
@@ -147,11 +148,17 @@ class Tracker(TorchDispatchMode):
         backward = in_backward()
         if backward != self._backward:
             self._turn(backward)
+        if func is DEVICE:
+            return args[0].device
         scratch = scratch_bytes(func, args, self._kernels)
         if scratch:  # taken and given back within the operation
             self._reach(self._total + -(-scratch // self._block) * self._block)
         out = func(*args, **(kwargs or {}))
-        self._see_all(tree_leaves(out), "logits" if self._head else "temporary")
+        category = "logits" if self._head else "temporary"
+        if isinstance(out, torch.Tensor):
+            self._see(out, category)
+        else:
+            self._see_all(tree_leaves(out), category)
         return out
 
     def _turn(self, backward: bool) -> None:
