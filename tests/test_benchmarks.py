@@ -263,6 +263,7 @@ PAGES = (
     "padding",
     "profile_cpu",
     "seen_words",
+    "waiting",
 )
 
 
