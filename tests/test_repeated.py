@@ -45,6 +45,14 @@ def test_a_step_is_what_it_is_with_torchs_own(
     assert planned() == found
 
 
+def test_no_more_is_remembered_than_is_said(mode: Repeated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated, "_MOST", 3)
+    with mode:
+        for width in range(1, 9):
+            assert torch.ones(2, width).t().shape == (width, 2)
+            assert 0 < len(repeated._known) <= 3
+
+
 OPERATIONS: list[Callable[[torch.Tensor], Any]] = [
     lambda x: x @ x.t(),
     lambda x: x[1:, ::2],

@@ -31,6 +31,9 @@ class _Result(NamedTuple):
 _known: dict[tuple[Any, ...], tuple[type | None, list[_Result]]] = {}
 """What operations came to: the type of list that results are in, None where it is a single one, and the results."""
 
+_MOST = 50_000
+"""Operations that are remembered, of 1.4 KB each: those of some hundred plans for one model. Then all are forgotten."""
+
 
 class Repeated(Uncompiled, FakeTensorMode):
     """torch's mode, with another memory than its own."""
@@ -61,6 +64,8 @@ class Repeated(Uncompiled, FakeTensorMode):
                 kind = type(out) if type(out) in (list, tuple) else None
                 found = self._results([out] if kind is None else out, given)
                 if found is not None:
+                    if len(_known) >= _MOST:
+                        _known.clear()
                     _known[key] = kind, found
         return out
 
