@@ -22,14 +22,15 @@ from typing import Any
 from _state import commit
 
 from adapt.files import write_atomically
-from adapt.machine import cores
+from adapt.machine import cores, short_waits
 from adapt.tables.cells import line
 
 BACKBONES = {"tiny-encoder": 30, "minilm": 6}
 """Each with its updates."""
 OWN = 300_000
 """Looks, unless it is told."""
-LOOKS = (OWN, 10_000, 0)
+OURS = int(short_waits({})["GOMP_SPINCOUNT"])
+LOOKS = (OWN, OURS, 0)
 OTHERS = ("alone", "beside")
 BATCH = 32
 
@@ -123,7 +124,7 @@ def page(found: dict[str, Any]) -> str:
         f"Training (LoRA, batch {found['batch']}, a thread on each of {found['cores']} cores) by how many times a"
         " thread looks whether the others",
         f"are there before it sleeps, as times as fast as with OpenMP's own {OWN:,}; written by",
-        "`python benchmarks/waiting.py`, which says how. The package sets 10,000.",
+        f"`python benchmarks/waiting.py`, which says how. The package sets {OURS:,}.",
         "",
         line(["", *(f"{int(each):,}" for each in looks)]),
         line(["---", *["---:"] * len(looks)]),

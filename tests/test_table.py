@@ -18,7 +18,7 @@ from comparison_helpers import MEMORY, contents, result_of, run_of
 
 from adapt.comparison.store import Store
 from adapt.result import FOUND_FEATURES, Result
-from adapt.spec import Budget, Source, left_out
+from adapt.spec import Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
 from adapt.tables.cells import escape, interval, share
 from adapt.tables.section import Difference
@@ -601,31 +601,3 @@ def test_runs_with_and_without_general_texts_are_sections_of_their_own() -> None
     results = [result_of(dataclasses.replace(run_of("full"), general=source)) for source in sources]
     made = table(*results)
     assert [[row.runs for row in section.rows] for section in made.sections] == [[1], [1], [1]]
-
-
-def test_sections_of_one_task_and_backbone_are_told_apart() -> None:
-    few = [result_of(run_of("full", 0, max_train=4), 0.7), result_of(run_of("full", 0, max_length=16), 0.8)]
-    made = table(*few, result_of(run_of("full", 0), 0.9))
-    settings = [section.setting for section in made.sections]
-    assert len(set(settings)) == 3
-    assert "4 rows, max_length=" in settings[0]
-    assert next(line for line in made.markdown().splitlines() if line.startswith("### ")).endswith(f", {settings[0]}")
-    assert [row["setting"] for row in rows_of(made.csv())] == settings
-    assert [row["backbone"] for row in rows_of(made.csv())] == ["tiny"] * 3
-    assert list(made.to_frame()["setting"]) == settings
-
-
-def test_one_section_of_a_task_has_the_columns_promised_and_no_setting() -> None:
-    made = table(*grid())
-    assert made.columns == COLUMNS
-    assert [section.setting for section in made.sections] == [""]
-
-
-def test_a_setting_that_older_results_do_not_have_is_told_with_the_value_that_they_had() -> None:
-    one, other = contents([result_of(run_of("full", 0), 0.9), result_of(run_of("full", 0), 0.8)])
-    other["spec"]["budget"]["optimizer"] = "adamw_8bit"
-    neutral = left_out(Budget)["optimizer"]
-    assert [section.setting for section in table_of([one, other]).sections] == [
-        f"optimizer={neutral}",
-        "optimizer=adamw_8bit",
-    ]

@@ -13,8 +13,9 @@ from adapt.tables.folds import without_fold
 from adapt.tables.section import Section
 from adapt.tasks import KINDS
 
-_NAMED_OTHERWISE = ("name", "data", "rows", "max_train", "few_shot")
-"""Fields of a task that are the section's name, or that the contents and the number of rows stand for."""
+_NAMED_OTHERWISE = ("name", "data", "rows", "max_train", "few_shot", "options")
+"""Fields of a task that are the section's name, that the contents and the number of rows stand for, or that have parts
+with names of their own."""
 
 
 def set_apart(sections: Sequence[Section]) -> list[Section]:
@@ -43,9 +44,9 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, str]:
     """All else that a section's runs have in common, each in words."""
     task, backbone, general = spec["task"], spec["backbone"], spec.get("general")
     fields = {
-        **left_out(Task),
+        **{name: value for name, value in (left_out(Task) | task).items() if name not in _NAMED_OTHERWISE},
         **(left_out(KINDS[task["kind"]].Options) if task["kind"] in KINDS else {}),
-        **{name: value for name, value in task.items() if name not in _NAMED_OTHERWISE},
+        **task.get("options", {}),
         **left_out(Budget),
         **spec["budget"],
     }
