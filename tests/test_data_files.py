@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,57 @@ def test_plain_text_is_one_text_a_line(tmp_path: Path) -> None:
     both = load(tmp_path, **NONE)
     assert columns(both)["text"] == TEXTS
     assert both.notes[0].startswith("files that are not used: 'dev.txt', 'train.txt'; ")
+
+
+def test_files_may_be_packed_by_gzip(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    for folder in (plain, packed):
+        folder.mkdir()
+    write_csv(plain / "train.csv", ROWS)
+    write_jsonl(plain / "Dev.jsonl", ROWS[:2])
+    (plain / "test.tsv").write_text(f"text\tlabel\nnew\t{ROWS[0]['label']}\n")
+    for file in plain.iterdir():
+        (packed / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    found, expected = load(packed), load(plain)
+    assert (found.sha256, found.notes) == (expected.sha256, expected.notes)
+    one = load(packed / "train.csv.gz", **NONE)
+    assert (one.name, columns(one)) == ("train", columns(load(plain / "train.csv", **NONE)))
+    assert load(packed, splits={"test": "Dev"}).splits["test"].num_rows == 2
+    (packed / "train.csv").write_bytes((plain / "train.csv").read_bytes())
+    with pytest.raises(DataError, match=r"both 'train\.csv' and 'train\.csv\.gz' are the train split; keep one"):
+        load(packed)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv.gz", gzip.compress(b"text,label\na,1\nb,0\n")[:-4], r"x\.csv\.gz: is no whole gzip file"),
+        ("x.csv.gz", gzip.compress(b"text,label\na,1\n,0\n"), r"x\.csv\.gz, line 3: no text in column 'text'"),
+        ("x.json.gz", gzip.compress(b""), r"x\.json\.gz: the file is empty"),
+        ("x.parquet.gz", b"", r"x\.parquet\.gz: Parquet is not read packed.*; unpack it"),
+        ("x.gz", gzip.compress(b"a"), r"x\.gz: unknown kind of file '\.gz'"),
+        ("x.tar.gz", gzip.compress(b"a"), r"x\.tar\.gz: unknown kind of file '\.gz'"),
+    ],
+)
+def test_a_packed_file_that_cannot_be_read_is_one_error(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / name, **NONE)
+
+
+@pytest.mark.parametrize("form", [list, tuple, pandas.Series])
+def test_a_list_of_texts_needs_no_column(form: Any) -> None:
+    texts = [f"text {i}" for i in range(10)]
+    data = load(form(texts), kind="mlm", **NONE)
+    assert (data.kind, columns(data)) == ("masked_lm", {"text": texts})
+    splits = load({"train": form(texts), "test": form(["new"])}, kind="causal_lm", validation=0)
+    assert columns(splits, "test") == {"prompt": [""], "completion": ["new"]}
+    with pytest.raises(DataError, match=r"the texts: no label column found .* name the kind: masked_lm or causal_lm"):
+        load(form(texts))
+    with pytest.raises(DataError, match=r"the texts, row 11: no text"):
+        load(form([*texts, None]), kind="mlm", **NONE)
 
 
 def test_a_tsv_file_of_one_column(tmp_path: Path) -> None:

@@ -187,3 +187,15 @@ def test_lists_that_became_strings_are_no_classes() -> None:
         load(frame, **NONE)
     assert load(frame, problem="single_label", **NONE).labels == ("['x', 'y']", "['x']", "[]")
     assert load(frame.assign(label=frame["label"].map(ast.literal_eval)), **NONE).labels == ("x", "y")
+
+
+def test_decimals_that_became_strings_are_no_classes() -> None:
+    """As pandas reads them with dtype=str."""
+    frame = pandas.DataFrame({"text": ["a", "b", "c", "d"], "label": ["1", "2.5", " 3.5", "unknown"]})
+    message = r"row 2: label '2\.5' is a number written as a string, as most .*astype\(float\).*problem='single_label'"
+    with pytest.raises(DataError, match=message):
+        load(frame, **NONE)
+    assert load(frame, problem="single_label", **NONE).labels == ("1", "2.5", "3.5", "unknown")
+    assert load(frame[:3].astype({"label": float}), **NONE).problem == "regression"
+    assert load(frame.assign(label=["1", "2", "3.0", "4"]), **NONE).labels == ("1", "2", "3.0", "4")
+    assert load(frame.assign(label=["2.5", "3.5", "many", "few"]), **NONE).labels == ("2.5", "3.5", "few", "many")

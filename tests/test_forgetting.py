@@ -440,11 +440,13 @@ def test_texts_are_those_of_a_file_of_lines_a_table_or_a_list(tmp_path: Path) ->
     lines.write_text("\ufeffone two\r\n\n  three\u2028four  \n", encoding="utf-8")
     (tmp_path / "news.csv").write_text("text,label\none two,1\nthree\u2028four,2\n", encoding="utf-8")
     (tmp_path / "news.txt.gz").write_bytes(gzip.compress(lines.read_bytes()))
-    given = (lines, str(tmp_path / "news.csv"), ["one two", "three\u2028four"], tmp_path / "news.txt.gz")
+    (tmp_path / "news.csv.gz").write_bytes(gzip.compress((tmp_path / "news.csv").read_bytes()))
+    files = ["news.txt", "news.csv", "news.txt.gz", "news.csv.gz"]
+    given = (*(tmp_path / name for name in files), ["one two", "three\u2028four"])
     found = [read_general(each) for each in given]
     assert {general.texts for general in found} == {("one two", "three\u2028four")}
     assert len({general.source.sha256 for general in found}) == 1
-    assert [general.source.name for general in found] == ["news.txt", "news.csv", "texts", "news.txt.gz"]
+    assert [general.source.name for general in found] == [*files, "texts"]
     assert read_general(found[0]) is found[0]
     assert read_general(["one two"]).source.sha256 != found[0].source.sha256
 
@@ -468,13 +470,6 @@ def test_a_file_that_cannot_be_used_is_one_error(
         with pytest.raises(DataError) as error:
             fit(backbone("bert"), data, "head", **{**CHOICES, "general": file})
         assert str(error.value) == message.format(file=file)
-
-
-def test_a_packed_table_is_refused(tmp_path: Path) -> None:
-    packed = tmp_path / "news.jsonl.gz"
-    packed.write_bytes(gzip.compress(b'{"text": "one two"}\n'))
-    with pytest.raises(DataError, match=r"news\.jsonl\.gz: is a packed table, and only plain text is read packed"):
-        read_general(packed)
 
 
 def test_a_packed_file_that_is_not_whole_is_said(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ BACKBONE_HELP = (
     "tiny-decoder or tiny-encoder-decoder (shipped)."
 )
 DATA_HELP = (
-    "A file (CSV, TSV, JSON, Parquet, CoNLL, or .txt with one text a line), a folder with train, validation and "
-    "test files, or the hub name of a data set."
+    "A file (CSV, TSV, JSON, Parquet, CoNLL, or .txt with one text a line; also packed, as .csv.gz), a folder with "
+    "train, validation and test files, or the hub name of a data set."
 )
 
 

@@ -64,8 +64,9 @@ def load(
     - sequence_classification: else, and wherever there is a text with a `label`.
 
     Labels that are strings make classes in alphabetical order, integers and booleans in numeric order; class names that
-    a data set declares keep their order. Numbers that are not all whole make a regression. Lists (of names, of indices,
-    or of 0 and 1 all of one length) make a multi-label problem.
+    a data set declares keep their order. Numbers that are not all whole make a regression; where most labels of what is
+    no CSV or TSV file are such numbers written as strings, they are refused, unless single_label is asked for. Lists
+    (of names, of indices, or of 0 and 1 all of one length) make a multi-label problem.
 
     A first line such as `sep=;` of a CSV file says what separates the fields of the others, and rows of empty fields at
     the end of CSV and TSV files are none. The labels of these files are numbers if all of them are, in every split
@@ -78,11 +79,12 @@ def load(
     train have.
 
     Args:
-        source: The name of a data set of the hub; the path of a CSV, TSV, JSON, Parquet, CoNLL (`.conll`,
-            `.bio`) or plain text (`.txt`, one text a line) file, or of a folder with files `train`, `validation` (or
-            `valid`, `val`, `dev`, `development`, `eval`, `evaluation`) and `test`; a pandas DataFrame; a
-            `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists `(texts, labels)`, where
-            a text may be a pair of texts; or a dict of splits, each any of these but a hub name.
+        source: The name of a data set of the hub; the path of a CSV, TSV, JSON, Parquet, CoNLL (`.conll`, `.bio`) or
+            plain text (`.txt`, one text a line) file, all but Parquet also packed by gzip (`.csv.gz`), or of a folder
+            with files `train`, `validation` (or `valid`, `val`, `dev`, `development`, `eval`, `evaluation`) and `test`;
+            a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a dict of columns; a list of dicts; two lists
+            `(texts, labels)`, where a text may be a pair of texts; a list of texts, where rows are no more than that
+            (masked_lm, causal_lm); or a dict of splits, each any of these but a hub name.
         kind: A key of `adapt.tasks.KINDS`, or a short name (`adapt.data.kinds.ALIASES`); None lets the columns tell.
         name: Readable name; None takes the hub name (and `:` and the configuration) or the last part of the path, else
             "data".

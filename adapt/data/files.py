@@ -24,6 +24,7 @@ PLAIN = ".txt"
 """Plain text, one text a line: a table with the column `text`."""
 SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet", *_CONLL, PLAIN)
 """Kinds of file that can be read."""
+_PACKED = ".gz"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -54,8 +55,21 @@ def _shown(path: Path) -> str:
     return " ".join(str(path).splitlines())[:200]
 
 
+def kind_of(path: Path) -> str:
+    """Which of `SUFFIXES` a file has; of one packed by gzip the suffix before `.gz`. That of another may be any."""
+    suffix = path.suffix.casefold()
+    inner = Path(path.stem).suffix.casefold()
+    return inner if suffix == _PACKED and inner in SUFFIXES else suffix
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without that suffix, and without `.gz`."""
+    return Path(path.stem).stem if kind_of(path) != path.suffix.casefold() else path.stem
+
+
 def read_file(source: str | os.PathLike[str], *, advice: str = "check the path", every_line: bool = False) -> Table:
     """Read one file, by its suffix; a `.json` file holds JSON lines, an array of objects, or SQuAD as it is published.
+    All but Parquet, which packs what it holds, may be packed by gzip (`.csv.gz`).
 
     Args:
         source: The file.
@@ -67,9 +81,11 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path",
         DataError: It cannot be read.
     """
     path = _existing(source, advice)
-    suffix = path.suffix.casefold()
+    suffix = kind_of(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: unknown kind of file {suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
+    if suffix == ".parquet" and path.suffix.casefold() == _PACKED:
+        raise DataError(f"{path}: Parquet is not read packed, for it packs what it holds; unpack it")
     if suffix == ".parquet" and path.stat().st_size:
         return _parquet(path)
     text = _some_text_of(path)
@@ -125,7 +141,7 @@ def text_of(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if path.suffix.casefold() == ".gz":
+    if path.suffix.casefold() == _PACKED:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adapt.data import read_texts
-from adapt.data.files import PLAIN, SUFFIXES, local_path, read_lines
+from adapt.data.files import PLAIN, SUFFIXES, kind_of, local_path, read_lines
 from adapt.spec import DataError, Source, canonical
 
 
@@ -26,8 +25,8 @@ def read_general(given: Any) -> General:
     """Read general texts.
 
     Args:
-        given: The path of a plain text file (`.gz`: packed by gzip), one text a line (lines without text are passed
-            over), or of a table with a column `text`; or a list of texts, or another table that
+        given: The path of a plain text file, one text a line (lines without text are passed over), or of a table with
+            a column `text`, both also packed by gzip (`.gz`); or a list of texts, or another table that
             `adapt.data.read_texts` reads. `General` is handed back.
 
     Raises:
@@ -39,10 +38,7 @@ def read_general(given: Any) -> General:
     if isinstance(given, str | os.PathLike):
         path = local_path(given)
         name = path.name.encode(errors="replace").decode()  # a file may have a name that is not UTF-8
-        tables = [suffix for suffix in SUFFIXES if suffix != PLAIN]
-        if path.suffix.casefold() == ".gz" and Path(path.stem).suffix.casefold() in tables:
-            raise DataError(f"{path}: is a packed table, and only plain text is read packed; unpack it")
-        plain = path.suffix.casefold() not in tables
+        plain = kind_of(path) == PLAIN or kind_of(path) not in SUFFIXES
     if plain:
         texts = read_lines(given)
     else:

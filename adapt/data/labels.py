@@ -78,6 +78,7 @@ def encode(
     labels = _Labels(tables, {split: _present(table, columns[split]) for split, table in tables.items()})
     if problem is None and known is None:
         _refuse_written_lists(labels)
+        _refuse_written_numbers(labels)
     if known is None or any(label not in known for _, _, label in labels):
         labels = _typed(labels, problem)
     kind = _one_kind(labels)
@@ -162,6 +163,20 @@ def _refuse_written_lists(labels: _Labels) -> None:
                 "strings (ast.literal_eval does), or pass problem='single_label' (--problem single_label) to make "
                 "classes of them"
             )
+
+
+def _refuse_written_numbers(labels: _Labels) -> None:
+    """Raise where most strings of typed tables are numbers, not all of them whole, as in a column read as text."""
+    cells = [(split, row, label) for split, row, label in labels if not labels.tables[split].untyped]
+    numbers = [(split, row, label) for split, row, label in cells if isinstance(label, str) and NUMBER.fullmatch(label)]
+    broken = [cell for cell in numbers if not _is_whole(cell[2])]
+    if broken and 2 * len(numbers) > len(cells):
+        split, row, label = broken[0]
+        raise DataError(
+            f"{labels.at(split, row)}: label {label!r:.60} is a number written as a string, as most labels are; make "
+            "numbers of them (astype(float) of pandas does), or pass problem='single_label' (--problem single_label) "
+            "to make classes of them"
+        )
 
 
 def _class_name(table: Table, row: int, value: Any, names: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.files import PLAIN, SUFFIXES, local_path, read_file
+from adapt.data.files import PLAIN, SUFFIXES, kind_of, local_path, read_file, stem_of
 from adapt.data.table import Table, classes_of, column_of, listing, no_duplicates
 from adapt.data.values import texts_or_pairs
 from adapt.fields import nearest
@@ -60,7 +60,7 @@ def read(
     named_splits = _checked(splits)
     if isinstance(source, str | os.PathLike):
         path = local_path(source)
-        named, known = str(os.fspath(source)), path.suffix.casefold() in SUFFIXES
+        named, known = str(os.fspath(source)), kind_of(path) in SUFFIXES
         hub = isinstance(source, str) and not known and _HUB_NAME.fullmatch(named) and not path.exists()
         if hub:
             title = f"{named}:{config}" if config else named
@@ -69,7 +69,7 @@ def read(
         if path.is_dir():
             return path.resolve().name, *_folder(path, train, named_splits)
         _without_splits(named_splits, str(path))
-        return path.stem, {"train" if train else WHOLE: read_file(path)}, []
+        return stem_of(path), {"train" if train else WHOLE: read_file(path)}, []
     _local_only(config, revision)
     import datasets
 
@@ -194,12 +194,12 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
     others: list[str] = []
     try:
         there = sorted(folder.iterdir())
-        files = [p for p in there if p.suffix.casefold() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+        files = [p for p in there if kind_of(p) in SUFFIXES and not p.name.startswith(".") and p.is_file()]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
     for path in sorted(files, key=_is_plain):
-        usual = _SPLIT_OF.get(path.stem.casefold())
-        split = named.get(path.stem) or (None if usual in splits else usual)
+        usual = _SPLIT_OF.get(stem_of(path).casefold())
+        split = named.get(stem_of(path)) or (None if usual in splits else usual)
         if split is not None:
             found.setdefault(split, []).append(path)
         elif not _is_plain(path):  # which may be a licence
@@ -207,8 +207,8 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
     chosen: dict[str, Path] = {}
     for split, paths in found.items():
         likely = (splits[split].casefold(),) if split in splits else SPLITS[split]
-        first, *rest = sorted(paths, key=lambda path: (_is_plain(path), likely.index(path.stem.casefold())))
-        if rest and _is_plain(first) == _is_plain(rest[0]) and first.stem.casefold() == rest[0].stem.casefold():
+        first, *rest = sorted(paths, key=lambda path: (_is_plain(path), likely.index(stem_of(path).casefold())))
+        if rest and _is_plain(first) == _is_plain(rest[0]) and stem_of(first).casefold() == stem_of(rest[0]).casefold():
             raise DataError(f"{folder}: both {first.name!r} and {rest[0].name!r} are the {split} split; keep one")
         chosen[split] = first
         others += [path.name for path in rest]
@@ -228,10 +228,12 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
 
 
 def _is_plain(path: Path) -> bool:
-    return path.suffix.casefold() == PLAIN
+    return kind_of(path) == PLAIN
 
 
-def _one(source: Any, where: str | None = None, lists: str = "(texts, labels) as two lists") -> Table:
+def _one(
+    source: Any, where: str | None = None, lists: str = "(texts, labels) as two lists, or a list of texts"
+) -> Table:
     """One table from a file or from an object in memory; errors say which `lists` are read."""
     import datasets
     import pandas
@@ -248,8 +250,8 @@ def _one(source: Any, where: str | None = None, lists: str = "(texts, labels) as
         )  # fmt: skip
     if isinstance(source, Mapping):
         return _columns(source, where or "the columns")
-    if isinstance(source, Sequence):
-        rows = list(source)
+    if _is_list(source):
+        rows = _plain(source)
         if all(isinstance(row, Mapping) for row in rows):
             rows = [{str(name): value for name, value in row.items()} for row in rows]
             names = tuple(dict.fromkeys(name for row in rows for name in row))
@@ -257,6 +259,8 @@ def _one(source: Any, where: str | None = None, lists: str = "(texts, labels) as
         if len(rows) == 2 and all(_is_list(part) for part in rows):
             where = where or "the lists"
             return _columns({**texts_or_pairs(_plain(rows[0]), where), "label": rows[1]}, where)
+        if any(isinstance(row, str) for row in rows):
+            return _columns({"text": rows}, where or "the texts")
     known = f"a path, a DataFrame, a Dataset, a dict of columns ({{'text': [...]}}), a list of dicts, or {lists}"
     if isinstance(source, tuple | list) and any(isinstance(part, pandas.DataFrame) for part in source):
         known = "a dict of splits (train, validation, test) to DataFrames"
