@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from adapt.spec import OptionError
+from adapt.spec import OptionError, hints_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 IN_PYTHON: Mapping[str, str] = types.MappingProxyType({"split_seed": "seed", "split": "splits", "column": "columns"})
@@ -30,7 +30,7 @@ def fill(cls: Any, settings: Mapping[str, Any], what: str, where: str) -> Any:
     Raises:
         OptionError: A field does not exist (the nearest is named), or a value cannot be read.
     """
-    hints = typing.get_type_hints(cls)
+    hints = hints_of(cls)
     fields = [f.name for f in dataclasses.fields(cls)]
     values = {}
     for field, value in settings.items():

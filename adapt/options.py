@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, SupportsIndex, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Literal, SupportsIndex, TypeVar, cast, get_args
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
@@ -17,7 +17,7 @@ from adapt.backbones.source import Backbone
 from adapt.data import Data, load
 from adapt.fields import check_choice, check_count, fill, nearest
 from adapt.metrics import METRICS, check_metric
-from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of
+from adapt.spec import Budget, Checked, OptionError, Source, Strategy, Task, fields_of, hints_of
 from adapt.strategies import STRATEGIES, is_known, make
 from adapt.tasks import KINDS
 
@@ -73,7 +73,7 @@ def budget_of(**values: Any) -> Budget:
     precision = precision_of(values.pop("precision"), device)
     budget = Budget(device=device, precision=precision, **values)
     for name in ("decay", "graphs", "optimizer"):
-        check_choice(name, getattr(budget, name), get_args(get_type_hints(Budget)[name]))
+        check_choice(name, getattr(budget, name), get_args(hints_of(Budget)[name]))
     if budget.optimizer == "paged_adamw_8bit" and device != "cuda":
         raise OptionError(
             f"optimizer 'paged_adamw_8bit' pages between a GPU and its host, and the device is '{device}'; use "

@@ -7,6 +7,7 @@ command line can name, hash and list runs without loading torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -232,14 +233,21 @@ def fields_of(value: Any) -> dict[str, Any]:
     A field whose metadata name a `neutral` value came later than the first results: it is left out where it has that
     value, so that those keep their keys. That need not be its default.
     """
+    cls: Any = type(value)
     fields = json.loads(json.dumps(dataclasses.asdict(value)))
     for name, neutral in left_out(value).items():
         if fields[name] == neutral:
             del fields[name]
-    for name, hint in get_type_hints(type(value)).items():
+    for name, hint in hints_of(cls).items():
         if type(fields.get(name)) is int and (hint is float or float in get_args(hint)):
             fields[name] = float(fields[name])
     return fields
+
+
+@functools.cache
+def hints_of(cls: Any) -> dict[str, Any]:
+    """The type of each field of a dataclass, not to be changed."""
+    return get_type_hints(cls)
 
 
 def left_out(cls: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.groups import GROUP, belonging
+from adapt.data.table import column_of
 from adapt.display import labelled, shows_fields, with_notes
 from adapt.spec import DataError, Problem, canonical
 
@@ -73,9 +74,9 @@ class Data:
 
         return pandas.DataFrame(
             {
-                column: [by_name(value) for value in rows[column]]
+                column: [by_name(value) for value in column_of(rows, column)]
                 if names and column in ("label", "tags")
-                else list(rows[column])
+                else column_of(rows, column)
                 for column in rows.column_names
             }
         )
@@ -98,11 +99,12 @@ class Data:
                 return [value[self.labels.index(name)] if name in self.labels else 0 for name in labels]
             return [place[tag] for tag in value]
 
+        def placed(of_split: datasets.Dataset, name: str) -> list[Any]:
+            values = column_of(of_split, name)
+            return [there(value) for value in values] if name in ("label", "tags") else values
+
         rows = {
-            split: {
-                name: [there(value) for value in of_split[name]] if name in ("label", "tags") else list(of_split[name])
-                for name in of_split.column_names
-            }
+            split: {name: placed(of_split, name) for name in of_split.column_names}
             for split, of_split in self.splits.items()
         }
         made = {split: dataset_of(columns, self.problem) for split, columns in rows.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from adapt.data import read_texts
 from adapt.data.files import PLAIN, SUFFIXES, kind_of, local_path, read_lines
+from adapt.data.table import column_of
 from adapt.spec import DataError, Source, canonical
 
 
@@ -46,5 +47,5 @@ def read_general(given: Any) -> General:
         if rows.column_names != ["text"]:
             what = "pairs of texts" if "text" in rows.column_names else "lists of words"
             raise DataError(f"General texts ({name}) are {what}; give single texts.")
-        texts = list(rows["text"])
+        texts = column_of(rows, "text")
     return General(Source(name, hashlib.sha256(canonical(texts).encode()).hexdigest()), tuple(texts))

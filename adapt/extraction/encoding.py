@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from adapt.data.table import column_of
 from adapt.spec import RowError
 from adapt.tasks import Example
 from adapt.tasks.tokens import check_fast, check_room, cut_texts, encoded_words, read_at, token_fields
@@ -49,7 +50,7 @@ def encode(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
     check_fast(tokenizer, "A list of words")
-    every = list(rows["tokens"])
+    every = column_of(rows, "tokens")
     tokens = encoded_words(tokenizer, every, truncation=True, max_length=max_length)
     return [
         {
@@ -63,7 +64,7 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 
 def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
-    columns = {name: list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names}
+    columns = {name: column_of(rows, name) for name in ("text", "text_pair") if name in rows.column_names}
     tokens, cut = cut_texts(tokenizer, columns, max_length)
     made = []
     for row, texts in enumerate(zip(*columns.values(), strict=True)):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from adapt.data.samples import generator
+from adapt.data.table import column_of
 from adapt.extraction.linear import Vectors, fit, measure
 from adapt.extraction.probed import LayerProbe, Probed
 from adapt.extraction.reading import Reader
@@ -119,7 +120,7 @@ class Probes:
         examples = kind.encode(rows, split=split)
         if self.task.kind == "sequence_classification":
             values = read(self.model, examples, self.layers, self.pooling)[0]
-            types = [text.split()[0] for text in rows["text"]]
+            types = [text.split()[0] for text in column_of(rows, "text")]
             labels = np.array([example["label"] for example in examples])
             return Part(examples, values, labels, types, types, labels)
         words = {e["row"]: e["row_words"] for e in examples if "row_words" in e}
@@ -130,8 +131,9 @@ class Probes:
         values = read(self.model, [_marked(example) for example in examples], self.layers, "words")[0]
         targets = np.array([tag for example in examples for tag in example["tags"]])
         types = [words[e["row"]][word] for e in examples for word in e["words"]]
-        every_tag = np.array([tag for tags in rows["tags"] for tag in tags])
-        return Part(examples, values, targets, types, [word for row in rows["tokens"] for word in row], every_tag)
+        every_tag = np.array([tag for tags in column_of(rows, "tags") for tag in tags])
+        every_word = [word for row in column_of(rows, "tokens") for word in row]
+        return Part(examples, values, targets, types, every_word, every_tag)
 
     def _fitted(self, kind: Kind, parts: Sequence[Part], place: int) -> _Fitted:
         """The probe of a layer, scored on test."""

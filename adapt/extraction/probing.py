@@ -13,6 +13,7 @@ import torch
 from adapt.data import Data, load, subsample
 from adapt.data.remarks import other_division
 from adapt.data.samples import generator
+from adapt.data.table import column_of
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probing
 from adapt.extraction.probes import Found, Probes
@@ -179,7 +180,7 @@ def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:
     if data.kind == "sequence_classification":
         return subsample(rows, data.problem, most, seed)
     order = generator(seed).permutation(len(rows))
-    words = np.cumsum(np.array([len(tokens) for tokens in rows["tokens"]])[order])
+    words = np.cumsum(np.array([len(tokens) for tokens in column_of(rows, "tokens")])[order])
     if words[-1] <= most:
         return rows
     return rows.select(sorted(order[: max(1, int(np.searchsorted(words, most, side="right")))].tolist()))

@@ -139,7 +139,9 @@ def score(
     Returns:
         Metric name to value; shares and F1 from 0 to 1.
     """
-    flat = _flat(predictions, references) if problem in ("spans", "tags") else (predictions, references)
+    import numpy as np
+
+    flat: Any = _flat(predictions, references) if problem in ("spans", "tags") else (predictions, references)
     found: dict[str, float] = {}
     of_spans: dict[str, float] = {}  # which are found together
     for name in METRICS[problem] if names is None else names:
@@ -147,6 +149,8 @@ def score(
             of_spans = of_spans or spans.scores(predictions, references)
             found[name] = of_spans[name]
             continue
+        if _MEASURES[name].of == "classes":
+            flat = tuple(map(np.asarray, flat))  # once for all, and checked sooner than lists are
         # what the module of `evaluate` computes, without its detour by way of a table of Arrow: 5 ms a metric
         found[name] = float(_MEASURES[name].compute(*flat))
     return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.generation import TextGeneration, Written, generate, needs_text
@@ -226,8 +227,9 @@ def _columns(rows: datasets.Dataset, split: str | None) -> tuple[list[Any], list
         RowError: The last message of a labelled row is not the assistant's.
     """
     if "messages" not in rows.column_names:
-        return list(rows["prompt"]), list(rows["completion"]) if "completion" in rows.column_names else None
-    every = [list(messages) for messages in rows["messages"]]
+        labelled = "completion" in rows.column_names
+        return column_of(rows, "prompt"), column_of(rows, "completion") if labelled else None
+    every = column_of(rows, "messages")
     answered = [bool(messages) and messages[-1]["role"] == "assistant" for messages in every]
     if not all(answered):
         if split is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapt.data.remarks import WORTH_SAYING
+from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.metrics import LOSSES, score
 from adapt.spec import DataError, RowError, Task, Unsupported, canonical
@@ -105,14 +106,15 @@ class MaskedLM(Kind):
         check_room(self.tokenizer, self.task.max_length, pair=False)
         if self.options.masking == "words":
             self._check_words()
-        examples = self._blocks(list(rows["text"]))
+        texts = column_of(rows, "text")
+        examples = self._blocks(texts)
         blocks = by_row(examples)
         if split is None:
             for row, parts in enumerate(blocks):
                 if not any(mask in examples[i]["input_ids"] for i in parts):
                     raise RowError(
                         row, None, f"there is no {self.tokenizer.mask_token}, which stands for a word to be found; put "
-                        "one in", rows["text"][row],
+                        "one in", texts[row],
                     )  # fmt: skip
             return examples
         parted = sum(len(parts) > 1 for parts in blocks)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.metrics import score
 from adapt.metrics.texts import answer_scores
@@ -100,14 +101,14 @@ class QuestionAnswering(Kind):
         """
         if not len(rows):
             return []
-        questions = self._questions(list(rows["question"]), split)
-        contexts = list(rows["context"])
+        questions = self._questions(column_of(rows, "question"), split)
+        contexts = column_of(rows, "context")
         tokens = self.tokenizer(questions, contexts, truncation=False, return_offsets_mapping=True, verbose=False)
         labelled = "answer_texts" in rows.column_names
-        texts, starts = (list(rows["answer_texts"]), list(rows["answer_starts"])) if labelled else ([], [])
+        texts, starts = (column_of(rows, name) if labelled else [] for name in ("answer_texts", "answer_starts"))
         examples: list[Example] = []
         lost = 0
-        for row, (name, context) in enumerate(zip(rows["id"], contexts, strict=True)):
+        for row, (name, context) in enumerate(zip(column_of(rows, "id"), contexts, strict=True)):
             sides = tokens.sequence_ids(row)
             made = self._windows(token_fields(tokens, row), sides, tokens["offset_mapping"][row])
             if made[0]["first"] == 0:

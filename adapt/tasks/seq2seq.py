@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.fields import nearest
 from adapt.spec import OptionError, RowError, Task, Unsupported
@@ -67,7 +68,7 @@ class Seq2Seq(TextGeneration):
         if not len(rows):
             return []
         check_room(self.tokenizer, self.task.max_length, pair=False, prefix=self.options.prefix)
-        sources = list(rows["source"])
+        sources = column_of(rows, "source")
         ids = self._ids(sources, split)
         examples: list[Example] = [
             {"input_ids": ids[row], "row": row, "source": source} for row, source in enumerate(sources)
@@ -75,16 +76,17 @@ class Seq2Seq(TextGeneration):
         if "target" in rows.column_names:
             most = self.options.max_target_length
             check_room(self.tokenizer, most, pair=False, option="max_target_length")
-            targets, longer = cut_texts(self.tokenizer, {"text_target": list(rows["target"])}, most)
+            targets, longer = cut_texts(self.tokenizer, {"text_target": column_of(rows, "target")}, most)
             if any(longer):
                 self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
-            for example, labels, references in zip(examples, targets["input_ids"], rows["references"], strict=True):
+            references_of = column_of(rows, "references")
+            for example, labels, references in zip(examples, targets["input_ids"], references_of, strict=True):
                 if not labels:
                     raise RowError(
                         example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
                         example["source"],
                     )  # fmt: skip
-                example |= {"labels": labels, "references": list(references)}
+                example |= {"labels": labels, "references": references}
         return examples
 
     def _tell_languages(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.data.table import column_of
 from adapt.metrics import score
 from adapt.spec import OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
@@ -51,7 +52,7 @@ class SequenceClassification(Kind):
         if not len(rows):
             return []
         check_room(self.tokenizer, self.task.max_length, pair=self.task.pair)
-        columns = {name: list(rows[name]) for name in (("text", "text_pair") if self.task.pair else ("text",))}
+        columns = {name: column_of(rows, name) for name in (("text", "text_pair") if self.task.pair else ("text",))}
         tokens, longer = cut_texts(self.tokenizer, columns, self.task.max_length)
         for row, ids in enumerate(tokens["input_ids"]):
             if not ids:
@@ -63,7 +64,7 @@ class SequenceClassification(Kind):
         self._read_end_tokens(tokens, columns, split)
         examples = [token_fields(tokens, i) for i in range(len(rows))]
         if "label" in rows.column_names:
-            for example, label in zip(examples, rows["label"], strict=True):
+            for example, label in zip(examples, column_of(rows, "label"), strict=True):
                 example["label"] = label
         return examples
 

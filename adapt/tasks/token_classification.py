@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.metrics import score
 from adapt.metrics.spans import counts, spans_of, unpredicted
@@ -88,8 +89,8 @@ class TokenClassification(Kind):
         """
         if not len(rows):
             return []
-        words = list(rows["tokens"])
-        tags = list(rows["tags"]) if "tags" in rows.column_names else None
+        words = column_of(rows, "tokens")
+        tags = column_of(rows, "tags") if "tags" in rows.column_names else None
         tokens = encoded_words(self.tokenizer, words, truncation=False, verbose=False)
         examples: list[Example] = []
         long = 0
