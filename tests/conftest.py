@@ -1,4 +1,7 @@
-"""Fixtures shared by all tests: tiny backbones on disk, synthetic data, and the real data where it is there."""
+"""Fixtures shared by all tests: tiny backbones on disk, synthetic data, and the real data where it is there.
+
+Torch and the package are imported within them: the process that hands out the tests to others needs neither.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,21 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
-import tiny  # noqa: E402
-import torch  # noqa: E402
-
-from adapt.data import Data  # noqa: E402
 
 if TYPE_CHECKING:
     from adapt.adapted import Adapted
+    from adapt.data import Data
 
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-torch.set_num_interop_threads(1)
 gc.set_threshold(10_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests run side by side, and give the same bits anywhere."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_interop_threads(1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,12 +47,16 @@ def _garbage_of_this_file_alone() -> None:
 @pytest.fixture(autouse=True)
 def _same_random_state() -> None:
     """Each test starts from the same global random state, whatever ran before it."""
+    import torch
+
     torch.default_generator.manual_seed(1234)  # torch's own function would note where it was called, for each device
 
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Folder of a tiny random backbone of an architecture, made once."""
+    import tiny
+
     root, made = tmp_path_factory.mktemp("backbones"), {}
 
     def make(architecture: str, layers: int = tiny.LAYERS, seed: int = 0, *, masked: bool = False) -> Path:
@@ -66,6 +77,8 @@ def copy(backbone: Callable[..., Path], tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def task_data() -> Callable[[str], Data]:
     """A synthetic data set by its name in `tiny.TASKS`, made once."""
+    import tiny
+
     made: dict[str, Data] = {}
 
     def make(name: str) -> Data:

@@ -225,18 +225,15 @@ def test_files_may_be_packed_by_gzip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.csv.gz", gzip.compress(b"text,label\na,1\nb,0\n")[:-4], r"x\.csv\.gz: is no whole gzip file"),
-        ("x.csv.gz", gzip.compress(b"text,label\na,1\n,0\n"), r"x\.csv\.gz, line 3: no text in column 'text'"),
-        ("x.json.gz", gzip.compress(b""), r"x\.json\.gz: the file is empty"),
-        ("x.parquet.gz", b"", r"x\.parquet\.gz: Parquet is not read packed.*; unpack it"),
-        ("x.gz", gzip.compress(b"a"), r"x\.gz: unknown kind of file '\.gz'"),
-        ("x.tar.gz", gzip.compress(b"a"), r"x\.tar\.gz: unknown kind of file '\.gz'"),
+        ("x.csv.gz", "text,label\na,1\n,0\n", r"x\.csv\.gz, line 3: no text in column 'text'"),
+        ("x.json.gz", "", r"x\.json\.gz: the file is empty"),
+        ("x.parquet.gz", "", r"x\.parquet\.gz: Parquet is not read packed.*; unpack it"),
+        ("x.gz", "a", r"x\.gz: unknown kind of file '\.gz'"),
+        ("x.tar.gz", "a", r"x\.tar\.gz: unknown kind of file '\.gz'"),
     ],
 )
-def test_a_packed_file_that_cannot_be_read_is_one_error(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
+def test_a_packed_file_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()))
     with pytest.raises(DataError, match=message):
         load(tmp_path / name, **NONE)
 
