@@ -28,6 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from adapt.backbones.slow_imports import import_bitsandbytes
 from adapt.comparison.jobs import Job
 from adapt.environment import code_state
 from adapt.inputs import Inputs
@@ -76,7 +77,10 @@ def import_all(names: Sequence[str]) -> None:
     """
     import torch
 
-    with _postponed("bitsandbytes") if torch.version.cuda or torch.version.hip else nullcontext():
+    on_a_gpu = torch.version.cuda or torch.version.hip
+    if not on_a_gpu:
+        import_bitsandbytes()
+    with _postponed("bitsandbytes") if on_a_gpu else nullcontext():
         for name in names:
             importlib.import_module(name)
     if torch.cuda.is_initialized():

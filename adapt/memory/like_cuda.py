@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from adapt.backbones.kernels import planned_for
+from adapt.backbones.slow_imports import import_bitsandbytes
 from adapt.backbones.swapped import swapped
 from adapt.training.dropout import dropout, torch_dropout
 
@@ -39,6 +40,7 @@ def like_cuda() -> Iterator[None]:
     """Within it, under the CPU's autocast, operations return and keep what those of CUDA would."""
     with ExitStack() as stack:
         if importlib.util.find_spec("bitsandbytes") is not None:
+            import_bitsandbytes()
             from bitsandbytes.autograd import _functions
 
             # the product of LLM.int8(), in place of that with floating weights, which it trains with on CPUs

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapt import params
 from adapt.backbones.classes import output_layer, shared_parameters
 from adapt.backbones.families import family_of, is_projection
+from adapt.backbones.slow_imports import import_bitsandbytes
 from adapt.backbones.source import on_hub
 from adapt.display import shows_fields
 from adapt.files import writable_folder, write_atomically
@@ -95,6 +96,7 @@ class LoRA:
         Raises:
             OptionError: A file cannot be written.
         """
+        import_bitsandbytes()
         from peft import get_peft_model_state_dict
 
         from adapt.strategies.word_embeddings import updated_embedding
@@ -251,6 +253,7 @@ class LoRA:
         Raises:
             FieldError: PEFT refuses one of them, or takes it for another.
         """
+        import_bitsandbytes()
         from peft import LoraConfig, inject_adapter_in_model
         from torch import nn
         from transformers.pytorch_utils import Conv1D

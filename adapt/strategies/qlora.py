@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from adapt.backbones.slow_imports import import_bitsandbytes
 from adapt.display import shows_fields
 from adapt.spec import Load, Task, Unsupported
 from adapt.strategies.lora import LoRA
@@ -60,6 +61,7 @@ class QLoRA(LoRA):
     def _quantization(self) -> Any:
         from transformers import BitsAndBytesConfig
 
+        import_bitsandbytes()
         if importlib.util.find_spec("bitsandbytes") is None:
             raise Unsupported("quantised loading needs the package bitsandbytes: pip install bitsandbytes")
         if self.bits == 8:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from adapt import params
+from adapt.backbones.slow_imports import import_bitsandbytes
 from adapt.spec import Budget, OptionError, Unsupported
 
 
@@ -53,6 +54,7 @@ def _eight_bit(name: str) -> Any:
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise Unsupported(f"optimizer '{name}' needs the package bitsandbytes: pip install bitsandbytes")
+    import_bitsandbytes()
     from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
 
     return AdamW8bit if name == "adamw_8bit" else PagedAdamW8bit
