@@ -43,6 +43,28 @@ def test_a_setting_that_older_results_do_not_have_is_told_with_the_value_that_th
     assert settings(one, other) == [f"optimizer={left_out(Budget)['optimizer']}", "optimizer=adamw_8bit"]
 
 
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ([{"few_shot": 4}, {"few_shot": 4, "max_train": 6}], ["max_train=None", "max_train=6"]),
+        ([{"max_train": 10_000}, {}], ["max_train=10000", "max_train=None"]),
+        ([{"few_shot": 4}, {"few_shot": 2}, {"few_shot": 2, "max_train": 3}],
+         ["4 a class", "2 a class, max_train=None", "2 a class, max_train=3"]),
+    ],
+)  # fmt: skip
+def test_sections_of_as_many_rows_are_told_apart(choices: Any, told: list[str]) -> None:
+    results = contents([result_of(run_of("full", 0, **each), 0.7) for each in choices])
+    assert sorted(settings(*results)) == sorted(told)
+
+
+def test_folds_do_not_say_how_many_rows_one_of_them_has() -> None:
+    results = contents([result_of(run_of("full", 0), 0.7) for _ in range(3)])
+    for epochs, rows, fold, result in zip((3, 3, 5), (36, 37, 37), (0, 1, 1), results, strict=True):
+        result["spec"]["budget"]["epochs"] = epochs
+        result["spec"]["task"] |= {"fold": [fold, 2], "rows": {"train": rows, "test": rows}}
+    assert settings(*results) == ["epochs=3", "epochs=5"]
+
+
 def test_an_option_of_the_kind_of_task_is_told_by_its_name() -> None:
     results = contents([result_of(run_of("full", 0), 0.9) for _ in range(2)])
     for stride, result in enumerate(results, 32):

@@ -71,6 +71,27 @@ def test_a_row_is_chosen_by_its_name_in_the_table() -> None:
         chosen(*results, strategy="lor(rank=3)")
 
 
+def test_a_row_is_chosen_by_the_name_that_it_has_beside_another_backbone() -> None:
+    """Whose runs have a warm-up of another length, which all rows together would be named by."""
+    one, other = (
+        contents([made("bottleneck", 0, score, settings={"reduction_factor": 4, "warmup": warmup})])[0]
+        for score, warmup in ((0.7, 0.0), (0.9, 0.3))
+    )
+    other["spec"]["backbone"]["sha256"] = "e" * 64
+    row, own = "bottleneck(reduction_factor=4.0)", one["spec"]["backbone"]["sha256"]
+    for backbone, expected in ((own, one), ("e" * 64, other)):
+        assert choose([one, other], row, backbone=lambda found=backbone: found) is expected
+
+
+def test_a_result_file_is_of_the_row_that_is_named(tmp_path: Path) -> None:
+    path = Store(tmp_path).write(made("lora", 0, 0.5, settings={"rank": 8}))
+    for name in (None, "lora", "lora(rank=8)"):
+        assert choose_from(path, name)["strategy"] == "lora"
+    for name in ("full", "lora(rank=4)"):
+        with pytest.raises(OptionError, match=r"is a result of lora\(rank=8\), not .*; leave the strategy out"):
+            choose_from(path, name)
+
+
 def test_with_a_start_the_choice_is_among_runs_that_went_on_from_it() -> None:
     results = [made("lora", 0, 0.9), made("lora", 0, 0.7), made("lora", 0, 0.8, settings={"rank": 2})]
     results[1:] = [dataclasses.replace(r, run=dataclasses.replace(r.run, start=Source("further", "a" * 64)))

@@ -7,6 +7,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas
 import pyarrow
 import pyarrow.parquet
@@ -217,9 +218,20 @@ def test_files_may_be_packed_by_gzip(tmp_path: Path) -> None:
     one = load(packed / "train.csv.gz", **NONE)
     assert (one.name, columns(one)) == ("train", columns(load(plain / "train.csv", **NONE)))
     assert load(packed, splits={"test": "Dev"}).splits["test"].num_rows == 2
-    (packed / "train.csv").write_bytes((plain / "train.csv").read_bytes())
-    with pytest.raises(DataError, match=r"both 'train\.csv' and 'train\.csv\.gz' are the train split; keep one"):
+    (packed / "train.tsv.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"both 'train\.csv\.gz' and 'train\.tsv\.gz' are the train split; keep one"):
         load(packed)
+    (packed / "train.csv").write_bytes((plain / "train.csv").read_bytes())
+    told = "files that are not used: 'train.csv.gz', 'train.tsv.gz'"
+    assert [note for note in load(packed).notes if told in note]
+
+
+@pytest.mark.parametrize("files", [["a.txt", "b.txt"], ["a.csv", "b.csv.gz", "c.parquet"]])
+def test_a_list_of_file_names_is_no_list_of_texts(files: list[str]) -> None:
+    for source in (files, {"train": files}):
+        with pytest.raises(DataError, match=r"a list of file names \('a\..*\), which .*; give one file, or a folder"):
+            load(source, kind="mlm")
+    assert columns(load([*files, "a text"], kind="mlm", **NONE)) == {"text": [*files, "a text"]}
 
 
 @pytest.mark.parametrize(
@@ -266,3 +278,18 @@ def test_a_tsv_file_of_one_column(tmp_path: Path) -> None:
     assert texts("text, cleaned\na\nb, c\nd\n", text="text, cleaned") == ["a", "b, c", "d"]
     with pytest.raises(DataError, match=r"no text column found among 'a fine, long film' \(line 1 must name"):
         texts("a fine, long film\nbad\nlong\n")
+
+
+@pytest.mark.parametrize(
+    "formatted",
+    [
+        lambda rows: rows.with_format(None, columns=["text"]),
+        lambda rows: rows.with_format("numpy"),
+        lambda rows: rows.with_format("torch", columns=["label"]),
+        lambda rows: rows.with_transform(lambda batch: {"text": ["changed"] * len(batch["text"])}),
+    ],
+    ids=["columns", "numpy", "torch", "transform"],
+)
+def test_a_data_set_is_read_whatever_its_format(formatted: Any) -> None:
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}).select([2, 1])
+    assert columns(load(formatted(rows), **NONE)) == {"text": ["c", "b"], "label": [1, 0]}

@@ -199,3 +199,10 @@ def test_decimals_that_became_strings_are_no_classes() -> None:
     assert load(frame[:3].astype({"label": float}), **NONE).problem == "regression"
     assert load(frame.assign(label=["1", "2", "3.0", "4"]), **NONE).labels == ("1", "2", "3.0", "4")
     assert load(frame.assign(label=["2.5", "3.5", "many", "few"]), **NONE).labels == ("2.5", "3.5", "few", "many")
+
+
+def test_names_of_classes_that_look_like_decimals_are_names() -> None:
+    names = ["0.5", "1.0", "1.5"]
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = datasets.Dataset.from_dict({"text": list("abcdef"), "label": [0, 1, 2] * 2}, features=features)
+    assert load(rows, **NONE).labels == tuple(names)

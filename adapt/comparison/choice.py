@@ -14,7 +14,7 @@ from adapt.result import Content
 from adapt.spec import OptionError, canonical
 from adapt.strategies import FLOORS, make, remade
 from adapt.tables.best import best_of
-from adapt.tables.folds import merged, without_fold
+from adapt.tables.folds import by_section, merged, without_fold
 from adapt.tables.groups import groups
 
 
@@ -77,7 +77,7 @@ def choose(
 
 
 def _named(results: Sequence[Content], strategy: str) -> list[Content]:
-    """Those of a strategy, or of a row of the table, by the name.
+    """Those of a strategy, or of a row of the table, by the name that it has in its section.
 
     Raises:
         OptionError: There is no such row, and the strategy is not known.
@@ -85,7 +85,10 @@ def _named(results: Sequence[Content], strategy: str) -> list[Content]:
     if not isinstance(strategy, str) or strategy == strategy_in(strategy):
         make(strategy)
         return [result for result in results if result["strategy"] == strategy]
-    rows = {**groups(results), **groups(results, by_rate=False)}
+    rows: dict[str, list[Content]] = {}
+    for section in by_section(results):
+        for label, group in (groups(section) | groups(section, by_rate=False)).items():
+            rows.setdefault(label, []).extend(group)
     if strategy not in rows:
         make(strategy_in(strategy))
         raise OptionError(f"No row is called '{strategy}'; give one of {', '.join(map(repr, sorted(rows)))}.")
@@ -153,8 +156,9 @@ def choose_from(path: str | Path, strategy: str | None = None, **among: Any) -> 
     place = place_of(path)
     if place.is_file():
         result = given_result(place)
-        if strategy is not None and strategy_in(strategy) != result["strategy"]:
-            raise OptionError(f"{path} is a result of {result['strategy']}, not {strategy}; leave the strategy out.")
+        own = [result["strategy"], *groups([result]), *groups([result], by_rate=False)]
+        if strategy is not None and strategy not in own:
+            raise OptionError(f"{path} is a result of {own[1]}, not {strategy}; leave the strategy out.")
         return result
     try:
         return choose(Store(place, reading=True).all(), strategy, **among)

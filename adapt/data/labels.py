@@ -78,7 +78,7 @@ def encode(
     labels = _Labels(tables, {split: _present(table, columns[split]) for split, table in tables.items()})
     if problem is None and known is None:
         _refuse_written_lists(labels)
-        _refuse_written_numbers(labels)
+        _refuse_written_numbers(labels, [s for s, table in tables.items() if columns[s] not in table.classes])
     if known is None or any(label not in known for _, _, label in labels):
         labels = _typed(labels, problem)
     kind = _one_kind(labels)
@@ -165,9 +165,11 @@ def _refuse_written_lists(labels: _Labels) -> None:
             )
 
 
-def _refuse_written_numbers(labels: _Labels) -> None:
-    """Raise where most strings of typed tables are numbers, not all of them whole, as in a column read as text."""
-    cells = [(split, row, label) for split, row, label in labels if not labels.tables[split].untyped]
+def _refuse_written_numbers(labels: _Labels, splits: Collection[str]) -> None:
+    """Raise where most strings of the typed tables among the splits are numbers, not all of them whole, as in a column
+    read as text."""
+    typed = [split for split in splits if not labels.tables[split].untyped]
+    cells = [(split, row, label) for split, row, label in labels if split in typed]
     numbers = [(split, row, label) for split, row, label in cells if isinstance(label, str) and NUMBER.fullmatch(label)]
     broken = [cell for cell in numbers if not _is_whole(cell[2])]
     if broken and 2 * len(numbers) > len(cells):

@@ -197,18 +197,18 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
         files = [p for p in there if kind_of(p) in SUFFIXES and not p.name.startswith(".") and p.is_file()]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-    for path in sorted(files, key=_is_plain):
+    for path in sorted(files, key=_rank):
         usual = _SPLIT_OF.get(stem_of(path).casefold())
         split = named.get(stem_of(path)) or (None if usual in splits else usual)
         if split is not None:
             found.setdefault(split, []).append(path)
-        elif not _is_plain(path):  # which may be a licence
+        elif kind_of(path) != PLAIN:  # which may be a licence
             others.append(path.name)
     chosen: dict[str, Path] = {}
     for split, paths in found.items():
         likely = (splits[split].casefold(),) if split in splits else SPLITS[split]
-        first, *rest = sorted(paths, key=lambda path: (_is_plain(path), likely.index(stem_of(path).casefold())))
-        if rest and _is_plain(first) == _is_plain(rest[0]) and stem_of(first).casefold() == stem_of(rest[0]).casefold():
+        first, *rest = sorted(paths, key=lambda path: (*_rank(path), likely.index(stem_of(path).casefold())))
+        if rest and _rank(first) == _rank(rest[0]) and stem_of(first).casefold() == stem_of(rest[0]).casefold():
             raise DataError(f"{folder}: both {first.name!r} and {rest[0].name!r} are the {split} split; keep one")
         chosen[split] = first
         others += [path.name for path in rest]
@@ -227,8 +227,9 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
     return {split: read_file(path) for split, path in chosen.items()}, _not_used("files", sorted(others))
 
 
-def _is_plain(path: Path) -> bool:
-    return kind_of(path) == PLAIN
+def _rank(path: Path) -> tuple[bool, bool]:
+    """Tables before plain text, and what is not packed before what is, which may be a copy."""
+    return kind_of(path) == PLAIN, kind_of(path) != path.suffix.casefold()
 
 
 def _one(
@@ -259,6 +260,11 @@ def _one(
         if len(rows) == 2 and all(_is_list(part) for part in rows):
             where = where or "the lists"
             return _columns({**texts_or_pairs(_plain(rows[0]), where), "label": rows[1]}, where)
+        if rows and all(isinstance(row, str) and kind_of(Path(row)) in SUFFIXES for row in rows):
+            raise DataError(
+                f"{where or 'the data'}: a list of file names ({listing(rows, 3)}), which is neither one table nor "
+                "texts; give one file, or a folder with files train, validation and test"
+            )
         if any(isinstance(row, str) for row in rows):
             return _columns({"text": rows}, where or "the texts")
     known = f"a path, a DataFrame, a Dataset, a dict of columns ({{'text': [...]}}), a list of dicts, or {lists}"

@@ -51,9 +51,10 @@ def classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def column_of(dataset: datasets.Dataset, name: str) -> list[Any]:
     """The values of one column as plain Python objects, whatever the format set on the data set."""
-    if dataset.format["type"] is None:
-        return dataset[name][:]  # all at once: to go through a column makes a table of every row
-    return dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
+    form = dataset.format
+    if form["type"] is not None or name not in form["columns"]:
+        dataset = dataset.with_format(None)
+    return dataset[name][:]  # all at once: to go through a column makes a table of every row
 
 
 def no_duplicates(names: Sequence[str], where: str) -> None:

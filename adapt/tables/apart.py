@@ -13,9 +13,11 @@ from adapt.tables.folds import without_fold
 from adapt.tables.section import Section
 from adapt.tasks import KINDS
 
-_NAMED_OTHERWISE = ("name", "data", "rows", "max_train", "few_shot", "options")
+_NAMED_OTHERWISE = ("name", "data", "rows", "options")
 """Fields of a task that are the section's name, that the contents and the number of rows stand for, or that have parts
 with names of their own."""
+_LAST = ("max_train", "few_shot")
+"""Fields that the number of rows stands for, unless it is the same."""
 
 
 def set_apart(sections: Sequence[Section]) -> list[Section]:
@@ -28,16 +30,22 @@ def set_apart(sections: Sequence[Section]) -> list[Section]:
     for section in sections:
         spec = section.results[0]["spec"]
         others = alike.setdefault((spec["task"]["name"], spec["backbone"]["name"]), [])
-        others.append({"rows": rows_in_words(spec["task"]), **_settings(without_fold(spec))})
+        rows = {} if spec["task"].get("fold") else {"rows": rows_in_words(spec["task"])}
+        others.append({**rows, **_settings(without_fold(spec))})
         settings.append((others, others[-1]))
     return [
-        replace(section, setting=", ".join(words for name, words in own.items() if _differs(name, others)))
+        replace(section, setting=", ".join(_apart(own, others)))
         for section, (others, own) in zip(sections, settings, strict=True)
     ]
 
 
-def _differs(name: str, others: Sequence[Mapping[str, str]]) -> bool:
-    return len({found.get(name) for found in others}) > 1
+def _apart(own: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> list[str]:
+    """What tells a section's settings from the others'."""
+    several = [name for name in own if len({found.get(name) for found in others}) > 1]
+    first = [name for name in several if name not in _LAST]
+    alike = [found for found in others if all(found.get(name) == own[name] for name in first)]
+    last = [name for name in _LAST if len({found[name] for found in alike}) > 1]
+    return [own[name] for name in (*first, *last)]
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -43,6 +43,16 @@ def without_fold(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "task": {**task, "fold": task["fold"][1], "rows": {}}}
 
 
+def by_section(results: Iterable[Content]) -> list[list[Content]]:
+    """The results of each section of a table: of one task, backbone and budget, and the same general texts."""
+    sections: dict[str, list[Content]] = {}
+    for result in results:
+        spec = without_fold(result["spec"])
+        key = canonical({name: spec.get(name) for name in ("backbone", "task", "budget", "general")})
+        sections.setdefault(key, []).append(result)
+    return list(sections.values())
+
+
 def _one(group: Sequence[Content]) -> Content:
     first = group[0]
     task = first["spec"]["task"]

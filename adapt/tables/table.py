@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from adapt.display import Rendered, counted, one_line
 from adapt.memory.budget import shown
 from adapt.result import Content
-from adapt.spec import canonical
 from adapt.tables.apart import set_apart
 from adapt.tables.cells import digits, escape, grid, heading, interval, share, within
 from adapt.tables.curve import curve_table, curves, training_rows
 from adapt.tables.facts import facts
-from adapt.tables.folds import merged, without_fold
+from adapt.tables.folds import by_section, merged
 from adapt.tables.rows import section_of
 from adapt.tables.section import Row, Section
 
@@ -104,13 +103,8 @@ def table_of(results: Iterable[Content], *, tuned: bool | None = None) -> Table:
             validation score alone, where the seeds tell; else it has one for each. None: in sections of which a run was
             one of several trials.
     """
-    sections: dict[str, list[Content]] = {}
-    for result in merged(results):
-        spec = without_fold(result["spec"])
-        key = canonical({name: spec.get(name) for name in ("backbone", "task", "budget", "general")})
-        sections.setdefault(key, []).append(result)
     ordered = sorted(
-        sections.values(), key=lambda s: (s[0]["task"], s[0]["backbone"], training_rows(s[0]["spec"]["task"]))
+        by_section(merged(results)), key=lambda s: (s[0]["task"], s[0]["backbone"], training_rows(s[0]["spec"]["task"]))
     )
     return Table(set_apart([section_of(section, tuned) for section in ordered]))
 
