@@ -15,6 +15,7 @@ import transformers
 from matrix import Cell
 from safetensors import safe_open
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from adapt.adapted import Adapted, assemble
 from adapt.backbones import Backbone, Loader, resolve
@@ -105,7 +106,29 @@ class Made:
 
     @cached_property
     def fitted(self) -> Adapted:
-        return self.fit()
+        return self._watched[0]
+
+    @property
+    def moved(self) -> set[int]:
+        """Of the fitted model's parameters those that had a gradient within the first two steps, by `id`."""
+        return self._watched[1]
+
+    @cached_property
+    def _watched(self) -> tuple[Adapted, set[int]]:
+        steps, moved = 0, set[int]()
+
+        def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            nonlocal steps
+            steps += 1
+            if steps <= 2:
+                every = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+                moved.update(id(p) for p in every if bool(p.grad.abs().max() > 0))
+
+        handle = register_optimizer_step_pre_hook(look)
+        try:
+            return self.fit(), moved
+        finally:
+            handle.remove()
 
     @cached_property
     def saved(self) -> Path:

@@ -148,23 +148,27 @@ def test_3_a_strategy_starts_as_a_no_op(made: Made) -> None:
 
 @named(CELLS)
 def test_4_every_trainable_parameter_gets_a_gradient_within_two_steps_and_the_loss_falls(made: Made) -> None:
-    model = tiny.without_dropout(made.build(made.run_of(dropout=0.0)))
+    model = made.fitted.fitted.model
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=made.run.strategy.learning_rate / 2)
-    moved: set[str] = set()
+    assert {n for n, p in trainable.items() if id(p) not in made.moved} <= _unused(made)
+    before = _loss(made, made.start)
+    assert _loss(made, model) < before or _loss(made, _trained_at_half_the_rate(made)) < before
+
+
+def _loss(made: Made, model: nn.Module) -> float:
     with torch.no_grad():
-        before = made.kind.loss(model.eval(), made.train_batch)
-    for step in range(6):
+        return float(made.kind.loss(model.eval(), made.train_batch))
+
+
+def _trained_at_half_the_rate(made: Made) -> nn.Module:
+    """Six steps on all rows, for training that went too far, or whose epoch was chosen by another metric."""
+    model = tiny.without_dropout(made.build(made.run_of(dropout=0.0))).train()
+    optimizer = torch.optim.AdamW(params.trainable(model).values(), lr=made.run.strategy.learning_rate / 2)
+    for _ in range(6):
         optimizer.zero_grad()
-        made.kind.loss(model.train(), made.train_batch).backward()
-        if step < 2:
-            moved |= {n for n, p in trainable.items() if p.grad is not None and bool(p.grad.abs().max() > 0)}
+        made.kind.loss(model, made.train_batch).backward()
         optimizer.step()
-    with torch.no_grad():
-        after = made.kind.loss(model.eval(), made.train_batch)
-    assert trainable.keys() - moved - _unused(made) == set()
-    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
-    assert after < before
+    return model
 
 
 def _unused(made: Made) -> set[str]:
