@@ -193,7 +193,7 @@ class Loader:
     def quantised(self) -> Mapping[str, Any] | None:
         """How the checkpoint says that its weights are quantised; None: they are not."""
         found: Mapping[str, Any] | None = getattr(self._pretrained_config(), "quantization_config", None)
-        return found
+        return copy.deepcopy(found)
 
     def _check_device(self, how: Any) -> None:
         if self.budget.device == "cuda":
@@ -222,7 +222,7 @@ class Loader:
 
     def config(self, *, dropout: bool = True) -> Any:
         """The model's configuration with the task's labels and, unless `dropout` is False, the budget's dropout."""
-        config = text_part(self.task.kind, self._pretrained_config())
+        config = text_part(self.task.kind, copy.deepcopy(self._pretrained_config()))
         check_architecture(config)
         if self.task.kind in CLASSIFIERS:
             labels = self.task.labels or ("value",)
@@ -237,7 +237,8 @@ class Loader:
         return config
 
     def _pretrained_config(self) -> Any:
-        return copy.deepcopy(self.backbone.pretrained_config)
+        """As the checkpoint has it, not to be changed."""
+        return self.backbone.pretrained_config
 
     def _configure(self, model: Any) -> None:
         """Set what a configuration must say after loading: said before, it would change how weights are loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,7 @@ class LabelledRows:
 def dataset_of(columns: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:
     """A data set of canonical columns; the problem decides the type of labels."""
     import datasets
+    import pyarrow
 
     string, integer = datasets.Value("string"), datasets.Value("int64")
     label = datasets.Value("float64") if problem == "regression" else integer
@@ -155,7 +157,10 @@ def dataset_of(columns: Mapping[str, Sequence[Any]], problem: Problem | None = N
         "messages": datasets.List({"role": string, "content": string}),
     }
     features = datasets.Features({name: special.get(name, string) for name in columns})
-    return datasets.Dataset.from_dict(dict(columns), features=features)
+    # what `Dataset.from_dict` makes, too, by going through the values one by one and pickling them for a fingerprint
+    table = pyarrow.table({name: list(values) for name, values in columns.items()}, schema=features.arrow_schema)
+    info, fingerprint = datasets.DatasetInfo(features=features), secrets.token_hex(8)
+    return datasets.Dataset(datasets.table.InMemoryTable(table), info=info, fingerprint=fingerprint)
 
 
 def hash_of(problem: Problem, labels: Sequence[str], splits: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:

@@ -47,7 +47,7 @@ class Blueprint(Loader):
     among them."""
 
     def _pretrained_config(self) -> Any:
-        return copy.deepcopy(self.model_config)
+        return self.model_config
 
     def tokenizer(self) -> Any:
         """A stand-in."""
