@@ -79,7 +79,7 @@ def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int) -> tu
         columns: By the tokenizer's names: `text`, and `text_pair` where rows are pairs; or `text_target`.
         most: Tokens of a row, the tokenizer's own included.
     """
-    tokens = tokenizer(**columns, truncation=True, max_length=most)
+    tokens = tokenizer(**columns, truncation=True, max_length=most, return_attention_mask=False)
     if tokens.encodings is not None:
         return tokens, [bool(row.overflowing) for row in tokens.encodings]
     whole = tokenizer(**columns, truncation=False, verbose=False)["input_ids"]  # of one that is not a fast one
