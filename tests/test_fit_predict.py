@@ -64,6 +64,22 @@ def test_predictions_say_labels_by_the_names_given(model: Adapted) -> None:
         assert max(row["probabilities"], key=row["probabilities"].get) == row["label"]
 
 
+def test_a_kind_can_be_said_of_what_does_not_tell_it(model: Adapted) -> None:
+    texts = [f"{word} {text}" for word in ("a", "the") for text in TEXTS]
+    once: Any = {"max_steps": 1, "batch_size": 8, "max_length": 16, "device": "cpu", "progress": False}
+    told = adapt.fit("tiny-encoder", texts, "lora", kind="mlm", **once)
+    assert told.run.task.kind == "masked_lm"
+    assert adapt.distill(told, "tiny-encoder", texts, "lora", kind="masked_lm", **once).run.task.kind == "masked_lm"
+    assert adapt.fit(None, texts, kind="mlm", start=told, **once).run.task.kind == "masked_lm"
+    with pytest.raises(DataError, match=r"no label column found .* name the kind: masked_lm or causal_lm"):
+        adapt.fit("tiny-encoder", texts, **once)
+    for start in (None, model):
+        with pytest.raises(OptionError, match=r"kind is 'ner', but the data are for sequence_classification"):
+            adapt.fit("tiny-encoder", tiny.classification(16, 8), kind="ner", start=start, **once)
+    with pytest.raises(OptionError, match="did you mean"):
+        adapt.fit("tiny-encoder", texts, kind="sequence_clasification", **once)
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
 def test_the_order_of_the_input_is_kept_over_many_chunks(
     model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str

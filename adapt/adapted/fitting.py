@@ -14,7 +14,7 @@ from adapt.adapted.model import Adapted
 from adapt.adapted.starting import Start, start_of
 from adapt.backbones import Backbone, resolve
 from adapt.backbones.source import SHIPPED, check_reference
-from adapt.data import Data, load
+from adapt.data import Data, data_of, load
 from adapt.data.general import General, read_general
 from adapt.display import steps_shown
 from adapt.fields import IN_PYTHON, nearest
@@ -32,6 +32,7 @@ def fit_model(
     data: Any,
     strategy: Strategy | str | None = None,
     *,
+    kind: str | None = None,
     start: Adapted | str | Path | Start | None = None,
     seed: int = 0,
     general: Any = None,
@@ -48,6 +49,7 @@ def fit_model(
         strategy: A strategy, or its name; None: LoRA. On shipped backbones, which are tiny, one given by its name has
             a learning rate that suits them (`adapt.strategies.SHIPPED_SETTINGS`). With a `start` a name, or None,
             stands for that model's, with the learning rate that it was trained with.
+        kind: Task kind, or a short name such as `mlm` (`adapt.data.load`); None: what the data tells.
         start: An adapted model, or its folder, to go on from: its trained tensors are what training starts from. The
             head is among them where the task is of the same kind and the model knows all classes of the data; these
             are then its classes, too. Else the head is a fresh one.
@@ -68,11 +70,12 @@ def fit_model(
     if start is not None:
         start = start_of(start)
         backbone, strategy = start.backbone(backbone), start.strategy(strategy, choices.get("learning_rate"))
-        data = start.data(data if isinstance(data, Data) else load(data))
+        data = start.data(data_of(data, kind))
+        kind = None
     if backbone is None:
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy
-    spec, inputs = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    spec, inputs = begun(backbone, data, strategy, kind=kind, seed=seed, general=general, **choices)
     if start is not None:
         spec = start.check(spec)
         inputs = dataclasses.replace(inputs, begin=partial(start.hand_on, run=spec, backbone=inputs.backbone))
@@ -82,25 +85,38 @@ def fit_model(
 
 
 def begun(
-    backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int, general: Any, **choices: Any
+    backbone: str | Path,
+    data: Any,
+    strategy: Strategy | str,
+    *,
+    kind: str | None,
+    seed: int,
+    general: Any,
+    **choices: Any,
 ) -> tuple[Run, Inputs]:
     """One run and what it is done with, checked; see `fit_model` for the arguments."""
     own = [] if isinstance(strategy, str) else [options.check_strategy(strategy)]
     options.check_rates(choices.get("learning_rate"), own)
     texts = None if general is None else read_general(general)
-    spec, rows, source = assemble(backbone, data, strategy, seed=seed, **choices)
+    spec, rows, source = assemble(backbone, data, strategy, kind=kind, seed=seed, **choices)
     return with_general(spec, texts, source), Inputs(rows, source, general=texts.texts if texts else ())
 
 
 def assemble(
-    backbone: str | Path, data: Any, strategy: Strategy | str, *, seed: int = 0, **choices: Any
+    backbone: str | Path,
+    data: Any,
+    strategy: Strategy | str,
+    *,
+    kind: str | None = None,
+    seed: int = 0,
+    **choices: Any,
 ) -> tuple[Run, Data, Backbone]:
     """Everything that decides a run, checked; see `fit_model` for the arguments."""
     check_reference(backbone)
     if isinstance(strategy, str):
         make(strategy)  # a mistyped name is found before the data is read
     budget = options.budget_of(**{n: v for n, v in choices.items() if n in options.BUDGET_FIELDS})
-    rows = data if isinstance(data, Data) else load(data)
+    rows = data_of(data, kind)
     if isinstance(strategy, str):
         strategy = make(strategy, preset(backbone, rows.kind, strategy, budget.learning_rate))
     chosen = options.check_strategy(strategy)

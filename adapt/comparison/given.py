@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from adapt.backbones.source import EMBEDDED
-from adapt.data import Data, Folds, load
+from adapt.data import Data, Folds, data_of
 from adapt.data.kinds import resolve
 from adapt.fields import check_count
 from adapt.options import plain, seed_of
@@ -42,15 +42,10 @@ def parts_of(data: Any, kind: str | None) -> Sequence[Data]:
     Raises:
         AdaptError: They cannot be read, or are for another kind.
     """
-    if not isinstance(data, Data | Folds):
-        return (load(data, kind=kind),)
-    parts = data.parts if isinstance(data, Folds) else (data,)
-    if kind is not None:
-        name, problem = resolve(kind, None)
-        known = parts[0]
-        if name != known.kind or problem not in (None, known.problem):
-            raise OptionError(f"kind is '{kind}', but the data are for {known.kind} ({known.problem}); leave kind out.")
-    return parts
+    if not isinstance(data, Folds):
+        return (data_of(data, kind),)
+    data_of(data.parts[0], kind)
+    return data.parts
 
 
 def embedded_data(kind: str | None) -> Data:

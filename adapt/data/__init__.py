@@ -171,6 +171,22 @@ def load(
     return Data(title, read.problem, read.labels, made, sha256, decided, notes, used)
 
 
+def data_of(given: Any, kind: str | None = None) -> Data:
+    """`Data` as they are, and anything else as `load` reads it for a kind of task.
+
+    Raises:
+        DataError: It cannot be read.
+        OptionError: `Data` are for another kind, or there is no such kind.
+    """
+    if not isinstance(given, Data):
+        return load(given, kind=kind)
+    if kind is not None:
+        name, problem = kinds.resolve(kind, None)
+        if name != given.kind or problem not in (None, given.problem):
+            raise OptionError(f"kind is '{kind}', but the data are for {given.kind} ({given.problem}); leave kind out.")
+    return given
+
+
 def read_labelled(
     source: Any,
     task: Task,

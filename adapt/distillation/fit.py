@@ -29,6 +29,7 @@ def distill(
     data: Any,
     strategy: Strategy | str = "full",
     *,
+    kind: str | None = None,
     unlabelled: Any = None,
     columns: Mapping[str, str] | None = None,
     temperature: float = Teacher.temperature,
@@ -55,6 +56,7 @@ def distill(
         backbone: Of the student, as for `adapt.fit`.
         data: The labelled rows, as for `adapt.fit`.
         strategy: Of the student.
+        kind: As for `adapt.fit`.
         unlabelled: Further rows for training without labels, in any form that can be predicted: the teacher's
             predictions stand for their labels.
         columns: What a column of these is for to its name.
@@ -70,7 +72,7 @@ def distill(
         AdaptError: Bad input, as for `adapt.fit`.
     """
     temperature, weight = how_of(temperature, weight, unlabelled)
-    run, inputs = begun(backbone, data, strategy, seed=seed, general=general, **choices)
+    run, inputs = begun(backbone, data, strategy, kind=kind, seed=seed, general=general, **choices)
     if run.strategy.learning_rate is None:
         raise OptionError(f"'{run.strategy.name}' trains nothing, so that nobody learns; give another strategy.")
     drawn(run, inputs.data)  # what a class has too few rows for is found before the teacher labels any
