@@ -156,7 +156,7 @@ def test_a_file_whose_name_is_not_utf8_gives_a_model(backbone: Callable[..., Pat
 
 
 def test_options_of_the_data_are_told_from_those_of_training() -> None:
-    for name in ("kind", "label", "test"):
+    for name in ("name", "label", "test"):
         with pytest.raises(OptionError, match=rf"'{name}' is an option of adapt\.data\.load; give what that returns"):
             adapt.fit("tiny-encoder", tiny.classification(), **{name: "regression"})
 
