@@ -71,7 +71,6 @@ def fit_model(
         start = start_of(start)
         backbone, strategy = start.backbone(backbone), start.strategy(strategy, choices.get("learning_rate"))
         data = start.data(data_of(data, kind))
-        kind = None
     if backbone is None:
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy

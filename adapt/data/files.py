@@ -24,7 +24,6 @@ PLAIN = ".txt"
 """Plain text, one text a line: a table with the column `text`."""
 SUFFIXES = (".csv", ".tsv", *_JSON_LINES, ".parquet", *_CONLL, PLAIN)
 """Kinds of file that can be read."""
-_PACKED = ".gz"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -57,14 +56,18 @@ def _shown(path: Path) -> str:
 
 def kind_of(path: Path) -> str:
     """Which of `SUFFIXES` a file has; of one packed by gzip the suffix before `.gz`. That of another may be any."""
-    suffix = path.suffix.casefold()
     inner = Path(path.stem).suffix.casefold()
-    return inner if suffix == _PACKED and inner in SUFFIXES else suffix
+    return inner if is_packed(path) and inner in SUFFIXES else path.suffix.casefold()
 
 
 def stem_of(path: Path) -> str:
     """The name of a file without that suffix, and without `.gz`."""
-    return Path(path.stem).stem if kind_of(path) != path.suffix.casefold() else path.stem
+    return Path(path.stem).stem if is_packed(path) else path.stem
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is packed by gzip, by its name."""
+    return path.suffix.casefold() == ".gz"
 
 
 def read_file(source: str | os.PathLike[str], *, advice: str = "check the path", every_line: bool = False) -> Table:
@@ -84,7 +87,7 @@ def read_file(source: str | os.PathLike[str], *, advice: str = "check the path",
     suffix = kind_of(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: unknown kind of file {suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
-    if suffix == ".parquet" and path.suffix.casefold() == _PACKED:
+    if suffix == ".parquet" and is_packed(path):
         raise DataError(f"{path}: Parquet is not read packed, for it packs what it holds; unpack it")
     if suffix == ".parquet" and path.stat().st_size:
         return _parquet(path)
@@ -141,7 +144,7 @@ def text_of(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if path.suffix.casefold() == _PACKED:
+    if is_packed(path):
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:

@@ -39,7 +39,8 @@ def read_general(given: Any) -> General:
     if isinstance(given, str | os.PathLike):
         path = local_path(given)
         name = path.name.encode(errors="replace").decode()  # a file may have a name that is not UTF-8
-        plain = kind_of(path) == PLAIN or kind_of(path) not in SUFFIXES
+        kind = kind_of(path)
+        plain = kind == PLAIN or kind not in SUFFIXES
     if plain:
         texts = read_lines(given)
     else:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.data.files import PLAIN, SUFFIXES, kind_of, local_path, read_file, stem_of
+from adapt.data.files import PLAIN, SUFFIXES, is_packed, kind_of, local_path, read_file, stem_of
 from adapt.data.table import Table, classes_of, column_of, listing, no_duplicates
 from adapt.data.values import texts_or_pairs
 from adapt.fields import nearest
@@ -229,7 +229,7 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
 
 def _rank(path: Path) -> tuple[bool, bool]:
     """Tables before plain text, and what is not packed before what is, which may be a copy."""
-    return kind_of(path) == PLAIN, kind_of(path) != path.suffix.casefold()
+    return kind_of(path) == PLAIN, is_packed(path)
 
 
 def _one(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from adapt.data import Data, load, subsample
+from adapt.data import Data, data_of, subsample
 from adapt.data.remarks import other_division
 from adapt.data.samples import generator
 from adapt.data.table import column_of
@@ -89,7 +89,7 @@ def probe(
     for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
         check_count(name, value)
     check_choice("pooling", pooling, _POOLINGS)
-    rows = data if isinstance(data, Data) else load(data)
+    rows = data_of(data)
     _check_data(rows)
     given = list(source) if isinstance(source, list | tuple) else [source]
     if not given:
