@@ -139,7 +139,7 @@ def test_graphs_give_the_gradients_of_plain_passes(
     graphs = Graphs(model, task_kind, accelerator)
     for _ in range(4):
         for group, (loss, expected) in zip(groups, plain, strict=True):
-            found = gradients(model, task_kind, group, accelerator, 8, graphs)
+            found = gradients(model, task_kind, group, accelerator, 8, graphs=graphs)
             assert float(found) == pytest.approx(loss, rel=1e-3)
             for name, exact in expected.items():
                 grad = trainable[name].grad
@@ -162,7 +162,8 @@ def test_each_replay_drops_other_values() -> None:
             module.p = 0.5
     graphs = Graphs(model, kind, accelerator_for(budget))
     losses = [
-        float(gradients(model, kind, [kind.examples(8, 20)], accelerator_for(budget), 8, graphs)) for _ in range(6)
+        float(gradients(model, kind, [kind.examples(8, 20)], accelerator_for(budget), 8, graphs=graphs))
+        for _ in range(6)
     ]
     assert graphs.captured == 1
     assert len(set(losses)) == 6
@@ -174,7 +175,7 @@ def test_a_model_whose_first_pass_waits_for_the_gpu_gets_graphs() -> None:
     accelerator = accelerator_for(budget)
     graphs = Graphs(model, kind, accelerator)
     for _ in range(3):
-        gradients(model, kind, [kind.examples(8, 20)], accelerator, 8, graphs)
+        gradients(model, kind, [kind.examples(8, 20)], accelerator, 8, graphs=graphs)
     assert graphs.captured == 1
 
 

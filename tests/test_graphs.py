@@ -164,7 +164,7 @@ def test_gradients_add_up_as_those_of_plain_passes(
     assert graphs.in_place is not own
     for _ in range(3):
         for group, (loss, grads) in zip(groups, expected, strict=True):
-            found = gradients(model, kind, group, accelerator, 8, graphs)
+            found = gradients(model, kind, group, accelerator, 8, graphs=graphs)
             torch.testing.assert_close(found, loss, rtol=1e-4, atol=1e-5)
             for parameter, grad in zip(trainable, grads, strict=True):
                 torch.testing.assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-5)
@@ -210,7 +210,7 @@ def test_once_given_up_passes_are_as_ever(backbone: Backbone, monkeypatch: pytes
     grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     graphs = Graphs(model, kind, accelerator)
-    torch.testing.assert_close(gradients(model, kind, [examples[:8]], accelerator, 8, graphs), expected)
+    torch.testing.assert_close(gradients(model, kind, [examples[:8]], accelerator, 8, graphs=graphs), expected)
     for name, parameter in model.named_parameters():
         if name in grads:
             torch.testing.assert_close(parameter.grad, grads[name])

@@ -127,6 +127,7 @@ def train(
                 break
             batches = length_bucketed(lengths, budget.batch_size, order, targets)
             seen = kind.redraw(examples, seed, epoch)
+            terms_a_row = lesson.terms(seen) / len(seen)
             model.train()
             losses: list[torch.Tensor] = []
             started, rows_before = time.perf_counter(), rows
@@ -134,7 +135,7 @@ def train(
                 for first in range(0, len(batches), budget.accumulation)[: steps - step]:
                     group = [[seen[i] for i in batch] for batch in batches[first : first + budget.accumulation]]
                     total, micro = halving(
-                        partial(gradients, model, lesson, group, accelerator, graphs=graphs),
+                        partial(gradients, model, lesson, group, accelerator, terms_a_row=terms_a_row, graphs=graphs),
                         micro,
                         budget.device,
                         advice=advice,

@@ -52,13 +52,17 @@ def gradients(
     group: Sequence[Sequence[Example]],
     accelerator: Any,
     rows: int,
+    *,
+    terms_a_row: float | None = None,
     graphs: Callable[[Sequence[Example], float], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """The mean loss of a group of batches, whose gradient is added to the model's.
+    """The loss of a group of batches, whose gradient is added to the model's.
 
-    A batch of more than `rows` rows is taken in parts. Each part is weighted by the terms of its loss (rows, or tokens
-    that are learnt), so that the group is as one batch, but for what dropout draws. Gradients are made even where the
-    caller has switched them off.
+    It is the summed loss over the terms (rows, or tokens that are learnt) that so many rows have on average. So each
+    token of an epoch weighs alike; in means of each batch's own tokens those of short rows, which length puts into
+    batches of their own, would weigh more than others, and a model would learn to stop early. A batch of more than
+    `rows` rows is taken in parts, of which each is weighted by its terms, so that the group is as one batch, but for
+    what dropout draws. Gradients are made even where the caller has switched them off.
 
     Args:
         model: In training mode.
@@ -66,14 +70,18 @@ def gradients(
         group: The encoded rows of each batch.
         accelerator: Knows device and precision.
         rows: Most rows of a forward pass.
+        terms_a_row: Terms that a row of this epoch has on average; None: as many as those of this group.
         graphs: `adapt.training.graphs.Graphs` of this model, lesson and accelerator; None: each operation is launched
             by itself.
     """
-    terms = max(1, sum(lesson.terms(batch) for batch in group))
+    if terms_a_row is None:
+        terms = float(sum(lesson.terms(batch) for batch in group))
+    else:
+        terms = terms_a_row * sum(map(len, group))
     total = torch.zeros((), device=accelerator.device)
     for members in group:
         for part in parts(members, rows):
-            weight = lesson.terms(part) / terms
+            weight = lesson.terms(part) / (terms or 1.0)
             if graphs is not None:
                 total += graphs(part, weight)
             else:
