@@ -29,6 +29,8 @@ class Encoded:
     kind: Kind
     """Which took notes of them."""
     splits: Mapping[str, list[Example]]
+    train_rows: int
+    """Rows of train, of which a long one may make several examples, and several short ones one."""
     lesson: Callable[[], Lesson] | None = None
     """Makes the lesson, in the process of the run and once the kind was fitted; None: the kind is the lesson."""
     labelled: Sequence[Example] | None = None
@@ -45,7 +47,9 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
         AdaptError: Bad input.
     """
     kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
-    return Encoded(kind, {split: kind.encode(rows, split=split) for split, rows in drawn(spec, data).items()})
+    rows = drawn(spec, data)
+    splits = {split: kind.encode(of_split, split=split) for split, of_split in rows.items()}
+    return Encoded(kind, splits, len(rows["train"]))
 
 
 def drawn(spec: Run, data: Data) -> dict[str, datasets.Dataset]:

@@ -170,6 +170,7 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
     notes = [*begun, *_told(spec, foreseen, trained)]
     if hand_on(model):
         notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
+    rows_trained = trained.rows * encoded.train_rows / len(splits["train"])
     result = Result(
         run=spec,
         status="ok",
@@ -183,12 +184,12 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
         process_bytes=trained.process_bytes,
         baseline_bytes=before,
         train_seconds=trained.seconds,
-        examples_per_second=trained.rows / trained.seconds if trained.seconds else None,
+        examples_per_second=rows_trained / trained.seconds if trained.seconds else None,
         micro_batch=trained.micro_batch,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
         notes=[*inputs.data.notes, *loader.notes, *kind.notes, *notes],
-        environment={**environment(spec), "train_rows": len(splits["train"])},
+        environment={**environment(spec), "train_rows": encoded.train_rows},
         **scored,
     )
     release(model)

@@ -145,7 +145,7 @@ class Budget:
     max_steps: int | None = None
     """Optimizer steps after which training ends even within an epoch; None: no such limit."""
     batch_size: int = 32
-    """Rows of one forward pass."""
+    """Rows of one forward pass; of rows that are longer than `max_length`, windows."""
     accumulation: int = 1
     """Forward passes to one optimizer step."""
     learning_rate: float | None = None

@@ -152,6 +152,15 @@ def test_few_shot_of_label_lists() -> None:
     assert len(sample) <= 6, "a row counts for each of its labels"
 
 
+def test_few_shot_of_label_lists_has_rows_without_labels() -> None:
+    labels = [[int(i % 10 == 0), int(i % 10 == 1)] for i in range(100)]
+    assert Counter(map(tuple, few_shot(canonical(labels), "multi_label", 3, seed=0)["label"])) == {
+        (1, 0): 3, (0, 1): 3, (0, 0): 3
+    }  # fmt: skip
+    few = [label for label in labels if any(label)] + [[0, 0]]
+    assert list(few_shot(canonical(few), "multi_label", 3, seed=0)["label"]).count([0, 0]) == 1
+
+
 def test_few_shot_errors() -> None:
     data = canonical([0, 0, 0, 1, 1, 2])
     with pytest.raises(DataError, match=r"few_shot=3: too few training rows of 'no' \(2\), 'maybe' \(1\); ask for 1"):

@@ -57,8 +57,53 @@ def test_whole_groups_keep_classes_about_in_proportion() -> None:
 def test_groups_of_one_class_as_large_as_the_split_are_drawn_by_the_seed() -> None:
     rows = [{"text": f"{d} {i}", "label": "ab"[d % 2], "doc": d} for d in range(10) for i in range(10)]
     drawn = {tuple(load(rows, columns=GROUP, validation=0, seed=seed).splits["test"]["group"]) for seed in range(8)}
-    assert all(len(documents) == 10 for documents in drawn)
+    assert all(len(documents) == 20 for documents in drawn), "one of each class"
     assert len(drawn) > 3
+
+
+def test_a_split_of_whole_groups_has_a_group_of_each_class_that_can_spare_one() -> None:
+    """Else the epoch could be chosen by one class, and scored by the other."""
+    authors = [(author, "ab"[author % 2]) for author in range(16)] + [(16, "c"), (17, "d"), (18, "d"), (19, "d")]
+    rows = [{"text": f"{d} {i}", "label": label, "doc": d} for d, label in authors for i in range(60)]
+    for seed in range(4):
+        data = load(rows, columns=GROUP, seed=seed)
+        for split in ("validation", "test"):
+            assert set(data.splits[split]["label"]) == {0, 1, 3}
+            assert any(note.startswith(f"{split} has no row of 'c': rows of one group") for note in data.notes)
+    assert not any("has no row" in note for note in load(rows[:-240], columns=GROUP).notes)
+
+
+@pytest.mark.parametrize(
+    ("others", "group", "found"),
+    [
+        ({"utterance": "u", "emotion": "e"}, "document", {"text": "utterance", "label": "emotion"}),
+        ({"article": "a", "summary": "s"}, "document", {"source": "article", "target": "summary"}),
+        ({"text": "t", "rating": "r"}, "topic", {"text": "text", "label": "rating"}),
+        ({"question": "q", "label": "l"}, "passage", {"text": "question", "text_pair": "passage", "label": "label"}),
+        ({"label": "l"}, "document", {"text": "document", "label": "label"}),
+    ],
+)
+def test_the_group_is_not_taken_for_something_else_that_another_column_is(
+    others: dict[str, str], group: str, found: dict[str, str]
+) -> None:
+    rows = [{group: f"g{i // 2}", **{n: f"{v} {i % 2 if v in 'erl' else i}" for n, v in others.items()}}
+            for i in range(60)]  # fmt: skip
+    for columns in (rows, [dict(reversed(row.items())) for row in rows]):
+        assert load(columns, columns={"group": group}).columns == {**found, "group": group}
+
+
+def test_the_group_is_something_else_where_it_is_named_for_both() -> None:
+    rows = [{"document": f"d{i // 2}", "utterance": f"u {i}", "emotion": "ab"[i % 2]} for i in range(60)]
+    found = load(rows, text="document", columns={"group": "document"}).columns
+    assert found == {"text": "document", "label": "emotion", "group": "document"}
+
+
+def test_folds_say_how_many_rows_are_of_a_class_that_only_they_have() -> None:
+    rows = [{"text": f"{d} {i}", "label": "ab"[d == 0], "doc": d} for d in range(10) for i in range(5)]
+    notes = folds(load(rows, columns=GROUP, **NONE), 5, validation=0).parts[0].notes
+    assert "5 of 50 rows are of a class of which the model that scores them was given no row" in notes
+    plain = folds(load(SEVERAL, columns=GROUP, **NONE), 5, validation=0).parts[0].notes
+    assert not any("was given no row" in note for note in plain)
 
 
 def test_rows_of_one_group_are_in_one_fold_and_classes_in_each() -> None:
@@ -178,3 +223,10 @@ def test_names_of_groups_are_tidy() -> None:
     names = ["ann", "ann ", "a\u00f1a", "an\u0303a", 7, "7"]
     rows = {"text": [f"text {i}" for i in range(6)], "label": ["a", "b"] * 3, "doc": [*map(str, names)]}
     assert by_split(load(rows, columns=GROUP, **NONE)) == {"train": ["ann", "ann", "a\u00f1a", "a\u00f1a", "7", "7"]}
+
+
+def test_folds_say_that_correlations_of_few_rows_are_too_low() -> None:
+    rows = [{"text": f"t{i}", "label": i / 7} for i in range(100)]
+    for count, told in ((5, False), (6, True)):
+        notes = folds(load(rows, **NONE), count).parts[0].notes
+        assert any("as here with 16 rows" in note for note in notes) == told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import socket
+import unicodedata
 from typing import Any
 
 import numpy
@@ -168,6 +169,11 @@ def test_tag_scores_are_those_of_scikit_learn() -> None:
         ("", ["the", "cat"], 0, 0),  # nor of that reference, which is left out where there is another
         ("", ["the"], 1, 1),
         ("naïve", ["Naïve"], 1, 1),
+        ("nai\u0308ve", ["Na\u00efve"], 1, 1),  # one text, encoded in two ways
+        ("दिल्ली।", ["दिल्ली"], 1, 1),  # punctuation of any script
+        ("$5 [x]", ["5 x"], 1, 1),
+        ("北京大学", ["北京"], 0, 2 / 3),  # letters, where words have no spaces between them
+        ("อยู่ที่นี่", ["ที่นี่"], 0, 2 / 3),  # which keep their marks
     ],
 )
 def test_answers_are_normalised_as_in_squad(answer: str, references: list[str], exact: float, f1: float) -> None:
@@ -223,6 +229,16 @@ def test_a_perfect_text_has_score_one_and_no_more() -> None:
     texts = ["kucing itu duduk di atas tikar", "Ёлка и снег лежат здесь"]
     found = score("text", texts, [[text, "x"] for text in texts], ["chrf", "bleu", "rouge_l", "text_exact_match"])
     assert found == {"chrf": 1.0, "bleu": 1.0, "rouge_l": 1.0, "text_exact_match": 1.0}
+
+
+def test_how_letters_with_accents_are_encoded_is_no_matter_of_scores() -> None:
+    texts = ["ọmọ náà ń lọ sí ilé ìwé rẹ̀", "বাড়ি দূরে নয়"]
+    metrics = ["chrf", "bleu", "rouge_l", "text_exact_match"]
+    for form in ("NFC", "NFD"):
+        written, other = ([unicodedata.normalize(f, text) for text in texts] for f in (form, "NFD"))
+        assert score("text", written, [[text, "x"] for text in other], metrics) == dict.fromkeys(metrics, 1.0)
+        assert chrf_counts(written[0], [other[0]]) == chrf_counts(other[0], [written[0]])
+        assert bleu_counts(written[0], [other[0]]) == bleu_counts(other[0], [written[0]])
 
 
 def test_loss_and_perplexity_are_over_all_tokens_together() -> None:

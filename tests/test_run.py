@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import tiny
+import tiny_tasks
 import torch
 
 import adapt.data
@@ -94,6 +95,19 @@ def test_every_strategy_gets_the_same_sample_in_the_same_order(
     assert all(order == orders["full", seed] for (_, seed), order in orders.items())
     assert len(orders) == len(tiny.STRATEGIES) + 2
     assert orders["full", 0] != orders["full", 1]
+
+
+def test_rows_that_were_cut_in_windows_are_counted_once(backbone: Callable[..., Path]) -> None:
+    model = fit_model(
+        backbone("bert"), tiny_tasks.TASKS["spans"](), "head", epochs=2, batch_size=16, max_length=5, stride=1,
+        device="cpu", precision="fp32",
+    )  # fmt: skip
+    result = model.result
+    assert result is not None
+    rows = len(tiny_tasks.TASKS["spans"]().splits["train"])
+    assert result.curve[0]["rows"] > rows, "windows"
+    assert result.environment["train_rows"] == rows
+    assert (result.examples_per_second or 0) * (result.train_seconds or 0) == pytest.approx(2 * rows)
 
 
 def test_a_result_counts_what_was_done(backbone: Callable[..., Path], task_data: Callable[[str], Data]) -> None:

@@ -142,13 +142,18 @@ def load(
     _check_wishes(decided, repair_tags, bad_answers)
     wanted = kinds.prefer(train, kind, given)
     form = FORMS[decided]
-    read = form.read(tables, wanted, Wishes(problem, repair_tags, bad_answers))
+    read_from = tables
+    if group is not None:
+        group = named(train, GROUP, group)
+        if kinds.taken_elsewhere(form, train, wanted, group):
+            read_from = {split: table.without(group) for split, table in tables.items()}
+    read = form.read(read_from, wanted, Wishes(problem, repair_tags, bad_answers))
     if problem is None:
         kinds.check_named(kind, read.problem, train.where)
     rows = dict(read.rows)
-    used = {**form.find(train, wanted), **given}
+    used = {**form.find(read_from["train"], wanted), **given}
     if group is not None:
-        used[GROUP] = group = named(train, GROUP, group)
+        used[GROUP] = group
         for split in rows:
             rows[split] = {**rows[split], GROUP: _groups(tables[split], group, read.left_out.get(split, ()))}
     whole = rows["train"]
@@ -161,7 +166,7 @@ def load(
         *(f"{others}; to use one, {sources.HOW}" for others in not_used),
         *read.notes,
         *fewer,
-        *beyond(whole, read.problem, parts, sizes, most),
+        *beyond(whole, read.problem, read.labels, parts, sizes, most),
         *seen_before(rows),
         *groups_seen_before(rows),
         *contradicting(whole, read.problem),

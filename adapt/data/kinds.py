@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from adapt.data.columns import first
 from adapt.data.forms import FORMS, token_classification
+from adapt.data.forms.form import Form
 from adapt.data.forms.sequence_classification import NAMES, PAIRS, PLAIN_LABELS
 from adapt.data.groups import GROUP
 from adapt.data.table import Table, listing
@@ -121,6 +122,23 @@ def prefer(table: Table, kind: str | None, given: Mapping[str, str]) -> dict[str
     role, usual = PREFERRED.get(str(kind), ("", ()))
     column = first(table, usual, given.values())
     return {role: column, **given} if column else dict(given)
+
+
+def taken_elsewhere(form: Form, table: Table, wanted: Mapping[str, str], group: str) -> bool:
+    """Whether a column that says which rows belong together has the usual name of something else (`document`, `topic`),
+    for which another column is there too, so that nobody can have meant it for both.
+
+    It may still be one of a pair: questions with their passages, which stay together by passage.
+    """
+    if group in wanted.values():
+        return False
+    roles = form.find(table, wanted)
+    if group not in roles.values():
+        return False
+    try:
+        return form.find(table.without(group), wanted).keys() == roles.keys()
+    except DataError:
+        return False
 
 
 def check_roles(kind: str, given: Mapping[str, str]) -> None:

@@ -38,15 +38,18 @@ def other_division(who: str, its: Task, own: Task, whose: str) -> list[str]:
 def beyond(
     columns: Mapping[str, Sequence[Any]],
     problem: Problem,
+    names: Sequence[str],
     parts: Mapping[str, Sequence[int]],
     sizes: Mapping[str, int],
     most: Mapping[str, int | None],
 ) -> list[str]:
-    """What must be said of splits that are much larger or smaller than was asked for, and of rows that are in none.
+    """What must be said of splits that are much larger or smaller than was asked for or lack a class, and of rows that
+    are in none.
 
     Args:
         columns: Canonical ones of train.
         problem: What is predicted.
+        names: Label names.
         parts: From `adapt.data.splits.cut_missing`.
         sizes: As given to it.
         most: As given to it. A split of just so many rows is as it was asked for.
@@ -62,6 +65,11 @@ def beyond(
         elif found != limit and not asked / 1.5 <= found <= 1.5 * asked:
             why = large if found > asked else small
             notes.append(f"{split} has {found} rows, where {asked} were asked for: {why}")
+        if held_by is not None and problem == "single_label":
+            labels = columns["label"]
+            lacking = sorted(set(labels) - {labels[row] for row in parts[split]})
+            if lacking:
+                notes.append(f"{split} has no row of {listing([names[i] for i in lacking], 5)}: {large}")
     return notes
 
 

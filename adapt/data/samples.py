@@ -31,7 +31,8 @@ def few_shot(
 ) -> datasets.Dataset:
     """A sample of k rows a class, in the order of the data set.
 
-    For multi_label problems every label has at least k rows; a row counts for each of its labels.
+    For multi_label problems every label has at least k rows, of which one counts for each of its labels, and k rows
+    have no label, or as many as there are.
 
     Args:
         dataset: Rows in canonical form, as in `Data.splits`.
@@ -56,7 +57,8 @@ def few_shot(
         raise DataError(
             f"few_shot={k}: too few training rows of {shown}{more}; ask for {min(short.values())} at most, or add rows"
         )
-    chosen: set[int] = set()
+    without = [i for i, label in enumerate(labels) if not any(label)] if problem == "multi_label" else []
+    chosen = set(rng.choice(without, min(k, len(without)), replace=False).tolist()) if without else set[int]()
     for indices in sorted(rows, key=len):  # rare labels first: their rows count for the common ones
         missing = k - len(chosen.intersection(indices))
         free = [i for i in indices if i not in chosen]

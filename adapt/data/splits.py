@@ -192,7 +192,8 @@ def _whole_groups(
 ) -> list[int]:
     """Random groups of rows that have one value, of up to `size` rows in all; where none fits, the smallest.
 
-    Every label that there is keeps a row outside them.
+    Every label that there is keeps a row outside them. Where labels are to be in proportion, those that are then
+    missing have their smallest group taken as well, if it can be spared, so that the rows are more.
 
     Args:
         units: Of each row, what its group is known by.
@@ -223,25 +224,47 @@ def _whole_groups(
         return sum(n * (n + 2 * off[label]) / wanted[label] for label, n in has[index].items()) < 0
 
     def draw(choosing: bool) -> tuple[float, list[int]]:
-        """How far the labels are from their shares (chi squared), and the rows, maybe none where groups are chosen."""
-        left, chosen = every.copy(), list[int]()
+        """How far the labels are from their shares (chi squared), and groups, maybe none where they are chosen."""
+        left, chosen, taken = every.copy(), list[int](), 0
         for index in rng.permutation(len(found)).tolist():
-            fits = len(chosen) + len(found[index]) <= room and spare(index, left)
+            fits = taken + len(found[index]) <= room and spare(index, left)
             if fits and (not choosing or nearer(index, left)):
-                chosen += found[index]
+                chosen.append(index)
+                taken += len(found[index])
                 left -= has[index]
-            if len(chosen) == room:
+            if taken == room:
                 break
         return sum((n - left[label] - wanted[label]) ** 2 / wanted[label] for label, n in every.items()), chosen
+
+    def complete(chosen: list[int]) -> list[int]:
+        """The groups with one of each label that they lack, the rarest label first."""
+        left = every.copy()
+        for index in chosen:
+            left -= has[index]
+        there = {label for index in chosen for label in has[index]}
+        order = rng.permutation(len(found)).tolist()
+        for label in sorted(every, key=lambda label: (every[label], label)):
+            if label in there:
+                continue
+            able = [index for index in order if label in has[index] and spare(index, left)]
+            if able:
+                index = min(able, key=lambda index: len(found[index]))
+                chosen = [*chosen, index]
+                left -= has[index]
+                there |= has[index].keys()
+        return chosen
 
     chosen: list[int] = []
     if in_proportion:
         _, chosen = min((draw(True) for _ in range(_DRAWS)), key=lambda drawn: drawn[0])
     if not chosen:  # as where each group is of one class and as large as the split
         _, chosen = draw(False)
-    if chosen or len(found) == 1:
-        return chosen
-    return min((rows for index, rows in enumerate(found) if spare(index, every)), key=len, default=[])
+    if not chosen and len(found) > 1:
+        able = [index for index in range(len(found)) if spare(index, every)]
+        chosen = sorted(able, key=lambda index: len(found[index]))[:1]
+    if in_proportion and chosen:
+        chosen = complete(chosen)
+    return [row for index in chosen for row in found[index]]
 
 
 _DRAWS = 20

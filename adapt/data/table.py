@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adapt.spec import DataError
@@ -30,6 +30,10 @@ class Table:
     """Whether every value is a string because the format (CSV, TSV) has no other type."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Column to class names, where the column holds indices of named classes."""
+
+    def without(self, name: str) -> Table:
+        """The table as if it had no column of this name."""
+        return replace(self, names=tuple(other for other in self.names if other != name))
 
     def at(self, row: int) -> str:
         """What an error calls the row at this position (from 0)."""

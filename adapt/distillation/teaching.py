@@ -236,7 +236,7 @@ class Lessons:
                 f"{len(self.extra.rows):,} training rows have no labels but what {run.teacher.name} predicts",
                 *self.extra.notes,
             ]
-        return Encoded(kind, splits, lesson, labelled)
+        return Encoded(kind, splits, len(rows["train"]), lesson, labelled)
 
 
 def _soft(teacher: Teacher, kind: Kind) -> Soft:

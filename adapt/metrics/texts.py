@@ -1,6 +1,8 @@
 """Metrics of answers and of generated texts, by sacrebleu and rouge-score.
 
 Of several references the best counts. Every score is a share from 0 to 1, also where its inventors write 0 to 100.
+Texts are compared in Unicode's normal form C: how letters with accents are encoded is no matter of what is written, and
+many tokenizers can write them in one way only.
 """
 
 from __future__ import annotations
@@ -15,18 +17,33 @@ from functools import cache
 from typing import Any
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _UNSPACED = "".join(rf"\p{{{script}}}" for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
 """Scripts that are written without spaces between words."""
 
 
 def normalise(answer: str) -> str:
-    """SQuAD's normalisation: lower case, without ASCII punctuation, English articles and surplus white space."""
-    return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
+    """SQuAD's normalisation: lower case, without punctuation, English articles and surplus white space.
+
+    As in MLQA's (Lewis et al. 2020), punctuation is that of all scripts.
+    """
+    return " ".join(_ARTICLES.sub(" ", _punctuation().sub("", _same(answer).lower())).split())
+
+
+def _same(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+@cache
+def _punctuation() -> Any:
+    import regex
+
+    return regex.compile(rf"[\p{{P}}{re.escape(string.punctuation)}]")
 
 
 def answer_scores(prediction: str, references: Sequence[str]) -> tuple[float, float]:
     """Exact match and F1 of an answer, each the best over the references, as the SQuAD v2 script counts them.
+
+    Where a script has no spaces between words, each letter counts as one (MLQA; Lewis et al. 2020).
 
     Args:
         prediction: The answer; empty for none.
@@ -44,9 +61,20 @@ def answer_scores(prediction: str, references: Sequence[str]) -> tuple[float, fl
 def _word_f1(guess: str, truth: str) -> float:
     if not guess or not truth:
         return float(guess == truth)
-    words, true_words = guess.split(), truth.split()
+    words, true_words = _answer_words(guess), _answer_words(truth)
     common = sum((Counter(words) & Counter(true_words)).values())
     return 2 * common / (len(words) + len(true_words))
+
+
+def _answer_words(answer: str) -> list[str]:
+    return _unspaced().sub(r" \g<0> ", answer).split()
+
+
+@cache
+def _unspaced() -> Any:
+    import regex
+
+    return regex.compile(rf"[{_UNSPACED}]\p{{M}}*")
 
 
 def answer_exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -62,18 +90,18 @@ def answer_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -
 def text_exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Share of texts equal to a reference."""
     pairs = zip(predictions, references, strict=True)
-    return _mean([float(text.strip() in [r.strip() for r in several]) for text, several in pairs])
+    return _mean([float(_same(text).strip() in [_same(r).strip() for r in several]) for text, several in pairs])
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """chrF2 of the corpus: character n-grams up to 6, no word n-grams."""
-    return _sacrebleu("CHRF").corpus_score(list(predictions), _streams(references)).score / 100
+    return _sacrebleu("CHRF").corpus_score(list(map(_same, predictions)), _streams(references)).score / 100
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """BLEU-4 of the corpus with sacrebleu's tokens (13a) and smoothing (exp)."""
     # sacrebleu's exponential of a sum of logarithms may come out a rounding error above 100
-    return min(_sacrebleu("BLEU").corpus_score(list(predictions), _streams(references)).score / 100, 1.0)
+    return min(_sacrebleu("BLEU").corpus_score(list(map(_same, predictions)), _streams(references)).score / 100, 1.0)
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:
@@ -99,7 +127,7 @@ def bleu_of(counts: Sequence[int]) -> float:
 
 def _counts(name: str, prediction: str, references: Sequence[str]) -> list[int]:
     # what sacrebleu's own resampling of rows is made of
-    rows = _sacrebleu(name)._extract_corpus_statistics([prediction], _streams([references]))
+    rows = _sacrebleu(name)._extract_corpus_statistics([_same(prediction)], _streams([references]))
     return [int(count) for count in rows[0]]
 
 
@@ -117,7 +145,7 @@ def _mean(values: Sequence[float]) -> float:
 def _streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
     """References as sacrebleu takes them: the first of every row, the second of every row, ...; None where it lacks."""
     most = max(len(several) for several in references)
-    return [[several[i] if i < len(several) else None for several in references] for i in range(most)]
+    return [[_same(several[i]) if i < len(several) else None for several in references] for i in range(most)]
 
 
 @cache
@@ -141,7 +169,7 @@ class _Words:
         self._word = regex.compile(rf"[{_UNSPACED}]{mark}*|{letter}(?:{letter}|{mark})*", regex.VERSION1)
 
     def tokenize(self, text: str) -> list[str]:
-        return [str(word) for word in self._word.findall(unicodedata.normalize("NFC", text).lower())]
+        return [str(word) for word in self._word.findall(_same(text).lower())]
 
 
 @cache

@@ -37,7 +37,7 @@ class Trained:
     """What training gave besides the model."""
 
     curve: list[dict[str, Any]] = field(default_factory=list)
-    """One entry an epoch: epoch, step, loss, seconds, rows and validation scores."""
+    """One entry an epoch: epoch, step, loss, seconds, rows (encoded) and validation scores."""
     best_epoch: int | None = None
     """Epoch (from 1) with the best validation score, whose parameters the model holds now."""
     seconds: float | None = None
@@ -45,7 +45,7 @@ class Trained:
     evaluate_seconds: float = 0.0
     """Wall-clock seconds of scoring after epochs."""
     rows: int = 0
-    """Training rows gone through."""
+    """Encoded training rows gone through: of long rows each window."""
     process_bytes: int | None = None
     """Peak memory of the training steps."""
     micro_batch: int | None = None
