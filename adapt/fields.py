@@ -120,7 +120,9 @@ def _read(value: Any, hint: Any, where: str) -> Any:
                 number = option(value)
             except (TypeError, ValueError, OverflowError):
                 continue
-            if (not isinstance(value, bool) and number == float(value)) or number != number:
+            if isinstance(value, bool):
+                continue
+            if isinstance(value, int | str) or number == float(value) or number != number:
                 return number
         elif typing.get_origin(option) is tuple:
             several = isinstance(value, str) and "," in value

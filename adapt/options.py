@@ -105,6 +105,14 @@ def check_budget(budget: Budget, data: Data) -> None:
             f"patience is {budget.patience}, and the data have no validation split by whose scores training could end; "
             "leave patience out, or have one."
         )
+    check_loss_chunk(budget, kind)
+
+
+def check_loss_chunk(budget: Budget, kind: str) -> None:
+    """
+    Raises:
+        OptionError: A loss in chunks is asked for, and models of the task kind have no vocabulary to score.
+    """
     if budget.loss_chunk is not None and kind not in LANGUAGE_MODELS:
         raise OptionError(
             f"loss_chunk is for {', '.join(LANGUAGE_MODELS)}, whose logits are as many as the vocabulary has "

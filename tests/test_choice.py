@@ -154,6 +154,18 @@ def test_a_student_is_not_made_again_without_its_teacher() -> None:
         fit_arguments(run.spec())
 
 
+def test_students_and_runs_that_went_on_are_chosen_only_where_no_others_are_or_by_name() -> None:
+    plain, run = made("lora", 0, 0.5), run_of("lora")
+    student = made("lora", 0, 0.9)
+    student = dataclasses.replace(student, run=dataclasses.replace(run, teacher=Teacher("tiny full", "a" * 64)))
+    started = dataclasses.replace(student, run=dataclasses.replace(run, start=Source("old", "c" * 64)))
+    for other in (student, started):
+        assert choose(contents([plain, other]), "lora")["key"] == plain.run.key()
+        assert choose(contents([plain, other]))["key"] == other.run.key()
+        assert choose(contents([other]), "lora")["key"] == other.run.key()
+    assert choose(contents([plain, started]), "lora, started from old")["key"] == started.run.key()
+
+
 def test_what_differs_between_two_runs_is_named() -> None:
     one, other = run_of("lora"), run_of("lora", 1, settings={"rank": 2}, budget={"epochs": 9})
     assert differences(one.spec(), other.spec()) == ["strategy.rank", "budget.epochs", "seed"]
@@ -217,7 +229,17 @@ def test_fit_makes_the_chosen_run_again(
     model, out = str(backbone("bert")), tmp_path / "compared"
     data = adapt.data.load(reviews)
     done = adapt.compare(
-        model, data, "head", trials=2, seeds=(3, 4), max_length=9, class_weights="balanced", out=out, jobs=1, **CHOICES
+        model,
+        data,
+        "head",
+        trials=2,
+        seeds=(3, 4),
+        max_length=9,
+        class_weights="balanced",
+        patience=1,
+        out=out,
+        jobs=1,
+        **CHOICES,
     )
     keys = {result["key"]: result for result in done.results}
     again = adapt.fit(model, data, **done.chosen("head"))
@@ -242,6 +264,7 @@ def test_fit_makes_the_chosen_run_again(
     said = fitted("--learning-rate", "0.5", "--split-seed", "7", "--validation", "0.2")
     assert "of head, seed 3, but for task.data.sha256, task.rows.train, task.rows.validation, " in said
     assert "budget.learning_rate" in said
+    assert "validation" not in fitted("--test", "0", "--validation", "0", "--max-steps", "1").split("but for")[0]
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -267,8 +267,10 @@ def test_folds_make_a_curve_too() -> None:
 
     whole = [fold(1, 0.5, max_train=8), fold(2, 0.0, max_train=8), fold(1, 1.0), fold(2, 0.5)]
     cells = shown(table(whole, [fold(2, 0.5, max_train=20)]))
-    assert cells["accuracy, % [95 % CI]"] == ["8 rows", "20 rows", "31 rows"]
+    assert cells["accuracy, % [95 % CI]"] == ["8 rows", "20 rows", "32 rows"]
     assert [cell.split(" ")[0] for cell in cells["lora"]] == ["25.0", "unfinished", "75.0"]
+    most = [fold(1, 0.5, max_train=31), fold(2, 1.0, max_train=31)]  # all rows of one fold, but not of the other
+    assert shown(table(whole, most))["accuracy, % [95 % CI]"] == ["8 rows", "31 rows", "32 rows"]
 
 
 def grid_of(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> list[tuple[adapt.Run, Any]]:

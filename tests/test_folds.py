@@ -196,7 +196,10 @@ def test_the_rows_of_all_folds_are_scored_as_one() -> None:
     assert rows["lora"].difference.interval == crossed_interval([[0, -1, 0, 0], [0, 1, 1, -1]], 0.0)
     assert (rows["lora"].train_seconds, rows["lora"].peak_bytes, rows["lora"].runs) == (1.5, 200, 2)
     text = table_of(contents(results)).markdown()
-    assert "10 train, 2 validation, 3 test in one of 2 folds, of which each row is in the test split of one" in text
+    assert (
+        "rows: up to 11 train, 2 validation, 3 test in one of 2 folds, of which each row is in the test split of one"
+        in text
+    )
     assert "scored on the test rows of all folds together, at the epoch with the best validation accuracy" in text
     assert "models of several folds share training rows" in text
 

@@ -384,7 +384,7 @@ def test_what_is_measured_is_what_the_allocator_gave(shallow: Callable[[str], st
     step()
     start = sum(found.__getattribute__(name) for name in ("weights", "optimizer"))
     start += sum(memo.nbytes for memo in memos_of(step.model))  # the buffer is there before the step
-    for scratch, tolerance in ((False, 1e-3), (True, 4e-3)):
+    for scratch, tolerance in ((False, 1e-3), (True, 6e-3)):  # of torch 2.14 4.9e-3, of 2.13 less
         for memo in memos_of(step.model):
             memo.forget()
         assert start + allocations(step, scratch=scratch) == pytest.approx(found.peak, rel=tolerance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,12 @@ def test_strings_are_read_as_the_type_of_the_field() -> None:
     assert make("lora", {"targets": ["query"]}) == LoRA(targets=("query",))
     for name, cls in STRATEGIES.items():
         assert make(name) == cls()
+
+
+@pytest.mark.parametrize("value", [sys.maxsize, str(sys.maxsize), 2**53 + 1])
+def test_whole_numbers_are_read_to_the_last_digit(value: Any) -> None:
+    """A result file is read with what it was written from."""
+    assert fill(Budget, {"patience": value}, "Budget", "").patience == int(value)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_verdicts() -> None:
         (lambda: plan("tiny-encoder", "lora", pooling="max"), "pooling is 'max'; choose one of auto, mean, native"),
         (lambda: plan("no-one/no-model", "lora"), "'no-one/no-model' is neither a local folder nor could"),
         (lambda: plan("tiny-encoder", make("full", {"head_factor": 0})), "full.head_factor is 0"),
+        (lambda: plan("tiny-encoder", "lora", loss_chunk=64), "loss_chunk is for .*; leave it out for sequence_class"),
     ],
 )
 def test_bad_input_is_one_clear_error(call: Any, message: str) -> None:

@@ -233,6 +233,19 @@ def test_the_baseline_may_have_settings_but_must_be_one() -> None:
     assert (found["full"], found["lora"], found["full(learning_rate=3e-05)"]) == (None, 0.2, 0.3)
 
 
+def test_a_baseline_that_went_on_from_a_model_is_named() -> None:
+    def started(name: str) -> Result:
+        return result_of(dataclasses.replace(run_of(name), start=Source("a|b", "e" * 64)), 0.9)
+
+    def heading(*results: Result) -> str:
+        return cells_of(table(*results).markdown())[0][3]
+
+    head = result_of(run_of("head"), 0.5)
+    assert heading(started("full"), head) == "difference to full, started from a\\|b"
+    assert heading(started("full"), head, result_of(run_of("full"), 0.7)) == "difference to full"
+    assert heading(started("lora"), head) == "difference to full"
+
+
 def test_two_settings_of_one_strategy_are_two_rows() -> None:
     results = [result_of(run_of("lora", 0, settings=s), 0.7) for s in ({}, {"rank": 4}, {"targets": "query,value"})]
     rows = rows_of(table(*results).csv())

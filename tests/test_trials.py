@@ -229,6 +229,22 @@ def test_sections_of_trials_alone_are_tuned() -> None:
     assert [row.strategy for row in one.rows] == ["lora"]
     assert [row.strategy for row in two.rows] == ["lora", "lora(learning_rate=0.001)"]
     assert len(table_of(contents(trials), tuned=False).rows) == 2
+    both = contents([*(dataclasses.replace(trial, environment={}) for trial in trials), *other])
+    for of, rows in (
+        (both[:1], [["lora"], ["lora", "lora(learning_rate=0.001)"]]),
+        ([], [["lora", "lora(learning_rate=0.001)"]] * 2),
+    ):
+        found = table_of(both, tuned={result["key"] for result in of}).sections
+        assert [[row.strategy for row in section.rows] for section in found] == rows, "those of other comparisons stay"
+
+
+def test_rates_chosen_over_folds_say_that_rows_of_others_chose_them() -> None:
+    fold = [
+        trial("lora", rate, 0, rate, 0.5, task={"fold": (number, 2)}, test_outcomes=[[1, 1]])
+        for rate in (1e-3, 2e-3) for number in (1, 2)
+    ]  # fmt: skip
+    said = "validation accuracy over all folds, also of rows that others are scored on (lora 0.002 of 0.001, 0.002)"
+    assert said in table_of(contents(fold), tuned=True).markdown()
 
 
 def test_trials_that_cannot_be_are_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:

@@ -238,6 +238,8 @@ def _as_in(
             f"({rows.problem}); give --kind {task['kind']}, and --problem and columns as for the comparison."
         )
     found = fit_arguments(like["spec"])
+    if "validation" not in rows.splits:  # by whose scores a run of the comparison may have ended early
+        del found["patience"]
     strategy, _ = found.pop("strategy"), found.pop("seed")
     if "learning_rate" in fields:
         del found["learning_rate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +29,13 @@ def choose(
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
     Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Their mean is over the
-    seeds that all have; of equals it is the first.
+    seeds that all have; of equals it is the one that trains fewest parameters, then that with the lowest rate.
 
     Args:
         results: Contents of result files.
-        strategy: Its name, where the choice is among its settings alone, or that of a row of the table
-            (`lora(rank=4)`), where it is among that row's runs.
+        strategy: Its name, where the choice is among its settings alone (without those that had a teacher or went on
+            from a model, if there are others), or that of a row of the table (`lora(rank=4)`), where it is among that
+            row's runs.
         start: Hash of a model: the choice is among runs that went on from it, if there are any.
         backbone: Gives the hash of one, where there are several: the choice is among its runs, if there are any.
         data: Hash of data: the choice is among runs on these, if there are any.
@@ -67,13 +69,22 @@ def choose(
     settings: dict[str, list[Content]] = {}
     for result in of_it:
         settings.setdefault(canonical(_settings(result["spec"])), []).append(result)
-    best = best_of(list(settings.values())) if len(settings) > 1 else next(iter(settings.values()))
+    in_order = [group for _, group in sorted(settings.items(), key=_cheapest)]
+    best = best_of(in_order) if len(settings) > 1 else in_order[0]
     if best is None:
         raise OptionError(
             f"There are {len(settings)} settings, and no seed has a validation score under all of them to choose by; "
             "give the file of one result."
         )
     return min((result for result in best if result["status"] == "ok"), key=lambda result: result["seed"])
+
+
+def _cheapest(setting: tuple[str, list[Content]]) -> tuple[float, float, str]:
+    """Parameters that are trained, and the learning rate; and the settings, so that no listing orders them."""
+    name, group = setting
+    trained = [n for result in group if (n := result["params"]["trainable"]) is not None]
+    rate = group[0]["spec"]["strategy"].get("learning_rate")
+    return max(trained, default=math.inf), math.inf if rate is None else rate, name
 
 
 def _named(results: Sequence[Content], strategy: str) -> list[Content]:
@@ -84,7 +95,8 @@ def _named(results: Sequence[Content], strategy: str) -> list[Content]:
     """
     if not isinstance(strategy, str) or strategy == strategy_in(strategy):
         make(strategy)
-        return [result for result in results if result["strategy"] == strategy]
+        of_it = [result for result in results if result["strategy"] == strategy]
+        return [result for result in of_it if not result["spec"].keys() & {"teacher", "start"}] or of_it
     rows: dict[str, list[Content]] = {}
     for section in by_section(results):
         for label, group in (groups(section) | groups(section, by_rate=False)).items():

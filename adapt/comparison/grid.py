@@ -271,7 +271,7 @@ def compare(
             )  # fmt: skip
             execute(todo, store, jobs=jobs, on_event=tell)
     finally:
-        store.write_table(tuned=True if trials > 1 else None)
+        store.write_table(tuned={run.key() for run, _ in grid} if trials > 1 else None)
     results = [content for run, _ in grid if (content := store.read(run, failed=True)) is not None]
     return Comparison(table_of(results, tuned=trials > 1), results, store.folder, starts.given)
 

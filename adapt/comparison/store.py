@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Store:
                 by_key[content["key"]] = content
         return list(by_key.values())
 
-    def write_table(self, *, tuned: bool | None = None) -> Table:
+    def write_table(self, *, tuned: bool | Collection[str] | None = None) -> Table:
         """Write `table.md` and `table.csv` of all runs beside them, and `curve.csv` where there are learning curves.
 
         They are made again where another comparison has written them meanwhile, whose last results were not read here.

@@ -20,7 +20,7 @@ from adapt.memory.shapes import shape_of
 from adapt.memory.trace import MEASURE, Setting, Trace
 from adapt.memory.types import CATEGORIES, Memory
 from adapt.metrics import METRICS
-from adapt.options import BUDGET_FIELDS, budget_of, check_strategy, plain, pooling_of, precision_of
+from adapt.options import BUDGET_FIELDS, budget_of, check_loss_chunk, check_strategy, plain, pooling_of, precision_of
 from adapt.spec import AdaptError, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
 
@@ -118,6 +118,7 @@ def setting_of(
         device=cast(Literal["cpu", "cuda"], device),
         optimizer=choices.get("optimizer", budget.optimizer),
     )
+    check_loss_chunk(budget, full)
     pooled = pooling_of(pooling, full, shape)
     labels, words = plain(labels), plain(words)
     check_count("labels", labels, 2)

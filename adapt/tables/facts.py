@@ -54,6 +54,7 @@ def _data(task: Mapping[str, Any], split: str, good: Sequence[Content]) -> str:
     sizes = ", ".join(f"{task['rows'][s]:,} {s}" for s in ("train", "validation", "test") if s in task["rows"])
     scored = split
     if fold := task.get("fold"):
+        sizes = sizes if all(r["folds"]["alike"] for r in good) else f"up to {sizes}"
         sizes += f" in one of {fold[1]} folds, of which each row is in the test split of one and scored there"
         pooled = all(r["folds"]["pooled"] for r in good)
         scored = f"the test rows of {'all folds together' if pooled else 'each fold, and the mean over rows taken'}"
@@ -186,7 +187,8 @@ def _rates(section: Section, of_all: float | None) -> str:
     metric = (task.get("selection") or task["metric"]).replace("_", " ")
     edge = [named(label) for label in sorted(tried) if used[label] in (tried[label][0], tried[label][-1])]
     beyond = f"; of {', '.join(edge)} it is the lowest or highest tried, so that one beyond it may be better still"
-    return f"learning rates by the best mean validation {metric} ({each}){beyond if edge else ''}"
+    over = " over all folds, also of rows that others are scored on" if task.get("fold") else ""
+    return f"learning rates by the best mean validation {metric}{over} ({each}){beyond if edge else ''}"
 
 
 def _warmups(section: Section, of_all: float) -> str:

@@ -22,7 +22,8 @@ def merged(results: Iterable[Content]) -> list[Content]:
     Its score is that of the rows of all folds together where outcomes tell, else the mean over folds weighted by rows.
     The mean it is, too, of correlations, which the different levels of the folds' models would lower (Forman & Scholz
     2010). What is reached without a model is scored in the same way, or left out where a fold's result does not tell.
-    Times are means over folds, sizes the largest. Where a fold ended badly or has no result, the status says so.
+    Times are means over folds; sizes, also of splits, the largest. Where a fold ended badly or has no result, the
+    status says so.
     """
     found: dict[str, list[Content]] = {}
     for result in results:
@@ -54,6 +55,9 @@ def by_section(results: Iterable[Content]) -> list[list[Content]]:
 
 
 def _one(group: Sequence[Content]) -> Content:
+    sizes = [result["spec"]["task"]["rows"] for result in group]
+    most = {split: max(size.get(split, 0) for size in sizes) for split in sizes[0]}
+    group = [{**r, "spec": {**r["spec"], "task": {**r["spec"]["task"], "rows": most}}} for r in group]
     first = group[0]
     task = first["spec"]["task"]
     count = task["fold"][1]
@@ -63,7 +67,7 @@ def _one(group: Sequence[Content]) -> Content:
         return {**bad[0], **none}
     if len(group) < count:
         return {**first, **none, "status": "unfinished", "reason": f"{len(group)} of {count} folds are done"}
-    rows = [result["spec"]["task"]["rows"].get("test", 0) for result in group]
+    rows = [size.get("test", 0) for size in sizes]
     timed = [result for result in group if not found_features(result)]
     notes = [note for result in group for note in result.get("notes", ()) if not (timed and _found(note))]
     timed = timed or list(group)
@@ -87,6 +91,7 @@ def _one(group: Sequence[Content]) -> Content:
         "folds": {
             "rows": [len(result.get("test_outcomes") or ()) for result in group],
             "pooled": pooled is not None,
+            "alike": all(size == most for size in sizes),
             "environments": [result["environment"] for result in group],
         },
         "baseline": _baseline(group, rows, pooled is not None),

@@ -35,10 +35,11 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
     full = [(spec, row) for spec, row in made if spec["strategy"]["name"] == _BASELINE]
     alone = [row for spec, row in full if not spec.keys() & {"teacher", "start"}]
     base = _baseline(alone or [row for _, row in full])
+    named = {} if base is None or base in alone else {"base": base.strategy}
     made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
     rows = [row if base is None or row is base else replace(row, difference=difference(row, base)) for _, row in made]
     every = [result for group in shown.values() for result in group]
-    return Section(results[0]["task"], rows + _without_model(every), shown, tried, together)
+    return Section(results[0]["task"], rows + _without_model(every), shown, tried, test_groups=together, **named)
 
 
 def _chosen(

@@ -67,6 +67,8 @@ class Section:
     """A row's strategy to the contents of the result files that it is of."""
     tried: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """A row's strategy to the learning rates that its own was chosen from, the lowest first."""
+    base: str = "full"
+    """What the other rows' scores are compared with."""
     test_groups: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Which test rows belong together (`adapt.result.Result.test_groups`)."""
     setting: str = ""

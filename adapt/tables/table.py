@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,20 +93,26 @@ class Table(Rendered):
         return one_line(f"<Table: {counted(len(self.rows), 'row')} on {', '.join(tasks)}>")
 
 
-def table_of(results: Iterable[Content], *, tuned: bool | None = None) -> Table:
+def table_of(results: Iterable[Content], *, tuned: bool | Collection[str] | None = None) -> Table:
     """The table of result files' contents: sections by task, backbone, budget and general texts; rows by strategy,
     settings and teacher.
 
     Args:
         results: The contents.
         tuned: Whether a strategy that was run at several learning rates has a row for the one with the best mean
-            validation score alone, where the seeds tell; else it has one for each. None: in sections of which a run was
-            one of several trials.
+            validation score alone, where the seeds tell; else it has one for each. Keys of runs: in their sections, and
+            in those of which a run was one of several trials; None: in these alone.
     """
     ordered = sorted(
         by_section(merged(results)), key=lambda s: (s[0]["task"], s[0]["backbone"], training_rows(s[0]["spec"]["task"]))
     )
-    return Table(set_apart([section_of(section, tuned) for section in ordered]))
+
+    def chosen(section: Sequence[Content]) -> bool | None:
+        if tuned is None or isinstance(tuned, bool):
+            return tuned
+        return any(result["key"] in tuned for result in section) or None
+
+    return Table(set_apart([section_of(section, chosen(section)) for section in ordered]))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -145,8 +151,8 @@ def _shown(section: Section) -> str:
     """A section for readers."""
     further = _further(section.rows)
     head = [
-        "strategy", heading(section.rows[0].metric), "seeds", "difference to full", "trainable", "share", "saved",
-        "peak memory", "train time", "examples/s", *further,
+        "strategy", heading(section.rows[0].metric), "seeds", f"difference to {escape(section.base)}", "trainable",
+        "share", "saved", "peak memory", "train time", "examples/s", *further,
     ]  # fmt: skip
     rows = [[*_shown_cells(row), *more] for row, *more in zip(section.rows, *further.values(), strict=True)]
     title = f"### {escape(section.task)}, {escape(section.results[0]['backbone'])}"
