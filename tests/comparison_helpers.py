@@ -87,7 +87,7 @@ def in_this_process(todo: Todo, store: Store, *, on_event: runner.OnEvent = lamb
         on_event(runner.Event("started", one))
         inputs = Inputs(data, todo.backbone, lessons.encode if lessons else encode, todo.general)
         if one.start is not None:
-            inputs = replace(inputs, begin=again(todo.starts[one.start.sha256], one, todo.backbone))
+            inputs = replace(inputs, begin=again(todo.starts[one.start.sha256], one, todo.backbone, data))
         result = run(one, inputs)
         store.write(replace(result, environment={**result.environment, **todo.made_by}))
         on_event(runner.Event("ended", one, status=result.status, reason=result.reason))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import task_helpers
 import torch
-from distillation_helpers import CELLS, lesson_of
+from distillation_helpers import CELLS, begun, lesson_of
 from tiny_tasks import TASKS
 from torch.nn import functional as F
 
@@ -121,6 +122,16 @@ def test_labels_of_several_are_each_a_distribution() -> None:
     wanted = (F.binary_cross_entropy(p, q) - F.binary_cross_entropy(q, q)) * 9
     found = lesson.distance(type("Output", (), {"logits": student}), {"teacher": teacher})
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_numbers_on_another_scale_than_the_teachers_are_told_of(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    teacher, data = teachers("regression"), TASKS["regression"]()
+    splits = {split: rows.map(lambda row: {"label": 20 * row["label"]}) for split, rows in data.splits.items()}
+    for rows, differs in ((data, False), (dataclasses.replace(data, splits=splits), True)):
+        notes = begun(teacher, backbone("bert"), rows)[2].notes
+        assert any("numbers of the teacher have mean" in note for note in notes) == differs
 
 
 def test_numbers_are_compared_in_standard_deviations(

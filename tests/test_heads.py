@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
+import adapt
 from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.spec import AdaptError, Unsupported
 
@@ -82,6 +83,17 @@ def test_a_head_is_drawn_alike_whatever_is_frozen(backbone: Callable[..., Path],
             assert torch.equal(parameter, weights[name]), name
     assert any(not torch.equal(other[name], weights[name]) for name in whole.head_names)
     assert {p.dtype for p in low.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_a_head_for_a_number_is_told_of(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    folder, rows = backbone("bert"), [{"text": f"word{i}", "label": i / 7} for i in range(40)]
+    choices: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "pooling": "native"}
+    first = adapt.fit(folder, rows, "head", **choices)
+    assert first.result is not None
+    assert not any("training starts from it" in note for note in first.result.notes)
+    more = adapt.fit(first.merge(tmp_path / "merged"), rows, "head", **choices).result
+    assert more is not None
+    assert "the checkpoint's head is for a number, too, and training starts from it" in more.notes
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,32 @@ def test_every_model_reads_as_many_tokens_as_each_can(backbone: Callable[..., Pa
     assert alone.models[0] == found.models[0]
 
 
+def test_a_control_task_that_cannot_be_learnt_by_heart_is_told_of() -> None:
+    def notes(first: Callable[[int], str], control: bool = True) -> list[str]:
+        rows = [{"text": f"{first(i)} word{i}", "label": "ab"[i % 2]} for i in range(60)]
+        found = adapt.probe("tiny-encoder", adapt.data.load(rows), seeds=1, layers=[1], device="cpu", control=control)
+        return [note for note in found.notes if "control task" in note]
+
+    assert notes(lambda i: f"word{i % 3}") == []
+    assert notes(lambda i: f"text{i}") == [
+        "0% of the first words of test are first words in train, too: what the control task asks for cannot be learnt "
+        "by heart, and selectivity is hardly more than the distance from a guess"
+    ]
+    assert notes(lambda i: "Review:") == [
+        "every row of train begins with 'Review:', so that the control task has one target; leave it out"
+    ]
+    assert notes(lambda i: "Review:", control=False) == []
+
+
+def test_notes_of_several_models_name_the_one_that_they_are_of(backbone: Callable[..., Path]) -> None:
+    rows = [{"text": " ".join(f"word{j}" for j in range(i)), "label": "ab"[i % 2]} for i in range(1, 61)]
+    given = ["tiny-encoder", backbone("bert")]
+    found = adapt.probe(given, adapt.data.load(rows), seeds=1, layers=[1], device="cpu", max_length=20)
+    cut = [note for note in found.notes if " were cut to 20 tokens" in note]
+    assert cut
+    assert {note.partition(":")[0] for note in cut} == {model.name for model in found.models}
+
+
 # ---------------------------------------------------------------- every kind, architecture and strategy
 
 
@@ -282,10 +308,10 @@ def test_rows_that_a_model_may_have_learnt_are_told_of(backbone: Callable[..., P
         return adapt.data.load((texts, labels), name="words", seed=seed, **shares)
 
     model = adapt.fit(backbone("bert"), cut(0, validation=0, test=0), "head", **choices)
-    said = "was trained on words as well, but cut into other splits"
-    for data, told in ((cut(0), True), (replace(cut(0), name="others"), False)):
-        found = adapt.probe([backbone("bert"), model.save(tmp_path / "model")], data, seeds=1, layers=[0], device="cpu")
-        assert any(said in note for note in found.notes) == told
+    said = "rows of test are among those that bert-2-0, head on words was trained on (100%)"
+    given = [backbone("bert"), model.save(tmp_path / "model")]
+    found = adapt.probe(given, replace(cut(0), name="others"), seeds=1, layers=[0], device="cpu")
+    assert any(said in note for note in found.notes)
     same = adapt.fit(backbone("bert"), cut(1), "head", **choices)
     notes = adapt.probe(same, cut(1), seeds=1, layers=[0], device="cpu").notes
     assert not any(said in note for note in notes)

@@ -149,6 +149,23 @@ def test_for_another_task_all_but_the_head_is_taken(
     assert note.endswith(f": that is a model for {end.replace('_', ' ')}")
 
 
+@pytest.mark.parametrize(
+    ("before", "architecture", "options"),
+    [("completion", "llama", {"template": "Q: {prompt}", "separator": " A: "}), ("text", "t5", {"prefix": "write: "})],
+)
+def test_a_start_that_read_rows_in_another_form_is_told_of(
+    trained: Callable[..., Adapted], untouched: Callable[..., Adapted], before: str, architecture: str,
+    options: dict[str, str],
+) -> None:  # fmt: skip
+    first, data = trained("lora", before, architecture), tiny_tasks.TASKS[before]()
+    for choices, expected in (({}, []), (options, list(options))):
+        result = untouched(None, data, start=first, **choices).result
+        assert result is not None
+        notes = [note for note in result.notes if "and training goes on with" in note]
+        assert [note.split(" was trained with ")[1].split(" ")[0] for note in notes] == expected
+        assert all(repr(choices[name]) in note for name, note in zip(expected, notes, strict=True))
+
+
 def test_the_head_is_fresh_where_it_reads_or_says_something_else(
     trained: Callable[..., Adapted], untouched: Callable[..., Adapted]
 ) -> None:
@@ -296,8 +313,17 @@ def test_a_regression_keeps_the_scale_that_its_head_was_trained_for(
     trained: Callable[..., Adapted], untouched: Callable[..., Adapted]
 ) -> None:
     first = trained("bottleneck", "regression")
-    rows = [{"text": text, "label": 40.5 + i} for i, text in enumerate(TEXTS * 4)]
-    assert untouched(None, adapt.data.load(rows), start=first).predict(TEXTS) == first.predict(TEXTS)
+    state = first.fitted.kind.state()
+    for scale, same in ((1.5, True), (0.6, True), (3, False), (0.3, False)):
+        labels = [state["mean"] + scale * state["std"] * (-1) ** i + i / 1e6 for i in range(24)]
+        rows = [{"text": text, "label": label} for text, label in zip(TEXTS * 4, labels, strict=True)]
+        more = untouched(None, adapt.data.load(rows), start=first)
+        assert (more.predict(TEXTS) == first.predict(TEXTS)) == same
+        assert more.result is not None
+        assert any("is taken to be on the scale of the training rows" in n for n in more.result.notes) != same
+    far = [{"text": text, "label": state["mean"] + 50 * state["std"] + i / 9} for i, text in enumerate(TEXTS * 4)]
+    values = [row["value"] for row in untouched(None, adapt.data.load(far), start=first).predict(TEXTS)]
+    assert min(values) > state["mean"] + 20 * state["std"], "the head gives deviations from the new mean"
 
 
 def test_questions_without_an_answer_stay_possible(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 import tiny_tasks
-from comparison_helpers import by_job_files, contents, in_this_process, result_of, run_of
+from comparison_helpers import by_job_files, contents, in_this_process, result_of, run_of, words
 from fit_helpers import QUICK
 from test_starting import Norms
 
@@ -185,8 +185,8 @@ def test_a_folder_that_holds_another_model_by_now_is_told(first: Adapted, tmp_pa
     folder = first.save(tmp_path / "first")
     run = dataclasses.replace(first.run, start=Source("texts", "a" * 64))
     with pytest.raises(AdaptError, match=r"The model in .*first is no longer the one that this comparison began with"):
-        again(folder, run, first.backbone)
-    again(folder, dataclasses.replace(run, start=start_of(first).source), first.backbone)
+        again(folder, run, first.backbone, words())
+    again(folder, dataclasses.replace(run, start=start_of(first).source), first.backbone, words())
     shutil.rmtree(folder)
     with pytest.raises(AdaptError, match=r"does not hold a saved model"):
-        again(folder, run, first.backbone)
+        again(folder, run, first.backbone, words())

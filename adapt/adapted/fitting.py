@@ -16,9 +16,10 @@ from adapt.backbones import Backbone, resolve
 from adapt.backbones.source import SHIPPED, check_reference
 from adapt.data import Data, data_of, load
 from adapt.data.general import General, read_general
+from adapt.data.learnt import Learnt
 from adapt.display import steps_shown
 from adapt.fields import IN_PYTHON, nearest
-from adapt.inputs import Inputs
+from adapt.inputs import Inputs, drawn
 from adapt.run import OnStep, fit
 from adapt.spec import DataError, OptionError, Run, Strategy, fields_of
 from adapt.strategies import SHIPPED_SETTINGS, make
@@ -75,12 +76,15 @@ def fit_model(
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy
     spec, inputs = begun(backbone, data, strategy, kind=kind, seed=seed, general=general, **choices)
+    learnt = Learnt.of(drawn(spec, inputs.data)["train"])
     if start is not None:
         spec = start.check(spec)
-        inputs = dataclasses.replace(inputs, begin=partial(start.hand_on, run=spec, backbone=inputs.backbone))
+        begin = partial(start.hand_on, run=spec, backbone=inputs.backbone, data=inputs.data)
+        inputs = dataclasses.replace(inputs, begin=begin)
+        learnt = learnt if start.learnt is None else learnt | start.learnt
     with steps_shown(spec.strategy.name, on_step, progress) as told:
         result, fitted = fit(spec, inputs, told)
-    return Adapted(fitted, spec, inputs.backbone, result, columns=inputs.data.columns)
+    return Adapted(fitted, spec, inputs.backbone, result, columns=inputs.data.columns, learnt=learnt)
 
 
 def begun(

@@ -12,6 +12,7 @@ from typing import Any
 from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.data.learnt import Learnt
 from adapt.fields import check_count
 from adapt.files import path_of, reading
 from adapt.run import Fitted, run_from
@@ -69,7 +70,8 @@ def load_model(
     release(model)
     model.eval()
     fitted = Fitted(model, kind, tokenizer, loader)
-    return Adapted(fitted, dataclasses.replace(spec, budget=budget), source, None, _result(path), content["columns"])
+    spec = dataclasses.replace(spec, budget=budget)
+    return Adapted(fitted, spec, source, None, _result(path), content["columns"], content["learnt"])
 
 
 @contextmanager
@@ -102,6 +104,8 @@ def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, 
         _check_own(path, content, strategy)
     with _reading(path, OptionError):
         content["columns"] = {str(role): str(name) for role, name in content.get("columns", {}).items()}
+        learnt = content.get("learnt")
+        content["learnt"] = None if learnt is None else Learnt.from_text(learnt)
         run = run_from(content["spec"], strategy)
         for name, value in (("max_length", run.task.max_length), ("batch_size", run.budget.batch_size)):
             check_count(name, value)

@@ -21,11 +21,12 @@ from adapt.backbones import Backbone, Loader
 from adapt.backbones.classes import base_class, model_class, name_of_base
 from adapt.backbones.source import locate
 from adapt.data import Data
+from adapt.data.learnt import Learnt, held_out
 from adapt.files import path_of
 from adapt.inputs import Begin
 from adapt.spec import AdaptError, OptionError, Run, Source, Strategy, Task, Unsupported, canonical, computing
 from adapt.strategies import is_known, make
-from adapt.tasks import Kind
+from adapt.tasks import KINDS, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,8 @@ class Start:
     """Where its backbone was."""
     kind_state: Mapping[str, float]
     """What its kind of task had found in the training rows."""
+    learnt: Learnt | None
+    """The rows that it was trained on; None: it is not known."""
     state: dict[str, torch.Tensor]
     """What was trained, until it is handed on."""
 
@@ -128,7 +131,7 @@ class Start:
                 )
         return dataclasses.replace(run, start=self.source)
 
-    def hand_on(self, model: Any, kind: Kind, run: Run, backbone: Backbone) -> list[str]:
+    def hand_on(self, model: Any, kind: Kind, run: Run, backbone: Backbone, data: Data) -> list[str]:
         """Give a model that was just built the trained tensors, which are not held any longer.
 
         Args:
@@ -136,9 +139,11 @@ class Start:
             kind: Of `run`, after `fit` and `start`.
             run: That goes on.
             backbone: Of `run`.
+            data: Of `run`.
 
         Returns:
-            What is to be told, where the model is for another task, whose head and classes are not those of `run`.
+            What is to be told: where the model is for another task, whose head and classes are not those of `run`, or
+            reads rows otherwise, and where it was trained on rows that are held out.
 
         Raises:
             AdaptError: A tensor is missing, extra or of another shape.
@@ -166,16 +171,18 @@ class Start:
                 f"{f' but a head, and {other}' if other else ''}; leave the start out"
             )
         params.put(state, own, self.where)
+        who = f"the model for {self.source.name} that training began with"
+        notes = held_out(who, theirs, self.learnt, data, "what goes on from it")
+        notes += _read_otherwise(theirs, ours, self.source.name)
         if other is not None:
             but = f" and {left} of {left + len(own)} other tensors" if left else ""
-            return [f"{run.strategy.name} starts from {self.source.name} in all but the head{but}: {other}"]
+            return [f"{run.strategy.name} starts from {self.source.name} in all but the head{but}: {other}", *notes]
         if any(isinstance(module, Standardised) for module in model.modules()):
             raise Unsupported(
                 "a head that goes on from another reads features as they are; set standardise=False, or leave the "
                 "start out"
             )
-        kind.go_on(self.kind_state)
-        return []
+        return [*kind.go_on(self.kind_state), *notes]
 
 
 def start_of(start: Adapted | str | Path | Start) -> Start:
@@ -191,10 +198,12 @@ def start_of(start: Adapted | str | Path | Start) -> Start:
         return start
     if isinstance(start, Adapted):
         run, kind_state, where = start.run, start.fitted.kind.state(), "The model to start from"
+        learnt = start.learnt
         reference, state = start.backbone.reference, params.trainable_state(start.fitted.model)
     elif isinstance(start, str | Path):
         folder = path_of(start)
         content, run = read_model(folder)
+        learnt = content["learnt"]
         kind_state, reference, where = content["kind_state"], content["reference"], f"The model in {folder}"
         state = params.read(folder)
     else:
@@ -202,10 +211,10 @@ def start_of(start: Adapted | str | Path | Start) -> Start:
     task = run.task
     about = [task.kind, task.problem, task.labels, task.pooling, kind_state]
     source = Source(task.name, params.digest(state, canonical(about)))
-    return Start(run, source, where, reference, kind_state, state)
+    return Start(run, source, where, reference, kind_state, learnt, state)
 
 
-def again(folder: Path, run: Run, backbone: Backbone) -> Begin:
+def again(folder: Path, run: Run, backbone: Backbone, data: Data) -> Begin:
     """How a run goes on from the model in a folder, which its `start` describes.
 
     Raises:
@@ -217,7 +226,7 @@ def again(folder: Path, run: Run, backbone: Backbone) -> Begin:
             f"{start.where} is no longer the one that this comparison began with; leave the folder as it is until all "
             "runs are done. The same command begins anew, with the one that is there now."
         )
-    return partial(start.hand_on, run=run, backbone=backbone)
+    return partial(start.hand_on, run=run, backbone=backbone, data=data)
 
 
 def _difference(theirs: Task, ours: Task) -> str | None:
@@ -231,6 +240,18 @@ def _difference(theirs: Task, ours: Task) -> str | None:
     if theirs.labels != ours.labels:
         return f"that has other classes ({', '.join(theirs.labels[:5])}{', ...' if theirs.labels[5:] else ''})"
     return None
+
+
+def _read_otherwise(theirs: Task, ours: Task, name: str) -> list[str]:
+    """What must be said where a model learnt from rows in another form."""
+    if theirs.kind != ours.kind:
+        return []
+    before, now = (KINDS[task.kind].options_of(task) for task in (theirs, ours))
+    return [
+        f"the model for {name} was trained with {option} {there!r}, and training goes on with {here!r}"
+        for option in KINDS[ours.kind].form
+        if (there := getattr(before, option)) != (here := getattr(now, option))
+    ]
 
 
 def _renamed(state: Mapping[str, torch.Tensor], loader: Loader, model: Any) -> dict[str, torch.Tensor]:

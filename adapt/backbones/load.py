@@ -274,9 +274,12 @@ class Loader:
 
         Rows for the same classes are put into the task's order.
         """
-        if self.task.kind not in CLASSIFIERS or not self.task.labels or not head_names(model) - fresh:
-            return set()  # a regression has one value, as its checkpoint's head has
+        if self.task.kind not in CLASSIFIERS or not head_names(model) - fresh:
+            return set()
         if not (outputs := class_outputs(model) - fresh):
+            return set()
+        if not self.task.labels:
+            self._told.append("the checkpoint's head is for a number, too, and training starts from it")
             return set()
         there = self._pretrained_config().id2label
         order = order_of(self.task.labels, there)

@@ -27,6 +27,8 @@ PACKAGED = {*SHIPPED, MINILM}
 _RESOURCES = Path(__file__).parent.parent / "resources"
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinja")
 """Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
+_BESIDE = ("trainer_state.json", "*_results.json")
+"""Files that transformers' Trainer leaves beside a model, and that nothing reads."""
 POOLING = Path("1_Pooling/config.json")
 """File of a sentence encoder's folder that says how it pools, in sentence-transformers' layout."""
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), f"{POOLING.parent}/*"]
@@ -269,6 +271,7 @@ def _hash(path: Path) -> str:
     """SHA-256 over the names and contents of all files that decide what the model computes."""
     folders = (path, path / POOLING.parent)  # what else lies below, such as results, is not read
     files = {f for folder in folders for f in folder.glob("*") if f.is_file() and f.suffix in _SUFFIXES}
+    files -= {f for pattern in _BESIDE for f in path.glob(pattern)}
     digest = hashlib.sha256()
     for file in sorted(files.union(weight_files(path))):
         with file.open("rb") as handle:

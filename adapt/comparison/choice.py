@@ -119,9 +119,9 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
         OptionError: It had a teacher; or its strategy is not one of the library's.
     """
     if "teacher" in spec:
+        use = "adapt.compare with that start" if "start" in spec else "adapt.distill with its settings"
         raise OptionError(
-            f"The run was taught by {spec['teacher']['name']}, which adapt.fit knows nothing of; use adapt.distill "
-            "with its settings."
+            f"The run was taught by {spec['teacher']['name']}, which adapt.fit knows nothing of; use {use}."
         )
     return arguments_of(spec)
 

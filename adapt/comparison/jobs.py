@@ -119,7 +119,7 @@ class Job:
         if start is None:
             return inputs
         folder = Path(self.given["starts"][start.sha256])
-        return replace(inputs, begin=again(folder, self.run, inputs.backbone))
+        return replace(inputs, begin=again(folder, self.run, inputs.backbone, inputs.data))
 
     def store(self, result: Result) -> None:
         """Write its result.

@@ -7,32 +7,13 @@ from typing import Any
 
 from adapt.data.groups import GROUP, holding
 from adapt.data.table import listing
-from adapt.spec import Problem, Task, canonical
+from adapt.spec import Problem, canonical
 
 WORTH_SAYING = 0.01
 """Share of a split's rows that are in train too, or contradict each other; fewer change a score by less than its
 noise."""
 LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
 """Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
-
-
-def other_division(who: str, its: Task, own: Task, whose: str) -> list[str]:
-    """What must be said where a model was trained on as many rows of the same name, in other splits.
-
-    Args:
-        who: What the model is called.
-        its: What it was trained for.
-        own: That of the rows that are scored.
-        whose: Of what the scores are, by which the model is judged.
-    """
-    same_rows = its.data.name == own.data.name and sum(its.rows.values()) == sum(own.rows.values())
-    if not same_rows or its.data.sha256 == own.data.sha256:
-        return []
-    return [
-        f"{who} was trained on {its.data.name} as well, but cut into other splits or with other rows (content "
-        f"{its.data.sha256[:12]}): rows that are scored here may be among those that it learnt, by which {whose} "
-        "would score too well"
-    ]
 
 
 def beyond(

@@ -13,8 +13,6 @@ from adapt.options import plain
 from adapt.spec import OptionError, Run, Teacher, Unsupported
 from adapt.tasks import KINDS
 
-_FORMAT = ("template", "separator", "prefix", "source_language", "target_language")
-"""Options of language models that decide what they read."""
 _TEMPERATURES = (0.1, 100.0)
 """Least and most: below, next to no gradient is left of logits that differ; above, the divergence of two distributions
 that are both nearly uniform is lost in the rounding of float32."""
@@ -99,8 +97,8 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
             f"cannot be compared token by token; {advice}"
         )
     before, now = (KINDS[task.kind].options_of(task) for task in (teacher.run.task, run.task))
-    for name in _FORMAT:
-        if getattr(before, name, None) != getattr(now, name, None):
+    for name in KINDS[run.task.kind].form:
+        if getattr(before, name) != getattr(now, name):
             raise OptionError(
                 f"The teacher was trained with {name} {getattr(before, name)!r}, and the student is to be with "
                 f"{getattr(now, name)!r}; give the student the teacher's (--set task.{name}=...)."

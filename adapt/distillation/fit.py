@@ -83,10 +83,11 @@ def distill(
             columns=columns, ask=ask,
         )  # fmt: skip
         run = teaching.student(run)
+        learnt = teaching.learnt(run)
         lessons = teaching.lessons([run], inputs.backbone, ask=ask)
         inputs = replace(inputs, data=teaching.data, encoded_by=lessons.encode)
     del teaching  # and the teacher, if it was loaded here and need not be asked any more
     give_back(run.budget.device)
     with steps_shown(run.strategy.name, on_step, progress) as told:
         result, fitted = fit(run, inputs, told)
-    return Adapted(fitted, run, inputs.backbone, result, columns=inputs.data.columns)
+    return Adapted(fitted, run, inputs.backbone, result, columns=inputs.data.columns, learnt=learnt)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
-from adapt.data.remarks import other_division
+from adapt.data.learnt import Learnt, held_out
+from adapt.data.table import column_of
 from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens
 from adapt.distillation.kept import load_rows, save_rows
 from adapt.distillation.language import Tokens
@@ -24,6 +25,7 @@ from adapt.inputs import Encoded, drawn, draws_of, encode
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
+from adapt.tasks.sequence_classification import other_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +56,12 @@ class Teaching:
         """The run on `data` with this teacher, from one without."""
         source = Source(self.data.name, self.data.sha256)
         return replace(run, task=replace(run.task, data=source, labels=self.data.labels), teacher=self.described)
+
+    def learnt(self, run: Run) -> Learnt:
+        """The rows that a student learns from, and its teacher has learnt from."""
+        found = Learnt.of(drawn(run, self.data)["train"])
+        found = found if self.extra is None else found | Learnt.of(self.extra.rows)
+        return found if self.teacher.learnt is None else found | self.teacher.learnt
 
     def lessons(
         self,
@@ -149,7 +157,13 @@ def teaching_of(
     rows, sha256 = (0, None) if extra is None else (len(extra.rows), hash_of(extra.rows))
     name = f"{teacher.run.backbone.name} {teacher.run.strategy.name}"
     described = Teacher(name, digest_of(teacher), temperature, weight, rows, sha256)
-    told = other_division("the teacher", teacher.run.task, run.task, "its students")
+    told = held_out("the teacher", teacher.run.task, teacher.learnt, data, "its students")
+    if run.task.problem == "regression":
+        kind = copy_of_kind(teacher)
+        its = kind.state()
+        kind.fit([{"label": label} for label in column_of(data.splits["train"], "label")])
+        other = other_scale("the teacher", its, kind.state())
+        told += [] if other is None else [f"{other}: students learn both"]
     return Teaching(teacher, described, data, extra, folder, told)
 
 

@@ -99,6 +99,7 @@ class Probes:
             if simple is not None:
                 baseline.append((simple[0], kind.score(simple[1], test.examples)[self.task.metric]))
             targets = control_targets(parts, seed) if control else None
+            notes += _of_types(train.types, test.types) if control and seed == 0 else []
             for place, layer in enumerate(self.layers):
                 fitted[place].append(own[place])
                 if targets is not None:
@@ -167,6 +168,24 @@ def _marked(example: Example) -> Example:
     for number, position in enumerate(example["positions"]):
         words[position] = number
     return {**example, "words": words}
+
+
+def _of_types(train: Sequence[str], test: Sequence[str]) -> list[str]:
+    """What must be said where word types cannot be learnt by heart, so that the control task tells nothing."""
+    known = set(train)
+    if len(known) == 1:
+        return [f"every row of train begins with {train[0]!r}, so that the control task has one target; leave it out"]
+    share = sum(each in known for each in test) / len(test)
+    if share >= _KNOWN:
+        return []
+    return [
+        f"{share:.0%} of the first words of test are first words in train, too: what the control task asks for cannot "
+        "be learnt by heart, and selectivity is hardly more than the distance from a guess"
+    ]
+
+
+_KNOWN = 0.2
+"""Share of test's types that train has, below which the control task is hardly one; of words it is some 0.8."""
 
 
 def control_targets(parts: Sequence[Part], seed: int) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from adapt.data import Data, data_of, subsample
-from adapt.data.remarks import other_division
+from adapt.data.learnt import held_out
 from adapt.data.samples import generator
 from adapt.data.table import column_of
 from adapt.environment import code_state, versions
@@ -112,6 +112,8 @@ def probe(
     for outline in outlines:  # whose tokenizer may leave no room, or not tell words
         KINDS[task.kind](task, outline.tokenizer).encode(drawn["test"].select([0]), split="test")
     found: list[Found] = []
+    told: list[tuple[str, list[str]]] = []
+    """Of each model what must be said of it."""
     notes = list(rows.notes)
     if task.max_length < max_length:
         notes.append(f"every model reads {task.max_length} tokens at a time, for {shortest.name} reads no more")
@@ -120,9 +122,13 @@ def probe(
         own = Probes(model, task, outline.layers, pooling).found(drawn, seeds, control, report or (lambda line: None))
         name = apart(own.probed.name, [other.probed.name for other in found])
         found.append(own._replace(probed=replace(own.probed, name=name)))
-        learnt = other_division(model.name, model.task, task, "its layers") if model.task is not None else []
-        notes += [note for note in (*learnt, *model.notes, *own.notes) if note not in notes]
+        learnt = []
+        if model.task is not None:
+            learnt = held_out(model.name, model.task, model.learnt, rows, "its layers")
+        told.append((name, [*learnt, *model.notes, *own.notes]))
         del model
+    of_all = [note for note in told[0][1] if all(note in of_one for _, of_one in told)]
+    notes += [*of_all, *(f"{name}: {note}" for name, of_one in told for note in of_one if note not in of_all)]
     settings = {
         "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
         "pooling": pooling, "max_length": task.max_length, "seeds": seeds,

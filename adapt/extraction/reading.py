@@ -23,6 +23,7 @@ from adapt.backbones.exhausted import explained
 from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
 from adapt.data import read_texts
+from adapt.data.learnt import Learnt
 from adapt.extraction.encoding import encode
 from adapt.fields import check_choice, check_count
 from adapt.files import path_of
@@ -68,6 +69,8 @@ class Reader:
     """`backbone`, the hash of its content, and `run`, the key of the run that adapted it."""
     task: Task | None = None
     """What it was adapted to, if it was."""
+    learnt: Learnt | None = None
+    """The rows that it was then trained on, where it tells."""
 
     def encode(self, rows: Any, columns: Mapping[str, str] | None = None) -> list[Example]:
         """Rows to token ids, cut to `max_length`, in order; see `adapt.extraction.encoding.encode` for the fields.
@@ -208,6 +211,7 @@ def _of_adapted(
         part, fitted.tokenizer, f"{run.backbone.name}, {run.strategy.name} on {run.task.name}", budget.device,
         budget.precision, length, _depth(part), attention, adapted.columns, tuple(fitted.loader.notes),
         {"backbone": run.backbone.sha256, "run": adapted.key}, run.task,
+        adapted.learnt,
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class CausalLM(TextGeneration):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "text-generation"
+    form: ClassVar[tuple[str, ...]] = ("template", "separator")
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

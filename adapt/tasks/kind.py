@@ -84,6 +84,8 @@ class Kind(Asked, Lesson, ABC):
 
     pipeline: ClassVar[str | None] = None
     """What the Hugging Face hub calls models that do it, if it has one name for them."""
+    form: ClassVar[tuple[str, ...]] = ()
+    """Its options that decide in which form a model reads rows."""
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -133,8 +135,13 @@ class Kind(Asked, Lesson, ABC):
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave."""
 
-    def go_on(self, state: Mapping[str, float]) -> None:
-        """Take over, after `fit`, what the outputs of a trained head mean: `state` of the model that it comes from."""
+    def go_on(self, state: Mapping[str, float]) -> list[str]:
+        """Take over, after `fit`, what the outputs of a trained head mean: `state` of the model that it comes from.
+
+        Returns:
+            What must be said of it.
+        """
+        return []
 
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The training rows as an epoch (from 1) sees them, each as long as it was: as they are, unless the kind draws

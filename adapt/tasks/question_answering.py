@@ -186,9 +186,10 @@ class QuestionAnswering(Kind):
         """Set whether no answer may be predicted."""
         self._unanswerable = bool(state["unanswerable"])
 
-    def go_on(self, state: Mapping[str, float]) -> None:
+    def go_on(self, state: Mapping[str, float]) -> list[str]:
         """Predict no answer, too, where the head was trained on questions without one."""
         self._unanswerable = self._unanswerable or bool(state["unanswerable"])
+        return []
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up windows of `length` tokens, for planning."""

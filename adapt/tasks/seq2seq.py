@@ -45,6 +45,7 @@ class Seq2Seq(TextGeneration):
     """The target token by token after the source (Sutskever et al. 2014)."""
 
     Options: ClassVar[type] = Options
+    form: ClassVar[tuple[str, ...]] = ("prefix", "source_language", "target_language")
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

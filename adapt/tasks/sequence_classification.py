@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def other_scale(who: str, its: Mapping[str, float], own: Mapping[str, float]) -> str | None:
+    """That the numbers a regression learnt are on another scale than those of its rows; None: they are on the same.
+
+    Args:
+        who: What is called so that learnt them.
+        its: `SequenceClassification.state` of it.
+        own: The same of the rows.
+    """
+    if abs(own["mean"] - its["mean"]) <= its["std"] and its["std"] / 2 <= own["std"] <= 2 * its["std"]:
+        return None
+    return (
+        f"the numbers of {who} have mean {its['mean']:.3g} and standard deviation {its['std']:.3g}, those of the "
+        f"training rows {own['mean']:.3g} and {own['std']:.3g}"
+    )
+
+
 class SequenceClassification(Kind):
     """One or several classes, or a number, for each row.
 
@@ -112,10 +128,19 @@ class SequenceClassification(Kind):
         """Set mean and standard deviation of the target."""
         self._mean, self._std = float(state["mean"]), float(state["std"])
 
-    def go_on(self, state: Mapping[str, float]) -> None:
-        """Keep the scale of the target that a regression's head was trained for."""
-        if self.task.problem == "regression":
+    def go_on(self, state: Mapping[str, float]) -> list[str]:
+        """Keep the scale of the target that a regression's head was trained for, unless the training rows' is another.
+
+        The head gives standard deviations from the mean. Where the scales differ, those of the training rows are meant:
+        in the old ones these could lie further off than clipped steps lead.
+        """
+        if self.task.problem != "regression":
+            return []
+        other = other_scale("the model that training began with", state, self.state())
+        if other is None:
             self.load_state(state)
+            return []
+        return [f"{other}: what the head gives is taken to be on the scale of the training rows"]
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens, for planning."""
