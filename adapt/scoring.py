@@ -246,7 +246,9 @@ def score(
         name = apart(_name(each, model), [other.name for other in found])
         scored, of_model = _score(model, rows, name)
         if model.learnt is not None:
-            of_model += model.learnt.told(name, rows.rows, f"rows of {rows.split}" if rows.split else "rows scored")
+            of_model += model.learnt.told(
+                name, rows.rows, task.kind, f"rows of {rows.split}" if rows.split else "rows scored"
+            )
         notes += [note for note in (*rows.notes, *of_model) if note not in notes]
         found.append(scored)
         del model

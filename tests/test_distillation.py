@@ -208,14 +208,14 @@ def test_a_teacher_of_the_same_rows_in_other_splits_is_told_of(backbone: Callabl
         lessons.save(tmp_path / key)
         for each in (lessons, Lessons.load(tmp_path / key)):
             said[key] = each.encode(run, data, source).kind.notes
-            assert any("the teacher was trained on (" in note for note in said[key]) == (key != "same")
+            assert any("the teacher was trained on " in note for note in said[key]) == (key != "same")
     known = set(cut(0).splits["train"]["text"])
     for split, note in zip(("validation", "test"), said["other"], strict=True):
         held_out = list(cut(1).splits[split]["text"])
         n = sum(text in known for text in held_out)
         assert note == (
-            f"{n} of {len(held_out)} rows of {split} are among those that the teacher was trained on "
-            f"({n / len(held_out):.0%}), so that scores on them do not tell how it does on new ones"
+            f"the teacher was trained on {n} of the {len(held_out)} rows of {split} ({n / len(held_out):.0%}): "
+            "scores on these are not those of new rows"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapt.data import Data, folds, load, read_inputs, read_texts
+from adapt.data import Data, folds, load, read_inputs, read_labelled, read_texts
 from adapt.data.groups import Division
 from adapt.spec import DataError, OptionError, Source, Task
 
@@ -92,18 +92,54 @@ def test_the_group_is_not_taken_for_something_else_that_another_column_is(
         assert load(columns, columns={"group": group}).columns == {**found, "group": group}
 
 
+def test_of_rows_for_a_model_the_group_is_not_taken_for_the_text() -> None:
+    rows = [{"document": f"g{i // 2}", "message": f"m{i}", "emotion": "ab"[i % 2]} for i in range(6)]
+    task = Task("t", Source("t", ""), labels=("a", "b"))
+    before = {"text": "utterance", "label": "emotion", "group": "document"}
+    for named, usual in ((None, before), (GROUP | {"group": "document"}, {})):
+        assert list(read_inputs(rows, task, named, usual)["text"]) == [row["message"] for row in rows]
+        found = read_labelled(rows, task, columns=named, usual=usual)
+        assert list(found.rows["text"]) == [row["message"] for row in rows]
+        assert found.groups["numbers"] == [0, 0, 1, 1, 2, 2]
+    alone = [{"document": row["document"], "emotion": row["emotion"]} for row in rows]
+    assert list(read_labelled(alone, task, usual=before).rows["text"]) == [row["document"] for row in rows]
+    assert list(read_inputs(alone, task, None, before)["text"]) == [row["document"] for row in rows]
+
+
 def test_the_group_is_something_else_where_it_is_named_for_both() -> None:
     rows = [{"document": f"d{i // 2}", "utterance": f"u {i}", "emotion": "ab"[i % 2]} for i in range(60)]
     found = load(rows, text="document", columns={"group": "document"}).columns
     assert found == {"text": "document", "label": "emotion", "group": "document"}
 
 
+def test_groups_of_missing_classes_are_taken_as_far_as_there_is_room() -> None:
+    def cut(groups: list[str], of: int = 20, **choices: Any) -> Data:
+        rows = [{"text": f"{d} {i}", "label": label, "doc": d} for d, label in enumerate(groups) for i in range(of)]
+        return load(rows, columns=GROUP, **choices)
+
+    def sizes(data: Data) -> list[int]:
+        return [len(data.splits[split]) for split in ("train", "validation", "test")]
+
+    few = cut(["a", "a", "b", "b"])
+    assert sizes(few) == [40, 20, 20], "a class of two groups has none to spare for two splits"
+    assert sum("has no row of" in note for note in few.notes) == 2
+    names = [f"c{i}" for i in range(20)]
+    assert sizes(cut(names * 2)) == [560, 160, 80], "the last split may take all that are spared"
+    assert sizes(cut(names * 4)) == [1600 - 2 * 320, 320, 320], "twice what was asked for, at most"
+    assert sizes(cut(["a", "a", "a", "b", "b", "b"], max_test=10, max_validation=10))[1:] == [10, 10]
+    large = [{"text": f"{d} {i}", "label": "c" if i == 0 and d > 49 else "ab"[d % 2], "doc": d}
+             for d in range(53) for i in range(20 if d < 50 else 1000)]  # fmt: skip
+    assert max(sizes(load(large, columns=GROUP))[1:]) <= 400, "not a thousand rows for one"
+    parts = folds(cut(["a", "b"] * 10, **NONE), 5).parts
+    assert all(set(part.splits[split]["label"]) == {0, 1} for part in parts for split in ("validation", "test"))
+
+
 def test_folds_say_how_many_rows_are_of_a_class_that_only_they_have() -> None:
     rows = [{"text": f"{d} {i}", "label": "ab"[d == 0], "doc": d} for d in range(10) for i in range(5)]
     notes = folds(load(rows, columns=GROUP, **NONE), 5, validation=0).parts[0].notes
-    assert "5 of 50 rows are of a class of which the model that scores them was given no row" in notes
+    assert "5 of 50 rows are of a class that their fold alone has, so that their model never saw it" in notes
     plain = folds(load(SEVERAL, columns=GROUP, **NONE), 5, validation=0).parts[0].notes
-    assert not any("was given no row" in note for note in plain)
+    assert not any("their fold alone" in note for note in plain)
 
 
 def test_rows_of_one_group_are_in_one_fold_and_classes_in_each() -> None:

@@ -90,10 +90,10 @@ def test_a_head_for_a_number_is_told_of(backbone: Callable[..., Path], tmp_path:
     choices: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "pooling": "native"}
     first = adapt.fit(folder, rows, "head", **choices)
     assert first.result is not None
-    assert not any("training starts from it" in note for note in first.result.notes)
+    assert not any("from which training starts" in note for note in first.result.notes)
     more = adapt.fit(first.merge(tmp_path / "merged"), rows, "head", **choices).result
     assert more is not None
-    assert "the checkpoint's head is for a number, too, and training starts from it" in more.notes
+    assert "the checkpoint has a head for a number, from which training starts" in more.notes
 
 
 @pytest.mark.parametrize(

@@ -256,11 +256,11 @@ def test_a_control_task_that_cannot_be_learnt_by_heart_is_told_of() -> None:
 
     assert notes(lambda i: f"word{i % 3}") == []
     assert notes(lambda i: f"text{i}") == [
-        "0% of the first words of test are first words in train, too: what the control task asks for cannot be learnt "
-        "by heart, and selectivity is hardly more than the distance from a guess"
+        "0% of the first words of test occur as such in train, too: what the control task asks for cannot be learnt by "
+        "heart, and selectivity is hardly more than the distance from a guess"
     ]
     assert notes(lambda i: "Review:") == [
-        "every row of train begins with 'Review:', so that the control task has one target; leave it out"
+        "all first words of train are 'Review:', so that the control task has one target and selectivity tells nothing"
     ]
     assert notes(lambda i: "Review:", control=False) == []
 
@@ -308,7 +308,7 @@ def test_rows_that_a_model_may_have_learnt_are_told_of(backbone: Callable[..., P
         return adapt.data.load((texts, labels), name="words", seed=seed, **shares)
 
     model = adapt.fit(backbone("bert"), cut(0, validation=0, test=0), "head", **choices)
-    said = "rows of test are among those that bert-2-0, head on words was trained on (100%)"
+    said = "it was trained on 6 of the 6 rows of test (100%)"
     given = [backbone("bert"), model.save(tmp_path / "model")]
     found = adapt.probe(given, replace(cut(0), name="others"), seeds=1, layers=[0], device="cpu")
     assert any(said in note for note in found.notes)

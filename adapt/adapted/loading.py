@@ -105,7 +105,7 @@ def read_model(path: Path, strategy: Strategy | None = None) -> tuple[dict[str, 
     with _reading(path, OptionError):
         content["columns"] = {str(role): str(name) for role, name in content.get("columns", {}).items()}
         learnt = content.get("learnt")
-        content["learnt"] = None if learnt is None else Learnt.from_text(learnt)
+        content["learnt"] = None if learnt is None else Learnt.from_content(learnt)
         run = run_from(content["spec"], strategy)
         for name, value in (("max_length", run.task.max_length), ("batch_size", run.budget.batch_size)):
             check_count(name, value)

@@ -45,7 +45,7 @@ class Adapted:
     """Role to column, as named in training: where rows to be predicted have one of that name, it is taken."""
     learnt: Learnt | None = None
     """The rows that it was trained on, and those of a model that it went on from or that taught it, by their hashes;
-    None: an earlier version saved it, and did not say."""
+    None: it, or one of these, was saved by an earlier version, which did not say."""
 
     def __repr__(self) -> str:
         task, record = self.run.task, self.record or {}
@@ -114,7 +114,7 @@ class Adapted:
         Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `README.md` is a card
         with scores and costs, unless there is one by somebody else. `adapt.json` is written last and holds the hash of
         the tensors, so that a folder cut short is never taken for whole; a model that was there stays where there is no
-        room for these. It also holds short hashes of training rows without their labels, 20,000 at most, by which it is
+        room for these. It also holds short hashes of training rows without their labels, 50,000 at most, by which it is
         seen whether rows that are scored are among them.
 
         Raises:
@@ -141,7 +141,7 @@ class Adapted:
             "sha256": sha256_of(path / params.STATE_FILE),
             "bytes": size,
             "columns": dict(self.columns),
-            "learnt": None if self.learnt is None else self.learnt.text(),
+            "learnt": None if self.learnt is None else self.learnt.content(),
             "own_strategy": None if is_known(strategy) else type(strategy).__name__,
             "spec": self.run.spec(),
         }

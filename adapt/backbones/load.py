@@ -279,7 +279,7 @@ class Loader:
         if not (outputs := class_outputs(model) - fresh):
             return set()
         if not self.task.labels:
-            self._told.append("the checkpoint's head is for a number, too, and training starts from it")
+            self._told.append("the checkpoint has a head for a number, from which training starts")
             return set()
         there = self._pretrained_config().id2label
         order = order_of(self.task.labels, there)

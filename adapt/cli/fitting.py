@@ -239,7 +239,7 @@ def _as_in(
         )
     found = fit_arguments(like["spec"])
     if "validation" not in rows.splits:  # by whose scores a run of the comparison may have ended early
-        del found["patience"]
+        found.pop("patience", None)
     strategy, _ = found.pop("strategy"), found.pop("seed")
     if "learning_rate" in fields:
         del found["learning_rate"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from adapt.data import kinds, sources
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
@@ -23,6 +23,8 @@ from adapt.spec import DataError, OptionError, Problem, Source, Task
 
 if TYPE_CHECKING:
     import datasets
+
+_Found = TypeVar("_Found")
 
 __all__ = ["Data", "Folds", "few_shot", "folds", "load", "read_inputs", "read_labelled", "read_texts", "subsample"]
 
@@ -241,13 +243,13 @@ def read_labelled(
     expanded = form.expand(table, {**usual, **given})
     wanted = {**_there(form, table, usual, given), **_there(form, expanded, usual, given), **given}
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
+    if group is None and group_before is not None:
+        group = first(table, (group_before,))
     try:
-        read = form.read({"train": table}, wanted, wishes)
+        read = _apart(table, group, wanted, lambda part: form.read({"train": part}, wanted, wishes))
     except NoColumn as error:
         raise error.scored(usual.get(error.role)) from None
     rows = form.like_training(read.rows["train"], usual)
-    if group is None and group_before is not None:
-        group = first(table, (group_before,))
     if group is not None:
         rows[GROUP] = _groups(table, group, read.left_out.get("train", ()))
     made, sha256 = dataset_of(rows, task.problem), hash_of(task.problem, task.labels, {"test": rows})
@@ -292,12 +294,23 @@ def read_inputs(
     """
     form, given = FORMS[task.kind], kinds.given_roles(columns)
     kinds.check_roles(task.kind, given)
+    group = given.get(GROUP, (usual or {}).get(GROUP))
     given, usual = ({role: name for role, name in roles.items() if role != GROUP} for roles in (given, usual or {}))
     table, plain = sources.read_rows(source, form.plain, every_line=every_line)
     check_rows(table)
     table = form.expand(table, {**usual, **given})
-    known = {} if plain else _there(form, table, usual, given)
-    return dataset_of(form.like_training(form.inputs(table, {**known, **given}, task), usual))
+    wanted = {**({} if plain else _there(form, table, usual, given)), **given}
+    found = _apart(table, group, wanted, lambda part: form.inputs(part, wanted, task))
+    return dataset_of(form.like_training(found, usual))
+
+
+def _apart(table: Table, group: str | None, wanted: Mapping[str, str], read: Callable[[Table], _Found]) -> _Found:
+    """What is read from a table without the column that says which rows belong together, unless that is named for
+    something else, too, or something else is missing without it."""
+    if group is not None and group in table.names and group not in wanted.values():
+        with contextlib.suppress(NoColumn):
+            return read(table.without(group))
+    return read(table)
 
 
 def _there(form: Form, table: Table, usual: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         *data.notes,
         *([f"{seen} of {len(train)} rows are among those that the model which scores them was trained on "
            f"({seen / len(train):.0%})"] if seen >= WORTH_SAYING * len(train) else []),
-        *([f"{unknown} of {len(train)} rows are of a class of which the model that scores them was given no row"]
+        *([f"{unknown} of {len(train)} rows are of a class that their fold alone has, so that their model never saw it"]
           if unknown else []),
         *([f"correlations are means over folds, which come out too low where folds are small, as here with "
            f"{len(train) // count} rows; take fewer folds, or compare by mse"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,68 +16,70 @@ from adapt.spec import Task
 if TYPE_CHECKING:
     import datasets
 
-_MOST = 20_000
-"""Hashes kept: those of more rows are told apart by the smallest of them (bottom-k sketch; Cohen & Kaplan 2007)."""
+_MOST = 50_000
+"""Hashes kept: of more rows the smallest, by which a sample of any other rows is looked up (bottom-k sketch; Cohen &
+Kaplan 2007)."""
 _BYTES = 5
-"""Of a hash: of 20,000 rows and as many others one in 2,700 times two are taken for the same."""
+"""Of a hash: two sets of 20,000 rows share one by chance once in 2,700 cases."""
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """The hashes of rows' inputs, without their labels, ids and groups; of many rows the smallest."""
+    """The rows that a model was trained on, by hashes of the kind of task and their inputs: without labels, ids and
+    groups."""
 
     hashes: frozenset[bytes]
+    every: bool
+    """Whether all hashes were kept."""
 
     @staticmethod
-    def of(rows: datasets.Dataset) -> Learnt:
-        """Of rows in canonical form."""
-        return Learnt(_fewer(_hashes(rows)))
+    def of(rows: datasets.Dataset, kind: str) -> Learnt:
+        """Of rows in canonical form, for a kind of task."""
+        return _kept(frozenset(_hashes(rows, kind)))
 
     def __or__(self, other: Learnt) -> Learnt:
         """Of the rows of both."""
-        return Learnt(_fewer(self.hashes | other.hashes))
+        return _kept(self.hashes | other.hashes, self.every and other.every)
 
-    def among(self, rows: datasets.Dataset) -> float:
-        """The share of rows in canonical form that are among them; where these are more than are kept, an estimate."""
-        found = _hashes(rows)
-        if len(self.hashes) == _MOST:
+    def among(self, rows: datasets.Dataset, kind: str) -> tuple[int, int]:
+        """How many rows in canonical form are among them, and how many were looked up."""
+        found = _hashes(rows, kind)
+        if not self.every:
             last = max(self.hashes)
             found = [each for each in found if each <= last]
-        return sum(each in self.hashes for each in found) / len(found) if found else 0.0
+        return sum(each in self.hashes for each in found), len(found)
 
-    def told(self, who: str, rows: datasets.Dataset, which: str) -> list[str]:
+    def told(self, who: str, rows: datasets.Dataset, kind: str, which: str) -> list[str]:
         """What must be said of rows that are scored, where a model has learnt from some of them.
 
         Args:
             who: What the model is called.
             rows: In canonical form.
+            kind: Of task.
             which: What they are called: `rows of test`.
         """
-        share = self.among(rows)
-        if share < WORTH_SAYING:
+        n, of = self.among(rows, kind)
+        if n < WORTH_SAYING * of or not n:
             return []
-        about = "about " if len(self.hashes) == _MOST else ""
-        return [
-            f"{about}{round(share * len(rows)):,} of {len(rows):,} {which} are among those that {who} was trained on "
-            f"({share:.0%}), so that scores on them do not tell how it does on new ones"
-        ]
+        what = f"the {of:,} {which}" if of == len(rows) else f"{of:,} {which} that were looked up, of {len(rows):,}"
+        return [f"{who} was trained on {n:,} of {what} ({n / of:.0%}): scores on these are not those of new rows"]
 
-    def text(self) -> str:
-        """The hashes, one after the other, in base 64."""
-        return base64.b64encode(b"".join(sorted(self.hashes))).decode()
+    def content(self) -> dict[str, Any]:
+        """As JSON has it: the hashes one after the other in base 64."""
+        return {"hashes": base64.b64encode(b"".join(sorted(self.hashes))).decode(), "every": self.every}
 
     @staticmethod
-    def from_text(text: Any) -> Learnt:
-        """From what `text` gave.
+    def from_content(content: Mapping[str, Any]) -> Learnt:
+        """From what `content` gave.
 
         Raises:
-            ValueError: It is none such.
-            TypeError: It is no text.
+            ValueError, TypeError or KeyError: It is none such.
         """
-        joined = base64.b64decode(text, validate=True)
-        if len(joined) % _BYTES:
+        joined = base64.b64decode(content["hashes"], validate=True)
+        if len(joined) % _BYTES or not (joined or content["every"]):
             raise ValueError(f"hashes of {len(joined)} bytes in all")
-        return Learnt(frozenset(joined[i : i + _BYTES] for i in range(0, len(joined), _BYTES)))
+        hashes = frozenset(joined[i : i + _BYTES] for i in range(0, len(joined), _BYTES))
+        return Learnt(hashes, bool(content["every"]))
 
 
 def held_out(who: str, its: Task, learnt: Learnt | None, data: Data, whose: str) -> list[str]:
@@ -90,12 +92,10 @@ def held_out(who: str, its: Task, learnt: Learnt | None, data: Data, whose: str)
         data: Whose held-out rows are scored.
         whose: Of what the scores are, by which the model is judged.
     """
-    if its.kind != data.kind:
-        return []
     if learnt is not None:
         apart = {split: rows for split, rows in data.splits.items() if split != "train"}
-        return [note for split, rows in apart.items() for note in learnt.told(who, rows, f"rows of {split}")]
-    if its.data.name != data.name or its.data.sha256 == data.sha256:
+        return [note for split, rows in apart.items() for note in learnt.told(who, rows, data.kind, f"rows of {split}")]
+    if its.kind != data.kind or its.data.name != data.name or its.data.sha256 == data.sha256:
         return []
     return [
         f"{who} was trained on {data.name} as well, but cut into other splits or with other rows (content "
@@ -104,10 +104,13 @@ def held_out(who: str, its: Task, learnt: Learnt | None, data: Data, whose: str)
     ]
 
 
-def _hashes(rows: datasets.Dataset) -> list[bytes]:
+def _hashes(rows: datasets.Dataset, kind: str) -> list[bytes]:
     columns = {name: column_of(rows, name) for name in sorted(rows.column_names)}
-    return [hashlib.blake2b(row.encode(errors="replace"), digest_size=_BYTES).digest() for row in inputs_of(columns)]
+    texts = (f"{kind} {row}".encode(errors="replace") for row in inputs_of(columns))
+    return [hashlib.blake2b(text, digest_size=_BYTES).digest() for text in texts]
 
 
-def _fewer(hashes: Sequence[bytes] | frozenset[bytes]) -> frozenset[bytes]:
-    return frozenset(sorted(set(hashes))[:_MOST])
+def _kept(hashes: frozenset[bytes], every: bool = True) -> Learnt:
+    if len(hashes) <= _MOST:
+        return Learnt(hashes, every)
+    return Learnt(frozenset(sorted(hashes)[:_MOST]), False)

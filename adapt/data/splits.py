@@ -120,8 +120,9 @@ def cut_missing(
     for stream, split in enumerate(order, 1):
         of = f" of what is left after {' and '.join(parts)}" if parts else ""
         left, parts[split] = cut(
-            left, by, sizes[split], generator(seed, stream), most=most[split], where=f"{where}, cutting out {split}{of}"
-        )
+            left, by, sizes[split], generator(seed, stream), most=most[split], more=len(order) - stream,
+            where=f"{where}, cutting out {split}{of}",
+        )  # fmt: skip
         if not parts[split]:
             raise DataError(
                 f"{where}: with a row of each class in every other split none is left for {split}; add rows, give that "
@@ -137,6 +138,7 @@ def cut(
     rng: numpy.random.Generator,
     *,
     most: int | None = None,
+    more: int = 0,
     where: str,
 ) -> tuple[list[int], list[int]]:
     """Divide rows in two, each class in proportion where there are such, and what is held together not at all.
@@ -148,6 +150,7 @@ def cut(
             together is larger.
         rng: Source of the choice.
         most: Rows to cut out at most, also where classes are more; those of some are then missing among them.
+        more: Splits that are still to be cut out of what stays, which are left a group of each class, too.
         where: What an error calls the rows.
 
     Returns:
@@ -167,7 +170,8 @@ def cut(
             chosen = rng.choice(chosen, most, replace=False).tolist()
     else:
         units = by.units(rows, size)
-        chosen = _whole_groups(units, strata, size, rng, in_proportion=by.in_proportion)
+        up_to = 2 * size if most is None else min(2 * size, most)
+        chosen = _whole_groups(units, strata, size, rng, up_to=up_to, more=more, in_proportion=by.in_proportion)
         if not chosen:
             what = by.held_by or "row"
             reason = (
@@ -188,18 +192,22 @@ def _whole_groups(
     size: int,
     rng: numpy.random.Generator,
     *,
+    up_to: int,
+    more: int,
     in_proportion: bool,
 ) -> list[int]:
     """Random groups of rows that have one value, of up to `size` rows in all; where none fits, the smallest.
 
     Every label that there is keeps a row outside them. Where labels are to be in proportion, those that are then
-    missing have their smallest group taken as well, if it can be spared, so that the rows are more.
+    missing have their smallest group taken as well, if it can be spared and there is room.
 
     Args:
         units: Of each row, what its group is known by.
         strata: Of each row.
         size: Rows wanted.
         rng: Source of the choice.
+        up_to: Rows at most with the groups of labels that would be missing.
+        more: Further groups of such a label that must be left, beside those of one row at least.
         in_proportion: Whether each label is to have about its share of the rows. A draw then passes over groups that
             bring the labels no nearer to their shares, and of `_DRAWS` draws the nearest is taken (rerandomisation;
             Morgan & Rubin 2012); unlike a greedy order this gives groups of all sizes that fit a like chance.
@@ -238,18 +246,17 @@ def _whole_groups(
 
     def complete(chosen: list[int]) -> list[int]:
         """The groups with one of each label that they lack, the rarest label first."""
-        left = every.copy()
+        left, taken = every.copy(), sum(len(found[index]) for index in chosen)
         for index in chosen:
             left -= has[index]
         there = {label for index in chosen for label in has[index]}
         order = rng.permutation(len(found)).tolist()
         for label in sorted(every, key=lambda label: (every[label], label)):
-            if label in there:
-                continue
-            able = [index for index in order if label in has[index] and spare(index, left)]
-            if able:
+            its = [index for index in order if label in has[index]] if label not in there else []
+            able = [index for index in its if taken + len(found[index]) <= up_to and spare(index, left)]
+            if able and len(its) > 1 + more:
                 index = min(able, key=lambda index: len(found[index]))
-                chosen = [*chosen, index]
+                chosen, taken = [*chosen, index], taken + len(found[index])
                 left -= has[index]
                 there |= has[index].keys()
         return chosen

@@ -57,11 +57,12 @@ class Teaching:
         source = Source(self.data.name, self.data.sha256)
         return replace(run, task=replace(run.task, data=source, labels=self.data.labels), teacher=self.described)
 
-    def learnt(self, run: Run) -> Learnt:
-        """The rows that a student learns from, and its teacher has learnt from."""
-        found = Learnt.of(drawn(run, self.data)["train"])
-        found = found if self.extra is None else found | Learnt.of(self.extra.rows)
-        return found if self.teacher.learnt is None else found | self.teacher.learnt
+    def learnt(self, run: Run) -> Learnt | None:
+        """The rows that a student learns from, and its teacher has learnt from; None: these are not known."""
+        if self.teacher.learnt is None:
+            return None
+        found = Learnt.of(drawn(run, self.data)["train"], self.data.kind) | self.teacher.learnt
+        return found if self.extra is None else found | Learnt.of(self.extra.rows, self.data.kind)
 
     def lessons(
         self,
@@ -161,9 +162,11 @@ def teaching_of(
     if run.task.problem == "regression":
         kind = copy_of_kind(teacher)
         its = kind.state()
-        kind.fit([{"label": label} for label in column_of(data.splits["train"], "label")])
-        other = other_scale("the teacher", its, kind.state())
-        told += [] if other is None else [f"{other}: students learn both"]
+        labels = column_of(data.splits["train"], "label")
+        kind.fit([{"label": label} for label in labels])
+        other = other_scale("the teacher", its, kind.state(), len(labels))
+        both = "the teacher's" if weight == 1 else "both"
+        told += [] if other is None else [f"{other}: its students learn {both}"]
     return Teaching(teacher, described, data, extra, folder, told)
 
 

@@ -99,7 +99,7 @@ class Probes:
             if simple is not None:
                 baseline.append((simple[0], kind.score(simple[1], test.examples)[self.task.metric]))
             targets = control_targets(parts, seed) if control else None
-            notes += _of_types(train.types, test.types) if control and seed == 0 else []
+            notes += self._of_types(train.types, test.types) if control and seed == 0 else []
             for place, layer in enumerate(self.layers):
                 fitted[place].append(own[place])
                 if targets is not None:
@@ -113,6 +113,23 @@ class Probes:
         origin = {**self.model.origin, "precision": self.model.precision}
         counts = {split: {"vectors": len(part.targets), "rows": len(drawn[split])} for split, part in held.items()}
         return Found(Probed(self.model.name, origin, tuple(layers)), baseline, {"train": sizes, **counts}, notes)
+
+    def _of_types(self, train: Sequence[str], test: Sequence[str]) -> list[str]:
+        """What must be said where word types cannot be learnt by heart, so that the control task tells nothing."""
+        words = "words" if self.task.kind == "token_classification" else "first words"
+        known = set(train)
+        share = sum(each in known for each in test) / len(test)
+        if len(known) == 1:
+            return [
+                f"all {words} of train are {train[0]!r}, so that the control task has one target and selectivity tells "
+                "nothing"
+            ]
+        if share >= _KNOWN:
+            return []
+        return [
+            f"{share:.0%} of the {words} of test occur as such in train, too: what the control task asks for cannot be "
+            "learnt by heart, and selectivity is hardly more than the distance from a guess"
+        ]
 
     def _kind(self) -> Kind:
         return KINDS[self.task.kind](self.task, self.model.tokenizer)
@@ -168,20 +185,6 @@ def _marked(example: Example) -> Example:
     for number, position in enumerate(example["positions"]):
         words[position] = number
     return {**example, "words": words}
-
-
-def _of_types(train: Sequence[str], test: Sequence[str]) -> list[str]:
-    """What must be said where word types cannot be learnt by heart, so that the control task tells nothing."""
-    known = set(train)
-    if len(known) == 1:
-        return [f"every row of train begins with {train[0]!r}, so that the control task has one target; leave it out"]
-    share = sum(each in known for each in test) / len(test)
-    if share >= _KNOWN:
-        return []
-    return [
-        f"{share:.0%} of the first words of test are first words in train, too: what the control task asks for cannot "
-        "be learnt by heart, and selectivity is hardly more than the distance from a guess"
-    ]
 
 
 _KNOWN = 0.2

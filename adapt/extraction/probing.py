@@ -124,7 +124,8 @@ def probe(
         found.append(own._replace(probed=replace(own.probed, name=name)))
         learnt = []
         if model.task is not None:
-            learnt = held_out(model.name, model.task, model.learnt, rows, "its layers")
+            who = "it" if len(given) > 1 else model.name  # its name stands before
+            learnt = held_out(who, model.task, model.learnt, rows, "its layers")
         told.append((name, [*learnt, *model.notes, *own.notes]))
         del model
     of_all = [note for note in told[0][1] if all(note in of_one for _, of_one in told)]

@@ -26,7 +26,7 @@ def normalise(answer: str) -> str:
 
     As in MLQA's (Lewis et al. 2020), punctuation is that of all scripts.
     """
-    return " ".join(_ARTICLES.sub(" ", _punctuation().sub("", _same(answer).lower())).split())
+    return " ".join(_ARTICLES.sub(" ", _punctuation().sub("", _same(answer.lower()))).split())
 
 
 def _same(text: str) -> str:
@@ -41,9 +41,9 @@ def _punctuation() -> Any:
 
 
 def answer_scores(prediction: str, references: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of an answer, each the best over the references, as the SQuAD v2 script counts them.
-
-    Where a script has no spaces between words, each letter counts as one (MLQA; Lewis et al. 2020).
+    """Exact match and F1 of an answer, each the best over the references, as the SQuAD v2 script counts them, but for
+    punctuation (`normalise`) and for scripts without spaces between words, of which each letter counts as a word (MLQA;
+    Lewis et al. 2020).
 
     Args:
         prediction: The answer; empty for none.

@@ -18,20 +18,27 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def other_scale(who: str, its: Mapping[str, float], own: Mapping[str, float]) -> str | None:
-    """That the numbers a regression learnt are on another scale than those of its rows; None: they are on the same.
+def other_scale(who: str, its: Mapping[str, float], own: Mapping[str, float], rows: int) -> str | None:
+    """That the numbers a regression learnt are on another scale than those of its rows; None: they may be on the same.
 
     Args:
         who: What is called so that learnt them.
         its: `SequenceClassification.state` of it.
         own: The same of the rows.
+        rows: How many there are. Of few the mean may lie further off by chance, and the spread tells nothing.
     """
-    if abs(own["mean"] - its["mean"]) <= its["std"] and its["std"] / 2 <= own["std"] <= 2 * its["std"]:
+    near = abs(own["mean"] - its["mean"]) <= its["std"] * (1 + 3 / rows**0.5)
+    if near and (rows < _FEW or its["std"] / 2 <= own["std"] <= 2 * its["std"]):
         return None
     return (
         f"the numbers of {who} have mean {its['mean']:.3g} and standard deviation {its['std']:.3g}, those of the "
         f"training rows {own['mean']:.3g} and {own['std']:.3g}"
     )
+
+
+_FEW = 20
+"""Rows; of more, drawn from the numbers learnt (normal), the spread is half or twice theirs in fewer than one of 1,000
+cases."""
 
 
 class SequenceClassification(Kind):
@@ -52,7 +59,7 @@ class SequenceClassification(Kind):
         super().__init__(task, tokenizer)
         if task.problem == "regression" and task.class_weights != "none":
             raise OptionError("Class weights do not go with regression; leave class_weights at 'none'.")
-        self._mean, self._std = 0.0, 1.0
+        self._mean, self._std, self._rows = 0.0, 1.0, 1
         self._weights: torch.Tensor | None = None
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
@@ -108,7 +115,7 @@ class SequenceClassification(Kind):
 
         labels = torch.tensor([example["label"] for example in examples], dtype=torch.float64)
         if self.task.problem == "regression":
-            self._mean = float(labels.mean())
+            self._mean, self._rows = float(labels.mean()), len(labels)
             same = bool((labels == labels[0]).all())  # whose mean may be another number by rounding
             self._std = 1.0 if same else float(labels.std(correction=0)) or 1.0  # the square of a tiny number is 0
         elif self.task.class_weights == "balanced":
@@ -136,7 +143,7 @@ class SequenceClassification(Kind):
         """
         if self.task.problem != "regression":
             return []
-        other = other_scale("the model that training began with", state, self.state())
+        other = other_scale("the model that training began with", state, self.state(), self._rows)
         if other is None:
             self.load_state(state)
             return []

@@ -104,6 +104,7 @@ def train(
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     lengths, targets = lengths_of(examples), targets_of(examples)
+    terms_a_row = lesson.terms(examples) / len(examples)  # whatever is drawn anew: as many
     updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
     steps = budget.epochs * updates
     if budget.max_steps is not None:
@@ -127,7 +128,6 @@ def train(
                 break
             batches = length_bucketed(lengths, budget.batch_size, order, targets)
             seen = kind.redraw(examples, seed, epoch)
-            terms_a_row = lesson.terms(seen) / len(seen)
             model.train()
             losses: list[torch.Tensor] = []
             started, rows_before = time.perf_counter(), rows

@@ -70,7 +70,7 @@ def gradients(
         group: The encoded rows of each batch.
         accelerator: Knows device and precision.
         rows: Most rows of a forward pass.
-        terms_a_row: Terms that a row of this epoch has on average; None: as many as those of this group.
+        terms_a_row: Terms that a training row has on average; None: as many as those of this group.
         graphs: `adapt.training.graphs.Graphs` of this model, lesson and accelerator; None: each operation is launched
             by itself.
     """
