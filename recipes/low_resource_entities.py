@@ -2,8 +2,8 @@
 
     python recipes/low_resource_entities.py --data ../shared/data/masakhaner_swa --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 5 minutes of training.
-Expected test score: span f1, %: full 64.9, head 41.5, lora 66.1, bottleneck 65.3, prefix 55.0, qlora 66.0.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 9 minutes of training.
+Expected test score: span f1, %: full 65.3, head 43.5, lora 67.2, bottleneck 65.9, prefix 56.7, qlora 67.7.
 """
 
 from _recipe import recipe
