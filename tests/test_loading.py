@@ -158,7 +158,7 @@ def test_the_head_of_a_regression_is_kept(loader: LoaderOf, copy: Path) -> None:
     model.save_pretrained(copy)
     load = loader(copy, task="regression")
     assert torch.equal(dict(load().named_parameters())["classifier.weight"], model.classifier.weight)
-    assert not load.notes
+    assert load.notes == ["the checkpoint has a head for a number, from which training starts"]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
