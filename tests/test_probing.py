@@ -308,7 +308,7 @@ def test_rows_that_a_model_may_have_learnt_are_told_of(backbone: Callable[..., P
         return adapt.data.load((texts, labels), name="words", seed=seed, **shares)
 
     model = adapt.fit(backbone("bert"), cut(0, validation=0, test=0), "head", **choices)
-    said = "it was trained on 6 of the 6 rows of test (100%)"
+    said = "bert-2-0, head on words was trained on 6 of the 6 rows of test (100%)"
     given = [backbone("bert"), model.save(tmp_path / "model")]
     found = adapt.probe(given, replace(cut(0), name="others"), seeds=1, layers=[0], device="cpu")
     assert any(said in note for note in found.notes)

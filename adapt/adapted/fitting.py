@@ -76,12 +76,13 @@ def fit_model(
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy
     spec, inputs = begun(backbone, data, strategy, kind=kind, seed=seed, general=general, **choices)
-    learnt: Learnt | None = Learnt.of(drawn(spec, inputs.data)["train"], inputs.data.kind)
+    own = Learnt.of(drawn(spec, inputs.data)["train"], inputs.data.kind)
+    learnt: Learnt | None = own
     if start is not None:
         spec = start.check(spec)
         begin = partial(start.hand_on, run=spec, backbone=inputs.backbone, data=inputs.data)
         inputs = dataclasses.replace(inputs, begin=begin)
-        learnt = None if learnt is None or start.learnt is None else learnt | start.learnt
+        learnt = None if start.learnt is None else own | start.learnt
     with steps_shown(spec.strategy.name, on_step, progress) as told:
         result, fitted = fit(spec, inputs, told)
     return Adapted(fitted, spec, inputs.backbone, result, columns=inputs.data.columns, learnt=learnt)

@@ -113,7 +113,7 @@ def probe(
         KINDS[task.kind](task, outline.tokenizer).encode(drawn["test"].select([0]), split="test")
     found: list[Found] = []
     told: list[tuple[str, list[str]]] = []
-    """Of each model what must be said of it."""
+    """Of each model what must be said of it, where it does not say of which."""
     notes = list(rows.notes)
     if task.max_length < max_length:
         notes.append(f"every model reads {task.max_length} tokens at a time, for {shortest.name} reads no more")
@@ -122,11 +122,9 @@ def probe(
         own = Probes(model, task, outline.layers, pooling).found(drawn, seeds, control, report or (lambda line: None))
         name = apart(own.probed.name, [other.probed.name for other in found])
         found.append(own._replace(probed=replace(own.probed, name=name)))
-        learnt = []
         if model.task is not None:
-            who = "it" if len(given) > 1 else model.name  # its name stands before
-            learnt = held_out(who, model.task, model.learnt, rows, "its layers")
-        told.append((name, [*learnt, *model.notes, *own.notes]))
+            notes += held_out(name, model.task, model.learnt, rows, "its layers")
+        told.append((name, [*model.notes, *own.notes]))
         del model
     of_all = [note for note in told[0][1] if all(note in of_one for _, of_one in told)]
     notes += [*of_all, *(f"{name}: {note}" for name, of_one in told for note in of_one if note not in of_all)]
