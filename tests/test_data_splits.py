@@ -122,6 +122,39 @@ def test_multi_label_cut_leaves_every_label_in_train() -> None:
         assert (positives > 0).all()
 
 
+LABELLED: dict[str, Any] = {
+    "classes": lambda i: {"label": "abc"[i % 3]},
+    "numbers": lambda i: {"label": i / 7},
+    "several": lambda i: {"label": ["a"] if i % 3 else ["a", "b"]},
+    "pairs": lambda i: {"text_pair": f"pair {i % 4}", "label": "ab"[i % 2]},
+    "nothing": lambda i: {},
+}
+
+
+@pytest.mark.parametrize("labels", LABELLED)
+def test_rows_of_one_input_are_cut_out_together(labels: str) -> None:
+    """Else a test split drawn from train would hold what was learnt, and score too well."""
+    rows = [{"text": f"row {i}", **LABELLED[labels](i)} for i in range(120) for _ in range(1 + (i % 5 == 0))]
+    kind = {"kind": "masked_lm"} if labels == "nothing" else {}
+    for seed in range(5):
+        data = load(rows, validation=0.2, test=0.2, seed=seed, **kind)
+        parts = {split: texts(part) for split, part in data.splits.items()}
+        assert sorted(text for part in parts.values() for text in part) == sorted(row["text"] for row in rows)
+        assert not any(set(parts[a]) & set(parts[b]) for a, b in (("train", "test"), ("train", "validation")))
+        assert not set(parts["validation"]) & set(parts["test"])
+        assert all(27 <= len(parts[split]) <= 29 for split in ("validation", "test"))
+        assert not data.notes
+        classes = [Counter(map(str, part["label"])) for part in data.splits.values()] if labels == "classes" else []
+        assert all(max(n.values()) - min(n.values()) <= 3 for n in classes)
+
+
+def test_rows_of_an_input_that_more_have_than_the_split_are_divided() -> None:
+    rows = [{"text": "the same" if i < 40 else f"row {i}", "label": "ab"[i % 2]} for i in range(100)]
+    data = load(rows, seed=1)
+    assert {split: len(part) for split, part in data.splits.items()} == {"train": 80, "validation": 10, "test": 10}
+    assert any("of test are in train too" in note for note in data.notes)
+
+
 def test_a_split_that_is_small_for_labels_of_one_example_is_told_of() -> None:
     labels = [["common", f"rare {i}"] if i < 88 else ["common"] for i in range(100)]
     data = load(([f"row {i}" for i in range(100)], labels))

@@ -90,6 +90,17 @@ def test_rows_of_one_context_are_in_one_fold() -> None:
         assert len(part.splits["test"]) == 6
 
 
+@pytest.mark.parametrize("labels", ["ab", range(60)])
+def test_rows_of_one_input_are_in_one_fold(labels: Any) -> None:
+    rows = [{"text": f"row {i}", "label": labels[i % len(labels)]} for i in range(60) for _ in range(1 + (i % 3 == 0))]
+    data = load(rows, test=0, validation=0, problem="regression" if len(labels) == 60 else None)
+    for part in folds(data, 4, validation=0.25).parts:
+        assert [len(part.splits[split]) for split in ("train", "validation", "test")] == [45, 15, 20]
+        texts = [set(rows) for rows in texts_of(part).values()]
+        assert sum(map(len, texts)) == len(set[str]().union(*texts)) == 60
+        assert not [note for note in part.notes if "trained on" in note]
+
+
 def test_a_validation_split_that_is_there_is_that_of_every_fold() -> None:
     rows = {"train": (["a b", "c d"] * 6, [0, 1] * 6), "validation": (["x", "y"], [0, 1])}
     for part in folds(load(rows, test=0), 3).parts:

@@ -19,6 +19,8 @@ prompt."""
 _PROMPT = "prompt"
 _HELD_BY: dict[Problem, str] = {"answers": "context", "text": "source", "completion": _PROMPT}
 """Problem to the column whose rows of one value stay together: what training has seen of it would help."""
+LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
+"""Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,17 @@ class Division:
     strata: Sequence[Sequence[int]]
     """Its class, labels or tags, by their numbers; of problems without such nothing."""
     held: Sequence[Any] | None
-    """Its group, context, source or prompt; None: each row is alone."""
+    """Its group, context, source or prompt, or else the first row with its input (`inputs_of`); None: each row is
+    alone."""
     held_by: str | None
-    """The canonical column of `held`."""
+    """The canonical column of `held`; None where that is a row."""
     in_proportion: bool
     """Whether each class has its share of every part (single_label), as nearly as what is held together allows."""
 
     @property
     def by_class(self) -> bool:
         """Whether the rows of each class can be divided by themselves."""
-        return self.in_proportion and self.held is None
+        return self.in_proportion and self.held_by is None
 
     def units(self, rows: Sequence[int], size: int) -> Sequence[Any]:
         """A value for each of the rows, equal for those that are not divided.
@@ -45,12 +48,12 @@ class Division:
         Args:
             rows: Their numbers.
             size: Rows of the smaller part. A prompt of more rows than that is an instruction that they have in common,
-                and holds none together.
+                and holds none together; likewise an input.
         """
         if self.held is None:
             return rows
         found = [self.held[row] for row in rows]
-        if self.held_by != _PROMPT:
+        if self.held_by not in (_PROMPT, None):
             return found
         counts = Counter(found)
         return [value if counts[value] <= size else (row, value) for row, value in zip(rows, found, strict=True)]
@@ -59,8 +62,21 @@ class Division:
 def division(rows: Mapping[str, Sequence[Any]], problem: Problem) -> Division:
     """What decides how rows are divided, from their canonical columns."""
     by = holding(rows, problem)
-    held = None if by is None else _prompts(rows) if by == _PROMPT else rows[by]
+    held = _first_alike(rows) if by is None else _prompts(rows) if by == _PROMPT else rows[by]
     return Division(_strata(rows, problem), held, by, problem == "single_label")
+
+
+def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Each row without its labels, id and group, as text."""
+    shown = (columns[name] for name in columns if name not in (GROUP, "id", *LABELS))
+    return list(map(canonical, zip(*shown, strict=True)))
+
+
+def _first_alike(rows: Mapping[str, Sequence[Any]]) -> list[int] | None:
+    """The number of the first row with the input of each row; None where no two have one."""
+    first: dict[str, int] = {}
+    found = [first.setdefault(given, row) for row, given in enumerate(inputs_of(rows))]
+    return found if len(first) < len(found) else None
 
 
 def _strata(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[Sequence[int]]:

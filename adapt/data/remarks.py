@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adapt.data.groups import GROUP, holding
+from adapt.data.groups import GROUP, holding, inputs_of
 from adapt.data.table import listing
-from adapt.spec import Problem, canonical
+from adapt.spec import Problem
 
 WORTH_SAYING = 0.01
 """Share of a split's rows that are in train too, or contradict each other; fewer change a score by less than its
 noise."""
-LABELS = ("label", "tags", "answer_texts", "answer_starts", "target", "references")
-"""Canonical columns of what is predicted of a row, but for a completion, which is a text of its own."""
 
 
 def beyond(
@@ -96,8 +94,8 @@ def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[s
     """
     if problem not in ("single_label", "multi_label"):
         return []
-    texts = list(_shown(rows))
-    labels: dict[tuple[Any, ...], set[str]] = {}
+    texts = inputs_of(rows)
+    labels: dict[str, set[str]] = {}
     for text, label in zip(texts, rows["label"], strict=True):
         labels.setdefault(text, set()).add(str(label))
     n = sum(len(labels[text]) > 1 for text in texts)
@@ -120,13 +118,3 @@ def alike(names: Iterable[str], what: str) -> list[str]:
     more = f" and {len(several) - 5} more" if len(several) > 5 else ""
     differ = f"{what} that differ in upper and lower case alone are taken for different ones"
     return [f"{differ}: {'; '.join(several[:5])}{more}"] if several else []
-
-
-def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Each row without its labels and names, as text."""
-    return list(map(canonical, _shown(columns)))
-
-
-def _shown(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-    """Each row without its labels, names and group."""
-    return zip(*(columns[name] for name in columns if name not in (GROUP, "id", *LABELS)), strict=True)

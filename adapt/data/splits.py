@@ -165,7 +165,7 @@ def cut(
     if by.by_class:
         classes = [members for members in rows_of([label for (label,) in strata]) if members]
         sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
-        chosen = [int(i) for c, n in zip(classes, sizes, strict=True) for i in rng.choice(c, n, replace=False)]
+        chosen = [i for c, n in zip(classes, sizes, strict=True) for i in _of_class(c, n, by, rows, rng)]
         if most is not None and len(chosen) > most:
             chosen = rng.choice(chosen, most, replace=False).tolist()
     else:
@@ -173,7 +173,7 @@ def cut(
         up_to = 2 * size if most is None else min(2 * size, most)
         chosen = _whole_groups(units, strata, size, rng, up_to=up_to, more=more, in_proportion=by.in_proportion)
         if not chosen:
-            what = by.held_by or "row"
+            what = by.held_by or ("row" if by.held is None else "input")
             reason = (
                 f"every row has the same {what}, so that no split can be cut out"
                 if len(set(units)) == 1
@@ -184,6 +184,30 @@ def cut(
             )
     out = {rows[i] for i in chosen}
     return [row for row in rows if row not in out], sorted(out)
+
+
+def _of_class(
+    members: Sequence[int], n: int, by: Division, rows: Sequence[int], rng: numpy.random.Generator
+) -> list[int]:
+    """Random n of a class, of which those that are held together are all among them or none, as far as that can be.
+
+    Args:
+        members: Positions in `rows`.
+        n: Fewer than the members.
+        by: What holds rows together.
+        rows: Numbers of the rows.
+        rng: Source of the choice.
+    """
+    units: dict[Any, list[int]] = {}
+    for member, unit in zip(members, by.units([rows[i] for i in members], n), strict=True):
+        units.setdefault(unit, []).append(member)
+    if len(units) == len(members):
+        return rng.choice(members, n, replace=False).tolist()
+    chosen: list[int] = []
+    for alike in (list(units.values())[i] for i in rng.permutation(len(units))):
+        if len(chosen) + len(alike) <= n:
+            chosen += alike
+    return chosen
 
 
 def _whole_groups(

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from adapt import params
 from adapt.adapted import Adapted
-from adapt.data.remarks import LABELS
+from adapt.data.groups import LABELS
 from adapt.distillation.kept import load_outputs, save_outputs
 from adapt.environment import code_state, versions
 from adapt.machine import hardware
