@@ -324,7 +324,7 @@ def test_models_are_compared_before_and_after_every_strategy(
     data, folder = task_data("single_label"), backbone("bert")
     model = adapt.fit(folder, data, tiny.STRATEGIES[strategy], epochs=1, device="cpu", precision="fp32", max_length=32)
     tiny.moved(model.fitted.model)
-    found = adapt.probe([folder, model, model.save(tmp_path / "model")], data, seeds=1, max_train=30, device="cpu")
+    found = adapt.probe([folder, model, model.save(tmp_path / "model")], data, seeds=2, max_train=20, device="cpu")
     names = [one.name for one in found.models]
     assert names == ["bert-2-0", f"bert-2-0, {strategy} on words", f"bert-2-0, {strategy} on words (2)"]
     plain, adapted, loaded = (one.layers for one in found.models)

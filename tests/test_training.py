@@ -25,9 +25,9 @@ from adapt.spec import Budget, Diverged, OptionError
 from adapt.strategies import make
 from adapt.tasks import KINDS
 from adapt.training import predict, train
-from adapt.training.batching import by_length, length_bucketed, targets_of
+from adapt.training.batching import by_length, evenly, length_bucketed, targets_of
 from adapt.training.optimizer import optimizer_for, schedule_for
-from adapt.training.step import accelerator_for
+from adapt.training.step import accelerator_for, clip_of
 
 BUDGET = Budget(epochs=4, batch_size=4, warmup=0.0, weight_decay=0.0, decay="constant")
 
@@ -393,6 +393,41 @@ def test_batches_hold_each_row_once(n: int, size: int) -> None:
     assert max(map(len, batches)) <= size
     assert len(batches) == math.ceil(n / size)
     assert [i for batch in by_length(lengths, size) for i in batch] == sorted(range(n), key=lambda i: -lengths[i])
+
+
+@pytest.mark.parametrize("targets", [False, True])
+@pytest.mark.parametrize(("n", "size"), [(33, 32), (36, 32), (100, 32), (1610, 32), (97, 8)])
+def test_no_row_is_in_a_batch_much_smaller_than_those_of_others(n: int, size: int, targets: bool) -> None:
+    """In which it would weigh more; where batches were full but for the last, the longest rows were in that."""
+    lengths = [1 + (i * 7919) % 50 for i in range(n)]
+    sizes = list(map(len, length_bucketed(lengths, size, _generator(0), lengths[::-1] if targets else None)))
+    assert sum(sizes) == n
+    assert max(sizes) <= size
+    assert len(sizes) == math.ceil(n / size)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_whole_number_of_batches_is_full() -> None:
+    assert set(map(len, length_bucketed([*range(96)], 32, _generator(0)))) == {32}
+
+
+def test_parts_are_as_few_as_can_be_and_alike() -> None:
+    assert evenly([*range(5)], 4) == [[0, 1, 2], [3, 4]]
+    assert evenly([*range(8)], 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert evenly([], 4) == []
+
+
+def test_gradients_of_many_tokens_are_clipped_at_a_larger_norm() -> None:
+    """As the root of their number, with which a sum of noise grows; rows are always as many as rows."""
+
+    class Tokens(Squares):
+        def terms(self, examples: Sequence[Any]) -> int:
+            return sum(len(example["input_ids"]) for example in examples)
+
+    long, short = [[{"input_ids": [0] * 8}] * 2], [[{"input_ids": [0] * 2}], [{"input_ids": [0] * 2}]]
+    budget = dataclasses.replace(BUDGET, clip=3.0)
+    assert [clip_of(budget, Tokens(), group, 2.0) for group in (long, short)] == [6.0, 3.0]
+    assert clip_of(budget, Squares(), long, 1.0) == 3.0
 
 
 def test_batches_are_of_similar_length_and_seeded() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TypeVar
 
 import torch
 
 from adapt.tasks import Example
 from adapt.training.halving import parts
+
+T = TypeVar("T")
 
 _POOL = 50
 """Batches' worth of shuffled rows that are sorted by length together: little padding, still a random order."""
@@ -19,9 +23,12 @@ def length_bucketed(
 ) -> list[list[int]]:
     """Row indices in batches of similar length, shuffled between and within buckets.
 
+    Batches are as few as can be, and differ by one row at most. Were all full but the last, that one would hold the
+    longest rows, which in an optimizer step of their own would weigh many times as much as others.
+
     Args:
         lengths: Tokens of each row.
-        batch_size: Rows of a batch; the last one may be smaller.
+        batch_size: Rows of a batch at most.
         generator: Decides the order.
         targets: Tokens of each row's target, where it is padded on its own (`targets_of`): the rows of a batch are
             then of similar length in both.
@@ -30,23 +37,42 @@ def length_bucketed(
         Batches that together hold each row once.
     """
     order = torch.randperm(len(lengths), generator=generator).tolist()
+    pools = parts([len(batch) for batch in evenly(order, batch_size)], _POOL)
     batches: list[list[int]] = []
-    for pool in parts(order, _POOL * batch_size):
+    for pool, sizes in zip(_cut(order, [sum(sizes) for sizes in pools]), pools, strict=True):
         if targets is None:
-            batches += parts(sorted(pool, key=lambda i: lengths[i]), batch_size)
+            batches += _cut(sorted(pool, key=lambda i: lengths[i]), sizes)
         else:
-            batches += _tiles(pool, lengths, targets, batch_size)
+            batches += _tiles(pool, lengths, targets, sizes)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def _tiles(pool: Sequence[int], lengths: Sequence[int], targets: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches of rows near each other in two lengths (sort-tile-recursive, Leutenegger et al. 1997).
+def _tiles(
+    pool: Sequence[int], lengths: Sequence[int], targets: Sequence[int], sizes: Sequence[int]
+) -> list[list[int]]:
+    """Batches of these sizes, of rows near each other in two lengths (sort-tile-recursive, Leutenegger et al. 1997).
 
     Rows sorted by the one length are cut into slabs, and each slab, sorted by the other, into batches.
     """
-    slab = round(math.sqrt(len(pool) / batch_size)) or 1
-    slabs = parts(sorted(pool, key=lambda i: (lengths[i], targets[i])), slab * batch_size)
-    return [batch for rows in slabs for batch in parts(sorted(rows, key=lambda i: targets[i]), batch_size)]
+    slabs = parts(sizes, round(math.sqrt(len(sizes))) or 1)
+    rows = _cut(sorted(pool, key=lambda i: (lengths[i], targets[i])), [sum(slab) for slab in slabs])
+    return [
+        batch
+        for members, slab in zip(rows, slabs, strict=True)
+        for batch in _cut(sorted(members, key=lambda i: targets[i]), slab)
+    ]
+
+
+def evenly(members: Sequence[T], most: int) -> list[list[T]]:
+    """The members in order, in as few parts as can be of `most` at most, which differ by one member at most."""
+    count = math.ceil(len(members) / most)
+    bounds = [math.ceil(len(members) * part / count) for part in range(count + 1)] if count else [0]
+    return [list(members[start:end]) for start, end in pairwise(bounds)]
+
+
+def _cut(members: Sequence[T], sizes: Sequence[int]) -> list[list[T]]:
+    """The members in order, in parts of these sizes."""
+    return [list(members[start:end]) for start, end in pairwise(accumulate(sizes, initial=0))]
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -22,13 +22,21 @@ from adapt.tasks import Example, Kind, Lesson
 from adapt.tasks.kind import Asked
 from adapt.training.allocator import memory_kept
 from adapt.training.aside import Aside
-from adapt.training.batching import by_length, length_bucketed, lengths_of, targets_of
+from adapt.training.batching import by_length, evenly, length_bucketed, lengths_of, targets_of
 from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
 from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.peak import PeakMemory
-from adapt.training.step import accelerator_for, gradients, on, random_state, save_memory, set_random_state
+from adapt.training.step import (
+    accelerator_for,
+    clip_of,
+    gradients,
+    on,
+    random_state,
+    save_memory,
+    set_random_state,
+)
 from adapt.training.watch import Watch
 
 
@@ -132,8 +140,8 @@ def train(
             losses: list[torch.Tensor] = []
             started, rows_before = time.perf_counter(), rows
             with memory.track():
-                for first in range(0, len(batches), budget.accumulation)[: steps - step]:
-                    group = [[seen[i] for i in batch] for batch in batches[first : first + budget.accumulation]]
+                for members in evenly(batches, budget.accumulation)[: steps - step]:
+                    group = [[seen[i] for i in batch] for batch in members]
                     total, micro = halving(
                         partial(gradients, model, lesson, group, accelerator, terms_a_row=terms_a_row, graphs=graphs),
                         micro,
@@ -142,7 +150,8 @@ def train(
                         all_rows=max(map(len, group)),
                         reset=_undo(optimizer, graphs, counting, budget.device),
                     )
-                    watch.see(total, accelerator.clip_grad_norm_(trainable, budget.clip))
+                    clip = clip_of(budget, lesson, group, terms_a_row)
+                    watch.see(total, accelerator.clip_grad_norm_(trainable, clip))
                     with explained("while the optimizer made its state", _advice_on_state(budget)):
                         optimizer.step()
                     optimizer.zero_grad(set_to_none=graphs is None or not graphs.in_place)

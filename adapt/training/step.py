@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,23 @@ def gradients(
             else:
                 total += one_pass(model, lesson, accelerator, on(lesson.collate(part), accelerator.device), weight)
     return total
+
+
+def clip_of(budget: Budget, lesson: Lesson, group: Sequence[Sequence[Example]], terms_a_row: float) -> float:
+    """The norm that the gradient of a group of batches is clipped to.
+
+    It is the budget's for as many terms as the rows have on average, and else goes with the square root of their
+    number, as does the norm of a sum of gradients that are mostly noise. One norm for all would cut the batches of long
+    rows most, so that their tokens weighed less than others.
+
+    Args:
+        budget: Says the norm.
+        lesson: Counts terms.
+        group: The encoded rows of each batch.
+        terms_a_row: Terms that a training row has on average.
+    """
+    terms = sum(lesson.terms(batch) for batch in group)
+    return budget.clip * math.sqrt(terms / (terms_a_row * sum(map(len, group)) or 1.0))
 
 
 def one_pass(
