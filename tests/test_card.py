@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
+import transformers
 from huggingface_hub import ModelCard
 from peft import PeftConfig
 
@@ -51,6 +53,23 @@ def test_a_merged_model_is_one_of_transformers(model: Adapted, tmp_path: Path) -
     assert card.data.library_name == "transformers"
     assert "BertForSequenceClassification.from_pretrained(FOLDER)" in card.text
     assert "adapt.load" not in card.text
+
+
+def test_a_merged_regression_says_what_its_output_stands_for(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [{"text": f"word{i % 9}", "label": 200.5 + 10 * (i % 7)} for i in range(30)]
+    model = adapt.fit(
+        backbone("bert"), adapt.data.load(rows), adapt.LoRA(rank=2), max_steps=1, device="cpu", precision="fp32"
+    )
+    folder = model.merge(tmp_path / "plain")
+    std, mean = map(
+        float, re.findall(r"its output times ([\d.]+) plus ([\d.]+)\.", (folder / "README.md").read_text())[0]
+    )
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        output = plain(**tokenizer("word1 word2", return_tensors="pt")).logits.item()
+    assert std * output + mean == pytest.approx(model.predict(["word1 word2"])[0]["value"], rel=1e-5)
+    assert "its output times" not in (model.save(tmp_path / "saved") / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("reference", "revision"), [("some/encoder", None), ("some/encoder@v1", "v1")])

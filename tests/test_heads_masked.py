@@ -76,6 +76,9 @@ def test_a_sentence_encoder_that_went_on_is_one_still(backbone: Callable[..., Pa
         model = tiny.adapted(folder, task, Full(), pooling="native", precision="fp32")
         merged = resolve(model.merge(tmp_path / f"merged-{task.kind}"))
         assert merged.is_sentence_encoder == still
+    again = resolve(model.merge(tmp_path / "merged-masked_lm"))
+    assert not again.is_sentence_encoder, "the folder says no more how an earlier model pooled"
+    assert again.source.sha256 == merged.source.sha256
 
 
 @pytest.mark.parametrize("architecture", [a for a in tiny.ENCODERS if a not in ("bert", "roberta", "deberta-v2")])

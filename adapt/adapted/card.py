@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from adapt.files import write_atomically
@@ -18,7 +19,13 @@ _MARK = "<!-- Written by adapt, which writes it anew with the model as long as t
 
 
 def write_card(
-    folder: Path, run: Run, result: Content | None, *, hub: str | None = None, plain: str | None = None
+    folder: Path,
+    run: Run,
+    result: Content | None,
+    *,
+    hub: str | None = None,
+    plain: str | None = None,
+    scale: Mapping[str, float] | None = None,
 ) -> None:
     """Write `README.md`, with the fields that the Hugging Face hub reads at its head; one of the user's own stays.
 
@@ -28,12 +35,13 @@ def write_card(
         result: The content of its result file; None: it has none.
         hub: The backbone's name on the hub, if that is where it is from.
         plain: Class of transformers that loads the folder, of a merged model.
+        scale: `mean` and `std` of a regression's target over the training rows.
     """
     file = folder / CARD_FILE
     if file.exists() and not (file.is_file() and _MARK in file.read_text(encoding="utf-8", errors="replace")):
         return
     title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
-    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain)]
+    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain, scale)]
     if result is not None:
         spec = result["spec"]  # without its fold: the run of one is whole as it is
         task = {name: value for name, value in spec["task"].items() if name != "fold"}
@@ -53,7 +61,7 @@ def _head(run: Run, hub: str | None, plain: str | None) -> str:
     return f"---\n{fields.to_yaml()}\n---\n"
 
 
-def _use(folder: Path, run: Run, plain: str | None) -> str:
+def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] | None) -> str:
     """How it is loaded."""
     backbone = escape(run.backbone.name)
     if plain is not None:
@@ -64,6 +72,8 @@ def _use(folder: Path, run: Run, plain: str | None) -> str:
         lines = ["import adapt", "", "model = adapt.load(FOLDER)", "model.predict(rows)"]
     if (folder / "peft" / "adapter_config.json").is_file():
         what += " The folder `peft` holds it in PEFT's format."
+    if plain is not None and scale is not None:
+        what += f" The target is its output times {scale['std']:.8g} plus {scale['mean']:.8g}."
     labels = f" Labels: {', '.join(map(escape, run.task.labels))}." if run.task.labels else ""
     does = f" It does {run.task.kind.replace('_', ' ')}.{labels}"
     return "\n".join([what + does, "", "```python", *lines, "```", ""])

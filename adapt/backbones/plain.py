@@ -29,19 +29,38 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     own = loader.config(dropout=False)
     if hasattr(own, "use_cache"):
         model.config.use_cache = own.use_cache
-    if getattr(model, "generation_config", None) is not None:
-        # transformers writes what was changed only where everything in it is valid
-        model.generation_config.pad_token_id = model.generation_padding
+    generation = getattr(model, "generation_config", None)
+    said = loader.backbone.path / "generation_config.json"
+    if generation is not None:
+        generation.pad_token_id = model.generation_padding
+        if (
+            said.exists()
+        ):  # transformers writes settings only where all are valid, and those of many checkpoints are not
+            model.generation_config = type(generation)()
     with whole_folder(folder) as new:
         with quiet():
             model.save_pretrained(new)
-            loader.tokenizer().save_pretrained(new)
+            _as_if_unused(loader.tokenizer()).save_pretrained(new)
+        if generation is not None and said.exists():
+            shutil.copyfile(said, new / said.name)
+            model.generation_config = generation
         for file in new.glob("*.safetensors"):
             file.chmod(0o644)  # safetensors writes files that only their owner can read
         kept = {file.name for file in new.iterdir()}
     if loader.task.kind in LANGUAGE_MODELS and loader.backbone.is_sentence_encoder:
         with whole_folder(folder / POOLING.parent) as new:
             shutil.copyfile(loader.backbone.path / POOLING, new / POOLING.name)
+    else:
+        (folder / POOLING).unlink(missing_ok=True)  # of an earlier model
     for file in folder.glob("model*.safetensors*"):
         if file.name not in kept:
             file.unlink()
+
+
+def _as_if_unused(tokenizer: Any) -> Any:
+    """The tokenizer, without the length that it has cut and padded texts to, which its file would hold."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    return tokenizer

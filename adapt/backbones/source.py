@@ -27,8 +27,8 @@ PACKAGED = {*SHIPPED, MINILM}
 _RESOURCES = Path(__file__).parent.parent / "resources"
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes", ".jinja")
 """Of the files that decide what a model computes, a tokenizer's and a chat template's among them."""
-_BESIDE = ("trainer_state.json", "*_results.json")
-"""Files that transformers' Trainer leaves beside a model, and that nothing reads."""
+_BESIDE = ("trainer_state.json", "*_results.json", "consolidated*")
+"""Files that nothing reads: what transformers' Trainer leaves beside a model, and its weights in another form."""
 POOLING = Path("1_Pooling/config.json")
 """File of a sentence encoder's folder that says how it pools, in sentence-transformers' layout."""
 _FILES = [*(f"*{suffix}" for suffix in _SUFFIXES), f"{POOLING.parent}/*"]
@@ -246,7 +246,7 @@ def weight_files(path: Path) -> list[Path]:
     Raises:
         AdaptError: The index cannot be read.
     """
-    found = set(path.glob("*.safetensors"))
+    found = set(path.glob("*.safetensors")) - {f for pattern in _BESIDE for f in path.glob(pattern)}
     if (path / _INDEX).is_file() and not (path / _WHOLE).is_file():
         named = _read(path / _INDEX).get("weight_map")
         found |= {path / str(name) for name in (named.values() if isinstance(named, dict) else ())}

@@ -89,6 +89,9 @@ class LoRA:
         the file too, with a pooler that the checkpoint lacked; that of a language model only where it was drawn anew,
         with the word embeddings that are its output layer.
 
+        Load the backbone in the precision that was trained in: float32 where it is not said, and quantised as it was
+        for QLoRA in 4 bits, without which predictions differ.
+
         For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and
         on Llama and Qwen3 load the backbone with `key_mapping={"^model[.]": "transformer."}`, without which
         transformers leaves all of it random.
@@ -138,7 +141,7 @@ class LoRA:
         write_atomically(folder / "adapter_config.json", text + "\n")
 
     def merge(self, model: Any, load: Load) -> Any:
-        """A model as transformers has it: W + s·B·A in place of W, on weights that were never quantised.
+        """A model as transformers has it: W + s·B·A in place of W.
 
         Word embeddings that were updated are no longer those of an output layer that shared them.
 
@@ -154,6 +157,7 @@ class LoRA:
         plain = load(frozen=True)
         self._inject(plain)
         params.fill(plain, params.trainable_state(model), "the trained state")
+        self._as_trained(plain, model)
         base, shared = plain.base_model, shared_parameters(plain)
         for name, layer in [(n, m) for n, m in base.named_modules() if hasattr(m, "lora_A")]:
             if id(layer.get_base_layer().weight) in shared:
@@ -166,6 +170,9 @@ class LoRA:
         del base.peft_config
         merge_word_embeddings(plain)
         return plain
+
+    def _as_trained(self, plain: Any, model: Any) -> None:
+        """Set the weights of `plain` to those that the branches of `model` were trained beside, where they are not."""
 
     def check(self) -> None:
         """

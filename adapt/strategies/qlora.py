@@ -58,6 +58,41 @@ class QLoRA(LoRA):
         memoise_lower(model, self._inject(model))
         return model
 
+    def merge(self, model: Any, load: Load) -> Any:
+        """A model as transformers has it: W + s·B·A in place of W.
+
+        Of 4 bits W is what these stand for, which the branches have made up for (other weights give other predictions);
+        of 8 bits, which lose little, the weight as it was before.
+
+        Args:
+            model: The trained model.
+            load: Loads in float32.
+
+        Raises:
+            Unsupported: As for LoRA.
+        """
+        return super().merge(model, load)
+
+    def _as_trained(self, plain: Any, model: Any) -> None:
+        if self.bits == 8:
+            return
+        import_bitsandbytes()
+        from bitsandbytes.functional import dequantize_4bit
+        from transformers.pytorch_utils import Conv1D
+
+        from adapt.backbones.lower import Lower
+
+        lower = [name for name, module in model.named_modules() if isinstance(module, Lower)]
+        for name, weight in model.named_parameters():
+            state = getattr(weight, "quant_state", None)
+            if state is None:
+                continue
+            inside = next((n for n in lower if name.startswith(f"{n}.layer.")), None)
+            own = name if inside is None else inside + name.removeprefix(f"{inside}.layer")
+            layer = plain.get_submodule(own.removesuffix(".weight"))
+            found = dequantize_4bit(weight.data, state)
+            layer.weight.data.copy_(found.t() if isinstance(layer, Conv1D) else found)
+
     def _quantization(self) -> Any:
         from transformers import BitsAndBytesConfig
 
