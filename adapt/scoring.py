@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from adapt.adapted import Adapted, load_model
 from adapt.data import Data, read_labelled
 from adapt.data.canonical import LabelledRows
-from adapt.data.groups import GROUP, belonging
-from adapt.data.table import listing
+from adapt.data.groups import GROUP, LABELS, belonging
+from adapt.data.table import column_of, listing
 from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
@@ -22,6 +22,7 @@ from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import apart, escape, grid, heading, interval, within
 
 if TYPE_CHECKING:
+    import datasets
     import pandas
 
 _SCHEMA = 1
@@ -43,6 +44,8 @@ class Scored:
     """What each row adds to the metrics, as `Result.test_outcomes`."""
     asked: str | None = None
     """Of masked texts a hash of which tokens are masked and what they are (`adapt.tasks.Kind.digest`)."""
+    marker: str = ""
+    """Exact match compares what follows the last such text (`answer_marker`); empty: whole texts."""
 
 
 @shows_fields
@@ -81,6 +84,8 @@ class Scores(Rendered):
         """Score of a model minus that of the first, by `metric`, paired by row; None where their tokens differ."""
         ours, base = (self.models[i] for i in (model, 0))
         if (self.metric in LOSSES or ours.asked is not None) and not self._reads_alike(model):
+            return None
+        if self.metric == "text_exact_match" and ours.marker != base.marker:
             return None
         mean = ours.scores[self.metric] - base.scores[self.metric]
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
@@ -177,6 +182,10 @@ class Scores(Rendered):
                 f"loss and perplexity are per token, and {', '.join(others)} read these rows as other tokens than "
                 f"{self.models[0].name}; they are not compared"
             )
+        markers = {model.name: model.marker for model in self.models}
+        if "text_exact_match" in self.shared and len(set(markers.values())) > 1:
+            of = (f"{name}: {f'what follows {mark}' if mark else 'whole texts'}" for name, mark in markers.items())
+            notes.append(f"text exact match is of other parts of the texts ({', '.join(of)}); it is not compared")
         return notes
 
 
@@ -213,7 +222,8 @@ def score(
 
     Raises:
         DataError: A file, split, column, row or label cannot be used; a class that a model does not know among them.
-        OptionError: An option cannot be used, or the models do not do the same task.
+        OptionError: An option cannot be used, or the models do not do the same task, or learnt it from other columns
+            and `columns` does not say which is right.
         AdaptError: A model cannot be loaded.
     """
     given = list(models) if isinstance(models, list | tuple) else [models]
@@ -242,6 +252,8 @@ def score(
                 data, task, split=split, columns=columns, usual=model.columns, repair_tags=repair_tags,
                 bad_answers=bad_answers, config=config, revision=revision,
             )  # fmt: skip
+        if first is not None:
+            _check_rows(first, (task, rows), found[0].name, _name(each, model))
         first = first or (task, rows)
         name = apart(_name(each, model), [other.name for other in found])
         scored, of_model = _score(model, rows, name)
@@ -280,6 +292,31 @@ def _check_alike(first: Task, task: Task, first_name: str, name: str) -> None:
         )
 
 
+def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRows], first_name: str, name: str) -> None:
+    """
+    Raises:
+        OptionError: What is right for the rows differs, as where models learnt the labels of other columns.
+    """
+    for column in (*LABELS, "completion", "messages"):
+        theirs, ours = (_right(task, rows.rows, column) for task, rows in (first, other))
+        if theirs != ours:
+            raise OptionError(
+                f"{name} is scored by another {column.removesuffix('s')} than {first_name}, or on other rows, for its "
+                "columns were others in training; say which are read (columns=, --column, --label), or score each by "
+                "itself."
+            )
+
+
+def _right(task: Task, rows: datasets.Dataset, column: str) -> list[Any] | None:
+    """A canonical column, of which classes are named, for each model may have them in an order of its own."""
+    values = column_of(rows, column) if column in rows.column_names else None
+    if values is None or not task.labels or column not in ("label", "tags"):
+        return values
+    if task.problem == "multi_label":
+        return [{name for name, there in zip(task.labels, row, strict=True) if there} for row in values]
+    return [task.labels[each] if isinstance(each, int) else [task.labels[tag] for tag in each] for each in values]
+
+
 def _what(task: Task) -> str:
     labels = f" ({listing(task.labels)})" if task.labels else ""
     return f"{task.kind}, {task.problem}{labels}"
@@ -316,7 +353,8 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
     scores = kind.score(outputs, examples)
     outcomes = tuple(kind.outcomes(outputs, examples))
     digest = kind.digest(examples)
-    scored = Scored(name, model.key, run.strategy.name, run.backbone.name, scores, outcomes, digest)
+    marker = getattr(kind, "marker", "")
+    scored = Scored(name, model.key, run.strategy.name, run.backbone.name, scores, outcomes, digest, marker)
     return scored, kind.notes[before:]
 
 

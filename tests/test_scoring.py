@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import tiny
 import tiny_tasks
@@ -52,11 +53,12 @@ def raw(data: adapt.data.Data) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def fitted(backbone: Callable[..., Path]) -> Callable[[str, str], Adapted]:
-    def fit(task: str, architecture: str, strategy: adapt.spec.Strategy | None = None) -> Adapted:
+    def fit(task: str, architecture: str, strategy: adapt.spec.Strategy | None = None, steps: int = 2) -> Adapted:
         data = tiny_tasks.TASKS[task]()
         return adapt.fit(
-            backbone(architecture), data, strategy or adapt.Head(), max_steps=2, device="cpu", precision="fp32"
-        )
+            backbone(architecture), data, strategy or adapt.Head(), epochs=steps, max_steps=steps, device="cpu",
+            precision="fp32",
+        )  # fmt: skip
 
     return fit
 
@@ -81,8 +83,8 @@ def test_the_scores_of_training_are_found_again(
 
 def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> None:
     names = ("a_head", "b")
-    for name, strategy in zip(names, (adapt.Head(), adapt.Full()), strict=True):
-        fitted("single_label", "bert", strategy).save(tmp_path / name)
+    for name, strategy, steps in zip(names, (adapt.Head(), adapt.Full(learning_rate=1e-3)), (2, 12), strict=True):
+        fitted("single_label", "bert", strategy, steps).save(tmp_path / name)
     rows = raw(tiny_tasks.TASKS["single_label"]())
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "scores.json"
@@ -134,6 +136,52 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
         adapt.score(tmp_path / "b", tiny_tasks.TASKS["single_label"](), columns={"group": "speaker"})
     with pytest.raises(OptionError, match="no model to be scored"):
         adapt.score([], rows)
+
+
+def test_models_that_learnt_other_columns_are_compared_by_one_alone(backbone: Callable[..., Path]) -> None:
+    """Else a difference would be paired by row between scores of other labels."""
+    rows = [{"text": f"word{i % 9}", "one": "ab"[i % 2], "two": "ab"[i % 3 == 0]} for i in range(24)]
+    fit = {"max_steps": 1, "device": "cpu", "precision": "fp32"}
+    read = [adapt.data.load(rows, label=name, test=0) for name in ("one", "two")]
+    models = [adapt.fit(backbone("bert"), data, "head", **fit) for data in read]
+    with pytest.raises(OptionError, match=r"^head on .* is scored by another label than head on .*columns="):
+        adapt.score(models, rows)
+    for column in ("one", "two"):
+        found = adapt.score(models, rows, columns={"label": column})
+        assert [truth for _, truth in found.models[0].outcomes] == [truth for _, truth in found.models[1].outcomes]
+        assert found.difference(1) is not None
+
+
+def test_classes_in_another_order_are_the_same_classes(backbone: Callable[..., Path]) -> None:
+    rows = [{"text": f"word{i % 9}", "label": "ab"[i % 2]} for i in range(12)]
+    fit = {"max_steps": 1, "device": "cpu", "precision": "fp32"}
+    ordered = [datasets.ClassLabel(names=names) for names in (["a", "b"], ["b", "a"])]
+    read = [datasets.Dataset.from_list(rows).cast_column("label", names) for names in ordered]
+    models = [adapt.fit(backbone("bert"), adapt.data.load(each, test=0), "head", **fit) for each in read]
+    assert [model.run.task.labels for model in models] == [("a", "b"), ("b", "a")]
+    assert adapt.score(models, rows).difference(1) is not None
+
+
+def test_exact_match_of_other_parts_of_texts_is_not_compared(fitted: Any) -> None:
+    model = fitted("completion", "llama")
+    rows = raw(tiny_tasks.TASKS["completion"]())
+    task = replace(model.run.task, metric="text_exact_match")
+    of_answer = replace(task, options={**task.options, "answer_marker": "####"})
+    whole, part = (
+        replace(
+            model,
+            run=replace(model.run, task=each),
+            fitted=replace(model.fitted, kind=KINDS[task.kind](each, model.fitted.tokenizer)),
+        )
+        for each in (task, of_answer)
+    )
+    same, apart = adapt.score([whole, whole], rows), adapt.score([whole, part], rows)
+    assert same.difference(1) is not None
+    assert apart.difference(1) is None
+    assert replace(apart, metric="chrf").difference(1) is not None
+    assert "text exact match is of other parts of the texts (" in apart.table()
+    assert "what follows ####" in apart.table()
+    assert "not compared" not in same.table()
 
 
 def test_rows_are_read_as_those_of_training_and_judged_by_the_same_metric(backbone: Callable[..., Path]) -> None:
