@@ -39,6 +39,11 @@ def made(name: str, seed: int, validation: float, *, test: float = 0.5, **change
     return result_of(run, scores={"validation": {"accuracy": validation}, "test": {"accuracy": test}}, **changes)
 
 
+def masked(name: str, perplexity: float, options: dict[str, Any]) -> Result:
+    task = {"kind": "masked_lm", "problem": "masked", "metric": "perplexity", "labels": (), "options": options}
+    return result_of(run_of(name, **task), scores={"validation": {"perplexity": perplexity}})
+
+
 def chosen(*results: Result, strategy: str | None = None) -> tuple[str, int, Any]:
     found = choose(contents(results), strategy)
     return found["strategy"], found["seed"], found["spec"]["strategy"].get("rank")
@@ -101,6 +106,18 @@ def test_with_a_start_the_choice_is_among_runs_that_went_on_from_it() -> None:
     assert choose(contents(results), start="b" * 64)["key"] == results[0].run.key()
 
 
+def test_settings_whose_seeds_have_starts_of_their_own_are_one() -> None:
+    """As in a row of the table; where a seed has several starts of a name, they are several."""
+    plain = [made("lora", seed, 0.5) for seed in range(3)]
+    started = [dataclasses.replace(made("lora", seed, 0.6 + seed / 10), run=dataclasses.replace(
+        plain[seed].run, start=Source("old", str(seed) * 64))) for seed in range(3)]  # fmt: skip
+    assert choose(contents([*plain, *started]))["key"] == started[0].run.key()
+    assert choose(contents(started), "lora, started from old")["key"] == started[0].run.key()
+    other = made("lora", 0, 0.9)
+    other = dataclasses.replace(other, run=dataclasses.replace(other.run, start=Source("old", "9" * 64)))
+    assert choose(contents([started[0], other]))["key"] == other.run.key()
+
+
 def test_of_several_backbones_and_data_those_given_are_meant() -> None:
     """Where there are runs of them; folds, say, are of other data than their rows alone."""
     results = [
@@ -140,6 +157,11 @@ def test_folds_are_judged_as_one_and_are_no_part_of_the_settings() -> None:
         ([made("full", 0, 0.5, status="failed")], None, r"No run ended well there\."),
         ([made("full", 0, 0.5)], "loras", "loras"),
         ([made("full", 0, 0.5), made("full", 0, 0.5, task={"metric": "mcc"})], None, "The results are of 2 problems"),
+        (
+            [masked("full", 28.0, {"masked_share": 0.05}), masked("full", 39.8, {"masked_share": 0.4})],
+            None,
+            "2 problems .*what the loss is of differ",
+        ),
         ([made("full", 0, 0.5), made("lora", 1, 0.5)], None, "no seed has a validation score under all"),
     ],
 )

@@ -194,6 +194,15 @@ def _state_of(prompts: list[str]) -> dict[str, float]:
     return made.state()
 
 
+def test_completions_that_spell_special_tokens_are_told_of() -> None:
+    made = bound("chrf", wordpiece(cls=False, single="[BOS] $A"), length=32, separator="")
+    made.encode(table(["who saw [SEP]", "who"], ["anna", "bob [SEP]"]), split="test")
+    (note,) = made.notes
+    assert note.startswith(
+        "1 completions of the test split spell special tokens of the tokenizer, such as [SEP], which"
+    )
+
+
 def test_a_long_prompt_loses_its_beginning() -> None:
     tokens = wordpiece(cls=False, single="[BOS] $A")
     made = bound("chrf", tokens, length=8, max_new_tokens=3, separator="")

@@ -240,6 +240,13 @@ def test_what_is_cut_is_counted() -> None:
     assert whole.notes == []
 
 
+def test_targets_that_spell_special_tokens_are_told_of() -> None:
+    made = bound()
+    made.encode(table(["anna saw"] * 3, ["anna [SEP] bob", "bob", "who [MASK] [SEP]"]), split="train")
+    (note,) = made.notes
+    assert note.startswith("2 targets of the train split spell special tokens of the tokenizer, such as [SEP], which")
+
+
 def test_padding_takes_no_part() -> None:
     made = bound()
     batch = made.collate(made.encode(table(), split="train"))

@@ -70,6 +70,9 @@ def test_numbers_are_standardised_before_they_lose_their_digits() -> None:
     outputs = made.outputs(Model(), made.collate(examples))
     assert [row["value"] for row in made.decode(outputs, examples)] == pytest.approx(labels, abs=1e-4)
     assert made.score(outputs, examples)["spearman"] == 1.0
+    told = made.outcomes(outputs, examples)
+    assert [guess for guess, _ in told] == pytest.approx(labels, abs=1e-4)  # no digit of the differences is lost
+    assert [truth for _, truth in told] == labels
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from adapt.strategies import FLOORS, make, remade
 from adapt.tables.best import best_of
 from adapt.tables.folds import by_section, merged, without_fold
 from adapt.tables.groups import groups
+from adapt.tasks import KINDS
 
 
 def choose(
@@ -63,12 +64,10 @@ def choose(
     if len(problems) > 1:
         named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
         raise OptionError(
-            f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone or metric differ); give "
-            "the file of one result."
+            f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone, metric or what the loss "
+            "is of differ); give the file of one result."
         )
-    settings: dict[str, list[Content]] = {}
-    for result in of_it:
-        settings.setdefault(canonical(_settings(result["spec"])), []).append(result)
+    settings = _settings(of_it)
     in_order = [group for _, group in sorted(settings.items(), key=_cheapest)]
     best = best_of(in_order) if len(settings) > 1 else in_order[0]
     if best is None:
@@ -195,8 +194,30 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 def _problem(spec: Mapping[str, Any]) -> dict[str, Any]:
     task = spec["task"]
     named = {name: task[name] for name in ("kind", "problem", "metric")}
+    options = {**task, **task.get("options", {})}
+    named |= {name: options.get(name) for name in KINDS[task["kind"]].decides_loss}
     return {**named, "data": task["data"]["sha256"], "backbone": spec["backbone"]["sha256"]}
 
 
-def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in without_fold(spec).items() if name not in ("seed", "general")}
+def _settings(results: Iterable[Content]) -> dict[str, list[Content]]:
+    """Results by everything that decides them but seed and fold.
+
+    Of teachers and starts that differ by seed, as in a row of the table, the hashes are none of it; where a seed has
+    several of them they are.
+    """
+    found: dict[str, list[Content]] = {}
+    for result in results:
+        found.setdefault(canonical(_decides(result, hashes=False)), []).append(result)
+    for name, group in list(found.items()):
+        if len({result["seed"] for result in group}) < len(group):
+            del found[name]
+            for result in group:
+                found.setdefault(canonical(_decides(result, hashes=True)), []).append(result)
+    return found
+
+
+def _decides(result: Content, *, hashes: bool) -> dict[str, Any]:
+    spec = {name: value for name, value in without_fold(result["spec"]).items() if name not in ("seed", "general")}
+    for name in () if hashes else spec.keys() & {"teacher", "start"}:
+        spec[name] = {key: value for key, value in spec[name].items() if key not in ("sha256", "unlabelled_sha256")}
+    return spec

@@ -14,7 +14,7 @@ from adapt.tasks.generation import TextGeneration, Written, generate, needs_text
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels, unigram
 from adapt.tasks.prompts import Message, Prompts, Row
-from adapt.tasks.tokens import check_at_least, of_split, pad
+from adapt.tasks.tokens import check_at_least, of_split, pad, spelling_special
 
 if TYPE_CHECKING:
     import datasets
@@ -58,6 +58,7 @@ class CausalLM(TextGeneration):
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "text-generation"
     form: ClassVar[tuple[str, ...]] = ("template", "separator")
+    decides_loss: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -106,6 +107,7 @@ class CausalLM(TextGeneration):
             "parted": f"texts of {of} were cut into blocks of {length}",
         }
         self.notes += [f"{counts[name]} {note}" for name, note in notes.items() if counts[name]]
+        self.notes += spelling_special(self.tokenizer, completions or (), f"completions of {of}")
         if split == "train":  # which comes first, so that prompts of other splits are written as new ones will be
             self.fit(examples)
         return examples

@@ -86,6 +86,8 @@ class Kind(Asked, Lesson, ABC):
     """What the Hugging Face hub calls models that do it, if it has one name for them."""
     form: ClassVar[tuple[str, ...]] = ()
     """Its options that decide in which form a model reads rows."""
+    decides_loss: ClassVar[tuple[str, ...]] = ()
+    """Its options, and fields of `Task`, that decide what the loss is of: under others it is no measure of a model."""
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -76,6 +76,7 @@ class MaskedLM(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "fill-mask"
+    decides_loss: ClassVar[tuple[str, ...]] = ("max_length", "masked_share", "masking")
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -13,7 +13,7 @@ from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import TextGeneration, Written, generate
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
-from adapt.tasks.tokens import check_at_least, check_room, cut_texts, of_split
+from adapt.tasks.tokens import check_at_least, check_room, cut_texts, of_split, spelling_special
 
 if TYPE_CHECKING:
     import datasets
@@ -46,6 +46,7 @@ class Seq2Seq(TextGeneration):
 
     Options: ClassVar[type] = Options
     form: ClassVar[tuple[str, ...]] = ("prefix", "source_language", "target_language")
+    decides_loss: ClassVar[tuple[str, ...]] = ("max_target_length",)
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -77,7 +78,9 @@ class Seq2Seq(TextGeneration):
         if "target" in rows.column_names:
             most = self.options.max_target_length
             check_room(self.tokenizer, most, pair=False, option="max_target_length")
-            targets, longer = cut_texts(self.tokenizer, {"text_target": column_of(rows, "target")}, most)
+            texts = column_of(rows, "target")
+            targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, most)
+            self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
             if any(longer):
                 self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
             references_of = column_of(rows, "references")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -207,10 +208,12 @@ class SequenceClassification(Kind):
         return score(self.task.problem, self._decisions(outputs), [example["label"] for example in examples])
 
     def outcomes(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[Any]:
-        """Predicted and true class index, 0/1 for each label, or number (the predicted to 7 digits)."""
+        """Predicted and true class index, 0/1 for each label, or number (the predicted to a millionth of the deviation
+        of those learnt)."""
         decisions = self._decisions(outputs)
         if self.task.problem == "regression":
-            decisions = [float(f"{d:.7g}") for d in decisions]
+            places = 6 - math.floor(math.log10(self._std))
+            decisions = [round(d, places) for d in decisions]
         return [[decision, example["label"]] for decision, example in zip(decisions, examples, strict=True)]
 
     def _decisions(self, outputs: Sequence[Any]) -> list[Any]:

@@ -86,6 +86,24 @@ def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int) -> tu
     return tokens, [len(ids) > most for ids in whole]
 
 
+def spelling_special(tokenizer: Any, texts: Sequence[str], what: str) -> list[str]:
+    """What must be said of texts to be learnt that spell special tokens, which are read as these and never written.
+
+    Args:
+        tokenizer: Any tokenizer.
+        texts: To be learnt.
+        what: What the note calls them: `targets of the train split`.
+    """
+    special = [str(token) for token in tokenizer.all_special_tokens]
+    spelt = [found for text in texts if (found := next((token for token in special if token in text), None))]
+    if not spelt:
+        return []
+    return [
+        f"{len(spelt)} {what} spell special tokens of the tokenizer, such as {spelt[0]}, which are read as these and "
+        "left out of what is written"
+    ]
+
+
 def token_fields(tokens: Any, row: int) -> Example:
     """`TOKEN_FIELDS` of one of the rows that a tokenizer has encoded, where it gives them."""
     return {name: tokens[name][row] for name in TOKEN_FIELDS if name in tokens}
