@@ -112,6 +112,27 @@ def test_rows_have_the_classes_that_a_model_knows(
     assert [run.task.labels for run in runs] == [known, known]
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("start",), r"The data, or a model to start from, have classes that the teacher does not know \(another\)"),
+        (("teacher",), r"one list of classes, and .* \('blame', .*\) and the teacher \('another', 'blame', .*\) know"),
+    ],
+)
+def test_a_start_and_a_teacher_know_the_same_classes(
+    backbone: Callable[..., Path], runs: list[Run], tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    """Else the head of the model to start from would be drawn anew, and its row come out worse for that alone."""
+    data = tiny_tasks.TASKS["single_label"]()
+    known = data.under(("another", *data.labels), "a model")
+    start, teacher = (
+        tiny.adapted(backbone("bert"), known if who in more else data, tiny.STRATEGIES["full"], precision="fp32")
+        for who in ("start", "teacher")
+    )
+    with pytest.raises(OptionError, match=message):
+        adapt.compare(None, data, "head", seeds=1, start=start, teacher=teacher, out=tmp_path, **CHOICES)
+
+
 def test_a_model_of_no_use_for_the_task_is_a_row_that_says_so(
     backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,9 @@ _input_option = click.option(
 )
 
 _input_reading_options = options.together(
-    click.option("--max-length", type=int, help="Tokens a row is cut to.  [default: as in training, at most 512]"),
+    click.option(
+        "--max-length", type=int, help="Tokens a row is cut to.  [default: as in training; of a backbone at most 512]"
+    ),
     options.moved,
     _reading_options,
     options.text_columns,

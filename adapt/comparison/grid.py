@@ -246,6 +246,7 @@ def compare(
             teaching = teaching_of(
                 teacher, first, parts[0], source, temperature=temperature, weight=weight, unlabelled=unlabelled, ask=ask
             )
+        starts.check_classes(parts[0], teaching.data)
         first, parts = teaching.student(first), [teaching.data]
     rows = [(seed, *each) for seed in numbers for each in shown]
     if strategies == "all" and task_kind in LANGUAGE_MODELS:

@@ -80,6 +80,22 @@ class Starts:
             parts = [start.data(part) for part in parts]
         return parts
 
+    def check_classes(self, data: Data, taught: Data) -> None:
+        """
+        Args:
+            data: With the classes of a model that knows them all.
+            taught: The same with the classes of the teacher.
+
+        Raises:
+            OptionError: They differ, so that the head of that model would not go on.
+        """
+        if data.labels != taught.labels and (found := next((s for s in self.described if s.knows(data)), None)):
+            raise OptionError(
+                f"A comparison has one list of classes, and {found.where} ({listing(data.labels)}) and the teacher "
+                f"({listing(taught.labels)}) know different ones, so that the head of the former would not go on; give "
+                "one of them."
+            )
+
     def strategies(self, backbone: Source, rate: float | None) -> list[tuple[Strategy, Source]]:
         """Each model's strategy, and what runs with it start from.
 

@@ -68,8 +68,8 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
     unknown = sorted(set(own.labels) - set(its.labels))
     if unknown:
         raise OptionError(
-            f"The data have classes that the teacher does not know ({', '.join(unknown[:5])}); give a teacher that was "
-            "trained on all of theirs."
+            f"The data, or a model to start from, have classes that the teacher does not know "
+            f"({', '.join(unknown[:5])}); give a teacher that was trained on all of theirs."
         )
 
 

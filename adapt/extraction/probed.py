@@ -159,6 +159,7 @@ class Probing(Rendered):
         read = "at their first token" if words else f"by {settings['pooling']} pooling"
         how = "ridge regression" if settings["problem"] == "regression" else "logistic regression"
         seeds = settings["seeds"]
+        depths = {tuple(layer.layer for layer in model.layers) for model in self.models}
         measure = MEASURES[settings["problem"]].replace("_", " ")
         return [
             f"- Data: {escape(self.name)} (content {self.sha256[:12]}), {unit}: {train} train (at most "
@@ -174,6 +175,8 @@ class Probing(Rendered):
             f"- Seeds: {', '.join(map(str, range(seeds)))}; a seed draws the training rows, where there are more, and "
             f"the control, alike for every model; intervals are Student's t over seeds"
             f"{', differences paired by seed' if several else ''}; the choice of rows scored is not in them.",
+            *(["- Layers: differences are between those of one number, which models of other depths have elsewhere."]
+              if len(depths) > 1 else []),
             f"- Hardware: {machine(self.environment)}.",
             *(f"- Note: {escape(note)}" for note in self.notes),
         ]  # fmt: skip

@@ -265,7 +265,8 @@ def _checked(settings: Pretraining) -> Pretraining:
 def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretraining) -> None:
     """
     Raises:
-        OptionError: The model has fewer embeddings than rows or objective have tokens, or too few positions.
+        OptionError: The model has fewer embeddings than rows or objective have tokens, or too few positions; or the
+            objective needs larger batches, or rows without padding.
     """
     words = len(model.get_input_embeddings().weight)
     parts: Sequence[Objective] = getattr(objective, "parts", (objective,))
@@ -276,6 +277,17 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
             f"there are {tokens} tokens, and the model has embeddings for {words}: make it with "
             "vocab_size=len(tokenizer)"
         )
+    least = max(getattr(part, "least_rows", 1) for part in parts)
+    if settings.batch_size < least:
+        raise OptionError(f"batch_size={settings.batch_size} is too small for the objective; give {least} or more")
+    pad = model.config.pad_token_id
+    for part in parts:
+        ends = {getattr(getattr(part, "tokenizer", None), f"{name}_token_id", None) for name in ("eos", "sep")}
+        if pad is not None and pad not in ends and not getattr(part, "pads", False) and (rows[:, -1] == pad).any():
+            raise OptionError(
+                f"rows end in padding, which {type(part).__name__} would learn as text; make them by `pack`, which "
+                "leaves none"
+            )
     drawn = [part.draw(rows[: settings.batch_size], torch.Generator().manual_seed(settings.seed)) for part in parts]
     length = max((t.shape[1] for batch in drawn for t in batch.values() if t.ndim > 1), default=0)
     most = positions_of(model.config.to_dict())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ from adapt.tasks.masking import (
 class HiddenTokens:
     """What objectives that hide tokens share."""
 
+    pads: ClassVar[bool] = True
+    """Whether padding at the end of a row is none of its text."""
     tokenizer: Any
     """Says which ids are special, and which are mask, separator and padding."""
     share: float = MASKED_SHARE
@@ -108,13 +110,14 @@ def masked_logits(model: Any, input_ids: Tensor, targets: Tensor, attention_mask
 
     Only these hidden states go through the language-model head, which at 15 % of the positions saves most of the
     head's time and memory; where transformers keeps the head in several modules (DistilBERT, ALBERT, ELECTRA,
-    ModernBERT) all do. Raises `Unsupported` where the model has no such head.
+    ModernBERT), or has others between, all do. Raises `Unsupported` where the model has no such head.
     """
     heads = getattr(model, "cls", None) or getattr(model, "lm_head", None)
     head = getattr(heads, "predictions", heads)  # without the one for next sentence prediction
     if model.get_output_embeddings() is None or model.base_model is model:
         raise Unsupported(f"{type(model).__name__} has no masked-language-model head: take a class for masked LM")
-    if head is None:
+    beside = [child for child in model.children() if child is not heads and child is not model.base_model]
+    if head is None or any(True for child in beside for _ in child.parameters()):
         return model(input_ids=input_ids, attention_mask=attention_mask).logits[targets != IGNORED]
     hidden = model.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
     return head(hidden[targets != IGNORED])

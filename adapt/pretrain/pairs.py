@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,12 +20,15 @@ from adapt.tasks.losses import IGNORED
 class NextSentence(HiddenTokens):
     """Predict hidden tokens, and whether the second text of a row is the one that followed the first."""
 
+    least_rows: ClassVar[int] = 2
+    """Of a batch, so that a row can have another one's text."""
+
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Exchange the second text of about half of the rows, then hide tokens (`mask_tokens`).
 
         Two rows whose second texts are of nearly the same length are partners, and a coin says for each of them whose
-        it gets, so that lengths tell next to nothing. What does not fit is cut off. A row without a partner keeps its
-        own.
+        it gets, so that lengths tell next to nothing. What does not fit is cut off. Of an odd number of rows a random
+        one has no partner, and keeps its own.
 
         Args:
             rows: Token ids (rows, length) from `pack_pairs`.
@@ -134,9 +137,12 @@ def _parted(lines: Sequence[list[int]]) -> tuple[list[int], list[int]]:
 
 
 def _partners(lengths: Tensor, generator: torch.Generator) -> Tensor:
-    """The row of nearly the same length that each row is paired with; the longest of an odd number, itself. (rows,)"""
+    """The row of nearly the same length that each row is paired with; of an odd number a random one, itself. (rows,)"""
     order = (lengths + torch.rand(len(lengths), generator=generator)).argsort()
-    pairs = order[: len(order) // 2 * 2].view(-1, 2)
+    if len(order) % 2:
+        alone = int(torch.randint(len(order), (), generator=generator))
+        order = torch.cat([order[:alone], order[alone + 1 :]])
+    pairs = order.view(-1, 2)
     partner = torch.arange(len(lengths))
     partner[pairs.flatten()] = pairs.flip(1).flatten()
     return partner

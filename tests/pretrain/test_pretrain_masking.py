@@ -5,6 +5,7 @@ import torch
 from pretrain_helpers import tiny
 from tiny import ARCHITECTURES, ENCODERS
 from transformers import AutoModelForMaskedLM
+from transformers.modeling_outputs import MaskedLMOutput
 
 from adapt.pretrain import for_decoder, mask_tokens, masked_logits, train_byte_tokenizer
 from adapt.spec import DataError, OptionError, Unsupported
@@ -78,3 +79,22 @@ def test_logits_at_masked_positions_equal_those_of_the_whole_model(tokenizer, ro
 def test_a_model_without_a_head_is_unsupported(tokenizer, rows):
     with pytest.raises(Unsupported, match="BertModel has no masked-language-model head"):
         masked_logits(tiny(tokenizer).bert, rows[:1].long(), rows[:1].long())
+
+
+def test_a_head_in_parts_is_taken_whole(tokenizer, rows):
+    model = tiny(tokenizer).eval()
+
+    class Between(type(model)):
+        """As architectures that have a projection between their layers and the head."""
+
+        def forward(self, input_ids, attention_mask=None):
+            hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return MaskedLMOutput(logits=self.cls(self.between(hidden)))
+
+    torch.manual_seed(0)
+    model.between = torch.nn.Linear(model.config.hidden_size, model.config.hidden_size)
+    model.__class__ = Between
+    inputs, targets = mask_tokens(rows[:8], tokenizer, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(input_ids=inputs).logits[targets != -100]
+        torch.testing.assert_close(masked_logits(model, inputs, targets), expected)

@@ -93,3 +93,11 @@ def test_warm_start_of_words_narrower_than_the_model(tokenizer, rows):
     before = inner.get_output_embeddings().bias.detach().clone()
     warm_start(inner, rows)
     assert torch.equal(inner.get_output_embeddings().bias, before)
+
+
+def test_warm_start_needs_embeddings_for_all_tokens(tokenizer, rows):
+    model = tiny(tokenizer)
+    most = int(rows.max())
+    model.resize_token_embeddings(most)
+    with pytest.raises(OptionError, match=f"there are {most + 1} tokens, and the model has embeddings for {most}"):
+        warm_start(model, rows)
