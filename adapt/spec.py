@@ -157,8 +157,8 @@ class Budget:
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate after warm-up."""
     clip: float = 1.0
-    """Largest global L2 norm of the gradient; where tokens are learnt, of as many as rows have on average, and for other
-    numbers it goes with their square root."""
+    """Largest global L2 norm of the gradient; where tokens are learnt, of as many as rows have on average, for other
+    numbers going with their square root."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of matrix products; trainable parameters are float32 in either case."""
     dropout: float | None = None
