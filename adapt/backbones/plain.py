@@ -33,9 +33,8 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     said = loader.backbone.path / "generation_config.json"
     if generation is not None:
         generation.pad_token_id = model.generation_padding
-        if (
-            said.exists()
-        ):  # transformers writes settings only where all are valid, and those of many checkpoints are not
+        if said.exists():
+            # which is taken over as it is: transformers writes settings only where all go together
             model.generation_config = type(generation)()
     with whole_folder(folder) as new:
         with quiet():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,9 @@ def spelling_special(tokenizer: Any, texts: Sequence[str], what: str) -> list[st
         texts: To be learnt.
         what: What the note calls them: `targets of the train split`.
     """
-    special = [str(token) for token in tokenizer.all_special_tokens]
-    spelt = [found for text in texts if (found := next((token for token in special if token in text), None))]
+    tokens = filter(None, map(str, tokenizer.all_special_tokens))
+    special = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+    spelt = [found[0] for text in texts if (found := special.search(text))]
     if not spelt:
         return []
     return [
