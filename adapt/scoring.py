@@ -297,7 +297,7 @@ def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRow
     Raises:
         OptionError: What is right for the rows differs, as where models learnt the labels of other columns.
     """
-    for column in (*LABELS, "completion", "messages"):
+    for column in (*LABELS, "completion"):
         theirs, ours = (_right(task, rows.rows, column) for task, rows in (first, other))
         if theirs != ours:
             raise OptionError(
@@ -308,7 +308,10 @@ def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRow
 
 
 def _right(task: Task, rows: datasets.Dataset, column: str) -> list[Any] | None:
-    """A canonical column, of which classes are named, for each model may have them in an order of its own."""
+    """A canonical column, of which classes are named, for each model may have them in an order of its own; of a
+    conversation the completion is its last answer."""
+    if column == "completion" and "messages" in rows.column_names:
+        return [turns[-1]["content"] for turns in column_of(rows, "messages")]
     values = column_of(rows, column) if column in rows.column_names else None
     if values is None or not task.labels or column not in ("label", "tags"):
         return values

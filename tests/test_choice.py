@@ -106,6 +106,13 @@ def test_with_a_start_the_choice_is_among_runs_that_went_on_from_it() -> None:
     assert choose(contents(results), start="b" * 64)["key"] == results[0].run.key()
 
 
+def test_a_run_that_failed_is_of_no_other_problem() -> None:
+    """Such as one out of memory, that was done again with shorter texts."""
+    failed, done = (masked("full", 28.0, {"masked_share": share}) for share in (0.4, 0.1))
+    failed = dataclasses.replace(failed, status="out_of_memory", scores={})
+    assert choose(contents([failed, done]))["key"] == done.run.key()
+
+
 def test_settings_whose_seeds_have_starts_of_their_own_are_one() -> None:
     """As in a row of the table; where a seed has several starts of a name, they are several."""
     plain = [made("lora", seed, 0.5) for seed in range(3)]

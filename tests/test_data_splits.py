@@ -148,6 +148,13 @@ def test_rows_of_one_input_are_cut_out_together(labels: str) -> None:
         assert all(max(n.values()) - min(n.values()) <= 3 for n in classes)
 
 
+def test_texts_that_stand_twice_are_cut_out_together() -> None:
+    data = load([{"text": f"text {i}"} for i in range(60) for _ in range(1 + (i % 4 == 0))], kind="causal_lm", test=0.2)
+    parts = [set(part["completion"]) for part in data.splits.values()]
+    assert sum(map(len, parts)) == len(set[str]().union(*parts)) == 60
+    assert not data.notes
+
+
 def test_rows_of_an_input_that_more_have_than_the_split_are_divided() -> None:
     rows = [{"text": "the same" if i < 40 else f"row {i}", "label": "ab"[i % 2]} for i in range(100)]
     data = load(rows, seed=1)

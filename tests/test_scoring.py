@@ -152,6 +152,13 @@ def test_models_that_learnt_other_columns_are_compared_by_one_alone(backbone: Ca
         assert found.difference(1) is not None
 
 
+def test_models_of_prompts_and_of_conversations_are_scored_by_the_same_answers(fitted: Any) -> None:
+    models = [fitted("completion", "llama"), fitted("messages", "llama")]
+    rows = [{"prompt": "who ?", "completion": "anna"}, {"prompt": "saw", "completion": "bob saw"}]
+    found = adapt.score(models, rows)
+    assert [len(each.outcomes) for each in found.models] == [2, 2]
+
+
 def test_classes_in_another_order_are_the_same_classes(backbone: Callable[..., Path]) -> None:
     rows = [{"text": f"word{i % 9}", "label": "ab"[i % 2]} for i in range(12)]
     fit = {"max_steps": 1, "device": "cpu", "precision": "fp32"}

@@ -25,7 +25,7 @@ from adapt.spec import Budget, Diverged, OptionError
 from adapt.strategies import make
 from adapt.tasks import KINDS
 from adapt.training import predict, train
-from adapt.training.batching import by_length, evenly, length_bucketed, targets_of
+from adapt.training.batching import by_length, evenly, largest, length_bucketed, targets_of
 from adapt.training.optimizer import optimizer_for, schedule_for
 from adapt.training.step import accelerator_for, clip_of
 
@@ -405,6 +405,13 @@ def test_no_row_is_in_a_batch_much_smaller_than_those_of_others(n: int, size: in
     assert max(sizes) <= size
     assert len(sizes) == math.ceil(n / size)
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("n", "size", "rows"), [(33, 32, 17), (100, 32, 25), (96, 32, 32), (5, 32, 5), (0, 8, 0)])
+def test_the_largest_batch_is_known_beforehand(n: int, size: int, rows: int) -> None:
+    assert largest(n, size) == rows
+    if n:
+        assert max(map(len, length_bucketed([1] * n, size, _generator(0)))) == rows
 
 
 def test_a_whole_number_of_batches_is_full() -> None:

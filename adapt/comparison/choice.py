@@ -60,7 +60,8 @@ def choose(
             f"No run{f' of {strategy}' if strategy else ''} ended well there"
             f"{'; give one of ' + ', '.join(there) if there else ''}."
         )
-    problems = {canonical(_problem(result["spec"])): result for result in of_it}
+    problems = {canonical(_problem(result["spec"])): result for result in of_it if result["status"] == "ok"}
+    of_it = [result for result in of_it if canonical(_problem(result["spec"])) in problems]
     if len(problems) > 1:
         named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
         raise OptionError(

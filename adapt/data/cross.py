@@ -37,7 +37,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     """Divide the rows of train in folds, each of them the test split of one division (Stone 1974).
 
     Each class is in every fold in proportion, as far as it has the rows; rows of one context, source or prompt, or of
-    one group where the data say it, are in one fold, and so are rows of the same input.
+    one group where the data say it, are in one fold; where nothing else holds rows together, those of one input are.
 
     Args:
         data: Without a test split: `load(..., validation=0, test=0)`. A validation split that it has is that of every

@@ -63,6 +63,8 @@ def division(rows: Mapping[str, Sequence[Any]], problem: Problem) -> Division:
     """What decides how rows are divided, from their canonical columns."""
     by = holding(rows, problem)
     held = _first_alike(rows) if by is None else _prompts(rows) if by == _PROMPT else rows[by]
+    if by == _PROMPT and "completion" in rows:  # texts without a prompt
+        held = [("", t) if isinstance(p, int) else p for p, t in zip(held or (), rows["completion"], strict=True)]
     return Division(_strata(rows, problem), held, by, problem == "single_label")
 
 

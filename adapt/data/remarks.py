@@ -34,7 +34,8 @@ def beyond(
         most: As given to it. A split of just so many rows is as it was asked for.
     """
     held_by, notes = holding(columns, problem), []
-    large, small = "each class has at least one in it", "each class, label or tag has at least one in train"
+    large = "each class has at least one in it"
+    small = "each class, label or tag has at least one in train" if names else "rows of one text stay together"
     if held_by is not None:
         large = small = f"rows of one {held_by} stay together"
     for split, asked in sizes.items():

@@ -10,7 +10,7 @@ from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
 from adapt.tasks import Example, Lesson
-from adapt.training.batching import lengths_of, targets_of
+from adapt.training.batching import largest, lengths_of, targets_of
 
 _SMALL = 0.2
 """No plan is needed where a backbone's weights, four times over and once more for every 64 tokens of a batch, are below
@@ -31,7 +31,7 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     from adapt.memory.tracker import held_bytes
 
     budget, task = spec.budget, spec.task
-    rows, length = min(budget.batch_size, len(examples)), max(lengths_of(examples))
+    rows, length = largest(len(examples), budget.batch_size), max(lengths_of(examples))
     targets = max(targets_of(examples) or [0]) or None
     beside = 0 if lesson is None else held_bytes(lesson.beside)
     room = free_memory(budget.device)

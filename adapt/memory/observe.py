@@ -11,7 +11,7 @@ from adapt.memory.step import Step, measure
 from adapt.spec import Budget, OutOfMemory
 from adapt.tasks import Example, Lesson
 from adapt.training.aside import Aside
-from adapt.training.batching import sizes_of
+from adapt.training.batching import largest, sizes_of
 from adapt.training.halving import halving
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import accelerator_for, random_state, set_random_state
@@ -35,7 +35,8 @@ def observe(model: nn.Module, lesson: Lesson, examples: Sequence[Example], budge
         Empty where not one row fits, as may be where training's own optimizer was a paged one.
     """
     sizes = sizes_of(examples)
-    longest = sorted(range(len(examples)), key=lambda i: -sizes[i])[: budget.batch_size]
+    longest = sorted(range(len(examples)), key=lambda i: -sizes[i])
+    longest = longest[: largest(len(examples), budget.batch_size)]
     group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
     state, training = random_state(budget.device), model.training
 

@@ -282,7 +282,11 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
         raise OptionError(f"batch_size={settings.batch_size} is too small for the objective; give {least} or more")
     pad = model.config.pad_token_id
     for part in parts:
-        ends = {getattr(getattr(part, "tokenizer", None), f"{name}_token_id", None) for name in ("eos", "sep")}
+        ends: list[Any] = []
+        for one in (getattr(part, "tokenizer", None), model.config):
+            for name in ("eos_token_id", "sep_token_id"):
+                found = getattr(one, name, None)
+                ends += found if isinstance(found, list) else [found]
         if pad is not None and pad not in ends and not getattr(part, "pads", False) and (rows[:, -1] == pad).any():
             raise OptionError(
                 f"rows end in padding, which {type(part).__name__} would learn as text; make them by `pack`, which "

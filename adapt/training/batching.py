@@ -63,6 +63,11 @@ def _tiles(
     ]
 
 
+def largest(rows: int, batch_size: int) -> int:
+    """Rows of the largest batch of so many."""
+    return math.ceil(rows / math.ceil(rows / batch_size)) if rows else 0
+
+
 def evenly(members: Sequence[T], most: int) -> list[list[T]]:
     """The members in order, in as few parts as can be of `most` at most, which differ by one member at most."""
     count = math.ceil(len(members) / most)

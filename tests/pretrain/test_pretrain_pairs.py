@@ -22,6 +22,7 @@ from adapt.pretrain import (
     train_tokenizer,
     warm_start,
 )
+from adapt.pretrain.loop import _check_room
 from adapt.pretrain.pairs import _partners
 from adapt.spec import DataError, OptionError, Unsupported
 
@@ -295,6 +296,16 @@ def test_a_batch_of_one_row_has_no_other_text(tokenizer, rows):
     settings = Pretraining(steps=1, batch_size=1)
     with pytest.raises(OptionError, match="batch_size=1 is too small for the objective; give 2 or more"):
         pretrain(model_of(tokenizer), NextSentence(tokenizer), rows, rows[:4], settings, report=lambda _: None)
+
+
+def test_an_end_that_is_the_padding_token_too_is_no_padding(tokenizer):
+    model = model_of(tokenizer)
+    packed = pack(documents(), tokenizer, LENGTH)
+    packed[:, -1] = tokenizer.pad_token_id
+    settings = Pretraining(steps=1, batch_size=4)
+    for name, value in (("eos_token_id", tokenizer.pad_token_id), ("eos_token_id", [1, tokenizer.pad_token_id])):
+        setattr(model.config, name, value)
+        _check_room(model, CausalLM(), packed, settings)
 
 
 def test_padding_is_learnt_by_no_objective(tokenizer, rows):
