@@ -281,7 +281,8 @@ def test_a_plan_is_made_for_a_small_backbone_where_the_batch_is_large(
     data = task_data("single_label")
     assert foreseen(monkeypatch, data, [{"input_ids": [5] * 64}] * 9, batch_size=8) == []
     many = [{"input_ids": [5] * 64}, {"input_ids": [5] * 128}] * 600
-    assert foreseen(monkeypatch, data, many, batch_size=1024) == [(1024, 128, None)]
+    assert foreseen(monkeypatch, data, many, batch_size=600) == [(600, 128, None)]
+    assert foreseen(monkeypatch, data, many, batch_size=1024) == [(600, 128, None)], "of two batches of one size"
     assert foreseen(monkeypatch, data, many[:1000], batch_size=1024) == [(1000, 128, None)], "there are no more rows"
 
 
