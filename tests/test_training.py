@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy
 import pytest
 import tiny
@@ -427,14 +428,27 @@ def test_parts_are_as_few_as_can_be_and_alike() -> None:
 def test_gradients_of_many_tokens_are_clipped_at_a_larger_norm() -> None:
     """As the root of their number, with which a sum of noise grows; rows are always as many as rows."""
 
+    assert [clip_of(3.0, terms, 4.0) for terms in (16, 4, 1, 0)] == [6.0, 3.0, 1.5, 0.0]
+    assert clip_of(3.0, 0, 0.0) == 0.0
+
     class Tokens(Squares):
         def terms(self, examples: Sequence[Any]) -> int:
             return sum(len(example["input_ids"]) for example in examples)
 
-    long, short = [[{"input_ids": [0] * 8}] * 2], [[{"input_ids": [0] * 2}], [{"input_ids": [0] * 2}]]
-    budget = dataclasses.replace(BUDGET, clip=3.0)
-    assert [clip_of(budget, Tokens(), group, 2.0) for group in (long, short)] == [6.0, 3.0]
-    assert clip_of(budget, Squares(), long, 1.0) == 3.0
+    norms: list[float] = []
+    clip = accelerate.Accelerator.clip_grad_norm_
+
+    def clipped(self: Any, parameters: Any, norm: float, *rest: Any) -> Any:
+        norms.append(norm)
+        return clip(self, parameters, norm, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accelerate.Accelerator, "clip_grad_norm_", clipped)
+        for kind in (Squares(), Tokens()):
+            fit_line(kind, dataclasses.replace(BUDGET, epochs=1, batch_size=4, clip=3.0), n=12)
+    assert norms[:3] == [3.0] * 3
+    assert len(set(norms[3:])) > 1
+    assert sum((norm / 3.0) ** 2 for norm in norms[3:]) == pytest.approx(3.0)  # as many terms as there are
 
 
 def test_batches_are_of_similar_length_and_seeded() -> None:

@@ -128,3 +128,15 @@ def before_padding(rows: Tensor, padding: int | None) -> Tensor:
     """Which tokens come before the padding at the end of their row, all without a padding id; bool (rows, length)."""
     text = (rows != padding) if padding is not None else torch.ones_like(rows)
     return text.flip(1).cumsum(1).flip(1) > 0
+
+
+def check_vocabulary(tokens: int, embeddings: int) -> None:
+    """
+    Raises:
+        OptionError: There are more tokens than embeddings.
+    """
+    if tokens > embeddings:
+        raise OptionError(
+            f"there are {tokens} tokens, and the model has embeddings for {embeddings}: make it with "
+            "vocab_size=len(tokenizer)"
+        )

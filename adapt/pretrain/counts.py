@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from adapt.pretrain.corpus import before_padding
+from adapt.pretrain.corpus import before_padding, check_vocabulary
 from adapt.spec import OptionError
 
 MOST_WORDS = 10_000
@@ -39,11 +39,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
             f"a vocabulary of {size} is too large for a start from counts, which takes at most {MOST_WORDS}: do "
             "without warm_start, or train a smaller tokenizer"
         )
-    if int(rows.max()) >= size:
-        raise OptionError(
-            f"there are {int(rows.max()) + 1} tokens, and the model has embeddings for {size}: make it with "
-            "vocab_size=len(tokenizer)"
-        )
+    check_vocabulary(int(rows.max()) + 1, size)
     model.float()
     inner = rows[:, 1:-1].long()
     counted = before_padding(inner, model.config.pad_token_id)

@@ -19,6 +19,7 @@ from adapt.fields import check_choice, check_count
 from adapt.files import path_of, writable_folder
 from adapt.options import check_learning_rate, check_steps, seed_of
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, digest_of_weights, restore, save
+from adapt.pretrain.corpus import check_vocabulary
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.training.allocator import memory_kept
 from adapt.training.halving import halving
@@ -271,12 +272,7 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
     words = len(model.get_input_embeddings().weight)
     parts: Sequence[Objective] = getattr(objective, "parts", (objective,))
     tokenizers = [part.tokenizer for part in parts if hasattr(part, "tokenizer")]
-    tokens = max([int(rows.max()) + 1, *map(len, tokenizers)])
-    if tokens > words:
-        raise OptionError(
-            f"there are {tokens} tokens, and the model has embeddings for {words}: make it with "
-            "vocab_size=len(tokenizer)"
-        )
+    check_vocabulary(max([int(rows.max()) + 1, *map(len, tokenizers)]), words)
     least = max(getattr(part, "least_rows", 1) for part in parts)
     if settings.batch_size < least:
         raise OptionError(f"batch_size={settings.batch_size} is too small for the objective; give {least} or more")

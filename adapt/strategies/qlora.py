@@ -58,22 +58,9 @@ class QLoRA(LoRA):
         memoise_lower(model, self._inject(model))
         return model
 
-    def merge(self, model: Any, load: Load) -> Any:
-        """A model as transformers has it: W + s·B·A in place of W.
-
-        Of 4 bits W is what these stand for, which the branches have made up for (other weights give other predictions);
-        of 8 bits, which lose little, the weight as it was before.
-
-        Args:
-            model: The trained model.
-            load: Loads in float32.
-
-        Raises:
-            Unsupported: As for LoRA.
-        """
-        return super().merge(model, load)
-
     def _as_trained(self, plain: Any, model: Any) -> None:
+        """Of 4 bits W is what these stand for, which the branches have made up for: other weights predict otherwise.
+        Of 8 bits, which lose little, it is the weight as it was before."""
         if self.bits == 8:
             return
         import_bitsandbytes()

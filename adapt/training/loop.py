@@ -112,7 +112,8 @@ def train(
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     lengths, targets = lengths_of(examples), targets_of(examples)
-    terms_a_row = lesson.terms(examples) / len(examples)  # whatever is drawn anew: as many
+    terms = [lesson.terms([example]) for example in examples]  # whatever is drawn anew: as many
+    terms_a_row = sum(terms) / len(examples)
     updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
     steps = budget.epochs * updates
     if budget.max_steps is not None:
@@ -150,7 +151,8 @@ def train(
                         all_rows=max(map(len, group)),
                         reset=_undo(optimizer, graphs, counting, budget.device),
                     )
-                    clip = clip_of(budget, lesson, group, terms_a_row)
+                    usual = terms_a_row * sum(map(len, members))
+                    clip = clip_of(budget.clip, sum(terms[i] for batch in members for i in batch), usual)
                     watch.see(total, accelerator.clip_grad_norm_(trainable, clip))
                     with explained("while the optimizer made its state", _advice_on_state(budget)):
                         optimizer.step()

@@ -90,7 +90,7 @@ def gradients(
     return total
 
 
-def clip_of(budget: Budget, lesson: Lesson, group: Sequence[Sequence[Example]], terms_a_row: float) -> float:
+def clip_of(clip: float, terms: float, usual: float) -> float:
     """The norm that the gradient of a group of batches is clipped to.
 
     It is the budget's for as many terms as the rows have on average, and else goes with the square root of their
@@ -98,13 +98,11 @@ def clip_of(budget: Budget, lesson: Lesson, group: Sequence[Sequence[Example]], 
     rows most, so that their tokens weighed less than others.
 
     Args:
-        budget: Says the norm.
-        lesson: Counts terms.
-        group: The encoded rows of each batch.
-        terms_a_row: Terms that a training row has on average.
+        clip: The budget's.
+        terms: Of the group.
+        usual: Terms that as many training rows have on average.
     """
-    terms = sum(lesson.terms(batch) for batch in group)
-    return budget.clip * math.sqrt(terms / (terms_a_row * sum(map(len, group)) or 1.0))
+    return clip * math.sqrt(terms / (usual or 1.0))
 
 
 def one_pass(
