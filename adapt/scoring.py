@@ -252,10 +252,11 @@ def score(
                 data, task, split=split, columns=columns, usual=model.columns, repair_tags=repair_tags,
                 bad_answers=bad_answers, config=config, revision=revision,
             )  # fmt: skip
+        name = apart(_name(each, model), [other.name for other in found])
         if first is not None:
             _check_rows(first, (task, rows), found[0].name, _name(each, model))
+            notes += _read_otherwise(first[1].rows, rows.rows, found[0].name, name)
         first = first or (task, rows)
-        name = apart(_name(each, model), [other.name for other in found])
         scored, of_model = _score(model, rows, name)
         if model.learnt is not None:
             of_model += model.learnt.told(
@@ -305,6 +306,15 @@ def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRow
                 "columns were others in training; say which are read (columns=, --column, --label), or score each by "
                 "itself."
             )
+
+
+def _read_otherwise(first: datasets.Dataset, other: datasets.Dataset, first_name: str, name: str) -> list[str]:
+    """What is said of models that are asked about the same rows by other columns."""
+    asked = [
+        {column: column_of(rows, column) for column in rows.column_names if column not in (*LABELS, GROUP)}
+        for rows in (first, other)
+    ]
+    return [] if asked[0] == asked[1] else [f"{name} reads other columns of the rows than {first_name}, as in training"]
 
 
 def _right(task: Task, rows: datasets.Dataset, column: str) -> list[Any] | None:

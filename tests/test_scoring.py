@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,17 @@ def test_models_that_learnt_other_columns_are_compared_by_one_alone(backbone: Ca
         found = adapt.score(models, rows, columns={"label": column})
         assert [truth for _, truth in found.models[0].outcomes] == [truth for _, truth in found.models[1].outcomes]
         assert found.difference(1) is not None
+
+
+def test_models_that_read_other_texts_are_said_to(backbone: Callable[..., Path]) -> None:
+    rows = [{"title": f"word{i % 9}", "body": f"word{i % 7}", "label": "ab"[i % 2]} for i in range(24)]
+    fit = {"max_steps": 1, "device": "cpu", "precision": "fp32"}
+    read = [adapt.data.load(rows, text=name, test=0) for name in ("title", "body")]
+    title, body = (adapt.fit(backbone("bert"), data, "head", **fit) for data in read)
+    assert not any("columns" in note for note in adapt.score([title, title], rows).notes)
+    [note] = [note for note in adapt.score([title, body], rows).notes if "columns" in note]
+    assert re.fullmatch(r"head on .* \(2\) reads other columns of the rows than head on .*, as in training", note)
+    assert not any("columns" in note for note in adapt.score([title, body], rows, columns={"text": "title"}).notes)
 
 
 def test_models_of_prompts_and_of_conversations_are_scored_by_the_same_answers(fitted: Any) -> None:
