@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.adapted import Adapted, load_model
-from adapt.data import Data, read_labelled
+from adapt.data import Data, as_learnt, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, LABELS, belonging
 from adapt.data.table import column_of, listing
@@ -246,7 +246,7 @@ def score(
         if first is not None:
             _check_alike(first[0], task, found[0].name, _name(each, model))
         if isinstance(data, Data):
-            rows = _split_of(data, task, split)
+            rows = _split_of(data, task, split, model.columns)
         else:
             rows = read_labelled(
                 data, task, split=split, columns=columns, usual=model.columns, repair_tags=repair_tags,
@@ -335,23 +335,27 @@ def _what(task: Task) -> str:
     return f"{task.kind}, {task.problem}{labels}"
 
 
-def _split_of(data: Data, task: Task, split: str) -> LabelledRows:
+def _split_of(data: Data, task: Task, split: str, usual: Mapping[str, str]) -> LabelledRows:
     """
     Raises:
         OptionError: The data are of another task than the model's.
-        DataError: They have no such split.
+        DataError: They have no such split, or conversations of other turns than a prompt.
     """
     if (data.kind, data.problem, data.labels) != (task.kind, task.problem, task.labels):
         raise OptionError(
             f"{data.name} is not for {_what(task)}, as the model is; give the file or folder itself, of which the "
             "labels are read as the model knows them."
         )
+    if data.pair != task.pair:
+        one, other = ("pairs of texts", "single texts") if data.pair else ("single texts", "pairs of texts")
+        raise OptionError(f"{data.name} is of {one}, and the model was trained on {other}; give such rows.")
     if split not in data.splits:
         raise DataError(
             f"{data.name}: no split {split!r} (it has {', '.join(data.splits)}); name one of these as split"
         )
     together = belonging(data.splits, data.problem, data.columns.get(GROUP), split)
-    return LabelledRows(data.name, data.splits[split], data.sha256, split, data.notes, together)
+    rows = as_learnt(data.splits[split], task, usual)
+    return LabelledRows(data.name, rows, data.sha256, split, data.notes, together)
 
 
 def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,25 @@ def test_fit_makes_the_chosen_run_again(
     assert "of head, seed 3, but for task.data.sha256, task.rows.train, task.rows.validation, " in said
     assert "budget.learning_rate" in said
     assert "validation" not in fitted("--test", "0", "--validation", "0", "--max-steps", "1").split("but for")[0]
+
+
+def test_a_sample_of_the_rows_is_told_of_and_may_be_another(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    out, model = tmp_path / "out", str(backbone("bert"))
+    adapt.compare(model, str(reviews), "head", seeds=1, out=out, few_shot=2, epochs=1, device="cpu", progress=False)
+
+    def fitted(*given: str) -> str:
+        words = ["fit", "--backbone", model, "--data", str(reviews), "--like", str(out), "--device", "cpu", *given]
+        ran = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "model")], catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        task = json.loads((tmp_path / "model" / "result.json").read_text())["spec"]["task"]
+        assert (task["few_shot"], task["max_train"]) == ((None, 1000) if given else (2, None))
+        return ran.stderr
+
+    assert "Note: trained on some of the rows, as that run was (--few-shot 2); --max-train takes more\n" in fitted()
+    assert "some of the rows" not in fitted("--max-train", "1000")
 
 
 @pytest.mark.parametrize("labelled", [True, False])

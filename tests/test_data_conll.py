@@ -21,6 +21,31 @@ def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
     assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]
 
 
+@pytest.mark.parametrize("between", [" ", "\t"])
+@pytest.mark.parametrize("comment", ["# Licence: free for all\n\n{}", "{}\n# the end\n", "# first\n-DOCSTART-\n\n{}"])
+def test_comments_by_themselves_are_no_words(tmp_path: Path, comment: str, between: str) -> None:
+    (tmp_path / "x.conll").write_text(comment.format(f"the{between}DET\ncat{between}NOUN\n\n#{between}SYM\n"))
+    data = load(tmp_path / "x.conll", **NONE)
+    assert (columns(data)["tokens"], data.labels) == ([["the", "cat"], ["#"]], ("DET", "NOUN", "SYM"))
+
+
+def test_documents_of_several_files_are_different_ones(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        words = "".join(f"-DOCSTART- O\n\n{split}{i} B-x\nword O\n\n" for i in range(4))
+        (tmp_path / f"{split}.conll").write_text(words)
+    data = load(tmp_path, columns={"group": "document"})
+    assert not data.notes
+    assert list(data.splits["test"]["group"]) == [f"test-{i}" for i in (1, 2, 3, 4)]
+
+
+def test_tags_that_come_first_are_no_words(tmp_path: Path) -> None:
+    (tmp_path / "x.bio").write_text("O\twho\nB-TITLE\tDie\nI-TITLE\tHard\n")
+    with pytest.raises(DataError, match=r"x\.bio, line 1: the first field is a tag; write the word first"):
+        load(tmp_path / "x.bio", **NONE)
+    (tmp_path / "x.bio").write_text("O\tO\nB-12\tB-x\n")
+    assert columns(load(tmp_path / "x.bio", **NONE))["tokens"] == [["O", "B-12"]]
+
+
 def test_marks_of_documents_and_paragraphs_in_conll_files_are_no_words(tmp_path: Path) -> None:
     (tmp_path / "x.conll").write_text("# newdoc\n# newpar\nAda B-PER\nsaw O\n\n# newpar\nit O\n# newpar\n")
     assert columns(load(tmp_path / "x.conll", problem="tags", **NONE))["tokens"] == [["Ada", "saw"], ["it", "#"]]

@@ -88,6 +88,16 @@ def test_csv_may_be_separated_by_semicolons_as_excel_does_where_commas_are_decim
         load(file, validation=0, test=0)
 
 
+def test_a_header_in_quotes_may_be_separated_by_semicolons_too(tmp_path: Path) -> None:
+    file = tmp_path / "r.csv"
+    file.write_text('"";"text";"label"\n"1";"gut, sehr gut";"ja"\n"2";"so; la";"nein"\n')
+    read = load(file, validation=0, test=0)
+    assert (list(read.splits["train"]["text"]), read.labels) == (["gut, sehr gut", "so; la"], ("ja", "nein"))
+    file.write_text('"text"\t"label"\n"a"\t"0"\n"b"\t"1"\n')
+    with pytest.raises(DataError, match=r"line 1: fields seem to be separated by '\\t'; write them with ','"):
+        load(file, validation=0, test=0)
+
+
 @pytest.mark.parametrize("said", ["sep=;", '"sep=,"', "SEP=|", "sep=\t"])
 def test_a_csv_file_may_say_what_separates_its_fields(tmp_path: Path, said: str) -> None:
     file, separator = tmp_path / "said.csv", said.strip('"')[-1]

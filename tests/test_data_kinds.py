@@ -190,6 +190,19 @@ def test_tags() -> None:
     other = load({"tokens": [["a", "b", "c"]], "tags": [["B-x", "E-x", "O"]]}, **NONE)
     assert other.problem == "tags"
     assert [note.split(",")[0] for note in other.notes] == ["tags look like spans"]
+    for tags in (["O", "O", "PER"], ["o", "b-per", "o"], ["O", "PER-B", "O"]):
+        other = load({"tokens": [["a", "b", "c"]], "tags": [tags]}, **NONE)
+        assert (other.problem, [note.split(",")[0] for note in other.notes]) == ("tags", ["most words have the tag O"])
+
+
+def test_rows_that_lack_a_prompt_are_told_of() -> None:
+    rows = [
+        {"prompt": "ask", "completion": "a"},
+        {"promt": "ask", "completion": "b"},
+        {"prompt": "", "completion": "c"},
+    ]
+    assert load(rows, **NONE).notes == ("2 of 3 rows have no prompt, and are texts by themselves",)
+    assert not load([{**row, "prompt": "", "promt": ""} for row in rows], **NONE).notes
 
 
 def test_short_names_choose_among_columns_of_tags() -> None:

@@ -286,6 +286,14 @@ def test_nested_questions_that_lack_something(tmp_path: Path, change: dict[str, 
         load(tmp_path / "x.json", **NONE)
 
 
+def test_lists_of_references_are_not_written_in_csv(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("source,target,references\na,b,\"['b', 'c']\"\n")
+    with pytest.raises(DataError, match=r"line 2: references .* are a list, which a CSV or TSV file cannot hold"):
+        load(tmp_path / "x.csv", **NONE)
+    (tmp_path / "x.csv").write_text("source,target,references\na,b,[c]\n")
+    assert list(load(tmp_path / "x.csv", **NONE).splits["train"]["references"]) == [["b", "[c]"]]
+
+
 def test_a_document_without_a_list_of_paragraphs_is_not_that_of_squad(tmp_path: Path) -> None:
     for paragraphs in (None, 5):
         (tmp_path / "x.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))

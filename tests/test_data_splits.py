@@ -155,6 +155,28 @@ def test_texts_that_stand_twice_are_cut_out_together() -> None:
     assert not data.notes
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_texts_of_rare_classes_are_cut_out_together(times: int) -> None:
+    rows = [{"text": f"text {c} {i}", "label": f"class {c}"} for c in range(20) for i in range(7) for _ in range(times)]
+    data = load(rows)
+    parts = {split: Counter(texts(part)) for split, part in data.splits.items()}
+    assert all(set(part.values()) == {times} for part in parts.values())
+    assert len(set(data.splits["test"]["label"])) == len(set(data.splits["validation"]["label"])) == 20
+    few = load(rows, max_test=10, max_validation=10)
+    assert [len(few.splits[split]) for split in ("validation", "test")] == [10, 10]
+    there = [set(texts(part)) for part in few.splits.values()]
+    assert not any(there[a] & there[b] for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert f"{10 * (times - 1)} rows cut out for test are in no split: each class has at least one in it, and rows " \
+        "of one text stay together" in few.notes  # fmt: skip
+
+
+def test_a_class_of_one_text_is_not_divided() -> None:
+    rows = [{"text": f"text {i}", "label": "common"} for i in range(40)] + [{"text": "one", "label": "rare"}] * 3
+    data = load(rows, test=0.2)
+    assert [list(part["label"]).count(1) for part in data.splits.values()] == [3, 0, 0]
+    assert "test has no row of 'rare': rows of one text stay together" in data.notes
+
+
 def test_rows_of_an_input_that_more_have_than_the_split_are_divided() -> None:
     rows = [{"text": "the same" if i < 40 else f"row {i}", "label": "ab"[i % 2]} for i in range(100)]
     data = load(rows, seed=1)

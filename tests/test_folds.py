@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_rows_of_one_input_are_in_one_fold(labels: Any) -> None:
         texts = [set(rows) for rows in texts_of(part).values()]
         assert sum(map(len, texts)) == len(set[str]().union(*texts)) == 60
         assert not [note for note in part.notes if "trained on" in note]
+
+
+def test_rows_of_validation_that_are_in_train_too_are_told_of() -> None:
+    rows = [{"text": f"row {i}" if i % 2 else "the same", "label": "ab"[i % 4 > 1]} for i in range(40)]
+    [said] = [note for note in folds(load(rows, test=0, validation=0), 4).parts[0].notes if "validation" in note]
+    assert re.fullmatch(r"\d+ of 12 rows of the folds' validation are in train too \(\d+%\)", said)
 
 
 def test_a_validation_split_that_is_there_is_that_of_every_fold() -> None:

@@ -153,6 +153,20 @@ def test_models_that_learnt_other_columns_are_compared_by_one_alone(backbone: Ca
         assert found.difference(1) is not None
 
 
+def test_data_are_scored_as_the_model_reads_rows(fitted: Any) -> None:
+    rows = [{"prompt": "who ?", "completion": "anna"}, {"prompt": "saw", "completion": "bob saw"}]
+    turns = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in rows]
+    chats = [{"messages": [{"role": role, "content": said} for role, said in row]} for row in turns]
+    for model, given in ((fitted("completion", "llama"), chats), (fitted("messages", "llama"), rows)):
+        read = adapt.data.load({"train": given, "test": given}, validation=0)
+        assert adapt.score(model, read).models == adapt.score(model, given).models
+    pairs = tiny_tasks.TASKS["pairs"]()
+    run = fitted("pairs", "bert").run
+    single = replace(fitted("pairs", "bert"), run=replace(run, task=replace(run.task, pair=False)))
+    with pytest.raises(OptionError, match="pairs is of pairs of texts, and the model was trained on single texts"):
+        adapt.score(single, pairs)
+
+
 def test_models_that_read_other_texts_are_said_to(backbone: Callable[..., Path]) -> None:
     rows = [{"title": f"word{i % 9}", "body": f"word{i % 7}", "label": "ab"[i % 2]} for i in range(24)]
     fit = {"max_steps": 1, "device": "cpu", "precision": "fp32"}

@@ -247,7 +247,9 @@ def _read_otherwise(theirs: Task, ours: Task, name: str) -> list[str]:
     if theirs.kind != ours.kind:
         return []
     before, now = (KINDS[task.kind].options_of(task) for task in (theirs, ours))
-    return [
+    texts = ("pairs of texts", "single texts") if theirs.pair else ("single texts", "pairs of texts")
+    pairs = f"the model for {name} was trained on {texts[0]}, and training goes on with {texts[1]}"
+    return [pairs] * (theirs.pair != ours.pair) + [
         f"the model for {name} was trained with {option} {there!r}, and training goes on with {here!r}"
         for option in KINDS[ours.kind].form
         if (there := getattr(before, option)) != (here := getattr(now, option))

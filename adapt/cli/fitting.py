@@ -151,6 +151,12 @@ def _fit(
         others = differences(model.result.run.spec(), result["spec"])
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
+        task, before = model.result.run.task, result["spec"]["task"]
+        if (task.max_train, task.few_shot) == (before["max_train"], before["few_shot"]) != (None, None):
+            sample = f"--few-shot {task.few_shot}" if task.max_train is None else f"--max-train {task.max_train}"
+            click.echo(
+                f"Note: trained on some of the rows, as that run was ({sample}); --max-train takes more", err=True
+            )
     click.echo(f"Model: {out}", err=True)
 
 
@@ -240,6 +246,8 @@ def _as_in(
     found = fit_arguments(like["spec"])
     if "validation" not in rows.splits:  # by whose scores a run of the comparison may have ended early
         found.pop("patience", None)
+    if choices.keys() & {"max_train", "few_shot"}:  # another sample
+        found |= {"max_train": None, "few_shot": None}
     strategy, _ = found.pop("strategy"), found.pop("seed")
     if "learning_rate" in fields:
         del found["learning_rate"]

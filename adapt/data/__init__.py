@@ -16,7 +16,7 @@ from adapt.data.groups import GROUP, belonging
 from adapt.data.remarks import beyond, contradicting, groups_seen_before, seen_before
 from adapt.data.samples import few_shot, shortened, subsample
 from adapt.data.splits import check_options, cut_missing, sizes_of_missing
-from adapt.data.table import Table
+from adapt.data.table import Table, column_of
 from adapt.data.values import check_rows, group_names
 from adapt.fields import refuses_others
 from adapt.spec import DataError, OptionError, Problem, Source, Task
@@ -261,6 +261,22 @@ def read_labelled(
             both["train"] = dataset_of(form.like_training(train, usual), task.problem)
     belong = belonging(both, task.problem, group)
     return LabelledRows(name, made, sha256, which and split, tuple(read.notes), belong)
+
+
+def as_learnt(rows: datasets.Dataset, task: Task, usual: Mapping[str, str]) -> datasets.Dataset:
+    """Canonical rows in the form that a model learnt them in: prompts as conversations, or such as prompts.
+
+    Args:
+        rows: Of the kind of the task.
+        task: Of the model.
+        usual: What a column was for to its name, as they were in training.
+
+    Raises:
+        DataError: Prompts were learnt, and a conversation has other turns.
+    """
+    columns = {name: column_of(rows, name) for name in rows.column_names}
+    learnt = FORMS[task.kind].like_training(columns, usual)
+    return rows if learnt.keys() == columns.keys() else dataset_of(learnt, task.problem)
 
 
 def read_inputs(

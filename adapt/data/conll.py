@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 from adapt.data.table import Table
 from adapt.spec import DataError
+
+_TAG = re.compile(r"O|[BIESLUM]-.+")
 
 
 def read_conll(path: Path, text: str) -> Table:
@@ -18,13 +22,14 @@ def read_conll(path: Path, text: str) -> Table:
     Tabs separate fields, or spaces where no word of the sentence has a tab; other white space, such as a no-break
     space, is part of a word.
 
-    Skipped are lines that begin with -DOCSTART-, and comments in front of a sentence: a number sign, alone or with a
-    space and more, unless the line has as many fields as the words below it and does not end in `newdoc` or `newpar`.
-    Where such lines say that documents begin (-DOCSTART-, `# newdoc`), a column `document` numbers them.
+    Skipped are lines that begin with -DOCSTART-, and comments in front of a sentence or by themselves: a number sign,
+    alone or with a space and more, unless the line has as many fields as the words below it (by itself: as most words)
+    and does not end in `newdoc` or `newpar`. Where such lines say that documents begin (-DOCSTART-, `# newdoc`), a
+    column `document` names them by the file and their number.
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number; or the
-            words are numbers of words.
+            words are numbers of words, or stand behind their tags.
     """
     lines = [line.rstrip("\r") for line in text.split("\n")]
     split = [_fields(line, tabs) for line, tabs in zip(lines, _with_tabs(lines), strict=True)]
@@ -39,9 +44,10 @@ def read_conll(path: Path, text: str) -> Table:
                 "out, so that a word comes first and its tag last"
             )
         if width > 1:
+            _check_order(path, split, sentences)
             columns["tags"] = [[split[i][-1] for i in sentence] for sentence in sentences]
     if begun:
-        columns["document"] = documents
+        columns["document"] = [f"{path.name.split('.')[0]}-{number}" for number in documents]
     return Table(str(path), tuple(columns), len(sentences), columns.__getitem__, [s[0] + 1 for s in sentences])
 
 
@@ -50,12 +56,12 @@ def _sentences(lines: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[li
     are said to begin."""
     sentences: list[list[int]] = []
     documents: list[int] = []
-    document, inside = 0, False
+    document, inside, usual = 0, False, _usual(lines, split)
     for i, fields in enumerate(split):
         if not _is_word(fields):
             inside = False
             document += any(fields)
-        elif not inside and _is_comment(i, lines, split):
+        elif not inside and _is_comment(i, lines, split, usual):
             document += lines[i].startswith("# newdoc")
         elif inside:
             sentences[-1].append(i)
@@ -90,6 +96,18 @@ def _check_fields(path: Path, split: Sequence[Sequence[str]], sentences: Sequenc
                     f"{path}, line {i + 1}: {len(split[i])} fields where line {sentence[0] + 1} of the same sentence "
                     f"has {len(split[sentence[0]])}; give each word the same"
                 )
+
+
+def _check_order(path: Path, split: Sequence[Sequence[str]], sentences: Sequence[Sequence[int]]) -> None:
+    """
+    Raises:
+        DataError: Every first field has the form of a tag of entities, and not every last one.
+    """
+    first, last = ({split[i][at] for sentence in sentences for i in sentence} for at in (0, -1))
+    if first != {"O"} and all(map(_TAG.fullmatch, first)) and not all(map(_TAG.fullmatch, last)):
+        raise DataError(
+            f"{path}, line {sentences[0][0] + 1}: the first field is a tag; write the word first and its tag last"
+        )
 
 
 def _with_tabs(lines: Sequence[str]) -> list[bool]:
@@ -128,11 +146,21 @@ def _is_marked(line: str) -> bool:
     return line.startswith("# ") or line.rstrip() == "#"
 
 
-def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]]) -> bool:
-    """Whether a line in front of a sentence has not the form of the words that follow it, or says what begins there."""
+def _usual(lines: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[int, bool] | None:
+    """How many fields most words have, and whether tabs separate them; None: there are no words."""
+    words = [i for i, fields in enumerate(split) if _is_word(fields) and not _is_marked(lines[i])]
+    counts = Counter((len(split[i]), "\t" in lines[i]) for i in words)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]], usual: tuple[int, bool] | None) -> bool:
+    """Whether a line in front of a sentence, or by itself, has not the form of the words that follow it, or of most, or
+    says what begins there."""
     if not _is_marked(lines[i]):
         return False
     follows = next((j for j in range(i + 1, len(lines)) if not _is_marked(lines[j])), None)
+    if follows is not None and any(split[follows]) and not _is_word(split[follows]):
+        return True  # a document begins below it
     if follows is None or not _is_word(split[follows]):
-        return False
+        return usual is not None and (len(split[i]), "\t" in lines[i]) != usual
     return len(split[i]) != len(split[follows]) or " " in split[i][0] or split[i][-1] in ("newdoc", "newpar")

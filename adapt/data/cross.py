@@ -71,8 +71,9 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     parts = _parts(by, data.name, count, seed)
     unknown = _of_unknown_class(rows["label"], parts) if data.problem == "single_label" else 0
     shared = hashlib.sha256(canonical([data.sha256, count, seed, validation]).encode()).hexdigest()
-    seen = _seen(inputs_of(rows), parts)
-    notes = (
+    inputs = inputs_of(rows)
+    seen = _seen(inputs, parts)
+    notes = [
         *data.notes,
         *([f"{seen} of {len(train)} rows are among those that the model which scores them was trained on "
            f"({seen / len(train):.0%})"] if seen >= WORTH_SAYING * len(train) else []),
@@ -81,8 +82,8 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         *([f"correlations are means over folds, which come out too low where folds are small, as here with "
            f"{len(train) // count} rows; take fewer folds, or compare by mse"]
           if data.problem == "regression" and len(train) // count < _ENOUGH else []),
-    )  # fmt: skip
-    made = []
+    ]  # fmt: skip
+    made, of_validation = list[Data](), list[tuple[int, int]]()
     for number, test in enumerate(parts, 1):
         out = set(test)
         rest = [i for i in range(len(train)) if i not in out]
@@ -95,9 +96,17 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
                     f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0 (--validation 0)"
                 )
             splits["validation"] = train.select(held)
+            known = {inputs[i] for i in rest}
+            of_validation.append((sum(inputs[i] in known for i in held), len(held)))
         splits |= {"train": train.select(rest), "test": train.select(test)}
-        made.append(replace(data, splits=splits, sha256=shared, notes=notes, fold=(number, count)))
-    return Folds(tuple(made))
+        made.append(replace(data, splits=splits, sha256=shared, fold=(number, count)))
+    if of_validation:
+        there, held_out = (sum(numbers) for numbers in zip(*of_validation, strict=True))
+        if there >= WORTH_SAYING * held_out:
+            notes.append(
+                f"{there} of {held_out} rows of the folds' validation are in train too ({there / held_out:.0%})"
+            )
+    return Folds(tuple(replace(part, notes=tuple(notes)) for part in made))
 
 
 def _parts(by: Division, name: str, count: int, seed: int) -> list[list[int]]:

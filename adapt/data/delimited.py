@@ -96,6 +96,16 @@ def _other_delimiter(text: str, delimiter: str) -> str | None:
     return None
 
 
+def _divided_by(path: Path, text: str, delimiter: str, other: str, line: int) -> Table:
+    """
+    Raises:
+        DataError: It cannot be read, or the other delimiter is none of the format.
+    """
+    if (delimiter, other) == (",", ";"):  # as Excel writes CSV where the comma is the decimal sign
+        return _read(path, text, other)
+    raise DataError(f"{path}, line {line}: fields seem to be separated by {other!r}; write them with {delimiter!r}")
+
+
 def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -109,11 +119,7 @@ def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QU
             if not names:
                 names = row
                 if len(names) == 1 and (other := _other_delimiter(text, delimiter)):
-                    if (delimiter, other) == (",", ";"):  # as Excel writes CSV where the comma is the decimal sign
-                        return _read(path, text, other)
-                    raise DataError(
-                        f"{path}, line {line}: fields seem to be separated by {other!r}; write them with {delimiter!r}"
-                    )
+                    return _divided_by(path, text, delimiter, other, line)
                 continue
             if len(row) < 2 and not any(map(str.strip, row)):  # an empty line: in a file of one column an empty value
                 row = [""] if len(names) == 1 else []
@@ -128,6 +134,8 @@ def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QU
                 rows.append(row)
                 lines.append(line)
     except csv.Error as error:
+        if not names and (other := _other_delimiter(text, delimiter)):  # each field of the header in quotes
+            return _divided_by(path, text, delimiter, other, start)
         raise DataError(f"{path}, line {start}: {error}; inside a quoted field write a quote twice") from error
     finally:
         csv.field_size_limit(limit)

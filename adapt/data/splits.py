@@ -149,7 +149,8 @@ def cut(
         size: Rows to cut out. There are more where classes are more, so that each has one, or where whatever is held
             together is larger.
         rng: Source of the choice.
-        most: Rows to cut out at most, also where classes are more; those of some are then missing among them.
+        most: Rows to cut out at most, also where classes are more; those of some are then missing among them. Where
+            rows of one input are held together, so many such groups at most.
         more: Splits that are still to be cut out of what stays, which are left a group of each class, too.
         where: What an error calls the rows.
 
@@ -165,18 +166,20 @@ def cut(
     if by.by_class:
         classes = [members for members in rows_of([label for (label,) in strata]) if members]
         sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
-        chosen = [i for c, n in zip(classes, sizes, strict=True) for i in _of_class(c, n, by, rows, rng)]
-        if most is not None and len(chosen) > most:
-            chosen = rng.choice(chosen, most, replace=False).tolist()
+        units = [by.units([rows[i] for i in members], size) for members in classes]
+        alike = [u for c, n, of in zip(classes, sizes, units, strict=True) for u in _of_class(c, n, of, rng)]
+        if most is not None and len(alike) > most:
+            alike = [alike[i] for i in rng.choice(len(alike), most, replace=False)]
+        chosen = [i for unit in alike for i in unit]
     else:
-        units = by.units(rows, size)
+        held = by.units(rows, size)
         up_to = 2 * size if most is None else min(2 * size, most)
-        chosen = _whole_groups(units, strata, size, rng, up_to=up_to, more=more, in_proportion=by.in_proportion)
+        chosen = _whole_groups(held, strata, size, rng, up_to=up_to, more=more, in_proportion=by.in_proportion)
         if not chosen:
             what = by.held_by or ("row" if by.held is None else "input")
             reason = (
                 f"every row has the same {what}, so that no split can be cut out"
-                if len(set(units)) == 1
+                if len(set(held)) == 1
                 else f"no {what} can be cut out without taking a label's last example; add rows"
             )
             raise DataError(
@@ -186,28 +189,32 @@ def cut(
     return [row for row in rows if row not in out], sorted(out)
 
 
-def _of_class(
-    members: Sequence[int], n: int, by: Division, rows: Sequence[int], rng: numpy.random.Generator
-) -> list[int]:
-    """Random n of a class, of which those that are held together are all among them or none, as far as that can be.
+def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.random.Generator) -> list[list[int]]:
+    """Random n of a class, of which those that are held together are all among them or none.
+
+    Where each of these are more than n, the fewest are taken, if they are not the whole class.
 
     Args:
-        members: Positions in `rows`.
+        members: Positions of the rows.
         n: Fewer than the members.
-        by: What holds rows together.
-        rows: Numbers of the rows.
+        held: Of each member a value, equal for those that are held together.
         rng: Source of the choice.
+
+    Returns:
+        Members that are held together, in lists.
     """
     units: dict[Any, list[int]] = {}
-    for member, unit in zip(members, by.units([rows[i] for i in members], n), strict=True):
+    for member, unit in zip(members, held, strict=True):
         units.setdefault(unit, []).append(member)
     if len(units) == len(members):
-        return rng.choice(members, n, replace=False).tolist()
-    chosen: list[int] = []
-    for alike in (list(units.values())[i] for i in rng.permutation(len(units))):
-        if len(chosen) + len(alike) <= n:
-            chosen += alike
-    return chosen
+        return [[member] for member in rng.choice(members, n, replace=False).tolist()]
+    shuffled = [list(units.values())[i] for i in rng.permutation(len(units))]
+    chosen, taken = list[list[int]](), 0
+    for alike in shuffled:
+        if taken + len(alike) <= n:
+            chosen, taken = [*chosen, alike], taken + len(alike)
+    fewest = min(shuffled, key=len)
+    return chosen or ([fewest] if n and len(units) > 1 else [])
 
 
 def _whole_groups(

@@ -70,6 +70,10 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         else:
             completions = texts(table, columns["completion"], "completion")
             rows[split] = {"prompt": _prompts(table, columns), "completion": completions}
+            lacking = sum(not prompt.strip() for prompt in rows[split]["prompt"])
+            if 0 < lacking < table.rows:
+                which = f" of {split}" if len(tables) > 1 else ""
+                notes.append(f"{lacking} of {table.rows} rows{which} have no prompt, and are texts by themselves")
     return Read("completion", (), rows, tuple(notes))
 
 

@@ -62,6 +62,12 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         for split in [s for s in rows if not any(rows[s]["answer_texts"])]:
             del rows[split]
             notes.append(f"the {split} split is left out: its answers are withheld")
+    elif any(rows["train"]["answer_texts"]):
+        notes += [
+            f"no question of {split} has an answer; where they are withheld, leave {split} out"
+            for split in rows
+            if not any(rows[split]["answer_texts"])
+        ]
     return Read("answers", (), rows, tuple(notes), left_out)
 
 

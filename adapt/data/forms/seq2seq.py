@@ -5,6 +5,7 @@ Columns `source`, `target` and `references`, all the texts that count as right, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 """Usual names of the two columns, the likeliest first."""
 REFERENCES = ("references", "refs")
+_LIST = re.compile(r"""\[\s*(['"]).*\1\s*\]""", re.DOTALL)
 
 
 def find(table: Table, given: Mapping[str, str]) -> dict[str, str]:
@@ -88,6 +90,11 @@ def _by_language(table: Table, given: Mapping[str, str]) -> Table:
 
 
 def _references(table: Table, row: int, target: str, value: Any) -> list[str]:
+    if table.untyped and isinstance(value, str) and _LIST.fullmatch(value.strip()):
+        raise DataError(
+            f"{table.at(row)}: references {value!r:.60} are a list, which a CSV or TSV file cannot hold; write the "
+            "rows as JSON lines or Parquet"
+        )
     references = [] if value is None or value == "" else [value] if isinstance(value, str) else value
     if not isinstance(references, list) or not all(isinstance(text, str) and text.strip() for text in references):
         raise DataError(

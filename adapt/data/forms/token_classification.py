@@ -34,6 +34,7 @@ _OTHER_SCHEMES = re.compile(r"O|[BIESLUM]-.+")
 _SCHEME = (
     "tags look like spans, not all of them in BIO, and are scored as tags; convert them to BIO for scores of spans"
 )
+_MOSTLY_O = "most words have the tag O, and tags are scored one by one; write spans as B-x and I-x for scores of spans"
 _NUMBERS = "tags are numbers without names, and are scored as tags; give names, in BIO for scores of spans"
 _Splits = dict[str, list[list[str]]]
 
@@ -75,7 +76,12 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         notes += [*said, *_once(tags["train"])]
     else:
         names, known = _in_order(train, tables["train"].classes.get(columns["train"]["tags"])), train
-        notes += [_SCHEME] if _is_other_scheme(train) else [_NUMBERS] if all(map(str.isdecimal, train)) else []
+        if _is_other_scheme(train):
+            notes.append(_SCHEME)
+        elif all(map(str.isdecimal, train)):
+            notes.append(_NUMBERS)
+        elif _is_mostly_o(tags["train"]):
+            notes.append(_MOSTLY_O)
     if len(names) < 2:
         raise DataError(f"{tables['train'].where}: every tag is {names[0]!r}; a tagger needs two different tags")
     for split, table in tables.items():
@@ -149,6 +155,12 @@ def _is_bio(tags: set[str]) -> bool:
 
 def _is_other_scheme(tags: set[str]) -> bool:
     return not _is_bio(tags) and "O" in tags and len(tags) > 1 and all(map(_OTHER_SCHEMES.fullmatch, tags))
+
+
+def _is_mostly_o(rows: list[list[str]]) -> bool:
+    """Whether most words have the tag `O`, in upper or lower case, as they are outside of entities."""
+    found = Counter(tag.casefold() == "o" for tags in rows for tag in tags)
+    return found[True] > found[False]
 
 
 def _refuse_odd(table: Table, tokens: list[list[str]], tags: list[list[str]], train: set[str]) -> None:
