@@ -198,7 +198,7 @@ def test_tags() -> None:
 def test_rows_that_lack_a_prompt_are_told_of() -> None:
     rows = [
         {"prompt": "ask", "completion": "a"},
-        {"promt": "ask", "completion": "b"},
+        {"promt": "x", "completion": "b"},
         {"prompt": "", "completion": "c"},
     ]
     assert load(rows, **NONE).notes == ("2 of 3 rows have no prompt, and are texts by themselves",)
