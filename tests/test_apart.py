@@ -31,6 +31,14 @@ def test_sections_of_one_task_and_backbone_are_told_apart() -> None:
     assert list(made.to_frame()["setting"]) == found
 
 
+def test_sections_that_differ_in_held_out_rows_alone_are_told_apart() -> None:
+    rows = {"train": 40, "validation": 10, "test": 10}
+    runs = [run_of("full", 0, rows=rows), run_of("full", 0, rows={"train": 40, "test": 10})]
+    assert settings(*contents(result_of(run, 0.7) for run in runs)) == ["10 validation", "no validation"]
+    other = run_of("full", 0, rows={"train": 40, "test": 10}, max_length=16)
+    assert not any("validation" in each for each in settings(*contents(map(result_of, (runs[0], other)))))
+
+
 def test_one_section_of_a_task_has_the_columns_promised_and_no_setting() -> None:
     made = table_of(contents([result_of(run_of(name), 0.7) for name in ("full", "head")]))
     assert made.columns == COLUMNS

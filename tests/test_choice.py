@@ -50,6 +50,14 @@ def chosen(*results: Result, strategy: str | None = None) -> tuple[str, int, Any
     return found["strategy"], found["seed"], found["spec"]["strategy"].get("rank")
 
 
+def test_of_a_learning_curve_the_most_rows_are_chosen() -> None:
+    results = [made("lora", 0, score, task={"max_train": n}) for n, score in ((20, 0.7), (8, 0.8))]
+    assert choose(contents(results))["spec"]["task"]["max_train"] == 20
+    results += [made("head", 0, 0.6), made("lora", 0, 0.9, task={"few_shot": 2})]
+    assert choose(contents(results))["strategy"] == "head"
+    assert choose(contents(results), "lora")["spec"]["task"]["max_train"] == 20
+
+
 def test_the_best_mean_validation_score_chooses_and_its_first_seed_is_taken() -> None:
     results = [made("full", seed, 0.7, test=0.9) for seed in (1, 0)]
     results += [made("lora", 0, 0.6), made("lora", 1, 0.9), made("lora", 0, 0.7, settings={"rank": 2})]

@@ -504,3 +504,18 @@ def test_a_table_has_a_row_for_what_a_run_starts_from() -> None:
     assert [(row.strategy, sorted(row.scores)) for row in rows] == [
         ("full, started from texts, content aaaaaa", [0, 1]), ("full, started from texts, content bbbbbb", [0])
     ]  # fmt: skip
+
+
+def test_starts_of_several_rates_are_told_apart_in_a_tuned_table() -> None:
+    """Which have rates of their own, so that none is tried at the other's."""
+    starts = [Source("texts", digest * 64) for digest in "ab"]
+    runs = [
+        dataclasses.replace(run_of("lora", seed, settings={"learning_rate": rate}), start=start)
+        for start, rates in zip(starts, ((1e-3, 2e-3), (3e-3, 4e-3)), strict=True)
+        for rate in rates
+        for seed in (0, 1)
+    ]
+    rows = table_of(contents(map(result_of, runs)), tuned=True).rows
+    assert [(row.strategy, len(row.scores)) for row in rows] == [
+        ("lora, started from texts, content aaaaaa", 2), ("lora, started from texts, content bbbbbb", 2)
+    ]  # fmt: skip

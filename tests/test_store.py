@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison_helpers import result_of, run_of
+from comparison_helpers import result_of, run_of, words
 
 from adapt.adapted import start_of
+from adapt.backbones import resolve
 from adapt.comparison.choice import choose_from
+from adapt.comparison.jobs import Job, Todo
 from adapt.comparison.store import Store, given_result, read_result
 from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
@@ -297,6 +299,37 @@ def test_text_is_written_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "text").read_bytes() == "one\r\ntwo\nthrée\u2028".encode()
     with pytest.raises(OptionError, match="cannot be written"):
         write_atomically(tmp_path / "text" / "below", "x")
+
+
+def test_what_ran_out_of_memory_does_not_replace_what_another_comparison_has_done(store: Store, tmp_path: Path) -> None:
+    run = run_of("head")
+    Todo([(run, words())], resolve("tiny-encoder")).save(tmp_path, store)
+    job = Job.read(tmp_path / "0.json")
+    for result in (result_of(run), result_of(run, status="out_of_memory", reason="too large", scores={})):
+        job.store(result)
+    assert store.read(run) is not None
+
+
+def test_tables_are_not_written_over_files_of_others(store: Store, run: Run) -> None:
+    store.write(result_of(run))
+    store.write_table()
+    store.check_tables()
+    for name in ("table.md", "table.csv", "curve.csv"):
+        file = store.folder / name
+        before = file.read_text() if file.exists() else None
+        file.write_text("text,label\nmine,1\n")
+        with pytest.raises(OptionError, match=rf"{name} is no table of adapt, and would be written over; give another"):
+            store.write_table()
+        assert file.read_text() == "text,label\nmine,1\n"
+        file.unlink() if before is None else file.write_text(before)
+
+
+def test_json_of_others_stays(store: Store, run: Run) -> None:
+    store.write(result_of(run))
+    (store.runs / "config.json").write_text('{"mine": 1}')
+    with pytest.warns(UserWarning, match=r"config\.json is left out \(another version of adapt wrote it\)"):
+        assert len(store.all()) == 1
+    assert (store.runs / "config.json").read_text() == '{"mine": 1}'
 
 
 def test_a_copy_of_a_result_is_no_further_run(store: Store, run: Run) -> None:

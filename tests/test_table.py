@@ -20,6 +20,7 @@ from adapt.comparison.store import Store
 from adapt.result import FOUND_FEATURES, Result
 from adapt.spec import Source
 from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
+from adapt.strategies import FLOORS
 from adapt.tables.cells import escape, interval, share
 from adapt.tables.section import Difference
 from adapt.tables.table import COLUMNS, Table, table_of
@@ -110,9 +111,27 @@ def test_a_difference_is_paired_by_seed() -> None:
     results = [*grid({"full": SCORES["full"]}), *(r for r in grid({"lora": SCORES["lora"]}) if r.run.seed != 1)]
     (full, lora) = table(*results).rows
     assert full.difference is None
-    assert lora.difference == Difference(paired_difference([0.78, 0.80], [0.80, 0.79]), seeds=2, by_rows=False)
+    assert lora.difference == Difference(
+        paired_difference([0.78, 0.80], [0.80, 0.79]), seeds=2, all_seeds=False, by_rows=False
+    )
+    markdown = table(*results).markdown()
+    assert re.search(r"\(2 seeds\) \|", markdown)
+    fewer = table(*grid({"lora": SCORES["lora"]}), *grid({"full": SCORES["full"][:2]}))
+    assert re.search(r"\(2 seeds\) \|", fewer.markdown())
     other = [result_of(run_of("head", seed), 0.5) for seed in (7, 8)]
     assert [row.difference for row in table(*grid({"full": SCORES["full"]}), *other).rows] == [None, None]
+
+
+def test_what_is_not_trained_is_compared_as_if_run_with_every_seed() -> None:
+    task = {"kind": "causal_lm", "problem": "completion", "metric": "perplexity", "labels": ()}
+    trained = [result_of(run_of("full", seed, **task), value) for seed, value in enumerate((4.0, 5.0, 6.0))]
+    floor = dataclasses.replace(run_of("full", **task), strategy=FLOORS["untrained"]())
+    (_, untrained) = table(*trained, result_of(floor, 9.0, learning_rate=None)).rows
+    assert untrained.difference is not None
+    found = untrained.difference.interval
+    assert (found.mean, untrained.difference.seeds) == (4.0, 3)
+    assert found == paired_difference([9.0] * 3, [4.0, 5.0, 6.0])
+    assert (untrained.scores, untrained.score) == ({0: 9.0}, mean_interval([9.0]))
 
 
 def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> None:
@@ -216,6 +235,11 @@ def test_what_no_other_row_betters_is_said() -> None:
         for name, (score, peak, _) in costs.items()
     ]
     assert f"{said}head; each other row" in table(*losses).markdown()
+    lost = result_of(run_of("lora", 1), status="diverged", scores={})
+    seeds = [result_of(run_of("full", seed), score) for seed, score in enumerate((0.9, 0.5))]
+    seeds += [result_of(run_of("head", seed), 0.6) for seed in (0, 1)]
+    markdown = table(*seeds, result_of(run_of("lora"), 0.85), lost).markdown()  # worse than full where both ended well
+    assert f"{said}full; each other row with all three and as many seeds" in markdown
 
 
 def test_the_baseline_may_have_settings_but_must_be_one() -> None:
@@ -244,6 +268,9 @@ def test_a_baseline_that_went_on_from_a_model_is_named() -> None:
     assert heading(started("full"), head) == "difference to full, started from a\\|b"
     assert heading(started("full"), head, result_of(run_of("full"), 0.7)) == "difference to full"
     assert heading(started("lora"), head) == "difference to full"
+    assert (
+        heading(result_of(run_of("full", settings={"layers": "last:1"})), head) == "difference to full(layers=last:1)"
+    )
 
 
 def test_two_settings_of_one_strategy_are_two_rows() -> None:

@@ -88,6 +88,16 @@ def test_seeds_that_only_one_rate_has_do_not_choose() -> None:
     assert best(*results) == 1e-3
 
 
+def test_what_has_fewer_seeds_does_not_decide_between_others() -> None:
+    scores = {1e-3: (0.5, 0.9, 0.9), 1e-2: (0.6, 0.6, 0.6)}
+    results = [trial("lora", rate, seed, each, 0.5) for rate, of in scores.items() for seed, each in enumerate(of)]
+    assert best(*results) == 1e-3
+    assert best(*results, trial("lora", 1e-1, 0, 0.4, 0.5)) == 1e-3
+    assert best(*results, trial("lora", 1e-1, 7, 0.4, 0.5)) == 1e-3, "of a seed of its own"
+    bad = result_of(run_of("lora", 0, settings={"learning_rate": 1e-1}), status="failed", scores={})
+    assert best(*results, bad) == 1e-3
+
+
 def test_the_tuned_table_has_the_chosen_rate_and_says_what_it_was_chosen_from() -> None:
     rates = {1e-3: (0.9, 0.70), 2e-3: (0.8, 0.80), 5e-3: (0.7, 0.90)}
     results = [

@@ -15,6 +15,7 @@ from adapt.result import Content
 from adapt.spec import OptionError, canonical
 from adapt.strategies import FLOORS, make, remade
 from adapt.tables.best import best_of
+from adapt.tables.curve import training_rows
 from adapt.tables.folds import by_section, merged, without_fold
 from adapt.tables.groups import groups
 from adapt.tasks import KINDS
@@ -29,8 +30,9 @@ def choose(
 ) -> Content:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
-    Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Their mean is over the
-    seeds that all have; of equals it is the one that trains fewest parameters, then that with the lowest rate.
+    Settings are everything but seed and fold: strategy, its fields, budget, options of the task. Of a learning curve
+    the runs on most training rows count alone. The mean is over seeds that settings have in common (`best_of`); of
+    equals it is the one that trains fewest parameters, then that with the lowest rate.
 
     Args:
         results: Contents of result files.
@@ -68,6 +70,8 @@ def choose(
             f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone, metric or what the loss "
             "is of differ); give the file of one result."
         )
+    most = max(training_rows(result["spec"]["task"]) for result in of_it if result["status"] == "ok")
+    of_it = [result for result in of_it if training_rows(result["spec"]["task"]) == most]
     settings = _settings(of_it)
     in_order = [group for _, group in sorted(settings.items(), key=_cheapest)]
     best = best_of(in_order) if len(settings) > 1 else in_order[0]

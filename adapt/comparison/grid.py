@@ -233,6 +233,7 @@ def compare(
         for part in parts:
             drawn(replace(first, task=replace(first.task, **sample)), part)
     store = Store(out)
+    store.check_tables()
 
     tell = Progress(sys.stderr if progress else None, rates=trials > 1, on_event=on_event)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from adapt.data import Data
 from adapt.inputs import Inputs, draws_of, encode
 from adapt.result import Result
 from adapt.run import run_from
-from adapt.spec import Run, Source, fields_of
+from adapt.spec import Run, Source, canonical, fields_of
 
 if TYPE_CHECKING:
     from adapt.distillation import Lessons
@@ -106,8 +107,12 @@ class Job:
         backbone = Backbone(Source(**place["source"]), place["reference"], Path(place["path"]))
         encoded_by = encode if given["lessons"] is None else Lessons.load(Path(given["lessons"])).encode
         general = json.loads(Path(given["general"]).read_text(encoding="utf-8"))
-        sample = f"{task.max_train}-{task.few_shot}"  # each number of rows has a run that computes them all
-        return Inputs(data, backbone, encoded_by, general, features=self.file.parent / "features" / sample)
+        # each number of rows has a run that computes them all, and so has each row of the table
+        fields = fields_of(self.run.strategy)
+        row = {name: value for name, value in fields.items() if name not in ("learning_rate", "warmup")}
+        what = canonical([task.max_train, task.few_shot, self.run.strategy.name, row])
+        shelf = hashlib.sha256(what.encode()).hexdigest()[:12]
+        return Inputs(data, backbone, encoded_by, general, features=self.file.parent / "features" / shelf)
 
     def begun(self, inputs: Inputs) -> Inputs:
         """All that it is done with.
@@ -122,13 +127,14 @@ class Job:
         return replace(inputs, begin=again(folder, self.run, inputs.backbone, inputs.data))
 
     def store(self, result: Result) -> None:
-        """Write its result.
+        """Write its result, unless another comparison has a better one in the folder by now.
 
         Raises:
             OptionError: It cannot be written.
         """
-        made_by = self.given["made_by"]
-        Store(self.given["store"], reading=True).write(replace(result, environment={**result.environment, **made_by}))
+        made_by, store = self.given["made_by"], Store(self.given["store"], reading=True)
+        if result.status != "out_of_memory" or store.read(result.run) is None:
+            store.write(replace(result, environment={**result.environment, **made_by}))
 
 
 def _save_rows(data: Data, folder: Path) -> None:

@@ -11,13 +11,17 @@ from adapt.environment import code_state, versions
 from adapt.files import path_of, reading, writable_folder, write_atomically
 from adapt.machine import hardware
 from adapt.result import Content, Result, text_of
-from adapt.spec import AdaptError, Run
+from adapt.spec import AdaptError, OptionError, Run
 from adapt.tables.damage import content_of, is_newer
 from adapt.tables.table import Table, table_of
 
 _FINAL = frozenset({"ok", "diverged"})
 """Statuses that the same run would reach again. A run that `failed` (crashed, was killed), or ran out of memory that
 others may have held, is done again; an `unsupported` one where packages, hardware or this library have changed."""
+
+
+_BEGINNINGS = {"table.md": b"### ", "table.csv": b"task,strategy,", "curve.csv": b"backbone,training_rows,"}
+"""What the files of tables begin with."""
 
 
 class Store:
@@ -85,6 +89,20 @@ class Store:
                 by_key[content["key"]] = content
         return list(by_key.values())
 
+    def check_tables(self) -> None:
+        """
+        Raises:
+            OptionError: A file that a table would be written to is none.
+        """
+        for name, head in _BEGINNINGS.items():
+            file = self.folder / name
+            with reading(f"File {file}"):
+                begins = file.read_bytes()[: len(head)] if file.exists() else b""
+            if begins not in (b"", head):
+                raise OptionError(
+                    f"{file} is no table of adapt, and would be written over; give another folder for the results."
+                )
+
     def write_table(self, *, tuned: bool | Collection[str] | None = None) -> Table:
         """Write `table.md` and `table.csv` of all runs beside them, and `curve.csv` where there are learning curves.
 
@@ -94,8 +112,9 @@ class Store:
             tuned: As for `table_of`.
 
         Raises:
-            OptionError: They cannot be written.
+            OptionError: They cannot be written, or something else has their names.
         """
+        self.check_tables()
         file, table, before = self.folder / "table.md", None, None
         while table is None or before != _version(file):
             before = _version(file)
@@ -140,7 +159,7 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
     """A result file's content; a file that is cut off, changed or not a result is set aside with a warning.
 
     The file is renamed to `*.json.damaged`, so that its run is done again and nothing is lost; in a folder that cannot
-    be written it stays, and so does one of any run that a later version of adapt wrote.
+    be written it stays, and so does one of any run that a later version of adapt wrote, and JSON that adapt did not.
 
     Args:
         path: The file.
@@ -154,7 +173,7 @@ def read_result(path: Path, key: str | None = None) -> dict[str, Any] | None:
         return content
     aside = path.with_name(path.name + ".damaged")
     try:
-        if key is None and is_newer(content):
+        if key is None and (is_newer(content) or (isinstance(content, dict) and "schema" not in content)):
             done = f"left out ({reason}), which it stays for."
         else:
             path.replace(aside)

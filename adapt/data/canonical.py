@@ -30,7 +30,8 @@ class Data:
     labels: tuple[str, ...]
     """Names of classes or tags in index order; empty where there are none."""
     splits: Mapping[str, datasets.Dataset]
-    """`train`, and `validation` and `test` where they are there."""
+    """`train`, and `validation` and `test` where they are there. Rows that were changed are to be loaded anew: put in
+    their place here they would have the old `sha256`, and the results of the old rows."""
     sha256: str
     """Hash of the problem, the label names and every row of every split in order (64 hexadecimal digits)."""
     kind: str = "sequence_classification"

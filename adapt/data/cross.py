@@ -65,7 +65,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
     train = data.splits["train"]
     if isinstance(count, bool) or not isinstance(count, Integral) or not 2 <= count <= len(train):
         raise OptionError(f"folds={count!r}: give a number from 2 to that of the rows, {len(train)}")
-    count, seed = int(count), int(seed)  # from numpy's, perhaps
+    count, seed, validation = int(count), int(seed), float(validation)  # from numpy's, perhaps
     rows = {name: column_of(train, name) for name in train.column_names}
     by = division(rows, data.problem)
     parts = _parts(by, data.name, count, seed)

@@ -16,8 +16,8 @@ from adapt.tasks import KINDS
 _NAMED_OTHERWISE = ("name", "data", "rows", "options")
 """Fields of a task that are the section's name, that the contents and the number of rows stand for, or that have parts
 with names of their own."""
-_LAST = ("max_train", "few_shot")
-"""Fields that the number of rows stands for, unless it is the same."""
+_LAST = ("max_train", "few_shot", "validation", "test")
+"""Fields that the number of rows, or the content, stands for, unless it is the same."""
 
 
 def set_apart(sections: Sequence[Section]) -> list[Section]:
@@ -31,7 +31,7 @@ def set_apart(sections: Sequence[Section]) -> list[Section]:
         spec = section.results[0]["spec"]
         others = alike.setdefault((spec["task"]["name"], spec["backbone"]["name"]), [])
         rows = {} if spec["task"].get("fold") else {"rows": rows_in_words(spec["task"])}
-        others.append({**rows, **_settings(without_fold(spec))})
+        others.append({**rows, **_held_out(spec["task"]), **_settings(without_fold(spec))})
         settings.append((others, others[-1]))
     return [
         replace(section, setting=", ".join(_apart(own, others)))
@@ -46,6 +46,12 @@ def _apart(own: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> list[
     alike = [found for found in others if all(found.get(name) == own[name] for name in first)]
     last = [name for name in _LAST if len({found[name] for found in alike}) > 1]
     return [own[name] for name in (*first, *last)]
+
+
+def _held_out(task: Mapping[str, Any]) -> dict[str, str]:
+    """The rows of the held-out splits, in words; those of folds go without saying."""
+    sizes = {} if task.get("fold") else task["rows"]
+    return {split: f"{sizes[split]:,} {split}" if split in sizes else f"no {split}" for split in ("validation", "test")}
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, str]:

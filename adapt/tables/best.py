@@ -9,7 +9,8 @@ from adapt.result import Content
 
 
 def best_rate(results: Sequence[Content]) -> float | None:
-    """The rate with the best mean validation score over the seeds that all rates have; of equals the lowest.
+    """The rate with the best mean validation score over seeds that rates have in common (`best_of`); of equals the
+    lowest.
 
     Args:
         results: Contents of result files, alike but for learning rate and seed.
@@ -25,15 +26,17 @@ def best_rate(results: Sequence[Content]) -> float | None:
 
 
 def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
-    """The group with the best mean validation score over the seeds that all groups have; of equals the first.
+    """The group with the best mean validation score; of equals the first.
 
-    A group in which more of these seeds ended well goes before one with a better mean.
+    Groups with most seeds that ended well are compared over the seeds that all of these have, and the best of them with
+    each of the others over those that both have. A group in which more of these seeds ended well goes before one with a
+    better mean.
 
     Args:
         groups: Contents of result files, those of a group alike but for the seed, all with one metric.
 
     Returns:
-        None where no seed was run in every group, or none has a validation score.
+        None where no seed was run in every group of most seeds, or none has a validation score.
     """
     task = groups[0][0]["spec"]["task"]
     metric = task.get("selection") or task["metric"]
@@ -42,13 +45,24 @@ def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
         {r["seed"]: r["scores"].get("validation", {}).get(metric) if r["status"] == "ok" else None for r in group}
         for group in groups
     ]
-    seeds = set.intersection(*map(set, by_seed))
-    found: list[tuple[int, float, int]] = []
-    for i, scores in enumerate(by_seed):
-        good = [score for seed in seeds if (score := scores[seed]) is not None]
-        if good:
-            found.append((len(good), sign * sum(good) / len(good), -i))
-    return groups[-max(found)[2]] if found else None
+
+    def best(among: Sequence[int]) -> int | None:
+        seeds = set.intersection(*(set(by_seed[i]) for i in among))
+        found: list[tuple[int, float, int]] = []
+        for i in among:
+            good = [score for seed in seeds if (score := by_seed[i][seed]) is not None]
+            if good:
+                found.append((len(good), sign * sum(good) / len(good), -i))
+        return -max(found)[2] if found else None
+
+    well = [sum(score is not None for score in scores.values()) for scores in by_seed]
+    chosen = best([i for i, n in enumerate(well) if n == max(well)])
+    if chosen is None:
+        return None
+    for i in sorted((i for i, n in enumerate(well) if n < max(well)), key=lambda i: -well[i]):
+        other = best((chosen, i))
+        chosen = chosen if other is None else other
+    return groups[chosen]
 
 
 def rate_of(result: Content) -> float:

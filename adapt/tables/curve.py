@@ -13,7 +13,7 @@ from adapt.spec import canonical
 from adapt.strategies import recorded
 from adapt.tables.cells import escape, grid, heading, interval, limits_of, named
 from adapt.tables.folds import without_fold
-from adapt.tables.section import Row, Section, difference, goodness
+from adapt.tables.section import Row, Section, difference, goodness, of_most_seeds
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def _gain(few: Row | None, many: Row | None) -> str:
 
 
 def _marks(rows: Sequence[Row]) -> dict[str, str]:
-    """How the best mean is shown, and others that may be the best; nothing for those that are behind it.
+    """How the best mean of those with most seeds is shown, and others that may be the best; nothing for those that are
+    behind it.
 
     The truly best of k strategies counts as behind only if it seems worse than one of the k - 1 others, each of which
     may happen in 0.05 / (k - 1) of all cases (subset selection, Gupta 1965; by Bonferroni's inequality). What holds 0
@@ -140,7 +141,7 @@ def _marks(rows: Sequence[Row]) -> dict[str, str]:
     scored = [row for row in rows if row.score is not None]
     if len(scored) < 2:
         return {}
-    best = max(scored, key=goodness)
+    best = max(of_most_seeds(scored), key=goodness)
     confidence = max(0.95, 1 - 0.1 / (len(scored) - 1))
     return {
         row.strategy: "**{}**" if row is best else "{} ≈"

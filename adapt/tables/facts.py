@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from adapt.display import counted
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.result import Content
 from adapt.spec import Budget, fields_of
 from adapt.stats import one_prevails, pareto_front
 from adapt.strategies import recorded
 from adapt.tables.cells import digits, escape, machine, named
 from adapt.tables.folds import environments_of, found_features
-from adapt.tables.section import Row, Section, goodness
+from adapt.tables.section import Row, Section, goodness, of_most_seeds
 from adapt.tasks import KINDS
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
@@ -38,6 +40,7 @@ def facts(section: Section) -> list[str]:
         f"- Seeds: {', '.join(map(str, sorted({r['seed'] for r in results})))}; a seed fixes sample, head and order of "
         f"rows for every strategy alike; {_uncertainty(section, 'fold' in task)}.",
         *_starts(good),
+        *_teachers(good),
         *_trade_off(section.rows),
         *_without_model(section),
         "- Memory: what tensors hold at the peak of a training step on the longest rows. Time: training steps without "
@@ -143,17 +146,16 @@ def _uncertainty(section: Section, folds: bool) -> str:
 
 def _trade_off(rows: Sequence[Row]) -> list[str]:
     """Which rows no other is as good as in score, memory and time."""
-    told = [
-        (row, (goodness(row), -row.peak_bytes, -row.train_seconds))
-        for row in rows
-        if row.score is not None and row.peak_bytes is not None and row.train_seconds is not None
-    ]
+    costed = [row for row in rows if row.score and row.peak_bytes is not None and row.train_seconds is not None]
+    told = of_most_seeds(costed)
     if len(told) < 2:
         return []
-    front = ", ".join(named(told[i][0].strategy) for i in pareto_front([point for _, point in told]))
+    points = [(goodness(row), -(row.peak_bytes or 0), -(row.train_seconds or 0)) for row in told]
+    front = ", ".join(named(told[i].strategy) for i in pareto_front(points))
+    fewer = " and as many seeds" if len(told) < len(costed) else ""
     return [
         f"- Trade-off: on the Pareto front of mean score, peak memory and train time: {front}; each other row with "
-        "all three is matched or beaten in all of them by one of these."
+        f"all three{fewer} is matched or beaten in all of them by one of these."
     ]
 
 
@@ -163,10 +165,17 @@ def _without_model(section: Section) -> list[str]:
     reached = max((row for row in scored if row.strategy not in section.groups), key=goodness, default=None)
     if reached is None:
         return []
-    behind = [row for row in scored if row.strategy in section.groups and goodness(row) <= goodness(reached)]
+    behind = [row for row in scored if row.strategy in section.groups and not _is_better(row, reached)]
     names = ", ".join(named(row.strategy) for row in behind)
     said = f"- Without a model: {named(reached.strategy)} has at least as good a mean score as {names}."
     return [said] if behind else []
+
+
+def _is_better(row: Row, reached: Row) -> bool:
+    """Whether the mean is better than another over the seeds that both have."""
+    shared = row.scores.keys() & reached.scores.keys()
+    ours, theirs = (fmean(each.scores[seed] for seed in shared) for each in (row, reached))
+    return ours < theirs if row.metric in LOWER_IS_BETTER else ours > theirs
 
 
 def _rates(section: Section, of_all: float | None) -> str:
@@ -231,6 +240,13 @@ def _starts(good: Sequence[Content]) -> list[str]:
         contents.setdefault(start["name"], set()).add(start["sha256"][:12])
     each = "; ".join(f"{escape(name)} (content {', '.join(sorted(found))})" for name, found in contents.items())
     return [f"- Started from models trained before, which no column counts: {each}."] if each else []
+
+
+def _teachers(good: Sequence[Content]) -> list[str]:
+    """What rows were taught by, where some were."""
+    names = dict.fromkeys(r["spec"]["teacher"]["name"] for r in good if "teacher" in r["spec"])
+    each = ", ".join(map(escape, names))
+    return [f"- Taught by models whose training and answers no column counts: {each}."] if names else []
 
 
 def _code(environment: Mapping[str, Any]) -> str:

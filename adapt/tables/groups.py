@@ -19,7 +19,7 @@ def groups(results: Sequence[Content], *, by_rate: bool = True) -> dict[str, lis
 
     Learning rate and warm-up are named below the table. They are in the label, too, where a strategy has several, each
     of which makes a row of its own; without `by_rate` learning rates do not. Teachers and starts of one name share a
-    row, for each seed may have its own, unless a seed then has several results.
+    row, for each seed may have its own, unless a seed then had several.
     """
     below: dict[tuple[str, str], set[Any]] = {}
     for strategy in (result["spec"]["strategy"] for result in results):
@@ -52,18 +52,16 @@ def _taught(teacher: Mapping[str, Any]) -> str:
 
 
 def _by_content(label: str, group: list[Content]) -> dict[str, list[Content]]:
-    """The group as it is; where a seed has several results, a group for each content of teacher and start, named in its
+    """The group as it is; where a seed had several teachers or starts, a group for each content of these, named in its
     label."""
-    runs = {(result["seed"], result["spec"]["strategy"].get("learning_rate")) for result in group}
-    if len(runs) == len(group) or not group[0]["spec"].keys() & {"teacher", "start"}:
-        return {label: group}
     found: dict[str, list[Content]] = {}
     for result in group:
         teacher, start = (result["spec"].get(name, {}) for name in ("teacher", "start"))
         digests = (teacher.get("sha256"), teacher.get("unlabelled_sha256"), start.get("sha256"))
         content = "".join(digest[:6] for digest in digests if digest)
         found.setdefault(f"{label}, content {content}", []).append(result)
-    return found
+    of_seeds = {(result["seed"], name) for name, its in found.items() for result in its}
+    return {label: group} if len(of_seeds) == len({result["seed"] for result in group}) else found
 
 
 def _plain(value: Any) -> str:

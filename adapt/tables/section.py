@@ -19,6 +19,8 @@ class Difference:
     interval: Interval
     seeds: int
     """Those that both have."""
+    all_seeds: bool
+    """Whether these are all that each of both has."""
     by_rows: bool
     """Whether the interval is over test rows, too."""
 
@@ -105,4 +107,11 @@ def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | No
     alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
     parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
     found = interval_of(scores, parts, row.groups or base.groups, confidence)
-    return Difference(found, len(seeds), bool(parts))
+    every = row.scores.keys() | base.scores.keys()
+    return Difference(found, len(seeds), len(seeds) == len(every), bool(parts))
+
+
+def of_most_seeds(rows: Sequence[Row]) -> list[Row]:
+    """Rows of which no other has more seeds: the means of others are of fewer, maybe of the easier ones."""
+    most = max((len(row.scores) for row in rows), default=0)
+    return [row for row in rows if len(row.scores) == most]
