@@ -303,6 +303,9 @@ def test_the_head_is_that_of_the_pretraining() -> None:
         (transformers.CanineConfig(), "transformers has no language-model head for 'canine'"),
         (transformers.LlamaConfig(is_causal=False), "'llama' attends to later tokens, too, as its configuration says"),
         (transformers.Gemma3TextConfig(use_bidirectional_attention=True), "'gemma3_text' attends to later tokens, too"),
+        (transformers.BertGenerationConfig(), "'bert-generation' attends to later tokens, too, as its configuration"),
+        (transformers.CpmAntConfig(), "'cpmant' attends to later tokens, too"),
+        (transformers.MarianConfig(), "'marian' is an encoder-decoder, which predicts a text from another"),
     ]:
         with pytest.raises(Unsupported, match=reason):
             language_class(config)

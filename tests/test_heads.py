@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
 import adapt
+from adapt.backbones.classes import model_class
 from adapt.backbones.heads import MeanPoolingClassifier
 from adapt.spec import AdaptError, Unsupported
 
@@ -187,6 +189,36 @@ def test_a_kind_without_a_head_is_unsupported(
 ) -> None:
     with pytest.raises(Unsupported, match=message):
         tiny.loader_for(backbone(architecture), kind)()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (BertConfig(), "causal LM needs; use a decoder .*, or the kind masked_lm"),
+        (transformers.XLNetConfig(), "it predicts tokens in an order that is drawn; use .* token_classification"),
+        (transformers.CpmAntConfig(), "it attends to later tokens, too; use a decoder .*Qwen3[)]$"),
+        (transformers.BertGenerationConfig(), "it attends to later tokens, too, as its configuration says"),
+        (transformers.LlamaConfig(is_causal=False), "it attends to later tokens, too, .* kind token_classification"),
+        (transformers.Gemma3TextConfig(use_bidirectional_attention=True), "it attends to later tokens, too"),
+        (transformers.MarianConfig(), "it is an encoder-decoder, .*; use a decoder .*, or the kind seq2seq"),
+        (transformers.PegasusConfig(), "it is an encoder-decoder, .* or the kind seq2seq"),
+        (transformers.PLBartConfig(), "it is an encoder-decoder, .* or the kind seq2seq"),
+        (transformers.WhisperConfig(), "it is an encoder-decoder, .*Qwen3[)]$"),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_what_does_not_read_from_the_left_alone_is_no_causal_lm(config: Any, message: str) -> None:
+    with pytest.raises(Unsupported, match=f"'{config.model_type}' was not pretrained to continue a text .*{message}"):
+        model_class("causal_lm", config)
+
+
+def test_what_reads_from_the_left_alone_is_a_causal_lm() -> None:
+    for config in [
+        transformers.BertGenerationConfig(is_decoder=True),
+        transformers.LlamaConfig(is_causal=True),
+        transformers.Gemma3TextConfig(use_bidirectional_attention=False),
+    ]:
+        assert model_class("causal_lm", config).__name__.endswith(("ForCausalLM", "Decoder"))
 
 
 def test_a_language_model_without_its_output_layer_is_refused(backbone: Callable[..., Path], tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ LANGUAGE_MODELS = ("seq2seq", "causal_lm", "masked_lm")
 """Kinds whose output layer is pretrained, so that a model does the task before any training."""
 REDRAWN = ("masked_lm",)
 """Kinds whose training rows are other token ids in each epoch, so that nothing computed of them serves twice."""
+_INSTEAD = ("seq2seq", "masked_lm", "token_classification")
+"""Kinds for what cannot continue a text, the nearest first."""
 _REFUSED: dict[str, str] = {
     "rwkv": "transformers changes its weights in place between training and evaluation, and does not mask its padding",
 }
@@ -61,11 +63,13 @@ def model_class(kind: str, config: Any) -> Any:
             f"transformers' classifier for '{found}' reads the last position, be it padding; use the mean of all "
             "(pooling='mean')"
         )
-    if kind == "causal_lm" and type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
-        other = "seq2seq" if getattr(config, "is_encoder_decoder", False) else "token_classification"
+    reason = unordered(config)
+    if kind == "causal_lm" and (reason is not None or type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING):
+        others = [other for other in _INSTEAD if type(config) in _classes(other)]
         raise Unsupported(
-            f"'{found}' was not pretrained to continue a text from the left, which causal LM needs; use a decoder "
-            f"(such as GPT-2, Llama or Qwen3), or the kind {other}"
+            f"'{found}' was not pretrained to continue a text from the left, which causal LM needs"
+            f"{'' if reason is None else f': it {reason}'}; use a decoder (such as GPT-2, Llama or Qwen3)"
+            f"{f', or the kind {others[0]}' if others else ''}"
         )
     one_sided = ("is_encoder_decoder", "is_decoder", "causal")  # the last of XLM's
     if kind == "masked_lm" and any(getattr(config, name, False) for name in one_sided):
@@ -74,9 +78,33 @@ def model_class(kind: str, config: Any) -> Any:
             "encoder (such as BERT, RoBERTa or ModernBERT)"
         )
     try:
-        return getattr(transformers, AUTO_CLASSES[kind])._model_mapping[type(config)]
+        return _classes(kind)[type(config)]
     except KeyError as error:
         raise Unsupported(f"transformers has no {title} head for '{found}'") from error
+
+
+def unordered(config: Any) -> str | None:
+    """Why a model does not predict each token of a text from those before it alone, by its configuration; None: it
+    does, or finds masked tokens, which is of no order."""
+    found = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        return "is an encoder-decoder, which predicts a text from another"
+    if found == "xlnet":
+        return "predicts tokens in an order that is drawn"
+    if found == "cpmant":
+        return "attends to later tokens, too"
+    both_ways = getattr(config, "use_bidirectional_attention", False) in (True, "all")
+    both_ways |= found == "bert-generation" and not config.is_decoder
+    if both_ways or getattr(config, "is_causal", True) is False:
+        return "attends to later tokens, too, as its configuration says"
+    return None
+
+
+def _classes(kind: str) -> Any:
+    """transformers' classes for a task kind, by those of the configurations."""
+    import transformers
+
+    return getattr(transformers, AUTO_CLASSES[kind])._model_mapping
 
 
 def text_part(kind: str, config: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapt.backbones.classes import output_layer
+from adapt.backbones.classes import output_layer, unordered
 from adapt.spec import Unsupported
 
 
@@ -17,14 +17,9 @@ def language_class(config: Any) -> tuple[Any, bool]:
     """
     import transformers
 
-    found = config.model_type
-    if getattr(config, "is_encoder_decoder", False):
-        raise Unsupported(f"'{found}' is an encoder-decoder, which predicts a text from another")
-    if found == "xlnet":
-        raise Unsupported(f"'{found}' predicts tokens in an order that is drawn")
-    both_ways = getattr(config, "use_bidirectional_attention", False) in (True, "all")
-    if both_ways or getattr(config, "is_causal", True) is False:
-        raise Unsupported(f"'{found}' attends to later tokens, too, as its configuration says")
+    found, reason = config.model_type, unordered(config)
+    if reason is not None:
+        raise Unsupported(f"'{found}' {reason}")
     kinds = [(transformers.MODEL_FOR_MASKED_LM_MAPPING, True), (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, False)]
     if getattr(config, "is_decoder", False):  # of families that have both
         kinds.reverse()
