@@ -85,6 +85,23 @@ def test_rows_alone_and_together_and_texts_by_a_plain_loop(name: str, side: str)
     assert any(row["text"] for row in together)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_texts_begin_with_the_token_that_the_loss_has_before_them(name: str) -> None:
+    """The configuration's, whether the generation configuration has another, or none."""
+    made = bound(max_target_length=9)
+    net = model(name, "ConditionalGeneration", made.tokenizer)
+    examples = made.encode(table(), split="test")
+    batch, expected = made.collate(examples), outputs(made, net, examples)
+    start = net.config.decoder_start_token_id
+    for other in (made.tokenizer.unk_token_id, None):
+        assert other != start
+        net.generation_config.decoder_start_token_id = other
+        assert made.asked(net, batch)[0]["decoder_input_ids"][:, 0].tolist() == [start] * len(examples)
+        assert outputs(made, net, examples) == expected
+    net.config.decoder_start_token_id, net.generation_config.decoder_start_token_id = None, start
+    assert outputs(made, net, examples) == expected
+
+
 def test_a_checkpoints_own_way_of_generating_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bound(max_target_length=9)
     net = _t5(made.tokenizer)

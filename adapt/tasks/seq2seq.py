@@ -140,7 +140,7 @@ class Seq2Seq(TextGeneration):
         it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part."""
         labels = batch["labels"]
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
-        before[:, 0] = _start(model) if self._start is None else self._start
+        before[:, 0] = self._begins(model)
         inputs = {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
@@ -149,6 +149,10 @@ class Seq2Seq(TextGeneration):
             "use_cache": False,
         }
         return inputs, labels
+
+    def _begins(self, model: nn.Module) -> int:
+        """The token that a target begins with, in the loss as where one is written."""
+        return _start(model) if self._start is None else self._start
 
     def terms(self, examples: Sequence[Example]) -> int:
         """Tokens of the targets."""
@@ -164,7 +168,7 @@ class Seq2Seq(TextGeneration):
             beams=self.options.beams,
             length_penalty=self.options.length_penalty,
             ends=[] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id],
-            start=self._start,
+            start=self._begins(model),
             first=self._first,
         )
 
