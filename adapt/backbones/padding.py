@@ -16,8 +16,9 @@ _LARGEST = 2**26
 def reads_padding(config: Any) -> bool:
     """Whether a model, of a layer with random weights, gives other states of a row's tokens where padding follows.
 
-    Families whose attention is the one that transformers has in common, and those in `FAMILIES`, do not. Nor are
-    encoder-decoders taken to, or one that cannot be made so small.
+    Families whose attention is the one that transformers has in common, and those in `FAMILIES`, do not, but for those
+    that join the embeddings of neighbours (MobileBERT's trigrams). Nor are encoder-decoders taken to, or one that
+    cannot be made so small.
 
     Args:
         config: Of the backbone; it is left as it is.
@@ -25,8 +26,9 @@ def reads_padding(config: Any) -> bool:
     import torch
 
     cls = base_class(config)
+    joins = getattr(config, "trigram_input", False)
     known = cls._supports_attention_backend or config.model_type in FAMILIES
-    if known or getattr(config, "is_encoder_decoder", False):
+    if (known and not joins) or getattr(config, "is_encoder_decoder", False):
         return False
     ids = torch.arange(1, 1 + _TOKENS)[None]
     longer = torch.nn.functional.pad(ids, (0, _PADDING))
@@ -42,6 +44,9 @@ def reads_padding(config: Any) -> bool:
                 return False
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             model = cls(small).eval()
+            for table in (m for m in model.modules() if isinstance(m, torch.nn.Embedding)):
+                if table.padding_idx is not None:  # drawn as zeros, which a checkpoint need not have
+                    table.weight[table.padding_idx] = table.weight[-1]
             alone, padded = (model(input_ids=x, attention_mask=(x > 0).long())[0] for x in (ids, longer))
         return not torch.allclose(alone, padded[:, :_TOKENS], rtol=1e-3, atol=1e-3)
     except Exception:  # of a family that nobody has tried; it must not cost the run
