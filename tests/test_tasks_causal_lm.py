@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import datasets
 import pytest
 import torch
+import transformers
 from task_helpers import (
     SENTENCE,
+    SIZES,
     byte_level,
     greedy,
     kind,
@@ -120,8 +123,6 @@ def test_the_loss_is_that_of_transformers(name: str, prompted: bool) -> None:
 
 
 def _gpt2(tokens: Any) -> Any:
-    import transformers
-
     torch.manual_seed(3)
     config = transformers.GPT2Config(
         n_embd=32, n_layer=2, n_head=4, n_positions=96, vocab_size=len(tokens), initializer_range=0.3,
@@ -149,6 +150,35 @@ def test_rows_alone_and_together_and_texts_by_a_plain_loop(name: str, side: str)
         assert a["text"] == made.tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert len({row["text"] for row in together}) > 1
     assert {"chrf", "rouge_l", "text_exact_match", "loss", "perplexity"} == set(made.score(together, examples))
+
+
+RECURRENT: dict[str, Callable[..., Any]] = {
+    "recurrent_gemma": lambda **ids: transformers.RecurrentGemmaConfig(
+        **{**SIZES, "num_hidden_layers": 3}, **ids, lru_width=32, head_dim=8, attention_window_size=16
+    ),
+    "xlstm": lambda **ids: transformers.xLSTMConfig(
+        hidden_size=64, num_heads=4, num_hidden_layers=2, qk_dim_factor=1.0, chunk_size=8, **ids
+    ),
+    "mamba": lambda **ids: transformers.MambaConfig(hidden_size=32, num_hidden_layers=2, **ids),
+}
+
+
+@pytest.mark.parametrize("family", RECURRENT)
+def test_texts_of_recurrent_layers_do_not_depend_on_the_batch(family: str) -> None:
+    made = bound("chrf", max_new_tokens=8)
+    prompts = [*PROMPTS, "when"]
+    torch.manual_seed(5)
+    net = transformers.AutoModelForCausalLM.from_config(
+        RECURRENT[family](vocab_size=len(made.tokenizer), pad_token_id=0, bos_token_id=1, eos_token_id=1)
+    ).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.25)
+    examples = made.encode(table(prompts, None))
+    together, alone = outputs(made, net, examples), one_by_one(made, net, examples)
+    assert [row["text"] for row in together] == [row["text"] for row in alone]
+    assert len({row["text"] for row in together}) > 1
 
 
 def test_texts_are_written_only_where_a_metric_or_a_new_row_needs_them() -> None:

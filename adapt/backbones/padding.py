@@ -8,6 +8,12 @@ from typing import Any
 from adapt.backbones.classes import base_class
 from adapt.backbones.families import FAMILIES
 
+READ_BEFORE = frozenset({"recurrent_gemma", "xlstm"})
+"""Families, by `model_type`, whose recurrent layers read the padding before a row's tokens, masked as it is.
+
+They are named, for a layer of their checkpoints is too large to be tried. Others of recurrent layers mask it (Mamba,
+Zamba2, Jamba, Bamba, Falcon-H1, LFM2, Qwen3-Next).
+"""
 _WORDS, _TOKENS, _PADDING = 32, 12, 8
 _LARGEST = 2**26
 """Parameters above which a layer would take long to make."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from adapt.backbones.padding import READ_BEFORE
 from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.spec import OptionError, RowError, Task
@@ -177,15 +178,19 @@ class CausalLM(TextGeneration):
         """What the model writes after the prompts, up to the text that stops it."""
         if "prompt_ids" not in batch:
             return []
-        written = generate(
-            model,
-            self.tokenizer,
-            {"input_ids": batch["prompt_ids"], "attention_mask": batch["prompt_mask"]},
-            new_tokens=self._new,
-            beams=self.options.beams,
-            ends=[self._prompts.end],
-        )
-        return [self._stopped(made) for made in written]
+        ids, mask = batch["prompt_ids"], batch["prompt_mask"]
+        written: dict[int, Written] = {}
+        for rows, length in _groups(model, mask):
+            made = generate(
+                model,
+                self.tokenizer,
+                {"input_ids": ids[rows, -length:], "attention_mask": mask[rows, -length:]},
+                new_tokens=self._new,
+                beams=self.options.beams,
+                ends=[self._prompts.end],
+            )
+            written |= zip(rows, made, strict=True)
+        return [self._stopped(written[row]) for row in range(len(ids))]
 
     def _stopped(self, written: Written) -> Written:
         """What was written up to the text that stops it, which white space at its beginning is no part of."""
@@ -221,6 +226,20 @@ class CausalLM(TextGeneration):
 
 def _labelled(own: Example, before: list[int], learnt: list[int]) -> Example:
     return {**own, "input_ids": before + learnt, "labels": [IGNORED] * len(before) + learnt}
+
+
+def _groups(model: Any, mask: torch.Tensor) -> list[tuple[list[int], int]]:
+    """Prompts after which texts are written at once, and how long they are with their padding: all of a batch, or
+    those of one length, without padding, where the model would read it.
+
+    Args:
+        model: Of transformers, whose `model_type` tells whether it would.
+        mask: (batch, length); padding is on the left.
+    """
+    if model.config.model_type not in READ_BEFORE:
+        return [(list(range(len(mask))), mask.shape[1])]
+    lengths = mask.sum(dim=1).tolist()
+    return [([row for row, own in enumerate(lengths) if own == length], length) for length in sorted(set(lengths))]
 
 
 def _columns(rows: datasets.Dataset, split: str | None) -> tuple[list[Any], list[str] | None]:
