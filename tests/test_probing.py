@@ -228,7 +228,7 @@ def test_windows_of_long_rows_are_read_too(planted: Reader, tagged: Data) -> Non
     assert whole.counts == parts.counts
     assert [layer.scores for layer in whole.models[0].layers] == [layer.scores for layer in parts.models[0].layers]
     assert any("cut into windows" in note for note in parts.notes)
-    assert not whole.notes
+    assert not any("windows" in note for note in whole.notes)
 
 
 @pytest.mark.parametrize("words", [False, True])
@@ -254,7 +254,11 @@ def test_a_control_task_that_cannot_be_learnt_by_heart_is_told_of() -> None:
         found = adapt.probe("tiny-encoder", adapt.data.load(rows), seeds=1, layers=[1], device="cpu", control=control)
         return [note for note in found.notes if "control task" in note]
 
-    assert notes(lambda i: f"word{i % 3}") == []
+    assert notes(lambda i: f"word{i % 30}") == []
+    assert notes(lambda i: f"word{i % 30 if i % 4 == 0 else 0}") == [
+        "half of the first words of train are of 1 type: the control task asks for hardly more than which of them it "
+        "is, and selectivity tells little of learning by heart"
+    ]
     assert notes(lambda i: f"text{i}") == [
         "0% of the first words of test occur as such in train, too: what the control task asks for cannot be learnt by "
         "heart, and selectivity is hardly more than the distance from a guess"

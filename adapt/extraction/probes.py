@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ import torch
 
 from adapt.data.samples import generator
 from adapt.data.table import column_of
+from adapt.display import counted
 from adapt.extraction.linear import Vectors, fit, measure
 from adapt.extraction.probed import LayerProbe, Probed
 from adapt.extraction.reading import Reader
@@ -115,7 +117,7 @@ class Probes:
         return Found(Probed(self.model.name, origin, tuple(layers)), baseline, {"train": sizes, **counts}, notes)
 
     def _of_types(self, train: Sequence[str], test: Sequence[str]) -> list[str]:
-        """What must be said where word types cannot be learnt by heart, so that the control task tells nothing."""
+        """What must be said where the control task is none of learning by heart: types are few, or others in test."""
         words = "words" if self.task.kind == "token_classification" else "first words"
         known = set(train)
         share = sum(each in known for each in test) / len(test)
@@ -124,11 +126,18 @@ class Probes:
                 f"all {words} of train are {train[0]!r}, so that the control task has one target and selectivity tells "
                 "nothing"
             ]
-        if share >= _KNOWN:
+        if share < _KNOWN:
+            return [
+                f"{share:.0%} of the {words} of test occur as such in train, too: what the control task asks for "
+                "cannot be learnt by heart, and selectivity is hardly more than the distance from a guess"
+            ]
+        reached = np.cumsum([count for _, count in Counter(train).most_common()])
+        few = int(np.searchsorted(reached, len(train) / 2)) + 1
+        if few >= _FEW:
             return []
         return [
-            f"{share:.0%} of the {words} of test occur as such in train, too: what the control task asks for cannot be "
-            "learnt by heart, and selectivity is hardly more than the distance from a guess"
+            f"half of the {words} of train are of {counted(few, 'type')}: the control task asks for hardly more than "
+            "which of them it is, and selectivity tells little of learning by heart"
         ]
 
     def _kind(self) -> Kind:
@@ -189,6 +198,9 @@ def _marked(example: Example) -> Example:
 
 _KNOWN = 0.2
 """Share of test's types that train has, below which the control task is hardly one; of words it is some 0.8."""
+_FEW = 10
+"""Types that make up half of train's, below which the control task is hardly one: a probe that tells so few apart knows
+their targets. Of words they are 100 and more, of the first words of reviews some 20, and of questions 4 and fewer."""
 
 
 def control_targets(parts: Sequence[Part], seed: int) -> list[np.ndarray]:
