@@ -193,6 +193,13 @@ def test_a_mean_of_fewer_seeds_is_not_the_best() -> None:
     assert cells["lora"][0] == "85.0 (2 seeds) ≈"
 
 
+def test_a_difference_over_one_seed_of_several_is_not_behind() -> None:
+    best = [of_rows("full", seed, [1] * 7 + [0], max_train=8) for seed in (0, 1)]
+    other = [of_rows("lora", seed, [0] * 7 + [1], max_train=8) for seed in (1, 2)]
+    cells = shown(table(best, other, results({"full": [0.9]})))
+    assert cells["lora"][0].endswith("≈")
+
+
 def test_what_cannot_be_told_apart_is_not_called_worse() -> None:
     one = {"full": [0.9], "lora": [0.5]}
     assert shown(table(results(one), results(one, max_train=8)))["lora"] == ["50.0 ≈", "50.0 ≈"]

@@ -48,6 +48,9 @@ def test_a_ridge_probe_is_the_closed_form() -> None:
     scores = {p: measure("regression", guess[40:], y[40:]) for p, guess in expected.items()}
     assert found.penalty == max(PENALTIES, key=lambda p: scores[p])
     np.testing.assert_allclose(found.decide(x), expected[found.penalty], rtol=1e-4)
+    large = y.astype(np.float64) * 1e-2 + 1e6  # whose differences would be lost beside their size
+    there = fit("regression", Vectors(x[:40], large[:40]), Vectors(x[40:], large[40:])).decide(x)
+    np.testing.assert_allclose((there - 1e6) * 1e2, expected[found.penalty], rtol=1e-3)
 
 
 def test_a_logistic_probe_is_where_its_loss_has_no_gradient() -> None:
@@ -387,6 +390,21 @@ def test_the_table_says_what_was_found(result: Probing) -> None:
     assert "train (at most 100)" in facts
     assert "Hewitt & Liang 2019" in facts
     assert "Seeds: 0, 1, 2;" in facts
+
+
+def test_what_selectivity_is_of_is_shown_where_it_is_not_the_score(result: Probing) -> None:
+    """As of words that the tokenizer makes nothing of, which are scored and have no control."""
+
+    def heads(of: Probing) -> list[str]:
+        return [cell.strip() for cell in of.table().splitlines()[2].strip("|").split("|")]
+
+    [model] = result.models[:1]
+    layers = tuple(replace(layer, accuracies=layer.scores) for layer in model.layers)
+    tags = replace(result, settings={**result.settings, "problem": "tags", "metric": "token_accuracy"}, baseline=())
+    alike = replace(tags, models=(replace(model, layers=layers),))
+    assert heads(alike)[2:] == ["token accuracy, % [95 % CI]", "control, %", "selectivity"]
+    other = replace(model, layers=(replace(layers[0], accuracies=(1.0,) * 3), *layers[1:]))
+    assert heads(replace(tags, models=(other,)))[3] == "of words that have tokens, %"
 
 
 def test_names_do_not_become_markup(result: Probing) -> None:

@@ -197,7 +197,8 @@ def test_intervals_are_over_groups_of_rows_where_a_result_tells_them() -> None:
     assert table(*results(groups, told=1)).rows == made.rows  # the other is older
     one = table(*results(groups, "spea|ker")[1:])
     assert "other groups by spea\\|ker than the 4 of these test rows (crossed" in one.markdown()
-    assert "of full, with one seed, for other groups by spea\\|ker alone." in one.markdown()
+    said = "differences of lora, over the one seed that both have, for other groups by spea\\|ker alone."
+    assert f"of full, with one seed, for other groups by spea\\|ker alone; {said}" in one.markdown()
 
     most = table(*results([0] * 6 + [1, 1]))
     assert [row.score for row in most.rows] == [mean_interval([3 / 8, 1 / 4]), mean_interval([1 / 2, 1 / 2])]

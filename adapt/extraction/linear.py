@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -87,11 +88,16 @@ def _fits(problem: Problem, x: np.ndarray, y: np.ndarray) -> Iterator[Decide]:
     if problem == "regression":
         from sklearn.linear_model import Ridge
 
-        return (Ridge(alpha=penalty).fit(x, y).predict for penalty in PENALTIES)
+        mean = y.mean()  # taken off, for the numbers are fitted in the precision of the vectors
+        return (partial(_values_of, Ridge(alpha=penalty).fit(x, y - mean), mean) for penalty in PENALTIES)
     if problem == "multi_label":
         columns = [_classifiers(x, column) for column in y.T]
         return (partial(_labels_of, classifiers) for classifiers in zip(*columns, strict=True))
     return _classifiers(x, y)
+
+
+def _values_of(model: Any, mean: float, values: np.ndarray) -> np.ndarray:
+    return np.asarray(model.predict(values).astype(np.float64) + mean)
 
 
 def _classifiers(x: np.ndarray, y: np.ndarray) -> Iterator[partial[np.ndarray]]:

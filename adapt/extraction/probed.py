@@ -122,9 +122,12 @@ class Probing(Rendered):
         metric, measure = self.settings["metric"], MEASURES[self.settings["problem"]]
         control = any(layer.controls for model in self.models for layer in model.layers)
         first, several = self.models[0], len(self.models) > 1
+        own = None if measure == metric else f"{measure.replace('_', ' ')}{unit_of(measure)}"
+        if control and any(layer.accuracies != layer.scores for model in self.models for layer in model.layers):
+            own = own or f"of words that have tokens{unit_of(measure)}"
         head = ["model", "layer", heading(metric)]
         head += [f"difference to {escape(first.name)}"] if several else []
-        head += [f"{measure.replace('_', ' ')}{unit_of(measure)}"] if control and measure != metric else []
+        head += [own] if control and own else []
         head += [f"control{unit_of(measure)}", "selectivity"] if control else []
         rows = []
         base = {layer.layer: layer for layer in first.layers}
@@ -135,7 +138,7 @@ class Probing(Rendered):
                     other = base.get(layer.layer) if model is not first else None
                     found = paired_difference(layer.scores, other.scores) if other else None
                     cells.append(_shown(found, metric, signed=True))
-                if control and measure != metric:
+                if control and own:
                     cells.append(_shown(mean_interval(layer.accuracies), measure))
                 if control:
                     cells.append(_shown(mean_interval(layer.controls), measure))

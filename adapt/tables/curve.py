@@ -151,9 +151,13 @@ def _marks(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _is_behind(row: Row, best: Row, confidence: float) -> bool:
-    """Whether an interval can be made of the difference, and lies on the worse side of 0."""
+    """Whether an interval can be made of the difference, and lies on the worse side of 0.
+
+    None is made over one seed that both have of several, of which it would know no other.
+    """
     found = difference(row, best, confidence)
-    limits = None if found is None else limits_of(found.interval, None)
+    one_of_several = found is not None and found.seeds == 1 and not found.all_seeds
+    limits = None if found is None or one_of_several else limits_of(found.interval, None)
     if limits is None:
         return False
     return limits[0] > 0 if row.metric in LOWER_IS_BETTER else limits[1] < 0
