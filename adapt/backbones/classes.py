@@ -107,6 +107,18 @@ def _classes(kind: str) -> Any:
     return getattr(transformers, AUTO_CLASSES[kind])._model_mapping
 
 
+def ends_at_padding(kind: str, config: Any) -> bool:
+    """Whether transformers' class for a task kind looks for the end of a row by the token that its configuration pads
+    with: classifiers of decoders read the last one before, and mBART's have their decoder begin with it."""
+    import transformers
+
+    if getattr(config, "is_encoder_decoder", False):
+        return kind not in LANGUAGE_MODELS
+    decoder = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    encoder = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
+    return kind == "sequence_classification" and decoder and not encoder
+
+
 def text_part(kind: str, config: Any) -> Any:
     """The configuration itself, or that of the part for text where a model reads images, too, or sound.
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.classes import LANGUAGE_MODELS
+from adapt.backbones.classes import LANGUAGE_MODELS, ends_at_padding
 from adapt.backbones.load import Loader
 from adapt.backbones.log import quiet
 from adapt.backbones.source import POOLING
@@ -29,6 +29,9 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     own = loader.config(dropout=False)
     if hasattr(own, "use_cache"):
         model.config.use_cache = own.use_cache
+    padding = getattr(own, "pad_token_id", None)
+    if padding is not None and not ends_at_padding(loader.task.kind, own):
+        model.config.pad_token_id = padding  # from which RoBERTa numbers its positions
     generation = getattr(model, "generation_config", None)
     said = loader.backbone.path / "generation_config.json"
     if generation is not None:

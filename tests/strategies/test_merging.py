@@ -18,6 +18,7 @@ from tiny_tasks import TASKS
 import adapt
 from adapt import params
 from adapt.adapted import fit_model
+from adapt.backbones.classes import AUTO_CLASSES
 from adapt.backbones.plain import save_plain
 from adapt.backbones.source import resolve
 from adapt.spec import OptionError, Unsupported
@@ -166,6 +167,25 @@ def test_a_merged_model_says_what_its_outputs_mean(
         else:
             scores = {row["label"]: row["score"] for row in found}
             assert scores == pytest.approx(prediction["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sequence_classification", "masked_lm"])
+def test_positions_stay_where_configuration_and_tokenizer_pad_by_other_tokens(tmp_path: Path, kind: str) -> None:
+    """RoBERTa numbers them from the padding index of its configuration."""
+    own = tiny.save_backbone(tmp_path / "own", "roberta", masked=True)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "pad_token_id": 1}))
+    load, inputs = tiny.loader_for(own, kind), tiny.inputs_for("roberta", kind)
+    before: Any = load()
+    with torch.no_grad():
+        found, expected = (
+            base.eval()(**inputs)[0] for base in (before.base_model, transformers.AutoModel.from_pretrained(own))
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    model = tiny.moved(LoRA(rank=2).build(load, load.task))
+    save_plain(LoRA(rank=2).merge(model, load), load, tmp_path / "merged")
+    plain = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(outputs(plain, inputs), outputs(model, inputs), rtol=1e-4, atol=1e-5)
 
 
 @dataclasses.dataclass(frozen=True)
