@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -21,9 +23,12 @@ from task_helpers import (
     scores_by_transformers,
     wordpiece,
 )
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from adapt.adapted import fit_model
 from adapt.metrics.texts import bleu_counts, chrf_counts
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
+from adapt.strategies import LoRA
 from adapt.tasks.generation import generate
 
 MODELS = ["T5", "Bart"]
@@ -201,6 +206,46 @@ def test_a_multilingual_model_is_told_the_languages(name: str, source: str, targ
     net.generate = lambda **inputs: ids.append(own(**inputs)) or ids[-1]
     outputs(made, net, made.encode(rows.remove_columns(["target", "references"])))
     assert tokens.convert_ids_to_tokens(ids[0][:, 0 if last else 1].tolist()) == [target] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "token", "said"),
+    [
+        ("M2M100", "fra_Latn", "deu_Latn", "forced_bos_token_id", True),
+        ("MBart", "fr_XX", "de_DE", "decoder_start_token_id", True),
+        ("MBart", "fr_XX", "de_DE", "decoder_start_token_id", False),
+    ],
+)
+def test_a_merged_multilingual_model_writes_the_language_it_was_trained_on(
+    tmp_path: Path, name: str, source: str, target: str, token: str, said: bool
+) -> None:
+    tokens, net = multilingual(name)
+    own = tmp_path / "own"
+    net.save_pretrained(own)
+    tokens.save_pretrained(own)
+    settings = json.loads((own / "generation_config.json").read_text()) | {"temperature": 0.5}
+    (own / "generation_config.json").unlink()
+    if said:
+        (own / "generation_config.json").write_text(json.dumps(settings))
+    rows = [{"source": "a b", "target": "b a"}] * 4
+    made = fit_model(
+        own, {"train": rows, "validation": rows, "test": rows}, LoRA(rank=2), kind="seq2seq", source_language=source,
+        target_language=target, max_target_length=8, max_steps=1, device="cpu", precision="fp32", progress=False,
+    )  # fmt: skip
+    merged = made.merge(tmp_path / "merged")
+    language = tokens.convert_tokens_to_ids(target)
+    written = json.loads((merged / "generation_config.json").read_text())
+    assert written[token] == language
+    if said:
+        assert written == settings | {token: language}
+    plain = AutoModelForSeq2SeqLM.from_pretrained(merged)
+    if token == "decoder_start_token_id":
+        assert plain.config.decoder_start_token_id == language
+    read = AutoTokenizer.from_pretrained(merged)
+    sources = ["a b a", "b b"]
+    found = plain.generate(**read(sources, return_tensors="pt", padding=True), max_new_tokens=8, do_sample=False)
+    assert read.batch_decode(found, skip_special_tokens=True) == [row["text"] for row in made.predict(sources)]
+    assert found[:, 0 if token == "decoder_start_token_id" else 1].tolist() == [language] * 2
 
 
 def test_a_tokenizer_is_told_as_soon_as_there_is_a_kind() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from adapt.backbones.source import POOLING
 from adapt.files import whole_folder
 
 
-def save_plain(model: Any, loader: Loader, folder: Path) -> None:
+def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, int] | None = None) -> None:
     """Write weights (safetensors), configuration and tokenizer, for transformers' `from_pretrained`.
 
     A language model on a sentence encoder, which is pretrained on, says how it pools, as that does.
@@ -22,6 +24,7 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
         model: A model of a transformers class, as `loader` gives it.
         loader: What loaded it; its configuration, where loading changed ours, is the one written.
         folder: Made where it is not there. What else is in it stays, but for the weights of another model.
+        writes: Settings of generation in place of the checkpoint's (`adapt.tasks.Kind.writes`).
 
     Raises:
         OptionError: The folder cannot be written; what was there is as it was.
@@ -32,19 +35,24 @@ def save_plain(model: Any, loader: Loader, folder: Path) -> None:
     padding = getattr(own, "pad_token_id", None)
     if padding is not None and not ends_at_padding(loader.task.kind, own):
         model.config.pad_token_id = padding  # from which RoBERTa numbers its positions
-    generation = getattr(model, "generation_config", None)
+    generation, writes = getattr(model, "generation_config", None), writes or {}
+    for name, value in writes.items():
+        if hasattr(model.config, name):
+            setattr(model.config, name, value)
     said = loader.backbone.path / "generation_config.json"
     if generation is not None:
         generation.pad_token_id = model.generation_padding
+        generation.update(**writes)
         if said.exists():
-            # which is taken over as it is: transformers writes settings only where all go together
+            # whose settings are taken over as they are: transformers writes them only where all go together
             model.generation_config = type(generation)()
     with whole_folder(folder) as new:
         with quiet():
             model.save_pretrained(new)
             _as_if_unused(loader.tokenizer()).save_pretrained(new)
         if generation is not None and said.exists():
-            shutil.copyfile(said, new / said.name)
+            settings = json.loads(said.read_text(encoding="utf-8"))
+            (new / said.name).write_text(json.dumps({**settings, **writes}, indent=2) + "\n", encoding="utf-8")
             model.generation_config = generation
         for file in new.glob("*.safetensors"):
             file.chmod(0o644)  # safetensors writes files that only their owner can read

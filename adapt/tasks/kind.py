@@ -145,6 +145,11 @@ class Kind(Asked, Lesson, ABC):
         """
         return []
 
+    def writes(self) -> dict[str, int]:
+        """The tokens, by transformers' names, that the texts a model writes begin with, where the kind gives them and
+        not the checkpoint."""
+        return {}
+
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The training rows as an epoch (from 1) sees them, each as long as it was: as they are, unless the kind draws
         something of them anew by seed and epoch."""

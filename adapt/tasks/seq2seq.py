@@ -172,6 +172,11 @@ class Seq2Seq(TextGeneration):
             first=self._first,
         )
 
+    def writes(self) -> dict[str, int]:
+        """The target's language, where the tokenizer knows languages."""
+        tokens = {"decoder_start_token_id": self._start, "forced_bos_token_id": self._first}
+        return {name: token for name, token in tokens.items() if token is not None}
+
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """The source as it is."""
         return "copy", [{"nll": None, "tokens": None, "text": example["source"].strip()} for example in examples]
