@@ -11,11 +11,18 @@ import tiny
 import tiny_tasks
 import torch
 from peft import PeftModel
-from transformers import AutoModelForMaskedLM, BertConfig, BertModel
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+)
 
 from adapt import AdaptError
 from adapt.adapted import fit_model, load_model
 from adapt.backbones import Loader, resolve
+from adapt.backbones.plain import save_plain
 from adapt.memory import measure
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up
@@ -79,6 +86,33 @@ def test_a_sentence_encoder_that_went_on_is_one_still(backbone: Callable[..., Pa
     again = resolve(model.merge(tmp_path / "merged-masked_lm"))
     assert not again.is_sentence_encoder, "the folder says no more how an earlier model pooled"
     assert again.source.sha256 == merged.source.sha256
+
+
+@pytest.mark.parametrize("architecture", ["bert", "albert"])
+def test_the_checkpoints_pooler_goes_on_too(tmp_path: Path, architecture: str) -> None:
+    """Classifiers begin with it, and transformers' class for masked tokens has none."""
+    own = AutoModelForPreTraining.from_config(tiny.ARCHITECTURES[architecture](1).config)
+    own.save_pretrained(tmp_path / "own")
+    tiny.tokenizer_for(architecture).save_pretrained(tmp_path / "own")
+    load = tiny.loader_for(tmp_path / "own", "masked_lm")
+    model = tiny.moved(Full().build(load, load.task))
+    save_plain(Full().merge(model, load), load, tmp_path / "merged")
+    there, (plain, masked), (classifier, found) = (
+        cls.from_pretrained(tmp_path / folder, output_loading_info=True)
+        for cls, folder in (
+            (AutoModelForMaskedLM, "own"), (AutoModelForMaskedLM, "merged"),
+            (AutoModelForSequenceClassification, "merged"),
+        )
+    )  # fmt: skip
+    pooler = {name: value for name, value in own.base_model.state_dict().items() if "pooler" in name.split(".")}
+    assert pooler
+    assert all(torch.equal(classifier.base_model.state_dict()[name], value) for name, value in pooler.items())
+    assert found["missing_keys"] == {"classifier.weight", "classifier.bias"}
+    assert not masked["missing_keys"]
+    assert masked["unexpected_keys"] <= there[1]["unexpected_keys"]
+    inputs = tiny.inputs_for(architecture, "masked_lm")
+    expected = tiny.outputs_of(model.eval(), inputs)
+    torch.testing.assert_close(tiny.outputs_of(plain.eval(), inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", [a for a in tiny.ENCODERS if a not in ("bert", "roberta", "deberta-v2")])

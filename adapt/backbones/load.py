@@ -154,6 +154,23 @@ class Loader:
         self._configure(model.requires_grad_(False).eval())
         return self._place(encoder_of(model), False)
 
+    def pooler(self) -> dict[str, torch.Tensor]:
+        """The checkpoint's pooler in float32, by the names of the pretrained part; empty where it has none, or where
+        transformers' classes are not made with or without one.
+
+        Raises:
+            AdaptError: The weights cannot be read, or are not all there.
+        """
+        import torch
+
+        config = self.config(dropout=False)
+        cls = base_class(config)
+        if "add_pooling_layer" not in signature(cls.__init__).parameters:
+            return {}
+        with quiet():
+            model, fresh = self._from_pretrained(cls, config, _options(torch.float32))
+        return {n: p.data for n, p in model.named_parameters() if "pooler" in n.split(".") and n not in fresh}
+
     def language_model(self, dtype: torch.dtype) -> tuple[nn.Module, bool]:
         """The backbone as it was pretrained, under its own language-model head: frozen, in evaluation mode.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adapt.backbones.classes import LANGUAGE_MODELS, ends_at_padding
+from adapt.backbones.classes import LANGUAGE_MODELS, ends_at_padding, name_of_base
 from adapt.backbones.load import Loader
 from adapt.backbones.log import quiet
 from adapt.backbones.source import POOLING
@@ -18,7 +18,8 @@ from adapt.files import whole_folder
 def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, int] | None = None) -> None:
     """Write weights (safetensors), configuration and tokenizer, for transformers' `from_pretrained`.
 
-    A language model on a sentence encoder, which is pretrained on, says how it pools, as that does.
+    A language model on a sentence encoder, which is pretrained on, says how it pools, as that does. One that finds
+    masked tokens has the checkpoint's pooler, which its class leaves out and classifiers begin with.
 
     Args:
         model: A model of a transformers class, as `loader` gives it.
@@ -46,9 +47,12 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
         if said.exists():
             # whose settings are taken over as they are: transformers writes them only where all go together
             model.generation_config = type(generation)()
+    state = model.state_dict()
+    if loader.task.kind == "masked_lm":
+        state = {f"{name_of_base(model)}.{name}": value for name, value in loader.pooler().items()} | state
     with whole_folder(folder) as new:
         with quiet():
-            model.save_pretrained(new)
+            model.save_pretrained(new, state_dict=state)
             _as_if_unused(loader.tokenizer()).save_pretrained(new)
         if generation is not None and said.exists():
             settings = json.loads(said.read_text(encoding="utf-8"))
