@@ -14,11 +14,12 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, ByT5Tokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, ByT5Tokenizer
 
 from adapt import options
 from adapt.adapted import assemble
 from adapt.backbones import Loader, resolve
+from adapt.backbones.calls import longest_of
 from adapt.data import Data
 from adapt.spec import AdaptError, Unsupported
 
@@ -360,7 +361,7 @@ def test_loading_is_silent(loader: LoaderOf, capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("architecture", "positions"), [("bert", 64), ("roberta", 62), ("distilbert", 64)])
+@pytest.mark.parametrize(("architecture", "positions"), [("bert", 64), ("roberta", 63), ("distilbert", 64)])
 def test_rows_are_cut_to_the_positions_there_are(
     backbone: Callable[..., Path], task_data: Callable[[str], Data], loader: LoaderOf, architecture: str, positions: int
 ) -> None:
@@ -368,3 +369,22 @@ def test_rows_are_cut_to_the_positions_there_are(
     assert task.max_length == positions
     ids = torch.full((1, positions), 9)
     assert logits(loader(architecture)(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "padding", "positions"), [("roberta", 4, 59), ("roberta", 1, 62), ("mpnet", 4, 62)]
+)
+def test_positions_up_to_the_padding_index_are_no_tokens(
+    tmp_path: Path, task_data: Callable[[str], Data], model_type: str, padding: int, positions: int
+) -> None:
+    """Whatever token the tokenizer pads with."""
+    config = AutoConfig.for_model(model_type, **tiny._SIZES | {"pad_token_id": padding})
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer_for("roberta").save_pretrained(tmp_path)
+    model = tiny.loader_for(tmp_path, "sequence_classification")()
+    assert longest_of(model) == positions
+    assert options.task_of(task_data("single_label"), resolve(tmp_path), max_length=128).max_length == positions
+    ids = torch.full((1, positions), 9)
+    assert logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).isfinite().all()
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        model(input_ids=torch.full((1, positions + 1), 9))

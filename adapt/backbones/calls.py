@@ -18,8 +18,10 @@ def lone_decoder(base: Any) -> str:
 
 
 def longest_of(model: Any) -> int:
-    """Tokens that a model has positions for, by the configuration."""
-    return positions_of(model.config.to_dict())
+    """Tokens that a model has positions for, by the configuration that it was made with."""
+    config, embeddings = model.config.to_dict(), getattr(model.base_model, "embeddings", None)
+    padding = getattr(embeddings, "padding_idx", config.get("pad_token_id"))  # which loading sets to the tokenizer's
+    return positions_of({**config, "pad_token_id": padding})
 
 
 def padding_of(config: Any) -> int:

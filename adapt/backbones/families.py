@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_POSITIONS_FROM_2 = frozenset({
+_AFTER_PADDING = frozenset({
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert",
     "longformer", "luke", "mpnet", "xmod",
 })  # fmt: skip
-"""Families that number tokens from the padding index + 1, so that the first two positions are never a token's."""
+"""Families that number tokens from the padding index + 1, so that the positions before are never a token's."""
 
 
 _FLOAT32_ALONE = {
@@ -201,7 +201,10 @@ def positions_of(config: Mapping[str, Any]) -> int:
     # T5's n_positions are relative alone, MPNet's both
     if found[0] is None and "relative_attention_num_buckets" not in config:
         found.append(config.get("n_positions"))
-    unused = 2 if config.get("model_type") in _POSITIONS_FROM_2 else 0
+    family, unused = config.get("model_type"), 0
+    if family in _AFTER_PADDING:
+        padding = config.get("pad_token_id") if family != "mpnet" else None  # which has 1, whatever the token is
+        unused = 2 if padding is None else padding + 1
     counts = [count - unused for count in found if isinstance(count, int) and count > 0]
     parts = [positions_of(config[name]) for name in _WITHIN if isinstance(config.get(name), Mapping)]
     return min([*counts, *parts], default=10**9)
