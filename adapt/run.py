@@ -36,6 +36,7 @@ from adapt.spec import (
 )
 from adapt.strategies import remade
 from adapt.tasks import Kind
+from adapt.tasks.tokens import check_embedded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,6 +138,8 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
         model = spec.strategy.build(loader, task)
         kind.start(model)
     check(model)
+    for split, rows in splits.items():
+        check_embedded(model, kind.tokenizer, rows, split)
     assert (begin is None) == (spec.start is None)  # or the result would claim a start that it did not have
     begun = [] if begin is None else begin(model, kind)
     shelf = _shelf_of(model, loader, inputs.features)

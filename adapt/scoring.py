@@ -20,6 +20,7 @@ from adapt.metrics.jackknife import pseudo_values
 from adapt.spec import DataError, OptionError, Problem, Task
 from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import apart, escape, grid, heading, interval, within
+from adapt.tasks.tokens import check_embedded
 
 if TYPE_CHECKING:
     import datasets
@@ -366,6 +367,7 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
     before = len(kind.notes)
     called = rows.split if rows.split not in (None, "train") else "scored"  # nothing is done as in training
     examples = kind.encode(rows.rows, split=called)
+    check_embedded(model.fitted.model, kind.tokenizer, examples, called)
     outputs = predict(model.fitted.model, kind, examples, run.budget)
     scores = kind.score(outputs, examples)
     outcomes = tuple(kind.outcomes(outputs, examples))

@@ -17,6 +17,7 @@ import pytest
 import tiny
 from fit_helpers import QUICK, TEXTS, fitted, jsonl, leftovers, write
 from safetensors import SafetensorError
+from transformers import AutoTokenizer
 
 import adapt
 from adapt.adapted import Adapted, write_predictions
@@ -46,6 +47,50 @@ def predicting(rows: Iterable[dict[str, Any]], *labels: str) -> Any:
     """What predicts these rows, and knows these labels."""
     task = SimpleNamespace(labels=labels)
     return SimpleNamespace(iterate=lambda source, columns: rows, run=SimpleNamespace(task=task))
+
+
+WITHOUT = r"Row 2{} \('{}'\): its token '{}' has no embedding, .* has 37; make .*resize_token_embeddings\(len\(tok"
+
+
+def added(backbone: Path, folder: Path, word: str) -> Path:
+    """A backbone whose tokenizer was given a word, and which was not itself."""
+    shutil.copytree(backbone, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([word])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_token_without_an_embedding_is_named_before_anything_is_trained(
+    backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    own, steps = added(backbone("bert"), tmp_path / "own", "zanzibar"), []
+    rows = [{"text": f"{word} word1", "label": word} for word in ("sunny", "cold")] * 4
+    other = [rows[0], {"text": "zanzibar word1", "label": "cold"}]
+    how = {**QUICK, "on_step": lambda *step: steps.append(step)}
+    with pytest.raises(RowError, match=WITHOUT.format(" of the test split", "zanzibar word1", "zanzibar")):
+        adapt.fit(own, {"train": rows, "validation": rows, "test": other}, adapt.Head(), max_steps=1, **how)
+    assert not steps
+    model = adapt.fit(own, {"train": rows, "validation": rows, "test": rows}, adapt.Head(), max_steps=1, **how)
+    new = WITHOUT.format("", "zanzibar word1", "zanzibar")
+    with pytest.raises(RowError, match=new):
+        model.predict(["sunny", "zanzibar word1"])
+    with pytest.raises(RowError, match=new.replace("Row 2", "Row 1026")):
+        model.predict(["sunny"] * 1025 + ["zanzibar word1"])
+    with pytest.raises(RowError, match=WITHOUT.format(" of the scored split", "zanzibar word1", "zanzibar")):
+        adapt.score(model, other)
+    with pytest.raises(RowError, match=new):
+        adapt.representations(own, ["sunny", "zanzibar word1"])
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart"])
+def test_a_token_of_a_target_without_an_embedding_is_named(
+    backbone: Callable[..., Path], tmp_path: Path, architecture: str
+) -> None:
+    own = added(backbone(architecture), tmp_path / "own", "zanzibar")
+    rows = [{"source": "cold", "target": "sunny"}, {"source": "cold", "target": "zanzibar"}]
+    with pytest.raises(RowError, match=WITHOUT.format(" of the train split", "zanzibar", "zanzibar")):
+        adapt.fit(own, dict.fromkeys(("train", "validation", "test"), rows), adapt.Head(), kind="seq2seq", **QUICK)
 
 
 def test_a_model_can_be_a_key(model: Adapted) -> None:

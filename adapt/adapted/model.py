@@ -22,7 +22,7 @@ from adapt.result import Result, text_of
 from adapt.run import Fitted
 from adapt.spec import SCHEMA, OptionError, RowError, Run, Unsupported
 from adapt.strategies import is_known
-from adapt.tasks.tokens import of_split
+from adapt.tasks.tokens import check_embedded, of_split
 
 MODEL_FILE = ADAPTED
 _CHUNK = 1024
@@ -93,6 +93,7 @@ class Adapted:
         for start in range(0, len(rows), _CHUNK):
             try:
                 examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
+                check_embedded(self.fitted.model, self.fitted.tokenizer, examples)
             except RowError as error:
                 raise error.after(start) from None
             outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)

@@ -17,6 +17,7 @@ from adapt.environment import code_state, versions
 from adapt.machine import hardware
 from adapt.spec import canonical
 from adapt.tasks import KINDS, Example, Kind
+from adapt.tasks.tokens import check_embedded
 
 if TYPE_CHECKING:
     import datasets
@@ -81,6 +82,7 @@ def said_of(
     if key not in found:
         kind = copy_of_kind(teacher)
         examples = kind.encode(rows)
+        check_embedded(model, kind.tokenizer, examples)
         file = None if kept is None else kept / _name_of(key[0], examples, teacher.run.budget.device)
         outputs = None if file is None else load_outputs(file)
         if outputs is None:

@@ -19,6 +19,7 @@ from adapt.extraction.reading import Reader
 from adapt.extraction.representations import read
 from adapt.spec import DataError, Task
 from adapt.tasks import KINDS, Example, Kind
+from adapt.tasks.tokens import check_embedded
 
 if TYPE_CHECKING:
     import datasets
@@ -145,6 +146,7 @@ class Probes:
 
     def _part(self, kind: Kind, rows: datasets.Dataset, split: str) -> Part:
         examples = kind.encode(rows, split=split)
+        check_embedded(self.model.model, kind.tokenizer, examples, split)
         if self.task.kind == "sequence_classification":
             values = read(self.model, examples, self.layers, self.pooling)[0]
             types = [text.split()[0] for text in column_of(rows, "text")]

@@ -29,7 +29,7 @@ from adapt.fields import check_choice, check_count
 from adapt.files import path_of
 from adapt.spec import Budget, OptionError, Source, Task, Unsupported
 from adapt.tasks import Example
-from adapt.tasks.tokens import model_inputs, token_tensors
+from adapt.tasks.tokens import check_embedded, model_inputs, token_tensors
 from adapt.training.batching import lengths_of
 from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.step import on
@@ -87,7 +87,9 @@ class Reader:
             OptionError: `max_length` leaves no room for text.
             Unsupported: Rows are lists of words, and the tokenizer does not say which token is of which.
         """
-        return encode(self.tokenizer, read_texts(rows, columns, self.columns), self.max_length)
+        examples = encode(self.tokenizer, read_texts(rows, columns, self.columns), self.max_length)
+        check_embedded(self.model, self.tokenizer, examples)
+        return examples
 
     def batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
         """Indices of examples and their tensors, each (batch, length), the longest rows first.

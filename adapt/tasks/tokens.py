@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.fields import check_count
-from adapt.spec import OptionError, Unsupported
+from adapt.spec import OptionError, RowError, Unsupported
 from adapt.tasks.kind import Example
 
 if TYPE_CHECKING:
@@ -57,6 +57,43 @@ def check_room(tokenizer: Any, most: int, *, pair: bool, option: str = "max_leng
         what = f"the prefix and {what}"
     if most <= taken + pair:
         raise OptionError(f"{option} is {most}, of which {what} take {taken}; give at least {taken + 1 + pair}.")
+
+
+def check_embedded(model: Any, tokenizer: Any, examples: Sequence[Example], split: str | None = None) -> None:
+    """
+    Args:
+        model: With the tables that its tokens are looked up in.
+        tokenizer: Made the examples.
+        examples: Encoded rows.
+        split: Which split they are; None: new rows.
+
+    Raises:
+        RowError: One has a token that was added to the tokenizer and not to the model.
+    """
+    base = getattr(model, "base_model", model)
+    read = {"input_ids": base, "prompt_ids": base}
+    if getattr(model, "task_kind", None) == "seq2seq":
+        read["labels"] = getattr(base, "decoder", base)
+    tables = {name: _rows_of_table(part) for name, part in read.items() if examples and name in examples[0]}
+    for name, rows in tables.items():
+        for i, example in enumerate(examples):
+            if max(example[name], default=0) < rows:
+                continue
+            token = next(token for token in example[name] if token >= rows)
+            raise RowError(
+                example.get("row", i), split,
+                f"its token {tokenizer.decode([token]).strip()!r} has no embedding, of which the backbone has {rows}; "
+                "make them more with resize_token_embeddings(len(tokenizer)), and save it with its tokenizer.",
+                tokenizer.decode([token for token in example[name] if token >= 0], skip_special_tokens=True),
+            )  # fmt: skip
+
+
+def _rows_of_table(part: Any) -> int:
+    """Word embeddings of a part of a model."""
+    try:
+        return len(part.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError):  # CANINE's, which hashes characters
+        return 10**9
 
 
 def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
