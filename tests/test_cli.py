@@ -309,6 +309,11 @@ def test_a_model_does_not_go_where_its_backbone_or_its_input_is(
     """Said before anything is trained or predicted."""
     error = refused(adapt("fit", "--backbone", tiny, "--data", tmp_path / "nowhere.csv", "--out", tiny))
     assert error == f"{tiny} is the folder of the backbone, which must stay as it is; give another."
+    other = Path(shutil.copytree(tiny, tmp_path / "other"))
+    error = refused(adapt("fit", "--backbone", tiny, "--data", tmp_path / "nowhere.csv", "--out", other))
+    assert (
+        error == f"{other} holds a model of transformers, which the saved one would be taken for; give another folder."
+    )
     error = refused(adapt("distill", tiny, "--backbone", tiny, "--data", tmp_path / "nowhere.csv", "--out", tiny))
     assert error == f"{tiny} is the folder of the teacher, which must stay as it is; give another."
     before = data.read_text()

@@ -524,6 +524,21 @@ def test_a_model_is_not_saved_into_its_backbone(model: Adapted) -> None:
     assert resolve(model.backbone.path).source.sha256 == before
 
 
+def test_saved_and_merged_models_do_not_share_a_folder(model: Adapted, tmp_path: Path) -> None:
+    """Commands would read the one or the other."""
+    saved, merged = model.save(tmp_path / "saved"), tmp_path / "merged"
+    shutil.copytree(model.backbone.path, merged)
+    with pytest.raises(OptionError, match=r"saved holds a saved model, which the merged one .*; give another folder"):
+        model.merge(saved)
+    with pytest.raises(OptionError, match=r"merged holds a model of transformers, which the saved one .*; give anoth"):
+        model.save(merged)
+    assert not (saved / "config.json").exists()
+    assert not (merged / "adapt.json").exists()
+    (saved / "config.json").write_text('{"of": "something else"}')
+    model.save(saved)
+    model.merge(merged)
+
+
 def test_a_full_disk_is_an_error_of_ours(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")

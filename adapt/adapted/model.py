@@ -13,7 +13,7 @@ from typing import Any
 from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
-from adapt.backbones.source import ADAPTED
+from adapt.backbones.source import ADAPTED, has_model_type
 from adapt.data import read_inputs
 from adapt.data.learnt import Learnt
 from adapt.display import labelled, shows_fields, with_notes
@@ -119,7 +119,7 @@ class Adapted:
         seen whether rows that are scored are among them.
 
         Raises:
-            OptionError: The folder cannot be written, or is the backbone's own.
+            OptionError: The folder cannot be written, is the backbone's own, or holds a model of transformers.
         """
         path = model_folder(folder, self.backbone.path)
         result, strategy = self.record, self.run.strategy
@@ -159,7 +159,7 @@ class Adapted:
         Raises:
             Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
                 backbone's own weights are quantised; or transformers has no class for its head (mean pooling).
-            OptionError: The folder cannot be written, or is the backbone's own.
+            OptionError: The folder cannot be written, is the backbone's own, or holds a saved model.
             AdaptError: The backbone is gone, or has changed.
         """
         from adapt.backbones.plain import save_plain
@@ -193,7 +193,7 @@ class Adapted:
         if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
             problem = self.run.task.problem
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
-        path = model_folder(folder, self.backbone.path)
+        path = model_folder(folder, self.backbone.path, merged=True)
         save_plain(plain, loader, path, self.fitted.kind.writes())
         scale = self.fitted.kind.state() if self.run.task.problem == "regression" else None
         write_card(path, self.run, self.record, hub=self.backbone.hub_name, plain=type(plain).__name__, scale=scale)
@@ -204,15 +204,24 @@ class Adapted:
         return str(self.backbone.path) if self.backbone.is_folder else self.backbone.reference
 
 
-def model_folder(folder: str | Path, backbone: Path) -> Path:
+def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) -> Path:
     """A folder that a model may be written to, which that of its backbone is not.
 
+    Args:
+        folder: What somebody gives.
+        backbone: The folder of the backbone.
+        merged: The model is a plain one of transformers, else a saved one.
+
     Raises:
-        OptionError: It cannot be written, or is the backbone's own.
+        OptionError: It cannot be written, is the backbone's own, or holds a model of the other sort, which this one
+            would be read as.
     """
     path = path_of(folder)
     if path.resolve() == backbone.resolve():
         raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
+    if (path / MODEL_FILE).is_file() if merged else has_model_type(path):
+        held, own = ("saved model", "merged") if merged else ("model of transformers", "saved")
+        raise OptionError(f"{folder} holds a {held}, which the {own} one would be taken for; give another folder.")
     return writable_folder(path)
 
 

@@ -11,8 +11,11 @@ from typing import Any
 from adapt.backbones.classes import LANGUAGE_MODELS, ends_at_padding, name_of_base
 from adapt.backbones.load import Loader
 from adapt.backbones.log import quiet
-from adapt.backbones.source import POOLING
+from adapt.backbones.source import POOLING, is_a_models
 from adapt.files import whole_folder
+
+_TEMPLATES = "additional_chat_templates"
+"""Folder of a tokenizer with several chat templates."""
 
 
 def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, int] | None = None) -> None:
@@ -24,7 +27,7 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
     Args:
         model: A model of a transformers class, as `loader` gives it.
         loader: What loaded it; its configuration, where loading changed ours, is the one written.
-        folder: Made where it is not there. What else is in it stays, but for the weights of another model.
+        folder: Made where it is not there. What else is in it stays, but for the files of another model.
         writes: Settings of generation in place of the checkpoint's (`adapt.tasks.Kind.writes`).
 
     Raises:
@@ -61,13 +64,14 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
         for file in new.glob("*.safetensors"):
             file.chmod(0o644)  # safetensors writes files that only their owner can read
         kept = {file.name for file in new.iterdir()}
+        shutil.rmtree(folder / _TEMPLATES, ignore_errors=True)
     if loader.task.kind in LANGUAGE_MODELS and loader.backbone.is_sentence_encoder:
         with whole_folder(folder / POOLING.parent) as new:
             shutil.copyfile(loader.backbone.path / POOLING, new / POOLING.name)
     else:
         (folder / POOLING).unlink(missing_ok=True)  # of an earlier model
-    for file in folder.glob("model*.safetensors*"):
-        if file.name not in kept:
+    for file in folder.iterdir():
+        if file.name not in kept and is_a_models(file):
             file.unlink()
 
 

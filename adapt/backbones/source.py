@@ -37,6 +37,11 @@ _COPIES = ["*/*.safetensors", "consolidated*", "original/*"]
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 """The file of all weights; the one that names those of each part, which transformers reads where there is not the
 first."""
+_A_MODELS = (
+    "config.json", "generation_config.json", "model*.safetensors", _INDEX, "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "merges.txt", *VOCABULARIES,
+)  # fmt: skip
+"""Files of a model, which are replaced with it; any others in the folder are kept."""
 ADAPTED = "adapt.json"
 """File by which the folder of a saved model is known, which is no backbone."""
 
@@ -222,6 +227,19 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise AdaptError(f"{file} is no JSON object; save the model again, or fetch it again.")
     return found
+
+
+def is_a_models(file: Path) -> bool:
+    """Whether a file is, by its name, one of a model of transformers or its tokenizer."""
+    return any(file.match(pattern) for pattern in _A_MODELS)
+
+
+def has_model_type(path: Path) -> bool:
+    """Whether a folder has the configuration of a model of transformers."""
+    try:
+        return "model_type" in _read(path / "config.json")
+    except AdaptError:
+        return False
 
 
 def check_config(path: Path, reference: str) -> None:

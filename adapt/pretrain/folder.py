@@ -11,16 +11,9 @@ from typing import Any
 
 import torch
 
-from adapt.backbones.tokenizer import VOCABULARIES
+from adapt.backbones.source import is_a_models
 from adapt.files import path_of, writable_folder, writing
 from adapt.spec import OptionError
-
-_A_MODELS = (
-    "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "merges.txt",
-    *VOCABULARIES,
-)  # fmt: skip
-"""Files of a model, which are replaced with it; any others in the folder are kept."""
 
 
 def exportable(folder: str | Path) -> Path:
@@ -73,7 +66,7 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
         with writing(folder):
             _write(model, tokenizer, partial, facts)
             for file in _held(folder):
-                if not any(file.match(pattern) for pattern in _A_MODELS) and not (partial / file.name).exists():
+                if not is_a_models(file) and not (partial / file.name).exists():
                     shutil.copy2(file, partial)
             if folder.exists():
                 folder.rename(old)

@@ -284,6 +284,27 @@ def test_a_merged_model_is_generated_from_as_its_checkpoint_says(backbone: Folde
     assert plain.generation_config.top_p == 0.6
 
 
+def test_nothing_of_a_model_merged_before_stays(backbone: Folder, tmp_path: Path) -> None:
+    """Its chat templates would be those of the new one."""
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    for architecture, folders in (("gpt2", [out]), ("gpt2", [out]), ("bert", [out, fresh])):
+        kind = "causal_lm" if architecture == "gpt2" else "masked_lm"
+        own = Path(shutil.copytree(backbone(architecture, masked=kind == "masked_lm"), tmp_path / "own"))
+        if architecture == "gpt2":
+            tokenizer = transformers.AutoTokenizer.from_pretrained(own)
+            tokenizer.chat_template = {"default": "{{ messages }}", "other": "{{ tools }}"}
+            tokenizer.save_pretrained(own)
+        load = tiny.loader_for(own, kind)
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            (folder / "notes.txt").write_text("mine")
+            save_plain(Full().merge(Full().build(load, load.task), load), load, folder)
+        shutil.rmtree(own)
+    assert sorted(file.name for file in out.iterdir()) == sorted(file.name for file in fresh.iterdir())
+    assert (out / "notes.txt").read_text() == "mine"
+    assert transformers.AutoTokenizer.from_pretrained(out).chat_template is None
+
+
 def test_a_t5_with_an_output_layer_of_its_own_stays_so(backbone: Folder, tmp_path: Path) -> None:
     """T5 1.1: embeddings and output layer differ, and the decoder's outputs are not scaled."""
     reference: Any = transformers.T5ForConditionalGeneration.from_pretrained(backbone("t5"))
