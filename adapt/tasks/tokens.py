@@ -83,7 +83,7 @@ def check_embedded(model: Any, tokenizer: Any, examples: Sequence[Example], spli
             raise RowError(
                 example.get("row", i), split,
                 f"its token {tokenizer.decode([token]).strip()!r} has no embedding, of which the backbone has {rows}; "
-                "make them more with resize_token_embeddings(len(tokenizer)), and save it with its tokenizer.",
+                "give it more with resize_token_embeddings(len(tokenizer)), and save it with its tokenizer.",
                 tokenizer.decode([token for token in example[name] if token >= 0], skip_special_tokens=True),
             )  # fmt: skip
 
