@@ -279,6 +279,9 @@ def test_strategies_are_named_in_many_ways() -> None:
     for strategies, settings, message in (
         ([LoRA(rank=4)], {"lora": {"rank": 8}}, "Settings are given for lora, which is not among .* given by name"),
         ("lora,lora", {}, "lora is given twice"),
+        ([LoRA(targets=["query"]), LoRA(targets=("query",))], {}, "lora is given twice"),  # type: ignore[arg-type]
+        ([LoRA(targets="query"), LoRA(targets=("query",))], {}, "lora is given twice"),
+        ([LoRA(rank="4"), LoRA(rank=4)], {}, "lora is given twice"),  # type: ignore[arg-type]
         ([], {}, "No strategy is given"),
         ("full", {"lora": {"rank": 4}}, "Settings are given for lora, which is not among the strategies"),
         ("full", {"lora": {"rnk": 4}}, "no field 'rnk'"),

@@ -131,7 +131,7 @@ def _check_own(path: Path, content: Mapping[str, Any], strategy: Strategy | None
         raise OptionError(f"The model in {path} was trained with the library's {recorded['name']}; leave strategy out.")
     raise OptionError(
         f"The model in {path} was trained with a strategy of your own; load it with "
-        f"adapt.load(..., strategy={own}({fields}))."
+        f"adapt.load(..., strategy={own}({fields})), and give what that loads in place of the folder."
     )
 
 

@@ -11,7 +11,7 @@ from adapt.backbones.source import EMBEDDED
 from adapt.data import Data, Folds, data_of
 from adapt.data.kinds import resolve
 from adapt.fields import check_count
-from adapt.options import plain, seed_of
+from adapt.options import check_strategy, plain, seed_of
 from adapt.spec import OptionError, Strategy
 from adapt.strategies import STRATEGIES, is_known, make
 
@@ -99,6 +99,7 @@ def strategies_of(
                 f"{type(strategy).__name__} is not the library's '{strategy.name}', and the processes of a comparison "
                 "know no other; train it with adapt.fit."
             )
+    chosen = [check_strategy(strategy) for strategy in chosen]  # which has each field in one form
     if not chosen:
         raise OptionError(f"No strategy is given; choose 'all' or from {', '.join(STRATEGIES)}.")
     twice = {s.name for i, s in enumerate(chosen) if s in chosen[:i]}

@@ -45,7 +45,8 @@ def plan(
 
     The step that would train is run on tensors without contents, whose sizes are counted as those of real ones are.
     All rows are taken to be equally long, and in seq2seq targets as long as sources. A model of many equal layers is
-    traced with four, five and six, and carried on to its own number.
+    traced with four, five and six, and carried on to its own number. Features of earlier rows that are kept where a
+    frozen backbone, or its lower layers, compute them once (up to 1 GiB) are not among it.
 
     Args:
         backbone: As for `adapt.fit`, or `shape:` and a name in `adapt.memory.shapes.SHAPES`; of a folder or a hub name

@@ -82,10 +82,10 @@ class BottleneckAdapter:
         return model
 
     def _size(self, width: int) -> int:
-        size = round(width / self.reduction_factor) if self.reduction_factor > 0 else 0
+        size = round(width / self.reduction_factor) if self.reduction_factor >= 1 else 0
         if size < 1:
             raise FieldError(
-                f"{self.name}.reduction_factor is {self.reduction_factor}, which leaves no bottleneck for a hidden "
-                f"size of {width}; give a number from 1 to {width}."
+                f"{self.name}.reduction_factor is {self.reduction_factor}, which makes no bottleneck of a hidden size "
+                f"of {width}; give a number from 1 to {width}."
             )
         return size

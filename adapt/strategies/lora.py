@@ -65,6 +65,10 @@ class LoRA:
     embedding_rate: float = field(default=5e-4, metadata={"neutral": 5e-4, "course": True})
     """Peak learning rate of that update, whatever that of the rest is."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.targets, str) and self.targets not in ("all-linear", "attention"):
+            object.__setattr__(self, "targets", (self.targets,))
+
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable low-rank branches to the backbone's linear layers.
 

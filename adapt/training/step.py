@@ -63,7 +63,8 @@ def gradients(
     token of an epoch weighs alike; in means of each batch's own tokens those of short rows, which length puts into
     batches of their own, would weigh more than others, and a model would learn to stop early. A batch of more than
     `rows` rows is taken in parts, of which each is weighted by its terms, so that the group is as one batch, but for
-    what dropout draws. Gradients are made even where the caller has switched them off.
+    what dropout draws, and where features are standardised, in the first epoch by those seen so far. Gradients are made
+    even where the caller has switched them off.
 
     Args:
         model: In training mode.
