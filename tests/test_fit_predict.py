@@ -49,7 +49,7 @@ def predicting(rows: Iterable[dict[str, Any]], *labels: str) -> Any:
     return SimpleNamespace(iterate=lambda source, columns: rows, run=SimpleNamespace(task=task))
 
 
-WITHOUT = r"Row 2{} \('{}'\): its token '{}' has no embedding, .* has 37; make .*resize_token_embeddings\(len\(tok"
+WITHOUT = r"Row 2{} \('{}'\): its token '{}' has no embedding, .* has 37; give .*resize_token_embeddings\(len\(tok"
 
 
 def added(backbone: Path, folder: Path, word: str) -> Path:

@@ -215,7 +215,7 @@ def test_documents_of_conll_files_are_a_column(tmp_path: Path, mark: str) -> Non
     words = "Ada B-PER\nsaw O\n\n"
     (tmp_path / "x.conll").write_text(f"{mark}{words * 2}{mark}{words}")
     data = load(tmp_path / "x.conll", columns={"group": "document"}, **NONE)
-    assert list(data.splits["train"]["group"]) == ["1", "1", "2"]
+    assert list(data.splits["train"]["group"]) == ["x-1", "x-1", "x-2"]
     assert "group" not in load(tmp_path / "x.conll", **NONE).splits["train"].column_names
     (tmp_path / "y.conll").write_text(words * 2)
     with pytest.raises(DataError, match="no column 'document' for group; name one of 'tokens', 'tags'"):
