@@ -428,3 +428,15 @@ def test_the_table_is_put_back_when_training_fails() -> None:
         raise RuntimeError("stop")
     assert model.get_input_embeddings() is table
     assert table.weight.requires_grad
+
+
+def test_what_a_decoder_begins_with_is_among_them_whichever_file_says_it() -> None:
+    sizes = {"d_model": 8, "d_ff": 8, "num_heads": 2, "d_kv": 4, "num_layers": 1, "vocab_size": 37}
+    model = T5ForConditionalGeneration(T5Config(**sizes, pad_token_id=0, eos_token_id=3))
+    model.lm_head.weight = nn.Parameter(torch.randn(37, 8))
+    model.trains_seen_words, model.task_kind = True, "seq2seq"
+    rows = [{"input_ids": [5, 3], "labels": [6, 3]}]
+    for start in (None, 11):
+        model.config.decoder_start_token_id, model.generation_config.decoder_start_token_id = None, start
+        with only_seen_words(model, rows, 0) as words:
+            assert words == 4 + (start is not None)

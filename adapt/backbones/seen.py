@@ -69,17 +69,18 @@ def spares(words: int, vocabulary: int) -> bool:
     return 2 * words <= vocabulary
 
 
-def words_of(examples: Sequence[Mapping[str, Any]], config: Any, kind: str, *padding: int) -> list[int]:
+def words_of(examples: Sequence[Mapping[str, Any]], config: Any, kind: str, *brought: int) -> list[int]:
     """Indices of the words of encoded rows, in order, with those that batches bring.
 
     Args:
         examples: Encoded training rows.
         config: The backbone's configuration (transformers).
         kind: The task kind; a decoder reads the words of targets, too.
-        padding: Index of the token that fills batches up, where the configuration may name another.
+        brought: Indices of tokens that batches bring and the configuration may not name: what fills them up, and what a
+            decoder begins with.
     """
     begin = getattr(config, "decoder_start_token_id", None)
-    words = {padding_of(config), *padding, *([] if begin is None else [begin])}
+    words = {padding_of(config), *brought, *([] if begin is None else [begin])}
     for example in examples:
         words.update(example["input_ids"])
         if kind == "seq2seq":
@@ -103,7 +104,9 @@ def only_seen_words(model: Any, examples: Sequence[Mapping[str, Any]], padding: 
     """
     held = None
     if getattr(model, _MARK, False):
-        held = _hold(model, words_of(examples, model.base_model.config, model.task_kind, padding))
+        begin = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
+        brought = [padding] if begin is None else [padding, begin]
+        held = _hold(model, words_of(examples, model.base_model.config, model.task_kind, *brought))
     if held is None:
         yield None
         return
