@@ -322,6 +322,9 @@ def test_a_sample_of_the_rows_is_told_of_and_may_be_another(
 
     assert "Note: trained on some of the rows, as that run was (--few-shot 2); --max-train takes more\n" in fitted()
     assert "some of the rows" not in fitted("--max-train", "1000")
+    adapt.compare(model, str(reviews), "head", seeds=1, out=tmp_path / "all", max_train=1000, epochs=1, device="cpu",
+                  progress=False)  # fmt: skip
+    assert "some of the rows" not in fitted("--like", str(tmp_path / "all"))
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -27,6 +27,7 @@ from adapt.data import folds
 from adapt.result import Result
 from adapt.spec import DataError, OptionError
 from adapt.stats import Interval, crossed_interval, mean_interval
+from adapt.strategies import FLOORS
 from adapt.tables.curve import _marks, curves
 from adapt.tables.table import Table, table_of
 
@@ -191,6 +192,19 @@ def test_a_mean_of_fewer_seeds_is_not_the_best() -> None:
     cells = shown(table(results(scores), results(scores, max_train=8)))
     assert cells["full"][0].startswith("**80.0 ")
     assert cells["lora"][0] == "85.0 (2 seeds) ≈"
+
+
+def test_what_is_not_trained_may_be_behind_with_its_one_seed() -> None:
+    task: dict[str, Any] = {"kind": "causal_lm", "problem": "completion", "metric": "perplexity", "labels": ()}
+
+    def column(**sample: Any) -> list[Result]:
+        floor = dataclasses.replace(run_of("full", **task, **sample), strategy=FLOORS["untrained"]())
+        of = results({"full": [16.8, 16.7, 16.9], "lora": [20.5, 20.6, 20.7]}, **task, **sample)
+        return [*of, result_of(floor, 136.0, learning_rate=None)]
+
+    cells = shown(table(column(), column(max_train=8)))
+    assert [cell.split(" ")[-1] for cell in cells["untrained"]] == ["seed)"] * 2
+    assert cells["full"][0].startswith("**16.8")
 
 
 def test_a_difference_over_one_seed_of_several_is_not_behind() -> None:

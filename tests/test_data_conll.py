@@ -22,7 +22,10 @@ def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("between", [" ", "\t"])
-@pytest.mark.parametrize("comment", ["# Licence: free for all\n\n{}", "{}\n# the end\n", "# first\n-DOCSTART-\n\n{}"])
+@pytest.mark.parametrize(
+    "comment",
+    ["# Licence: free for all\n\n{}", "{}\n# the end\n", "# first\n-DOCSTART-\n\n{}", "# newpar\n\n{}"],
+)
 def test_comments_by_themselves_are_no_words(tmp_path: Path, comment: str, between: str) -> None:
     (tmp_path / "x.conll").write_text(comment.format(f"the{between}DET\ncat{between}NOUN\n\n#{between}SYM\n"))
     data = load(tmp_path / "x.conll", **NONE)
@@ -32,10 +35,12 @@ def test_comments_by_themselves_are_no_words(tmp_path: Path, comment: str, betwe
 def test_documents_of_several_files_are_different_ones(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
         words = "".join(f"-DOCSTART- O\n\n{split}{i} B-x\nword O\n\n" for i in range(4))
-        (tmp_path / f"{split}.conll").write_text(words)
-    data = load(tmp_path, columns={"group": "document"})
+        (tmp_path / f"eng.{split}.conll").write_text(words)
+    files = {split: tmp_path / f"eng.{split}.conll" for split in ("train", "dev", "test")}
+    data = load({"validation" if split == "dev" else split: file for split, file in files.items()},
+                columns={"group": "document"})  # fmt: skip
     assert not data.notes
-    assert list(data.splits["test"]["group"]) == [f"test-{i}" for i in (1, 2, 3, 4)]
+    assert list(data.splits["test"]["group"]) == [f"eng.test-{i}" for i in (1, 2, 3, 4)]
 
 
 def test_tags_that_come_first_are_no_words(tmp_path: Path) -> None:

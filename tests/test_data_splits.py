@@ -10,7 +10,7 @@ import datasets
 import numpy
 import pytest
 
-from adapt.data import few_shot, load, subsample
+from adapt.data import Data, few_shot, load, subsample
 from adapt.data.samples import quotas
 from adapt.data.splits import size_of
 from adapt.spec import DataError, OptionError
@@ -155,26 +155,43 @@ def test_texts_that_stand_twice_are_cut_out_together() -> None:
     assert not data.notes
 
 
+def parted(data: Data) -> bool:
+    there = [set(texts(part)) for part in data.splits.values()]
+    return any(there[a] & there[b] for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
 @pytest.mark.parametrize("times", [2, 3])
-def test_texts_of_rare_classes_are_cut_out_together(times: int) -> None:
+def test_texts_of_rare_classes_are_not_parted(times: int) -> None:
     rows = [{"text": f"text {c} {i}", "label": f"class {c}"} for c in range(20) for i in range(7) for _ in range(times)]
-    data = load(rows)
-    parts = {split: Counter(texts(part)) for split, part in data.splits.items()}
-    assert all(set(part.values()) == {times} for part in parts.values())
-    assert len(set(data.splits["test"]["label"])) == len(set(data.splits["validation"]["label"])) == 20
-    few = load(rows, max_test=10, max_validation=10)
-    assert [len(few.splits[split]) for split in ("validation", "test")] == [10, 10]
-    there = [set(texts(part)) for part in few.splits.values()]
-    assert not any(there[a] & there[b] for a, b in ((0, 1), (0, 2), (1, 2)))
-    assert f"{10 * (times - 1)} rows cut out for test are in no split: each class has at least one in it, and rows " \
-        "of one text stay together" in few.notes  # fmt: skip
+    for most in (None, 10):
+        data = load(rows, max_test=most, max_validation=most)
+        sizes = {split: len(part) for split, part in data.splits.items()}
+        assert not parted(data)
+        assert sizes["test"] == sizes["validation"] == (most or 14 * times)
+        left_out = len(rows) - sum(sizes.values())
+        assert data.notes == (f"{left_out} rows are in no split: others of their text are held out",)
+        of_classes = Counter(data.splits["test"]["label"])
+        assert max(of_classes.values()) <= 3
+        assert len(of_classes) == min(20, sizes["test"])
 
 
-def test_a_class_of_one_text_is_not_divided() -> None:
-    rows = [{"text": f"text {i}", "label": "common"} for i in range(40)] + [{"text": "one", "label": "rare"}] * 3
-    data = load(rows, test=0.2)
-    assert [list(part["label"]).count(1) for part in data.splits.values()] == [3, 0, 0]
-    assert "test has no row of 'rare': rows of one text stay together" in data.notes
+def test_classes_have_their_shares_though_few_texts_are_all_that_they_have() -> None:
+    rows = [{"text": f"spam {i % 4}", "label": "spam"} for i in range(100)]
+    data = load(rows + [{"text": f"text {i}", "label": "ham"} for i in range(1900)])
+    assert not parted(data)
+    assert [Counter(part["label"])[1] for part in data.splits.values()] == [50, 8, 10]  # of 75 that test leaves
+    assert data.notes == ("32 rows are in no split: others of their text are held out",)
+
+
+def test_classes_that_have_not_a_text_for_each_split_are_divided() -> None:
+    toy = [("one", "a"), ("two", "b")] * 10
+    for rows in (toy, [(f"{c} {i % 2}", c) for c in "abcdefgh" for i in range(8)]):
+        data = load([{"text": text, "label": label} for text, label in rows])
+        assert sum(map(len, data.splits.values())) == len(rows)
+        assert all(len(set(part["label"])) == len(data.labels) for part in data.splits.values())
+        assert [note for note in data.notes if "of test are in train too (100%)" in note]
+    two = [{"text": f"text {i}", "label": "a" if i < 20 else "b"} for i in range(22)]
+    assert not load(two).notes, "a class of two rows"
 
 
 def test_rows_of_an_input_that_more_have_than_the_split_are_divided() -> None:

@@ -154,6 +154,9 @@ def test_models_that_learnt_other_columns_are_compared_by_one_alone(backbone: Ca
 
 
 def test_data_are_scored_as_the_model_reads_rows(fitted: Any) -> None:
+    both = [fitted("completion", "llama"), fitted("messages", "llama")]
+    asked = [{"prompt": "who ?", "completion": "anna"}, {"prompt": "saw", "completion": "bob saw"}]
+    assert not any("other columns" in note for note in adapt.score(both, asked).notes)
     rows = [{"prompt": "who ?", "completion": "anna"}, {"prompt": "saw", "completion": "bob saw"}]
     turns = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in rows]
     chats = [{"messages": [{"role": role, "content": said} for role, said in row]} for row in turns]

@@ -243,6 +243,13 @@ def test_what_no_other_row_betters_is_said() -> None:
     assert f"{said}full; each other row with all three and as many seeds" in markdown
 
 
+def test_what_shares_no_seed_with_what_needs_no_model_is_compared_by_its_mean() -> None:
+    simple = {"name": "majority", "scores": {"accuracy": 0.6}}
+    older = [result_of(run_of("full", seed), 0.5) for seed in (7, 8)]  # which say nothing of it
+    text = table(*older, result_of(run_of("lora"), 0.7, baseline=simple)).markdown()
+    assert "majority has at least as good a mean score as full." in text
+
+
 def test_the_baseline_may_have_settings_but_must_be_one() -> None:
     changed = [result_of(run_of("full", s, settings={"learning_rate": 3e-5}), 0.9) for s in range(2)]
     more = [result_of(run_of("full", s, settings={"learning_rate": 1e-5}), 0.7) for s in range(2)]

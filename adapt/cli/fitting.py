@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,8 @@ def _fit(
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
         task, before = model.result.run.task, result["spec"]["task"]
-        if (task.max_train, task.few_shot) == (before["max_train"], before["few_shot"]) != (None, None):
+        some = task.few_shot is not None or (task.max_train or math.inf) < len(rows.splits["train"])
+        if some and (task.max_train, task.few_shot) == (before["max_train"], before["few_shot"]):
             sample = f"--few-shot {task.few_shot}" if task.max_train is None else f"--max-train {task.max_train}"
             click.echo(
                 f"Note: trained on some of the rows, as that run was ({sample}); --max-train takes more", err=True

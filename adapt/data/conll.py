@@ -47,7 +47,8 @@ def read_conll(path: Path, text: str) -> Table:
             _check_order(path, split, sentences)
             columns["tags"] = [[split[i][-1] for i in sentence] for sentence in sentences]
     if begun:
-        columns["document"] = [f"{path.name.split('.')[0]}-{number}" for number in documents]
+        name = Path(path.name.removesuffix(".gz")).stem
+        columns["document"] = [f"{name}-{number}" for number in documents]
     return Table(str(path), tuple(columns), len(sentences), columns.__getitem__, [s[0] + 1 for s in sentences])
 
 
@@ -161,6 +162,8 @@ def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]], us
     follows = next((j for j in range(i + 1, len(lines)) if not _is_marked(lines[j])), None)
     if follows is not None and any(split[follows]) and not _is_word(split[follows]):
         return True  # a document begins below it
+    if split[i][-1] in ("newdoc", "newpar"):
+        return True
     if follows is None or not _is_word(split[follows]):
         return usual is not None and (len(split[i]), "\t" in lines[i]) != usual
-    return len(split[i]) != len(split[follows]) or " " in split[i][0] or split[i][-1] in ("newdoc", "newpar")
+    return len(split[i]) != len(split[follows]) or " " in split[i][0]

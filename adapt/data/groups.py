@@ -42,6 +42,13 @@ class Division:
         """Whether the rows of each class can be divided by themselves."""
         return self.in_proportion and self.held_by is None
 
+    def texts_of_classes(self) -> dict[int, int]:
+        """Class to how many different inputs its rows have."""
+        found: dict[int, set[Any]] = {}
+        for row, stratum in enumerate(self.strata):
+            found.setdefault(stratum[0], set()).add(row if self.held is None else self.held[row])
+        return {label: len(inputs) for label, inputs in found.items()}
+
     def units(self, rows: Sequence[int], size: int) -> Sequence[Any]:
         """A value for each of the rows, equal for those that are not divided.
 

@@ -34,11 +34,8 @@ def beyond(
         most: As given to it. A split of just so many rows is as it was asked for.
     """
     held_by, notes = holding(columns, problem), []
-    together = "rows of one text stay together"
     large = "each class has at least one in it"
-    if held_by is None and problem == "single_label" and len(set(inputs_of(columns))) < len(columns["label"]):
-        large += f", and {together}"
-    small = "each class, label or tag has at least one in train" if names else together
+    small = "each class, label or tag has at least one in train" if names else "rows of one text stay together"
     if held_by is not None:
         large = small = f"rows of one {held_by} stay together"
     for split, asked in sizes.items():
@@ -48,12 +45,14 @@ def beyond(
         elif found != limit and not asked / 1.5 <= found <= 1.5 * asked:
             why = large if found > asked else small
             notes.append(f"{split} has {found} rows, where {asked} were asked for: {why}")
-        if problem == "single_label" and (held_by is not None or limit is None or found < limit):
+        if held_by is not None and problem == "single_label":
             labels = columns["label"]
             lacking = sorted(set(labels) - {labels[row] for row in parts[split]})
             if lacking:
-                why = large if held_by is not None else together
-                notes.append(f"{split} has no row of {listing([names[i] for i in lacking], 5)}: {why}")
+                notes.append(f"{split} has no row of {listing([names[i] for i in lacking], 5)}: {large}")
+    nowhere = len(next(iter(columns.values()))) - sum(map(len, parts.values()))
+    if nowhere:
+        notes.append(f"{nowhere} rows are in no split: others of their text are held out")
     return notes
 
 

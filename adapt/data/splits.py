@@ -121,7 +121,7 @@ def cut_missing(
         of = f" of what is left after {' and '.join(parts)}" if parts else ""
         left, parts[split] = cut(
             left, by, sizes[split], generator(seed, stream), most=most[split], more=len(order) - stream,
-            where=f"{where}, cutting out {split}{of}",
+            splits=len(order), where=f"{where}, cutting out {split}{of}",
         )  # fmt: skip
         if not parts[split]:
             raise DataError(
@@ -139,6 +139,7 @@ def cut(
     *,
     most: int | None = None,
     more: int = 0,
+    splits: int = 1,
     where: str,
 ) -> tuple[list[int], list[int]]:
     """Divide rows in two, each class in proportion where there are such, and what is held together not at all.
@@ -149,13 +150,15 @@ def cut(
         size: Rows to cut out. There are more where classes are more, so that each has one, or where whatever is held
             together is larger.
         rng: Source of the choice.
-        most: Rows to cut out at most, also where classes are more; those of some are then missing among them. Where
-            rows of one input are held together, so many such groups at most.
+        most: Rows to cut out at most, also where classes are more; those of some are then missing among them.
         more: Splits that are still to be cut out of what stays, which are left a group of each class, too.
+        splits: All that are cut out, with this one.
         where: What an error calls the rows.
 
     Returns:
-        Rows that stay and rows cut out, both rising. Every class, label or tag that was there stays in the first.
+        Rows that stay and rows cut out, both rising. Every class, label or tag that was there stays in the first. Rows
+        of a class are in neither where others of their text are cut out and they would be more than its share; those of
+        a class that has not a text for every split are divided for all that.
 
     Raises:
         DataError: Too few rows.
@@ -163,14 +166,20 @@ def cut(
     if len(rows) < 2:
         raise DataError(f"{where}: {len(rows)} row cannot be divided; add rows, or give every split")
     strata = [by.strata[row] for row in rows]
+    chosen: list[int] = []
+    alike: dict[int, Any] = {}
     if by.by_class:
         classes = [members for members in rows_of([label for (label,) in strata]) if members]
         sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
-        units = [by.units([rows[i] for i in members], size) for members in classes]
-        alike = [u for c, n, of in zip(classes, sizes, units, strict=True) for u in _of_class(c, n, of, rng)]
-        if most is not None and len(alike) > most:
-            alike = [alike[i] for i in rng.choice(len(alike), most, replace=False)]
-        chosen = [i for unit in alike for i in unit]
+        texts = by.texts_of_classes()
+        for members, n in zip(classes, sizes, strict=True):
+            units = by.units([rows[i] for i in members], size)
+            if len(set(units)) < 2 + more or texts[strata[members[0]][0]] <= splits:
+                units = members
+            alike |= {i: (strata[i], unit) for i, unit in zip(members, units, strict=True)}
+            chosen += _of_class(members, n, units, rng)
+        if most is not None and len(chosen) > most:
+            chosen = rng.choice(chosen, most, replace=False).tolist()
     else:
         held = by.units(rows, size)
         up_to = 2 * size if most is None else min(2 * size, most)
@@ -185,36 +194,32 @@ def cut(
             raise DataError(
                 f"{where}: {reason}; give every split, or pass validation=0 and test=0 (--validation 0 --test 0)"
             )
-    out = {rows[i] for i in chosen}
-    return [row for row in rows if row not in out], sorted(out)
+    out, held_out = set(chosen), {alike[i] for i in chosen if i in alike}
+    stay = [row for i, row in enumerate(rows) if i not in out and (not alike or alike[i] not in held_out)]
+    return stay, sorted(rows[i] for i in out)
 
 
-def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.random.Generator) -> list[list[int]]:
-    """Random n of a class, of which those that are held together are all among them or none.
-
-    Where each of these are more than n, the fewest are taken, if they are not the whole class.
+def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.random.Generator) -> list[int]:
+    """Random n of a class, or somewhat fewer, of which those that are held together are all among them or none; where
+    each of these are more than n, so many of the fewest.
 
     Args:
         members: Positions of the rows.
         n: Fewer than the members.
         held: Of each member a value, equal for those that are held together.
         rng: Source of the choice.
-
-    Returns:
-        Members that are held together, in lists.
     """
     units: dict[Any, list[int]] = {}
     for member, unit in zip(members, held, strict=True):
         units.setdefault(unit, []).append(member)
     if len(units) == len(members):
-        return [[member] for member in rng.choice(members, n, replace=False).tolist()]
+        return rng.choice(members, n, replace=False).tolist()
     shuffled = [list(units.values())[i] for i in rng.permutation(len(units))]
-    chosen, taken = list[list[int]](), 0
+    chosen: list[int] = []
     for alike in shuffled:
-        if taken + len(alike) <= n:
-            chosen, taken = [*chosen, alike], taken + len(alike)
-    fewest = min(shuffled, key=len)
-    return chosen or ([fewest] if n and len(units) > 1 else [])
+        if len(chosen) + len(alike) <= n:
+            chosen += alike
+    return chosen or min(shuffled, key=len)[:n]
 
 
 def _whole_groups(

@@ -176,8 +176,10 @@ def _without_model(section: Section) -> list[str]:
 
 
 def _is_better(row: Row, reached: Row) -> bool:
-    """Whether the mean is better than another over the seeds that both have."""
+    """Whether the mean is better than another, over the seeds that both have, if there are such."""
     shared = row.scores.keys() & reached.scores.keys()
+    if not shared:
+        return goodness(row) > goodness(reached)
     ours, theirs = (fmean(each.scores[seed] for seed in shared) for each in (row, reached))
     return ours < theirs if row.metric in LOWER_IS_BETTER else ours > theirs
 

@@ -38,22 +38,9 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
     base = _baseline(alone or [row for _, row in full])
     named = {} if base is None else {"base": base.strategy}
     made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
-    rows = [
-        row if base is None or row is base else replace(row, difference=difference(_at_seeds_of(base, row, spec), base))
-        for spec, row in made
-    ]
+    rows = [row if base is None or row is base else replace(row, difference=difference(row, base)) for _, row in made]
     every = [result for group in shown.values() for result in group]
     return Section(results[0]["task"], rows + _without_model(every), shown, tried, test_groups=together, **named)
-
-
-def _at_seeds_of(base: Row, row: Row, spec: Content) -> Row:
-    """A row of what is not trained, which was run with one seed and is the same with any, as if with those of another;
-    other rows as they are."""
-    if spec["strategy"]["name"] not in FLOORS or spec["task"]["kind"] not in LANGUAGE_MODELS or len(row.scores) != 1:
-        return row
-    [score], parts = row.scores.values(), list(row.parts.values())
-    same = dict.fromkeys(base.scores, parts[0]) if parts else {}
-    return replace(row, scores=dict.fromkeys(base.scores, score), parts=same)
 
 
 def _chosen(
@@ -138,6 +125,7 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
         predicted_per_second=_predicted(timed),
         forgetting=mean_interval(lost) if lost else None,
         groups=numbers,
+        any_seed=first["strategy"] in FLOORS and first["spec"]["task"]["kind"] in LANGUAGE_MODELS,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapt.metrics import LOWER_IS_BETTER
@@ -57,6 +57,8 @@ class Row:
     """Loss on general text after adaptation minus before, in nats a token."""
     groups: Sequence[int] = field(default=(), repr=False)
     """The group of each test row; empty: each is alone."""
+    any_seed: bool = False
+    """Whether it is the same with any seed, for nothing is trained or drawn, so that it was run with one."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def interval_of(
 
 def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | None:
     """Of a row to another, over test rows, too, where both tell; None: they have no seed in common."""
+    row, base = _at_seeds_of(base, row), _at_seeds_of(row, base)
     seeds = sorted(row.scores.keys() & base.scores.keys())
     if not seeds:
         return None
@@ -111,7 +114,16 @@ def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | No
     return Difference(found, len(seeds), len(seeds) == len(every), bool(parts))
 
 
+def _at_seeds_of(other: Row, row: Row) -> Row:
+    """A row that is the same with any seed, as if run with those of another; other rows as they are."""
+    if not row.any_seed or len(row.scores) != 1:
+        return row
+    [score], parts = row.scores.values(), list(row.parts.values())
+    same = dict.fromkeys(other.scores, parts[0]) if parts else {}
+    return replace(row, scores=dict.fromkeys(other.scores, score), parts=same)
+
+
 def of_most_seeds(rows: Sequence[Row]) -> list[Row]:
     """Rows of which no other has more seeds: the means of others are of fewer, maybe of the easier ones."""
     most = max((len(row.scores) for row in rows), default=0)
-    return [row for row in rows if len(row.scores) == most]
+    return [row for row in rows if len(row.scores) == most or (row.any_seed and row.scores)]
