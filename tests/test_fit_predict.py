@@ -93,6 +93,18 @@ def test_a_token_of_a_target_without_an_embedding_is_named(
         adapt.fit(own, dict.fromkeys(("train", "validation", "test"), rows), adapt.Head(), kind="seq2seq", **QUICK)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_hidden_token_without_an_embedding_is_named(
+    backbone: Callable[..., Path], tmp_path: Path, split: str
+) -> None:
+    """Which a masked row does not show."""
+    own = added(backbone("bert", masked=True), tmp_path / "own", "zanzibar")
+    rows = [{"text": "sunny cold word1"}] * 4
+    data = {**dict.fromkeys(("train", "validation", "test"), rows), split: [rows[0], {"text": "zanzibar"}]}
+    with pytest.raises(RowError, match=rf"^Row 2 of the {split} split .*'zanzibar' has no embedding"):
+        adapt.fit(own, data, adapt.Full(), kind="masked_lm", max_steps=1, **QUICK)
+
+
 def test_a_model_can_be_a_key(model: Adapted) -> None:
     assert {model: "kept"}[model] == "kept"
     assert model == model

@@ -204,6 +204,7 @@ def test_a_kind_without_a_head_is_unsupported(
         (transformers.PegasusConfig(), "it is an encoder-decoder, .* or the kind seq2seq"),
         (transformers.PLBartConfig(), "it is an encoder-decoder, .* or the kind seq2seq"),
         (transformers.WhisperConfig(), "it is an encoder-decoder, .*Qwen3[)]$"),
+        (transformers.BertConfig(is_decoder=True), "or the kind token_classification$"),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )

@@ -225,6 +225,10 @@ def test_what_no_fake_tensor_can_do_is_unsupported_and_no_matter_to_training(
 
 def test_positions_are_those_of_the_part_with_the_fewest() -> None:
     assert positions_of({"max_encoder_position_embeddings": 4096, "max_decoder_position_embeddings": 1024}) == 1024
+    padded = {"max_position_embeddings": 64, "pad_token_id": 1}
+    assert positions_of({**padded, "model_type": "markuplm"}) == 62
+    assert positions_of({**padded, "model_type": "esm", "position_embedding_type": "absolute"}) == 62
+    assert positions_of({**padded, "model_type": "esm", "position_embedding_type": "rotary"}) == 64
     parts = {"encoder": {"model_type": "roberta", "max_position_embeddings": 514}, "decoder": {"n_positions": 1024}}
     assert positions_of(parts) == 512
     assert positions_of({"text_config": {"max_position_embeddings": 96}, "vision_config": {"image_size": 8}}) == 96

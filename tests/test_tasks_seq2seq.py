@@ -107,6 +107,22 @@ def test_texts_begin_with_the_token_that_the_loss_has_before_them(name: str) -> 
     assert outputs(made, net, examples) == expected
 
 
+@pytest.mark.parametrize(("single", "eos"), [("$A", "[SEP]"), ("[CLS] $A", "[SEP]"), ("$A [SEP]", None)])
+def test_a_target_ends_in_a_token_at_which_texts_end(single: str, eos: str | None) -> None:
+    tokens = wordpiece(single=single, cls=False)
+    tokens.eos_token = eos
+    made = kind("seq2seq", tokens, "text", "chrf", length=64, max_target_length=4)
+    end = tokens.convert_tokens_to_ids("[SEP]")
+    examples = made.encode(table(), split="train")
+    assert all(example["labels"][-1] == end and example["labels"].count(end) == 1 for example in examples)
+    assert max(len(example["labels"]) for example in examples) == 4
+    net = model("Bart", "ConditionalGeneration", tokens)
+    net.config.decoder_start_token_id, net.generation_config.eos_token_id = tokens.unk_token_id, None
+    net.final_logits_bias[0, end] = 1e9
+    batch = made.collate(examples)
+    assert [(written.text, written.ids) for written in made.written(net.eval(), batch)] == [("", ())] * len(examples)
+
+
 def test_a_checkpoints_own_way_of_generating_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bound(max_target_length=9)
     net = _t5(made.tokenizer)
@@ -246,6 +262,22 @@ def test_a_merged_multilingual_model_writes_the_language_it_was_trained_on(
     found = plain.generate(**read(sources, return_tensors="pt", padding=True), max_new_tokens=8, do_sample=False)
     assert read.batch_decode(found, skip_special_tokens=True) == [row["text"] for row in made.predict(sources)]
     assert found[:, 0 if token == "decoder_start_token_id" else 1].tolist() == [language] * 2
+
+
+def test_a_merged_model_begins_its_texts_as_the_saved_one(tmp_path: Path) -> None:
+    tokens = tokenizer()
+    net = model("Bart", "ConditionalGeneration", tokens)
+    net.generation_config.decoder_start_token_id = other = tokens.unk_token_id
+    assert net.config.decoder_start_token_id != other
+    for each in (net, tokens):
+        each.save_pretrained(tmp_path / "own")
+    rows = [{"source": "anna saw bob", "target": "bob saw anna"}] * 4
+    made = fit_model(
+        tmp_path / "own", {"train": rows, "validation": rows, "test": rows}, LoRA(rank=2), kind="seq2seq", max_steps=1,
+        device="cpu", precision="fp32", progress=False,
+    )  # fmt: skip
+    written = json.loads((made.merge(tmp_path / "merged") / "generation_config.json").read_text())
+    assert written["decoder_start_token_id"] == net.config.decoder_start_token_id
 
 
 def test_a_tokenizer_is_told_as_soon_as_there_is_a_kind() -> None:

@@ -194,7 +194,7 @@ class Adapted:
             problem = self.run.task.problem
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
         path = model_folder(folder, self.backbone.path, merged=True)
-        save_plain(plain, loader, path, self.fitted.kind.writes())
+        save_plain(plain, loader, path, self.fitted.kind.writes(self.fitted.model))
         scale = self.fitted.kind.state() if self.run.task.problem == "regression" else None
         write_card(path, self.run, self.record, hub=self.backbone.hub_name, plain=type(plain).__name__, scale=scale)
         return path

@@ -65,14 +65,14 @@ def model_class(kind: str, config: Any) -> Any:
         )
     reason = unordered(config)
     if kind == "causal_lm" and (reason is not None or type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING):
-        others = [other for other in _INSTEAD if type(config) in _classes(other)]
+        able = [other for other in _INSTEAD if type(config) in _classes(other)]
+        others = [other for other in able if other != "masked_lm" or not _is_one_sided(config)]
         raise Unsupported(
             f"'{found}' was not pretrained to continue a text from the left, which causal LM needs"
             f"{'' if reason is None else f': it {reason}'}; use a decoder (such as GPT-2, Llama or Qwen3)"
             f"{f', or the kind {others[0]}' if others else ''}"
         )
-    one_sided = ("is_encoder_decoder", "is_decoder", "causal")  # the last of XLM's
-    if kind == "masked_lm" and any(getattr(config, name, False) for name in one_sided):
+    if kind == "masked_lm" and _is_one_sided(config):
         raise Unsupported(
             f"'{found}' was not pretrained to find masked tokens from both sides, which masked LM needs; use an "
             "encoder (such as BERT, RoBERTa or ModernBERT)"
@@ -98,6 +98,11 @@ def unordered(config: Any) -> str | None:
     if both_ways or getattr(config, "is_causal", True) is False:
         return "attends to later tokens, too, as its configuration says"
     return None
+
+
+def _is_one_sided(config: Any) -> bool:
+    """Whether a model, by its configuration, reads each token with those before it alone; the last name is XLM's."""
+    return any(getattr(config, name, False) for name in ("is_encoder_decoder", "is_decoder", "causal"))
 
 
 def _classes(kind: str) -> Any:

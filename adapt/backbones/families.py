@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _AFTER_PADDING = frozenset({
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert",
-    "longformer", "luke", "mpnet", "xmod",
+    "longformer", "luke", "markuplm", "mpnet", "xmod",
 })  # fmt: skip
 """Families that number tokens from the padding index + 1, so that the positions before are never a token's."""
 
@@ -202,7 +202,7 @@ def positions_of(config: Mapping[str, Any]) -> int:
     if found[0] is None and "relative_attention_num_buckets" not in config:
         found.append(config.get("n_positions"))
     family, unused = config.get("model_type"), 0
-    if family in _AFTER_PADDING:
+    if family in _AFTER_PADDING or (family == "esm" and config.get("position_embedding_type") == "absolute"):
         padding = config.get("pad_token_id") if family != "mpnet" else None  # which has 1, whatever the token is
         unused = 2 if padding is None else padding + 1
     counts = [count - unused for count in found if isinstance(count, int) and count > 0]

@@ -8,8 +8,9 @@ from typing import Any
 from adapt.backbones.classes import base_class
 from adapt.backbones.families import FAMILIES
 
-READ_BEFORE = frozenset({"recurrent_gemma", "xlstm"})
-"""Families, by `model_type`, whose recurrent layers read the padding before a row's tokens, masked as it is.
+READ_BEFORE = frozenset({"minimax", "recurrent_gemma", "xlstm"})
+"""Families, by `model_type`, whose recurrent layers read the padding before a row's tokens, masked as it is (MiniMax's
+where a text goes on).
 
 They are named, for a layer of their checkpoints is too large to be tried. Others of recurrent layers mask it (Mamba,
 Zamba2, Jamba, Bamba, Falcon-H1, LFM2, Qwen3-Next).

@@ -11,7 +11,7 @@ from typing import Any
 from adapt.backbones.classes import LANGUAGE_MODELS, ends_at_padding, name_of_base
 from adapt.backbones.load import Loader
 from adapt.backbones.log import quiet
-from adapt.backbones.source import POOLING, is_a_models
+from adapt.backbones.source import POOLING, has_model_type, is_a_models
 from adapt.files import whole_folder
 
 _TEMPLATES = "additional_chat_templates"
@@ -53,6 +53,7 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
     state = model.state_dict()
     if loader.task.kind == "masked_lm":
         state = {f"{name_of_base(model)}.{name}": value for name, value in loader.pooler().items()} | state
+    replaced = has_model_type(folder)
     with whole_folder(folder) as new:
         with quiet():
             model.save_pretrained(new, state_dict=state)
@@ -71,7 +72,7 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
     else:
         (folder / POOLING).unlink(missing_ok=True)  # of an earlier model
     for file in folder.iterdir():
-        if file.name not in kept and is_a_models(file):
+        if file.name not in kept and (is_a_models(file) if replaced else file.match("model*.safetensors*")):
             file.unlink()
 
 

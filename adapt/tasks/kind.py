@@ -145,7 +145,7 @@ class Kind(Asked, Lesson, ABC):
         """
         return []
 
-    def writes(self) -> dict[str, int]:
+    def writes(self, model: nn.Module) -> dict[str, int]:
         """The tokens, by transformers' names, that the texts a model writes begin with, where the kind gives them and
         not the checkpoint."""
         return {}

@@ -13,7 +13,7 @@ from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import TextGeneration, Written, generate
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
-from adapt.tasks.tokens import check_at_least, check_room, cut_texts, of_split, spelling_special
+from adapt.tasks.tokens import check_at_least, check_room, cut_texts, frame, of_split, spelling_special
 
 if TYPE_CHECKING:
     import datasets
@@ -59,6 +59,13 @@ class Seq2Seq(TextGeneration):
         self._first: int | None = None
         self._start: int | None = None
         self._tell_languages()
+        _, after = frame(self.tokenizer)
+        self._stop: int | None = self.tokenizer.eos_token_id
+        self._ends: int | None = None
+        if self._stop is None:
+            self._stop = after[0] if after else None  # as BERT's [SEP]
+        elif self._stop not in after:
+            self._ends = self._stop
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
@@ -79,7 +86,8 @@ class Seq2Seq(TextGeneration):
             most = self.options.max_target_length
             check_room(self.tokenizer, most, pair=False, option="max_target_length")
             texts = column_of(rows, "target")
-            targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, most)
+            end = [] if self._ends is None else [self._ends]
+            targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, max(1, most - len(end)))
             self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
             if any(longer):
                 self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
@@ -90,7 +98,7 @@ class Seq2Seq(TextGeneration):
                         example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
                         example["source"],
                     )  # fmt: skip
-                example |= {"labels": labels, "references": references}
+                example |= {"labels": [*labels, *end], "references": references}
         return examples
 
     def _tell_languages(self) -> None:
@@ -167,14 +175,18 @@ class Seq2Seq(TextGeneration):
             new_tokens=self.options.max_target_length,
             beams=self.options.beams,
             length_penalty=self.options.length_penalty,
-            ends=[] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id],
+            ends=[] if self._stop is None else [self._stop],
             start=self._begins(model),
             first=self._first,
         )
 
-    def writes(self) -> dict[str, int]:
-        """The target's language, where the tokenizer knows languages."""
+    def writes(self, model: nn.Module) -> dict[str, int]:
+        """The target's language, where the tokenizer knows languages; and what a text begins with, where the model's
+        settings of generation say another."""
+        begins, said = self._begins(model), getattr(model, "generation_config", None)
         tokens = {"decoder_start_token_id": self._start, "forced_bos_token_id": self._first}
+        if getattr(said, "decoder_start_token_id", None) != begins:
+            tokens["decoder_start_token_id"] = begins
         return {name: token for name, token in tokens.items() if token is not None}
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:

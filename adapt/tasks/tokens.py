@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.fields import check_count
 from adapt.spec import OptionError, RowError, Unsupported
 from adapt.tasks.kind import Example
@@ -72,8 +73,9 @@ def check_embedded(model: Any, tokenizer: Any, examples: Sequence[Example], spli
     """
     base = getattr(model, "base_model", model)
     read = {"input_ids": base, "prompt_ids": base}
-    if getattr(model, "task_kind", None) == "seq2seq":
-        read["labels"] = getattr(base, "decoder", base)
+    kind = getattr(model, "task_kind", None)
+    if kind in LANGUAGE_MODELS:  # whose labels are tokens: of masked LM those that are hidden
+        read["labels"] = getattr(base, "decoder", base) if kind == "seq2seq" else base
     tables = {name: _rows_of_table(part) for name, part in read.items() if examples and name in examples[0]}
     for name, rows in tables.items():
         for i, example in enumerate(examples):

@@ -284,6 +284,14 @@ def test_a_merged_model_is_generated_from_as_its_checkpoint_says(backbone: Folde
     assert plain.generation_config.top_p == 0.6
 
 
+def test_files_that_are_of_no_model_stay(backbone: Folder, tmp_path: Path) -> None:
+    load = tiny.loader_for(backbone("bert"), "sequence_classification")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_text("mine")
+    save_plain(Full().merge(Full().build(load, load.task), load), load, tmp_path)
+    assert [(tmp_path / name).read_text() for name in ("vocab.json", "merges.txt")] == ["mine"] * 2
+
+
 def test_nothing_of_a_model_merged_before_stays(backbone: Folder, tmp_path: Path) -> None:
     """Its chat templates would be those of the new one."""
     out, fresh = tmp_path / "out", tmp_path / "fresh"
