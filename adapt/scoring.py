@@ -311,13 +311,20 @@ def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRow
 
 def _read_otherwise(first: datasets.Dataset, other: datasets.Dataset, first_name: str, name: str) -> list[str]:
     """What is said of models that are asked about the same rows by other columns."""
-    asked = [
-        {column: column_of(rows, column) for column in rows.column_names if column not in (*LABELS, GROUP)}
-        for rows in (first, other)
-    ]
-    if sum("messages" in columns for columns in asked) == 1:  # the same prompts in another form, as far as one sees
+    if _asked(first) == _asked(other):
         return []
-    return [] if asked[0] == asked[1] else [f"{name} reads other columns of the rows than {first_name}, as in training"]
+    return [f"{name} reads other columns of the rows than {first_name}, as in training"]
+
+
+def _asked(rows: datasets.Dataset) -> dict[str, list[Any]]:
+    """The columns that a model reads, a prompt as the user's turn that it is."""
+    found = {name: column_of(rows, name) for name in rows.column_names if name not in (*LABELS, GROUP, "completion")}
+    prompts, turns = found.pop("prompt", None), found.pop("messages", None)
+    if turns is not None:
+        found["messages"] = [[(turn["role"], turn["content"]) for turn in row[:-1]] for row in turns]
+    if prompts is not None:
+        found["messages"] = [[("user", prompt)] if prompt.strip() else [] for prompt in prompts]
+    return found
 
 
 def _right(task: Task, rows: datasets.Dataset, column: str) -> list[Any] | None:

@@ -183,6 +183,22 @@ def test_classes_have_their_shares_though_few_texts_are_all_that_they_have() -> 
     assert data.notes == ("32 rows are in no split: others of their text are held out",)
 
 
+def test_texts_of_unequal_numbers_leave_classes_their_shares() -> None:
+    spam = ["once", *(f"spam {i % 9}" for i in range(99))]
+    rows = [{"text": text, "label": "spam"} for text in spam] + [{"text": f"{i}", "label": "ham"} for i in range(900)]
+    for seed in range(5):
+        data = load(rows, seed=seed)
+        assert not parted(data)
+        assert [len(part) for part in data.splits.values()][2] == 100
+        assert Counter(data.splits["test"]["label"])[1] == 10
+    few = ["a", "b", *["c"] * 18]  # a text for each split, of which test must not have two
+    rows = [{"text": text, "label": "few"} for text in few] + [{"text": f"{i}", "label": "many"} for i in range(180)]
+    for seed in range(5):
+        data = load(rows, seed=seed)
+        assert not parted(data)
+        assert all(0 in part["label"] for part in data.splits.values())
+
+
 def test_classes_that_have_not_a_text_for_each_split_are_divided() -> None:
     toy = [("one", "a"), ("two", "b")] * 10
     for rows in (toy, [(f"{c} {i % 2}", c) for c in "abcdefgh" for i in range(8)]):

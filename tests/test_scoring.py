@@ -157,6 +157,11 @@ def test_data_are_scored_as_the_model_reads_rows(fitted: Any) -> None:
     both = [fitted("completion", "llama"), fitted("messages", "llama")]
     asked = [{"prompt": "who ?", "completion": "anna"}, {"prompt": "saw", "completion": "bob saw"}]
     assert not any("other columns" in note for note in adapt.score(both, asked).notes)
+    said = {"role": "assistant", "content": "anna"}
+    more = [{**asked[0], "messages": [{"role": "user", "content": content}, said]} for content in ("who ?", "saw")]
+    columns = [{"prompt": "prompt", "completion": "completion"}, {"messages": "messages"}]
+    models = [replace(model, columns=each) for model, each in zip(both, columns, strict=True)]
+    assert any("other columns" in note for note in adapt.score(models, more).notes)
     rows = [{"prompt": "who ?", "completion": "anna"}, {"prompt": "saw", "completion": "bob saw"}]
     turns = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in rows]
     chats = [{"messages": [{"role": role, "content": said} for role, said in row]} for row in turns]

@@ -116,9 +116,16 @@ def test_a_target_ends_in_a_token_at_which_texts_end(single: str, eos: str | Non
     examples = made.encode(table(), split="train")
     assert all(example["labels"][-1] == end and example["labels"].count(end) == 1 for example in examples)
     assert max(len(example["labels"]) for example in examples) == 4
+    own = tokens.num_special_tokens_to_add()
+    least = 1 + max(1, own + (end not in tokens("a")["input_ids"]))
+    few = kind("seq2seq", tokens, "text", "chrf", length=64, max_target_length=least)
+    assert all(len(example["labels"]) == least for example in few.encode(table(), split="train"))
+    with pytest.raises(OptionError, match=f"max_target_length is {least - 1}, .*; give at least {least}"):
+        kind("seq2seq", tokens, "text", "chrf", length=64, max_target_length=least - 1).encode(table(), split="train")
     net = model("Bart", "ConditionalGeneration", tokens)
     net.config.decoder_start_token_id, net.generation_config.eos_token_id = tokens.unk_token_id, None
     net.final_logits_bias[0, end] = 1e9
+    assert made.writes(net)["eos_token_id"] == end
     batch = made.collate(examples)
     assert [(written.text, written.ids) for written in made.written(net.eval(), batch)] == [("", ())] * len(examples)
 

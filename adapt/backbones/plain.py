@@ -53,7 +53,7 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
     state = model.state_dict()
     if loader.task.kind == "masked_lm":
         state = {f"{name_of_base(model)}.{name}": value for name, value in loader.pooler().items()} | state
-    replaced = has_model_type(folder)
+    replaced = has_model_type(folder) or (folder / "tokenizer_config.json").is_file()
     with whole_folder(folder) as new:
         with quiet():
             model.save_pretrained(new, state_dict=state)

@@ -83,13 +83,13 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
            f"{len(train) // count} rows; take fewer folds, or compare by mse"]
           if data.problem == "regression" and len(train) // count < _ENOUGH else []),
     ]  # fmt: skip
-    made, of_validation = list[Data](), list[tuple[int, int, int]]()
+    made, of_validation, nowhere = list[Data](), list[tuple[int, int]](), set[int]()
     for number, test in enumerate(parts, 1):
         out = set(test)
         rest = [i for i in range(len(train)) if i not in out]
         splits = dict(data.splits)
         if validation and "validation" not in splits:
-            where, before = f"{data.name}, cutting out validation beside fold {number}", len(rest)
+            where, before = f"{data.name}, cutting out validation beside fold {number}", set(rest)
             rest, held = cut(rest, by, size_of(validation, len(rest)), generator(seed, 1), where=where)
             if not held:
                 raise DataError(
@@ -98,17 +98,20 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
             splits["validation"] = train.select(held)
             known = {inputs[i] for i in rest}
             there = sum(inputs[i] in known for i in held)
-            of_validation.append((there, len(held), before - len(rest) - len(held)))
+            of_validation.append((there, len(held)))
+            nowhere |= before.difference(rest, held)
         splits |= {"train": train.select(rest), "test": train.select(test)}
         made.append(replace(data, splits=splits, sha256=shared, fold=(number, count)))
     if of_validation:
-        there, held_out, nowhere = (sum(numbers) for numbers in zip(*of_validation, strict=True))
+        there, held_out = (sum(numbers) for numbers in zip(*of_validation, strict=True))
         if there >= WORTH_SAYING * held_out:
             notes.append(
                 f"{there} of {held_out} rows of the folds' validation are in train too ({there / held_out:.0%})"
             )
         if nowhere:
-            notes.append(f"{nowhere} rows are in no split of a fold: others of their text are in its validation")
+            notes.append(
+                f"{len(nowhere)} rows are in no split of some fold: others of their text are in its validation"
+            )
     return Folds(tuple(replace(part, notes=tuple(notes)) for part in made))
 
 

@@ -177,7 +177,7 @@ def cut(
             if len(set(units)) < 2 + more or texts[strata[members[0]][0]] <= splits:
                 units = members
             alike |= {i: (strata[i], unit) for i, unit in zip(members, units, strict=True)}
-            chosen += _of_class(members, n, units, rng)
+            chosen += _of_class(members, n, units, rng, more)
         if most is not None and len(chosen) > most:
             chosen = rng.choice(chosen, most, replace=False).tolist()
     else:
@@ -199,15 +199,16 @@ def cut(
     return stay, sorted(rows[i] for i in out)
 
 
-def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.random.Generator) -> list[int]:
-    """Random n of a class, or somewhat fewer, of which those that are held together are all among them or none; where
-    each of these are more than n, so many of the fewest.
+def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.random.Generator, more: int) -> list[int]:
+    """Random n of a class, or fewer, in groups that are held together; one that is larger than what is wanted yet, in
+    part, where no smaller one is left.
 
     Args:
         members: Positions of the rows.
         n: Fewer than the members.
         held: Of each member a value, equal for those that are held together.
         rng: Source of the choice.
+        more: Groups that are left whole, beside one.
     """
     units: dict[Any, list[int]] = {}
     for member, unit in zip(members, held, strict=True):
@@ -216,10 +217,16 @@ def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.ra
         return rng.choice(members, n, replace=False).tolist()
     shuffled = [list(units.values())[i] for i in rng.permutation(len(units))]
     chosen: list[int] = []
+    too_large: list[list[int]] = []
+    spare = len(units) - 1 - more
     for alike in shuffled:
-        if len(chosen) + len(alike) <= n:
-            chosen += alike
-    return chosen or min(shuffled, key=len)[:n]
+        if spare and len(chosen) + len(alike) <= n:
+            chosen, spare = chosen + alike, spare - 1
+        else:
+            too_large.append(alike)
+    for alike in too_large[:spare]:
+        chosen += alike[: n - len(chosen)]
+    return chosen
 
 
 def _whole_groups(

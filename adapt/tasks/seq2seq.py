@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.data.table import column_of
@@ -59,13 +60,6 @@ class Seq2Seq(TextGeneration):
         self._first: int | None = None
         self._start: int | None = None
         self._tell_languages()
-        _, after = frame(self.tokenizer)
-        self._stop: int | None = self.tokenizer.eos_token_id
-        self._ends: int | None = None
-        if self._stop is None:
-            self._stop = after[0] if after else None  # as BERT's [SEP]
-        elif self._stop not in after:
-            self._ends = self._stop
 
     def encode(self, rows: datasets.Dataset, *, split: str | None = None) -> list[Example]:
         """Sources (`input_ids`, cut to `max_length`) and targets (`labels`, cut to `max_target_length`) to token ids.
@@ -84,10 +78,10 @@ class Seq2Seq(TextGeneration):
         ]
         if "target" in rows.column_names:
             most = self.options.max_target_length
-            check_room(self.tokenizer, most, pair=False, option="max_target_length")
+            end = [] if self._end[1] else [self._end[0]]
+            check_room(self.tokenizer, most, pair=False, option="max_target_length", more=len(end))
             texts = column_of(rows, "target")
-            end = [] if self._ends is None else [self._ends]
-            targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, max(1, most - len(end)))
+            targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, most - len(end))
             self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
             if any(longer):
                 self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
@@ -100,6 +94,16 @@ class Seq2Seq(TextGeneration):
                     )  # fmt: skip
                 example |= {"labels": [*labels, *end], "references": references}
         return examples
+
+    @cached_property
+    def _end(self) -> tuple[int | None, bool]:
+        """The token at which a text ends, and whether the tokenizer puts it there; without an end of sequence it is the
+        first that the tokenizer puts after a text, as BERT's [SEP]."""
+        _, after = frame(self.tokenizer)
+        own = self.tokenizer.eos_token_id
+        if own is None:
+            return (after[0], True) if after else (None, True)
+        return own, own in after
 
     def _tell_languages(self) -> None:
         """Tell the tokenizer the languages, and find where its token of the target's stands.
@@ -175,18 +179,22 @@ class Seq2Seq(TextGeneration):
             new_tokens=self.options.max_target_length,
             beams=self.options.beams,
             length_penalty=self.options.length_penalty,
-            ends=[] if self._stop is None else [self._stop],
+            ends=[] if self._end[0] is None else [self._end[0]],
             start=self._begins(model),
             first=self._first,
         )
 
     def writes(self, model: nn.Module) -> dict[str, int]:
-        """The target's language, where the tokenizer knows languages; and what a text begins with, where the model's
-        settings of generation say another."""
-        begins, said = self._begins(model), getattr(model, "generation_config", None)
+        """The target's language, where the tokenizer knows languages; and what a text begins or ends with, where the
+        model's settings of generation say another."""
+        said = getattr(model, "generation_config", None)
+        begins, (ends, _) = self._begins(model), self._end
         tokens = {"decoder_start_token_id": self._start, "forced_bos_token_id": self._first}
         if getattr(said, "decoder_start_token_id", None) != begins:
             tokens["decoder_start_token_id"] = begins
+        there = getattr(said, "eos_token_id", None)
+        if ends not in (there if isinstance(there, list) else [there]):
+            tokens["eos_token_id"] = ends
         return {name: token for name, token in tokens.items() if token is not None}
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:

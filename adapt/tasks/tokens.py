@@ -46,13 +46,22 @@ def special_ids(tokenizer: Any) -> set[int]:
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
 
 
-def check_room(tokenizer: Any, most: int, *, pair: bool, option: str = "max_length", prefix: str = "") -> None:
+def check_room(
+    tokenizer: Any, most: int, *, pair: bool, option: str = "max_length", prefix: str = "", more: int = 0
+) -> None:
     """
+    Args:
+        tokenizer: Puts tokens of its own around a text.
+        most: What the option says.
+        pair: Whether there are two texts.
+        option: What an error calls it.
+        prefix: Stands before a text.
+        more: Tokens that are put to a text beside the tokenizer's own.
+
     Raises:
-        OptionError: The option's maximum leaves no room for a text, or a pair, beside the tokenizer's own tokens and
-            the prefix before the text.
+        OptionError: The option's maximum leaves no room for a text, or a pair, beside all these.
     """
-    taken, what = tokenizer.num_special_tokens_to_add(pair=pair), "the tokenizer's own tokens"
+    taken, what = tokenizer.num_special_tokens_to_add(pair=pair) + more, "the tokenizer's own tokens"
     if prefix:
         taken += len(tokenizer(prefix, add_special_tokens=False)["input_ids"])
         what = f"the prefix and {what}"
