@@ -191,6 +191,13 @@ def test_texts_of_unequal_numbers_leave_classes_their_shares() -> None:
         assert not parted(data)
         assert [len(part) for part in data.splits.values()][2] == 100
         assert Counter(data.splits["test"]["label"])[1] == 10
+    most = [*["buy"] * 90, *(f"spam {i % 5}" for i in range(15))]  # of which none is given up for a row more
+    rows = [{"text": text, "label": "spam"} for text in most] + [{"text": f"{i}", "label": "ham"} for i in range(900)]
+    for seed in range(5):
+        data = load(rows, seed=seed)
+        assert not parted(data)
+        assert Counter(data.splits["test"]["label"])[1] == 9
+        assert Counter(data.splits["train"]["label"])[1] >= 90
     few = ["a", "b", *["c"] * 18]  # a text for each split, of which test must not have two
     rows = [{"text": text, "label": "few"} for text in few] + [{"text": f"{i}", "label": "many"} for i in range(180)]
     for seed in range(5):

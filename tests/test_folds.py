@@ -108,6 +108,20 @@ def test_rows_of_validation_that_are_in_train_too_are_told_of() -> None:
     assert re.fullmatch(r"\d+ of 12 rows of the folds' validation are in train too \(\d+%\)", said)
 
 
+def test_rows_that_are_in_no_split_of_a_fold_are_told_of_once() -> None:
+    rows = [{"text": f"{c} {i}", "label": c} for c in "abcdefgh" for i in range(7) for _ in range(3)]
+    parts = folds(load(rows, test=0, validation=0), 4, validation=0.04).parts
+    texts = {(row["text"], row["label"]) for row in rows}
+    there = [Counter(text for split in ("train", "validation", "test") for text in part.splits[split]["text"])
+             for part in parts]  # fmt: skip
+    lost = {text for text, _ in texts for counts in there if counts[text] < 3}
+    assert sum(3 - counts[text] for text, _ in texts for counts in there) == 4 * 8 * 2
+    assert len(lost) > 8
+    assert any(re.fullmatch(r"\d+ rows are in no split of some fold: .*", note) for note in parts[0].notes)
+    [said] = [note for note in parts[0].notes if "no split" in note]
+    assert 2 * len(lost) <= int(said.split()[0]) < 4 * 8 * 2
+
+
 def test_a_validation_split_that_is_there_is_that_of_every_fold() -> None:
     rows = {"train": (["a b", "c d"] * 6, [0, 1] * 6), "validation": (["x", "y"], [0, 1])}
     for part in folds(load(rows, test=0), 3).parts:

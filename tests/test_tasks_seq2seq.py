@@ -126,6 +126,9 @@ def test_a_target_ends_in_a_token_at_which_texts_end(single: str, eos: str | Non
     net.config.decoder_start_token_id, net.generation_config.eos_token_id = tokens.unk_token_id, None
     net.final_logits_bias[0, end] = 1e9
     assert made.writes(net)["eos_token_id"] == end
+    net.generation_config.eos_token_id = tokens.unk_token_id
+    assert made.writes(net)["eos_token_id"] == [tokens.unk_token_id, end], "the checkpoint's own, too"
+    net.generation_config.eos_token_id = None
     batch = made.collate(examples)
     assert [(written.text, written.ids) for written in made.written(net.eval(), batch)] == [("", ())] * len(examples)
 

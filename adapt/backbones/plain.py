@@ -18,7 +18,7 @@ _TEMPLATES = "additional_chat_templates"
 """Folder of a tokenizer with several chat templates."""
 
 
-def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, int] | None = None) -> None:
+def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, Any] | None = None) -> None:
     """Write weights (safetensors), configuration and tokenizer, for transformers' `from_pretrained`.
 
     A language model on a sentence encoder, which is pretrained on, says how it pools, as that does. One that finds
@@ -41,7 +41,7 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, in
         model.config.pad_token_id = padding  # from which RoBERTa numbers its positions
     generation, writes = getattr(model, "generation_config", None), writes or {}
     for name, value in writes.items():
-        if hasattr(model.config, name):
+        if hasattr(model.config, name) and name != "eos_token_id":  # by which classifiers of BART pool
             setattr(model.config, name, value)
     said = loader.backbone.path / "generation_config.json"
     if generation is not None:

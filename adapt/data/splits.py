@@ -200,8 +200,10 @@ def cut(
 
 
 def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.random.Generator, more: int) -> list[int]:
-    """Random n of a class, or fewer, in groups that are held together; one that is larger than what is wanted yet, in
-    part, where no smaller one is left.
+    """Random n of a class, or fewer, in groups that are held together.
+
+    A group that is larger than what is wanted yet is taken in part, and the rest of it is for nobody: where the class
+    would else have less than half of n, or where fewer are lost than won; and if it is no more than half of the class.
 
     Args:
         members: Positions of the rows.
@@ -224,8 +226,13 @@ def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.ra
             chosen, spare = chosen + alike, spare - 1
         else:
             too_large.append(alike)
-    for alike in too_large[:spare]:
-        chosen += alike[: n - len(chosen)]
+    smallest = min((alike for alike in too_large if 2 * len(alike) <= len(members)), key=len, default=[])
+    wanted = n - len(chosen)
+    missed = 2 * len(chosen) < n
+    if spare and (missed or len(smallest) - wanted < wanted):
+        chosen += smallest[:wanted]
+    elif missed:
+        chosen = max(chosen, smallest[:n], key=len)
     return chosen
 
 

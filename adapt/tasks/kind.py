@@ -145,9 +145,9 @@ class Kind(Asked, Lesson, ABC):
         """
         return []
 
-    def writes(self, model: nn.Module) -> dict[str, int]:
-        """The tokens, by transformers' names, that the texts a model writes begin with, where the kind gives them and
-        not the checkpoint."""
+    def writes(self, model: nn.Module) -> dict[str, int | list[int]]:
+        """The tokens, by transformers' names, that the texts a model writes begin or end with, where the kind gives
+        them and not the checkpoint."""
         return {}
 
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:

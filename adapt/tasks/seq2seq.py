@@ -184,17 +184,20 @@ class Seq2Seq(TextGeneration):
             first=self._first,
         )
 
-    def writes(self, model: nn.Module) -> dict[str, int]:
+    def writes(self, model: nn.Module) -> dict[str, int | list[int]]:
         """The target's language, where the tokenizer knows languages; and what a text begins or ends with, where the
         model's settings of generation say another."""
         said = getattr(model, "generation_config", None)
         begins, (ends, _) = self._begins(model), self._end
-        tokens = {"decoder_start_token_id": self._start, "forced_bos_token_id": self._first}
+        tokens: dict[str, int | list[int] | None] = {
+            "decoder_start_token_id": self._start, "forced_bos_token_id": self._first
+        }  # fmt: skip
         if getattr(said, "decoder_start_token_id", None) != begins:
             tokens["decoder_start_token_id"] = begins
-        there = getattr(said, "eos_token_id", None)
-        if ends not in (there if isinstance(there, list) else [there]):
-            tokens["eos_token_id"] = ends
+        found = getattr(said, "eos_token_id", None)
+        there = found if isinstance(found, list) else [] if found is None else [found]
+        if ends is not None and ends not in there:
+            tokens["eos_token_id"] = [*there, ends] if there else ends
         return {name: token for name, token in tokens.items() if token is not None}
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:

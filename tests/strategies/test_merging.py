@@ -292,6 +292,14 @@ def test_files_that_are_of_no_model_stay(backbone: Folder, tmp_path: Path) -> No
     assert [(tmp_path / name).read_text() for name in ("vocab.json", "merges.txt")] == ["mine"] * 2
 
 
+def test_a_tokenizer_that_was_there_alone_does_not_stay(backbone: Folder, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    (tmp_path / "chat_template.jinja").write_text("another's")
+    load = tiny.loader_for(backbone("bert"), "sequence_classification")
+    save_plain(Full().merge(Full().build(load, load.task), load), load, tmp_path)
+    assert not (tmp_path / "chat_template.jinja").exists()
+
+
 def test_nothing_of_a_model_merged_before_stays(backbone: Folder, tmp_path: Path) -> None:
     """Its chat templates would be those of the new one."""
     out, fresh = tmp_path / "out", tmp_path / "fresh"
