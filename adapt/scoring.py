@@ -17,7 +17,7 @@ from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
-from adapt.spec import DataError, OptionError, Problem, Task
+from adapt.spec import DataError, OptionError, Problem, Task, texts_in_words
 from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import apart, escape, grid, heading, interval, within
 from adapt.tasks.tokens import check_embedded
@@ -255,8 +255,8 @@ def score(
             )  # fmt: skip
         name = apart(_name(each, model), [other.name for other in found])
         if first is not None:
-            _check_rows(first, (task, rows), found[0].name, _name(each, model))
-            notes += _read_otherwise(first[1].rows, rows.rows, found[0].name, name)
+            _check_rows(first, (task, rows), found[0].name, name)
+            notes += _read_otherwise(first, (task, rows), found[0].name, name)
         first = first or (task, rows)
         scored, of_model = _score(model, rows, name)
         if model.learnt is not None:
@@ -309,22 +309,18 @@ def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRow
             )
 
 
-def _read_otherwise(first: datasets.Dataset, other: datasets.Dataset, first_name: str, name: str) -> list[str]:
+def _read_otherwise(
+    first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRows], first_name: str, name: str
+) -> list[str]:
     """What is said of models that are asked about the same rows by other columns."""
-    if _asked(first) == _asked(other):
-        return []
-    return [f"{name} reads other columns of the rows than {first_name}, as in training"]
+    theirs, ours = (_asked(task, rows.rows) for task, rows in (first, other))
+    return [] if theirs == ours else [f"{name} reads other columns of the rows than {first_name}, as in training"]
 
 
-def _asked(rows: datasets.Dataset) -> dict[str, list[Any]]:
-    """The columns that a model reads, a prompt as the user's turn that it is."""
-    found = {name: column_of(rows, name) for name in rows.column_names if name not in (*LABELS, GROUP, "completion")}
-    prompts, turns = found.pop("prompt", None), found.pop("messages", None)
-    if turns is not None:
-        found["messages"] = [[(turn["role"], turn["content"]) for turn in row[:-1]] for row in turns]
-    if prompts is not None:
-        found["messages"] = [[("user", prompt)] if prompt.strip() else [] for prompt in prompts]
-    return found
+def _asked(task: Task, rows: datasets.Dataset) -> dict[str, list[Any]]:
+    """The columns that a model reads, prompts as conversations."""
+    shown = as_learnt(rows, task, {"messages": "messages"})
+    return {name: column_of(shown, name) for name in shown.column_names if name not in (*LABELS, GROUP)}
 
 
 def _right(task: Task, rows: datasets.Dataset, column: str) -> list[Any] | None:
@@ -357,7 +353,7 @@ def _split_of(data: Data, task: Task, split: str, usual: Mapping[str, str]) -> L
             "labels are read as the model knows them."
         )
     if data.pair != task.pair:
-        one, other = ("pairs of texts", "single texts") if data.pair else ("single texts", "pairs of texts")
+        one, other = map(texts_in_words, (data.pair, task.pair))
         raise OptionError(f"{data.name} is of {one}, and the model was trained on {other}; give such rows.")
     if split not in data.splits:
         raise DataError(

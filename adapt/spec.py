@@ -91,6 +91,11 @@ class Source:
     """Hash of the content (64 hexadecimal digits)."""
 
 
+def texts_in_words(pair: bool) -> str:
+    """What the rows of a task hold (`Task.pair`)."""
+    return "pairs of texts" if pair else "single texts"
+
+
 @shows_fields
 @dataclass(frozen=True)
 class Task:

@@ -24,7 +24,18 @@ from adapt.data import Data
 from adapt.data.learnt import Learnt, held_out
 from adapt.files import path_of
 from adapt.inputs import Begin
-from adapt.spec import AdaptError, OptionError, Run, Source, Strategy, Task, Unsupported, canonical, computing
+from adapt.spec import (
+    AdaptError,
+    OptionError,
+    Run,
+    Source,
+    Strategy,
+    Task,
+    Unsupported,
+    canonical,
+    computing,
+    texts_in_words,
+)
 from adapt.strategies import is_known, make
 from adapt.tasks import KINDS, Kind
 
@@ -247,8 +258,8 @@ def _read_otherwise(theirs: Task, ours: Task, name: str) -> list[str]:
     if theirs.kind != ours.kind:
         return []
     before, now = (KINDS[task.kind].options_of(task) for task in (theirs, ours))
-    texts = ("pairs of texts", "single texts") if theirs.pair else ("single texts", "pairs of texts")
-    pairs = f"the model for {name} was trained on {texts[0]}, and training goes on with {texts[1]}"
+    one, other = map(texts_in_words, (theirs.pair, ours.pair))
+    pairs = f"the model for {name} was trained on {one}, and training goes on with {other}"
     return [pairs] * (theirs.pair != ours.pair) + [
         f"the model for {name} was trained with {option} {there!r}, and training goes on with {here!r}"
         for option in KINDS[ours.kind].form

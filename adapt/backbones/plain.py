@@ -51,7 +51,7 @@ def save_plain(model: Any, loader: Loader, folder: Path, writes: Mapping[str, An
             # whose settings are taken over as they are: transformers writes them only where all go together
             model.generation_config = type(generation)()
     state = model.state_dict()
-    if loader.task.kind == "masked_lm":
+    if loader.task.kind in LANGUAGE_MODELS:
         state = {f"{name_of_base(model)}.{name}": value for name, value in loader.pooler().items()} | state
     replaced = has_model_type(folder) or (folder / "tokenizer_config.json").is_file()
     with whole_folder(folder) as new:

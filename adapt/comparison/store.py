@@ -97,8 +97,8 @@ class Store:
         for name, head in _BEGINNINGS.items():
             file = self.folder / name
             with reading(f"File {file}"):
-                begins = file.read_bytes()[: len(head)] if file.exists() else b""
-            if begins not in (b"", head):
+                begins = file.read_bytes() if file.exists() else b""
+            if begins and not begins.startswith(head):
                 raise OptionError(
                     f"{file} is no table of adapt, and would be written over; give another folder for the results."
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adapt.data.table import Table
+from adapt.metrics.spans import TAG
 from adapt.spec import DataError
-
-_TAG = re.compile(r"O|[BIESLUM]-.+")
 
 
 def read_conll(path: Path, text: str) -> Table:
@@ -105,7 +103,7 @@ def _check_order(path: Path, split: Sequence[Sequence[str]], sentences: Sequence
         DataError: Every first field has the form of a tag of entities, and not every last one.
     """
     first, last = ({split[i][at] for sentence in sentences for i in sentence} for at in (0, -1))
-    if first != {"O"} and all(map(_TAG.fullmatch, first)) and not all(map(_TAG.fullmatch, last)):
+    if first != {"O"} and all(map(TAG.fullmatch, first)) and not all(map(TAG.fullmatch, last)):
         raise DataError(
             f"{path}, line {sentences[0][0] + 1}: the first field is a tag; write the word first and its tag last"
         )

@@ -10,7 +10,7 @@ from adapt.backbones.families import positions_of
 from adapt.data import Data
 from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
-from adapt.spec import OptionError, Run, Teacher, Unsupported
+from adapt.spec import OptionError, Run, Teacher, Unsupported, texts_in_words
 from adapt.tasks import KINDS
 
 _TEMPERATURES = (0.1, 100.0)
@@ -63,7 +63,7 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
                 f"The teacher was trained for {what} {theirs}, and the data are for {ours}; give another."
             )
     if its.pair != own.pair:
-        one, other = ("pairs of texts", "single texts") if its.pair else ("single texts", "pairs of texts")
+        one, other = map(texts_in_words, (its.pair, own.pair))
         raise OptionError(f"The teacher was trained on {one}, and the data are {other}; give another teacher.")
     unknown = sorted(set(own.labels) - set(its.labels))
     if unknown:

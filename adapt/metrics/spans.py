@@ -6,8 +6,12 @@ Strict reading: `B-X` begins a span, `I-X` right after continues it; an `I-X` th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+TAG = re.compile(r"O|[BIESLUM]-.+")
+"""A tag of entities in any of the usual schemes."""
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:

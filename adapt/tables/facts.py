@@ -138,7 +138,7 @@ def _uncertainty(section: Section, folds: bool) -> str:
     what = several if numbers else "rows"
     if rows_alone and not one_seed:
         text += f"; of {', '.join(rows_alone)}, with one seed, for other {what} alone"
-    several_seeds = [row for row in section.rows if len(row.scores) > 1 and row.difference is not None]
+    several_seeds = [row for row in section.rows if len(row.scores) > 1]
     few = [named(row.strategy) for row in several_seeds if row.difference and row.difference.seeds == 1]
     if few:
         text += f"; differences of {', '.join(few)}, over the one seed that both have, for other {what} alone"

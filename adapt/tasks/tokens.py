@@ -82,9 +82,8 @@ def check_embedded(model: Any, tokenizer: Any, examples: Sequence[Example], spli
     """
     base = getattr(model, "base_model", model)
     read = {"input_ids": base, "prompt_ids": base}
-    kind = getattr(model, "task_kind", None)
-    if kind in LANGUAGE_MODELS:  # whose labels are tokens: of masked LM those that are hidden
-        read["labels"] = getattr(base, "decoder", base) if kind == "seq2seq" else base
+    if getattr(model, "task_kind", None) in LANGUAGE_MODELS:  # whose labels are tokens, some of them in no input
+        read["labels"] = getattr(base, "decoder", base)
     tables = {name: _rows_of_table(part) for name, part in read.items() if examples and name in examples[0]}
     for name, rows in tables.items():
         for i, example in enumerate(examples):

@@ -18,7 +18,7 @@ from adapt.data.labels import unseen
 from adapt.data.remarks import alike
 from adapt.data.table import Table, listing
 from adapt.data.values import check_characters, labelled, lists
-from adapt.metrics.spans import unpredicted
+from adapt.metrics.spans import TAG, unpredicted
 from adapt.spec import DataError, OptionError, Task
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -30,7 +30,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Usual names of a column, the likeliest first."""
 _BIO = re.compile(r"O|[BI]-.+")
-_OTHER_SCHEMES = re.compile(r"O|[BIESLUM]-.+")
 _SCHEME = (
     "tags look like spans, not all of them in BIO, and are scored as tags; convert them to BIO for scores of spans"
 )
@@ -154,7 +153,7 @@ def _is_bio(tags: set[str]) -> bool:
 
 
 def _is_other_scheme(tags: set[str]) -> bool:
-    return not _is_bio(tags) and "O" in tags and len(tags) > 1 and all(map(_OTHER_SCHEMES.fullmatch, tags))
+    return not _is_bio(tags) and "O" in tags and len(tags) > 1 and all(map(TAG.fullmatch, tags))
 
 
 def _is_mostly_o(rows: list[list[str]]) -> bool:
@@ -166,7 +165,7 @@ def _is_mostly_o(rows: list[list[str]]) -> bool:
 def _refuse_odd(table: Table, tokens: list[list[str]], tags: list[list[str]], train: set[str]) -> None:
     """Raise where a tag has not the form of spans and at least half of the different tags besides `O` have it, as no
     set of parts of speech does."""
-    odd = {tag for tag in train if not _OTHER_SCHEMES.fullmatch(tag)}
+    odd = {tag for tag in train if not TAG.fullmatch(tag)}
     if not odd or len(odd) > len(train - odd - {"O"}):
         return
     row, position = next((i, j) for i, names in enumerate(tags) for j, tag in enumerate(names) if tag in odd)
