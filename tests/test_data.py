@@ -16,7 +16,7 @@ from data_helpers import LABELS, NONE, ROWS, TEXTS, columns, write_csv, write_js
 import adapt
 import adapt.data
 from adapt.data import load
-from adapt.spec import OptionError
+from adapt.spec import DataError, OptionError
 
 
 def test_every_source_gives_the_same_data(tmp_path: Path) -> None:
@@ -228,6 +228,13 @@ def test_names_of_columns_are_the_same_in_every_normal_form_of_unicode(tmp_path:
     for label in (composed, parted, parted.upper()):
         data = load(tmp_path, label=label, validation=0)
         assert columns(data, "test") == {"text": ["test 0", "test 1"], "label": [0, 1]}
+
+
+def test_a_transform_is_not_passed_over() -> None:
+    rows = datasets.Dataset.from_list(ROWS)
+    assert load(rows.with_format("numpy")).sha256 == load(ROWS).sha256
+    with pytest.raises(DataError, match="has a transform, which is not applied when rows are read"):
+        load(rows.with_transform(lambda batch: batch))
 
 
 def test_config_is_for_the_hub(tmp_path: Path) -> None:

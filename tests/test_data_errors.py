@@ -180,6 +180,12 @@ def test_missing_file(tmp_path: Path) -> None:
             load(text)
 
 
+@pytest.mark.parametrize("name", ["org/name@main", "org/name:en", "https://huggingface.co/datasets/org/name"])
+def test_a_hub_name_with_more_than_the_name(name: str) -> None:
+    with pytest.raises(DataError, match=r"is given by its name alone, such as org/name, beside revision"):
+        load(name)
+
+
 def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*_: Any, **__: Any) -> None:
         raise ConnectionError("Couldn't reach 'org/name' on the Hub (OfflineModeIsEnabled)\nmore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -369,3 +370,24 @@ def test_a_few_held_out_rows_in_train_are_not_worth_a_word() -> None:
     assert notes(held_out) == ()
     assert notes(held_out[:-1]) == ("1 of 100 rows of test are in train too (1%)",)
     assert notes(train[:10] + held_out[1:])[0].startswith("10 of 110 rows of test are in train too")
+
+
+def test_a_text_in_another_normal_form_is_the_same() -> None:
+    """Corpora from several sources have both, and to many tokenizers they are one."""
+    plain = [f"Ẹ̀kọ́ {i}" for i in range(60)]
+    forms = [unicodedata.normalize(form, text) for text in plain for form in ("NFC", "NFD")]
+    data = load({"text": forms, "label": [i // 2 % 2 for i in range(120)]})
+    found = {split: {unicodedata.normalize("NFC", t) for t in rows["text"]} for split, rows in data.splits.items()}
+    assert not found["train"] & (found["validation"] | found["test"])
+    rows = {"text": plain, "label": [i % 2 for i in range(60)]}
+    decomposed = {**rows, "text": [unicodedata.normalize("NFD", text) for text in plain]}
+    assert load({"train": rows, "test": decomposed}, validation=0).notes == (
+        "60 of 60 rows of test are in train too (100%)",
+    )
+    pairs = {"source": forms, "target": forms}
+    seq2seq = load(pairs, kind="seq2seq", validation=0)
+    sources = [
+        {unicodedata.normalize("NFC", t) for t in seq2seq.splits[split]["source"]} for split in ("train", "test")
+    ]
+    assert not sources[0] & sources[1]
+    assert max(seq2seq.test_groups["numbers"]) == len(sources[1]) - 1, "rows of one source"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import unicodedata
 from typing import Any
 
 import datasets
 import pytest
 import torch
 from task_helpers import SENTENCE, WORDS, byte_level, kind, model, one_by_one, outputs, wordpiece
-from tokenizers import Tokenizer, models, processors
+from tokenizers import Tokenizer, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
@@ -251,6 +252,22 @@ def test_the_longest_answer() -> None:
     bound = qa(max_answer_tokens=2)
     examples = bound.encode(table(("who ?", SENTENCE, ["anna saw bob"])), split="test")
     assert len(bound.decode(perfect(examples), examples)[0]["answer"].split()) <= 2
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("answer", ["café", "kọ́fí", "दिल्ली में", "الوَلَدُ", "न्\u200d", "한국"])
+def test_an_answer_ends_with_the_marks_of_its_last_character(answer: str, form: str) -> None:
+    """Where the tokenizer's normaliser takes them off, its tokens end before them."""
+    answer = unicodedata.normalize(form, answer)
+    tokenizer = byte_level()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    composed = byte_level()
+    composed.backend_tokenizer.normalizer = normalizers.NFC()
+    for bound in (qa(tokenizer), qa(composed), qa(byte_level())):
+        examples = bound.encode(table(("who?", f"a {answer} b", [answer])), split="test")
+        made = perfect(examples)
+        assert [row["answer"] for row in bound.decode(made, examples)] == [answer]
+        assert bound.score(made, examples)["answer_exact_match"] == 1.0
 
 
 def test_the_baseline_is_the_first_words() -> None:

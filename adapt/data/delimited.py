@@ -15,6 +15,8 @@ from adapt.spec import DataError
 
 _SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)
 """A first line that tells Excel what separates the fields of the others."""
+_RETURN = "new-line character seen in unquoted field"
+"""What `csv` says of a carriage return amid a line."""
 _LONGEST = 2**31 - 1
 """Characters of a field, where documents may be longer than the 131,072 that `csv` allows unless it is told otherwise;
 more than fits 32 bits is refused on Windows."""
@@ -87,10 +89,18 @@ def _check_lines(table: Table) -> None:
             )
 
 
+def _lines(text: str) -> io.StringIO:
+    """The lines of a text whose lines a line feed ends: a carriage return within one is part of a field."""
+    return io.StringIO(text, newline="\n")
+
+
 def _other_delimiter(text: str, delimiter: str) -> str | None:
     """The other delimiter that divides most rows in as many fields as the header, two or more; None: there is none."""
     for other in (d for d in ";\t|," if d != delimiter):
-        widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=other) if row]
+        try:
+            widths = [len(row) for row in csv.reader(_lines(text), delimiter=other) if row]
+        except csv.Error:
+            continue
         if widths[0] > 1 and 2 * widths[1:].count(widths[0]) >= len(widths) - 1:
             return other
     return None
@@ -111,7 +121,7 @@ def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QU
     lines: list[int] = []
     names: list[str] = []
     limit = csv.field_size_limit(_LONGEST)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+    reader = csv.reader(_lines(text), delimiter=delimiter, strict=True, quoting=quoting)
     start = 1
     try:
         for row in reader:
@@ -136,6 +146,10 @@ def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QU
     except csv.Error as error:
         if not names and (other := _other_delimiter(text, delimiter)):  # each field of the header in quotes
             return _divided_by(path, text, delimiter, other, start)
+        if _RETURN in str(error):
+            raise DataError(
+                f"{path}, line {start}: a field holds a carriage return; put double quotes around it"
+            ) from error
         raise DataError(f"{path}, line {start}: {error}; inside a quoted field write a quote twice") from error
     finally:
         csv.field_size_limit(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,16 +70,22 @@ class Division:
 def division(rows: Mapping[str, Sequence[Any]], problem: Problem) -> Division:
     """What decides how rows are divided, from their canonical columns."""
     by = holding(rows, problem)
-    held = _first_alike(rows) if by is None else _prompts(rows) if by == _PROMPT else rows[by]
+    held = _first_alike(rows) if by is None else _prompts(rows) if by == _PROMPT else list(map(_composed, rows[by]))
     if by == _PROMPT and "completion" in rows:  # texts without a prompt
-        held = [("", t) if isinstance(p, int) else p for p, t in zip(held or (), rows["completion"], strict=True)]
+        texts = map(_composed, rows["completion"])
+        held = [("", text) if isinstance(p, int) else p for p, text in zip(held or (), texts, strict=True)]
     return Division(_strata(rows, problem), held, by, problem == "single_label")
 
 
 def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Each row without its labels, id and group, as text."""
+    """Each row without its labels, id and group, as text, in Unicode's composed form (NFC)."""
     shown = (columns[name] for name in columns if name not in (GROUP, "id", *LABELS))
-    return list(map(canonical, zip(*shown, strict=True)))
+    return [_composed(canonical(row)) for row in zip(*shown, strict=True)]
+
+
+def _composed(text: str) -> str:
+    """In one normal form, so that texts which look the same, and are to many tokenizers, are the same."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _first_alike(rows: Mapping[str, Sequence[Any]]) -> list[int] | None:
@@ -133,7 +140,7 @@ def belonging(
             common = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
         found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
     else:
-        found = column_of(splits[split], name)
+        found = list(map(_composed, column_of(splits[split], name)))
     numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
     if len(numbers) == len(found):
         return {}
@@ -143,5 +150,5 @@ def belonging(
 def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
     """What rows are the completions of, as text; rows without a prompt have one each of their own."""
     if "messages" in rows:
-        return [canonical(list(messages)[:-1]) for messages in rows["messages"]]
-    return [prompt or i for i, prompt in enumerate(rows[_PROMPT])]
+        return [_composed(canonical(list(messages)[:-1])) for messages in rows["messages"]]
+    return [_composed(prompt) if prompt else i for i, prompt in enumerate(rows[_PROMPT])]

@@ -31,6 +31,12 @@ WHOLE = "whole"
 """What the rows of a source without splits are called, where none of them need be trained on."""
 _SPLIT_OF = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
+_OF_HUB = re.compile(rf"https?://|hf://|{_HUB_NAME.pattern}[@:]")
+"""What names a data set of the hub, but not by its name alone."""
+_NAME_ALONE = (
+    "check the path; a data set of the hub is given by its name alone, such as org/name, beside revision (--revision) "
+    "or config (--config)"
+)
 
 
 def read(
@@ -69,7 +75,8 @@ def read(
         if path.is_dir():
             return path.resolve().name, *_folder(path, train, named_splits)
         _without_splits(named_splits, str(path))
-        return stem_of(path), {"train" if train else WHOLE: read_file(path)}, []
+        advice = _NAME_ALONE if _OF_HUB.match(named) else "check the path"
+        return stem_of(path), {"train" if train else WHOLE: read_file(path, advice=advice)}, []
     _local_only(config, revision)
     import datasets
 
@@ -244,6 +251,11 @@ def _one(
     if isinstance(source, pandas.DataFrame):
         return _frame(source, where or "the DataFrame")
     if isinstance(source, datasets.Dataset):
+        if source.format["type"] == "custom":
+            raise DataError(
+                f"{where or 'the Dataset'}: has a transform, which is not applied when rows are read; apply it with "
+                "map, or take it off with reset_format"
+            )
         features = source.features
         return Table(
             where or "the Dataset", tuple(features), len(source), lambda name: column_of(source, name),

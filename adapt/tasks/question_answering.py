@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _QUESTION_TOKENS = 64
 """Tokens a question is cut to, or a third of `max_length` where that is less."""
 _BASELINE_WORDS = 3
+_JOINED = re.compile("[\u200c\u200d\u1160-\u11ff]")
+"""What belongs to the character before it and is no mark: joiners, and vowels and finals of Hangul written in parts."""
 
 
 @shows_fields
@@ -251,9 +255,9 @@ class QuestionAnswering(Kind):
                 continue
             margin = logit - min(float(outputs[i][:, 0].sum()) for i in parts)
             offsets, text = examples[best]["offsets"], ""
-            start, end = offsets[first][0], offsets[last][1]
+            context, start = examples[parts[0]]["context"], offsets[first][0]
             if not self._unanswerable or margin >= -self.options.null_threshold:
-                text = examples[parts[0]]["context"][start:end]
+                text = context[start : _whole_character(context, offsets[last][1])]
             # byte-level tokens begin with the space before their word
             rows.append(_Answer(text.strip(), start + len(text) - len(text.lstrip()), margin))
         return rows
@@ -300,6 +304,14 @@ class QuestionAnswering(Kind):
                 scores[0, 1] = scores[1, min(last, self.options.max_answer_tokens)] = 1.0
             outputs.append(scores)
         return "first words", outputs
+
+
+def _whole_character(text: str, end: int) -> int:
+    """Where the character ends that is read as one with what stands before `end`: a token ends before the accents and
+    vowel signs that its tokenizer's normaliser takes off or composes."""
+    while end < len(text) and (unicodedata.category(text[end])[0] == "M" or _JOINED.match(text[end])):
+        end += 1
+    return end
 
 
 def best_span(logits: torch.Tensor, longest: int) -> tuple[float, int, int]:
