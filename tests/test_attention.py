@@ -15,7 +15,7 @@ import torch
 from tiny_tasks import TASKS
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, ByT5Tokenizer, PerceiverTokenizer
 
 import adapt
 from adapt.backbones import load
@@ -281,6 +281,13 @@ def test_parts_of_a_character_are_bytes_and_spaces_are_kept() -> None:
     assert "<0xC3>" in tokens
     assert "\n" in tokens
     assert not any("\ufffd" in token for token in tokens)
+
+
+@pytest.mark.parametrize("cls", [ByT5Tokenizer, PerceiverTokenizer])
+def test_tokens_that_are_bytes_are_shown_as_such(cls: Any) -> None:
+    tokenizer = cls()
+    tokens = shown(tokenizer, tokenizer("a é日", add_special_tokens=False)["input_ids"])
+    assert tokens == ("a", " ", "<0xC3>", "<0xA9>", "<0xE6>", "<0x97>", "<0xA5>")
 
 
 def test_bytes_that_a_vocabulary_names_are_shown_by_their_names() -> None:

@@ -20,7 +20,7 @@ import transformers
 
 import adapt
 from adapt.data import Data
-from adapt.extraction import Probing, Reader
+from adapt.extraction import Probing, Reader, reader
 from adapt.extraction.linear import PENALTIES, Vectors, _classifiers, fit, measure
 from adapt.extraction.probes import Part, control_targets
 from adapt.spec import AdaptError, DataError, OptionError, Unsupported
@@ -342,6 +342,27 @@ def test_models_are_compared_before_and_after_every_strategy(
     assert found.models[0].origin == {"backbone": model.backbone.source.sha256, "precision": "fp32"}
     key = model.run.key()[:12]
     assert f"(backbone's content {model.backbone.source.sha256[:12]}, run {key}, read in fp32)" in found.table()
+
+
+def test_models_are_read_alike(backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path) -> None:
+    """A backbone that `head` leaves as it is differs from itself by nothing, whatever it was trained in."""
+    data, folder = task_data("single_label"), backbone("bert")
+    fitted = [adapt.fit(folder, data, "head", epochs=1, device="cpu", precision=precision, max_length=32)
+              for precision in ("bf16", "fp32")]  # fmt: skip
+
+    def read(*models: Any, precision: str | None = None) -> tuple[set[str], bool]:
+        found = adapt.probe(list(models), data, seeds=1, control=False, device="cpu", layers=[1], precision=precision)
+        told = any("different precisions" in note for note in found.notes)
+        assert told or all(one.layers == found.models[0].layers for one in found.models)
+        return {one.origin["precision"] for one in found.models}, told
+
+    saved = fitted[0].save(tmp_path / "model")
+    assert read(folder, fitted[0], saved) == ({"bf16"}, False)
+    assert read(folder, *fitted) == ({"fp32"}, False)
+    assert read(folder, fitted[1], precision="bf16") == ({"bf16"}, False)
+    assert read(saved) == ({"bf16"}, False)
+    readers = (reader(fitted[0], device="cpu"), reader(folder, device="cpu"))
+    assert read(*readers) == ({"bf16", "fp32"}, True)
 
 
 # ---------------------------------------------------------------- JSON and table

@@ -11,7 +11,8 @@ Example:
 
     texts = list(data.splits["train"]["text"])
     models = "tiny-encoder", "reviews-lora"
-    before, after = (adapt.representations(model, texts, max_length=128) for model in models)  # cut alike
+    alike = {"max_length": 128, "precision": "fp32"}
+    before, after = (adapt.representations(model, texts, **alike) for model in models)
     print(adapt.similarity(before, after).diagonal())  # layer by layer: 1 where nothing has changed
 
     first = adapt.attention("reviews-lora", texts)[0]

@@ -15,7 +15,8 @@ from adapt.metrics import score
 from adapt.spec import Problem
 
 PENALTIES = (1000.0, 100.0, 10.0, 1.0)
-"""Weights of the squared L2 norm of the coefficients, beside the summed loss; the first of the best is taken."""
+"""Weights of the squared L2 norm of the coefficients, beside the summed loss (half of it for classes, as scikit-learn
+has it); the first of the best is taken."""
 MEASURES: dict[str, str] = {
     "single_label": "accuracy", "multi_label": "macro_f1", "regression": "spearman", "spans": "token_accuracy",
     "tags": "token_accuracy",

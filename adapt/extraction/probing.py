@@ -17,7 +17,7 @@ from adapt.data.table import column_of
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probing
 from adapt.extraction.probes import Found, Probes
-from adapt.extraction.reading import Reader, reader
+from adapt.extraction.reading import Reader, precision_of_all, reader
 from adapt.extraction.representations import layers_of
 from adapt.fields import check_choice, check_count
 from adapt.machine import hardware
@@ -76,7 +76,8 @@ def probe(
         max_length: Tokens that a row is cut to, for all models; fewer where one of them reads no more. Words of a
             longer row are read in several windows.
         device: `auto`, `cpu` or `cuda`.
-        precision: As for `adapt.extraction.reader`.
+        precision: As for `adapt.extraction.reader`; but None reads several models alike, in the precision of training
+            where those that are adapted share one, else in fp32.
         report: Told of each layer that is probed.
 
     Raises:
@@ -103,6 +104,7 @@ def probe(
         **{f"train {seed}": _draw(rows, "train", max_train, seed) for seed in range(seeds)},
         **{split: _draw(rows, split, max_held_out, 0) for split in ("validation", "test")},
     }
+    precision = precision or precision_of_all(given)
     opened = partial(reader, device=device, precision=precision, max_length=max_length)
     later = [_outline(opened(one), layers) for one in given[1:]]
     held = [opened(given[0])]
@@ -126,6 +128,8 @@ def probe(
             notes += held_out(name, model.task, model.learnt, rows, "its layers")
         told.append((name, [*model.notes, *own.notes]))
         del model
+    if len({own.probed.origin["precision"] for own in found}) > 1:
+        notes.append("models were read in different precisions, so that differences hold rounding too")
     of_all = [note for note in told[0][1] if all(note in of_one for _, of_one in told)]
     notes += [*of_all, *(f"{name}: {note}" for name, of_one in told for note in of_one if note not in of_all)]
     settings = {

@@ -17,6 +17,7 @@ from torch import nn
 
 from adapt import options, params
 from adapt.adapted import MODEL_FILE, Adapted, load_model
+from adapt.adapted.loading import read_model
 from adapt.backbones import Loader, resolve
 from adapt.backbones.classes import configs_of, encoder_of
 from adapt.backbones.exhausted import explained
@@ -197,6 +198,26 @@ def reader(
         model, loader.tokenizer(), found.source.name, place, chosen, length, _depth(model), attention,
         notes=tuple(loader.notes), origin={"backbone": found.source.sha256},
     )  # fmt: skip
+
+
+def precision_of_all(sources: Sequence[Any]) -> str | None:
+    """In what several models are read, so that none differs from another by rounding: where all that were adapted were
+    trained in one precision, in that, else in fp32; None, of one alone: as `reader` says.
+
+    Raises:
+        AdaptError: The folder of a saved model is not whole.
+    """
+    if len(sources) == 1:
+        return None
+    own: set[str] = set()
+    for source in sources:
+        if isinstance(source, Reader):
+            own.add(source.precision)
+        elif isinstance(source, Adapted):
+            own.add(source.run.budget.precision)
+        elif isinstance(source, str | Path) and (path_of(source) / MODEL_FILE).is_file():
+            own.add(read_model(path_of(source))[1].budget.precision)
+    return own.pop() if len(own) == 1 else "fp32"
 
 
 def _of_adapted(

@@ -21,6 +21,8 @@ def shown(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
 def _shown(tokenizer: Any, token: int) -> str:
     piece = str(tokenizer.convert_ids_to_tokens(token))
     text = str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    if text in ("", _UNKNOWN) and len(piece) == 1 and 0x80 <= ord(piece) <= 0xFF:  # of a vocabulary of bytes (ByT5)
+        return f"<0x{ord(piece):02X}>"
     if _UNKNOWN in text and _UNKNOWN not in piece:
         return _in_bytes(piece)
     return text.strip(" ") or " "  # a space by itself, which some decoders drop

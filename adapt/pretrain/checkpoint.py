@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adapt.files import writing
+from adapt.options import plain as plain_number
 from adapt.spec import OptionError
 from adapt.training.step import random_state, set_random_state
 
@@ -160,7 +161,7 @@ def described(objective: Any) -> Any:
     if isinstance(objective, list | tuple):
         return [described(part) for part in objective]
     fields = dataclasses.fields(objective) if dataclasses.is_dataclass(objective) else ()
-    values = {field.name: getattr(objective, field.name) for field in fields}
+    values = {field.name: plain_number(getattr(objective, field.name)) for field in fields}
     plain = {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
     parts = {name: described(value) for name, value in values.items() if isinstance(value, list | tuple)}
     return [type(objective).__name__, {**plain, **parts}]

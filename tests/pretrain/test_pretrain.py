@@ -249,6 +249,10 @@ def test_a_checkpoint_goes_with_its_text_and_its_objective(tokenizer, rows, tmp_
     assert described(Mixture([PrefixLM(), Copying()])) == described(Mixture((PrefixLM(), Copying())))
 
 
+def test_numbers_of_numpy_describe_an_objective_too() -> None:
+    assert described(PrefixLM(np.float32(0.25))) == described(PrefixLM(0.25)) != described(PrefixLM(np.float32(0.5)))
+
+
 def test_an_objective_is_described_with_what_is_in_its_lists():
     @dataclass
     class Several:
