@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BigBirdConfig,
@@ -61,6 +62,7 @@ from transformers import (
     Zamba2Config,
 )
 
+import adapt
 from adapt.adapted import assemble, fit_model
 from adapt.backbones import Loader
 from adapt.backbones.classes import encoder_of, output_layer, renaming
@@ -170,6 +172,30 @@ def test_a_pooler_that_is_a_bare_linear_layer(tmp_path: Path) -> None:
     torch.testing.assert_close(tiny.outputs_of(model, inputs), tiny.outputs_of(plain, inputs))
     found, expected = (made.base_model(**inputs).pooler_output for made in (model, plain))
     torch.testing.assert_close(found, expected)
+
+
+def test_attention_does_not_depend_on_the_batches_before(tmp_path: Path, task_data: Callable[[str], Data]) -> None:
+    """transformers' BigBird gives its sparse attention up for good at the first batch of few tokens."""
+    config = BigBirdConfig(**tiny._SIZES, attention_type="block_sparse", block_size=2, num_random_blocks=1)
+    folder = saved(tmp_path, config, "bert", AutoModelForMaskedLM)
+    options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "epochs": 1}
+    model = adapt.fit(folder, task_data("single_label"), LoRA(rank=2, learning_rate=0.01), max_length=40, **options)
+    assert any("attends to all tokens also of rows of more than 14:" in note for note in model.result.notes)
+    long = [" ".join(["warm good"] * n) for n in (15, 17)]
+    expected = model.predict(long)
+    loaded = adapt.load(model.save(tmp_path / "saved"), device="cpu")
+    assert loaded.predict(long) == expected
+    loaded.predict(["warm"])
+    assert loaded.predict(long) == expected
+    merged = AutoModelForSequenceClassification.from_pretrained(model.merge(tmp_path / "merged"))
+    assert merged.config.attention_type == "original_full"
+    with torch.no_grad():
+        tokens = AutoTokenizer.from_pretrained(tmp_path / "merged")(long, return_tensors="pt", padding=True)
+        probabilities = merged.eval()(**tokens).logits.softmax(-1)
+    found = torch.tensor([list(row["probabilities"].values()) for row in expected])
+    torch.testing.assert_close(probabilities, found, atol=1e-4, rtol=0)
+    short = adapt.fit(folder, task_data("single_label"), LoRA(rank=2), max_length=14, **options)
+    assert not any("attends to all" in note for note in short.result.notes)
 
 
 def test_a_layer_before_the_output_that_its_class_takes_for_it(tmp_path: Path) -> None:

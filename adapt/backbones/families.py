@@ -45,6 +45,23 @@ def least_tokens(config: Any) -> int:
     return int(1 + 2 ** (len(config.block_sizes) - (1 if config.separate_cls else 2)))
 
 
+def attend_to_all(config: Any) -> int | None:
+    """Have BigBird attend to all tokens, as transformers' class does for good from the first short batch on.
+
+    Its sparse attention would make what it computes of a long row depend on the batches before, and on their padding.
+
+    Args:
+        config: Changed in place, where a model made of it would attend to blocks.
+
+    Returns:
+        The tokens up to which it would attend to all anyway; None: it does whatever their number.
+    """
+    if getattr(config, "attention_type", None) != "block_sparse":
+        return None
+    config.attention_type = "original_full"
+    return int((5 + 2 * config.num_random_blocks) * config.block_size)
+
+
 def check_length(least: int, base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Called before the forward pass of a pretrained part.
 

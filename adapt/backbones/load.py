@@ -28,7 +28,7 @@ from adapt.backbones.classes import (
     with_output_layer,
 )
 from adapt.backbones.exhausted import is_out_of_memory, tells_of_memory
-from adapt.backbones.families import check_length, check_precision, least_tokens
+from adapt.backbones.families import attend_to_all, check_length, check_precision, least_tokens
 from adapt.backbones.language_head import language_class
 from adapt.backbones.log import failures, quiet
 from adapt.backbones.padding import reads_padding
@@ -247,6 +247,12 @@ class Loader:
             config.label2id = {label: i for i, label in enumerate(labels)}
         elif self.task.kind == "question_answering":
             config.num_labels = 2  # start and end
+        short = attend_to_all(config)
+        if short is not None and self.task.max_length > short:
+            self._told.append(
+                f"'{config.model_type}' attends to all tokens also of rows of more than {short:,}: its sparse "
+                "attention would depend on other rows; elsewhere give attention_type='original_full' when it is loaded"
+            )
         if dropout and self.budget.dropout is not None:
             for name in _DROPOUT_FIELDS:
                 if getattr(config, name, None) is not None:
