@@ -250,7 +250,7 @@ def test_what_shares_no_seed_with_what_needs_no_model_is_compared_by_its_mean() 
     assert "majority has at least as good a mean score as full." in text
 
 
-def test_the_baseline_may_have_settings_but_must_be_one() -> None:
+def test_the_baseline_may_have_settings_but_must_be_one_or_of_the_best_rate() -> None:
     changed = [result_of(run_of("full", s, settings={"learning_rate": 3e-5}), 0.9) for s in range(2)]
     more = [result_of(run_of("full", s, settings={"learning_rate": 1e-5}), 0.7) for s in range(2)]
     lora = [result_of(run_of("lora", s), 0.8) for s in range(2)]
@@ -260,7 +260,12 @@ def test_the_baseline_may_have_settings_but_must_be_one() -> None:
         return {r.strategy: r.difference and round(r.difference.interval.mean, 6) for r in table(*results).rows}
 
     assert differences(*changed, *lora)["lora"] == -0.1
-    assert differences(*changed, *more, *lora)["lora"] is None
+    assert differences(*changed, *more, *lora)["lora"] == 0.1, "of equal validation scores the lowest rate"
+    for result in changed:
+        result.scores["validation"]["accuracy"] = 0.6
+    assert differences(*changed, *more, *lora)["lora"] == -0.1
+    upper = [result_of(run_of("full", s, settings={"layers": "last:1"}), 0.7) for s in range(2)]
+    assert differences(*changed, *upper, *lora)["lora"] is None
     found = differences(*changed, *more, *lora, *default)
     assert (found["full"], found["lora"], found["full(learning_rate=3e-05)"]) == (None, 0.2, 0.3)
 

@@ -70,8 +70,8 @@ def choose(
             f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone, metric or what the loss "
             "is of differ); give the file of one result."
         )
-    most = max(training_rows(result["spec"]["task"]) for result in of_it if result["status"] == "ok")
-    of_it = [result for result in of_it if training_rows(result["spec"]["task"]) == most]
+    most = max(_rows_trained_on(result["spec"]["task"]) for result in of_it if result["status"] == "ok")
+    of_it = [result for result in of_it if _rows_trained_on(result["spec"]["task"]) == most]
     settings = _settings(of_it)
     in_order = [group for _, group in sorted(settings.items(), key=_cheapest)]
     best = best_of(in_order) if len(settings) > 1 else in_order[0]
@@ -81,6 +81,12 @@ def choose(
             "give the file of one result."
         )
     return min((result for result in best if result["status"] == "ok"), key=lambda result: result["seed"])
+
+
+def _rows_trained_on(task: Mapping[str, Any]) -> float:
+    """How many rows at most, of all classes."""
+    each, rows = training_rows(task)
+    return min(each * max(len(task["labels"]), 1), rows)
 
 
 def _cheapest(setting: tuple[str, list[Content]]) -> tuple[float, float, str]:

@@ -17,7 +17,7 @@ from adapt.environment import code_state, versions
 from adapt.machine import hardware
 from adapt.spec import canonical
 from adapt.tasks import KINDS, Example, Kind
-from adapt.tasks.tokens import check_embedded
+from adapt.tasks.tokens import check_embedded, of_split
 
 if TYPE_CHECKING:
     import datasets
@@ -44,10 +44,9 @@ class Said:
     outputs: Sequence[Any]
     """As `Kind.outputs` gives them, one an example."""
 
-    @property
-    def notes(self) -> list[str]:
-        """What of the rows the teacher did not read."""
-        return [f"the teacher: {note}" for note in self.kind.notes]
+    def notes(self, rows: str) -> list[str]:
+        """What of the rows the teacher did not read; `rows` is what a note calls them."""
+        return [f"the teacher: {note.replace(of_split(None), rows)}" for note in self.kind.notes]
 
 
 Ask = Callable[[Adapted, "datasets.Dataset"], Said]

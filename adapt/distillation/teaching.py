@@ -19,13 +19,14 @@ from adapt.distillation.kept import load_rows, save_rows
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import Ask, copy_of_kind, digest_of, hash_of, said_of, shown
 from adapt.distillation.soft import SOFT, Soft
-from adapt.distillation.unlabelled import Labelled, labelled_by
+from adapt.distillation.unlabelled import WITHOUT_LABELS, Labelled, labelled_by
 from adapt.files import path_of
 from adapt.inputs import Encoded, drawn, draws_of, encode
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
 from adapt.tasks.sequence_classification import other_scale
+from adapt.tasks.tokens import of_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,13 +93,13 @@ class Teaching:
         task = next(iter(samples.values())).task
         lesson = _soft(self.described, KINDS[task.kind](task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
-        parts = [drawn(run, self.data)["train"] for run in samples.values()]
-        parts += [self.extra.rows] if self.extra else []
-        for rows in parts:
+        parts = [(drawn(run, self.data)["train"], of_split("train")) for run in samples.values()]
+        parts += [(self.extra.rows, WITHOUT_LABELS)] if self.extra else []
+        for rows, which in parts:
             key = hash_of(shown(rows))
             if key not in answers:
                 said = ask(self.teacher, rows)
-                answers[key] = Answers(lesson.rows(said), said.notes)
+                answers[key] = Answers(lesson.rows(said), said.notes(which))
         return Lessons(answers, self.extra, None, self.notes)
 
     def _saved(self, folder: Path) -> Path:

@@ -18,6 +18,9 @@ from adapt.spec import DataError, OptionError
 if TYPE_CHECKING:
     import datasets
 
+WITHOUT_LABELS = "the rows without labels"
+"""What notes call them."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -93,7 +96,7 @@ def labelled_by(
             f"The rows without labels have no {', '.join(missing)}, which the labelled rows have; give them in the "
             "same form."
         )
-    notes = said.notes
+    notes = said.notes(WITHOUT_LABELS)
     if left := len(inputs) - len(made):
         notes.append(
             f"{left} of {len(inputs)} rows without labels were left out, to which the teacher finds no answer or end"
@@ -104,7 +107,7 @@ def labelled_by(
         for split, of_split in data.splits.items()
         if split != "train"
     }
-    notes += seen_before({"train": own, **held_out}, "among the rows without labels")
+    notes += seen_before({"train": own, **held_out}, f"among {WITHOUT_LABELS}")
     return Labelled(datasets.Dataset.from_dict(own, features=datasets.Features(like)), tuple(notes))
 
 

@@ -73,7 +73,9 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _words(name: str, value: Any) -> str:
-    """A setting in words; of one with parts the first digits of its SHA-256."""
+    """A setting in words; of one with parts the first digits of its SHA-256; of folds their number."""
+    if name == "fold":
+        return f"{value} folds" if value else "no folds"
     if isinstance(value, list | dict):
         return f"{name} {hashlib.sha256(canonical(value).encode()).hexdigest()[:6]}"
     return f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"

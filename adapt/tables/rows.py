@@ -35,7 +35,7 @@ def section_of(results: Sequence[Content], tuned: bool | None) -> Section:
     made = [(group[0]["spec"], _row(group, label, others.get(label, ()), numbers)) for label, group in shown.items()]
     full = [(spec, row) for spec, row in made if spec["strategy"]["name"] == _BASELINE]
     alone = [row for spec, row in full if not spec.keys() & {"teacher", "start"}]
-    base = _baseline(alone or [row for _, row in full])
+    base = _baseline(alone or [row for _, row in full], shown)
     named = {} if base is None else {"base": base.strategy}
     made.sort(key=lambda pair: (_place(pair[0]["strategy"]["name"]), pair[1].strategy))
     rows = [row if base is None or row is base else replace(row, difference=difference(row, base)) for _, row in made]
@@ -82,10 +82,16 @@ def _without_model(results: Sequence[Content]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _baseline(rows: Sequence[Row]) -> Row | None:
-    """Of rows of full fine-tuning that with the default settings, else the only one."""
+def _baseline(rows: Sequence[Row], shown: Mapping[str, Sequence[Content]]) -> Row | None:
+    """Of rows of full fine-tuning that with the default settings, else the only one, else that of the best learning
+    rate where nothing else sets them apart."""
     default = [row for row in rows if row.strategy == _BASELINE]
-    return default[0] if default else rows[0] if len(rows) == 1 else None
+    if default or len(rows) < 2:
+        return next(iter(default or rows), None)
+    if len(alike := groups([result for row in rows for result in shown[row.strategy]], by_rate=False)) > 1:
+        return None
+    best = best_rate(*alike.values())
+    return next((row for row in rows if best is not None and rate_of(shown[row.strategy][0]) == best), None)
 
 
 def _row(group: Sequence[Content], label: str, others: Sequence[Content], numbers: Sequence[int]) -> Row:
