@@ -56,10 +56,9 @@ def test_of_a_learning_curve_the_most_rows_are_chosen() -> None:
     results += [made("head", 0, 0.6), made("lora", 0, 0.9, task={"few_shot": 2})]
     assert choose(contents(results))["strategy"] == "head"
     assert choose(contents(results), "lora")["spec"]["task"]["max_train"] == 20
-    assert (
-        choose(contents([made("lora", 0, 0.6, task={"few_shot": 16}), *results[:2]]))["spec"]["task"]["few_shot"] == 16
-    )
-    assert choose(contents([made("lora", 0, 0.9, task={"few_shot": 3}), results[1]]))["spec"]["task"]["max_train"] == 8
+    few = [made("lora", 0, score, task={"few_shot": n}) for n, score in ((16, 0.6), (3, 0.9))]
+    assert choose(contents([few[0], *results[:2]]))["spec"]["task"]["few_shot"] == 16, "32 rows"
+    assert choose(contents([few[1], results[1]]))["spec"]["task"]["max_train"] == 8
 
 
 def test_the_best_mean_validation_score_chooses_and_its_first_seed_is_taken() -> None:
