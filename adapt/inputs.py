@@ -49,6 +49,7 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
     rows = drawn(spec, data)
     splits = {split: kind.encode(of_split, split=split) for split, of_split in rows.items()}
+    kind.notes += kind.unknown([example for examples in splits.values() for example in examples])
     return Encoded(kind, splits, len(rows["train"]))
 
 

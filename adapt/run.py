@@ -204,14 +204,18 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
 def _shelf_of(model: nn.Module, loader: Loader, features: Path | None) -> Path | None:
     """The folder, within `features`, of the runs that have the same features of a row; None where none is shared.
 
-    They are the same to the last bit only in bfloat16 on the CPU: elsewhere these depend on the batch a row comes in.
+    They are the same to the last bit only in bfloat16 on the CPU, and of most families: elsewhere these depend on the
+    batch a row comes in.
     """
     import torch
 
+    from adapt.backbones.families import computes_by_row
     from adapt.backbones.shelf import name_of
 
     task, budget = loader.task, loader.budget
     if features is None or budget.device != "cpu" or budget.precision != "bf16" or weight_bits(model) == 8:
+        return None
+    if not computes_by_row(loader.config(dropout=False)):
         return None
     decides = [loader.backbone.source.sha256, task.kind, task.pooling, loader.attention(), torch.get_num_threads()]
     return features / name_of(decides)

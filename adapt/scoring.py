@@ -44,7 +44,7 @@ class Scored:
     outcomes: Sequence[Any] = field(repr=False)
     """What each row adds to the metrics, as `Result.test_outcomes`."""
     asked: str | None = None
-    """Of masked texts a hash of which tokens are masked and what they are (`adapt.tasks.Kind.digest`)."""
+    """Of texts a hash of the tokens that the loss is of (`adapt.tasks.Kind.digest`)."""
     marker: str = ""
     """Exact match compares what follows the last such text (`answer_marker`); empty: whole texts."""
 
@@ -84,7 +84,7 @@ class Scores(Rendered):
     def difference(self, model: int) -> Interval | None:
         """Score of a model minus that of the first, by `metric`, paired by row; None where their tokens differ."""
         ours, base = (self.models[i] for i in (model, 0))
-        if (self.metric in LOSSES or ours.asked is not None) and not self._reads_alike(model):
+        if (self.metric in LOSSES or self.problem == "masked") and not self._reads_alike(model):
             return None
         if self.metric == "text_exact_match" and ours.marker != base.marker:
             return None
@@ -95,14 +95,8 @@ class Scores(Rendered):
         return interval_over_rows(mean, values, self.groups.get("numbers", ()))
 
     def _reads_alike(self, model: int) -> bool:
-        """Whether a model's loss on texts is over as many tokens of each row as that of the first, and on masked texts
-        over the same tokens."""
-        if self.models[0].asked is not None:
-            return self.models[model].asked == self.models[0].asked
-        if self.problem not in ("text", "completion"):
-            return True
-        first, other = ([outcome[1] for outcome in self.models[i].outcomes] for i in (0, model))
-        return first == other
+        """Whether a model's loss on texts is over the same tokens of each row as that of the first."""
+        return self.models[model].asked == self.models[0].asked
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the fields, and of each model the `intervals` by metric and its `difference` to the first."""
@@ -173,7 +167,7 @@ class Scores(Rendered):
         some = [metric for metric in every if metric not in self.shared]
         notes = [f"not every model writes texts to be judged, so that {', '.join(some)} are left out"] if some else []
         others = [model.name for i, model in enumerate(self.models) if not self._reads_alike(i)]
-        if others and self.models[0].asked is not None:
+        if others and self.problem == "masked":
             notes.append(
                 f"scores are of the tokens that are hidden, which are others for {', '.join(others)} than for "
                 f"{self.models[0].name}; they are not compared"
@@ -373,6 +367,7 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
     called = rows.split if rows.split not in (None, "train") else "scored"  # nothing is done as in training
     examples = kind.encode(rows.rows, split=called)
     check_embedded(model.fitted.model, kind.tokenizer, examples, called)
+    kind.notes += kind.unknown(examples)
     outputs = predict(model.fitted.model, kind, examples, run.budget)
     scores = kind.score(outputs, examples)
     outcomes = tuple(kind.outcomes(outputs, examples))

@@ -318,10 +318,11 @@ class Run:
         }
 
     def key(self) -> str:
-        """SHA-256 of the canonical form: two runs with the same key have the same result.
+        """SHA-256 of the canonical form: two runs with the same key have the same result by the same state of the code.
 
-        On the CPU it has the same bits on the same machine with the same number of threads; on a GPU it has them up to
-        the order in which attention's backward pass adds, for longer rows and in DeBERTa's, which
+        A result says which state it was (`environment`), and a table where it is not one. On the CPU a run has the same
+        bits on the same machine with the same number of threads; on a GPU it has them up to the order in which
+        attention's backward pass adds, for longer rows and in DeBERTa's, which
         `torch.use_deterministic_algorithms(True)` fixes too.
         """
         return key_of(self.spec())

@@ -212,7 +212,8 @@ def test_a_teacher_of_the_same_rows_in_other_splits_is_told_of(backbone: Callabl
             said[key] = each.encode(run, data, source).kind.notes
             assert any("the teacher was trained on " in note for note in said[key]) == (key != "same")
     known = set(cut(0).splits["train"]["text"])
-    for split, note in zip(("validation", "test"), said["other"], strict=True):
+    told = [note for note in said["other"] if "the tokenizer does not know" not in note]
+    for split, note in zip(("validation", "test"), told, strict=True):
         held_out = list(cut(1).splits[split]["text"])
         n = sum(text in known for text in held_out)
         assert note == (

@@ -93,6 +93,18 @@ def test_a_token_of_a_target_without_an_embedding_is_named(
         adapt.fit(own, dict.fromkeys(("train", "validation", "test"), rows), adapt.Head(), kind="seq2seq", **QUICK)
 
 
+def test_a_token_of_general_texts_without_an_embedding_is_named(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    own = added(backbone("bert", masked=True), tmp_path / "own", "zanzibar")
+    rows = [{"text": "sunny cold word1", "label": label} for label in "ab"] * 4
+    data = dict.fromkeys(("train", "validation", "test"), rows)
+    result = adapt.fit(own, data, "head", general=["sunny cold word1", "sunny zanzibar"], **QUICK).result
+    assert result is not None
+    assert any(
+        note.startswith("forgetting was not measured: Row 2") and "'zanzibar' has no embedding" in note
+        for note in result.notes
+    )
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_hidden_token_without_an_embedding_is_named(
     backbone: Callable[..., Path], tmp_path: Path, split: str

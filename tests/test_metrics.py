@@ -16,7 +16,7 @@ import sklearn.metrics
 from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, metric, score
 from adapt.metrics import texts as texts_module
 from adapt.metrics.numbers import correlation, f1
-from adapt.metrics.texts import answer_scores, bleu_counts, bleu_of, chrf_counts, chrf_of, rouge_l
+from adapt.metrics.texts import answer_scores, bleu, bleu_counts, bleu_of, chrf_counts, chrf_of, rouge_l
 from adapt.spec import OptionError
 
 
@@ -174,6 +174,10 @@ def test_tag_scores_are_those_of_scikit_learn() -> None:
         ("$5 [x]", ["5 x"], 1, 1),
         ("北京大学", ["北京"], 0, 2 / 3),  # letters, where words have no spaces between them
         ("อยู่ที่นี่", ["ที่นี่"], 0, 2 / 3),  # which keep their marks
+        ("བོད་ཡིག་གི", ["བོད་ཡིག"], 0, 4 / 5),  # syllables that punctuation parts
+        ("ሰላም፡ለዓለም፡ሁሉ", ["ሰላም፡ለዓለም"], 0, 4 / 5),
+        ("ሰላም፡ለዓለም", ["ሰላም ለዓለም።"], 1, 1),
+        ("ꦲꦏ꧀ꦱꦫ", ["ꦲꦏ꧀"], 0, 2 / 3),
     ],
 )
 def test_answers_are_normalised_as_in_squad(answer: str, references: list[str], exact: float, f1: float) -> None:
@@ -239,6 +243,18 @@ def test_how_letters_with_accents_are_encoded_is_no_matter_of_scores() -> None:
         assert score("text", written, [[text, "x"] for text in other], metrics) == dict.fromkeys(metrics, 1.0)
         assert chrf_counts(written[0], [other[0]]) == chrf_counts(other[0], [written[0]])
         assert bleu_counts(written[0], [other[0]]) == bleu_counts(other[0], [written[0]])
+
+
+def test_bleu_of_texts_without_spaces_is_of_letters() -> None:
+    import sacrebleu
+
+    texts = ["我们今天去北京看长城和故宫吧好", "他昨天在图书馆里读了一本很好的书"]
+    others = ["我们今天去北京看长城和故宫吧了", "他昨天在图书馆里读了一本很旧的书"]
+    chinese = sacrebleu.corpus_bleu(texts, [others], tokenize="zh").score / 100
+    assert bleu(texts, [[text] for text in others]) == pytest.approx(chinese)
+    counts = [bleu_counts(text, [other]) for text, other in zip(texts, others, strict=True)]
+    assert bleu_of(numpy.sum(counts, 0).tolist()) == pytest.approx(chinese)
+    assert bleu(["สวัสดีตอนเช้า"], [["สวัสดีตอนเย็น"]]) > 0.3
 
 
 def test_loss_and_perplexity_are_over_all_tokens_together() -> None:

@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerFast
 from adapt.metrics.texts import chrf_counts
 from adapt.spec import AdaptError, DataError, Diverged, OptionError
 from adapt.tasks.generation import Written
-from adapt.tasks.prompts import plain
+from adapt.tasks.prompts import Prompts, plain
 
 MODELS = ["GPT2", "Llama"]
 PROMPTS = ["who saw the cat ?", "the big red cat sat there while anna saw the tree . who ?", "where"]
@@ -347,13 +347,46 @@ def test_of_messages_the_last_is_learnt() -> None:
     made = bound(tokenizer=templated, length=200)
     (example,) = made.encode(chats(talk), split="train")
     read = "<s>user: who saw ?</s><s>assistant: bob</s><s>user: and ?</s><s>assistant:"
-    assert parts(made, example) == (read, " the cat<end>")
+    assert parts(made, example) == (read, " the cat</s>")
     (new,) = made.encode(chats(talk[:3]))
     assert made.notes == []
     assert made.tokenizer.decode(new["prompt_ids"]) == read
     assert "labels" not in new
-    assert parts(made, made.encode(chats([("assistant", "the cat")]), split="train")[0]) == ("<end>", "the cat<end>")
+    assert parts(made, made.encode(chats([("assistant", "the cat")]), split="train")[0]) == ("<end>", "the cat</s>")
     assert plain([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "end"),
+    [
+        ("<user>{{ m.content | trim }}</s>\n", "</s>"), ("{{ m.content }}<end>", "<end>"),
+        ("{{ m.content }} </s>", "</s>"),
+        ("{{ m.role }}: {{ m.content }}\n", "<end>"), ("{{ m.content }}", "<end>"), ("{{ m.content }}<mask>", "<end>"),
+        ("{{ raise_exception('no') }}", "<end>"), ("{{ m.role }}", "<end>"), ("{{ m.content }} of old</s>", "<end>"),
+    ],
+)  # fmt: skip
+def test_an_answer_ends_as_the_chat_template_ends_it(written: str, end: str) -> None:
+    """Gemma's `<end_of_turn>` is not its `<eos>`; where a template ends answers with text, the end of a text does."""
+    tokenizer = byte_level()
+    tokenizer.chat_template = f"{{% for m in messages %}}{written}{{% endfor %}}"
+    prompts = Prompts(tokenizer, "{prompt}", "\n")
+    assert tokenizer.convert_ids_to_tokens([prompts.turn_end, prompts.end]) == [end, "<end>"]
+    assert prompts.ends == list(dict.fromkeys([prompts.end, prompts.turn_end]))
+
+
+def test_a_merged_model_ends_its_texts_as_the_saved_one() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = CHAT
+    made = bound(tokenizer=tokenizer)
+    end, turn_end = (tokenizer.convert_tokens_to_ids(token) for token in ("<end>", "</s>"))
+    plain_model = _gpt2(tokenizer)
+    for there, told in (
+        (None, [end, turn_end]), (2, [2, end, turn_end]), ([end], [end, turn_end]), ([turn_end, end], None),
+    ):  # fmt: skip
+        plain_model.generation_config.eos_token_id = there
+        assert made.writes(plain_model) == ({} if told is None else {"eos_token_id": told})
+    plain_model.generation_config.eos_token_id = None
+    assert bound().writes(plain_model) == {"eos_token_id": end}
 
 
 def test_messages_that_cannot_be_used() -> None:

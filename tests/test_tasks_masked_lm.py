@@ -409,6 +409,22 @@ def test_masks_are_filled_by_their_likeliest_tokens() -> None:
     assert list(second["fills"][0].values()) == pytest.approx(top.values.tolist(), rel=1e-5)
 
 
+def test_rows_of_a_model_that_are_no_tokens_fill_nothing() -> None:
+    """Vocabularies of models are padded to round sizes."""
+    made = bound()
+    model = net(made)
+    size = len(made.tokenizer)
+    examples = made.encode(rows("who saw the [MASK] ?"))
+    (expected,) = made.decode(outputs(made, model, examples), examples)
+    model.resize_token_embeddings(size + 40, mean_resizing=False)
+    output = model.get_output_embeddings()
+    with torch.no_grad():
+        output.bias[size:] = 3.0
+    (found,) = made.decode(outputs(made, model, examples), examples)
+    assert list(found["fills"][0]) == list(expected["fills"][0])
+    assert sum(found["fills"][0].values()) < sum(expected["fills"][0].values())
+
+
 def test_each_of_several_masks_is_filled_at_its_place() -> None:
     made = bound()
     model = net(made)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
-from adapt.tasks.question_answering import best_span
+from adapt.tasks.question_answering import _whole_character, best_span
 
 MODELS = ["Bert", "GPT2", "Llama", "T5", "Bart"]
 
@@ -268,6 +268,24 @@ def test_an_answer_ends_with_the_marks_of_its_last_character(answer: str, form: 
         made = perfect(examples)
         assert [row["answer"] for row in bound.decode(made, examples)] == [answer]
         assert bound.score(made, examples)["answer_exact_match"] == 1.0
+
+
+@pytest.mark.parametrize("text", ["این کتاب|\u200cهای خوب است", "ab 👩|\u200d👧 c", "क्|\u200dष", "a|\u0301\u200db"])
+def test_an_answer_does_not_end_in_a_joiner_to_what_follows(text: str) -> None:
+    """As Persian's before a suffix, of which the word before may be the whole answer."""
+    context = text.replace("|", "")
+    end = _whole_character(context, text.index("|"))
+    assert context[:end] == text.split("|")[0] + ("\u0301" if "\u0301" in text else "")
+    assert _whole_character(context, len(context)) == len(context)
+
+
+def test_answers_longer_than_those_predicted_are_told_of() -> None:
+    rows = table(("who?", SENTENCE, ["anna saw bob"]), ("who?", SENTENCE, ["bob"]), ("who?", SENTENCE, []))
+    note = "1 answers of the test split are longer than the 2 tokens that are predicted at most (max_answer_tokens)"
+    for most, told in ((3, []), (2, [note])):
+        bound = qa(max_answer_tokens=most)
+        bound.encode(rows, split="test")
+        assert bound.notes == told
 
 
 def test_the_baseline_is_the_first_words() -> None:

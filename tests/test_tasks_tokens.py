@@ -12,7 +12,7 @@ import datasets
 import pytest
 import tiny
 import torch
-from task_helpers import byte_level, kind, wordpiece
+from task_helpers import SENTENCE, byte_level, kind, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -159,3 +159,41 @@ def test_a_token_for_unknown_words_is_text_unless_it_has_another_part_too(role: 
         framing = set(tokenizer.all_special_ids)
     assert (tokenizer.unk_token_id in tokens.special_ids(tokenizer)) == (role is not None)
     assert tokens.special_ids(tokenizer) == framing
+
+
+# ---------------------------------------------------------------- words that a tokenizer does not know
+
+
+def test_unknown_words_are_told_of_where_they_are_many() -> None:
+    made = kind("sequence_classification", wordpiece(), "single_label", "accuracy")
+    known = made.encode(datasets.Dataset.from_dict({"text": ["the cat"] * 19}))
+    assert made.unknown(known) == []
+    strange = made.encode(datasets.Dataset.from_dict({"text": ["ሰላም ለዓለም", "ሰላም the"]}))
+    assert made.unknown([*known, *strange])[0].startswith("7% of the tokens of the rows stand for words that")
+    assert kind("sequence_classification", byte_level(), "single_label", "accuracy").unknown(strange) == []
+
+
+def test_unknown_words_that_are_to_be_predicted_are_told_of() -> None:
+    """A loss over them is the lower the less the tokenizer knows."""
+    made = kind("seq2seq", wordpiece(), "text", "loss")
+    rows = {"source": ["the cat"] * 20, "target": ["the cat"] * 19 + ["ሰላም"]}
+    rows["references"] = [[text] for text in rows["target"]]
+    examples = made.encode(datasets.Dataset.from_dict(rows), split="train")
+    assert made.unknown(examples) == [
+        "3% of the tokens that are to be predicted stand for words that the tokenizer does not know: losses count "
+        "them, and such words cannot be written"
+    ]
+    assert made.unknown(examples[:19]) == []
+
+
+def test_texts_are_asked_for_alike_where_the_tokens_are_the_same_whatever_their_numbers() -> None:
+    made = [
+        kind("causal_lm", tokenizer, "completion", "loss") for tokenizer in (byte_level(), byte_level(), wordpiece())
+    ]
+    made[1].tokenizer.eos_token = "</s>"
+    rows = datasets.Dataset.from_dict({"prompt": ["who ?", ""], "completion": ["the cat", "bob"]})
+    digests = [bound.digest(bound.encode(rows, split="test")) for bound in made]
+    assert digests[0] == digests[1] != digests[2]
+    long = kind("causal_lm", byte_level(), "completion", "loss", length=4)
+    text = datasets.Dataset.from_dict({"prompt": [""], "completion": [SENTENCE]})
+    assert long.digest(long.encode(text, split="test")) == made[0].digest(made[0].encode(text, split="test"))

@@ -132,6 +132,8 @@ def assemble(
         if (there := IN_PYTHON.get(name, name)) in signature(load).parameters:
             called = "" if there == name else f", where it is called '{there}'"
             raise OptionError(f"'{name}' is an option of adapt.data.load{called}; give what that returns as data.")
+        if name == "folds":
+            raise OptionError("'folds' is a function, adapt.data.folds; give adapt.compare what that returns as data.")
         if name in fields_of(chosen):
             raise OptionError(f"'{name}' is a field of {chosen.name}; give it to {type(chosen).__name__}({name}=...).")
         every = (*options.BUDGET_FIELDS, *options.TASK_OPTIONS, *known)

@@ -63,6 +63,11 @@ def model_class(kind: str, config: Any) -> Any:
             f"transformers' classifier for '{found}' reads the last position, be it padding; use the mean of all "
             "(pooling='mean')"
         )
+    if kind == "sequence_classification" and found == "t5gemma" and config.is_encoder_decoder:
+        raise Unsupported(
+            f"transformers' classifier for '{found}' reads another position of a row where it is the longest of its "
+            "batch; use an encoder, a decoder or another encoder-decoder"
+        )
     reason = unordered(config)
     if kind == "causal_lm" and (reason is not None or type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING):
         able = [other for other in _INSTEAD if type(config) in _classes(other)]

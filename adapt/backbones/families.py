@@ -62,6 +62,17 @@ def attend_to_all(config: Any) -> int | None:
     return int((5 + 2 * config.num_random_blocks) * config.block_size)
 
 
+_TOGETHER = ("attention_window", "num_local_experts", "num_experts", "n_routed_experts")
+"""Fields of configurations whose layers multiply parts of a batch together: windows of all rows, or the tokens of an
+expert."""
+
+
+def computes_by_row(config: Any) -> bool:
+    """Whether what a model makes of a row is the same to the last bit whichever rows are beside it, as far as the sizes
+    of its products decide that."""
+    return not any(getattr(config, name, None) for name in _TOGETHER)
+
+
 def check_length(least: int, base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Called before the forward pass of a pretrained part.
 

@@ -254,7 +254,8 @@ class _UpTo(nn.Module):
         try:
             state.base(**inputs)
         except _Reached as reached:
-            state.by_row = reached.hidden.shape[:2] == (rows, length)
+            windows = getattr(state.base.config, "attention_window", None)  # to which such models pad rows themselves
+            state.by_row = reached.hidden.shape[:2] == (rows, length) and not windows
             if not state.by_row:  # XLNet's, Longformer's
                 raise Unsupported(
                     f"the layers of '{state.base.config.model_type}' do not see a vector a token, row by row, so that "

@@ -130,6 +130,8 @@ def load(
             "folds are for adapt.compare, which trains a model on each; give the data that they were made of, or one "
             "of them (folds.parts[0])"
         )
+    if not isinstance(name, str | None):
+        raise OptionError(f"name={name!r}: give a text")
     shares = {"validation": validation, "test": test}
     most = {"validation": max_validation, "test": max_test}
     check_options(shares, seed, most)

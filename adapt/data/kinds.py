@@ -106,12 +106,14 @@ def given_roles(
     """Role to column from the option `columns` and from the options that name one column each.
 
     Raises:
-        OptionError: It is no mapping of names, or two options name a column for one role.
+        OptionError: It is no mapping of names, or a name is no text, or two options name a column for one role.
     """
     given = dict(columns or {}) if isinstance(columns, Mapping | None) else None
     if given is None or not all(isinstance(role, str) and isinstance(name, str) for role, name in given.items()):
         raise OptionError(f"columns={columns!r}: give a dict of what a column is for to its name")
     for role, name in own.items():
+        if not isinstance(name, str | None):
+            raise OptionError(f"{role}={name!r}: give the name of a column as text (that of a DataFrame's 0 is '0')")
         if name is not None and given.setdefault(role, name) != name:
             raise OptionError(f"{role}={name!r}, and columns say {given[role]!r}; give one of them")
     return given

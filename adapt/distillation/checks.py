@@ -12,6 +12,7 @@ from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
 from adapt.spec import OptionError, Run, Teacher, Unsupported, texts_in_words
 from adapt.tasks import KINDS
+from adapt.tasks.tokens import frame
 
 _TEMPERATURES = (0.1, 100.0)
 """Least and most: below, next to no gradient is left of logits that differ; above, the divergence of two distributions
@@ -115,6 +116,11 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
     ):
         if length > positions:
             raise OptionError(f"{name} is {length}, and the teacher has positions for {positions} tokens; lower it.")
+    if (frame(its), its.eos_token_id) != (frame(tokenizer), tokenizer.eos_token_id):
+        raise OptionError(
+            f"The teacher's tokenizer begins or ends texts with other tokens (end: {its.eos_token}) than the student's "
+            f"(end: {tokenizer.eos_token}); save the teacher's with the student's model."
+        )
     place = next(teacher.fitted.model.parameters()).device.type
     if place != run.budget.device:
         raise OptionError(

@@ -239,6 +239,7 @@ class Lessons:
         rows["train"] = datasets.concatenate_datasets(parts)
         kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
         splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
+        kind.notes += kind.unknown([example for examples in splits.values() for example in examples])
         kind.notes += self.notes
         lesson: Callable[[], Lesson] | None = None
         if self.teacher is not None:

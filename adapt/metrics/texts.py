@@ -17,8 +17,13 @@ from functools import cache
 from typing import Any
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_UNSPACED = "".join(rf"\p{{{script}}}" for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"))
+_UNSPACED = "".join(rf"\p{{{script}}}" for script in (
+    "Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Javanese", "Balinese", "Tai_Tham", "New_Tai_Lue",
+    "Tai_Viet",
+))  # fmt: skip
 """Scripts that are written without spaces between words."""
+_SEPARATORS = str.maketrans(dict.fromkeys("\u0f0b\u0f0c\u1361", " "))
+"""Punctuation that parts words or syllables: Tibetan's tshegs, and the Ethiopic word space."""
 
 
 def normalise(answer: str) -> str:
@@ -26,7 +31,7 @@ def normalise(answer: str) -> str:
 
     As in MLQA's (Lewis et al. 2020), punctuation is that of all scripts.
     """
-    return " ".join(_ARTICLES.sub(" ", _punctuation().sub("", _same(answer.lower()))).split())
+    return " ".join(_ARTICLES.sub(" ", _punctuation().sub("", _same(answer.lower()).translate(_SEPARATORS))).split())
 
 
 def _same(text: str) -> str:
@@ -99,9 +104,16 @@ def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU-4 of the corpus with sacrebleu's tokens (13a) and smoothing (exp)."""
+    """BLEU-4 of the corpus with sacrebleu's tokens (13a) and smoothing (exp); each letter of scripts without spaces
+    between words is a token, as sacrebleu's own tokens for Chinese are."""
     # sacrebleu's exponential of a sum of logarithms may come out a rounding error above 100
-    return min(_sacrebleu("BLEU").corpus_score(list(map(_same, predictions)), _streams(references)).score / 100, 1.0)
+    parted = [_parted(text) for text in predictions], [[_parted(text) for text in several] for several in references]
+    return min(_sacrebleu("BLEU").corpus_score(parted[0], _streams(parted[1])).score / 100, 1.0)
+
+
+def _parted(text: str) -> str:
+    """With spaces around letters of scripts without any."""
+    return str(_unspaced().sub(r" \g<0> ", _same(text)))
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:
@@ -112,7 +124,7 @@ def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:
 
 def bleu_counts(prediction: str, references: Sequence[str]) -> list[int]:
     """Tokens of a text and of the reference nearest in length; n-grams of four lengths that are right, and all."""
-    return _counts("BLEU", prediction, references)
+    return _counts("BLEU", _parted(prediction), [_parted(text) for text in references])
 
 
 def chrf_of(counts: Sequence[int]) -> float:

@@ -19,6 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adapt.backbones.attended import own_keys
 from adapt.backbones.calls import longest_of
 from adapt.backbones.classes import configs_of
+from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.swapped import swapped
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
@@ -99,8 +100,16 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
     autocast = torch.autocast("cpu" if meta else device.type, torch.bfloat16, enabled=low)
     # a pooler has no attention, and a fresh one is float32 where the rest is not
     pooler = {"pooler": nn.Identity()} if base._modules.get("pooler") is not None else {}
-    with recording() as found, torch.no_grad(), swapped(base, **pooler), autocast:
-        base.eval()(**inputs)
+    try:
+        with recording() as found, torch.no_grad(), swapped(base, **pooler), autocast:
+            base.eval()(**inputs)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise Unsupported(
+            f"where a prefix would go is seen by a pass before training, which fails in '{base.config.model_type}' "
+            f"({error})"
+        ) from error
     base.train(training)
 
     def flat(rows: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from adapt.backbones.padding import READ_BEFORE
 from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.spec import OptionError, RowError, Task
-from adapt.tasks.generation import TextGeneration, Written, generate, needs_text
+from adapt.tasks.generation import TextGeneration, Written, ending, generate, needs_text
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels, unigram
 from adapt.tasks.prompts import Message, Prompts, Row
@@ -187,10 +187,14 @@ class CausalLM(TextGeneration):
                 {"input_ids": ids[rows, -length:], "attention_mask": mask[rows, -length:]},
                 new_tokens=self._new,
                 beams=self.options.beams,
-                ends=[self._prompts.end],
+                ends=self._prompts.ends,
             )
             written |= zip(rows, made, strict=True)
         return [self._stopped(written[row]) for row in range(len(ids))]
+
+    def writes(self, model: nn.Module) -> dict[str, int | list[int]]:
+        """What a text ends with, where the model's settings of generation do not say it."""
+        return ending(model, self._prompts.ends)
 
     def _stopped(self, written: Written) -> Written:
         """What was written up to the text that stops it, which white space at its beginning is no part of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from abc import abstractmethod
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.swapped import swapped
+from adapt.data.remarks import WORTH_SAYING
 from adapt.metrics import LOSSES, METRICS, score
 from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
+from adapt.spec import canonical
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_language_loss, row_losses
 from adapt.tasks.losses import IGNORED, check_finite
-from adapt.tasks.tokens import by_row, distinct_rows, pad, token_tensors
+from adapt.tasks.tokens import by_row, distinct_rows, pad, special_ids, token_tensors, unknown_share
 
 if TYPE_CHECKING:
     import torch
@@ -81,8 +84,7 @@ def generate(
     from transformers import GenerationConfig
 
     own = model.generation_config
-    found = getattr(own, "eos_token_id", None)
-    stops = sorted({*ends, *(found if isinstance(found, list) else [] if found is None else [found])})
+    stops = sorted({*ends, *_ends(model)})
     kept = {name: getattr(own, name, None) for name in _KEPT}
     kept |= {} if start is None else {"decoder_start_token_id": start}
     kept |= {} if first is None else {"forced_bos_token_id": first}
@@ -103,6 +105,25 @@ def generate(
         text = tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rows.append(Written(text, tuple(ids[:end]), end < len(ids) and end != last))
     return rows
+
+
+def _ends(model: Any) -> list[int]:
+    """The tokens that end a text by the model's generation configuration."""
+    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return found if isinstance(found, list) else [] if found is None else [found]
+
+
+def ending(model: Any, ends: Sequence[int]) -> dict[str, int | list[int]]:
+    """What a plain model's generation configuration must say for its texts to end as they were learnt: `eos_token_id`,
+    nothing where it says so.
+
+    Args:
+        model: Whose configuration says what it does.
+        ends: Tokens that end a text.
+    """
+    there = _ends(model)
+    every = [*there, *(token for token in ends if token not in there)]
+    return {} if every == there else {"eos_token_id": every if len(every) > 1 else every[0]}
 
 
 def needs_text(metric: str) -> bool:
@@ -144,6 +165,28 @@ class TextGeneration(Kind):
         if "labels" in examples[0]:
             batch["labels"] = pad([example["labels"] for example in examples], IGNORED, longest=longest)
         return batch
+
+    def digest(self, examples: Sequence[Example]) -> str | None:
+        """Of the tokens of each row that the loss is of, special ones without their names."""
+        every = [
+            [token for i in parts for token in examples[i].get("labels", ()) if token != IGNORED]
+            for parts in by_row(examples)
+        ]
+        special = special_ids(self.tokenizer)
+        ids = sorted({token for tokens in every for token in tokens} - special)
+        names = dict(zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True))
+        asked = canonical([[names.get(token, "") for token in tokens] for tokens in every])
+        return hashlib.sha256(asked.encode(errors="replace")).hexdigest()
+
+    def unknown(self, examples: Sequence[Example]) -> list[str]:
+        """Also of the tokens that are learnt."""
+        learnt = unknown_share(self.tokenizer, [example.get("labels", ()) for example in examples])
+        if learnt < WORTH_SAYING:
+            return super().unknown(examples)
+        return [
+            f"{learnt:.0%} of the tokens that are to be predicted stand for words that the tokenizer does not know: "
+            "losses count them, and such words cannot be written"
+        ]
 
     def loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean negative log-likelihood of the tokens that are learnt, a float32 scalar."""

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from adapt.fields import fill
 from adapt.metrics import check_metric
 from adapt.spec import AdaptError, Task
+from adapt.tasks.tokens import unknown_share
 
 if TYPE_CHECKING:
     import datasets
     import torch
     from torch import nn
+
+_MANY_UNKNOWN = 0.05
+"""Share of tokens that stand for unknown words from which on a row is read without part of what it says."""
 
 Example = dict[str, Any]
 """One encoded row, or one window of a long row: `input_ids` and further lists of token values, the labels where it is
@@ -123,6 +127,16 @@ class Kind(Asked, Lesson, ABC):
             split: Which split they are, for windows that are made in training only, and for what is said of them;
                 None: new rows to be predicted.
         """
+
+    def unknown(self, examples: Sequence[Example]) -> list[str]:
+        """What must be said of words of encoded rows that the tokenizer does not know, where they are many."""
+        share = unknown_share(self.tokenizer, [example["input_ids"] for example in examples])
+        if share < _MANY_UNKNOWN:
+            return []
+        return [
+            f"{share:.0%} of the tokens of the rows stand for words that the tokenizer does not know; a backbone that "
+            "was pretrained on their language and script would read them"
+        ]
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Take from the training rows what the loss needs (class weights, scale of the target), if anything."""

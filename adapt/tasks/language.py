@@ -157,7 +157,12 @@ def mean_loss_at(
 
 
 def read_at_places(
-    model: nn.Module, inputs: Mapping[str, Any], places: torch.Tensor, targets: torch.Tensor | None, most: int
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    places: torch.Tensor,
+    targets: torch.Tensor | None,
+    most: int,
+    known: int | None = None,
 ) -> list[Any]:
     """What a model says of some places, one after the other, without gradients.
 
@@ -167,6 +172,7 @@ def read_at_places(
         places: (asked), positions in the flat batch.
         targets: (asked), the tokens there; None: they are not known.
         most: Tokens that are named.
+        known: Tokens of the tokenizer: further ones, for which a model may have rows, are none that can be named.
 
     Returns:
         With targets pairs of negative log-likelihood in nats and whether it is the likeliest token; else the likeliest
@@ -184,7 +190,8 @@ def read_at_places(
         for start in range(0, len(places), size):
             found = logits(states[None, start : start + size])[0].float()
             if targets is None:
-                likely = found.softmax(-1).topk(min(most, found.shape[-1]))
+                named = found.softmax(-1)[:, :known]
+                likely = named.topk(min(most, named.shape[-1]))
                 pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
                 rows += [list(zip(*pair, strict=True)) for pair in pairs]
             else:

@@ -215,6 +215,10 @@ class MaskedLM(Kind):
                 "tokenizer does not know, and are never those to be found"
             )
 
+    def unknown(self, examples: Sequence[Example]) -> list[str]:
+        """Nothing: it was said when the rows were encoded."""
+        return []
+
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The rows with other tokens to be found in each epoch; each is made when it is asked for."""
         return self._masking.epoch(examples, f"{seed} {epoch}")
@@ -292,7 +296,9 @@ class MaskedLM(Kind):
         rows, length = batch["input_ids"].shape
         owners = (batch["places"] // length).tolist()
         targets = batch.get("targets")
-        found = read_at_places(model, model_inputs(batch), batch["places"], targets, _LIKELIEST)
+        found = read_at_places(
+            model, model_inputs(batch), batch["places"], targets, _LIKELIEST, known=len(self.tokenizer)
+        )
         if targets is None:
             fills: list[dict[str, Any]] = [{"fills": []} for _ in range(rows)]
             for row, fill in zip(owners, found, strict=True):

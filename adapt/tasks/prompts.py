@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from adapt.spec import AdaptError, RowError
@@ -29,7 +30,7 @@ class Row:
     prompt: list[int]
     """The prompt; empty where there is none."""
     completion: list[int] | None
-    """The completion with the token that ends it; None where the row has none."""
+    """The completion, or answer, with the token that ends it; None where the row has none."""
     text: str | None
     """The completion as it was written."""
 
@@ -61,7 +62,7 @@ class Prompts:
         if found is None:
             raise AdaptError("The tokenizer has no token that ends a text; set eos_token and save it.")
         self.end: int = found
-        """The token that ends a completion."""
+        """The token that ends a completion, but for the answers of `turn_end`."""
         self.prompted = True
         """Whether a prompt is written with template and separator; else it is the beginning of a text, and stands as
         texts without a prompt do in training."""
@@ -90,9 +91,10 @@ class Prompts:
         if completions is None:
             return [Row(head, ids, None, None) for head, ids in headed]
         learnt = self._ids([moved + text for (_, moved), text in zip(parted, completions, strict=True)])
+        ends = [self.end if isinstance(prompt, str) else self.turn_end for prompt in prompts]
         return [
-            Row(head, ids, [*answer, self.end], text)
-            for (head, ids), answer, text in zip(headed, learnt, completions, strict=True)
+            Row(head, ids, [*answer, end], text)
+            for (head, ids), answer, end, text in zip(headed, learnt, ends, completions, strict=True)
         ]
 
     def _headed(self, ids: list[int], before: list[int], text: bool) -> tuple[list[int], list[int]]:
@@ -134,6 +136,30 @@ class Prompts:
         """Whether the tokenizer says how messages are written; else `plain` does."""
         return bool(getattr(self.tokenizer, "chat_template", None))
 
+    @cached_property
+    def turn_end(self) -> int:
+        """The token that ends the answer of a conversation: the special one that the chat template writes after it
+        (Gemma's `<end_of_turn>`), else `end`."""
+        if not self.templated:
+            return self.end
+        from jinja2 import TemplateError
+
+        answer = "a1b"
+        asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]
+        try:
+            written = self._templated(asked, prompt=False)
+        except (TemplateError, ValueError, TypeError, KeyError):  # of a template that wants more than these two
+            return self.end
+        _, found, rest = written.rpartition(answer)
+        after = self._ids([rest.lstrip()])[0] if found else []
+        special = {*self.tokenizer.all_special_ids, *getattr(self.tokenizer, "added_tokens_decoder", ())}
+        return after[0] if after and after[0] in special - {self.tokenizer.unk_token_id} else self.end
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end what a model writes."""
+        return list(dict.fromkeys((self.end, self.turn_end)))
+
     def _written(self, prompt: str | Sequence[Message], row: int, split: str | None) -> str:
         if not isinstance(prompt, str):
             return self._rendered(prompt, row, split) if self.templated else plain(prompt)
@@ -147,14 +173,18 @@ class Prompts:
         if not messages:
             return ""
         try:
-            template = _NOW.sub(lambda now: repr(_TODAY.strftime(now[2])), self.tokenizer.get_chat_template())
-            return self.tokenizer.apply_chat_template(
-                list(messages), chat_template=template, tokenize=False, add_generation_prompt=True
-            )
+            return self._templated(messages, prompt=True)
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise RowError(
                 row, split, f"the tokenizer's chat template refuses the messages: {error}", messages[0]["content"]
             ) from error
+
+    def _templated(self, messages: Sequence[Message], *, prompt: bool) -> str:
+        """Messages as the chat template writes them; for a `prompt` with what an answer begins with."""
+        template = _NOW.sub(lambda now: repr(_TODAY.strftime(now[2])), self.tokenizer.get_chat_template())
+        return self.tokenizer.apply_chat_template(
+            list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt
+        )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt.data.table import column_of
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 _QUESTION_TOKENS = 64
 """Tokens a question is cut to, or a third of `max_length` where that is less."""
 _BASELINE_WORDS = 3
-_JOINED = re.compile("[\u200c\u200d\u1160-\u11ff]")
-"""What belongs to the character before it and is no mark: joiners, and vowels and finals of Hangul written in parts."""
 
 
 @shows_fields
@@ -111,7 +108,7 @@ class QuestionAnswering(Kind):
         labelled = "answer_texts" in rows.column_names
         texts, starts = (column_of(rows, name) if labelled else [] for name in ("answer_texts", "answer_starts"))
         examples: list[Example] = []
-        lost = 0
+        lost = long = 0
         for row, (name, context) in enumerate(zip(column_of(rows, "id"), contexts, strict=True)):
             sides = tokens.sequence_ids(row)
             made = self._windows(token_fields(tokens, row), sides, tokens["offset_mapping"][row])
@@ -123,7 +120,14 @@ class QuestionAnswering(Kind):
                 lost += 1
                 if split == "train":
                     continue
+            most = self.options.max_answer_tokens
+            long += labelled and any(window["target"][1] - window["target"][0] >= most for window in made)
             examples += [{**example, "row": row} for example in made]
+        if long:
+            self.notes.append(
+                f"{long} answers of {of_split(split)} are longer than the {self.options.max_answer_tokens} tokens that "
+                "are predicted at most (max_answer_tokens)"
+            )
         if lost:
             self.notes.append(f"{lost} answers of {of_split(split)} lie in no window of {self.task.max_length} tokens")
             if not examples:
@@ -308,10 +312,16 @@ class QuestionAnswering(Kind):
 
 def _whole_character(text: str, end: int) -> int:
     """Where the character ends that is read as one with what stands before `end`: a token ends before the accents and
-    vowel signs that its tokenizer's normaliser takes off or composes."""
-    while end < len(text) and (unicodedata.category(text[end])[0] == "M" or _JOINED.match(text[end])):
-        end += 1
-    return end
+    vowel signs that its tokenizer's normaliser takes off or composes, and before a joiner that ends a word."""
+    return int(_rest().match(text, end).end())
+
+
+@cache
+def _rest() -> Any:
+    """Marks, and vowels and finals of Hangul written in parts; then joiners with nothing to join to."""
+    import regex
+
+    return regex.compile(r"[\p{M}\u1160-\u11ff]*(?:[\u200c\u200d]+(?![\p{L}\p{M}\p{N}\p{S}\u200c\u200d]))?")
 
 
 def best_span(logits: torch.Tensor, longest: int) -> tuple[float, int, int]:

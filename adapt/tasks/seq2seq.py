@@ -11,7 +11,7 @@ from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.fields import nearest
 from adapt.spec import OptionError, RowError, Task, Unsupported
-from adapt.tasks.generation import TextGeneration, Written, generate
+from adapt.tasks.generation import TextGeneration, Written, ending, generate
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
 from adapt.tasks.tokens import check_at_least, check_room, cut_texts, frame, of_split, spelling_special
@@ -189,16 +189,11 @@ class Seq2Seq(TextGeneration):
         model's settings of generation say another."""
         said = getattr(model, "generation_config", None)
         begins, (ends, _) = self._begins(model), self._end
-        tokens: dict[str, int | list[int] | None] = {
-            "decoder_start_token_id": self._start, "forced_bos_token_id": self._first
-        }  # fmt: skip
+        tokens = {"decoder_start_token_id": self._start, "forced_bos_token_id": self._first}
         if getattr(said, "decoder_start_token_id", None) != begins:
             tokens["decoder_start_token_id"] = begins
-        found = getattr(said, "eos_token_id", None)
-        there = found if isinstance(found, list) else [] if found is None else [found]
-        if ends is not None and ends not in there:
-            tokens["eos_token_id"] = [*there, ends] if there else ends
-        return {name: token for name, token in tokens.items() if token is not None}
+        kept = {name: token for name, token in tokens.items() if token is not None}
+        return kept | ending(model, [] if ends is None else [ends])
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """The source as it is."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.fields import check_count
 from adapt.spec import OptionError, RowError, Unsupported
-from adapt.tasks.kind import Example
 
 if TYPE_CHECKING:
     import torch
+
+    from adapt.tasks.kind import Example
 
 TOKEN_FIELDS = ("input_ids", "token_type_ids")
 """Fields of an encoded row that the model takes, one value a token; the attention mask follows from their length."""
@@ -44,6 +46,15 @@ def special_ids(tokenizer: Any) -> set[int]:
     """Ids of the special tokens; the one for unknown words counts as text, unless it is another one, too (GPT-2's)."""
     others = {getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "cls", "sep", "mask")}
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
+
+
+def unknown_share(tokenizer: Any, rows: Iterable[Sequence[int]]) -> float:
+    """The share of a text's tokens that stand for unknown words, of all rows; special tokens are none of them."""
+    unknown, special = tokenizer.unk_token_id, special_ids(tokenizer)
+    if unknown is None or unknown in special:
+        return 0.0
+    found = Counter(token for row in rows for token in row if token >= 0 and token not in special)
+    return found[unknown] / max(1, found.total())
 
 
 def check_room(

@@ -15,6 +15,8 @@ from adapt.backbones.exhausted import explained
 from adapt.backbones.language_head import put_under
 from adapt.spec import Diverged
 from adapt.tasks.general import GeneralText
+from adapt.tasks.masking import restored
+from adapt.tasks.tokens import check_embedded
 from adapt.training.loop import predict
 
 
@@ -36,6 +38,7 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
 
     Raises:
         Unsupported: The checkpoint has no language-model head, or one whose loss is none of a text alone.
+        RowError: A text has a token that was added to the tokenizer and not to the model.
         Diverged: A loss is not finite.
         OutOfMemory: The backbone does not fit beside the model, or one text does not.
     """
@@ -43,6 +46,7 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
         scored, masked = loader.language_model(_dtype_of(model.base_model))
     text = GeneralText(loader.tokenizer(), masked)
     rows = text.encode(texts, loader.task.max_length)
+    check_embedded(scored, loader.tokenizer(), [{"row": i, "input_ids": restored(row)} for i, row in enumerate(rows)])
 
     def loss(of: nn.Module) -> tuple[float, int]:
         outputs = predict(of, text, rows, loader.budget)
