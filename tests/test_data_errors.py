@@ -186,6 +186,12 @@ def test_a_hub_name_with_more_than_the_name(name: str) -> None:
         load(name)
 
 
+@pytest.mark.parametrize("name", ["C:/data/x.csv", "reviews@2024.csv", "https://example.org/x.csv"])
+def test_other_names_with_such_marks_are_paths(name: str) -> None:
+    with pytest.raises(DataError, match=r"no such file; check the path$"):
+        load(name)
+
+
 def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*_: Any, **__: Any) -> None:
         raise ConnectionError("Couldn't reach 'org/name' on the Hub (OfflineModeIsEnabled)\nmore")

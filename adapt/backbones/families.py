@@ -62,15 +62,16 @@ def attend_to_all(config: Any) -> int | None:
     return int((5 + 2 * config.num_random_blocks) * config.block_size)
 
 
-_TOGETHER = ("attention_window", "num_local_experts", "num_experts", "n_routed_experts")
-"""Fields of configurations whose layers multiply parts of a batch together: windows of all rows, or the tokens of an
-expert."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""What configurations call their numbers of experts."""
 
 
 def computes_by_row(config: Any) -> bool:
     """Whether what a model makes of a row is the same to the last bit whichever rows are beside it, as far as the sizes
-    of its products decide that."""
-    return not any(getattr(config, name, None) for name in _TOGETHER)
+    of its products decide that: not where it multiplies windows of all rows at once, or the tokens of an expert."""
+    parts = [part for part in (config, getattr(config, "ffn_config", None)) if part is not None]  # the second is DBRX's
+    experts = max((getattr(part, name, None) or 0 for part in parts for name in _EXPERTS), default=0)
+    return experts < 2 and not getattr(config, "attention_window", None)
 
 
 def check_length(least: int, base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ _reading_options = options.together(
                  help="all, last, or numbers with commas between them; 0 are the embeddings, -1 is the last."),
     options.device,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
-                 help="Of matrix products.  [default: an adapted model's own, for a backbone fp32; of several one]"),
+                 help="Of matrix products.  [default: an adapted model's own, for a backbone fp32; one for all that "
+                      "adapt probe compares]"),
 )  # fmt: skip
 
 _input_option = click.option(

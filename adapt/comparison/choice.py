@@ -84,7 +84,7 @@ def choose(
 
 
 def _rows_trained_on(task: Mapping[str, Any]) -> float:
-    """How many rows at most, of all classes."""
+    """How many rows at most, of all classes; of rows with several labels there may be fewer."""
     each, rows = training_rows(task)
     return min(each * max(len(task["labels"]), 1), rows)
 

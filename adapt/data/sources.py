@@ -31,7 +31,7 @@ WHOLE = "whole"
 """What the rows of a source without splits are called, where none of them need be trained on."""
 _SPLIT_OF = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 _HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?")
-_OF_HUB = re.compile(rf"https?://|hf://|{_HUB_NAME.pattern}[@:]")
+_OF_HUB = re.compile(r"hf://|https?://(huggingface\.co|hf\.co)/|[\w-]+/[\w.-]+[@:]")
 """What names a data set of the hub, but not by its name alone."""
 _NAME_ALONE = (
     "check the path; a data set of the hub is given by its name alone, such as org/name, beside revision (--revision) "

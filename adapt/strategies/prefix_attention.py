@@ -7,6 +7,7 @@ delegates to eager or sdpa. No position is used up, nothing enters the cache, an
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adapt.backbones.attended import own_keys
 from adapt.backbones.calls import longest_of
 from adapt.backbones.classes import configs_of
-from adapt.backbones.exhausted import is_out_of_memory
 from adapt.backbones.swapped import swapped
 from adapt.spec import Unsupported
 from adapt.strategies.prefix_kv import KeysValues, PrefixKV, prefix_of, record, recording
@@ -28,6 +28,8 @@ from adapt.strategies.prefix_layers import check_coverage, stacks_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
+_OF_TYPES = re.compile("scalar type|same dtype")
+"""What torch says where a model multiplies tensors of two types, as XLNet's does under autocast."""
 _NAME = "adapt_prefix_"
 _KERNELS = ("eager", "sdpa")
 
@@ -104,11 +106,11 @@ def _dry_run(base: Any, tokens: int) -> dict[nn.Module, KeysValues]:
         with recording() as found, torch.no_grad(), swapped(base, **pooler), autocast:
             base.eval()(**inputs)
     except RuntimeError as error:
-        if is_out_of_memory(error):
+        if not _OF_TYPES.search(str(error)):
             raise
         raise Unsupported(
             f"where a prefix would go is seen by a pass before training, which fails in '{base.config.model_type}' "
-            f"({error})"
+            f"({str(error).splitlines()[0]})"
         ) from error
     base.train(training)
 
