@@ -167,16 +167,6 @@ def test_a_teacher_elsewhere(teachers: Callable[[str], Adapted], backbone: Calla
         begun(far, backbone("gpt2"), TASKS["completion"]())
 
 
-def test_another_end_of_texts(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
-    """A teacher that was trained to end texts otherwise would have the student not end them."""
-    teacher = teachers("completion")
-    tokenizer = copy.deepcopy(teacher.fitted.tokenizer)
-    tokenizer.eos_token = "word1"
-    other = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, tokenizer=tokenizer))
-    with pytest.raises(OptionError, match=r"begins or ends texts with other tokens \(end: word1\) than the student's"):
-        begun(other, backbone("gpt2"), TASKS["completion"]())
-
-
 def test_another_chat_template(teachers: Callable[[str], Adapted], backbone: Callable[..., Path]) -> None:
     teacher = teachers("messages")
     tokenizer = copy.deepcopy(teacher.fitted.tokenizer)

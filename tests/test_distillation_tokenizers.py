@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ import adapt.training
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import Said, copy_of_kind
 from adapt.distillation.soft import Places, Tags, _within, divergence
+from adapt.spec import OptionError
 from adapt.tasks.question_answering import _tokens_of
 
 
@@ -165,3 +167,42 @@ def test_a_teacher_of_many_languages_begins_as_its_student_does(name: str) -> No
     teacher = SimpleNamespace(run=SimpleNamespace(task=kind.task), fitted=SimpleNamespace(tokenizer=tokens, kind=kind))
     lesson = Tokens(kind, copy_of_kind(teacher), net, "fp32", len(tokens), 2.0, 1.0)  # type: ignore[arg-type]
     assert lesson.loss(net, batch).abs() < 1e-6
+
+
+def test_a_teacher_that_was_told_of_languages_is_asked_by_a_student_of_the_same(tmp_path: Path) -> None:
+    """The tokenizer of the student's backbone is told of them when its rows are encoded."""
+    tokens, net = task_helpers.multilingual("M2M100")
+    folder = tmp_path / "own"
+    for part in (tokens, net):
+        part.save_pretrained(folder)
+    rows = [{"source": "a b", "target": "b a"}] * 4
+    options: dict[str, Any] = {
+        "kind": "seq2seq", "source_language": "fra_Latn", "target_language": "deu_Latn", "max_target_length": 6,
+        "max_length": 12, "epochs": 1, "device": "cpu", "precision": "fp32", "metric": "loss",
+    }  # fmt: skip
+    data = dict.fromkeys(("train", "validation", "test"), rows)
+    teacher = adapt.fit(folder, data, "head", **options)
+    student = adapt.distill(teacher.save(tmp_path / "teacher"), folder, data, "head", **options)
+    assert student.result is not None
+    assert student.result.status == "ok"
+
+
+def test_what_ends_an_answer_is_compared_not_what_ends_a_text(tmp_path: Path) -> None:
+    """A chat model's tokenizer may end texts as it ends answers, and that of its base model not."""
+    template = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    folders = []
+    for name, eos in (("chat", "</s>"), ("base", "<end>")):
+        tokens = task_helpers.byte_level()
+        tokens.eos_token, tokens.chat_template = eos, template
+        net = task_helpers.model("Llama", "CausalLM", tokens)
+        folders.append(tmp_path / name)
+        for part in (tokens, net):
+            part.save_pretrained(folders[-1])
+    options: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "max_length": 32}
+    chat = [[{"role": "user", "content": "who ?"}, {"role": "assistant", "content": "bob"}]] * 4
+    talk, texts = {"messages": chat}, {"prompt": ["who ?"] * 4, "completion": ["bob"] * 4}
+    every = [dict.fromkeys(("train", "validation", "test"), rows) for rows in (talk, texts)]
+    assert adapt.distill(adapt.fit(folders[0], every[0], "head", **options), folders[1], every[0], "head", **options)
+    teacher = adapt.fit(folders[0], every[1], "head", **options)
+    with pytest.raises(OptionError, match=r"ends texts with the token </s>, and the student is to end them with <end>"):
+        adapt.distill(teacher, folders[1], every[1], "head", **options)

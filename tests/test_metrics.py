@@ -254,6 +254,11 @@ def test_bleu_of_texts_without_spaces_is_of_letters() -> None:
     assert bleu(texts, [[text] for text in others]) == pytest.approx(chinese)
     counts = [bleu_counts(text, [other]) for text, other in zip(texts, others, strict=True)]
     assert bleu_of(numpy.sum(counts, 0).tolist()) == pytest.approx(chinese)
+    mixed = ["我昨天买了iPhone，很好用。", "北约（NATO）于1949年成立，总部在布鲁塞尔。", "スーパーAで買った。"]
+    written = ["我昨天买了iPhone。很好用了", "北约（NATO）是1949年成立，总部在布鲁塞尔！", "スーパーBで買いました。"]
+    chinese = sacrebleu.corpus_bleu(written[:2], [mixed[:2]], tokenize="zh").score / 100
+    assert bleu(written[:2], [[text] for text in mixed[:2]]) == pytest.approx(chinese)
+    assert bleu_counts(written[2], [mixed[2]])[:2] == [12, 10]
     assert bleu(["สวัสดีตอนเช้า"], [["สวัสดีตอนเย็น"]]) > 0.3
 
 

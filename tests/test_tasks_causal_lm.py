@@ -374,6 +374,31 @@ def test_an_answer_ends_as_the_chat_template_ends_it(written: str, end: str) -> 
     assert prompts.ends == list(dict.fromkeys([prompts.end, prompts.turn_end]))
 
 
+def test_a_template_that_wants_a_system_turn_ends_answers_too() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + (
+        "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    )
+    assert Prompts(tokenizer, "{prompt}", "").turn_end == tokenizer.convert_tokens_to_ids("</s>")
+
+
+def test_answers_end_as_they_did_in_training() -> None:
+    """Models that were saved before they said it had learnt the end of a text."""
+    tokenizer = byte_level()
+    tokenizer.chat_template = CHAT
+    trained, loaded, older = (bound(tokenizer=tokenizer) for _ in range(3))
+    end, turn_end = (tokenizer.convert_tokens_to_ids(token) for token in ("<end>", "</s>"))
+    loaded.load_state(trained.state())
+    older.load_state({"prompted": 1.0})
+    assert trained.state() == loaded.state() == {"prompted": 1.0, "turn_end": turn_end}
+    assert older.state() == {"prompted": 1.0}
+    talk = chats([("user", "who ?"), ("assistant", "bob")])
+    ends = [made.encode(talk, split="test")[0]["labels"][-1] for made in (trained, loaded, older)]
+    assert ends == [turn_end, turn_end, end]
+    assert [made.end_of(talk.column_names) for made in (trained, loaded, older)] == ends
+    assert trained.end_of(["prompt", "completion"]) == end
+
+
 def test_a_merged_model_ends_its_texts_as_the_saved_one() -> None:
     tokenizer = byte_level()
     tokenizer.chat_template = CHAT

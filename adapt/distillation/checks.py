@@ -12,7 +12,6 @@ from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
 from adapt.spec import OptionError, Run, Teacher, Unsupported, texts_in_words
 from adapt.tasks import KINDS
-from adapt.tasks.tokens import frame
 
 _TEMPERATURES = (0.1, 100.0)
 """Least and most: below, next to no gradient is left of logits that differ; above, the divergence of two distributions
@@ -116,10 +115,13 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
     ):
         if length > positions:
             raise OptionError(f"{name} is {length}, and the teacher has positions for {positions} tokens; lower it.")
-    if (frame(its), its.eos_token_id) != (frame(tokenizer), tokenizer.eos_token_id):
+    kinds = teacher.fitted.kind, KINDS[run.task.kind](run.task, tokenizer)
+    ends = [kind.end_of(data.splits["train"].column_names) for kind in kinds]
+    if ends[0] != ends[1]:
+        one, other = (kind.tokenizer.convert_ids_to_tokens(end) for kind, end in zip(kinds, ends, strict=True))
         raise OptionError(
-            f"The teacher's tokenizer begins or ends texts with other tokens (end: {its.eos_token}) than the student's "
-            f"(end: {tokenizer.eos_token}); save the teacher's with the student's model."
+            f"The teacher ends texts with the token {one}, and the student is to end them with {other}; save the "
+            "teacher's tokenizer with the student's model."
         )
     place = next(teacher.fitted.model.parameters()).device.type
     if place != run.budget.device:

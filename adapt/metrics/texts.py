@@ -22,6 +22,8 @@ _UNSPACED = "".join(rf"\p{{{script}}}" for script in (
     "Tai_Viet",
 ))  # fmt: skip
 """Scripts that are written without spaces between words."""
+_WIDE = re.compile("[\u3000-\u303f\u30fc\uff00-\uffef]")
+"""Punctuation and letters of full width, and the mark of a long vowel, which are of no such script by themselves."""
 _SEPARATORS = str.maketrans(dict.fromkeys("\u0f0b\u0f0c\u1361", " "))
 """Punctuation that parts words or syllables: Tibetan's tshegs, and the Ethiopic word space."""
 
@@ -112,8 +114,8 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 
 
 def _parted(text: str) -> str:
-    """With spaces around letters of scripts without any."""
-    return str(_unspaced().sub(r" \g<0> ", _same(text)))
+    """With spaces around letters of scripts without any, and around punctuation and letters of full width."""
+    return _WIDE.sub(r" \g<0> ", str(_unspaced().sub(r" \g<0> ", _same(text))))
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -147,12 +147,21 @@ class CausalLM(TextGeneration):
         self._prompts.prompted = any(example["prompted"] for example in examples)
 
     def state(self) -> dict[str, float]:
-        """`prompted`: 1 where training rows had prompts, else 0."""
-        return {"prompted": float(self._prompts.prompted)}
+        """`prompted`: 1 where training rows had prompts, else 0; and `turn_end`, the token that ends the answers of
+        conversations, where it is not the one that ends texts."""
+        own = self._prompts
+        said = {"turn_end": float(own.turn_end)} if own.turn_end != own.end else {}
+        return {"prompted": float(own.prompted), **said}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such."""
+        """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such, or
+        end answers as texts."""
         self._prompts.prompted = bool(state.get("prompted", 1))
+        self._prompts.turn_end = int(state.get("turn_end", self._prompts.end))
+
+    def end_of(self, columns: Collection[str]) -> int | None:
+        """The end of a text, or of an answer."""
+        return self._prompts.turn_end if "messages" in columns else self._prompts.end
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` and `labels`, padded on the right, and for texts to be written `prompt_ids`

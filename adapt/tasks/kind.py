@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -158,6 +158,10 @@ class Kind(Asked, Lesson, ABC):
             What must be said of it.
         """
         return []
+
+    def end_of(self, columns: Collection[str]) -> int | None:
+        """The token that ends what is learnt of rows with these canonical columns; None: the kind puts none there."""
+        return None
 
     def writes(self, model: nn.Module) -> dict[str, int | list[int]]:
         """The tokens, by transformers' names, that the texts a model writes begin or end with, where the kind gives

@@ -172,7 +172,7 @@ def read_at_places(
         places: (asked), positions in the flat batch.
         targets: (asked), the tokens there; None: they are not known.
         most: Tokens that are named.
-        known: Tokens of the tokenizer: further ones, for which a model may have rows, are none that can be named.
+        known: Tokens from this number on, for which a model may have rows, are none that can be named.
 
     Returns:
         With targets pairs of negative log-likelihood in nats and whether it is the likeliest token; else the likeliest

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapt.data.remarks import WORTH_SAYING
@@ -296,9 +297,7 @@ class MaskedLM(Kind):
         rows, length = batch["input_ids"].shape
         owners = (batch["places"] // length).tolist()
         targets = batch.get("targets")
-        found = read_at_places(
-            model, model_inputs(batch), batch["places"], targets, _LIKELIEST, known=len(self.tokenizer)
-        )
+        found = read_at_places(model, model_inputs(batch), batch["places"], targets, _LIKELIEST, known=self._known)
         if targets is None:
             fills: list[dict[str, Any]] = [{"fills": []} for _ in range(rows)]
             for row, fill in zip(owners, found, strict=True):
@@ -310,6 +309,11 @@ class MaskedLM(Kind):
             made[row]["tokens"] += 1
             made[row]["right"] += right
         return [{**row, "nll": math.fsum(row["nll"])} for row in made]
+
+    @cached_property
+    def _known(self) -> int:
+        """One more than the highest token of the tokenizer."""
+        return 1 + max(self.tokenizer.get_vocab().values())
 
     @staticmethod
     def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:

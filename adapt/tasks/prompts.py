@@ -142,18 +142,22 @@ class Prompts:
         (Gemma's `<end_of_turn>`), else `end`."""
         if not self.templated:
             return self.end
-        from jinja2 import TemplateError
-
         answer = "a1b"
         asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]
-        try:
-            written = self._templated(asked, prompt=False)
-        except (TemplateError, ValueError, TypeError, KeyError):  # of a template that wants more than these two
-            return self.end
+        written = self._probed(asked) or self._probed([{"role": "system", "content": "a"}, *asked])
         _, found, rest = written.rpartition(answer)
         after = self._ids([rest.lstrip()])[0] if found else []
         special = {*self.tokenizer.all_special_ids, *getattr(self.tokenizer, "added_tokens_decoder", ())}
         return after[0] if after and after[0] in special - {self.tokenizer.unk_token_id} else self.end
+
+    def _probed(self, messages: Sequence[Message]) -> str:
+        """Messages as the chat template writes them; empty where it refuses them."""
+        from jinja2 import TemplateError
+
+        try:
+            return self._templated(messages, prompt=False)
+        except (TemplateError, ValueError, TypeError, KeyError):
+            return ""
 
     @property
     def ends(self) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -104,6 +104,10 @@ class Seq2Seq(TextGeneration):
         if own is None:
             return (after[0], True) if after else (None, True)
         return own, own in after
+
+    def end_of(self, columns: Collection[str]) -> int | None:
+        """The end of a target."""
+        return self._end[0]
 
     def _tell_languages(self) -> None:
         """Tell the tokenizer the languages, and find where its token of the target's stands.
