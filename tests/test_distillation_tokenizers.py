@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import task_helpers
 import torch
+from tokenizers import processors
 
 import adapt
 import adapt.training
@@ -206,3 +207,24 @@ def test_what_ends_an_answer_is_compared_not_what_ends_a_text(tmp_path: Path) ->
     teacher = adapt.fit(folders[0], every[1], "head", **options)
     with pytest.raises(OptionError, match=r"ends texts with the token </s>, and the student is to end them with <end>"):
         adapt.distill(teacher, folders[1], every[1], "head", **options)
+
+
+def test_what_begins_a_text_is_that_of_the_student(tmp_path: Path) -> None:
+    """A teacher that has read a token before every text would be asked about texts without it."""
+    folders = []
+    for name, single in (("with", "<s> $A"), ("without", "$A")):
+        tokens = task_helpers.byte_level()
+        tokens.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=single, pair=f"{single} $B", special_tokens=[("<s>", tokens.convert_tokens_to_ids("<s>"))]
+        )
+        net = task_helpers.model("Llama", "CausalLM", tokens)
+        folders.append(tmp_path / name)
+        for part in (tokens, net):
+            part.save_pretrained(folders[-1])
+    options: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "max_length": 32}
+    rows = [{"prompt": "who ?", "completion": "bob"}] * 4
+    data = dict.fromkeys(("train", "validation", "test"), rows)
+    teacher = adapt.fit(folders[0], data, "head", **options)
+    assert adapt.distill(teacher, folders[0], data, "head", **options).result is not None
+    with pytest.raises(OptionError, match="puts other tokens before a text than the student's"):
+        adapt.distill(teacher, folders[1], data, "head", **options)

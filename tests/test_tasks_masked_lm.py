@@ -409,7 +409,7 @@ def test_masks_are_filled_by_their_likeliest_tokens() -> None:
     assert list(second["fills"][0].values()) == pytest.approx(top.values.tolist(), rel=1e-5)
 
 
-def test_rows_of_a_model_that_are_no_tokens_fill_nothing() -> None:
+def test_rows_of_a_model_that_are_no_tokens_fill_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vocabularies of models are padded to round sizes."""
     made = bound()
     model = net(made)
@@ -423,6 +423,15 @@ def test_rows_of_a_model_that_are_no_tokens_fill_nothing() -> None:
     (found,) = made.decode(outputs(made, model, examples), examples)
     assert list(found["fills"][0]) == list(expected["fills"][0])
     assert sum(found["fills"][0].values()) < sum(expected["fills"][0].values())
+    gap = size + 20  # between which and the others there are no tokens
+    with torch.no_grad():
+        output.bias[gap] = 9.0
+    vocabulary = {**made.tokenizer.get_vocab(), "far": gap}
+    monkeypatch.setattr(type(made.tokenizer), "get_vocab", lambda self: vocabulary)
+    monkeypatch.setattr(type(made.tokenizer), "decode", lambda self, ids, **_: f"<{ids}>")
+    fresh = bound_to(made.tokenizer)
+    ((likeliest, *_),) = outputs(fresh, model, examples)[0]["fills"]
+    assert likeliest[0] == gap
 
 
 def test_each_of_several_masks_is_filled_at_its_place() -> None:

@@ -70,8 +70,9 @@ def computes_by_row(config: Any) -> bool:
     """Whether what a model makes of a row is the same to the last bit whichever rows are beside it, as far as the sizes
     of its products decide that: not where it multiplies windows of all rows at once, or the tokens of an expert."""
     parts = [part for part in (config, getattr(config, "ffn_config", None)) if part is not None]  # the second is DBRX's
-    experts = max((getattr(part, name, None) or 0 for part in parts for name in _EXPERTS), default=0)
-    return experts < 2 and not getattr(config, "attention_window", None)
+    counts = [getattr(part, name, None) or 0 for part in parts for name in _EXPERTS]
+    apart = all(isinstance(count, int) and count < 2 for count in counts)
+    return apart and not getattr(config, "attention_window", None)
 
 
 def check_length(least: int, base: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
 from adapt.spec import OptionError, Run, Teacher, Unsupported, texts_in_words
 from adapt.tasks import KINDS
+from adapt.tasks.tokens import frame
 
 _TEMPERATURES = (0.1, 100.0)
 """Least and most: below, next to no gradient is left of logits that differ; above, the divergence of two distributions
@@ -115,14 +116,25 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
     ):
         if length > positions:
             raise OptionError(f"{name} is {length}, and the teacher has positions for {positions} tokens; lower it.")
+    columns = data.splits["train"].column_names
     kinds = teacher.fitted.kind, KINDS[run.task.kind](run.task, tokenizer)
-    ends = [kind.end_of(data.splits["train"].column_names) for kind in kinds]
+    ends = [kind.end_of(columns) for kind in kinds]
     if ends[0] != ends[1]:
-        one, other = (kind.tokenizer.convert_ids_to_tokens(end) for kind, end in zip(kinds, ends, strict=True))
-        raise OptionError(
-            f"The teacher ends texts with the token {one}, and the student is to end them with {other}; save the "
-            "teacher's tokenizer with the student's model."
+        one, other = (
+            "none" if end is None else kind.tokenizer.convert_ids_to_tokens(end)
+            for kind, end in zip(kinds, ends, strict=True)
         )
+        raise OptionError(
+            f"The teacher ends texts with the token {one}, and the student is to end them with {other}; train a "
+            "teacher with the student's tokenizer."
+        )
+    if not ("messages" in columns and tokenizer.chat_template):  # which writes what conversations begin with
+        before, now = (frame(kind.tokenizer)[0] for kind in kinds)
+        if before != now:
+            raise OptionError(
+                "The teacher's tokenizer puts other tokens before a text than the student's; train a teacher with the "
+                "student's tokenizer."
+            )
     place = next(teacher.fitted.model.parameters()).device.type
     if place != run.budget.device:
         raise OptionError(

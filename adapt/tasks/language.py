@@ -8,7 +8,7 @@ labels that take no part are never made (`adapt.backbones.chunked`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adapt.spec import Unsupported
@@ -162,7 +162,7 @@ def read_at_places(
     places: torch.Tensor,
     targets: torch.Tensor | None,
     most: int,
-    known: int | None = None,
+    known: Sequence[int] | None = None,
 ) -> list[Any]:
     """What a model says of some places, one after the other, without gradients.
 
@@ -172,7 +172,7 @@ def read_at_places(
         places: (asked), positions in the flat batch.
         targets: (asked), the tokens there; None: they are not known.
         most: Tokens that are named.
-        known: Tokens from this number on, for which a model may have rows, are none that can be named.
+        known: Tokens that can be named, where not all rows of the model are such.
 
     Returns:
         With targets pairs of negative log-likelihood in nats and whether it is the likeliest token; else the likeliest
@@ -190,8 +190,12 @@ def read_at_places(
         for start in range(0, len(places), size):
             found = logits(states[None, start : start + size])[0].float()
             if targets is None:
-                named = found.softmax(-1)[:, :known]
-                likely = named.topk(min(most, named.shape[-1]))
+                shares = found.softmax(-1)
+                if known is not None:
+                    named = torch.zeros(shares.shape[-1], dtype=torch.bool, device=shares.device)
+                    named[[token for token in known if token < len(named)]] = True
+                    shares = shares.masked_fill(~named, 0.0)
+                likely = shares.topk(min(most, shares.shape[-1]))
                 pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
                 rows += [list(zip(*pair, strict=True)) for pair in pairs]
             else:

@@ -311,9 +311,9 @@ class MaskedLM(Kind):
         return [{**row, "nll": math.fsum(row["nll"])} for row in made]
 
     @cached_property
-    def _known(self) -> int:
-        """One more than the highest token of the tokenizer."""
-        return 1 + max(self.tokenizer.get_vocab().values())
+    def _known(self) -> list[int]:
+        """The tokens of the tokenizer, which may have gaps and end before those of a model."""
+        return sorted(set(self.tokenizer.get_vocab().values()))
 
     @staticmethod
     def _rows(outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
