@@ -48,9 +48,14 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     """
     kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
     rows = drawn(spec, data)
+    return Encoded(kind, encode_splits(kind, rows), len(rows["train"]))
+
+
+def encode_splits(kind: Kind, rows: Mapping[str, datasets.Dataset]) -> dict[str, list[Example]]:
+    """The rows of each split as a kind of task encodes them, which notes what is to be said of them."""
     splits = {split: kind.encode(of_split, split=split) for split, of_split in rows.items()}
     kind.notes += kind.unknown([example for examples in splits.values() for example in examples])
-    return Encoded(kind, splits, len(rows["train"]))
+    return splits
 
 
 def drawn(spec: Run, data: Data) -> dict[str, datasets.Dataset]:

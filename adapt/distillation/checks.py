@@ -129,8 +129,8 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
             "teacher with the student's tokenizer."
         )
     if not ("messages" in columns and tokenizer.chat_template):  # which writes what conversations begin with
-        before, now = (frame(kind.tokenizer)[0] for kind in kinds)
-        if before != now:
+        begins = [frame(kind.tokenizer)[0] for kind in kinds]
+        if begins[0] != begins[1]:
             raise OptionError(
                 "The teacher's tokenizer puts other tokens before a text than the student's; train a teacher with the "
                 "student's tokenizer."

@@ -21,7 +21,7 @@ from adapt.distillation.said import Ask, copy_of_kind, digest_of, hash_of, said_
 from adapt.distillation.soft import SOFT, Soft
 from adapt.distillation.unlabelled import WITHOUT_LABELS, Labelled, labelled_by
 from adapt.files import path_of
-from adapt.inputs import Encoded, drawn, draws_of, encode
+from adapt.inputs import Encoded, drawn, draws_of, encode, encode_splits
 from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
@@ -238,8 +238,7 @@ class Lessons:
         parts = [rows["train"], *([self.extra.rows] if self.extra else [])]
         rows["train"] = datasets.concatenate_datasets(parts)
         kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
-        splits = {split: kind.encode(dataset, split=split) for split, dataset in rows.items()}
-        kind.notes += kind.unknown([example for examples in splits.values() for example in examples])
+        splits = encode_splits(kind, rows)
         kind.notes += self.notes
         lesson: Callable[[], Lesson] | None = None
         if self.teacher is not None:

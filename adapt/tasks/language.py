@@ -184,6 +184,7 @@ def read_at_places(
     from adapt.backbones.chunked import few_tokens
 
     rows: list[Any] = []
+    named: torch.Tensor | None = None
     with torch.no_grad():
         states, logits, tokens = _states_at(model, inputs, places)
         size = tokens or few_tokens(model) or max(1, len(places))
@@ -191,9 +192,10 @@ def read_at_places(
             found = logits(states[None, start : start + size])[0].float()
             if targets is None:
                 shares = found.softmax(-1)
-                if known is not None:
+                if known is not None and named is None:
                     named = torch.zeros(shares.shape[-1], dtype=torch.bool, device=shares.device)
                     named[[token for token in known if token < len(named)]] = True
+                if named is not None:
                     shares = shares.masked_fill(~named, 0.0)
                 likely = shares.topk(min(most, shares.shape[-1]))
                 pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
