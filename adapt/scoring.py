@@ -235,6 +235,7 @@ def score(
     found: list[Scored] = []
     notes: list[str] = []
     first: tuple[Task, LabelledRows] | None = None
+    groups: Mapping[str, Any] = {}
     for each in given:
         model = each if isinstance(each, Adapted) else load_model(each, backbone=backbone, device=device)
         task = model.run.task
@@ -252,6 +253,11 @@ def score(
             _check_rows(first, (task, rows), found[0].name, name)
             notes += _read_otherwise(first, (task, rows), found[0].name, name)
         first = first or (task, rows)
+        if groups and rows.groups and groups["numbers"] != rows.groups["numbers"]:
+            notes.append(
+                f"intervals are for groups by {groups['of']}; {name} learnt from rows in groups by {rows.groups['of']}"
+            )
+        groups = groups or rows.groups
         scored, of_model = _score(model, rows, name)
         if model.learnt is not None:
             of_model += model.learnt.told(
@@ -266,7 +272,7 @@ def score(
     metric = task.metric if task.metric in shared else shared[0]
     return Scores(
         rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, metric, tuple(found), tuple(notes),
-        rows.groups,
+        groups,
     )  # fmt: skip
 
 

@@ -83,10 +83,10 @@ def crossed_interval(
     (MS of seeds + MS of rows - MS of the residual) / number of values, its degrees of freedom are Satterthwaite's
     (1946). With one seed it is the interval over rows alone.
 
-    Rows of one group are not independent, so that a group counts as one row, with the value
-    m + (groups / rows) · Σ (v - m) over its rows' values v, where m is the mean of all (the linearised ratio estimator
-    of cluster sampling; Cochran 1977, chapter 9A). It has one degree of freedom less than there are effective groups,
-    which makes it wide enough where some groups are much larger than others.
+    Rows of one group are not independent, so that a group counts as one row. Its deviation is what the mean changes by
+    without it, times the other groups (the jackknife over groups; CR3 of Bell & McCaffrey 2002), for a large group
+    draws the mean to itself. There is one degree of freedom less than there are effective groups. Together these make
+    the interval wide enough where some groups are much larger than others.
 
     Args:
         values: (seeds, rows), the same rows for each seed; at least two rows.
@@ -110,16 +110,18 @@ def crossed_interval(
         free = effective_groups(groups) - 1
         if len(groups) != table.shape[1] or free < 1:
             raise ValueError("an interval over groups needs the group of each row, and two effective groups or more")
+    by_seed = table.mean(1, keepdims=True)
+    table = table - by_seed
+    if groups:
         table = _by_group(table, groups)
     seeds, rows = table.shape
     by_row = table.mean(0)
-    of_rows = seeds * float(by_row.var(ddof=1))
+    of_rows = seeds * float((by_row**2).sum()) / (rows - 1)
     if seeds == 1:
         variance, freedom = of_rows, free
     else:
-        by_seed = table.mean(1, keepdims=True)
         of_seeds = rows * float(by_seed.var(ddof=1))
-        rest = float(((table - by_row - by_seed + table.mean()) ** 2).sum()) / ((seeds - 1) * (rows - 1))
+        rest = float(((table - by_row) ** 2).sum()) / ((seeds - 1) * (rows - 1))
         variance, freedom = of_seeds + of_rows - rest, 0.0
         if variance < max(of_seeds, of_rows):  # one of them is not seen at all
             variance, freedom = max((of_seeds, seeds - 1.0), (of_rows, free))
@@ -148,15 +150,15 @@ def interval_over_rows(mean: float, values: Sequence[float] | None, groups: Sequ
     return crossed_interval([values], mean, groups=groups)
 
 
-def _by_group(table: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:
-    """(seeds, rows) to (seeds, groups), with the same mean of each seed."""
+def _by_group(deviations: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:
+    """Deviations from the mean of their seed, (seeds, rows) to (seeds, groups)."""
     import numpy as np
 
-    names, group_of = np.unique(groups, return_inverse=True)
-    found = np.zeros((len(names), len(table)))
-    mean = table.mean()
-    np.add.at(found, group_of, (table - mean).T)
-    return mean + len(names) / table.shape[1] * found.T
+    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(sizes), len(deviations)))
+    np.add.at(sums, group_of, deviations.T)
+    others = deviations.shape[1] - sizes
+    return (len(sizes) - 1) * sums.T / others
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:

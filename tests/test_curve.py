@@ -13,13 +13,13 @@ import numpy
 import pytest
 import tiny
 from click.testing import CliRunner
-from comparison_helpers import contents, result_of, run_of, words
+from comparison_helpers import by_job_files, contents, result_of, run_of, words
 
 import adapt
 from adapt.adapted import assemble
 from adapt.backbones import resolve
 from adapt.cli import cli
-from adapt.comparison import Store, grid, runner
+from adapt.comparison import Store, grid, runner, worker
 from adapt.comparison.jobs import Job, Todo
 from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
@@ -200,7 +200,7 @@ def test_what_is_not_trained_may_be_behind_with_its_one_seed() -> None:
     def column(**sample: Any) -> list[Result]:
         floor = dataclasses.replace(run_of("full", **task, **sample), strategy=FLOORS["untrained"]())
         of = results({"full": [16.8, 16.7, 16.9], "lora": [20.5, 20.6, 20.7]}, **task, **sample)
-        return [*of, result_of(floor, 136.0, learning_rate=None)]
+        return [*of, result_of(floor, 136.0, learning_rate=None, head=0)]
 
     cells = shown(table(column(), column(max_train=8)))
     assert [cell.split(" ")[-1] for cell in cells["untrained"]] == ["seed)"] * 2
@@ -231,7 +231,7 @@ def test_a_column_that_is_filled_in_part_says_so() -> None:
     assert cells["lora"][0] == "50.0 (1 seed)"
     assert cells["head"] == ["diverged", "30.0 (1 seed) ≈"]
     assert (cells["+full"], cells["+head"]) == ([""], [""])
-    assert cells["+lora"] == ["+5.0"]
+    assert cells["+lora"] == ["+5.0 (1 seed)"]
 
 
 def test_differences_between_columns_are_paired_by_seed_and_row() -> None:
@@ -412,3 +412,19 @@ def test_runs_share_features_with_those_of_the_same_row_alone(tmp_path: Path) ->
     folders = [Job.read(tmp_path / f"{i}.json").inputs().features for i in range(5)]
     assert folders[0] == folders[1]
     assert len(set(folders)) == 4
+
+
+def test_processes_that_share_rows_share_features_with_the_same_row_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def run(one: Any, inputs: Any, *_: Any) -> Result:
+        found.append(inputs.features)
+        return result_of(one)
+
+    monkeypatch.setattr(worker, "run", run)
+    rows, runs = words(), [run_of("head", 0), run_of("lora", 0), run_of("head", 1)]
+    store = Store(tmp_path / "out")
+    by_job_files(Todo([(run, rows) for run in runs], resolve("tiny-encoder")), store)
+    assert found[0] == found[2] != found[1]

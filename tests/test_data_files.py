@@ -313,3 +313,13 @@ def test_a_tsv_file_of_one_column(tmp_path: Path) -> None:
 def test_a_data_set_is_read_whatever_its_format(formatted: Any) -> None:
     rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}).select([2, 1])
     assert columns(load(formatted(rows), **NONE)) == {"text": ["c", "b"], "label": [1, 0]}
+
+
+def test_a_tsv_field_of_tabs_and_lines_is_not_two_rows(tmp_path: Path) -> None:
+    file = tmp_path / "x.tsv"
+    rows = '"first line\nsecond line\tcol"\tpos\nplain\tneg\n'
+    file.write_text('"text"\t"label"\n' + rows)
+    assert columns(load(file, **NONE))["text"] == ["first line\nsecond line\tcol", "plain"]
+    file.write_text('label\ttext\npos\t"first line\nsecond line\tcol"\nneg\tplain\n')
+    with pytest.raises(DataError, match=r"x\.tsv, line 2: a quotation mark here .* names too"):
+        load(file, **NONE)

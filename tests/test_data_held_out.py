@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from adapt import cli
-from adapt.data import load
-from adapt.spec import OptionError
+from adapt.data import load, read_labelled
+from adapt.spec import DataError, OptionError, Source, Task
 
 
 def rows_of(split: str, count: int) -> list[dict[str, Any]]:
@@ -107,3 +107,41 @@ def test_on_the_command_line(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("adapt.comparison.compare", lambda backbone, data, *_, **__: found.append(data))
     CliRunner().invoke(cli.cli, ["compare", "--data", str(file), "--max-validation", "5", "--max-test", "6"])
     assert {split: len(rows) for split, rows in found[0].splits.items()} == {"train": 89, "validation": 5, "test": 6}
+
+
+@pytest.mark.parametrize("tags", [[[-1, -1], [-1]], [[], []]])
+def test_tags_that_are_withheld_leave_a_split_out(tags: list[list[int]]) -> None:
+    train = {"tokens": [["Ada", "ran"], ["Bo"]] * 10, "tags": [["B-x", "O"], ["B-x"]] * 10}
+    data = load({"train": train, "test": {"tokens": [["Cy", "sat"], ["Di"]], "tags": tags}})
+    assert "the test split is left out: its tags are withheld" in data.notes
+    assert sum(split.num_rows for split in data.splits.values()) == 20
+
+
+def test_held_out_rows_may_have_references_alone() -> None:
+    train = {"source": [f"s {i}" for i in range(9)], "target": [f"t {i}" for i in range(9)]}
+    test = {"source": ["x", "y"], "references": [["a", "b"], ["c"]]}
+    data = load({"train": train, "test": test}, validation=0)
+    assert data.splits["test"]["target"][:] == ["a", "c"]
+    assert data.splits["test"]["references"][:] == [["a", "b"], ["c"]]
+    assert "the test split has no targets, and its references alone count" in data.notes
+    task = Task("x", Source("x", ""), kind="seq2seq", problem="text", labels=(), metric="chrf")
+    assert read_labelled(test, task).rows["target"][:] == ["a", "c"]
+
+
+def test_two_words_with_two_tags_are_no_pairs_of_texts() -> None:
+    with pytest.raises(DataError, match="two strings a row with two labels each, which may be words with tags or"):
+        load(([["Addis", "Ababa"], ["go", "home"]], [["B-x", "I-x"], ["O", "O"]]))
+
+
+def test_columns_that_would_change_what_is_learnt_are_named() -> None:
+    rows = {
+        "system": ["be kind"] * 9,
+        "prompt": list("abcdefghi"),
+        "completion": ["x"] * 9,
+        "label": [True, False, True] * 3,
+    }
+    told = load(rows, kind="causal_lm", validation=0, test=0).notes
+    assert [note.split(";")[0].split(",")[0] for note in told][:2] == [
+        "column 'system' is not used",
+        "column 'label' is not used",
+    ]

@@ -132,15 +132,13 @@ def test_of_two_seeds_that_decide_most_the_crossed_interval_is_too_narrow() -> N
 
 
 def test_the_interval_over_groups_by_hand() -> None:
-    # grand mean 3; groups of two rows, one and one, so 3 + 3 / 4 of each seed's sums of what lies beyond 3
+    # means 2.5 and 3.5; groups of two rows, one and one, so twice what each mean changes by without each of them
     values, groups = [[1, 2, 3, 4], [2, 4, 3, 5]], [7, 7, 0, 2]
     found = crossed_interval(values, 0.5, groups=groups)
-    by_group = [[3 + 0.75 * x for x in seed] for seed in ((-3, 0, 1), (0, 0, 2))]
-    assert numpy.mean(by_group, 1).tolist() == numpy.mean(values, 1).tolist()
-    of_groups = 2 * numpy.var(numpy.mean(by_group, 0), ddof=1)
-    of_seeds = 3 * numpy.var(numpy.mean(by_group, 1), ddof=1)
-    table = numpy.array(by_group)
-    rest = ((table - table.mean(0) - table.mean(1, keepdims=True) + 3) ** 2).sum() / 2
+    table = 2 * numpy.array([[2.5 - 7 / 2, 2.5 - 7 / 3, 2.5 - 6 / 3], [3.5 - 8 / 2, 3.5 - 11 / 3, 3.5 - 9 / 3]])
+    of_groups = 2 * (table.mean(0) ** 2).sum() / 2
+    of_seeds = 3 * numpy.var([2.5, 3.5], ddof=1)
+    rest = ((table - table.mean(0)) ** 2).sum() / 2
     free = 16 / 6 - 1  # of Kish's effective groups
     variance = of_seeds + of_groups - rest
     freedom = variance**2 / (of_seeds**2 + of_groups**2 / free + rest**2 / free)
@@ -158,7 +156,7 @@ def test_groups_of_one_size_count_each_and_others_fewer() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-@pytest.mark.parametrize("sizes", ["equal", "unequal", "one large"])
+@pytest.mark.parametrize("sizes", ["equal", "unequal", "one large", "two large"])
 def test_the_interval_over_groups_holds_for_rows_that_are_alike_within_them(sizes: str, seeds: int) -> None:
     rng = numpy.random.default_rng(0)
     hits = {"rows": 0, "groups": 0}
@@ -166,6 +164,8 @@ def test_the_interval_over_groups_holds_for_rows_that_are_alike_within_them(size
         many = rng.geometric(0.125, 30) if sizes == "unequal" else numpy.full(30, 8)
         if sizes == "one large":
             many[0] = 100
+        if sizes == "two large":
+            many = numpy.array([80, 80, *[2] * 28])
         groups = numpy.repeat(numpy.arange(30), many)
         shared = rng.normal(0, 0.3, (1, 30)) + rng.normal(0, 0.1, (seeds, 30))
         own = rng.normal(0, 0.4, (1, len(groups))) + rng.normal(0, 0.2, (seeds, len(groups)))

@@ -126,8 +126,11 @@ def test_what_is_not_trained_is_compared_as_if_run_with_every_seed() -> None:
     task = {"kind": "causal_lm", "problem": "completion", "metric": "perplexity", "labels": ()}
     trained = [result_of(run_of("full", seed, **task), value) for seed, value in enumerate((4.0, 5.0, 6.0))]
     floor = dataclasses.replace(run_of("full", **task), strategy=FLOORS["untrained"]())
-    (_, untrained) = table(*trained, result_of(floor, 9.0, learning_rate=None)).rows
+    (_, untrained) = table(*trained, result_of(floor, 9.0, learning_rate=None, head=0)).rows
     assert untrained.difference is not None
+    drawn = table(*trained, result_of(floor, 9.0, learning_rate=None)).rows[1].difference
+    assert drawn is not None
+    assert drawn.seeds == 1, "a head that a seed has drawn is another with others"
     found = untrained.difference.interval
     assert (found.mean, untrained.difference.seeds) == (4.0, 3)
     assert found == paired_difference([9.0] * 3, [4.0, 5.0, 6.0])

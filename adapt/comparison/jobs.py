@@ -107,12 +107,16 @@ class Job:
         backbone = Backbone(Source(**place["source"]), place["reference"], Path(place["path"]))
         encoded_by = encode if given["lessons"] is None else Lessons.load(Path(given["lessons"])).encode
         general = json.loads(Path(given["general"]).read_text(encoding="utf-8"))
-        # each number of rows has a run that computes them all, and so has each row of the table
-        fields = fields_of(self.run.strategy)
+        return Inputs(data, backbone, encoded_by, general, features=self.features)
+
+    @property
+    def features(self) -> Path:
+        """Where its features lie: each number of training rows, and each row of the table, has a run that computes them
+        all, so that its time is what they cost."""
+        task, fields = self.run.task, fields_of(self.run.strategy)
         row = {name: value for name, value in fields.items() if name not in ("learning_rate", "warmup")}
         what = canonical([task.max_train, task.few_shot, self.run.strategy.name, row])
-        shelf = hashlib.sha256(what.encode()).hexdigest()[:12]
-        return Inputs(data, backbone, encoded_by, general, features=self.file.parent / "features" / shelf)
+        return self.file.parent / "features" / hashlib.sha256(what.encode()).hexdigest()[:12]
 
     def begun(self, inputs: Inputs) -> Inputs:
         """All that it is done with.

@@ -212,7 +212,7 @@ def work(
     """Do one job: read the file, run, write the result."""
     job = Job.read(file)
     try:
-        inputs = job.inputs() if shared is None else shared.inputs
+        inputs = job.inputs() if shared is None else replace(shared.inputs, features=job.features)
         job.store(run(job.run, job.begun(inputs), on_step, on_note))
     except AdaptError as error:
         file.with_suffix(".error").write_text(str(error), encoding="utf-8")

@@ -41,12 +41,13 @@ def read_csv(path: Path, text: str) -> Table:
 def read_tsv(path: Path, text: str) -> Table:
     """A table of TSV, which is mostly written without quoting, so that a quotation mark is one.
 
-    It is read with quoting where no field then holds a tab, as one does whose quotation marks belong to two fields, or
-    where lines have other fields than the header without it.
+    It is read with quoting where no field then holds a tab, as one does whose quotation marks belong to two fields;
+    where lines have other fields than the header without it; or where the first name is quoted.
 
     Raises:
-        DataError: It cannot be read; or its only column, whose name has no quotation marks, holds a text of several
-            lines, which may as well be two texts.
+        DataError: It cannot be read; its only column, whose name has no quotation marks, holds a text of several
+            lines, which may as well be two texts; or a field holds tabs and line breaks, and may as well be fields of
+            two rows, for all quotation marks are as a program that quotes writes them.
     """
     try:
         quoted = _read(path, text, "\t")
@@ -58,9 +59,16 @@ def read_tsv(path: Path, text: str) -> Table:
         if 2 * sum(len(value) > 1 and value[0] == value[-1] == '"' for value in marked) > len(marked):
             raise  # quoting was meant, and one field has it wrong
         return plain
+    if text.lstrip().startswith('"'):
+        return quoted
     if any("\t" in value for value in _values(quoted)):
-        return _unquoted(path, text) or quoted
-    if len(quoted.names) == 1 and not text.lstrip().startswith('"'):
+        plain = _unquoted(path, text)
+        if plain is None:
+            return quoted
+        if _is_as_written(quoted, text):
+            _check_tabs(quoted)
+        return plain
+    if len(quoted.names) == 1:
         _check_lines(quoted)
     return quoted
 
@@ -86,6 +94,27 @@ def _check_lines(table: Table) -> None:
             raise DataError(
                 f"{table.at(row)}: a quotation mark here and one some lines below may hold a text of several lines or "
                 "be parts of two texts; save the file as .jsonl, or as .txt where each line is a text"
+            )
+
+
+def _is_as_written(table: Table, text: str) -> bool:
+    """Whether a program that quotes the fields which need it, and no others, writes this text of the table."""
+    written = io.StringIO(newline="")
+    writer = csv.writer(written, delimiter="\t", lineterminator="\n")
+    writer.writerows([table.names, *zip(*map(table.column, table.names), strict=True)])
+    return written.getvalue().splitlines() == text.splitlines()
+
+
+def _check_tabs(table: Table) -> None:
+    """
+    Raises:
+        DataError: A field holds a tab.
+    """
+    for row in range(table.rows):
+        if any("\t" in table.column(name)[row] for name in table.names):
+            raise DataError(
+                f"{table.at(row)}: a quotation mark here and one some lines below may hold a text with tabs and line "
+                "breaks or be parts of two texts; save the file as .jsonl, or quote every field, names too"
             )
 
 

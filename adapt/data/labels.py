@@ -120,11 +120,12 @@ def _order(table: Table, column: str) -> list[str] | None:
     return names
 
 
-def withheld(table: Table, column: str | None, train: Table, train_column: str | None) -> bool:
-    """Whether every label is -1, or a list of it, while train's are not: how hub sets withhold those of test."""
+def withheld(table: Table, column: str | None, train: Table, train_column: str | None, *, empty: bool = False) -> bool:
+    """Whether every label is -1, or a list of it, or with `empty` an empty list, while train's are not: how hub sets
+    withhold those of test."""
 
     def unknown(values: Table, name: str | None) -> Iterator[bool]:
-        return (_is_unknown(plain(value)) for value in values.column(str(name)))
+        return (_is_unknown(plain(value)) or (empty and plain(value) == []) for value in values.column(str(name)))
 
     return table.rows > 0 and all(unknown(table, column)) and not any(unknown(train, train_column))
 

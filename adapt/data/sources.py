@@ -271,6 +271,7 @@ def _one(
             return Table(where or "the rows", names, len(rows), lambda name: _plain([row.get(name) for row in rows]))
         if len(rows) == 2 and all(_is_list(part) for part in rows):
             where = where or "the lists"
+            _refuse_words(rows[0], rows[1], where)
             return _columns({**texts_or_pairs(_plain(rows[0]), where), "label": rows[1]}, where)
         if rows and all(isinstance(row, str) and kind_of(Path(row)) in SUFFIXES for row in rows):
             raise DataError(
@@ -285,6 +286,23 @@ def _one(
     elif hasattr(source, "splits"):  # of data that were read before
         known = "one of its splits, such as splits['test']"
     raise DataError(f"{where or 'the data'}: cannot read {type(source).__name__} as a table; give {known}")
+
+
+def _refuse_words(first: Any, second: Any, where: str) -> None:
+    """
+    Raises:
+        DataError: The rows are lists of two words with as many tags, which are no pairs of texts with two labels.
+    """
+    rows, labels = _plain(first), _plain(second)
+
+    def are_strings(row: Any) -> bool:
+        return isinstance(row, list) and len(row) == 2 and all(isinstance(item, str) for item in row)
+
+    if rows and len(rows) == len(labels) and all(map(are_strings, rows)) and all(map(are_strings, labels)):
+        raise DataError(
+            f"{where}: two strings a row with two labels each, which may be words with tags or pairs of texts with "
+            "several labels; give a dict of columns, 'tokens' and 'tags', or 'text', 'text_pair' and 'label'"
+        )
 
 
 def _is_list(value: Any) -> bool:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
 _UNSPACED = "".join(rf"\p{{{script}}}" for script in (
     "Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Javanese", "Balinese", "Tai_Tham", "New_Tai_Lue",
     "Tai_Viet",
@@ -33,11 +32,19 @@ def normalise(answer: str) -> str:
 
     As in MLQA's (Lewis et al. 2020), punctuation is that of all scripts.
     """
-    return " ".join(_ARTICLES.sub(" ", _punctuation().sub("", _same(answer.lower()).translate(_SEPARATORS))).split())
+    return " ".join(_articles().sub(" ", _punctuation().sub("", _same(answer.lower()).translate(_SEPARATORS))).split())
 
 
 def _same(text: str) -> str:
     return unicodedata.normalize("NFC", text)
+
+
+@cache
+def _articles() -> Any:
+    """Articles that are words: a letter with a mark that composes with it to none, as in Nuer, is no border of one."""
+    import regex
+
+    return regex.compile(r"(?<![\w\p{M}])(?:a|an|the)(?![\w\p{M}])")
 
 
 @cache

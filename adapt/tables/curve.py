@@ -127,7 +127,7 @@ def _cell(row: Row | None, most: int) -> str:
 
 def _gain(few: Row | None, many: Row | None) -> str:
     found = difference(many, few) if few is not None and many is not None else None
-    return interval(found.interval, few.metric, signed=True) if few is not None and found else ""
+    return interval(found.interval, few.metric, signed=True) + found.shared if few is not None and found else ""
 
 
 def _marks(rows: Sequence[Row]) -> dict[str, str]:

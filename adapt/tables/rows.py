@@ -131,8 +131,14 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
         predicted_per_second=_predicted(timed),
         forgetting=mean_interval(lost) if lost else None,
         groups=numbers,
-        any_seed=first["strategy"] in FLOORS and first["spec"]["task"]["kind"] in LANGUAGE_MODELS,
+        any_seed=_any_seed(group),
     )
+
+
+def _any_seed(group: Sequence[Content]) -> bool:
+    """Whether the results are of a language model as it is, no part of which a seed has drawn."""
+    kind, drawn = group[0]["spec"]["task"]["kind"], any(result["params"]["head"] for result in group)
+    return group[0]["strategy"] in FLOORS and kind in LANGUAGE_MODELS and not drawn
 
 
 def _parts(results: Sequence[Content], metric: str, groups: Sequence[int]) -> dict[int, list[float]]:

@@ -24,6 +24,11 @@ class Difference:
     by_rows: bool
     """Whether the interval is over test rows, too."""
 
+    @property
+    def shared(self) -> str:
+        """What is put behind the interval: how many seeds it is of, where one of both has others."""
+        return "" if self.all_seeds else f" ({self.seeds} seed{'s' if self.seeds > 1 else ''})"
+
 
 @dataclass(frozen=True)
 class Row:

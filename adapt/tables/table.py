@@ -193,5 +193,4 @@ def _difference(row: Row) -> str:
     found = row.difference
     if found is None:
         return ""
-    shared = "" if found.all_seeds else f" ({found.seeds} seed{'s' if found.seeds > 1 else ''})"
-    return interval(found.interval, row.metric, signed=True) + shared
+    return interval(found.interval, row.metric, signed=True) + found.shared

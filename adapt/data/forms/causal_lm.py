@@ -22,6 +22,8 @@ PAIRS: tuple[tuple[str, str], ...] = (
 """Usual names of prompt and completion, the likeliest first."""
 INPUTS = ("input", "context")
 """Usual names of what an instruction or a question is about; put below it after an empty line."""
+SYSTEM = ("system", "system_prompt", "system_message")
+"""Usual names of what a system says before prompts, which is no role."""
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog")
 SPEAKERS = {
     "system": "system", "user": "user", "human": "user", "prompter": "user",
@@ -59,7 +61,9 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     """
     chosen, notes = find(tables["train"], given), list[str]()
     if "completion" in chosen:
-        tables, notes = labelled(tables, chosen, "completion", [completion for _, completion in PAIRS])
+        notes = _unused(tables["train"], chosen)
+        tables, further = labelled(tables, chosen, "completion", [completion for _, completion in PAIRS])
+        notes += further
     rows: dict[str, Columns] = {}
     for split, table in tables.items():
         columns = all_named(table, chosen)
@@ -75,6 +79,20 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
                 which = f" of {split}" if len(tables) > 1 else ""
                 notes.append(f"{lacking} of {table.rows} rows{which} have no prompt, and are texts by themselves")
     return Read("completion", (), rows, tuple(notes))
+
+
+def _unused(table: Table, chosen: Mapping[str, str]) -> list[str]:
+    """What must be said of columns beside prompts and completions that would change what is learnt."""
+    notes = []
+    system = first(table, SYSTEM, chosen.values())
+    if system is not None and any(isinstance(text, str) and text.strip() for text in table.column(system)):
+        notes.append(
+            f"column {system!r} is not used; write it into the prompts, or rows as messages of system and user"
+        )
+    label = first(table, ("label",), chosen.values())
+    if label is not None and {str(value).casefold() for value in table.column(label)} == {"true", "false"}:
+        notes.append(f"column {label!r} is not used, and all completions are learnt; take out rows that are not wanted")
+    return notes
 
 
 def prompts(rows: list[Any]) -> Columns:

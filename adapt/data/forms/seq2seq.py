@@ -1,16 +1,17 @@
 """A text made of another text: translation, summarisation, text from data.
 
-Columns `source`, `target` and `references`, all the texts that count as right, the target among them.
+Columns `source`, `target` and `references`, all the texts that count as right, the target among them. Rows that are not
+learnt may have references alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapt.data.columns import all_named, first, needed, pair
+from adapt.data.columns import NoColumn, all_named, first, needed, pair
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table, listing
 from adapt.data.values import check_characters, labelled, plain, texts
@@ -38,12 +39,25 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     Raises:
         DataError: A source, a target or a reference is missing, empty or not text.
     """
-    chosen = find(tables["train"], given)
     usual = (given["references"],) if "references" in given else REFERENCES
     if "references" in given and not any(first(table, usual) for table in tables.values()):
         all_named(tables["train"], {"references": given["references"]})
     expanded = {split: _by_language(table, given) for split, table in tables.items()}
-    expanded, notes = labelled(expanded, chosen, "target", [target for _, target in PAIRS])
+    scored = wishes.labels is not None
+    try:
+        chosen = find(expanded["train"], given)
+    except NoColumn as error:
+        if not (scored and error.role == "target" and first(tables["train"], usual)):
+            raise
+        chosen = find(_with_target(expanded["train"], "target", usual), {**given, "target": "target"})
+    targets = [target for _, target in PAIRS]
+    said = []
+    for split, table in expanded.items():
+        if (scored or split != "train") and not first(table, (chosen["target"], *targets)) and first(table, usual):
+            expanded[split] = _with_target(table, chosen["target"], usual)
+            said += [] if scored else [f"the {split} split has no targets, and its references alone count"]
+    expanded, notes = labelled(expanded, chosen, "target", targets)
+    notes += said
     rows = {}
     for split, table in expanded.items():
         references = first(tables[split], usual)  # often only held-out splits have them
@@ -87,6 +101,21 @@ def _by_language(table: Table, given: Mapping[str, str]) -> Table:
         )
     cells = [value or {} for value in values]
     return replace(table, names=languages, column=lambda name: [value.get(name) for value in cells], classes={})
+
+
+def _with_target(table: Table, name: str, usual: Sequence[str]) -> Table:
+    """A table of references alone as one with a target, the first of each row's."""
+    references = first(table, usual)
+
+    def target(value: Any) -> Any:
+        return value[0] if isinstance(value, list) and value else value
+
+    def column(other: str) -> list[Any]:
+        return (
+            [target(plain(value)) for value in table.column(str(references))] if other == name else table.column(other)
+        )
+
+    return replace(table, names=(*table.names, name), column=column)
 
 
 def _references(table: Table, row: int, target: str, value: Any) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from adapt.data.columns import all_named, by_usual_names, needed, tidy
 from adapt.data.forms.form import Columns, Form, Read, Wishes
-from adapt.data.labels import unseen
+from adapt.data.labels import unseen, withheld
 from adapt.data.remarks import alike
 from adapt.data.table import Table, listing
 from adapt.data.values import check_characters, labelled, lists
@@ -53,6 +53,10 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     chosen = find(tables["train"], given)
     tables, notes = labelled(tables, chosen, "tags", NAMES["tags"])
     columns = {split: all_named(table, chosen) for split, table in tables.items()}
+    for split in [split for split in tables if split != "train"]:
+        if withheld(tables[split], columns[split]["tags"], tables["train"], chosen["tags"], empty=True):
+            del tables[split], columns[split]
+            notes.append(f"the {split} split is left out: its tags are withheld")
     tokens = {split: _tokens(table, columns[split]["tokens"]) for split, table in tables.items()}
     tags = {split: _tags(table, columns[split]["tags"], tokens[split]) for split, table in tables.items()}
     train = {tag for row in tags["train"] for tag in row}
