@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         DataError,
         Diverged,
         OptionError,
+        OutOfMemory,
         Run,
         Task,
         Teacher,
@@ -47,7 +48,8 @@ _FROM = {
     "adapt.result": ("Result",),
     "adapt.scoring": ("Scores", "score"),
     "adapt.spec": (
-        "AdaptError", "Budget", "DataError", "Diverged", "OptionError", "Run", "Task", "Teacher", "Unsupported",
+        "AdaptError", "Budget", "DataError", "Diverged", "OptionError", "OutOfMemory", "Run", "Task", "Teacher",
+        "Unsupported",
     ),
     "adapt.strategies": ("BottleneckAdapter", "Full", "Head", "LoRA", "Prefix", "QLoRA"),
 }  # fmt: skip
@@ -60,9 +62,10 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
 
 __all__ = [
     "AdaptError", "Adapted", "BottleneckAdapter", "Budget", "Comparison", "DataError", "Diverged", "Full", "Head",
-    "LoRA", "OptionError", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Scores", "Task",
-    "Teacher", "Unsupported", "attention", "backbones", "compare", "comparison", "data", "distill", "extraction", "fit",
-    "load", "memory", "plan", "pretrain", "probe", "representations", "score", "similarity", "strategies", "tasks",
+    "LoRA", "OptionError", "OutOfMemory", "Prefix", "Probing", "QLoRA", "Representations", "Result", "Run", "Scores",
+    "Task", "Teacher", "Unsupported", "attention", "backbones", "compare", "comparison", "data", "distill",
+    "extraction", "fit", "load", "memory", "plan", "pretrain", "probe", "representations", "score", "similarity",
+    "strategies", "tasks",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from adapt.adapted import Adapted, load_model
 from adapt.data import Data, as_learnt, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, LABELS, belonging
+from adapt.data.kinds import given_roles
 from adapt.data.table import column_of, listing
 from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
@@ -189,6 +190,9 @@ def score(
     data: Any,
     *,
     split: str = "test",
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
     columns: Mapping[str, str] | None = None,
     repair_tags: bool = False,
     bad_answers: Literal["refuse", "drop"] = "refuse",
@@ -206,8 +210,11 @@ def score(
             needs no `train`, and what has no splits is taken whole.
         split: Which split is scored where there are several: `train`, `validation`, `test`, or what the source calls
             another.
-        columns: What a column is for to its name, as for `adapt.data.load`; None takes those of training where the rows
-            have them, else the usual names.
+        text: Column of the text, or of the first of two, as for `adapt.data.load`; what is not named is read from the
+            column of training where the rows have it, else from one of the usual names.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label.
+        columns: What a column is for to its name, for any column.
         repair_tags: As for `adapt.data.load`.
         bad_answers: As for `adapt.data.load`.
         config: Configuration of a hub data set.
@@ -227,10 +234,11 @@ def score(
     for each in given:
         if not isinstance(each, Adapted | str | os.PathLike):
             raise OptionError(f"What is to be scored is of type {type(each).__name__}; give a model, or its folder.")
+    columns = given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
     if isinstance(data, Data) and (columns or repair_tags or bad_answers != "refuse" or config or revision):
         raise OptionError(
-            "columns, repair_tags, bad_answers, config and revision say how data are read, and these have been; give "
-            "them to adapt.data.load."
+            "text, text_pair, label, columns, repair_tags, bad_answers, config and revision say how data are read, and "
+            "these have been; give them to adapt.data.load."
         )
     found: list[Scored] = []
     notes: list[str] = []

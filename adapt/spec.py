@@ -116,7 +116,7 @@ class Task:
     metric: str = "accuracy"
     """The validation score that chooses the epoch and stands in the table."""
     max_length: int = 128
-    """Tokens a row is cut to."""
+    """Tokens of a row. Longer ones are cut; of tagged words, contexts and plain texts they are read in parts."""
     pooling: Literal["mean", "native"] = "native"
     """`mean` averages the last hidden states over tokens; `native` is the head transformers gives the family."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from adapt.adapted import preset
 from adapt.comparison import Store, Table, table_of
 from adapt.extraction.probed import Probing, tables
 from adapt.metrics import LOWER_IS_BETTER
@@ -37,7 +38,8 @@ PROBING = RESULTS / "probing"
 def overview(table: Table) -> str:
     """Data sets by strategies: mean test score with its interval, and the floor without a model.
 
-    In points of a hundred, but for metrics that are lower where they are better, which are in their own unit.
+    In points of a hundred, but for metrics that are lower where they are better, which are in their own unit. A star
+    marks rows whose strategies have other fields than its defaults, or those for a shipped backbone.
     """
     rows = {(row.task, _name(row)): row for row in table.rows}
     if len(rows) < len(table.rows):
@@ -50,7 +52,7 @@ def overview(table: Table) -> str:
         lines.append(line([
             f"{section.task} ({section.rows[0].metric.replace('_', ' ')})",
             f"{training_rows(section.results[0]['spec']['task'])[1]:,.0f}",
-            *(_cell(rows.get((section.task, name))) for name in known),
+            *(_cell(row := rows.get((section.task, name))) + " *" * _is_set(row, section) for name in known),
             f"{_cell(floor)} ({floor.strategy})" if floor else "",
         ]))  # fmt: skip
     shares = [
@@ -64,6 +66,17 @@ def overview(table: Table) -> str:
 def _name(row: Row) -> str:
     """The strategy without its settings."""
     return row.strategy.partition("(")[0]
+
+
+def _is_set(row: Row | None, section: Section) -> bool:
+    """Whether the strategy of a row was given fields, its learning rate among them."""
+    if row is None:
+        return False
+    spec = next(result["spec"] for result in section.results if result["strategy"] == _name(row))
+    given = spec["strategy"]
+    usual = preset(spec["backbone"]["name"], spec["task"]["kind"], given["name"], spec["budget"]["learning_rate"])
+    own = json.loads(json.dumps(vars(make(given["name"], dict(usual)))))
+    return any(given[name] != value for name, value in own.items() if name in given)
 
 
 def _cell(row: Row | None) -> str:

@@ -326,8 +326,11 @@ def small(folder: Path, name: str, **fields: Any) -> Path:
     ],
 )
 def test_other_architectures_are_refused(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    folder = small(tmp_path, name, **fields)
     with pytest.raises(Unsupported, match=f"'{name}'"):
-        adapt.attention(small(tmp_path, name, **fields), TEXTS)
+        adapt.attention(folder, TEXTS)
+    with pytest.raises(Unsupported, match=f"'{name}'"):  # as many tokens as places in a window
+        adapt.attention(folder, [" ".join(["word1"] * 7)])
 
 
 @pytest.mark.parametrize(

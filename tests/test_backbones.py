@@ -60,6 +60,16 @@ def test_a_folder_that_is_not_whole_says_what_is_missing(copy: Path, missing: li
         resolve(copy)
 
 
+def test_an_adapter_is_neither_a_backbone_nor_a_part_of_one(copy: Path) -> None:
+    """transformers would load it with the weights that it lies beside."""
+    (copy / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}', encoding="utf-8")
+    with pytest.raises(AdaptError, match=r"has an adapter of PEFT beside its weights .*merge_and_unload.*or move its"):
+        resolve(copy)
+    (copy / "config.json").unlink()
+    with pytest.raises(AdaptError, match=r"has no config\.json: it is an adapter of PEFT for some/base\. Merge the tw"):
+        resolve(copy)
+
+
 def test_weights_of_other_kinds_are_not_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(AdaptError, match=r"pytorch_model\.bin, which may run code when read; convert it"):

@@ -154,6 +154,9 @@ def test_of_several_backbones_and_data_those_given_are_meant() -> None:
     assert choose(found, backbone=lambda: "c" * 64)["key"] == other.key()
     with pytest.raises(OptionError, match="results are of 2 problems"):
         choose(found, backbone=lambda: own, data="d" * 64)
+    other_kind = contents([made("lora", 0, 0.5, task={"kind": "seq2seq", "problem": "text"})])
+    with pytest.raises(OptionError, match=r"one result, or say of which kind the data are \(seq2seq, sequence_class"):
+        choose([*found, *other_kind])
     bad = [{**content, "status": "failed"} if content["key"] == other.key() else content for content in found]
     with pytest.raises(OptionError, match="No run ended well there"):
         choose(bad, backbone=lambda: "c" * 64)
@@ -191,7 +194,7 @@ def test_what_cannot_be_chosen_is_said(results: list[Result], strategy: str | No
 
 def test_a_student_is_not_made_again_without_its_teacher() -> None:
     run = dataclasses.replace(run_of("lora"), teacher=Teacher("tiny full", "a" * 64))
-    with pytest.raises(OptionError, match=r"taught by tiny full.*adapt\.distill"):
+    with pytest.raises(OptionError, match=r"taught by tiny full.*adapt distill.*or name a strategy that has runs with"):
         fit_arguments(run.spec())
 
 
@@ -348,6 +351,22 @@ def test_the_kind_is_that_of_the_result_where_the_data_do_not_tell_it(
     ran = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert "of lora, seed 5, but for " in ran.stderr
     assert adapt.load(tmp_path / "model").run.task.kind == "causal_lm"
+
+
+def test_a_model_of_all_rows_is_said_to_be_that_of_the_last_epoch(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path
+) -> None:
+    """What is repeated was scored as it was after the best one."""
+    task = {"labels": adapt.data.load(reviews).labels, "max_length": 16}
+    path = Store(tmp_path / "out").write(result_of(run_of("head", budget={"epochs": 3}, **task)))
+    words = ["fit", "--backbone", str(backbone("bert")), "--data", str(reviews), "--device", "cpu"]
+    words += ["--like", str(path), "--out", str(tmp_path / "model")]
+    said = CliRunner().invoke(cli, [*words, "--validation", "0", "--test", "0"], catch_exceptions=False).stderr
+    assert (
+        "Note: trained for all 3 epochs, for there are no validation rows to choose one by; that run was scored as it "
+        "was after epoch 2\n" in said
+    )
+    assert "trained for all" not in CliRunner().invoke(cli, words, catch_exceptions=False).stderr
 
 
 def test_data_that_cannot_be_of_the_kind_of_the_result_are_told_which_it_is(

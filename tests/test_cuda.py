@@ -13,6 +13,7 @@ import torch
 from made import Made
 from torch import nn
 
+import adapt
 from adapt.adapted import load_model
 from adapt.backbones import Loader, resolve
 from adapt.backbones.norms import FrozenLayerNorm, FrozenRMSNorm, keep_precision
@@ -167,6 +168,41 @@ def test_each_replay_drops_other_values() -> None:
     ]
     assert graphs.captured == 1
     assert len(set(losses)) == 6
+
+
+def test_a_shape_that_cannot_be_captured_ends_graphs_and_not_the_run() -> None:
+    """Numbers are drawn after it as before, also by a torch whose generator counts as captured then (before 2.13)."""
+    model, kind, budget = built("sequence_classification", "lora")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+
+    def wait(*_: Any) -> None:
+        if torch.cuda.is_current_stream_capturing():
+            torch.cuda.synchronize()
+
+    model.register_forward_hook(wait)
+    graphs = Graphs(model, kind, accelerator_for(budget))
+    losses = [
+        float(gradients(model, kind, [kind.examples(8, 20)], accelerator_for(budget), 8, graphs=graphs))
+        for _ in range(4)
+    ]
+    assert graphs.given_up
+    assert graphs.captured == 0
+    assert len(set(losses)) == 4
+
+
+def test_a_backbone_is_read_as_under_a_model_that_leaves_it_as_it_was() -> None:
+    """Else its layers would differ from the model's by rounding."""
+    texts = [f"word{i} word{3 * i}" for i in range(8)]
+    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(texts)]
+    data = adapt.data.load(rows, validation=0, test=0)
+    head = adapt.fit("tiny-encoder", data, "head", max_steps=1, device="cuda", precision="bf16", progress=False)
+    bare, under = (
+        adapt.representations(model, texts, pooling="tokens", device="cuda", precision="bf16", max_length=16)
+        for model in ("tiny-encoder", head)
+    )
+    assert (bare.values == under.values).all()
 
 
 def test_a_model_whose_first_pass_waits_for_the_gpu_gets_graphs() -> None:

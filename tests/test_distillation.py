@@ -15,7 +15,7 @@ import tiny
 from comparison_helpers import contents, result_of, run_of
 from distillation_helpers import OPTIONS, QUICK, SHORT, begun
 from tiny_tasks import TASKS
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 import adapt
 import adapt.distillation.teaching
@@ -31,7 +31,7 @@ from adapt.memory.planner import Planner, setting_of
 from adapt.memory.step import made_up
 from adapt.memory.tracker import held_bytes
 from adapt.run import run_from
-from adapt.spec import Teacher
+from adapt.spec import DataError, Teacher
 from adapt.tables.table import table_of
 
 
@@ -125,6 +125,33 @@ def test_a_token_that_one_of_two_language_models_lacks_is_not_compared(
     result = adapt.distill(teacher, folders["student"], data, "lora", weight=1.0, **choices).result
     assert result is not None
     assert result.curve[0]["loss"] < 1e-2  # the same model, but for the token
+
+
+@pytest.mark.parametrize("task", ["completion", "masked"])
+def test_a_token_that_the_teacher_has_no_embedding_for_is_found_before_training(
+    task: str, backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Torch would end in an index error; in masked LM at the step in which it is drawn."""
+    architecture, loads = ("gpt2", AutoModelForCausalLM) if task == "completion" else ("bert", AutoModelForMaskedLM)
+    folders = {}
+    for name in ("teacher", "student"):
+        folders[name] = Path(shutil.copytree(backbone(architecture, masked=task == "masked"), tmp_path / name))
+        tokenizer = AutoTokenizer.from_pretrained(folders[name])
+        tokenizer.add_tokens(["[MORE]"])
+        tokenizer.save_pretrained(folders[name])
+    model = loads.from_pretrained(folders["student"])
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folders["student"])
+    choices = {**SHORT, **OPTIONS.get(task, {})}
+    teacher = adapt.fit(folders["teacher"], TASKS[task](), "untrained", **choices)
+    column = "prompt" if task == "completion" else "text"
+    rows = TASKS[task]().splits["train"].to_list()
+    said = adapt.data.load([{**row, column: f"[MORE] {row[column]}"} for row in rows], kind=TASKS[task]().kind)
+    with pytest.raises(DataError, match=r"its token '\[MORE\]' has no embedding, of which the teacher has \d+; give"):
+        adapt.distill(teacher, folders["student"], said, "lora", **choices)
+    if task == "masked":
+        student = adapt.distill(teacher, folders["student"], TASKS[task](), "lora", **choices)
+        assert student.fitted.kind._masking.embeddings == len(tokenizer) - 1
 
 
 def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(backbone: Callable[..., Path]) -> None:

@@ -540,6 +540,17 @@ def test_a_row_is_named_by_its_place_in_the_input(model: Adapted, monkeypatch: p
     assert (type(again), str(again)) == (RowError, str(caught.value))
 
 
+def test_the_majority_is_that_of_all_rows_where_classes_are_drawn_alike(backbone: Callable[..., Path]) -> None:
+    """Whatever the names of the classes, which are in order."""
+    for rare, common in (("a", "b"), ("b", "a")):
+        rows = [{"text": f"word{i}", "label": rare if i % 5 == 0 else common} for i in range(60)]
+        data = adapt.data.load(rows, validation=0, test=0.5)
+        made = adapt.fit(backbone("bert"), data, adapt.Head(), few_shot=2, max_steps=1, **QUICK)
+        assert made.result is not None
+        assert made.result.baseline is not None
+        assert made.result.baseline["scores"]["accuracy"] == pytest.approx(0.8, abs=0.05)
+
+
 def test_a_model_is_not_saved_into_its_backbone(model: Adapted) -> None:
     before = model.backbone.source.sha256
     for write_to in (model.save, model.merge):
@@ -561,6 +572,13 @@ def test_saved_and_merged_models_do_not_share_a_folder(model: Adapted, tmp_path:
     (saved / "config.json").write_text('{"of": "something else"}')
     model.save(saved)
     model.merge(merged)
+
+
+def test_a_merged_model_does_not_lie_beside_an_adapter(model: Adapted, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(OptionError, match=r"holds an adapter of PEFT, which transformers would load with the merged"):
+        model.merge(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["adapter_config.json"]
 
 
 def test_a_full_disk_is_an_error_of_ours(model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from adapt.result import FOUND_FEATURES, Result
 from adapt.run import run_from
 from adapt.spec import DataError, OptionError
 from adapt.stats import crossed_interval
+from adapt.tables.folds import merged
 from adapt.tables.table import table_of
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
@@ -311,6 +312,13 @@ def test_a_baseline_is_scored_as_the_strategies_are_or_not_at_all(told: bool) ->
     everything = score("single_label", *zip(*simple[0], *simple[1], strict=True))["macro_f1"]
     assert rows == {"lora": {0: 1.0}} | ({"majority": {0: pytest.approx(everything)}} if told else {})
     assert everything > sum(score("single_label", *zip(*part, strict=True))["macro_f1"] for part in simple) / 2 + 0.2
+
+
+@pytest.mark.parametrize("words", [(100, None), (None, 100)])
+def test_what_is_recorded_of_some_folds_is_kept(words: tuple[int | None, int | None]) -> None:
+    """Words that occur are counted up to half of the vocabulary."""
+    results = [fold("full", 0, number, [RIGHT], seen_words=each) for number, each in enumerate(words, 1)]
+    assert merged(contents(results))[0]["params"]["seen_words"] == 100
 
 
 def test_what_any_fold_was_made_in_and_noted_is_said() -> None:

@@ -161,6 +161,7 @@ def test_tag_scores_are_those_of_scikit_learn() -> None:
         ("the big cat", ["cat"], 0, 2 / 3),
         ("cat cat", ["cat sat cat on"], 0, 2 / 3),  # a word counts as often as it is on both sides
         ("theatre", ["the atre"], 0, 0),  # articles are whole words
+        ("an\u0304", ["an\u0304a"], 0, 0),  # of which marks that do not compose are a part
         ("U.S.", ["US"], 1, 1),
         ("", ["cat"], 0, 0),
         ("cat", [], 0, 0),

@@ -242,9 +242,9 @@ def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
     )
 
 
-def command(*arguments: str) -> str:
+def command(*arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(cli, ["plan", *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.stdout
 
 
@@ -263,8 +263,10 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
 
 
 def test_a_strategy_that_does_not_go_with_the_architecture_has_a_line_with_its_reason() -> None:
-    text = command("--backbone", "tiny-encoder", "--kind", "seq2seq", "--batch", "2x8", "--strategies", "lora")
-    assert "lora has no plan: transformers has no seq2seq head" in text
+    given = ("--backbone", "tiny-encoder", "--kind", "seq2seq", "--batch", "2x8", "--strategies", "lora")
+    text = command(*given, code=1)
+    assert "lora has no plan: transformers has no seq2seq head for 'bert'; use an encoder-decoder (such as T5" in text
+    assert json.loads(command(*given, "--json", code=1))[0]["reason"].startswith("transformers has no seq2seq head")
 
 
 def foreseen(

@@ -344,7 +344,9 @@ def test_models_are_compared_before_and_after_every_strategy(
     assert f"(backbone's content {model.backbone.source.sha256[:12]}, run {key}, read in fp32)" in found.table()
 
 
-def test_models_are_read_alike(backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path) -> None:
+def test_models_are_read_alike(
+    backbone: Callable[..., Path], task_data: Callable[[str], Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A backbone that `head` leaves as it is differs from itself by nothing, whatever it was trained in."""
     data, folder = task_data("single_label"), backbone("bert")
     fitted = [adapt.fit(folder, data, "head", epochs=1, device="cpu", precision=precision, max_length=32)
@@ -361,6 +363,15 @@ def test_models_are_read_alike(backbone: Callable[..., Path], task_data: Callabl
     assert read(folder, *fitted) == ({"fp32"}, False)
     assert read(folder, fitted[1], precision="bf16") == ({"bf16"}, False)
     assert read(saved) == ({"bf16"}, False)
+    upper = adapt.fit(
+        folder, data, adapt.Full(layers="last:1"), epochs=1, device="cpu", precision="bf16", max_length=32
+    )
+    assert read(folder, upper) == ({"fp32"}, False), "its weights are held in float32, those of the first layer too"
+    assert read(folder, upper, precision="bf16") == ({"bf16"}, True)
+    monkeypatch.setattr("adapt.backbones.load.SHORT", 31)
+    longer = adapt.fit(folder, data, "head", epochs=1, device="cpu", precision="bf16", max_length=32)
+    monkeypatch.setattr("adapt.backbones.load.SHORT", 256)
+    assert read(folder, longer) == ({"bf16"}, False), "whatever kernel of attention it was trained with"
     readers = (reader(fitted[0], device="cpu"), reader(folder, device="cpu"))
     assert read(*readers) == ({"bf16", "fp32"}, True)
 
@@ -499,6 +510,8 @@ def test_no_model_is_probed_before_all_can_be(
 def test_data_that_cannot_be_probed() -> None:
     with pytest.raises(Unsupported, match="the data are for question_answering"):
         adapt.probe("tiny-encoder", tiny_tasks.TASKS["answers"](), device="cpu")
+    with pytest.raises(OptionError, match="kind is 'pos', but the data are for sequence_classification"):
+        adapt.probe("tiny-encoder", tiny_tasks.TASKS["single_label"](), kind="pos", device="cpu")
     texts = [f"word{i % 9} {'kind' if i % 2 else 'cold'}" for i in range(20)]
     data = adapt.data.load((texts, [i % 2 for i in range(20)]), validation=0)
     with pytest.raises(DataError, match="has no validation split, which probes need"):

@@ -135,6 +135,8 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
         adapt.score(tmp_path / "b", tiny_tasks.TASKS["pairs"]())
     with pytest.raises(OptionError, match=r"say how data are read, and these have been; give them to adapt\.data"):
         adapt.score(tmp_path / "b", tiny_tasks.TASKS["single_label"](), columns={"group": "speaker"})
+    with pytest.raises(OptionError, match=r"^text, text_pair, label, columns, .* say how data are read"):
+        adapt.score(tmp_path / "b", tiny_tasks.TASKS["single_label"](), label="label")
     with pytest.raises(OptionError, match="no model to be scored"):
         adapt.score([], rows)
 
@@ -148,7 +150,8 @@ def test_models_that_learnt_other_columns_are_compared_by_one_alone(backbone: Ca
     with pytest.raises(OptionError, match=r"^head on .* is scored by another label than head on .*columns="):
         adapt.score(models, rows)
     for column in ("one", "two"):
-        found = adapt.score(models, rows, columns={"label": column})
+        found = adapt.score(models, rows, label=column)
+        assert found.to_json() == adapt.score(models, rows, columns={"label": column}).to_json()
         assert [truth for _, truth in found.models[0].outcomes] == [truth for _, truth in found.models[1].outcomes]
         assert found.difference(1) is not None
 
@@ -252,6 +255,20 @@ def test_groups_of_data_that_were_read_are_those_of_the_split_that_is_scored(bac
     ):  # fmt: skip
         found = adapt.score(model, data, split=split)
         assert (found.split, found.groups) == (split, {"of": "speaker", "numbers": numbers})
+
+
+def test_groups_are_those_that_any_model_learnt_in_whatever_order(backbone: Callable[..., Path]) -> None:
+    rows = [{**row, "speaker": i // 4, "doc": i // 2} for i, row in enumerate(raw(tiny_tasks.TASKS["single_label"]()))]
+    model = tiny.adapted(backbone("bert"), tiny_tasks.TASKS["single_label"](), adapt.Head(), precision="fp32")
+    alone, speaker, doc = (replace(model, columns=each) for each in ({}, {"group": "speaker"}, {"group": "doc"}))
+    for models in ([alone, speaker], [speaker, alone]):
+        found = adapt.score(models, rows)
+        assert found.groups == {"of": "speaker", "numbers": [i // 4 for i in range(16)]}
+        assert not any("intervals are for groups" in note for note in found.notes)
+    assert any(
+        note.startswith("intervals are for groups by doc; ") and note.endswith(" learnt from rows in groups by speaker")
+        for note in adapt.score([alone, doc, speaker], rows).notes
+    )
 
 
 def test_what_is_said_of_the_rows_reaches_who_reads_them(

@@ -435,6 +435,8 @@ def test_a_head_alone_is_for_no_other_task(
         Unsupported, match=r"nothing that head could go on from but a head, and that is a model for mas"
     ):
         untouched(None, tiny_tasks.TASKS["spans"](), start=trained("head", "masked"))
+    with pytest.raises(Unsupported, match=r"nothing that head could go on from but a head, and that is a model for "):
+        untouched(None, tiny_tasks.TASKS["single_label"](), pooling="mean", start=trained("head", "masked"))
     data = tiny_tasks.TASKS["masked"]()
     first = tiny.adapted(backbone("bert", masked=True), data, make("untrained"))
     with pytest.raises(Unsupported, match=r"nothing that untrained could go on from; leave the start out"):
@@ -449,7 +451,8 @@ def test_a_head_goes_on_upon_features_as_they_are(
     first = untouched(backbone("bert"), data, adapt.Head(standardise=True), pooling="mean")
     with pytest.raises(Unsupported, match=r"reads features as they are; set standardise=False"):
         untouched(None, data, start=first, pooling="mean")
-    assert torch.equal(outputs(untouched(None, data, adapt.Head(), start=first, pooling="mean")), outputs(first))
+    for pooling in ({"pooling": "mean"}, {}):  # that of the start where none is given
+        assert torch.equal(outputs(untouched(None, data, adapt.Head(), start=first, **pooling)), outputs(first))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ import adapt
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import again
 from adapt.comparison import grid
+from adapt.comparison.started import Starts
 from adapt.data import folds
 from adapt.spec import AdaptError, OptionError, Run, Source
 from adapt.tables.table import table_of
@@ -150,6 +151,23 @@ def test_a_model_of_no_use_for_the_task_is_a_row_that_says_so(
             "model for masked lm; leave the start out",
         ),
     ]
+
+
+def test_the_pooling_is_that_of_the_starts_heads_unless_one_is_given(
+    first: Adapted, backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads would be fresh ones otherwise."""
+    monkeypatch.setattr(grid, "execute", in_this_process)
+    data = tiny_tasks.TASKS["single_label"]()
+    mean, native = (
+        tiny.adapted(backbone("bert"), data, tiny.STRATEGIES["lora"], pooling=pooling) for pooling in ("mean", "native")
+    )
+    assert Starts.of(mean).choices(data, {"epochs": 1}) == {"pooling": "mean", "epochs": 1}
+    assert Starts.of(mean).choices(data, {"pooling": "native"}) == {"pooling": "native"}
+    assert Starts.of([mean, native]).choices(data, {}) == Starts.of(first).choices(data, {}) == {}
+    done = adapt.compare(None, data, adapt.Head(), seeds=1, start=mean, out=tmp_path / "out", **CHOICES)
+    assert [result["spec"]["task"]["pooling"] for result in done.results] == ["mean", "mean"]
+    assert not any("in all but the head" in note for result in done.results for note in result["notes"])
 
 
 def test_models_whose_classes_differ_are_no_starts_of_one_comparison(

@@ -365,6 +365,15 @@ def test_no_difference_is_not_a_negative_one() -> None:
     assert interval(Interval(-0.0, None, None), "loss", signed=True) == "+0.00"
 
 
+def test_a_limit_of_a_difference_says_on_which_side_of_nothing_it_is() -> None:
+    """Whether 0 is within an interval is what is read off it."""
+    assert interval(Interval(0.0043, -0.0003, 0.0089), "accuracy", signed=True) == "+0.4 [-0.0, +0.9]"
+    assert interval(Interval(-0.0043, -0.0089, 0.0003), "accuracy", signed=True) == "-0.4 [-0.9, +0.0]"
+    assert interval(Interval(-0.0043, -0.0089, -0.0003), "accuracy", signed=True) == "-0.4 [-0.9, -0.0]"
+    assert interval(Interval(0.0001, -1e-17, 0.0002), "accuracy", signed=True) == "+0.0 [+0.0, +0.0]"
+    assert interval(Interval(0.0, -0.0, 0.5), "accuracy") == "0.0 [0.0, 50.0]"
+
+
 @pytest.mark.parametrize(
     ("metric", "shown", "difference"),
     [
@@ -524,6 +533,23 @@ def test_what_is_reached_without_a_model_is_a_row_and_notes_stand_below() -> Non
     assert table.markdown().count("- Note: 3 rows were left out") == 1
     assert table.csv().splitlines()[-1] == "words,majority,2,accuracy,0.5,,,,,,,,"
     assert "- Without a model:" not in table.markdown()
+
+
+def test_a_guess_that_differs_by_seed_has_no_interval_of_seeds_alone() -> None:
+    """What each test row adds to it is not recorded."""
+    results = [
+        result_of(run_of("full", seed), 0.75, baseline={"name": "majority", "scores": {"accuracy": 0.5 + seed / 10}})
+        for seed in (0, 1)
+    ]
+    made = table_of(contents(results))
+    assert made.rows[-1].score == Interval(0.55, None, None)
+    assert "| majority | 55.0 | 2 |" in made.markdown()
+
+
+def test_results_that_do_not_say_how_large_the_head_is_have_a_table() -> None:
+    found = contents([result_of(run_of("untrained", kind="causal_lm", metric="perplexity"), 2.0)])
+    del found[0]["params"]["head"]
+    assert table_of(found).rows[0].any_seed
 
 
 def test_rows_that_are_no_better_than_what_is_reached_without_a_model_are_named() -> None:

@@ -59,6 +59,9 @@ def test_the_best_mean_validation_score_chooses_whatever_test_says() -> None:
     assert best(*results[:1], *results[2:3]) == 1e-2
     equal = [trial("lora", rate, 0, 0.8, 0.5) for rate in (1e-2, 1e-3, 1e-1)]
     assert best(*equal) == 1e-3
+    apart = {1e-3: (0.3, 0.2, 0.1), 1e-2: (0.1, 0.2, 0.3)}  # of which naive sums differ
+    equal = [trial("lora", rate, seed, score, 0.5) for rate, each in apart.items() for seed, score in enumerate(each)]
+    assert best(*equal) == 1e-3
 
 
 def test_where_lower_is_better_and_where_another_metric_chooses() -> None:

@@ -53,7 +53,7 @@ def fit_model(
         kind: Task kind, or a short name such as `mlm` (`adapt.data.load`); None: what the data tells.
         start: An adapted model, or its folder, to go on from: its trained tensors are what training starts from. The
             head is among them where the task is of the same kind and the model knows all classes of the data; these
-            are then its classes, too. Else the head is a fresh one.
+            are then its classes, too, and its pooling is taken where none is given. Else the head is a fresh one.
         seed: Decides the sample, the head's initialisation and the order of rows.
         general: Texts on which it is measured what the backbone has forgotten (`Result.forgetting`): a file of plain
             text, one text a line, or whatever else `adapt.data.general.read_general` reads.
@@ -72,6 +72,7 @@ def fit_model(
         start = start_of(start)
         backbone, strategy = start.backbone(backbone), start.strategy(strategy, choices.get("learning_rate"))
         data = start.data(data_of(data, kind))
+        choices = start.choices(data, choices)
     if backbone is None:
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy

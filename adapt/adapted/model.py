@@ -13,8 +13,9 @@ from typing import Any
 from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
-from adapt.backbones.source import ADAPTED, has_model_type
+from adapt.backbones.source import ADAPTED, ADAPTER, has_model_type
 from adapt.data import read_inputs
+from adapt.data.kinds import given_roles
 from adapt.data.learnt import Learnt
 from adapt.display import labelled, shows_fields, with_notes
 from adapt.files import path_of, writable_folder, write_atomically
@@ -66,13 +67,22 @@ class Adapted:
         """Key of the run that trained it, which is not that of `run` where it was loaded on another device."""
         return self.run.key() if self.earlier is None else str(self.earlier["key"])
 
-    def predict(self, rows: Any, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self,
+        rows: Any,
+        columns: Mapping[str, str] | None = None,
+        *,
+        text: str | None = None,
+        text_pair: str | None = None,
+    ) -> list[dict[str, Any]]:
         """Predictions in input order.
 
         Args:
             rows: A list of texts or of pairs of texts, of lists of words (token classification), of pairs (question,
                 context), of prompts or of conversations; or anything that `adapt.data.read_inputs` reads.
             columns: What a column is for to its name, where that is unusual and not as it was in training.
+            text: The name of the text's column, or of the first of two, likewise.
+            text_pair: That of the second text of a pair.
 
         Returns:
             For each row what the task kind's `decode` gives: for classification `label` and `probabilities` by label
@@ -81,9 +91,10 @@ class Adapted:
 
         Raises:
             DataError: A row is empty or not what the task kind needs.
+            OptionError: A column is named for what rows of this kind do not have.
             OutOfMemory: One row does not fit.
         """
-        return list(self.iterate(rows, columns))
+        return list(self.iterate(rows, given_roles(columns, {"text": text, "text_pair": text_pair})))
 
     def iterate(self, source: Any, columns: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
         """As `predict`, chunk after chunk."""
@@ -159,7 +170,7 @@ class Adapted:
         Raises:
             Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
                 backbone's own weights are quantised; or transformers has no class for its head (mean pooling).
-            OptionError: The folder cannot be written, is the backbone's own, or holds a saved model.
+            OptionError: The folder cannot be written, is the backbone's own, or holds a saved model or an adapter.
             AdaptError: The backbone is gone, or has changed.
         """
         from adapt.backbones.plain import save_plain
@@ -214,7 +225,7 @@ def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) ->
 
     Raises:
         OptionError: It cannot be written, is the backbone's own, or holds a model of the other sort, which this one
-            would be read as.
+            would be read as, or an adapter that a merged one would be loaded with.
     """
     path = path_of(folder)
     if path.resolve() == backbone.resolve():
@@ -222,6 +233,11 @@ def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) ->
     if (path / MODEL_FILE).is_file() if merged else has_model_type(path):
         held, own = ("saved model", "merged") if merged else ("model of transformers", "saved")
         raise OptionError(f"{folder} holds a {held}, which the {own} one would be taken for; give another folder.")
+    if merged and (path / ADAPTER).is_file():
+        raise OptionError(
+            f"{folder} holds an adapter of PEFT, which transformers would load with the merged model; give another "
+            "folder."
+        )
     return writable_folder(path)
 
 

@@ -111,6 +111,12 @@ class Start:
         """The rows; with the model's classes, where it knows them."""
         return data.under(self.run.task.labels, self.source.name) if self.knows(data) else data
 
+    def choices(self, data: Data, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a run on these rows: those given, and the pooling that the model's head reads, unless one is
+        given or that head would not go on."""
+        pooled = self.run.task.kind == "sequence_classification" and self.knows(data)
+        return {**({"pooling": self.run.task.pooling} if pooled else {}), **given}
+
     def check_backbone(self, given: Source) -> None:
         """
         Raises:
@@ -169,7 +175,9 @@ class Start:
         other, left = _difference(theirs, ours), 0
         if other is not None:
             own = {name: p for name, p in own.items() if name not in model.head_names}
-            if (theirs.kind, theirs.pooling) == (ours.kind, ours.pooling):
+            if not own:
+                state = {}
+            elif (theirs.kind, theirs.pooling) == (ours.kind, ours.pooling):
                 state = {name: tensor for name, tensor in state.items() if name not in model.head_names}
             else:
                 state = _renamed(state, Loader(backbone, theirs, run.budget, run.seed), model)

@@ -31,6 +31,11 @@ REDRAWN = ("masked_lm",)
 """Kinds whose training rows are other token ids in each epoch, so that nothing computed of them serves twice."""
 _INSTEAD = ("seq2seq", "masked_lm", "token_classification")
 """Kinds for what cannot continue a text, the nearest first."""
+_DECODERS, _ENCODERS = "a decoder (such as GPT-2, Llama or Qwen3)", "an encoder (such as BERT, RoBERTa or ModernBERT)"
+_ABLE = {
+    "seq2seq": "an encoder-decoder (such as T5, BART or NLLB)", "causal_lm": _DECODERS, "masked_lm": _ENCODERS,
+}  # fmt: skip
+"""By kind what backbones do it."""
 _REFUSED: dict[str, str] = {
     "rwkv": "transformers changes its weights in place between training and evaluation, and does not mask its padding",
 }
@@ -74,18 +79,19 @@ def model_class(kind: str, config: Any) -> Any:
         others = [other for other in able if other != "masked_lm" or not _is_one_sided(config)]
         raise Unsupported(
             f"'{found}' was not pretrained to continue a text from the left, which causal LM needs"
-            f"{'' if reason is None else f': it {reason}'}; use a decoder (such as GPT-2, Llama or Qwen3)"
+            f"{'' if reason is None else f': it {reason}'}; use {_DECODERS}"
             f"{f', or the kind {others[0]}' if others else ''}"
         )
     if kind == "masked_lm" and _is_one_sided(config):
         raise Unsupported(
-            f"'{found}' was not pretrained to find masked tokens from both sides, which masked LM needs; use an "
-            "encoder (such as BERT, RoBERTa or ModernBERT)"
+            f"'{found}' was not pretrained to find masked tokens from both sides, which masked LM needs; use "
+            f"{_ENCODERS}"
         )
     try:
         return _classes(kind)[type(config)]
     except KeyError as error:
-        raise Unsupported(f"transformers has no {title} head for '{found}'") from error
+        instead = f"; use {_ABLE[kind]}" if kind in _ABLE else ""
+        raise Unsupported(f"transformers has no {title} head for '{found}'{instead}") from error
 
 
 def unordered(config: Any) -> str | None:

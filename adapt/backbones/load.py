@@ -146,12 +146,16 @@ class Loader:
         """
         import torch
 
+        from adapt.backbones.norms import keep_precision
+
         check_precision(self._pretrained_config().model_type, self.budget.precision)
         agreed(self.quantised(), None)
         low = torch.bfloat16 if self.budget.precision == "bf16" else torch.float32
         with quiet():
             model, _ = self._base(self.config(), _options(low))
         self._configure(model.requires_grad_(False).eval())
+        if self.budget.device == "cuda" and low == torch.bfloat16:  # as under an adapted model, so that both are alike
+            keep_precision(model)
         return self._place(encoder_of(model), False)
 
     def pooler(self) -> dict[str, torch.Tensor]:

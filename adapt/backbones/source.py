@@ -44,6 +44,8 @@ _A_MODELS = (
 """Files of a model, which are replaced with it; any others in the folder are kept."""
 ADAPTED = "adapt.json"
 """File by which the folder of a saved model is known, which is no backbone."""
+ADAPTER = "adapter_config.json"
+"""File of an adapter of PEFT, which transformers loads with the weights that lie beside it."""
 
 
 @dataclass(frozen=True)
@@ -245,10 +247,22 @@ def has_model_type(path: Path) -> bool:
 def check_config(path: Path, reference: str) -> None:
     """
     Raises:
-        AdaptError: The folder has no `config.json`.
+        AdaptError: The folder has no `config.json`, or the adapter of PEFT beside it.
     """
+    adapter = path / ADAPTER
     if (path / "config.json").is_file():
+        if adapter.is_file():
+            raise AdaptError(
+                f"Backbone {reference} has an adapter of PEFT beside its weights ({ADAPTER}), and must be one model: "
+                "merge the adapter with PEFT (merge_and_unload) and give what that saves, or move its files elsewhere."
+            )
         return
+    if adapter.is_file():
+        raise AdaptError(
+            f"Backbone {reference} has no config.json: it is an adapter of PEFT for "
+            f"{_read(adapter).get('base_model_name_or_path')}. Merge the two with PEFT (merge_and_unload) and give "
+            "what that saves, or give the backbone alone."
+        )
     if not (path / ADAPTED).is_file():
         raise AdaptError(f"Backbone {reference} has no config.json; give the folder of a transformers model.")
     own = _read(path / ADAPTED).get("reference")

@@ -144,7 +144,10 @@ def plan(
     backbone: str, strategies: str, kind: str, batch: str, budget: str | None, as_json: bool,
     settings: tuple[str, ...], **rest: Any,
 ) -> None:  # fmt: skip
-    """Predict the memory that training takes under each strategy; no weights are read."""
+    """Predict the memory that training takes under each strategy; no weights are read.
+
+    Exits with 1 if no strategy has a plan.
+    """
     from adapt.comparison.given import strategies_of
     from adapt.memory.budget import parse_batch, parse_bytes
     from adapt.memory.report import json_text, markdown
@@ -156,3 +159,5 @@ def plan(
     given = {name: value for name, value in rest.items() if value is not None}
     found = plans(backbone, chosen, kind=kind, batch=size, budget=room, **given)
     click.echo(json_text(found) if as_json else markdown(found, backbone, size, room, kind=kind, **given))
+    if all(each.reason for each in found):
+        raise SystemExit(1)

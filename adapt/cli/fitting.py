@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     "the run, --device also where it is not given; data are read as its kind of task where they tell another. A run "
     "that went on from a model needs --start, too.",
 )
-@click.option("--start", metavar="FOLDER", help="A saved model, from whose weights training starts.")
+@click.option(
+    "--start",
+    metavar="FOLDER",
+    help="A saved model, from whose weights training starts, with its pooling where its head goes on, too.",
+)
 @options.general
 @options.settings
 @options.data
@@ -152,6 +156,13 @@ def _fit(
         others = differences(model.result.run.spec(), result["spec"])
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
+        best, epochs = result["best_epoch"], model.result.run.budget.epochs
+        if "validation" not in rows.splits and best is not None and best < epochs:
+            click.echo(
+                f"Note: trained for all {epochs} epochs, for there are no validation rows to choose one by; that run "
+                f"was scored as it was after epoch {best}",
+                err=True,
+            )
         task, before = model.result.run.task, result["spec"]["task"]
         some = task.few_shot is not None or (task.max_train or math.inf) < len(rows.splits["train"])
         if some and (task.max_train, task.few_shot) == (before["max_train"], before["few_shot"]):

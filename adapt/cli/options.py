@@ -166,7 +166,9 @@ def _training(compares: bool) -> Callable[..., Any]:
             "--max-train", metavar="ROWS", callback=_counts, help=f"Training rows kept, drawn with the seed{several}."
         ),
         click.option("--few-shot", metavar="K", callback=_counts, help="The same, of each class of a classifier."),
-        click.option("--max-length", type=int, help=f"Tokens a row is cut to.  [default: 128{embedded[1]}]"),
+        click.option("--max-length", type=int,
+                     help="Tokens of a row. Longer ones are cut; of tagged words, contexts and plain texts they are "
+                          f"read in parts.  [default: 128{embedded[1]}]"),
         click.option("--metric", help=f"{metric}, unless texts must be generated for it.  [default: the task's first]"),
         click.option("--pooling", type=click.Choice(["auto", "mean", "native"]),
                      help="Encoder head: mean over tokens or the family's own; auto: mean for sentence encoders.  "

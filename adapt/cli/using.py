@@ -57,9 +57,8 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
     from adapt.scoring import score as score_models
 
     target = None if output is None else output_file(output, (".json",), data)
-    columns = taken_columns(rest)
     rest["bad_answers"] = rest["bad_answers"] or "refuse"
-    found = score_models(folders, data, columns=columns, **rest)
+    found = score_models(folders, data, **rest)
     if target is not None:
         write_atomically(target, json.dumps(found.to_json(), ensure_ascii=False) + "\n")
     click.echo(found.table())

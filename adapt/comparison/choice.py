@@ -66,9 +66,11 @@ def choose(
     of_it = [result for result in of_it if canonical(_problem(result["spec"])) in problems]
     if len(problems) > 1:
         named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
+        kinds = sorted({result["spec"]["task"]["kind"] for result in problems.values()})
+        kind = f", or say of which kind the data are ({', '.join(kinds)})" if len(kinds) > 1 else ""
         raise OptionError(
             f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone, metric or what the loss "
-            "is of differ); give the file of one result."
+            f"is of differ); give the file of one result{kind}."
         )
     most = max(_rows_trained_on(result["spec"]["task"]) for result in of_it if result["status"] == "ok")
     of_it = [result for result in of_it if _rows_trained_on(result["spec"]["task"]) == most]
@@ -129,9 +131,10 @@ def fit_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
         OptionError: It had a teacher; or its strategy is not one of the library's.
     """
     if "teacher" in spec:
-        use = "adapt.compare with that start" if "start" in spec else "adapt.distill with its settings"
+        use = "adapt.compare with that start" if "start" in spec else "`adapt distill` with its settings"
         raise OptionError(
-            f"The run was taught by {spec['teacher']['name']}, which adapt.fit knows nothing of; use {use}."
+            f"The run was taught by {spec['teacher']['name']}, which adapt.fit knows nothing of; use {use}, or name a "
+            "strategy that has runs without a teacher."
         )
     return arguments_of(spec)
 

@@ -153,7 +153,8 @@ def compare(
             those not given here have learning rates that suit them (`adapt.strategies.SHIPPED_SETTINGS`).
         general: Texts on which each run measures what its backbone has forgotten, as for `adapt.fit`.
         start: Adapted models, or their folders, to go on from as `adapt.fit` does: each is a row beside those of
-            `strategies`, with the strategy of the model. Those that know all classes of the data know the same ones.
+            `strategies`, with the strategy of the model. Those that know all classes of the data know the same ones;
+            where they have one pooling, it is that of all rows, unless another is given.
         teacher: Whose students all are that are trained, as for `adapt.distill`, and `unlabelled`, `temperature` and
             `weight` too. It is asked before the first run, and then let go of; a language model's is loaded by each.
         out: Folder of the results.
@@ -200,11 +201,13 @@ def compare(
         )
     if not isinstance(strategies, str):
         strategies = list(strategies) if isinstance(strategies, Iterable) else [strategies]
+    usual: Mapping[str, Any] = {}
     if data is None:
         data = embedded_data(kind)
         if backbone in (None, EMBEDDED_BACKBONES[data.kind]):
-            choices = {**EMBEDDED_BUDGETS[data.kind], **choices}
+            usual = EMBEDDED_BUDGETS[data.kind]
     parts = starts.data(parts_of(data, kind))
+    choices = {**usual, **starts.choices(parts[0], choices)}
     if teacher is not None and parts[0].fold is not None:
         raise OptionError(
             "Folds score every row, and which of them the teacher was trained on is not known, so that it may tell its "

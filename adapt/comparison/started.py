@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapt.adapted import Adapted, start_of
 from adapt.adapted.starting import Start
@@ -79,6 +80,12 @@ class Starts:
         for start in knowing.values():
             parts = [start.data(part) for part in parts]
         return parts
+
+    def choices(self, data: Data, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a comparison: those given, and the pooling that the heads of all models read that know the
+        classes of the data, where that is one."""
+        found = [start.choices(data, given) for start in self.described if start.knows(data)]
+        return found[0] if found and all(each == found[0] for each in found) else dict(given)
 
     def check_classes(self, data: Data, taught: Data) -> None:
         """

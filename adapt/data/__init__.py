@@ -139,8 +139,8 @@ def load(
     given = kinds.given_roles(columns, {"text": text, "text_pair": text_pair, "label": label})
     group = given.pop(GROUP, None)
     found, tables, not_used = sources.read(source, config=config, revision=revision, splits=splits)
-    for table in tables.values():
-        check_rows(table)
+    for split, table in tables.items():
+        check_rows(table, split=split != "train")
     train = tables["train"]
     decided = known or kinds.detect(train, given)
     kinds.check_roles(decided, given)

@@ -110,8 +110,8 @@ def _check_tabs(table: Table) -> None:
     Raises:
         DataError: A field holds a tab.
     """
-    for row in range(table.rows):
-        if any("\t" in table.column(name)[row] for name in table.names):
+    for row, values in enumerate(zip(*map(table.column, table.names), strict=True)):
+        if any("\t" in value for value in values):
             raise DataError(
                 f"{table.at(row)}: a quotation mark here and one some lines below may hold a text with tabs and line "
                 "breaks or be parts of two texts; save the file as .jsonl, or quote every field, names too"
@@ -142,7 +142,11 @@ def _divided_by(path: Path, text: str, delimiter: str, other: str, line: int) ->
     """
     if (delimiter, other) == (",", ";"):  # as Excel writes CSV where the comma is the decimal sign
         return _read(path, text, other)
-    raise DataError(f"{path}, line {line}: fields seem to be separated by {other!r}; write them with {delimiter!r}")
+    suffix = {"\t": ".tsv", ",": ".csv", ";": ".csv"}.get(other)
+    named = f"name the file {suffix}, or " if suffix else ""
+    raise DataError(
+        f"{path}, line {line}: fields seem to be separated by {other!r}; {named}write them with {delimiter!r}"
+    )
 
 
 def _read(path: Path, text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> Table:

@@ -88,7 +88,8 @@ def encode(
     if problem is None:
         problem = "multi_label" if kind == "list" else "single_label" if kind != "float" or whole else "regression"
     if (problem == "multi_label") != (kind == "list"):
-        needs = "a list of labels in each row" if problem == "multi_label" else "one label in each row"
+        lists = "a list of labels in each row (as JSON and Parquet hold)"
+        needs = lists if problem == "multi_label" else "one label in each row"
         raise OptionError(
             f"{labels.where}: problem={problem!r} needs {needs}; column {columns['train']!r} holds {_PLURAL[kind]}"
         )
@@ -161,8 +162,8 @@ def _refuse_written_lists(labels: _Labels) -> None:
         if isinstance(label, str) and _LIST.fullmatch(label):
             raise DataError(
                 f"{labels.at(split, row)}: label {label!r:.60} is a string that looks like a list; make lists of such "
-                "strings (ast.literal_eval does), or pass problem='single_label' (--problem single_label) to make "
-                "classes of them"
+                "strings (ast.literal_eval does; JSON and Parquet hold lists), or pass problem='single_label' "
+                "(--problem single_label) to make classes of them"
             )
 
 

@@ -229,7 +229,7 @@ def _folder(folder: Path, train: bool, splits: Mapping[str, str]) -> tuple[dict[
         wanted = "train" if train else "test"
         raise DataError(
             f"{folder}: no {wanted} file (it holds {holds}); name one {wanted}.csv, .tsv, .jsonl, .json, .parquet, "
-            ".conll or .txt"
+            f".conll or .txt, or {HOW if train else 'name another as split'}"
         )
     return {split: read_file(path) for split, path in chosen.items()}, _not_used("files", sorted(others))
 

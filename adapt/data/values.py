@@ -12,13 +12,18 @@ from adapt.fields import nearest
 from adapt.spec import DataError
 
 
-def check_rows(table: Table) -> None:
+def check_rows(table: Table, *, split: bool = False) -> None:
     """
+    Args:
+        table: What was read.
+        split: It is one that may be left out.
+
     Raises:
-        DataError: The table has no rows.
+        DataError: It has no rows.
     """
     if not table.rows:
-        raise DataError(f"{table.where}: there are no rows; give at least one, or leave the split out")
+        instead = ", or leave the split out" if split else ""
+        raise DataError(f"{table.where}: there are no rows; give at least one{instead}")
 
 
 def blank(table: Table, column: str, what: str, bad: Sequence[int]) -> DataError:

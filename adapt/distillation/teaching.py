@@ -26,7 +26,7 @@ from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
 from adapt.tasks.sequence_classification import other_scale
-from adapt.tasks.tokens import of_split
+from adapt.tasks.tokens import check_embedded, of_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,7 +242,7 @@ class Lessons:
         kind.notes += self.notes
         lesson: Callable[[], Lesson] | None = None
         if self.teacher is not None:
-            lesson = partial(_tokens, run, kind, self.teacher)
+            lesson = partial(_tokens, run, kind, splits["train"], self.teacher)
         elif run.teacher.weight:
             answers = [self.answers[hash_of(shown(part))] for part in parts]
             kind.notes += answers[0].notes  # those of further rows were taken when these were labelled
@@ -271,11 +271,11 @@ def _taught(
     return lambda: lesson
 
 
-def _tokens(run: Run, kind: Kind, teacher: Adapted | Path) -> Tokens:
+def _tokens(run: Run, kind: Kind, examples: Sequence[Example], teacher: Adapted | Path) -> Tokens:
     """The lesson of a language model, whose teacher runs beside it.
 
     Raises:
-        AdaptError: The teacher cannot be loaded, or is another one by now.
+        AdaptError: The teacher cannot be loaded, is another one by now, or has no embedding for a token of a row.
     """
     assert run.teacher is not None
     if not isinstance(teacher, Adapted):
@@ -286,6 +286,8 @@ def _tokens(run: Run, kind: Kind, teacher: Adapted | Path) -> Tokens:
                 "is until all students are trained. The same command begins anew, with the one that is there now."
             )
     model = teacher.fitted.model.eval()
+    check_embedded(model, kind.tokenizer, examples, "train", who="the teacher")
+    kind.heed(model)
     held = sum(p.nbytes for p in model.parameters())
     kind.notes.append(
         f"{run.teacher.name} ran beside the student; its weights, {held / 2**20:.1f} MiB, are part of the memory shown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -38,6 +39,7 @@ def probe(
     source: Any,
     data: Any,
     *,
+    kind: str | None = None,
     layers: Any = "all",
     seeds: int = 3,
     control: bool = True,
@@ -66,6 +68,7 @@ def probe(
             so that what cannot be used is found first; one is held at a time.
         data: `adapt.data.Data` of classification, regression or token classification with a validation and a test
             split, or anything that `adapt.data.load` reads.
+        kind: Task kind, or a short name such as `pos` (`adapt.data.load`); None: what the data tells.
         layers: As for `adapt.representations`.
         seeds: How many. A seed draws the training rows, where there are more than `max_train`, and the control targets.
         control: Whether the control task is probed too.
@@ -77,7 +80,7 @@ def probe(
             longer row are read in several windows.
         device: `auto`, `cpu` or `cuda`.
         precision: As for `adapt.extraction.reader`; but None reads several models alike, in the precision of training
-            where those that are adapted share one, else in fp32.
+            where those that are adapted share one and left the backbone's weights in it, else in fp32.
         report: Told of each layer that is probed.
 
     Raises:
@@ -90,7 +93,7 @@ def probe(
     for name, value in (("seeds", seeds), ("max_train", max_train), ("max_held_out", max_held_out)):
         check_count(name, value)
     check_choice("pooling", pooling, _POOLINGS)
-    rows = data_of(data)
+    rows = data_of(data, kind)
     _check_data(rows)
     given = list(source) if isinstance(source, list | tuple) else [source]
     if not given:
@@ -104,11 +107,18 @@ def probe(
         **{f"train {seed}": _draw(rows, "train", max_train, seed) for seed in range(seeds)},
         **{split: _draw(rows, split, max_held_out, 0) for split in ("validation", "test")},
     }
-    precision = precision or precision_of_all(given)
-    opened = partial(reader, device=device, precision=precision, max_length=max_length)
-    later = [_outline(opened(one), layers) for one in given[1:]]
-    held = [opened(given[0])]
-    outlines = [_outline(held[0], layers), *later]
+    kernel = None if len(given) == 1 else "eager"  # one for all, since they differ by rounding
+
+    def open_all(precision: str | None) -> tuple[Callable[[Any], Reader], list[Reader], list[_Outline]]:
+        opened = partial(reader, device=device, precision=precision, max_length=max_length, attention=kernel)
+        later = [_outline(opened(one), layers) for one in given[1:]]
+        first = opened(given[0])
+        return opened, [first], [_outline(first, layers), *later]
+
+    opened, held, outlines = open_all(precision or precision_of_all(given))
+    if precision is None and len({outline.dtype for outline in outlines}) > 1:
+        del held
+        opened, held, outlines = open_all("fp32")
     shortest = min(outlines, key=lambda outline: outline.max_length)
     task = replace(task, max_length=min(max_length, shortest.max_length))
     for outline in outlines:  # whose tokenizer may leave no room, or not tell words
@@ -128,7 +138,7 @@ def probe(
             notes += held_out(name, model.task, model.learnt, rows, "its layers")
         told.append((name, [*model.notes, *own.notes]))
         del model
-    if len({own.probed.origin["precision"] for own in found}) > 1:
+    if len({(outline.precision, outline.dtype) for outline in outlines}) > 1:
         notes.append("models were read in different precisions, so that differences hold rounding too")
     of_all = [note for note in told[0][1] if all(note in of_one for _, of_one in told)]
     notes += [*of_all, *(f"{name}: {note}" for name, of_one in told for note in of_one if note not in of_all)]
@@ -172,6 +182,9 @@ class _Outline(NamedTuple):
     max_length: int
     layers: tuple[int, ...]
     """Those to be probed."""
+    precision: str
+    dtype: torch.dtype
+    """That most of its weights are held in, of the floating ones."""
 
 
 def _outline(model: Reader, layers: Any) -> _Outline:
@@ -180,7 +193,12 @@ def _outline(model: Reader, layers: Any) -> _Outline:
         OptionError: The model has not the layers asked for.
     """
     chosen = layers_of(layers, model.layers)
-    return _Outline(model.name, model.tokenizer, model.device, model.max_length, chosen)
+    held: Counter[torch.dtype] = Counter()
+    for weight in model.model.parameters():
+        if weight.is_floating_point():
+            held[weight.dtype] += weight.numel()
+    most = max(held, key=held.__getitem__, default=torch.float32)
+    return _Outline(model.name, model.tokenizer, model.device, model.max_length, chosen, model.precision, most)
 
 
 def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:

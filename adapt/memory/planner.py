@@ -54,7 +54,7 @@ def plan(
         strategy: A strategy, or its name.
         kind: A task kind, by a short name or its full one.
         batch: Rows of a forward pass, and tokens of each row: `(4, 2048)` or `"4x2048"`.
-        precision: `bf16`, `fp32`, or `auto`: bf16 for CUDA, and for the CPU what this one does.
+        precision: `bf16`, `fp32`, or `auto`: what training takes here; for a GPU that is not here bf16.
         device: `cuda` or `cpu`; it need not be there. Attention is what the loop takes there: fused on CUDA, where the
             architecture has that.
         labels: Classes, where the kind has some.

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,8 @@ def save(
     try:
         with writing(partial.parent):
             save_file(plain, partial, metadata={"state": json.dumps(facts)})
+            with partial.open("rb+") as handle:
+                os.fsync(handle.fileno())  # else a machine that is lost may leave neither the old state nor the new
             partial.replace(file)
     finally:
         with contextlib.suppress(OSError):

@@ -103,11 +103,18 @@ class PrefixLM(TextToText):
             OptionError: There is no place at which both sides have `least` of the text.
         """
         text, end = rows[:, :-1].long(), rows[:, -1:].long()
-        least = max(1, round(self.least * text.shape[1]))
+        least = self._least(text.shape[1])
         if 2 * least > text.shape[1]:
             raise OptionError(f"rows of {text.shape[1]} tokens have no two sides of {least}: choose a smaller least")
         cut = int(torch.randint(least, text.shape[1] - least + 1, (), generator=generator))
         return {"input_ids": torch.cat([text[:, :cut], end], 1), "labels": torch.cat([text[:, cut:], end], 1)}
+
+    def longest(self, rows: Tensor) -> int:
+        """The most tokens that a side has, its end among them, wherever rows (rows, length) are cut."""
+        return rows.shape[1] - self._least(rows.shape[1] - 1)
+
+    def _least(self, tokens: int) -> int:
+        return max(1, round(self.least * tokens))
 
 
 @dataclass(frozen=True)

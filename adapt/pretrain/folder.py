@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from adapt.backbones.source import is_a_models
+from adapt.backbones.source import ADAPTER, is_a_models
 from adapt.files import path_of, writable_folder, writing
 from adapt.spec import OptionError
 
@@ -35,6 +35,8 @@ def exportable(folder: str | Path) -> Path:
         raise OptionError(f"{folder} is the working directory, which cannot be replaced; give another folder.")
     if held and (folder / "config.json" not in held or any(path.is_dir() for path in held)):
         raise OptionError(f"{folder} holds more than a model, which would be lost; give a new folder.")
+    if folder / ADAPTER in held:
+        raise OptionError(f"{folder} holds an adapter of PEFT, which a new model would be loaded with; give another.")
     return folder
 
 

@@ -290,6 +290,7 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
             )
     drawn = [part.draw(rows[: settings.batch_size], torch.Generator().manual_seed(settings.seed)) for part in parts]
     length = max((t.shape[1] for batch in drawn for t in batch.values() if t.ndim > 1), default=0)
+    length = max([length, *(part.longest(rows) for part in parts if hasattr(part, "longest"))])
     most = positions_of(model.config.to_dict())
     if length > most:
         raise OptionError(f"rows have {length} tokens, and the model positions for {most}: have shorter rows")

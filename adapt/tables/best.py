@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import fsum
 
 from adapt.metrics import LOWER_IS_BETTER
 from adapt.result import Content
@@ -52,7 +53,8 @@ def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
         for i in among:
             good = [score for seed in seeds if (score := by_seed[i][seed]) is not None]
             if good:
-                found.append((len(good), sign * sum(good) / len(good), -i))
+                mean = round(fsum(good) / len(good), 12)  # equal ones also where the order of seeds would tell
+                found.append((len(good), sign * mean, -i))
         return -max(found)[2] if found else None
 
     well = [sum(score is not None for score in scores.values()) for scores in by_seed]

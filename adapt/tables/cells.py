@@ -20,6 +20,9 @@ _SHARES = frozenset({
 _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
 """Metrics from -1 to 1, that readers are shown times 100; any other is shown in its own unit."""
 
+_NOISE = 1e-9
+"""What sums of floating point may leave of nothing, in points of a hundred."""
+
 
 def unit_of(metric: str) -> str:
     """What follows a metric's name at the head of a column; nothing where values are in the metric's own unit."""
@@ -35,16 +38,19 @@ def heading(metric: str) -> str:
 def interval(found: Interval, metric: str, signed: bool = False) -> str:
     """Of a metric that is shown times 100 with one decimal, else in its own unit with three digits that matter.
 
-    Limits end where the metric does, and those of a difference (`signed`) where that of two of its values does.
+    Limits end where the metric does, and those of a difference (`signed`) where that of two of its values does. Such a
+    limit that rounds to 0 has the sign that it had before, for whether 0 is within is what is read off.
     """
     times_100 = bool(unit_of(metric))
 
-    def text(value: float) -> str:
+    def text(value: float, least: float = 0.05) -> str:
         sign = "+" if signed else ""
-        return f"{round(100 * value, 1) + 0.0:{sign}.1f}" if times_100 else sign * (value >= 0) + digits(value + 0.0)
+        shown = 0.0 if abs(100 * value) < least else value
+        return f"{100 * shown:{sign}.1f}" if times_100 else sign * (value >= 0) + digits(value + 0.0)
 
     limits = limits_of(found, metric, signed)
-    return text(found.mean) + (f" [{text(limits[0])}, {text(limits[1])}]" if limits else "")
+    least = _NOISE if signed else 0.05
+    return text(found.mean) + (f" [{text(limits[0], least)}, {text(limits[1], least)}]" if limits else "")
 
 
 def limits_of(found: Interval, metric: str | None, signed: bool = False) -> tuple[float, float] | None:

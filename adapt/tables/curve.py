@@ -176,7 +176,7 @@ def _facts(curve: Curve, columns: Sequence[Mapping[str, Row]], marked: bool) -> 
     )
     return [
         f"- Rows: a seed draws them from the {rows['train']:,} of train, for each number anew: those of a smaller one "
-        "are among those of a larger one only by chance. The nearer a number is to all, the more rows have seeds in "
+        "need not be among those of a larger one. The nearer a number is to all, the more rows have seeds in "
         "common, and the less do intervals know of other training rows."
         + (f" Besides, {n:,} labelled rows of validation choose {chosen}." if (n := rows.get("validation")) else "")
         + " All else is said below the table of each number.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
 from typing import Any
 
 from adapt.metrics.jackknife import pseudo_values, score_of
@@ -82,7 +83,10 @@ def _one(group: Sequence[Content]) -> Content:
     return {
         **first,
         "scores": scores,
-        "params": {name: largest(result["params"][name] for result in group) for name in first["params"]},
+        "params": {
+            name: largest(result["params"].get(name) for result in group)
+            for name in dict.fromkeys(name for result in group for name in result["params"])
+        },
         "memory": max((result["memory"] for result in group), key=lambda memory: memory["peak_bytes"] or 0),
         "time": {name: mean([result["time"].get(name) for result in timed]) for name in first["time"]},
         "throughput": {name: mean([r["throughput"].get(name) for r in timed]) for name in first["throughput"]},
@@ -162,7 +166,7 @@ def _weighted(scores: Sequence[Mapping[str, float]], rows: Sequence[int]) -> dic
     """The mean of each metric that all have, weighted by rows."""
     names = [name for name in scores[0] if all(name in each for each in scores)]
     return {
-        name: sum(each[name] * n for each, n in zip(scores, rows, strict=True)) / max(sum(rows), 1) for name in names
+        name: fsum(each[name] * n for each, n in zip(scores, rows, strict=True)) / max(sum(rows), 1) for name in names
     }
 
 

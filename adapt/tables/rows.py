@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import harmonic_mean
+from statistics import fmean, harmonic_mean
 from typing import Any
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.result import Content
-from adapt.stats import mean_interval, one_prevails
+from adapt.stats import Interval, mean_interval, one_prevails
 from adapt.strategies import FLOORS, STRATEGIES
 from adapt.tables.best import best_rate, rate_of
 from adapt.tables.folds import environments_of, found_features, largest, mean, parts_of
@@ -66,7 +66,8 @@ def _chosen(
 
 
 def _without_model(results: Sequence[Content]) -> list[Row]:
-    """A row for what is reached without a model (majority, copy), which each run computed on its own rows."""
+    """A row for what is reached without a model (majority, copy), which each run computed on its own rows; without an
+    interval, for what each row adds to such a score is not recorded."""
     metric = results[0]["spec"]["task"]["metric"]
     found: dict[str, dict[int, float]] = {}
     for result in results:
@@ -76,7 +77,7 @@ def _without_model(results: Sequence[Content]) -> list[Row]:
     return [
         Row(
             task=results[0]["task"], strategy=name, metric=metric, runs=len(scores), statuses={}, scores=scores,
-            parts={}, score=mean_interval(list(scores.values())),
+            parts={}, score=Interval(fmean(scores.values()), None, None),
         )
         for name, scores in found.items()
     ]  # fmt: skip
@@ -137,8 +138,8 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
 
 def _any_seed(group: Sequence[Content]) -> bool:
     """Whether the results are of a language model as it is, no part of which a seed has drawn."""
-    kind, drawn = group[0]["spec"]["task"]["kind"], any(result["params"]["head"] for result in group)
-    return group[0]["strategy"] in FLOORS and kind in LANGUAGE_MODELS and not drawn
+    kind, heads = group[0]["spec"]["task"]["kind"], [result["params"].get("head") for result in group]
+    return group[0]["strategy"] in FLOORS and kind in LANGUAGE_MODELS and not any(heads)
 
 
 def _parts(results: Sequence[Content], metric: str, groups: Sequence[int]) -> dict[int, list[float]]:

@@ -144,6 +144,9 @@ class Kind(Asked, Lesson, ABC):
     def start(self, model: nn.Module) -> None:
         """Set what the fresh head of a model that was just built starts from, by what `fit` found, if anything."""
 
+    def heed(self, model: nn.Module) -> None:
+        """Give no row what a model that reads it, too, has no embedding for."""
+
     def state(self) -> dict[str, float]:
         """What `fit` found and prediction needs; plain values, saved with the model."""
         return {}

@@ -230,12 +230,19 @@ class MaskedLM(Kind):
         Raises:
             Unsupported: It has none for the mask.
         """
-        known = self._masking.embeddings = getattr(model.config, "vocab_size", None)
+        self.heed(model)
+        known = getattr(model.config, "vocab_size", None)
         if known is not None and self.tokenizer.mask_token_id >= known:
             raise Unsupported(
                 f"the backbone has no embedding for {self.tokenizer.mask_token}, by which its tokenizer hides tokens; "
                 "use an encoder that was pretrained with one (BERT, RoBERTa, ModernBERT), or the kind causal_lm"
             )
+
+    def heed(self, model: nn.Module) -> None:
+        """Draw no token in place of one to be found that the model has no embedding for."""
+        known = getattr(model.config, "vocab_size", None)
+        if known is not None:
+            self._masking.embeddings = min(known, self._masking.embeddings or known)
 
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up rows of `length` tokens, of which the first are to be found, for planning."""

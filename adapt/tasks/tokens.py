@@ -80,13 +80,16 @@ def check_room(
         raise OptionError(f"{option} is {most}, of which {what} take {taken}; give at least {taken + 1 + pair}.")
 
 
-def check_embedded(model: Any, tokenizer: Any, examples: Sequence[Example], split: str | None = None) -> None:
+def check_embedded(
+    model: Any, tokenizer: Any, examples: Sequence[Example], split: str | None = None, who: str = "the backbone"
+) -> None:
     """
     Args:
         model: With the tables that its tokens are looked up in.
         tokenizer: Made the examples.
         examples: Encoded rows.
         split: Which split they are; None: new rows.
+        who: Whose model it is.
 
     Raises:
         RowError: One has a token that was added to the tokenizer and not to the model.
@@ -103,7 +106,7 @@ def check_embedded(model: Any, tokenizer: Any, examples: Sequence[Example], spli
             token = next(token for token in example[name] if token >= rows)
             raise RowError(
                 example.get("row", i), split,
-                f"its token {tokenizer.decode([token]).strip()!r} has no embedding, of which the backbone has {rows}; "
+                f"its token {tokenizer.decode([token]).strip()!r} has no embedding, of which {who} has {rows}; "
                 "give it more with resize_token_embeddings(len(tokenizer)), and save it with its tokenizer.",
                 tokenizer.decode([token for token in example[name] if token >= 0], skip_special_tokens=True),
             )  # fmt: skip

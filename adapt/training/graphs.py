@@ -209,6 +209,7 @@ class Graphs:
             for parameter in self._trainable:
                 parameter.grad = None
         made: list[torch.Tensor | None] | None = None
+        unused = torch.Generator(device)
         try:
             # what other threads do meanwhile (such as a monitor of the GPU) is no part of the graph and cannot spoil it
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
@@ -219,6 +220,8 @@ class Graphs:
             if is_out_of_memory(error):
                 raise
             torch.cuda.synchronize()
+            # before torch 2.13 the generator counts as captured from here on, and refuses to draw
+            torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(unused.graphsafe_get_state())
             set_random_state(state)
             self._give_up()
             return None

@@ -36,6 +36,12 @@ def test_export_replaces_a_model_and_nothing_else(tokenizer, rows, tmp_path):
     with pytest.raises(OptionError, match="models holds more than a model"):
         export(model, tokenizer, folder)
     assert (folder / "other" / "model.safetensors").read_bytes() == b"dear"
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("config.json", "adapter_config.json"):
+        (adapter / name).write_text("{}")
+    with pytest.raises(OptionError, match="adapter holds an adapter of PEFT, which a new model would be loaded with"):
+        export(model, tokenizer, adapter)
     kept = tmp_path / "kept"
     export(model, tokenizer, kept)
     kept.rename(tmp_path / ".kept.old")  # ended between the last two steps

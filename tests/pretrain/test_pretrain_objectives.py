@@ -221,6 +221,7 @@ def test_prefix_and_rest_make_the_text(text_rows):
     cuts = set()
     for seed in range(30):
         batch = PrefixLM().draw(text_rows[:4], torch.Generator().manual_seed(seed))
+        assert max(side.shape[1] for side in batch.values()) <= PrefixLM().longest(text_rows)
         assert torch.equal(torch.cat([batch["input_ids"][:, :-1], batch["labels"]], 1), text_rows[:4].long())
         assert (batch["input_ids"][:, -1] == 2).all()
         cuts.add(batch["input_ids"].shape[1] - 1)
