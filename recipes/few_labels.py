@@ -4,11 +4,11 @@
 
 Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 14 minutes of training.
 Expected test score: best accuracy, %: 32 rows 64.0, 100 rows 75.5, 316 rows 81.6, 1,000 rows 84.9.
-With few labels there are none left to choose an epoch by: each model is scored after its last step.
+With few labels there are none left to choose by: strategies have their defaults, and each model is scored after its
+last step.
 """
 
 from _recipe import recipe
-from sentiment import SETTINGS
 
 if __name__ == "__main__":
     recipe(
@@ -16,7 +16,6 @@ if __name__ == "__main__":
         "few_labels",
         hub="SetFit/sst2",
         validation=False,
-        settings=SETTINGS,
         max_train=(32, 100, 316, 1000),
         epochs=20,
         max_steps=250,
