@@ -275,7 +275,7 @@ def task_of(
         own: The kind's own options: fields of its `Options`.
         backbone: Decides what `auto` pooling is, and the most tokens.
         metric: Validation score that chooses the epoch; None takes the problem's first.
-        max_length: Tokens a row is cut to; never more than the backbone has positions.
+        max_length: Tokens of a row, as `Task.max_length`; never more than the backbone has positions.
         pooling: As for `pooling_of`.
         class_weights: `none` or `balanced`.
         max_train: Training rows kept.

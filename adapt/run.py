@@ -14,6 +14,7 @@ from adapt.backbones import Loader
 from adapt.backbones.checkpointing import weight_bits
 from adapt.backbones.exhausted import asked_for, explained, is_out_of_memory
 from adapt.data import Data
+from adapt.data.table import column_of
 from adapt.environment import code_state, environment
 from adapt.fields import fill
 from adapt.inputs import Encoded, Inputs
@@ -242,8 +243,8 @@ def _scored(spec: Run, data: Data, encoded: Encoded, model: nn.Module, trained: 
             found["test_outcomes"] = kind.outcomes(outputs, splits[last])
             found["test_groups"] = data.test_groups
     labelled = splits["train"] if encoded.labelled is None else encoded.labelled
-    if spec.task.few_shot is not None and encoded.labelled is None:  # a sample in which no class is more frequent
-        labelled = list(data.splits["train"].select_columns(["label"]))
+    if spec.task.few_shot is not None:  # of which no class is more frequent
+        labelled = [{"label": label} for label in column_of(data.splits["train"], "label")]
     if splits.get(last) and (simple := kind.baseline(labelled, splits[last])) is not None:
         found["baseline"] = {"name": simple[0], "scores": kind.score(simple[1], splits[last])}
         if spec.task.fold and last == "test":  # whose scores alone would not give that of all folds together

@@ -18,6 +18,7 @@ from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
+from adapt.metrics.spans import unpredicted
 from adapt.spec import DataError, OptionError, Problem, Task, texts_in_words
 from adapt.stats import Interval, interval_over_rows
 from adapt.tables.cells import apart, escape, grid, heading, interval, within
@@ -312,7 +313,7 @@ def _check_rows(first: tuple[Task, LabelledRows], other: tuple[Task, LabelledRow
         if theirs != ours:
             raise OptionError(
                 f"{name} is scored by another {column.removesuffix('s')} than {first_name}, or on other rows, for its "
-                "columns were others in training; say which are read (columns=, --column, --label), or score each by "
+                "columns were others in training; say which are read (label=, columns=), or score each by "
                 "itself."
             )
 
@@ -341,7 +342,8 @@ def _right(task: Task, rows: datasets.Dataset, column: str) -> list[Any] | None:
         return values
     if task.problem == "multi_label":
         return [{name for name, there in zip(task.labels, row, strict=True) if there} for row in values]
-    return [task.labels[each] if isinstance(each, int) else [task.labels[tag] for tag in each] for each in values]
+    names = (*task.labels, *(unpredicted(task.labels) if task.problem == "spans" else ()))
+    return [names[each] if isinstance(each, int) else [names[tag] for tag in each] for each in values]
 
 
 def _what(task: Task) -> str:

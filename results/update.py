@@ -39,7 +39,7 @@ def overview(table: Table) -> str:
     """Data sets by strategies: mean test score with its interval, and the floor without a model.
 
     In points of a hundred, but for metrics that are lower where they are better, which are in their own unit. A star
-    marks rows whose strategies have other fields than its defaults, or those for a shipped backbone.
+    marks cells whose strategy was given fields other than those that it has by default with that backbone.
     """
     rows = {(row.task, _name(row)): row for row in table.rows}
     if len(rows) < len(table.rows):
@@ -76,7 +76,8 @@ def _is_set(row: Row | None, section: Section) -> bool:
     given = spec["strategy"]
     usual = preset(spec["backbone"]["name"], spec["task"]["kind"], given["name"], spec["budget"]["learning_rate"])
     own = json.loads(json.dumps(vars(make(given["name"], dict(usual)))))
-    return any(given[name] != value for name, value in own.items() if name in given)
+    by_all = spec["budget"]["learning_rate"] is not None
+    return by_all or any(given[name] != value for name, value in own.items() if name in given)
 
 
 def _cell(row: Row | None) -> str:

@@ -116,8 +116,12 @@ def test_a_sentence_encoder_is_pooled_by_the_mean(copy: Path, task_data: Callabl
     config.write_text('{"pooling_mode_mean_tokens": true}', encoding="utf-8")
     assert options.task_of(data, resolve(copy)).pooling == "mean"
     assert options.task_of(data, resolve(copy), pooling="native").pooling == "native"
-    config.write_text('{"pooling_mode_cls_token": true}', encoding="utf-8")
-    assert options.task_of(data, resolve(copy)).pooling == "native"
+    for other in ('{"pooling_mode_cls_token": true}', '{"pooling_mode": "cls"}', '{"pooling_mode": ["cls", "max"]}'):
+        config.write_text(other, encoding="utf-8")
+        assert options.task_of(data, resolve(copy)).pooling == "native"
+    for mean in ('{"pooling_mode": "mean"}', '{"pooling_mode": ["cls", "mean"]}'):  # since sentence-transformers 5.4
+        config.write_text(mean, encoding="utf-8")
+        assert options.task_of(data, resolve(copy)).pooling == "mean"
 
 
 def test_what_is_written_below_a_backbone_does_not_change_it(copy: Path) -> None:

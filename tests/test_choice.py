@@ -15,7 +15,7 @@ from comparison_helpers import contents, in_this_process, result_of, run_of
 import adapt
 from adapt.cli import cli
 from adapt.comparison import grid
-from adapt.comparison.choice import choose, choose_from, differences, fit_arguments
+from adapt.comparison.choice import best_epochs, choose, choose_from, differences, fit_arguments
 from adapt.comparison.store import Store
 from adapt.options import check_rates
 from adapt.result import Result
@@ -157,6 +157,8 @@ def test_of_several_backbones_and_data_those_given_are_meant() -> None:
     other_kind = contents([made("lora", 0, 0.5, task={"kind": "seq2seq", "problem": "text"})])
     with pytest.raises(OptionError, match=r"one result, or say of which kind the data are \(seq2seq, sequence_class"):
         choose([*found, *other_kind])
+    assert choose([*found, *other_kind], kind="seq2seq")["key"] == other_kind[0]["key"]
+    assert choose(found, backbone=lambda: "c" * 64, kind="seq2seq")["key"] == other.key(), "there are none of it"
     bad = [{**content, "status": "failed"} if content["key"] == other.key() else content for content in found]
     with pytest.raises(OptionError, match="No run ended well there"):
         choose(bad, backbone=lambda: "c" * 64)
@@ -367,6 +369,15 @@ def test_a_model_of_all_rows_is_said_to_be_that_of_the_last_epoch(
         "was after epoch 2\n" in said
     )
     assert "trained for all" not in CliRunner().invoke(cli, words, catch_exceptions=False).stderr
+    short = [*words, "--validation", "0", "--test", "0", "--epochs", "9", "--max-steps", "1"]
+    assert "trained for all" not in CliRunner().invoke(cli, short, catch_exceptions=False).stderr
+
+
+def test_the_epochs_of_all_folds_are_those_that_a_run_was_scored_after() -> None:
+    results = contents([result_of(run_of("head", fold=(number, 2)), best_epoch=number) for number in (1, 2)])
+    assert best_epochs(choose(results)) == [1, 2]
+    assert best_epochs(results[0]) == [1]
+    assert best_epochs({**results[0], "best_epoch": None}) == []
 
 
 def test_data_that_cannot_be_of_the_kind_of_the_result_are_told_which_it_is(

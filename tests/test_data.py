@@ -15,8 +15,8 @@ from data_helpers import LABELS, NONE, ROWS, TEXTS, columns, write_csv, write_js
 
 import adapt
 import adapt.data
-from adapt.data import load
-from adapt.spec import DataError, OptionError
+from adapt.data import load, read_labelled
+from adapt.spec import DataError, OptionError, Source, Task
 
 
 def test_every_source_gives_the_same_data(tmp_path: Path) -> None:
@@ -228,6 +228,19 @@ def test_names_of_columns_are_the_same_in_every_normal_form_of_unicode(tmp_path:
     for label in (composed, parted, parted.upper()):
         data = load(tmp_path, label=label, validation=0)
         assert columns(data, "test") == {"text": ["test 0", "test 1"], "label": [0, 1]}
+
+
+def test_splits_that_were_read_have_the_names_of_their_classes() -> None:
+    """Read again, they are the same, also where names are numbers that do not count from 0."""
+    stars = load({"text": [f"t{i}" for i in range(40)], "label": [1, 2, 3, 4, 5] * 8}, validation=0)
+    again = load(dict(stars.splits), validation=0)
+    assert (again.labels, again.sha256) == (stars.labels, stars.sha256) != ((), "")
+    model = Task("t", Source("t", ""), labels=stars.labels)
+    upper = stars.splits["train"].filter(lambda row: row["label"] > 0)
+    assert read_labelled(upper, model).rows["label"][:] == upper["label"][:]
+    spans = load({"tokens": [["a", "b"]] * 4, "tags": [["B-x", "I-x"], ["O", "B-y"]] * 2}, validation=0, test=0)
+    tagged = load(spans.splits["train"], validation=0, test=0)
+    assert (tagged.problem, tagged.labels, tagged.sha256) == (spans.problem, spans.labels, spans.sha256)
 
 
 def test_a_transform_is_not_passed_over() -> None:

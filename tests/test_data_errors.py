@@ -361,6 +361,8 @@ def test_problem_that_does_not_fit(tmp_path: Path) -> None:
     path.write_text("text,label\na,3.5\nb,4.x\n")
     with pytest.raises(DataError, match=r"x\.csv, line 3: label '4\.x' is not a number, as regression needs"):
         load(path, problem="regression", **NONE)
+    asked = load({"text": ["a", "b"], "label": ["3", "4"]}, problem="regression", **NONE)
+    assert asked.splits["train"]["label"][:] == [3.0, 4.0], "numbers that became texts, and are meant as numbers"
 
 
 def test_too_few_rows_to_cut() -> None:

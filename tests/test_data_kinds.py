@@ -195,6 +195,25 @@ def test_tags() -> None:
         assert (other.problem, [note.split(",")[0] for note in other.notes]) == ("tags", ["most words have the tag O"])
 
 
+def test_the_column_of_groups_is_no_label_where_the_others_make_a_kind() -> None:
+    columns = {"text": [f"long {i}" for i in range(20)], "summary": [f"s {i}" for i in range(20)]}
+    rows = {**columns, "topic": ["a", "b", "c", "d"] * 5}
+    assert load(rows).kind == "sequence_classification"
+    held = load(rows, columns={"group": "topic"})
+    assert (held.kind, held.columns["group"]) == ("seq2seq", "topic")
+    alone = load({"text": rows["text"], "label": rows["topic"]}, columns={"group": "label"}, **NONE)
+    assert alone.kind == "sequence_classification", "the only label that there is"
+
+
+def test_prompts_of_white_space_are_none() -> None:
+    rows = [{"prompt": " \n", "completion": "a"}, {"prompt": "ask", "completion": "b"}]
+    read = load(rows, kind="causal_lm", **NONE)
+    assert read.splits["train"]["prompt"][:] == ["", "ask"]
+    assert read.notes == ("1 of 2 rows have no prompt, and are texts by themselves",)
+    both = load([{"instruction": " ", "input": "this", "output": "c"}] * 2, kind="causal_lm", **NONE)
+    assert both.splits["train"]["prompt"][:] == ["this"] * 2
+
+
 def test_rows_that_lack_a_prompt_are_told_of() -> None:
     rows = [
         {"prompt": "ask", "completion": "a"},

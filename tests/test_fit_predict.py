@@ -199,6 +199,7 @@ def test_every_kind_of_file_gives_the_same(model: Adapted, tmp_path: Path) -> No
     write(tmp_path / "named.csv", [["x", t] for t in texts], columns=("text", "body"))
     for name in ("in.jsonl", "in.parquet", "in.csv", "bom.csv", "in.tsv", "named.csv"):
         columns = {"text": "body"} if name == "named.csv" else None
+        assert model.predict(tmp_path / name, text="body" if columns else None) == expected, name
         assert write_predictions(model, tmp_path / name, tmp_path / "out.jsonl", columns) == len(texts)
         assert jsonl(tmp_path / "out.jsonl") == expected, name
 

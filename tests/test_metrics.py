@@ -261,6 +261,9 @@ def test_bleu_of_texts_without_spaces_is_of_letters() -> None:
     assert bleu(written[:2], [[text] for text in mixed[:2]]) == pytest.approx(chinese)
     assert bleu_counts(written[2], [mixed[2]])[:2] == [12, 10]
     assert bleu(["สวัสดีตอนเช้า"], [["สวัสดีตอนเย็น"]]) > 0.3
+    syllables = bleu(["བོད་སྐད་ནི་སྙན་པོ་ཡིན"], [["བོད་སྐད་ནི་སྙན་མོ་ཡིན"]])
+    assert syllables == bleu(["a b c d e f"], [["a b c d g f"]]) > 0.3
+    assert bleu(["ሰላም፡ለዓለም፡ሁሉ፡ዛሬ"], [["ሰላም ለዓለም ሁሉ ዛሬ"]]) == pytest.approx(1)
 
 
 def test_loss_and_perplexity_are_over_all_tokens_together() -> None:

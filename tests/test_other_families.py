@@ -211,6 +211,9 @@ def test_a_layer_before_the_output_that_its_class_takes_for_it(tmp_path: Path) -
     model = LoRA(rank=2).build(load, load.task)
     assert output_layer(model) is None
     assert not model.head_names
+    words = LoRA(rank=2, embedding_rank=2)
+    with pytest.raises(Unsupported, match="head of 'deberta-v2' multiplies by its word embeddings, which merg"):
+        words.merge(words.build(load, load.task), load)
     sizes = dict.fromkeys(("vocab_size", "hidden_size", "word_embed_proj_dim"), 32)
     as_wide = AutoModelForCausalLM.from_config(OPTConfig(**sizes, num_hidden_layers=1, num_attention_heads=4))
     assert output_layer(as_wide) is as_wide.lm_head, "a square layer that is the output layer"
@@ -272,9 +275,19 @@ def test_linear_layers_that_peft_takes_for_experts_are_refused(tmp_path: Path, t
 def test_linear_layers_that_peft_refuses(tmp_path: Path) -> None:
     config = MambaConfig(vocab_size=len(tiny.VOCABULARY), hidden_size=32, state_size=4, num_hidden_layers=2)
     load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
-    with pytest.raises(FieldError, match=r"are dt_proj, in_proj, out_proj, x_proj; name others.*'out_proj' is inc"):
+    with pytest.raises(FieldError, match=r"layers are in_proj, out_proj, x_proj; name others.*'out_proj' is inc"):
         LoRA().build(load, load.task)
     assert LoRA(targets=("in_proj", "x_proj")).build(load, load.task) is not None
+    with pytest.raises(OptionError, match="dt_proj"):  # whose weight is read past its forward pass
+        LoRA(targets="dt_proj").build(load, load.task)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_backbone_of_which_nothing_is_quantised_is_none_for_qlora(tmp_path: Path, bits: int) -> None:
+    """Falcon's linear layers are of a class of its own, which transformers passes over."""
+    load = tiny.loader_for(saved(tmp_path, DECODERS["falcon"](), "llama", AutoModelForCausalLM), "causal_lm")
+    with pytest.raises(Unsupported, match=f"bitsandbytes holds no layer of 'falcon' in {bits} bits.*use LoRA"):
+        QLoRA(rank=2, bits=bits).build(load, load.task)
 
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}

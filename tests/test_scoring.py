@@ -408,6 +408,8 @@ def test_spans_may_be_longer_than_those_of_training(fitted: Any) -> None:
     right, _, missed, *words = found.models[0].outcomes[0]
     assert (right, missed, words[1]) == (0, 1, 2)
     assert found.models[0].scores["span_recall"] == 0.0
+    twice = adapt.score([model, model], rows)
+    assert [each.scores for each in twice.models] == [found.models[0].scores] * 2
     with pytest.raises(DataError, match=r"word 1 .*: tag 'I-praise' is the first and so continues no span"):
         adapt.score(model, {"tokens": [["a"]], "tags": [["I-praise"]]})
     mended = adapt.score(model, {"tokens": [["warm"]], "tags": [["I-praise"]]}, repair_tags=True)

@@ -434,9 +434,9 @@ def test_what_cannot_be_used() -> None:
         bound(length=3, prefix="what : ").encode(table())
     with pytest.raises(OptionError, match="Metric 'accuracy' does not go with text"):
         bound("accuracy")
-    made = kind("seq2seq", wordpiece(cls=False), "text", "chrf")
-    with pytest.raises(DataError, match=r"Row 1 \('anna'\): the tokenizer makes nothing of the target"):
-        made.encode(table(["anna"], ["\x00"]))
+    for made in (kind("seq2seq", wordpiece(cls=False), "text", "chrf"), bound()):
+        with pytest.raises(DataError, match=r"Row 1 \('anna'\): the tokenizer makes nothing of the target"):
+            made.encode(table(["anna"], ["\x00"]))
     unpadded = tokenizer()
     unpadded.pad_token = None
     with pytest.raises(AdaptError, match="no padding token"):

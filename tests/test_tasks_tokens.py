@@ -13,10 +13,11 @@ import pytest
 import tiny
 import torch
 from task_helpers import SENTENCE, byte_level, kind, wordpiece
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from adapt.spec import Diverged, OptionError
+from adapt.backbones import resolve
+from adapt.spec import DataError, Diverged, OptionError
 from adapt.tasks import KINDS, losses, tokens
 
 
@@ -148,6 +149,45 @@ def test_an_end_token_in_a_text_is_plain_text(backbone: Callable[..., Path], pai
     model = load(frozen=True)
     with torch.no_grad():
         assert bound.outputs(model.eval(), bound.collate(examples), final=True)
+
+
+@pytest.mark.parametrize("frame", ["$A </s>", "$A </s> xx"])
+def test_an_end_token_that_is_a_piece_of_text_too_is_broken(frame: str) -> None:
+    """As T5's, whose vocabulary of pieces has it with the best score of all; mBART puts its language behind it."""
+    pieces = ["<pad>", "</s>", "<unk>", "▁", "▁cold", "▁new", "<", "/", "s", ">", "xx"]
+    made = Tokenizer(models.Unigram([(piece, 0.0 if i < 3 else -3.0) for i, piece in enumerate(pieces)], unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.normalizer = normalizers.NFKC()
+    made.post_processor = processors.TemplateProcessing(
+        single=frame, pair=frame.replace("$A", "$A </s> $B"), special_tokens=[("</s>", 1), ("xx", 10)]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    assert tokenizer("cold </s> new", split_special_tokens=True)["input_ids"].count(1) == 2, "or it need not be broken"
+    bound = kind("sequence_classification", tokenizer, "single_label", "accuracy")
+    rows = datasets.Dataset.from_dict({"text": ["cold new", "cold </s> new", "</s>"]})
+    examples = bound.encode(rows, split="test")
+    assert [example["input_ids"].count(1) for example in examples] == [1, 1, 1]
+    pieces = bound.tokenizer.convert_ids_to_tokens(examples[1]["input_ids"])
+    assert pieces[:8] == ["▁cold", "▁", "<", "▁", "/", "s", ">", "▁new"]
+    assert bound.notes == ["2 rows of the test split have </s> in their text, which was read as plain text"]
+    with pytest.raises(DataError, match=r"Row 1 \(.*\): the tokenizer makes </s> of a part of it, by which a row ends"):
+        bound.encode(datasets.Dataset.from_dict({"text": ["cold ＜/s＞"]}))
+
+
+def test_texts_of_a_pair_are_apart_where_the_tokenizer_puts_nothing_between_them() -> None:
+    """Else a decoder could not tell where the first one ends."""
+    decoder, encoder = (resolve(name).tokenizer for name in ("tiny-decoder", "tiny-encoder"))
+    assert (tokens.between(decoder), tokens.between(encoder)) == ("\n", "")
+    columns = {"text": ["a man sleeps", "a man"], "text_pair": ["is he awake", "sleeps is he awake"]}
+    found, cut = tokens.cut_texts(decoder, columns, 64)
+    assert decoder.batch_decode(found["input_ids"], skip_special_tokens=True) == [
+        "a man sleeps\nis he awake", "a man\nsleeps is he awake",
+    ]  # fmt: skip
+    assert cut == [False, False]
+    for most in range(4, 12):  # however much is cut
+        short, _ = tokens.cut_texts(decoder, columns, most)
+        assert all("\n" in text for text in decoder.batch_decode(short["input_ids"]))
+    assert tokens.cut_texts(encoder, columns, 64)[0]["input_ids"] == encoder(**columns)["input_ids"]
 
 
 @pytest.mark.parametrize("role", [None, "bos", "eos", "cls", "sep", "mask"])

@@ -94,7 +94,9 @@ class Start:
         before = self.run.budget.learning_rate
         if rate is not None:
             before = make(own.name).learning_rate if is_known(own) else None
-        return own if before is None else dataclasses.replace(own, learning_rate=before)
+        if before is None or not any(each.name == "learning_rate" and each.init for each in dataclasses.fields(own)):
+            return own
+        return dataclasses.replace(own, learning_rate=before)
 
     def _otherwise(self, name: str) -> OptionError:
         return OptionError(

@@ -123,7 +123,10 @@ class Backbone:
         file = self.path / POOLING
         if not file.is_file():
             return False
-        return bool(_read(file).get("pooling_mode_mean_tokens", False))
+        found = _read(file)
+        mode = found.get("pooling_mode") or []  # since sentence-transformers 5.4; before, a field for each
+        modes = [mode] if isinstance(mode, str) else mode
+        return "mean" in modes or bool(found.get("pooling_mode_mean_tokens"))
 
 
 def check_reference(reference: Any) -> None:

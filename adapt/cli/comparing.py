@@ -37,7 +37,7 @@ from adapt.spec import OptionError
 @options.teaching
 @click.option(
     "--start", multiple=True, metavar="FOLDER", help="A saved model, from which its own strategy goes on in a "
-    "row of its own; repeatable.",
+    "row of its own; repeatable. Where its head goes on, its pooling is the default of all rows.",
 )  # fmt: skip
 @options.general
 @options.settings

@@ -80,8 +80,9 @@ def fit(
     def chosen(rows: Data | None) -> Content:
         begun, sha256 = None if first is None else first.source.sha256, None if rows is None else rows.sha256
         result = choose_from(
-            place, strategy, start=begun, backbone=lambda: resolve(str(backbone)).source.sha256, data=sha256
-        )
+            place, strategy, start=begun, backbone=lambda: resolve(str(backbone)).source.sha256, data=sha256,
+            kind=None if rows is None else rows.kind,
+        )  # fmt: skip
         origin = result["spec"].get("start")
         if origin is not None and first is None:
             raise OptionError(
@@ -130,7 +131,7 @@ def _fit(
     """
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
-    from adapt.comparison.choice import differences, strategy_in
+    from adapt.comparison.choice import best_epochs, differences, strategy_in
     from adapt.options import check_rates
 
     given = settings_from(settings)
@@ -156,11 +157,12 @@ def _fit(
         others = differences(model.result.run.spec(), result["spec"])
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
-        best, epochs = result["best_epoch"], model.result.run.budget.epochs
-        if "validation" not in rows.splits and best is not None and best < epochs:
+        best, epochs = best_epochs(result), len(model.result.curve)
+        if "validation" not in rows.splits and best and min(best) < epochs:
+            which = f"s {min(best)} to {max(best)}" if min(best) < max(best) else f" {best[0]}"
             click.echo(
                 f"Note: trained for all {epochs} epochs, for there are no validation rows to choose one by; that run "
-                f"was scored as it was after epoch {best}",
+                f"was scored as it was after epoch{which}",
                 err=True,
             )
         task, before = model.result.run.task, result["spec"]["task"]

@@ -13,10 +13,10 @@ from adapt.spec import OptionError
 
 
 def taken_columns(options: dict[str, Any]) -> dict[str, str]:
-    """What `adapt.cli.options.columns` and `label` say, taken out of the options of a command."""
+    """What `adapt.cli.options.input_columns` says, taken out of the options of a command."""
     from adapt.data.kinds import given_roles
 
-    own = {name: options.pop(name, None) for name in ("text", "text_pair", "label")}
+    own = {name: options.pop(name) for name in ("text", "text_pair")}
     return given_roles(options.pop("columns"), own)
 
 

@@ -27,6 +27,7 @@ def choose(
     start: str | None = None,
     backbone: Callable[[], str] | None = None,
     data: str | None = None,
+    kind: str | None = None,
 ) -> Content:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
@@ -42,6 +43,7 @@ def choose(
         start: Hash of a model: the choice is among runs that went on from it, if there are any.
         backbone: Gives the hash of one, where there are several: the choice is among its runs, if there are any.
         data: Hash of data: the choice is among runs on these, if there are any.
+        kind: Kind of task: the choice is among runs of it, if there are any.
 
     Raises:
         OptionError: None of them ended well; those that are left are of several backbones or tasks; several settings
@@ -53,6 +55,8 @@ def choose(
         of_it = [r for r in of_it if "start" in r["spec"] and r["spec"]["start"]["sha256"] == start] or of_it
     if data is not None:
         of_it = [r for r in of_it if r["spec"]["task"]["data"]["sha256"] == data] or of_it
+    if kind is not None:
+        of_it = [r for r in of_it if r["spec"]["task"]["kind"] == kind] or of_it
     if backbone is not None and len({r["spec"]["backbone"]["sha256"] for r in of_it}) > 1:
         own = backbone()
         of_it = [r for r in of_it if r["spec"]["backbone"]["sha256"] == own] or of_it
@@ -189,6 +193,12 @@ def choose_from(path: str | Path, strategy: str | None = None, **among: Any) -> 
         return choose(Store(place, reading=True).all(), strategy, **among)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
+
+
+def best_epochs(result: Content) -> list[int]:
+    """The epochs that a run, or each fold of it, was scored after, where validation chose them."""
+    every = result["folds"]["best_epochs"] if "folds" in result else [result["best_epoch"]]
+    return [epoch for epoch in every if epoch is not None]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -142,16 +142,16 @@ def load(
     for split, table in tables.items():
         check_rows(table, split=split != "train")
     train = tables["train"]
-    decided = known or kinds.detect(train, given)
+    if group is not None:
+        group = named(train, GROUP, group)
+    decided = known or kinds.detect(train, given, group)
     kinds.check_roles(decided, given)
     _check_wishes(decided, repair_tags, bad_answers)
     wanted = kinds.prefer(train, kind, given)
     form = FORMS[decided]
     read_from = tables
-    if group is not None:
-        group = named(train, GROUP, group)
-        if kinds.taken_elsewhere(form, train, wanted, group):
-            read_from = {split: table.without(group) for split, table in tables.items()}
+    if group is not None and kinds.taken_elsewhere(form, train, wanted, group):
+        read_from = {split: table.without(group) for split, table in tables.items()}
     read = form.read(read_from, wanted, Wishes(problem, repair_tags, bad_answers))
     if problem is None:
         kinds.check_named(kind, read.problem, train.where)
@@ -166,7 +166,7 @@ def load(
     parts = cut_missing(whole, read.problem, read.labels, sizes, most, seed, where=train.where)
     rows |= {split: {c: [whole[c][i] for i in part] for c in whole} for split, part in parts.items()}
     rows, fewer = shortened({split: rows[split] for split in sources.SPLITS if split in rows}, read.problem, most, seed)
-    made = {split: dataset_of(of_split, read.problem) for split, of_split in rows.items()}
+    made = {split: dataset_of(of_split, read.problem, read.labels) for split, of_split in rows.items()}
     notes = (
         *(f"{others}; to use one, {sources.HOW}" for others in not_used),
         *read.notes,
@@ -255,7 +255,7 @@ def read_labelled(
     rows = form.like_training(read.rows["train"], usual)
     if group is not None:
         rows[GROUP] = _groups(table, group, read.left_out.get("train", ()))
-    made, sha256 = dataset_of(rows, task.problem), hash_of(task.problem, task.labels, {"test": rows})
+    made, sha256 = dataset_of(rows, task.problem, task.labels), hash_of(task.problem, task.labels, {"test": rows})
     both = {"test": made}
     if task.problem == "completion" and which not in (None, "train") and "train" in tables:
         with contextlib.suppress(DataError):  # rows that are not scored

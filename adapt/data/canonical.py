@@ -109,7 +109,7 @@ class Data:
             split: {name: placed(of_split, name) for name in of_split.column_names}
             for split, of_split in self.splits.items()
         }
-        made = {split: dataset_of(columns, self.problem) for split, columns in rows.items()}
+        made = {split: dataset_of(columns, self.problem, labels) for split, columns in rows.items()}
         notes, further = self.notes, [name for name in labels if name not in self.labels]
         if further:
             some = ", ".join(further[:5]) + (", ..." if further[5:] else "")
@@ -141,17 +141,20 @@ class LabelledRows:
     """Which of them belong together, as `adapt.result.Result.test_groups` has it."""
 
 
-def dataset_of(columns: Mapping[str, Sequence[Any]], problem: Problem | None = None) -> datasets.Dataset:
-    """A data set of canonical columns; the problem decides the type of labels."""
+def dataset_of(
+    columns: Mapping[str, Sequence[Any]], problem: Problem | None = None, labels: Sequence[str] = ()
+) -> datasets.Dataset:
+    """A data set of canonical columns; the problem decides the type of labels, which have the names of classes."""
     import datasets
     import pyarrow
 
     string, integer = datasets.Value("string"), datasets.Value("int64")
-    label = datasets.Value("float64") if problem == "regression" else integer
+    number = datasets.Value("float64") if problem == "regression" else integer
+    named = datasets.ClassLabel(names=list(labels)) if labels else number
     special = {
-        "label": datasets.List(label) if problem == "multi_label" else label,
+        "label": datasets.List(number) if problem == "multi_label" else named,
         "tokens": datasets.List(string),
-        "tags": datasets.List(integer),
+        "tags": datasets.List(named),
         "answer_texts": datasets.List(string),
         "answer_starts": datasets.List(integer),
         "references": datasets.List(string),

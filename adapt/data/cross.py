@@ -129,9 +129,10 @@ def _parts(by: Division, name: str, count: int, seed: int) -> list[list[int]]:
         units.setdefault(values[row], []).append(row)
     if len(units) < count:
         what = "groups" if by.held_by == GROUP else "contexts, sources or prompts"
+        fewer = f"take {len(units)} folds at most, or " if len(units) > 1 else ""
         raise DataError(
             f"{name}: rows of {len(units)} {what} cannot be divided in {count} folds, for those of one stay "
-            f"together; take {len(units)} folds at most, or add rows"
+            f"together; {fewer}add rows"
         )
     folds: list[list[int]] = [[] for _ in range(count)]
     have = [Counter[int]() for _ in range(count)]

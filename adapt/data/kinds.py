@@ -156,7 +156,7 @@ def check_roles(kind: str, given: Mapping[str, str]) -> None:
             )
 
 
-def detect(table: Table, given: Mapping[str, str]) -> str:
+def detect(table: Table, given: Mapping[str, str], group: str | None = None) -> str:
     """The kind that the columns tell.
 
     A column `text` beside any label, or any text beside a label of a plain name (`PLAIN_LABELS`), makes a
@@ -166,10 +166,17 @@ def detect(table: Table, given: Mapping[str, str]) -> str:
     Args:
         table: The training rows.
         given: Role to column, as the caller named them.
+        group: The column that says which rows belong together, which is nothing else where the others make a kind.
 
     Raises:
         OptionError: The roles are those of no kind.
     """
+    if group is not None and group not in given.values():
+        others = table.without(group)
+        with contextlib.suppress(DataError):
+            kind = detect(others, given)
+            FORMS[kind].find(others, given)
+            return kind
     kinds = [kind for kind, form in FORMS.items() if set(given) <= set(form.roles)]
     if not kinds:
         every = dict.fromkeys((*(role for form in FORMS.values() for role in form.roles), GROUP))

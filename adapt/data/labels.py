@@ -270,7 +270,7 @@ def _one_kind(labels: _Labels) -> str:
 
 def _regression(labels: _Labels) -> dict[str, list[Any]]:
     for split, row, label in labels:
-        if isinstance(label, str) and not (labels.tables[split].untyped and NUMBER.fullmatch(label)):
+        if isinstance(label, str) and not NUMBER.fullmatch(label):
             raise DataError(f"{labels.at(split, row)}: label {label!r} is not a number, as regression needs; mend it")
     return dict(labels.each(float).of)
 

@@ -18,7 +18,7 @@ from adapt.data.table import column_of
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probing
 from adapt.extraction.probes import Found, Probes
-from adapt.extraction.reading import Reader, precision_of_all, reader
+from adapt.extraction.reading import Reader, kernel_of, precision_of_all, reader
 from adapt.extraction.representations import layers_of
 from adapt.fields import check_choice, check_count
 from adapt.machine import hardware
@@ -64,8 +64,8 @@ def probe(
 
     Args:
         source: An adapted model, its folder, or a backbone, as `adapt.extraction.reader` takes it; or a list of them.
-            All are probed with the same rows, and compared with the first. Each is loaded once before any is probed,
-            so that what cannot be used is found first; one is held at a time.
+            All are probed with the same rows, and compared with the first. Each is loaded before any is probed, so that
+            what cannot be used is found first; one is held at a time.
         data: `adapt.data.Data` of classification, regression or token classification with a validation and a test
             split, or anything that `adapt.data.load` reads.
         kind: Task kind, or a short name such as `pos` (`adapt.data.load`); None: what the data tells.
@@ -80,7 +80,8 @@ def probe(
             longer row are read in several windows.
         device: `auto`, `cpu` or `cuda`.
         precision: As for `adapt.extraction.reader`; but None reads several models alike, in the precision of training
-            where those that are adapted share one and left the backbone's weights in it, else in fp32.
+            where those that are adapted share one and all weights are held alike, else in fp32. Where their kernels of
+            attention differ, it is eager for all.
         report: Told of each layer that is probed.
 
     Raises:
@@ -107,18 +108,19 @@ def probe(
         **{f"train {seed}": _draw(rows, "train", max_train, seed) for seed in range(seeds)},
         **{split: _draw(rows, split, max_held_out, 0) for split in ("validation", "test")},
     }
-    kernel = None if len(given) == 1 else "eager"  # one for all, since they differ by rounding
 
     def open_all(precision: str | None) -> tuple[Callable[[Any], Reader], list[Reader], list[_Outline]]:
-        opened = partial(reader, device=device, precision=precision, max_length=max_length, attention=kernel)
+        opened = partial(reader, device=device, precision=precision, max_length=max_length)
         later = [_outline(opened(one), layers) for one in given[1:]]
         first = opened(given[0])
         return opened, [first], [_outline(first, layers), *later]
 
     opened, held, outlines = open_all(precision or precision_of_all(given))
-    if precision is None and len({outline.dtype for outline in outlines}) > 1:
+    told_how = precision is not None or any(isinstance(one, Reader) for one in given)
+    if not told_how and len({outline.dtype for outline in outlines}) > 1:
         del held
         opened, held, outlines = open_all("fp32")
+    kernels = {outline.kernel for outline in outlines}  # of which each rounds otherwise
     shortest = min(outlines, key=lambda outline: outline.max_length)
     task = replace(task, max_length=min(max_length, shortest.max_length))
     for outline in outlines:  # whose tokenizer may leave no room, or not tell words
@@ -131,6 +133,8 @@ def probe(
         notes.append(f"every model reads {task.max_length} tokens at a time, for {shortest.name} reads no more")
     for one, outline in zip(given, outlines, strict=True):
         model = held.pop() if held else opened(one)
+        if len(kernels) > 1:
+            model = replace(model, attention="eager")
         own = Probes(model, task, outline.layers, pooling).found(drawn, seeds, control, report or (lambda line: None))
         name = apart(own.probed.name, [other.probed.name for other in found])
         found.append(own._replace(probed=replace(own.probed, name=name)))
@@ -138,8 +142,11 @@ def probe(
             notes += held_out(name, model.task, model.learnt, rows, "its layers")
         told.append((name, [*model.notes, *own.notes]))
         del model
-    if len({(outline.precision, outline.dtype) for outline in outlines}) > 1:
-        notes.append("models were read in different precisions, so that differences hold rounding too")
+    if len({(outline.device, outline.precision, outline.dtype) for outline in outlines}) > 1:
+        notes.append(
+            "models were read in different precisions, with weights held in different ones, or on different devices, "
+            "so that differences hold rounding too"
+        )
     of_all = [note for note in told[0][1] if all(note in of_one for _, of_one in told)]
     notes += [*of_all, *(f"{name}: {note}" for name, of_one in told for note in of_one if note not in of_all)]
     settings = {
@@ -184,7 +191,9 @@ class _Outline(NamedTuple):
     """Those to be probed."""
     precision: str
     dtype: torch.dtype
-    """That most of its weights are held in, of the floating ones."""
+    """That most of its weights are held in, of the floating ones that no strategy added."""
+    kernel: str
+    """Of its attention."""
 
 
 def _outline(model: Reader, layers: Any) -> _Outline:
@@ -193,12 +202,13 @@ def _outline(model: Reader, layers: Any) -> _Outline:
         OptionError: The model has not the layers asked for.
     """
     chosen = layers_of(layers, model.layers)
+    floating = [weight for weight in model.model.parameters() if weight.is_floating_point()]
     held: Counter[torch.dtype] = Counter()
-    for weight in model.model.parameters():
-        if weight.is_floating_point():
-            held[weight.dtype] += weight.numel()
+    for weight in [weight for weight in floating if not weight.requires_grad] or floating:
+        held[weight.dtype] += weight.numel()
     most = max(held, key=held.__getitem__, default=torch.float32)
-    return _Outline(model.name, model.tokenizer, model.device, model.max_length, chosen, model.precision, most)
+    kernel = model.attention or kernel_of(model.model)
+    return _Outline(model.name, model.tokenizer, model.device, model.max_length, chosen, model.precision, most, kernel)
 
 
 def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:

@@ -252,6 +252,12 @@ def _depth(model: Any) -> int:
     return int(getattr(model.config, "encoder_layers", None) or model.config.num_hidden_layers)
 
 
+def kernel_of(model: nn.Module) -> str:
+    """The attention kernel that a model was loaded with, `eager` or `sdpa`; empty where it has another or none."""
+    names = {str(getattr(config, "_attn_implementation", "")) for config in configs_of(model)}
+    return next((kernel for kernel in _KERNELS if any(name.endswith(kernel) for name in names)), "")
+
+
 @contextmanager
 def _kernel(model: Any, kernel: str | None) -> Iterator[None]:
     """Have the attention of a model computed by another kernel; a strategy's own function around it stays."""

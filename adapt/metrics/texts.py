@@ -121,8 +121,9 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 
 
 def _parted(text: str) -> str:
-    """With spaces around letters of scripts without any, and around punctuation and letters of full width."""
-    return _WIDE.sub(r" \g<0> ", str(_unspaced().sub(r" \g<0> ", _same(text))))
+    """With spaces around letters of scripts without any, and around punctuation and letters of full width, and in place
+    of punctuation that parts words or syllables."""
+    return _WIDE.sub(r" \g<0> ", str(_unspaced().sub(r" \g<0> ", _same(text).translate(_SEPARATORS))))
 
 
 def chrf_counts(prediction: str, references: Sequence[str]) -> list[int]:

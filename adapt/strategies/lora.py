@@ -53,7 +53,8 @@ class LoRA:
     dropout: float = field(default=0.0, metadata={"course": True})
     """Dropout on the input of the update branch."""
     targets: Targets = "all-linear"
-    """`attention` (query and value), `all-linear` (each linear layer of the backbone), or module names."""
+    """`attention` (query and value), `all-linear` (each linear layer of the backbone; experts that are held as one
+    tensor are none), or module names."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank)."""
     dora: bool = False
@@ -309,7 +310,8 @@ class LoRA:
 
 
 def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
-    """Linear layers of the base model by name, but for a pooler's and those of a head, pretrained or new."""
+    """Linear layers of the base model by name, but for a pooler's and those of a head, pretrained or new, and for those
+    of Mamba whose weights are read past their forward pass (`dt_proj`), so that a branch would do nothing."""
     last = output_layer(model)
     return {
         name: module
@@ -317,6 +319,7 @@ def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
         if is_projection(module)
         and module is not last
         and "pooler" not in name.split(".")
+        and not name.endswith("dt_proj")
         and not any(p.requires_grad for p in module.parameters())
         and not type(module).__name__.endswith("Router")  # whose outputs are two
     }

@@ -36,15 +36,18 @@ class QLoRA(LoRA):
     learning_rate: float = 2e-3
     """Peak learning rate."""
     bits: Literal[8, 4] = 8
-    """8: LLM.int8(); 4: nf4 with double quantisation."""
+    """8: LLM.int8(); 4: nf4 with double quantisation; of linear layers. Embeddings, the head and experts that are held
+    as one tensor stay as they are."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the backbone quantised, the head in float32, and add trainable low-rank branches.
 
         Raises:
-            Unsupported: bitsandbytes is not installed or cannot quantise here; DoRA is asked for with 8 bits.
+            Unsupported: bitsandbytes is not installed, cannot quantise here, or finds nothing to quantise; or DoRA is
+                asked for with 8 bits.
             OptionError: As for LoRA.
         """
+        from adapt.backbones.checkpointing import weight_bits
         from adapt.backbones.lower import memoise_lower
 
         self.check()
@@ -54,6 +57,11 @@ class QLoRA(LoRA):
                 "use 4 bits, or LoRA with DoRA"
             )
         model = load(frozen=True, quantization_config=self._quantization())
+        if weight_bits(model) is None:
+            raise Unsupported(
+                f"bitsandbytes holds no layer of '{model.config.model_type}' in {self.bits} bits, for none is a linear "
+                "layer of torch's own class; use LoRA"
+            )
         _keep_layout(model)
         memoise_lower(model, self._inject(model))
         return model

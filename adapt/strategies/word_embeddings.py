@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapt.backbones.classes import output_layer, untie_output_layer
+from adapt.backbones.classes import LANGUAGE_MODELS, output_layer, untie_output_layer
 from adapt.spec import Unsupported
 
 
@@ -98,12 +98,21 @@ def updated_embedding(base: Any) -> tuple[str, UpdatedEmbedding] | None:
 
 
 def merge_word_embeddings(model: Any) -> None:
-    """Put E + A·B in place of updated word embeddings, if they are; an output layer that shared E keeps E."""
+    """Put E + A·B in place of updated word embeddings, if they are; an output layer that shared E keeps E.
+
+    Raises:
+        Unsupported: A language model has no output layer of its own, and multiplies by E.
+    """
     found = updated_embedding(model.base_model)
     if found is None:
         return
     name, words = found
     if output_layer(model) is not None:
         untie_output_layer(model)
+    elif model.task_kind in LANGUAGE_MODELS:
+        raise Unsupported(
+            f"the language-model head of '{model.config.model_type}' multiplies by its word embeddings, which merging "
+            "would change; keep the saved model, or set embedding_rank=0"
+        )
     words.table.weight = nn.Parameter(words.merged(), requires_grad=False)
     model.base_model.set_submodule(name, words.table)

@@ -64,10 +64,12 @@ def _data(task: Mapping[str, Any], split: str, good: Sequence[Content]) -> str:
     sizes += f", {task['few_shot']} a class" if task["few_shot"] else ""
     sizes += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
     sizes += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
+    cut = "read at most" if KINDS[task["kind"]].in_parts else "cut to"
+    length = f"{cut} {task['max_length']} tokens{' at a time' if KINDS[task['kind']].in_parts else ''}"
     epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
     return (
         f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}; "
-        f"texts cut to {task['max_length']} tokens; scored on {scored}, "
+        f"texts {length}; scored on {scored}, "
         f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}."
     )
 

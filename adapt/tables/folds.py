@@ -97,6 +97,7 @@ def _one(group: Sequence[Content]) -> Content:
             "pooled": pooled is not None,
             "alike": all(size == most for size in sizes),
             "environments": [result["environment"] for result in group],
+            "best_epochs": [result["best_epoch"] for result in group],
         },
         "baseline": _baseline(group, rows, pooled is not None),
         "forgetting": _forgetting(group),

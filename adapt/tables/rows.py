@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, harmonic_mean
+from statistics import harmonic_mean
 from typing import Any
 
 from adapt.backbones.classes import LANGUAGE_MODELS
@@ -77,7 +77,7 @@ def _without_model(results: Sequence[Content]) -> list[Row]:
     return [
         Row(
             task=results[0]["task"], strategy=name, metric=metric, runs=len(scores), statuses={}, scores=scores,
-            parts={}, score=Interval(fmean(scores.values()), None, None),
+            parts={}, score=Interval(mean_interval(list(scores.values())).mean, None, None),
         )
         for name, scores in found.items()
     ]  # fmt: skip

@@ -58,6 +58,7 @@ class CausalLM(TextGeneration):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "text-generation"
+    in_parts: ClassVar[bool] = True
     form: ClassVar[tuple[str, ...]] = ("template", "separator")
     decides_loss: ClassVar[tuple[str, ...]] = ("max_length",)
 

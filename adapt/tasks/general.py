@@ -22,7 +22,7 @@ _SEED = 0
 
 
 def text_rows(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tuple[Example, list[int]]]:
-    """The token ids of texts, cut to `max_length`, and the positions of those that are no special tokens.
+    """The token ids and numbers of texts, cut to `max_length`, and the positions of those that are no special tokens.
 
     Texts of fewer than two such tokens are left out.
 
@@ -33,7 +33,7 @@ def text_rows(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tup
     special = special_ids(tokenizer)
     tokens, _ = cut_texts(tokenizer, {"text": list(texts)}, max_length)
     places = [[place for place, token in enumerate(ids) if token not in special] for ids in tokens["input_ids"]]
-    return [(token_fields(tokens, i), own) for i, own in enumerate(places) if len(own) > 1]
+    return [({**token_fields(tokens, i), "row": i}, own) for i, own in enumerate(places) if len(own) > 1]
 
 
 @dataclass(frozen=True)

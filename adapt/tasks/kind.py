@@ -88,6 +88,8 @@ class Kind(Asked, Lesson, ABC):
 
     pipeline: ClassVar[str | None] = None
     """What the Hugging Face hub calls models that do it, if it has one name for them."""
+    in_parts: ClassVar[bool] = False
+    """Whether rows that are too long for a model are read in parts; else they are cut."""
     form: ClassVar[tuple[str, ...]] = ()
     """Its options that decide in which form a model reads rows."""
     decides_loss: ClassVar[tuple[str, ...]] = ()

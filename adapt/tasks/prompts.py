@@ -169,7 +169,7 @@ class Prompts:
             return self._rendered(prompt, row, split) if self.templated else plain(prompt)
         if not self.prompted:
             return prompt
-        return self.template.replace("{prompt}", prompt) + self.separator if prompt else ""
+        return self.template.replace("{prompt}", prompt) + self.separator if prompt.strip() else ""
 
     def _rendered(self, messages: Sequence[Message], row: int, split: str | None) -> str:
         from jinja2 import TemplateError

@@ -15,6 +15,7 @@ from adapt.spec import DataError, OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import check_finite
 from adapt.tasks.tokens import (
+    between,
     by_row,
     check_at_least,
     check_fast,
@@ -74,6 +75,7 @@ class QuestionAnswering(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "question-answering"
+    in_parts: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -102,8 +104,8 @@ class QuestionAnswering(Kind):
         """
         if not len(rows):
             return []
-        questions = self._questions(column_of(rows, "question"), split)
         contexts = column_of(rows, "context")
+        questions = self._questions(column_of(rows, "question"), contexts, split)
         tokens = self.tokenizer(questions, contexts, truncation=False, return_offsets_mapping=True, verbose=False)
         labelled = "answer_texts" in rows.column_names
         texts, starts = (column_of(rows, name) if labelled else [] for name in ("answer_texts", "answer_starts"))
@@ -112,8 +114,6 @@ class QuestionAnswering(Kind):
         for row, (name, context) in enumerate(zip(column_of(rows, "id"), contexts, strict=True)):
             sides = tokens.sequence_ids(row)
             made = self._windows(token_fields(tokens, row), sides, tokens["offset_mapping"][row])
-            if made[0]["first"] == 0:
-                raise RowError(row, split, "the tokenizer makes nothing of the question; leave the row out.", context)
             made[0] |= {"id": name, "context": context}
             offsets = [pair for pair, side in zip(tokens["offset_mapping"][row], sides, strict=True) if side == 1]
             if labelled and not _label(made, texts[row], starts[row], offsets):
@@ -137,7 +137,7 @@ class QuestionAnswering(Kind):
                 )
         return examples
 
-    def _questions(self, questions: list[str], split: str | None) -> list[str]:
+    def _questions(self, questions: list[str], contexts: list[str], split: str | None) -> list[str]:
         """Questions cut to their share of a window, followed by a line break where the tokenizer adds nothing."""
         most = max(1, min(_QUESTION_TOKENS, self.task.max_length // 3))
         found = self.tokenizer(
@@ -146,9 +146,11 @@ class QuestionAnswering(Kind):
         long = sum(len(offsets) > most for offsets in found)
         if long:
             self.notes.append(f"{long} questions of {of_split(split)} were cut to {most} tokens")
-        sides = self.tokenizer("a", "a").sequence_ids(0)
-        between = sides[sides.index(0) : sides.index(1)] if 0 in sides else sides  # it may make nothing of an a
-        apart = "" if None in between else "\n"
+        for row, offsets in enumerate(found):
+            if not offsets:
+                nothing = "the tokenizer makes nothing of the question; leave the row out."
+                raise RowError(row, split, nothing, contexts[row])
+        apart = between(self.tokenizer)
         return [
             (text[: offsets[most - 1][1]] if len(offsets) > most else text) + apart
             for text, offsets in zip(questions, found, strict=True)

@@ -86,8 +86,9 @@ class Seq2Seq(TextGeneration):
             if any(longer):
                 self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
             references_of = column_of(rows, "references")
+            nothing = self.tokenizer(text_target="")["input_ids"]
             for example, labels, references in zip(examples, targets["input_ids"], references_of, strict=True):
-                if not labels:
+                if not labels or labels == nothing:
                     raise RowError(
                         example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
                         example["source"],

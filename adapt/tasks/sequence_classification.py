@@ -93,19 +93,31 @@ class SequenceClassification(Kind):
         return examples
 
     def _read_end_tokens(self, tokens: Any, columns: Mapping[str, Sequence[str]], split: str | None) -> None:
-        """Put plain text in place of end tokens that a text spells, where the tokenizer ends each row by one."""
-        end = self.tokenizer.eos_token
-        if end is None or self.tokenizer("a")["input_ids"][-1:] != [self.tokenizer.eos_token_id]:
-            return
-        texts = zip(*columns.values(), strict=True)
-        ended = [i for i, row in enumerate(texts) if any(end in text for text in row)]
+        """Put plain text in place of end tokens that a text spells, where the tokenizer puts some to each row.
+
+        Raises:
+            RowError: A text makes one however it is read.
+        """
+        end, token = self.tokenizer.eos_token, self.tokenizer.eos_token_id
+        own = self.tokenizer(*["a"] * len(columns))["input_ids"].count(token)
+        ended = [i for i, ids in enumerate(tokens["input_ids"]) if own and ids.count(token) > own]
         if not ended:
             return
-        parts = {name: [column[i] for i in ended] for name, column in columns.items()}
-        plain = self.tokenizer(**parts, truncation=True, max_length=self.task.max_length, split_special_tokens=True)
-        for name in tokens:
-            for i, values in zip(ended, plain[name], strict=True):
-                tokens[name][i] = values
+        rest, parts = ended, {name: [column[i] for i in ended] for name, column in columns.items()}
+        for broken in (end, f"{end[0]} {end[1:]}"):  # of some the vocabulary has the token as a piece of text, too
+            texts = {name: [parts[name][ended.index(i)].replace(end, broken) for i in rest] for name in parts}
+            plain, _ = cut_texts(self.tokenizer, texts, self.task.max_length, split_special_tokens=True)
+            for name in tokens:
+                for i, values in zip(rest, plain[name], strict=True):
+                    tokens[name][i] = values
+            rest = [i for i in rest if tokens["input_ids"][i].count(token) > own]
+            if not rest:
+                break
+        for i in rest:
+            raise RowError(
+                i, split, f"the tokenizer makes {end} of a part of it, by which a row ends; take that out",
+                columns["text"][i],
+            )  # fmt: skip
         self.notes.append(
             f"{len(ended)} rows of {of_split(split)} have {end} in their text, which was read as plain text"
         )

@@ -57,6 +57,7 @@ class TokenClassification(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "token-classification"
+    in_parts: ClassVar[bool] = True
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -131,20 +131,31 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return [], []
 
 
-def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int) -> tuple[Any, list[bool]]:
+def between(tokenizer: Any) -> str:
+    """What must stand between two texts: a line break where the tokenizer puts nothing there, as many decoders'."""
+    sides = tokenizer("a", "a").sequence_ids(0) if tokenizer.is_fast else [None]
+    found = sides[sides.index(0) : sides.index(1)] if 0 in sides else sides  # it may make nothing of an a
+    return "" if None in found else "\n"
+
+
+def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int, **how: Any) -> tuple[Any, list[bool]]:
     """Texts as token ids, and whether each row was longer than `most` tokens.
 
-    It is then cut to so many, of a pair the longer text first.
+    It is then cut to so many, of a pair the longer text first. Where the tokenizer puts nothing between two texts, the
+    second begins with a line break.
 
     Args:
         tokenizer: Any tokenizer.
         columns: By the tokenizer's names: `text`, and `text_pair` where rows are pairs; or `text_target`.
         most: Tokens of a row, the tokenizer's own included.
+        how: Further options of the tokenizer.
     """
-    tokens = tokenizer(**columns, truncation=True, max_length=most, return_attention_mask=False)
+    if "text_pair" in columns and (apart := between(tokenizer)):
+        columns = {**columns, "text_pair": [apart + text for text in columns["text_pair"]]}
+    tokens = tokenizer(**columns, truncation=True, max_length=most, return_attention_mask=False, **how)
     if tokens.encodings is not None:
         return tokens, [bool(row.overflowing) for row in tokens.encodings]
-    whole = tokenizer(**columns, truncation=False, verbose=False)["input_ids"]  # of one that is not a fast one
+    whole = tokenizer(**columns, truncation=False, verbose=False, **how)["input_ids"]  # of one that is not a fast one
     return tokens, [len(ids) > most for ids in whole]
 
 

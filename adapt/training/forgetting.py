@@ -46,7 +46,7 @@ def forgetting(model: Any, loader: Loader, texts: Sequence[str]) -> dict[str, An
         scored, masked = loader.language_model(_dtype_of(model.base_model))
     text = GeneralText(loader.tokenizer(), masked)
     rows = text.encode(texts, loader.task.max_length)
-    check_embedded(scored, loader.tokenizer(), [{"row": i, "input_ids": restored(row)} for i, row in enumerate(rows)])
+    check_embedded(scored, loader.tokenizer(), [{**row, "input_ids": restored(row)} for row in rows])
 
     def loss(of: nn.Module) -> tuple[float, int]:
         outputs = predict(of, text, rows, loader.budget)

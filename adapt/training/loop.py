@@ -112,7 +112,7 @@ def train(
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     lengths, targets = lengths_of(examples), targets_of(examples)
-    terms = [lesson.terms([example]) for example in examples]  # whatever is drawn anew: as many
+    terms = [lesson.terms([example]) for example in examples]  # of tokens drawn anew about as many
     terms_a_row = sum(terms) / len(examples)
     updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
     steps = budget.epochs * updates

@@ -302,6 +302,10 @@ def test_a_model_that_is_too_small_for_the_rows(tokenizer, rows):
     few = BertForMaskedLM(BertConfig(**{**config.to_dict(), "vocab_size": int(rows.max())}))
     with pytest.raises(OptionError, match=f"are {int(rows.max()) + 1} tokens, and the model has embeddings for"):
         pretrain(few, CausalLM(), rows, rows[:8], SETTINGS, report=quiet)  # which knows no tokenizer
+    short = BertForMaskedLM(BertConfig(**{**config.to_dict(), "max_position_embeddings": 11}))
+    for objective in (PrefixLM(), Mixture((PrefixLM(), PrefixLM()))):  # wherever the first batch is cut
+        with pytest.raises(OptionError, match="rows have 12 tokens, and the model positions for 11"):
+            pretrain(short, objective, rows, rows[:8], SETTINGS, report=quiet)
 
 
 def test_a_seed_of_numpy_is_a_seed(tokenizer, rows, tmp_path):

@@ -53,5 +53,5 @@ def data_of(
 ) -> Data:
     """Canonical rows as `Data`."""
     columns = {split: {part: [row[part] for row in rows] for part in rows[0]} for split, rows in splits.items()}
-    made = {split: dataset_of(of_split, problem) for split, of_split in columns.items()}
+    made = {split: dataset_of(of_split, problem, labels) for split, of_split in columns.items()}
     return Data(name, problem, tuple(labels), made, hash_of(problem, labels, columns), kind)

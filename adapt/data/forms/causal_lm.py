@@ -156,11 +156,16 @@ def _conversations(table: Table) -> str | None:
 
 
 def _prompts(table: Table, columns: Mapping[str, str]) -> list[str]:
-    found = texts(table, columns["prompt"], "prompt", empty=True)
+    found = _or_none(table, columns["prompt"], "prompt")
     if "input" not in columns:
         return found
-    extra = texts(table, columns["input"], "input", empty=True)
-    return [f"{one}\n\n{two}" if two.strip() else one for one, two in zip(found, extra, strict=True)]
+    extra = _or_none(table, columns["input"], "input")
+    return ["\n\n".join(filter(None, both)) for both in zip(found, extra, strict=True)]
+
+
+def _or_none(table: Table, column: str, what: str) -> list[str]:
+    """Texts, empty where there is nothing but white space."""
+    return [text if text.strip() else "" for text in texts(table, column, what, empty=True)]
 
 
 def _messages(table: Table, column: str, *, answered: bool) -> list[list[dict[str, str]]]:
