@@ -25,12 +25,14 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from _forked import Forked, warm
+from _state import commit
 
 from adapt.files import write_atomically
 from adapt.tables.cells import line
@@ -74,7 +76,6 @@ def main() -> None:
     parser.add_argument("--cases", help="names of shapes with commas between them; all otherwise")
     options = parser.parse_args()
     warm()
-    import torch
 
     gpu = Forked(name_of, options.device).result()
     work, out = Path(options.work), Path(options.out)
@@ -85,7 +86,7 @@ def main() -> None:
         cases = (Case(options.shape, options.kind, 64, 8, 8, 8 if options.kind == "causal_lm" else 32),)
     file, epochs = work / "gpu.jsonl", 1 + options.repeats
     finished = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
-    runs = alike(finished, gpu, str(torch.__version__), epochs)
+    runs = alike(finished, {"gpu": gpu, **made_by()}, epochs)
     failed = run_all(cases, runs, file, gpu=gpu, device=options.device, epochs=epochs)
     rows = ratios(runs, options.peak_tflops)
     if options.device == "cuda":
@@ -130,9 +131,14 @@ def run_all(
     return failed
 
 
-def alike(runs: list[dict[str, Any]], gpu: str, version: str, epochs: int) -> list[dict[str, Any]]:
-    """Those that new runs may stand beside: of the same GPU, version of torch and number of epochs."""
-    return [run for run in runs if (run["gpu"], run["torch"], len(run["epochs"])) == (gpu, version, epochs)]
+def made_by() -> dict[str, str]:
+    """What of the code decides how fast a run is: versions, and the state of the package and the benchmarks."""
+    return {name: version(name) for name in ("torch", "transformers", "peft")} | {"commit": commit()}
+
+
+def alike(runs: list[dict[str, Any]], made: Mapping[str, str], epochs: int) -> list[dict[str, Any]]:
+    """Those that new runs may stand beside: made on the same GPU by the same code, of as many epochs."""
+    return [run for run in runs if made.items() <= run.items() and len(run["epochs"]) == epochs]
 
 
 def token_ids(case: Case, words: int = 1000) -> list[list[int]]:
@@ -290,7 +296,7 @@ def outcome(model: Any, ids: list[list[int]], device: str) -> dict[str, Any]:
         "tokens": sum(map(len, ids)),
         "peak": torch.cuda.max_memory_allocated() if cuda else None,
         "weights": weights,
-        "torch": torch.__version__,
+        **made_by(),
     }
 
 
@@ -329,7 +335,7 @@ def ratios(runs: list[dict[str, Any]], peak_tflops: float | None) -> list[dict[s
                     "ratio_max": round(max(speed), 3), "ratio_first": round(first, 3), "graphs": mine["graphs"],
                     "peak_ratio": None if memory is None else round(memory, 3),
                     "share_of_peak_flops": round(achieved / (peak_tflops * 1e12), 3) if peak_tflops else None,
-                    "gpu": mine["gpu"], "torch": mine["torch"],
+                    "gpu": mine["gpu"], **{name: mine[name] for name in made_by()},
                 }
             )  # fmt: skip
     return rows
@@ -368,17 +374,19 @@ def page(rows: list[dict[str, Any]]) -> str:
         "- Peak memory: allocated memory over that of the peer; empty where it was not measured.",
         "- Share of peak FLOP/s: floating-point operations a second of the products that an update cannot do without,",
         "  over the maker's figure for the GPU.",
+        "- Code: the last commit that had changed the package or the benchmarks; none where it was not recorded.",
         f"- Not measured: {'; '.join(missing(rows)) or 'none'}.",
         "",
-        "| shape | strategy | peer | speed | in the first epoch | peak memory | share of peak FLOP/s | GPU |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        "| shape | strategy | peer | speed | in the first epoch | peak memory | share of peak FLOP/s | GPU | code |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for row in rows:
         speed = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
         peak = "" if row["peak_ratio"] is None else f"{row['peak_ratio']:.2f}"
         share = "" if row["share_of_peak_flops"] is None else f"{row['share_of_peak_flops']:.1%}"
         first = f"{row['ratio_first']:.2f}"
-        lines.append(line([row["shape"], row["strategy"], row["peer"], speed, first, peak, share, row["gpu"]]))
+        made = [row["gpu"], row.get("commit", "")]
+        lines.append(line([row["shape"], row["strategy"], row["peer"], speed, first, peak, share, *made]))
     return "\n".join(lines) + "\n"
 
 

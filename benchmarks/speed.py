@@ -360,6 +360,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "- Accuracy: whether both sides learn in the same few updates (one epoch, head: five). It does not compare",
         "  quality: each side has its own head (ours the mean of all tokens on sst2, the Trainer's a pooler), our full",
         "  fine-tuning gives its head ten times the rate, and nine in ten words of wnut17 are no name.",
+        "- Settings: best is bf16, rows grouped by length and the faster attention kernel. The peers' frozen weights",
+        "  are in float32, as their libraries load them, and cast at each use; ours are held in bf16.",
     ]
     for hardware in dict.fromkeys(map(hardware_of, rows)):
         lines += ["", f"## {hardware}", "", *_table([row for row in rows if hardware_of(row) == hardware])]

@@ -200,7 +200,9 @@ def test_a_damaged_configuration_is_named(
         assemble(copy, task_data("single_label"), "lora", device="cpu")
 
 
-def test_what_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, backbone: Callable[..., Path]) -> None:
+def test_what_is_fetched_from_the_hub(
+    monkeypatch: pytest.MonkeyPatch, backbone: Callable[..., Path], copy: Path
+) -> None:
     from huggingface_hub.utils import filter_repo_objects
 
     wanted = {
@@ -223,6 +225,12 @@ def test_what_is_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, backbone:
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve("somebody/model").path == backbone("bert")
     assert found == wanted
+    (copy / "model.safetensors").unlink()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(copy))
+    with pytest.raises(
+        AdaptError, match=r"has no weights .* Give a revision that has them \(NAME@refs/pr/N, .*save_pre"
+    ):
+        resolve("somebody/model")
 
 
 def test_a_revision_on_the_hub_stands_after_the_name(

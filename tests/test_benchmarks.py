@@ -175,7 +175,7 @@ def test_pages_escape_what_they_show() -> None:
 
 def test_on_a_gpu_ratios_are_of_equal_epochs_and_full_counts_its_weights_gradients() -> None:
     gpu = module("gpu_speed")
-    base = {"shape": "s", "updates": 4, "tokens": 1000, "weights": 10**6, "gpu": "g", "torch": "2", "graphs": 0}
+    base = {"shape": "s", "updates": 4, "tokens": 1000, "weights": 10**6, "gpu": "g", "graphs": 0, **gpu.made_by()}
     runs = [
         {**base, "side": "ours", "strategy": "lora", "epochs": [8.0, 2.0, 2.0], "peak": 50},
         {**base, "side": "trainer", "strategy": "lora", "epochs": [4.0, 5.0, 6.0], "peak": 100},
@@ -210,9 +210,10 @@ def test_on_a_gpu_some_cases_leave_the_ratios_of_others(tmp_path: Path, monkeypa
 
 def test_on_a_gpu_runs_of_other_versions_or_epochs_are_not_gone_on_with() -> None:
     gpu = module("gpu_speed")
-    kept = {"gpu": "g", "torch": "2.13.0", "epochs": [1.0, 1.0]}
-    others = [kept | {"gpu": "h"}, kept | {"torch": "2.12.0"}, kept | {"epochs": [1.0] * 4}]
-    assert gpu.alike([*others, kept], "g", "2.13.0", 2) == [kept]
+    made = {"gpu": "g", **gpu.made_by()}
+    kept: dict[str, Any] = made | {"epochs": [1.0, 1.0]}
+    others = [kept | {name: "other"} for name in made] + [kept | {"epochs": [1.0] * 4}]
+    assert gpu.alike([*others, kept], made, 2) == [kept]
 
 
 @pytest.mark.parametrize(("visible", "seen"), [(None, "0"), ("2,3", "2"), ("GPU-1a", "GPU-1a"), ("", "")])

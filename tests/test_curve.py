@@ -25,7 +25,7 @@ from adapt.comparison.progress import Progress
 from adapt.comparison.runner import Event
 from adapt.data import folds
 from adapt.result import Result
-from adapt.spec import DataError, OptionError
+from adapt.spec import DataError, OptionError, Source
 from adapt.stats import Interval, crossed_interval, mean_interval
 from adapt.strategies import FLOORS
 from adapt.tables.curve import _marks, curves
@@ -404,14 +404,18 @@ def test_runs_on_the_same_rows_are_started_one_after_another() -> None:
 def test_runs_share_features_with_those_of_the_same_row_alone(tmp_path: Path) -> None:
     """So that of each row and number one run computes them all, whose time is what the strategy costs."""
     slow = {"learning_rate": 1e-4}
-    runs = [run_of("head", 0, max_train=8), run_of("head", 1, settings=slow, max_train=8)]
-    others = [run_of("head", 0, max_train=20), run_of("head", 0, settings={"standardise": True}, max_train=8)]
+    runs = [run_of("head", 0, max_train=8), run_of("head", 1, max_train=8)]
+    others = [run_of("head", 1, settings=slow, max_train=8), dataclasses.replace(runs[0], start=Source("a", "b" * 64))]
+    others += [run_of("head", 0, max_train=20), run_of("head", 0, settings={"standardise": True}, max_train=8)]
     others += [run_of("lora", 0, settings={"layers": "last:1"}, max_train=8)]
     rows = words()
-    Todo([(run, rows) for run in runs + others], resolve("tiny-encoder")).save(tmp_path, Store(tmp_path / "out"))
-    folders = [Job.read(tmp_path / f"{i}.json").inputs().features for i in range(5)]
-    assert folders[0] == folders[1]
-    assert len(set(folders)) == 4
+    every = [(run, rows) for run in runs + others]
+    for made_by, folders in (({}, 6), ({"trials": 3}, 5)):  # of which the best rate alone has a row
+        Todo(every, resolve("tiny-encoder"), made_by=made_by).save(tmp_path, Store(tmp_path / "out"))
+        found = [Job.read(tmp_path / f"{i}.json").inputs().features for i in range(7)]
+        assert found[0] == found[1]
+        assert (found[0] == found[2]) == bool(made_by)
+        assert len(set(found)) == folders
 
 
 def test_processes_that_share_rows_share_features_with_the_same_row_alone(

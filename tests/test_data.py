@@ -133,8 +133,8 @@ def test_files_that_are_no_split_are_told_of(tmp_path: Path) -> None:
 def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     asked: list[tuple[Any, ...]] = []
 
-    def load_dataset(name: str, config: str | None = None, *, revision: str | None = None) -> Any:
-        asked.append((name, config, revision))
+    def load_dataset(path: str, *, name: str | None = None, revision: str | None = None) -> Any:
+        asked.append((path, name, revision))
         features = datasets.Features(
             {
                 "sentence": datasets.Value("string"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas
 import pytest
 from click.testing import CliRunner
 from data_helpers import write_csv
@@ -116,13 +117,37 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
     real = datasets.load_dataset
 
-    def load_dataset(name: str, config: str | None = None, *, revision: str | None = None) -> Any:
-        assert name == "somebody/glue"
+    def load_dataset(path: str, *, revision: str | None = None, **how: Any) -> Any:
+        assert path == "somebody/glue"
         asked.append(revision)
-        return real(str(folder), config, cache_dir=str(tmp_path / "cache"))
+        return real(str(folder), cache_dir=str(tmp_path / "cache"), **how)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return asked
+
+
+def test_the_hubs_own_parquet_files_are_in_a_folder_for_each_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On that branch no card names the configurations."""
+    folder, real = tmp_path / "hub", datasets.load_dataset
+    for config in ("sw", "swa"):
+        for split in ("train", "validation", "test"):
+            (folder / config / split).mkdir(parents=True)
+            pandas.DataFrame(rows_of(f"{config} {split}")).to_parquet(folder / config / split / "0000.parquet")
+
+    def load_dataset(path: str, *, revision: str, **how: Any) -> Any:
+        assert (path, revision) == ("some/names", "refs/convert/parquet")
+        return real(str(folder), cache_dir=str(tmp_path / "cache"), **how)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    read = load("some/names", config="swa", revision="refs/convert/parquet")
+    assert read.name == "some/names:swa"
+    assert {split: rows["text"][0] for split, rows in read.splits.items()} == {
+        split: f"swa {split} 0" for split in ("train", "validation", "test")
+    }
+    with pytest.raises(DataError, match="could not give it either"):
+        load("some/names", config="sv", revision="refs/convert/parquet")
 
 
 def test_configurations_and_splits_of_the_hub_on_the_command_line(

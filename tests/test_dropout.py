@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -166,6 +168,29 @@ def test_attention_is_torchs_but_for_what_is_dropped(mask: str, groups: int, mon
     torch.testing.assert_close(found, wanted)
     gradients = [torch.autograd.grad(out.square().sum(), query)[0] for out in (found, wanted)]
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("device", "autocast", "apart"), [("cuda", False, False), ("cuda", True, True), ("cpu", False, True)]
+)
+def test_heads_share_keys_only_where_torch_has_a_fused_kernel_for_it(
+    device: str, autocast: bool, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA it has none in float32, and would keep all weights; of what autocast makes bfloat16 it has one."""
+    query, key = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
+    given = []
+
+    def torchs(query: torch.Tensor, key: torch.Tensor, *rest: Any, enable_gqa: bool, **how: Any) -> torch.Tensor:
+        given.append((key.shape[1], enable_gqa))
+        return before(query, key, *rest, enable_gqa=enable_gqa, **how)
+
+    before = subject._torch_attention
+    monkeypatch.setattr(subject, "_torch_attention", torchs)
+    with planned_for(device), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = attention(query, key, key, enable_gqa=True)
+    assert given == [(2, True) if apart else (4, False)]
+    wanted = F.scaled_dot_product_attention(query, key, key, enable_gqa=True)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.05 if autocast else 1e-6)
 
 
 @pytest.mark.parametrize("masked", [False, True])

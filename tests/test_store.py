@@ -305,9 +305,11 @@ def test_what_ran_out_of_memory_does_not_replace_what_another_comparison_has_don
     run = run_of("head")
     Todo([(run, words())], resolve("tiny-encoder")).save(tmp_path, store)
     job = Job.read(tmp_path / "0.json")
-    for result in (result_of(run), result_of(run, status="out_of_memory", reason="too large", scores={})):
-        job.store(result)
-    assert store.read(run) is not None
+    for status in ("ok", "out_of_memory", "unsupported", "failed"):
+        job.store(result_of(run) if status == "ok" else result_of(run, status=status, reason="so", scores={}))
+    found = store.read(run)
+    assert found is not None
+    assert found["status"] == "ok"
 
 
 def test_tables_are_not_written_over_files_of_others(store: Store, run: Run) -> None:

@@ -374,6 +374,51 @@ def test_an_answer_ends_as_the_chat_template_ends_it(written: str, end: str) -> 
     assert prompts.ends == list(dict.fromkeys([prompts.end, prompts.turn_end]))
 
 
+_THINKS = (
+    "{% for m in messages %}<s>{{ m.role }}\n"
+    "{% if loop.last and m.role == 'assistant' and '</think>' not in m.content %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<s>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""As Qwen3's template."""
+
+
+@pytest.mark.parametrize("answer", ["bob", "<think>\nwho\n</think>\n\nbob"])
+def test_answers_of_thinking_models_begin_as_their_template_begins_them(answer: str) -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = _THINKS
+    made = bound(tokenizer=tokenizer, length=200)
+    talk = [("user", "who ?"), ("assistant", answer)]
+    (example,) = made.encode(chats(talk), split="train")
+    whole = tokenizer.apply_chat_template([{"role": r, "content": text} for r, text in talk], tokenize=False)
+    assert tokenizer.decode(example["input_ids"]) == whole.removesuffix("\n")
+    thought = answer != "bob"
+    assert made.state()["thinking"] == float(thought)
+    again = bound(tokenizer=tokenizer, length=200)
+    again.load_state(made.state())
+    (asked,) = again.encode(chats([("user", "who ?")]))
+    assert tokenizer.decode(asked["prompt_ids"]).endswith("assistant\n" if thought else "</think>\n\n")
+    assert not made.notes
+    before = bound(tokenizer=tokenizer, length=200)
+    before.load_state({"prompted": 1.0})
+    (asked,) = before.encode(chats([("user", "who ?")]))
+    assert tokenizer.decode(asked["prompt_ids"]).endswith("assistant\n"), "as models saved earlier were trained"
+
+
+def test_answers_that_a_template_would_have_thought_are_told_of() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+    )
+    made = bound(tokenizer=tokenizer, length=200)
+    made.encode(chats([("user", "who ?"), ("assistant", "bob")]), split="train")
+    assert any("begins each answer with a thought" in note for note in made.notes)
+    assert "thinking" not in made.state()
+    made = bound(tokenizer=tokenizer, length=200)
+    made.encode(chats([("user", "who ?"), ("assistant", "so</think>bob")]), split="train")
+    assert not made.notes
+
+
 def test_a_template_that_wants_a_system_turn_ends_answers_too() -> None:
     tokenizer = byte_level()
     tokenizer.chat_template = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + (

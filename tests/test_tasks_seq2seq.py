@@ -30,6 +30,7 @@ from adapt.metrics.texts import bleu_counts, chrf_counts
 from adapt.spec import AdaptError, DataError, Diverged, OptionError, Unsupported
 from adapt.strategies import LoRA
 from adapt.tasks.generation import generate
+from adapt.tasks.losses import IGNORED
 
 MODELS = ["T5", "Bart"]
 SOURCES = ["anna saw bob", "the big red cat sat there while anna walked in paris", "who ?", "a tree house on monday"]
@@ -225,8 +226,12 @@ def test_a_multilingual_model_is_told_the_languages(name: str, source: str, targ
     (read,), (learnt,) = (tokens.convert_ids_to_tokens(examples[0][side][-1 if last else 0 :][:1])
                           for side in ("input_ids", "labels"))  # fmt: skip
     assert (read, learnt) == (source, target)
-    begins = made.asked(net, made.collate(examples))[0]["decoder_input_ids"][0, 0]
-    assert tokens.convert_ids_to_tokens(int(begins)) == (target if last else "</s>")
+    inputs, wanted = made.asked(net, made.collate(examples))
+    assert tokens.convert_ids_to_tokens(int(inputs["decoder_input_ids"][0, 0])) == (target if last else "</s>")
+    asked = [tokens.convert_ids_to_tokens(row[row != IGNORED].tolist()) for row in wanted]
+    assert [len(row) for row in asked] == [3, 2], "the text and its end; the language is given"
+    assert made.terms(examples) == 5
+    assert all(row[-1] == "</s>" and target not in row for row in asked)
     ids: list[torch.Tensor] = []
     own = net.generate
     net.generate = lambda **inputs: ids.append(own(**inputs)) or ids[-1]

@@ -292,11 +292,14 @@ def _check(path: Path, reference: str) -> None:
     check_config(path, reference)
     if not weight_files(path):
         others = [f.name for f in path.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"}]
-        hint = (
-            f" It has {', '.join(sorted(others))}, which may run code when read; convert it to safetensors."
-            if others
-            else " Only safetensors weights are read."
-        )
+        hint = " Only safetensors weights are read."
+        if others:
+            hint = f" It has {', '.join(sorted(others))}, which may run code when read; convert it to safetensors."
+        elif not path_of(reference).is_dir():  # from the hub, of which other weights are not fetched
+            hint += (
+                " Give a revision that has them (NAME@refs/pr/N, where the hub's bot made one), or load the model with "
+                "transformers and give the folder that save_pretrained writes."
+            )
         raise AdaptError(f"Backbone {reference} has no weights (*.safetensors).{hint}")
     if not any((path / name).is_file() for name in (*VOCABULARIES, "tokenizer_config.json")):
         raise without_tokenizer(reference)  # which some have without a vocabulary (ByT5)

@@ -155,6 +155,9 @@ def _fit(
     _report(model.result)
     if result is not None:
         others = differences(model.result.run.spec(), result["spec"])
+        there, here = ((e.get("device"), e.get("threads")) for e in (result["environment"], model.result.environment))
+        if there != here and there[0] == here[0] == "cpu":
+            others.append(f"threads ({there[1]} there, {here[1]} here: OMP_NUM_THREADS), which the last bits depend on")
         but = f", but for {', '.join(others)}" if others else ""
         click.echo(f"The run {result['key'][:12]} of {strategy}, seed {result['seed']}{but}", err=True)
         best, epochs = best_epochs(result), len(model.result.curve)

@@ -112,10 +112,11 @@ class Job:
     @property
     def features(self) -> Path:
         """Where its features lie: each number of training rows, and each row of the table, has a run that computes them
-        all, so that its time is what they cost."""
-        task, fields = self.run.task, fields_of(self.run.strategy)
-        row = {name: value for name, value in fields.items() if name not in ("learning_rate", "warmup")}
-        what = canonical([task.max_train, task.few_shot, self.run.strategy.name, row])
+        all, so that its time is what they cost; of several rates that are tried, one of them."""
+        task, fields, start = self.run.task, fields_of(self.run.strategy), self.run.start
+        tried = "trials" in self.given["made_by"]
+        row = {name: value for name, value in fields.items() if not (tried and name == "learning_rate")}
+        what = canonical([task.max_train, task.few_shot, self.run.strategy.name, row, start and start.sha256])
         return self.file.parent / "features" / hashlib.sha256(what.encode()).hexdigest()[:12]
 
     def begun(self, inputs: Inputs) -> Inputs:
@@ -131,13 +132,13 @@ class Job:
         return replace(inputs, begin=again(folder, self.run, inputs.backbone, inputs.data))
 
     def store(self, result: Result) -> None:
-        """Write its result, unless another comparison has a better one in the folder by now.
+        """Write its result, unless it is of what memory or versions decide, and another comparison has one by now.
 
         Raises:
             OptionError: It cannot be written.
         """
         made_by, store = self.given["made_by"], Store(self.given["store"], reading=True)
-        if result.status != "out_of_memory" or store.read(result.run) is None:
+        if result.status in ("ok", "diverged") or store.read(result.run) is None:
             store.write(replace(result, environment={**result.environment, **made_by}))
 
 

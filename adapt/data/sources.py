@@ -140,8 +140,10 @@ def _without_splits(splits: Mapping[str, str], where: str) -> None:
 def _load_hub(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:
     import datasets
 
+    # the branch that the hub makes has a folder for each configuration, and no card that would name them
+    place = {"data_dir": config} if revision == _PARQUET else {"name": config}
     try:
-        return datasets.load_dataset(name, config, revision=revision)
+        return datasets.load_dataset(name, revision=revision, **place)
     except Exception as error:  # the client raises a dozen kinds; all mean that the rows cannot be had
         lines = (str(error).strip() or type(error).__name__).splitlines()
         reason = " ".join(lines[:2] if "onfig name is missing" in lines[0] else lines[:1])  # the second has the names
@@ -171,6 +173,8 @@ def _several(
     return tables, _not_used("splits", [name for name in source if name not in known.values()])
 
 
+_PARQUET = "refs/convert/parquet"
+"""Branch of a hub data set that its viewer writes, where it has no script and none of its own files."""
 HOW = "say which it is (splits, or --split, such as test=NAME)"
 """How a split is used that has another name."""
 

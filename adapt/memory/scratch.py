@@ -50,6 +50,8 @@ _CPU: Mapping[str, Formula] = {
     "bitsandbytes.int8_scaled_mm.default": lambda a, b, *_: _int8_product_cpu(_rows(a), b.shape[0]),
     "bitsandbytes.int8_mixed_scaled_mm.default": lambda a, ca, cb, *_: _int8_product_cpu(_rows(ca), cb.shape[0]),
     "bitsandbytes.gemm_4bit.default": _four_bit_cpu,
+    # both states, the gradient, the root of the second and its quotient, each whole and in float32
+    "bitsandbytes.optimizer_update_8bit_blockwise.default": lambda name, g, *_: 20 * int(g.numel()),
     "aten.mul_.Tensor": _mixed_in_place,
     "aten.add_.Tensor": _mixed_in_place,
 }

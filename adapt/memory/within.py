@@ -257,8 +257,12 @@ def _smaller(setting: Setting) -> list[tuple[str, Setting]]:
     if setting.budget.optimizer == "adamw":
         found.append(("optimizer adamw_8bit", with_budget(setting, optimizer="adamw_8bit")))
     for name, fields in SMALLER:
-        how = ", ".join(f"{field} {value}" for field, value in fields.items())
         other = _instead(setting.strategy, name, fields)
+        plain = vars(make(name))
+        own = {
+            field: value for field, value in vars(other).items() if value != plain[field] and field != "learning_rate"
+        }
+        how = ", ".join(f"{field} {value}" for field, value in own.items())
         if other != setting.strategy:
             found.append((f"{name}{f' with {how}' if how else ''}", dataclasses.replace(setting, strategy=other)))
     return found

@@ -43,6 +43,8 @@ class Options:
     """Exact match compares what follows the last such marker, as `####` in GSM8K; empty: whole texts."""
 
 
+_THOUGHT = "</think>"
+"""What ends a thought, by the convention of thinking models' chat templates."""
 _PLAIN = "the tokenizer has no chat template: messages are written as a line `role: content` each"
 
 
@@ -92,6 +94,8 @@ class CausalLM(TextGeneration):
         prompts, completions = _columns(rows, split)
         if "messages" in rows.column_names and not self._prompts.templated and _PLAIN not in self.notes:
             self.notes.append(_PLAIN)
+        if split == "train" and "messages" in rows.column_names:
+            self._begin_answers(completions or ())
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
         counts: Counter[str] = Counter()
@@ -147,18 +151,32 @@ class CausalLM(TextGeneration):
         """Whether any training row has a prompt; where none has, new prompts are texts to go on with."""
         self._prompts.prompted = any(example["prompted"] for example in examples)
 
+    def _begin_answers(self, answers: Sequence[str]) -> None:
+        """Have chat templates of thinking models begin answers as those to be learnt do, with a thought or without."""
+        own = self._prompts
+        own.thinking = any(_THOUGHT in answer for answer in answers)
+        if own.opens_thought and not own.thinking:
+            self.notes.append(
+                "the chat template begins each answer with a thought (<think>), which no answer to be learnt ends "
+                f"({_THOUGHT}): they are learnt as thoughts; use a model that need not think"
+            )
+
     def state(self) -> dict[str, float]:
-        """`prompted`: 1 where training rows had prompts, else 0; and `turn_end`, the token that ends the answers of
-        conversations, where it is not the one that ends texts."""
+        """`prompted`: 1 where training rows had prompts, else 0; `turn_end`, the token that ends the answers of
+        conversations, where it is not the one that ends texts; and `thinking`, 1 or 0, where the chat template can
+        begin answers with a thought or without."""
         own = self._prompts
         said = {"turn_end": float(own.turn_end)} if own.turn_end != own.end else {}
+        said |= {"thinking": float(own.thinking)} if own.thinking is not None and own.thinks else {}
         return {"prompted": float(own.prompted), **said}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such, or
-        end answers as texts."""
+        """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such, end
+        answers as texts, or begin them as the chat template does unasked."""
         self._prompts.prompted = bool(state.get("prompted", 1))
         self._prompts.turn_end = int(state.get("turn_end", self._prompts.end))
+        thinking = state.get("thinking")
+        self._prompts.thinking = None if thinking is None else bool(thinking)
 
     def end_of(self, columns: Collection[str]) -> int | None:
         """The end of a text, or of an answer."""

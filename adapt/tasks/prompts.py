@@ -66,6 +66,9 @@ class Prompts:
         self.prompted = True
         """Whether a prompt is written with template and separator; else it is the beginning of a text, and stands as
         texts without a prompt do in training."""
+        self.thinking: bool | None = False
+        """What chat templates that know it are told of `enable_thinking`: whether answers begin with a thought; None:
+        nothing."""
 
     def rows(
         self,
@@ -150,12 +153,31 @@ class Prompts:
         special = {*self.tokenizer.all_special_ids, *getattr(self.tokenizer, "added_tokens_decoder", ())}
         return after[0] if after and after[0] in special - {self.tokenizer.unk_token_id} else self.end
 
-    def _probed(self, messages: Sequence[Message]) -> str:
+    @property
+    def thinks(self) -> bool:
+        """Whether the chat template begins an answer otherwise where it is to have no thought (Qwen3's, SmolLM3's)."""
+        return self._begun(None) != self._begun(False)
+
+    @property
+    def opens_thought(self) -> bool:
+        """Whether the chat template itself begins a thought, at the end of which an answer comes (DeepSeek-R1's)."""
+        return self._begun(self.thinking).rstrip().endswith("<think>")
+
+    def _begun(self, thinking: bool | None) -> str:
+        """A prompt as the chat template writes it; empty where there is none, or it refuses it."""
+        before, self.thinking = self.thinking, thinking
+        try:
+            asked = [{"role": "user", "content": "a"}]
+            return self._probed(asked, prompt=True) if self.templated else ""
+        finally:
+            self.thinking = before
+
+    def _probed(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Messages as the chat template writes them; empty where it refuses them."""
         from jinja2 import TemplateError
 
         try:
-            return self._templated(messages, prompt=False)
+            return self._templated(messages, prompt=prompt)
         except (TemplateError, ValueError, TypeError, KeyError):
             return ""
 
@@ -186,8 +208,9 @@ class Prompts:
     def _templated(self, messages: Sequence[Message], *, prompt: bool) -> str:
         """Messages as the chat template writes them; for a `prompt` with what an answer begins with."""
         template = _NOW.sub(lambda now: repr(_TODAY.strftime(now[2])), self.tokenizer.get_chat_template())
+        told = {} if self.thinking is None else {"enable_thinking": self.thinking}
         return self.tokenizer.apply_chat_template(
-            list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt
+            list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt, **told
         )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:

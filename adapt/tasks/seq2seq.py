@@ -154,7 +154,8 @@ class Seq2Seq(TextGeneration):
 
     def asked(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], torch.Tensor]:
         """What a model is called with, source and target, where what each target token is predicted from stands before
-        it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part."""
+        it; and what each position of the target is to predict, (batch, length); `IGNORED` takes no part, nor does the
+        token of the target's language, which is given."""
         labels = batch["labels"]
         before = labels.masked_fill(labels == IGNORED, self.tokenizer.pad_token_id).roll(1, -1)
         before[:, 0] = self._begins(model)
@@ -165,15 +166,22 @@ class Seq2Seq(TextGeneration):
             "decoder_attention_mask": (labels != IGNORED).long(),
             "use_cache": False,
         }
-        return inputs, labels
+        given = self._language
+        return inputs, labels if given is None else labels.masked_fill(labels == given, IGNORED)
+
+    @property
+    def _language(self) -> int | None:
+        """The token of the target's language, which nobody has to find: a text begins with it (NLLB, M2M100), or it
+        stands behind the end (mBART)."""
+        return self._start if self._first is None else self._first
 
     def _begins(self, model: nn.Module) -> int:
         """The token that a target begins with, in the loss as where one is written."""
         return _start(model) if self._start is None else self._start
 
     def terms(self, examples: Sequence[Example]) -> int:
-        """Tokens of the targets."""
-        return learnt_labels(examples)
+        """Tokens of the targets that are to be found."""
+        return learnt_labels(examples) - sum(example["labels"].count(self._language) for example in examples)
 
     def written(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> list[Written]:
         """What the model writes for the sources."""

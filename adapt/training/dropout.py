@@ -130,7 +130,8 @@ def attention(
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1): torch's own, except with dropout on the CPU.
 
     There torch has no fused kernel and makes all weights in float32. Here products are in the dtype of the query, the
-    softmax is computed in float32, and weights are held in the dtype of the values.
+    softmax is computed in float32, and weights are held in the dtype of the values. In float32 on CUDA groups of query
+    heads have their own copies of a key head, without which torch has no fused kernel either.
 
     Args:
         query: (..., heads, queries, size).
@@ -145,11 +146,16 @@ def attention(
     Returns:
         (..., heads, queries, size of a value).
     """
-    if dropout_p == 0.0 or kernels_of(query) != "cpu":
+    cuda = kernels_of(query) == "cuda"
+    theirs = dropout_p == 0.0 or kernels_of(query) != "cpu"
+    cast = torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")  # the latter in plans
+    whole = query.dtype == torch.float32 and not cast if cuda else not theirs
+    if enable_gqa and whole:
+        groups, enable_gqa = query.shape[-3] // key.shape[-3], False
+        if groups > 1:
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    if theirs:
         return _torch_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-    if enable_gqa and key.shape[-3] != query.shape[-3]:
-        groups = query.shape[-3] // key.shape[-3]
-        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     blind = attn_mask is not None
     if is_causal:
