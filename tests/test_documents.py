@@ -233,9 +233,10 @@ MORE = {
     "forgetting": ["--general", "general.txt"],
 }
 """Recipe to options of its own."""
-RUNS = {"distillation": 4, "further_pretraining": 3}
+RUNS = {"distillation": 5, "further_pretraining": 3}
 """Recipe to the runs that one strategy and seed makes, where these are more than one: the teacher's, and a student's
-alone, taught, and taught with further rows; the further pretraining, and what is trained without and with it."""
+alone, taught, taught with further rows, and alone for as long; the further pretraining, and what is trained without it
+and with it."""
 
 
 def test_bad_input_of_a_recipe_is_one_line(tmp_path: Path) -> None:
