@@ -304,6 +304,9 @@ def test_fit_makes_the_chosen_run_again(
     saved = adapt.load(tmp_path / "model").earlier
     assert saved is not None
     assert (saved["key"], saved["scores"]) == (recorded["key"], recorded["scores"])
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.get_num_threads", lambda: 7)
+        assert "of head, seed 3, but for threads (1 there, 7 here: OMP_NUM_THREADS), which the last bits" in fitted()
     assert "of head, seed 3, but for strategy.learning_rate, budget.epochs, seed\n" in fitted(
         "--set", "head.learning_rate=0.5", "--epochs", "2", "--seed", "0"
     )

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from comparison_helpers import in_this_process
+from comparison_helpers import contents, in_this_process, result_of, run_of
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -174,6 +175,27 @@ def test_tables_are_those_of_the_committed_results(
         runpy.run_path(str(ROOT / "results" / "update.py"), run_name="__main__")
     except SystemExit as ended:
         assert not ended.code, capsys.readouterr().err  # noqa: PT017
+
+
+def test_a_star_marks_what_has_other_settings_than_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from adapt.comparison import table_of
+    from adapt.spec import Source
+
+    monkeypatch.syspath_prepend(ROOT / "results")
+    overview = runpy.run_path(str(ROOT / "results" / "update.py"))["overview"]
+
+    def cells(settings: dict[str, float], budget: dict[str, float]) -> list[str]:
+        runs = [run_of("lora", settings=settings, budget=budget), run_of("head", budget=budget)]
+        named = [replace(run, backbone=Source("some", "b" * 64)) for run in runs]
+        row = overview(table_of(contents(result_of(run) for run in named))).splitlines()[2]
+        return [cell.strip() for cell in row.split("|")[3:5]]
+
+    assert cells({}, {}) == ["75.0", "75.0"]
+    assert cells({"learning_rate": 0.5}, {}) == ["75.0", "75.0 *"]
+    assert cells({"rank": 4}, {}) == ["75.0", "75.0 *"]
+    assert cells({}, {"learning_rate": 0.5}) == ["75.0 *", "75.0 *"]
 
 
 def test_committed_tables_are_made_from_the_committed_runs() -> None:

@@ -377,9 +377,17 @@ def allocations(step: Step, *, scratch: bool = True) -> int:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_is_measured_is_what_the_allocator_gave(shallow: Callable[[str], str], strategy: str) -> None:
-    step, _ = real_step(shallow("tiny-encoder"), strategy, "sequence_classification", rows=16, length=64)
+@pytest.mark.parametrize(
+    ("strategy", "choices"),
+    [
+        *((name, {"rows": 16, "length": 64}) for name in STRATEGIES),
+        ("full", {"rows": 1, "length": 4, "optimizer": "adamw_8bit"}),  # where the update is the peak
+    ],
+)
+def test_what_is_measured_is_what_the_allocator_gave(
+    shallow: Callable[[str], str], strategy: str, choices: dict[str, Any]
+) -> None:
+    step, _ = real_step(shallow("tiny-encoder"), strategy, "sequence_classification", **choices)
     found = measure(step)
     step()
     start = sum(found.__getattribute__(name) for name in ("weights", "optimizer"))

@@ -71,10 +71,10 @@ def choose(
     if len(problems) > 1:
         named = sorted({f"{result['task']} with {result['backbone']}" for result in problems.values()})
         kinds = sorted({result["spec"]["task"]["kind"] for result in problems.values()})
-        kind = f", or say of which kind the data are ({', '.join(kinds)})" if len(kinds) > 1 else ""
+        or_kind = f", or say of which kind the data are ({', '.join(kinds)})" if len(kinds) > 1 else ""
         raise OptionError(
             f"The results are of {len(problems)} problems ({', '.join(named)}; data, backbone, metric or what the loss "
-            f"is of differ); give the file of one result{kind}."
+            f"is of differ); give the file of one result{or_kind}."
         )
     most = max(_rows_trained_on(result["spec"]["task"]) for result in of_it if result["status"] == "ok")
     of_it = [result for result in of_it if _rows_trained_on(result["spec"]["task"]) == most]
