@@ -2,9 +2,9 @@
 
     python benchmarks/padding.py --data ../shared/data
 
-Rows and batches are those of `speed.py`. Written to --out as `padding.json` and `padding.md`: the share of tokens that
-is padding in batches in a random order, in those of the loop (rows of similar length together), and in those with the
-few lengths of CUDA graphs.
+Data sets and batches are those of `speed.py`, of which all training rows are counted. Written to --out as
+`padding.json` and `padding.md`: the share of tokens that is padding in batches in a random order, in those of the loop
+(rows of similar length together), and in those with the few lengths of CUDA graphs.
 """
 
 import argparse

@@ -6,10 +6,12 @@ Every side trains the same encoded rows in batches of the same size for the same
 rate (full fine-tuning here with ten times that for the head), on all cores. In each repeat the sides and settings of a
 strategy run one after another, each repeat beginning with another of them; a ratio is that of two runs of one repeat,
 between which there may be others. A peer runs in its default settings (float32, random batches, the backbone's
-attention kernel) and in its best (bf16, rows grouped by length, the faster of the eager and sdpa kernels here). Timed
-are the training steps alone; memory is how far the process's resident set rises above what it had before the model was
-loaded. Accuracy is the share of right labels on rows of the validation split: of rows, words, answers with both ends,
-next tokens.
+attention kernel) and in its best (bf16, the faster of the eager and sdpa kernels here, rows grouped by length as
+`group_by_length` does in sets of 200 batches and more: of as few rows as these it would sort one to four batches at a
+time, which leaves most of the padding there). Timed are the training steps alone, the first among them, each run in a
+fork that has trained nothing; memory is how far the process's resident set rises above what it had before the model
+was loaded, with rows and tokenizer there. Accuracy is the share of right labels on rows of the validation split: of
+rows, words, answers with both ends, next tokens.
 
 The adapters library pins another version of transformers, so it gets an environment of its own below --work. Times stay
 there, too (`runs.jsonl`: a run that is in it is not done again, and all of a workload are of one machine, the same
@@ -109,7 +111,8 @@ def main() -> None:
         with Sides(options.adapters_python or adapters_python(work)) as sides:
             for job in jobs(names, wanted, options.repeats, Path(options.data).resolve(), work, sides, runs):
                 answer = sides.do(job)
-                run = {**{name: job[name] for name in NAMED}, "repeat": job["seed"], **answer, "environment": here}
+                made_by = {"environment": here, "versions": sides.versions[job["side"]]}
+                run = {**{name: job[name] for name in NAMED}, "repeat": job["seed"], **answer, **made_by}
                 with runs.open("a") as file:
                     file.write(json.dumps(run) + "\n")
                 shown = answer.get("error", f"{answer.get('rows', 0) / answer.get('seconds', 1):.0f} rows/s")
@@ -153,9 +156,14 @@ class Sides:
             )
             for side, python in (("ours", sys.executable), ("trainer", sys.executable), ("adapters", adapters))
         }  # fmt: skip
+        self.versions: dict[str, dict[str, str]] = {}
+        """Side to package to version."""
+        self.prepared: dict[str, dict[str, Any]] = {}
+        """Workload to what its jobs share."""
         for side, process in self.processes.items():
-            if self._answer(process) != "ready\n":
+            if not (text := self._answer(process)):
                 raise SystemExit(f"The side '{side}' did not start; its message is above.")
+            self.versions[side] = json.loads(text)
 
     def __enter__(self) -> "Sides":
         return self
@@ -198,7 +206,9 @@ def jobs(
     for repeat in range(repeats):
         for name in names:
             workload = WORKLOADS[name]
-            common = prepared(name, workload, data, work, sides)
+            if name not in sides.prepared:
+                sides.prepared[name] = prepared(name, workload, data, work, sides)
+            common = sides.prepared[name]
             for strategy in workload.strategies:
                 if wanted is not None and strategy not in wanted:
                     continue
@@ -246,13 +256,10 @@ def prepared(name: str, workload: Workload, data: Path, work: Path, sides: Sides
         "dump": str(work / f"{name}.json"), "tokenizer": str(work / f"{name}-tokenizer"),
         "scratch": str(work / "scratch"),
     }  # fmt: skip
-    path = work / f"{name}.path"
-    if not path.exists():
-        answer = sides.do(job | {"make": True, "side": "ours", "strategy": "full", "seed": 0, "epochs": 1})
-        if "backbone" not in answer:
-            raise SystemExit(answer.get("error", f"the rows of {name} could not be made"))
-        path.write_text(answer["backbone"])
-    return job | {"path": path.read_text()}
+    answer = sides.do(job | {"make": True, "side": "ours", "strategy": "full", "seed": 0, "epochs": 1})
+    if "backbone" not in answer:
+        raise SystemExit(answer.get("error", f"the rows of {name} could not be made"))
+    return job | {"path": answer["backbone"]}
 
 
 def ratios(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -309,6 +316,8 @@ def compared(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> dict[str
         "updates": ours[0]["updates"],
         "precision_ours": ours[0]["precision"],
         "attention_ours": ours[0]["attention_used"],
+        "versions_peer": peer[0]["versions"],
+        "grouped": "in 50 batches",
         "environment": ours[0]["environment"],
     }
 
@@ -400,6 +409,15 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     for machine, workloads in machines.items():
         which = f"{', '.join(dict.fromkeys(workloads))}: " if len(machines) > 1 else ""
         lines += ["", f"{which}{machine}."]
+    theirs = next((row["versions_peer"] for row in rows if row["peer"] == "adapters" and "versions_peer" in row), None)
+    if theirs:
+        lines += ["", f"The adapters library: {', '.join(f'{name} {one}' for name, one in theirs.items())}."]
+    if any(row["peer_settings"] == "best" and "grouped" not in row for row in rows):
+        lines += [
+            "",
+            "Measured when the peers' best settings grouped one to four batches at a time, which leaves more padding",
+            "in theirs than in sets of usual size; and memory when what ours took to read the rows was not counted.",
+        ]  # fmt: skip
     return lines
 
 

@@ -6,9 +6,12 @@ Jobs come as one JSON object a line; the answer to each is one line. The code of
 
 import json
 import os
+import pickle
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,20 @@ def main() -> None:
     {"ours": import_ours, "trainer": import_trainer, "adapters": import_adapters}[side]()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not an answer
-    print("ready", file=answers, flush=True)
+    print(json.dumps({"python": sys.version.split()[0], **versions()}), file=answers, flush=True)
     for line in sys.stdin:
         print(in_a_fork(side, json.loads(line)), file=answers, flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Package to version, of those that are installed."""
+    found = {}
+    for name in ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "adapters"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def in_a_fork(side: str, job: dict[str, Any]) -> str:
@@ -84,18 +98,41 @@ def encoded(job: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, list[Any]]]:
     return spec, loader, kind, examples
 
 
+def from_a_child(work: Callable[[], Any]) -> Any:
+    """What a process of its own found, which takes with it what memory that took."""
+    read, write = os.pipe()
+    if not os.fork():
+        try:
+            with os.fdopen(write, "wb") as pipe:
+                pickle.dump(work(), pipe)
+        except Exception:
+            traceback.print_exc()
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        found = pipe.read()
+    os.wait()
+    return pickle.loads(found)
+
+
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """Train by adapt, or (`make`) write the rows for every side."""
     import torch
 
+    from adapt.backbones import Loader, resolve
+    from adapt.tasks import KINDS
     from adapt.training.loop import train
 
-    spec, loader, kind, rows = encoded(job)
     if job.get("make"):
+        spec, loader, kind, rows = encoded(job)
         content = {split: [plain(example, job["kind"]) for example in part] for split, part in rows.items()}
         Path(job["dump"]).write_text(json.dumps({**content, "labels": len(spec.task.labels)}))
         loader.tokenizer().save_pretrained(job["tokenizer"])
         return {"rows": len(rows["train"]), "backbone": str(loader.backbone.path)}
+    spec, rows = from_a_child(lambda: encoded(job)[::3])
+    loader = Loader(resolve(job["backbone"]), spec.task, spec.budget, spec.seed)
+    kind = KINDS[spec.task.kind](spec.task, loader.tokenizer())
+    kind.fit(rows["train"])
     before = resident()
     torch.manual_seed(spec.seed)
     model = spec.strategy.build(loader, spec.task)
@@ -171,6 +208,7 @@ def trainer(job: dict[str, Any]) -> dict[str, Any]:
     import transformers
 
     content = json.loads(Path(job["dump"]).read_text())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(job["tokenizer"])
     before = resident()
     transformers.set_seed(job["seed"])
     names = {
@@ -194,7 +232,7 @@ def trainer(job: dict[str, Any]) -> dict[str, Any]:
             parameter.requires_grad_(name.startswith("pooler"))
     elif job["strategy"] != "full":
         model = with_peft(model, job, task_type)
-    return trained_by(transformers.Trainer, model, content, job, before)
+    return trained_by(transformers.Trainer, model, content, tokenizer, job, before)
 
 
 def with_peft(model: Any, job: dict[str, Any], task_type: str) -> Any:
@@ -228,6 +266,7 @@ def adapters(job: dict[str, Any]) -> dict[str, Any]:
     from adapters import AdapterTrainer, AutoAdapterModel
 
     content = json.loads(Path(job["dump"]).read_text())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(job["tokenizer"])
     before = resident()
     transformers.set_seed(job["seed"])
     options = {} if job["attention"] is None else {"attn_implementation": job["attention"]}
@@ -246,27 +285,22 @@ def adapters(job: dict[str, Any]) -> dict[str, Any]:
     }[job["kind"]]
     add("a", num_labels=content["labels"])
     model.train_adapter("a")
-    return trained_by(AdapterTrainer, model, content, job, before)
+    return trained_by(AdapterTrainer, model, content, tokenizer, job, before)
 
 
 def trained_by(
-    trainer_class: Any, model: Any, content: dict[str, Any], job: dict[str, Any], before: int
+    trainer_class: Any, model: Any, content: dict[str, Any], tokenizer: Any, job: dict[str, Any], before: int
 ) -> dict[str, Any]:
     """Train by a Trainer with its default settings or its best ones, and score."""
+    import torch
     import transformers
 
-    best: dict[str, Any] = {}
-    if job["settings"] == "best":
-        fields = transformers.TrainingArguments.__dataclass_fields__
-        grouped = {"group_by_length": True} if "group_by_length" in fields else {
-            "train_sampling_strategy": "group_by_length"}  # fmt: skip
-        best = {"bf16": True, **grouped}
+    best = job["settings"] == "best"
     arguments = transformers.TrainingArguments(
         output_dir=job["scratch"], per_device_train_batch_size=job["batch"], num_train_epochs=job["epochs"],
         learning_rate=job["learning_rate"], seed=job["seed"], report_to=[], save_strategy="no", disable_tqdm=True,
-        use_cpu=True, dataloader_pin_memory=False, **best,
+        use_cpu=True, dataloader_pin_memory=False, bf16=best,
     )  # fmt: skip
-    tokenizer = transformers.AutoTokenizer.from_pretrained(job["tokenizer"])
     times: list[float] = []
 
     class Clock(transformers.TrainerCallback):
@@ -277,8 +311,29 @@ def trained_by(
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(time.perf_counter())
 
+    class Grouped(torch.utils.data.Sampler[int]):
+        """Rows of like length in one batch, and the batches in a random order: what `group_by_length` comes to in sets
+        of 200 batches and more, where it sorts 50 batches at a time; of sets as small as these it sorts one to four."""
+
+        def __init__(self) -> None:
+            self.lengths = [len(row["input_ids"]) for row in content["train"]]
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            order = sorted(range(len(self)), key=self.lengths.__getitem__)
+            batches = [order[i : i + job["batch"]] for i in range(0, len(order), job["batch"])]
+            full = len(order) // job["batch"]
+            for i in [*torch.randperm(full).tolist(), *range(full, len(batches))]:
+                yield from batches[i]
+
+    class OneOfThem(trainer_class):
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            return Grouped() if best else super()._get_train_sampler(*args, **kwargs)
+
     collator = collator_for(tokenizer, job["kind"])
-    done = trainer_class(
+    done = OneOfThem(
         model=model, args=arguments, train_dataset=content["train"], data_collator=collator, callbacks=[Clock()]
     )
     done.train()

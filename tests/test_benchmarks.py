@@ -44,7 +44,7 @@ def run(side: str, seconds: float, repeat: int = 0, strategy: str = "lora", **ot
     return {
         "workload": "sst2", "strategy": strategy, "side": side, "settings": settings, "attention": None,
         "repeat": repeat, "seconds": seconds, "rows": 64, "updates": 2, "peak": 2**20, "accuracy": 0.75,
-        "precision": "bf16", "attention_used": "eager", "environment": ENVIRONMENT, **other,
+        "precision": "bf16", "attention_used": "eager", "environment": ENVIRONMENT, "versions": {side: "1"}, **other,
     }  # fmt: skip
 
 

@@ -145,7 +145,8 @@ def _scaled(values: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 _WRITING = 4
-"""On CPUs V is not formed for fewer rows than in / 4, as when a text is written token by token."""
+"""On CPUs V is not formed for fewer rows than in / 4, as when a text is written token by token. In bfloat16 a short
+text alone is so predicted with the whole update, and in a batch with that part of it which V holds."""
 
 
 class LoRALinear(Linear):
