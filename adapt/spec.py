@@ -167,7 +167,8 @@ class Budget:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of matrix products; trainable parameters are float32 in either case."""
     dropout: float | None = None
-    """Dropout probability set throughout the backbone, not in the head; None keeps the backbone's own."""
+    """Dropout probability set throughout the backbone, not in the head; with 0 no layer is left out at random either
+    (LayerDrop). None keeps the backbone's own."""
     patience: int | None = None
     """Epochs without a better validation score after which training stops; None: never early."""
     device: Literal["cpu", "cuda"] = "cpu"

@@ -18,20 +18,21 @@ from adapt.spec import Run
 def recipe(
     doc: str | None, name: str, *, hub: str, on_hub: Mapping[str, Any] | None = None, backbone: str = "minilm",
     kind: str | None = None, validation: bool = True, settings: Mapping[str, Mapping[str, Any]] | None = None,
-    max_steps: int | None = None, **choices: Any,
+    max_steps: int | None = None, folder: str | None = None, **choices: Any,
 ) -> None:  # fmt: skip
     """Run a recipe from the command line.
 
     Args:
         doc: The recipe's docstring, shown by --help.
-        name: Name of the task in tables and file names.
+        name: Name of the task in tables and file names; other data have their own.
         hub: Hub name of its data set, the default of --data.
         on_hub: How to load that data set on the hub: options of `adapt.data.load`.
         backbone: The default of --backbone.
         kind: Task kind, where the columns do not tell it.
-        validation: Whether the data's validation split is used.
+        validation: Whether the data's validation split is used, and one cut out where there is none.
         settings: Strategy name to fields that differ from the defaults.
         max_steps: The default of --max-steps.
+        folder: Name of the folder that the data set is in where it is not on the hub; None: that of the task.
         choices: Budget and options of the task, as for `adapt.compare`.
     """
     parser = parser_of(doc, data=hub, backbone=backbone, strategies="all", max_steps=max_steps)
@@ -41,7 +42,9 @@ def recipe(
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
-        data = adapt.data.load(options.data, name=name, kind=kind, **(on_hub or {} if options.data == hub else {}))
+        own_name = None if options.data != hub and Path(options.data).resolve().name != (folder or name) else name
+        how: dict[str, Any] = {"name": own_name, "kind": kind, **({} if validation else {"validation": 0})}
+        data = adapt.data.load(options.data, **{**how, **(on_hub or {} if options.data == hub else {})})
         if not validation:
             data = replace(data, splits={split: rows for split, rows in data.splits.items() if split != "validation"})
         own = settings_of(options.strategies, settings or {})

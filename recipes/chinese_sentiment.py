@@ -4,11 +4,19 @@
 
 Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
 Expected test score: accuracy, %: full 57.2, head 62.6, lora 62.6, bottleneck 60.5, prefix 60.5, qlora 62.4.
+The scores are of hotel reviews alone; the set on the hub is larger and has reviews of laptops and books, too.
 """
 
 from _recipe import recipe
 
 if __name__ == "__main__":
     recipe(
-        __doc__, "chnsenticorp_htl", hub="lansinuote/ChnSentiCorp", dropout=0.0, epochs=3, max_train=300, max_length=96
-    )  # fmt: skip
+        __doc__,
+        "chnsenticorp_htl",
+        hub="lansinuote/ChnSentiCorp",
+        on_hub={"name": "chnsenticorp"},
+        dropout=0.0,
+        epochs=3,
+        max_train=300,
+        max_length=96,
+    )

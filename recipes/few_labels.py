@@ -15,6 +15,7 @@ if __name__ == "__main__":
         __doc__,
         "few_labels",
         hub="SetFit/sst2",
+        folder="sst2",
         validation=False,
         max_train=(32, 100, 316, 1000),
         epochs=20,

@@ -12,5 +12,12 @@ from _recipe import recipe
 
 if __name__ == "__main__":
     recipe(
-        __doc__, "film_reviews", hub="SetFit/sst2", backbone="tiny-encoder", pooling="mean", epochs=5, max_train=2000
+        __doc__,
+        "film_reviews",
+        hub="SetFit/sst2",
+        folder="sst2",
+        backbone="tiny-encoder",
+        pooling="mean",
+        epochs=5,
+        max_train=2000,
     )

@@ -19,6 +19,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
+from needed import lacking  # noqa: E402
 
 if TYPE_CHECKING:
     from adapt.adapted import Adapted
@@ -109,8 +110,5 @@ def real_data() -> Path:
     """Folder of the real data sets: `ADAPT_DATA`, or `shared/data` beside the repository."""
     root = Path(os.environ.get("ADAPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (root / "sst2").is_dir():
-        missing = f"the real data sets are not at {root}; set ADAPT_DATA to their folder"
-        if os.environ.get("ADAPT_REQUIRE_DATA"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        lacking(f"the real data sets are not at {root}; set ADAPT_DATA to their folder")
     return root

@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from adapt.adapted import Adapted, assemble
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.backbones.load import SHORT
 from adapt.inputs import Inputs
 from adapt.run import fit
 from adapt.spec import Run
@@ -34,7 +35,7 @@ HEADS = {
 }
 LANGUAGE = ("seq2seq", "causal_lm", "masked_lm")
 """Kinds whose output layer is pretrained: nothing is fresh."""
-SHORT = {"seq2seq": {"max_target_length": 8}, "causal_lm": {"max_new_tokens": 8}}
+BRIEF = {"seq2seq": {"max_target_length": 8}, "causal_lm": {"max_new_tokens": 8}}
 """Kind to the option that ends a text; a random model does not."""
 
 
@@ -62,14 +63,17 @@ class Made:
 
     def __init__(self, cell: Cell, folder: Path, data: Any, out: Path) -> None:
         self.cell, self.folder, self.data, self.out = cell, folder, data, out
-        self.strategy, self.architecture, self.task, self.pooling = cell
+        self.strategy, self.architecture, self.task, self.pooling, self.attention = cell
 
     def run_of(self, seed: int = 0, **choices: Any) -> Run:
         budget = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "max_length": 48}
-        budget |= {**SHORT.get(self.cell.kind, {}), **choices}
-        return assemble(
+        budget |= {**BRIEF.get(self.cell.kind, {}), **choices}
+        run = assemble(
             self.folder, self.data, tiny.STRATEGIES[self.strategy], seed=seed, pooling=self.pooling, **budget
         )[0]
+        if self.attention == "sdpa":  # of rows that are no longer for that
+            run = dataclasses.replace(run, task=dataclasses.replace(run.task, max_length=SHORT + 1))
+        return run
 
     @cached_property
     def run(self) -> Run:

@@ -1,6 +1,7 @@
 """What the matrix of contracts spans; read by the tests, and by what makes the README's table of support.
 
-A cell is a strategy, an architecture, a task and a pooling. `tests/test_contracts.py` holds each cell to the contracts.
+A cell is a strategy, an architecture, a task, a pooling and the kernel of attention. `tests/test_contracts.py` holds
+each cell to the contracts.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ TASKS_OF = {
 MORE = {"bert": ("pairs", "multi_label", "regression", "tags"), "llama": ("messages",)}
 """Further tasks of some architectures."""
 MEAN_POOLED = ("bert", "electra", "modernbert")
+SDPA = (("bert", "single_label"), ("modernbert", "spans"), ("llama", "completion"), ("t5", "text"), ("bart", "answers"))
+"""Architectures and tasks that are held to the contracts under that kernel, too."""
 
 
 class Cell(NamedTuple):
@@ -46,6 +49,8 @@ class Cell(NamedTuple):
     architecture: str
     task: str
     pooling: str = "native"
+    attention: str = "eager"
+    """As for short rows on CPUs; `sdpa`: as for long ones, and on GPUs."""
 
     @property
     def kind(self) -> str:
@@ -53,17 +58,14 @@ class Cell(NamedTuple):
         return TASKS[self.task]
 
     def __str__(self) -> str:
-        return "-".join(self)
+        return "-".join(part for part in self if part != "eager")
 
 
 CELLS = [
     *(Cell(s, a, t) for a, tasks in TASKS_OF.items() for t in (*tasks, *MORE.get(a, ())) for s in STRATEGIES),
     *(Cell(s, a, "single_label", "mean") for a in MEAN_POOLED for s in STRATEGIES),
+    *(Cell(s, a, t, attention="sdpa") for a, t in SDPA for s in STRATEGIES),
 ]
-UNUSED: dict[tuple[str, str], tuple[str, ...]] = {}
-"""Architecture and task to parts of the names of pretrained parameters that no output of that kind depends on."""
-KEPT_WIDE: dict[str, tuple[object, ...]] = {}
-"""Architecture to further dtypes of frozen weights that transformers keeps in its checkpoint's precision."""
 NOT_CHECKPOINTED = ("albert",)
 """Architectures for which transformers has no gradient checkpointing."""
 NO_HEAD = [

@@ -69,7 +69,35 @@ def test_a_merged_regression_says_what_its_output_stands_for(backbone: Callable[
     with torch.no_grad():
         output = plain(**tokenizer("word1 word2", return_tensors="pt")).logits.item()
     assert std * output + mean == pytest.approx(model.predict(["word1 word2"])[0]["value"], rel=1e-5)
-    assert "its output times" not in (model.save(tmp_path / "saved") / "README.md").read_text()
+    saved = (model.save(tmp_path / "saved") / "README.md").read_text()
+    assert f"PEFT the target is the model's output times {std:.8g} plus" in saved
+    head = adapt.fit(backbone("bert"), adapt.data.load(rows), adapt.Head(), max_steps=1, device="cpu")
+    assert "output times" not in (head.save(tmp_path / "head") / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "rows", "said"),
+    [
+        ("gpt2", "pairs", "The second of two texts begins with a line break."),
+        ("bert", "pairs", None),
+        ("gpt2", "asked", r"Texts were written with separator '\n'."),
+    ],
+)
+def test_who_uses_a_model_without_this_package_is_told_how_texts_are_written(
+    backbone: Callable[..., Path], tmp_path: Path, architecture: str, rows: str, said: str | None
+) -> None:
+    data = {
+        "pairs": [{"text": f"word{i}", "text_pair": "cold", "label": "ab"[i % 2]} for i in range(20)],
+        "asked": [{"prompt": f"word{i}", "completion": "cold"} for i in range(20)],
+    }
+    model = adapt.fit(
+        backbone(architecture), data[rows], adapt.LoRA(rank=2), max_steps=1, device="cpu", precision="fp32",
+        progress=False,
+    )  # fmt: skip
+    for folder in (model.save(tmp_path / "saved"), model.merge(tmp_path / "plain")):
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert "line break" not in card if said is None else said in card.replace(r"\\n", r"\n")
+        assert ("Labels, in the order of its outputs: a, b." in card) == (rows == "pairs")
 
 
 @pytest.mark.parametrize(("reference", "revision"), [("some/encoder", None), ("some/encoder@v1", "v1")])
@@ -89,7 +117,7 @@ def test_names_and_labels_are_no_markup(model: Adapted, tmp_path: Path) -> None:
     card = dataclasses.replace(model, run=dataclasses.replace(model.run, task=task)).save(tmp_path) / "README.md"
     text = card.read_text(encoding="utf-8")
     assert "for a --- &lt;b&gt;\\|\n" in text
-    assert "Labels: \\[no\\](x), \\`yes\\`." in text
+    assert "Labels, in the order of its outputs: \\[no\\](x), \\`yes\\`." in text
 
 
 def test_somebody_elses_words_stay(model: Adapted, tmp_path: Path) -> None:

@@ -61,6 +61,27 @@ def test_of_a_learning_curve_the_most_rows_are_chosen() -> None:
     assert choose(contents([few[1], results[1]]))["spec"]["task"]["max_train"] == 8
 
 
+def written(name: str, loss: float, metric: str = "chrf", **options: Any) -> Result:
+    task = {"kind": "causal_lm", "problem": "completion", "metric": metric, "labels": (), "options": options}
+    task |= {"selection": "loss"} if metric == "chrf" else {}
+    scores = {"validation": {"loss": loss, "perplexity": loss}, "test": {metric: 0.5}}
+    return result_of(run_of(name, **task), scores=scores)
+
+
+def test_what_no_validation_loss_tells_apart_is_not_chosen_by_it() -> None:
+    said = r"The best settings differ from others in beams, stop alone, .*; give the file of one result"
+    with pytest.raises(OptionError, match=said):
+        chosen(written("lora", 0.5), written("lora", 0.5, beams=4, stop="x"), written("full", 0.6))
+    assert chosen(written("lora", 0.5), written("lora", 0.5, beams=4), written("full", 0.4))[0] == "full"
+    assert chosen(*(written("lora", 2.0, "perplexity", beams=n) for n in (1, 4)))[0] == "lora"
+
+
+@pytest.mark.parametrize("option", [{"separator": " "}, {"template": "Q: {prompt}"}])
+def test_losses_over_other_tokens_are_not_compared(option: dict[str, str]) -> None:
+    with pytest.raises(OptionError, match="of 2 problems"):
+        chosen(written("lora", 0.5), written("lora", 0.4, **option))
+
+
 def test_the_best_mean_validation_score_chooses_and_its_first_seed_is_taken() -> None:
     results = [made("full", seed, 0.7, test=0.9) for seed in (1, 0)]
     results += [made("lora", 0, 0.6), made("lora", 1, 0.9), made("lora", 0, 0.7, settings={"rank": 2})]
@@ -336,6 +357,26 @@ def test_a_sample_of_the_rows_is_told_of_and_may_be_another(
     adapt.compare(model, str(reviews), "head", seeds=1, out=tmp_path / "all", max_train=1000, epochs=1, device="cpu",
                   progress=False)  # fmt: skip
     assert "some of the rows" not in fitted("--like", str(tmp_path / "all"))
+
+
+def test_of_several_kinds_it_is_that_of_results_on_the_data(
+    backbone: Callable[..., Path], reviews: Path, tmp_path: Path
+) -> None:
+    """Whatever these would be read as, and whatever else is in the folder."""
+    data = adapt.data.load(reviews, kind="causal_lm")
+    task = {
+        "kind": data.kind, "problem": data.problem, "metric": "perplexity", "labels": (), "max_length": 16,
+        "data": Source("reviews", data.sha256),
+    }  # fmt: skip
+    scores = {"validation": {"perplexity": 3.0}}
+    quick = {"epochs": 1, "batch_size": 8}
+    Store(tmp_path / "out").write(result_of(run_of("head", 5, budget=quick, **task), scores=scores))
+    Store(tmp_path / "out").write(made("lora", 0, 0.9))
+    words = ["fit", "--backbone", str(backbone("gpt2")), "--data", str(reviews), "--device", "cpu", "--max-steps", "1"]
+    words += ["--like", str(tmp_path / "out"), "--out", str(tmp_path / "model")]
+    ran = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert "of head, seed 5, but for " in ran.stderr
+    assert adapt.load(tmp_path / "model").run.task.kind == "causal_lm"
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -19,6 +19,9 @@ def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
     (tmp_path / "y.conll").write_text("# B-PER\nsaw O\n\nit O\n# O\n")
     assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["Ada", "saw"], ["#", "saw"]]
     assert columns(load(tmp_path / "y.conll", **NONE))["tokens"] == [["#", "saw"], ["it", "#"]]
+    as_wide = "".join(f"# sent_id = {i}\nAda N NP B-PER\nsaw V VP O\n\n" for i in range(9))
+    (tmp_path / "z.conll").write_text(as_wide)
+    assert columns(load(tmp_path / "z.conll", **NONE))["tokens"] == [["Ada", "saw"]] * 9
 
 
 @pytest.mark.parametrize("between", [" ", "\t"])

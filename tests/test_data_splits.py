@@ -11,7 +11,7 @@ import datasets
 import numpy
 import pytest
 
-from adapt.data import Data, few_shot, load, subsample
+from adapt.data import Data, few_shot, folds, load, subsample
 from adapt.data.samples import quotas
 from adapt.data.splits import size_of
 from adapt.spec import DataError, OptionError
@@ -147,6 +147,25 @@ def test_rows_of_one_input_are_cut_out_together(labels: str) -> None:
         assert not data.notes
         classes = [Counter(map(str, part["label"])) for part in data.splits.values()] if labels == "classes" else []
         assert all(max(n.values()) - min(n.values()) <= 3 for n in classes)
+
+
+def test_rows_of_one_text_and_several_classes_are_cut_out_together() -> None:
+    """As where several annotators labelled it: else it is learnt under the one label and scored under the other."""
+    rows = [
+        {"text": f"text {i}", "label": "ab"[(i + (turn == 2 and i % 3 == 0)) % 2]}
+        for i in range(200)
+        for turn in range(3)
+    ]
+    for seed in range(3):
+        data = load(rows, validation=0.2, test=0.2, seed=seed)
+        assert not parted(data)
+        assert sum(map(len, data.splits.values())) == 600
+        for split in ("validation", "test"):
+            part = data.splits[split]
+            assert 114 <= len(part) <= 120
+            assert 0.45 < sum(part["label"]) / len(part) < 0.55
+    made = folds(load(rows, validation=0, test=0), 5, validation=0.1)
+    assert not any(parted(part) for part in made.parts)
 
 
 def test_texts_that_stand_twice_are_cut_out_together() -> None:

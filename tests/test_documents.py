@@ -41,6 +41,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = sorted(path for path in (ROOT / "recipes").glob("*.py") if not path.stem.startswith(("_", "pretrain_")))
 RECIPES = [path for path in SHORT if path.stem != "probing"]
 """Those that compare strategies."""
+COMPARING = [path for path in SHORT if "\n    recipe(" in path.read_text(encoding="utf-8")]
+"""Those that do nothing else."""
 
 
 def test_nothing_lies_about_beside_the_package_and_its_customary_files() -> None:
@@ -101,6 +103,7 @@ def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(predictions) == len((reviews / "new.csv").read_text().splitlines()) - 1
     assert set(json.loads(predictions[0])["probabilities"]) == {"good", "bad"}
     assert (reviews / "compared" / "table.csv").exists()
+    assert {json.loads(path.read_text())["status"] for path in reviews.glob("compared/runs/*.json")} == {"ok"}
     assert (reviews / "attention.html").read_text(encoding="utf-8").count("<section>") == 3
     assert "tiny-encoder, lora on reviews" in (reviews / "probed" / "probe.md").read_text()
     assert adapt.Representations.load(reviews / "new.safetensors").layers == (1, 4)
@@ -290,6 +293,8 @@ def test_recipe(
     results = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*.json")]
     assert len(results) == RUNS.get(recipe.stem, 1)
     assert {result["status"] for result in results} == {"ok"}
+    if recipe in COMPARING:
+        assert {result["task"] for result in results} == {tmp_path.name}, "own data have their own name"
     assert {result["spec"]["budget"]["max_steps"] for result in results} == {2}
     measured = [bool(result["forgetting"]) for result in results]
     assert all(measured) if "--general" in options else not any(measured)
@@ -310,10 +315,28 @@ def test_a_large_set_of_the_hub_gives_a_small_test_split(
     monkeypatch.setattr("adapt.data.load", load)
     with pytest.raises(LookupError):
         runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
-    assert asked[0]["test"] == share
+    assert (asked[0]["test"], asked[0]["name"]) == (
+        share,
+        {"question_answering": "squad_v11_subset"}.get(recipe, recipe),
+    )
 
 
-COMPARING = [path for path in SHORT if "\n    recipe(" in path.read_text(encoding="utf-8")]
+@pytest.mark.parametrize("folder", ["sst2", "mine"])
+def test_a_recipe_without_validation_cuts_none_out(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def load(source: str, **options: Any) -> None:
+        asked.append(options)
+        raise LookupError
+
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.setattr(sys, "argv", ["few_labels", "--data", str(tmp_path / folder)])
+    monkeypatch.setattr("adapt.data.load", load)
+    with pytest.raises(LookupError):
+        runpy.run_path(str(ROOT / "recipes" / "few_labels.py"), run_name="__main__")
+    assert (asked[0]["validation"], asked[0]["name"]) == (0, "few_labels" if folder == "sst2" else None)
 
 
 @pytest.mark.parametrize("recipe", COMPARING, ids=lambda path: path.stem)

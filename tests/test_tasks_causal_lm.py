@@ -381,6 +381,13 @@ _THINKS = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 """As Qwen3's template."""
+_MAY_THINK = (
+    "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
+    "{% endif %}"
+)
+"""As that of Qwen3.5's small models, which think where they are told to."""
 
 
 @pytest.mark.parametrize("answer", ["bob", "<think>\nwho\n</think>\n\nbob"])
@@ -417,6 +424,24 @@ def test_answers_that_a_template_would_have_thought_are_told_of() -> None:
     made = bound(tokenizer=tokenizer, length=200)
     made.encode(chats([("user", "who ?"), ("assistant", "so</think>bob")]), split="train")
     assert not made.notes
+
+
+@pytest.mark.parametrize("opening", ["", "<think>\n"])
+def test_a_thought_that_a_template_opens_is_opened_once(opening: str) -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = _MAY_THINK
+    made = bound(tokenizer=tokenizer, length=200)
+    talk = chats([("user", "who ?"), ("assistant", f"{opening}w</think>bob")])
+    (example,) = made.encode(talk, split="train")
+    assert tokenizer.decode(example["input_ids"]).endswith("<s>assistant\n<think>\nw</think>bob</s>")
+    assert example["references"] == ["w</think>bob"]
+    assert len(made.notes) == bool(opening)
+    again = bound(tokenizer=tokenizer, length=200)
+    again.load_state(made.state())
+    question = chats([("user", "who ?")])
+    assert again.encode(question)[0]["prompt_ids"] == made.encode(question)[0]["prompt_ids"]
+    (scored,) = again.encode(talk, split="test")
+    assert scored["references"] == ["w</think>bob"]
 
 
 def test_a_template_that_wants_a_system_turn_ends_answers_too() -> None:

@@ -410,9 +410,25 @@ def test_no_row_is_in_a_batch_much_smaller_than_those_of_others(n: int, size: in
 
 @pytest.mark.parametrize(("n", "size", "rows"), [(33, 32, 17), (100, 32, 25), (96, 32, 32), (5, 32, 5), (0, 8, 0)])
 def test_the_largest_batch_is_known_beforehand(n: int, size: int, rows: int) -> None:
-    assert largest(n, size) == rows
+    assert largest(n, size, 1) == rows
     if n:
         assert max(map(len, length_bucketed([1] * n, size, _generator(0)))) == rows
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "accumulation", "steps", "batches"),
+    [(96, 32, 2, 2, 4), (100, 16, 2, 4, 8), (100, 16, 4, 2, 8), (130, 32, 4, 2, 6), (3, 1, 2, 2, 3), (64, 16, 4, 1, 4)],
+)
+def test_no_row_is_in_a_step_much_smaller_than_those_of_others(
+    n: int, size: int, accumulation: int, steps: int, batches: int
+) -> None:
+    """Which would be the last of each epoch where batches did not come out even."""
+    found = length_bucketed([1 + i % 9 for i in range(n)], size, _generator(0), accumulation=accumulation)
+    assert sorted(i for batch in found for i in batch) == [*range(n)]
+    assert (len(found), max(map(len, found))) == (batches, largest(n, size, accumulation))
+    rows = [sum(map(len, step)) for step in evenly(found, accumulation)]
+    assert (len(rows), steps) == (steps, math.ceil(math.ceil(n / size) / accumulation))
+    assert max(rows) - min(rows) <= accumulation
 
 
 def test_a_whole_number_of_batches_is_full() -> None:

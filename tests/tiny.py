@@ -217,6 +217,8 @@ def save_backbone(
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # transformers starts biases at 0, which would hide a bias that is lost
                 torch.nn.init.normal_(parameter, std=0.1)
+            elif parameter.dim() == 1:  # and norms at 1
+                torch.nn.init.normal_(parameter, mean=1.0, std=0.1)
     model.save_pretrained(folder)
     tokenizer_for(architecture).save_pretrained(folder)
     return folder

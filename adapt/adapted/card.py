@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapt.files import write_atomically
@@ -26,6 +26,7 @@ def write_card(
     hub: str | None = None,
     plain: str | None = None,
     scale: Mapping[str, float] | None = None,
+    beside: Sequence[str] = (),
 ) -> None:
     """Write `README.md`, with the fields that the Hugging Face hub reads at its head; one of the user's own stays.
 
@@ -36,12 +37,13 @@ def write_card(
         hub: The backbone's name on the hub, if that is where it is from.
         plain: Class of transformers that loads the folder, of a merged model.
         scale: `mean` and `std` of a regression's target over the training rows.
+        beside: What must be said to who uses it without this package.
     """
     file = folder / CARD_FILE
     if file.exists() and not (file.is_file() and _MARK in file.read_text(encoding="utf-8", errors="replace")):
         return
     title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
-    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain, scale)]
+    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain, scale, beside)]
     if result is not None:
         spec = result["spec"]  # without its fold: the run of one is whole as it is
         task = {name: value for name, value in spec["task"].items() if name != "fold"}
@@ -61,8 +63,8 @@ def _head(run: Run, hub: str | None, plain: str | None) -> str:
     return f"---\n{fields.to_yaml()}\n---\n"
 
 
-def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] | None) -> str:
-    """How it is loaded."""
+def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] | None, beside: Sequence[str]) -> str:
+    """How it is loaded, and what its outputs mean to who uses it without this package."""
     backbone = escape(run.backbone.name)
     if plain is not None:
         what = f"A model of transformers, of {backbone} with what was trained merged into its weights."
@@ -70,12 +72,16 @@ def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] |
     else:
         what = f"What was trained, to be loaded on {backbone} (content {run.backbone.sha256[:12]})."
         lines = ["import adapt", "", "model = adapt.load(FOLDER)", "model.predict(rows)"]
-    if (folder / "peft" / "adapter_config.json").is_file():
-        what += " The folder `peft` holds it in PEFT's format."
-    if plain is not None and scale is not None:
-        what += f" The target is its output times {scale['std']:.8g} plus {scale['mean']:.8g}."
-    labels = f" Labels: {', '.join(map(escape, run.task.labels))}." if run.task.labels else ""
-    does = f" It does {run.task.kind.replace('_', ' ')}.{labels}"
+    in_peft = (folder / "peft" / "adapter_config.json").is_file()
+    if in_peft:
+        held = "bfloat16" if run.budget.precision == "bf16" else "float32"
+        what += f" The folder `peft` holds it in PEFT's format, for a backbone in {held}, as it was trained."
+    whose = "The target is its output" if plain is not None else "For PEFT the target is the model's output"
+    said = [*([f"{whose} times {scale['std']:.8g} plus {scale['mean']:.8g}."] if scale is not None else []), *beside]
+    what += "".join(f" {escape(one)}" for one in said) if plain is not None or in_peft else ""
+    labels = ", ".join(map(escape, run.task.labels))
+    does = f" It does {run.task.kind.replace('_', ' ')}."
+    does += f" Labels, in the order of its outputs: {labels}." if labels else ""
     return "\n".join([what + does, "", "```python", *lines, "```", ""])
 
 

@@ -145,7 +145,7 @@ class Adapted:
             export(self.fitted.model, path / "peft", self._reference())
         if result is not None:
             write_atomically(path / "result.json", text_of(result))
-        write_card(path, self.run, result, hub=self.backbone.hub_name)
+        self._write_card(path)
         content = {
             "schema": SCHEMA,
             "reference": self._reference(),
@@ -163,9 +163,10 @@ class Adapted:
     def merge(self, folder: str | Path) -> Path:
         """Write a plain transformers model, float32, with the adaptation merged into the weights, and the tokenizer.
 
-        The class for the task kind (`AutoModelForSequenceClassification`, ...) loads it with the same outputs (of 8-bit
-        QLoRA nearly the same), without this package. For regression its output is the target in standard deviations
-        from its mean over the training rows, both of which the card has.
+        The class for the task kind (`AutoModelForSequenceClassification`, ...) loads it without this package, with the
+        same outputs for the same token ids: to rounding where training was in float32, nearly where it was in bfloat16
+        or the backbone in 8 bits. The card says how texts are written for it, and for regression, whose output is the
+        target in standard deviations from its mean over the training rows, what these are.
 
         Raises:
             Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
@@ -206,9 +207,17 @@ class Adapted:
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
         path = model_folder(folder, self.backbone.path, merged=True)
         save_plain(plain, loader, path, self.fitted.kind.writes(self.fitted.model))
-        scale = self.fitted.kind.state() if self.run.task.problem == "regression" else None
-        write_card(path, self.run, self.record, hub=self.backbone.hub_name, plain=type(plain).__name__, scale=scale)
+        self._write_card(path, type(plain).__name__)
         return path
+
+    def _write_card(self, path: Path, plain: str | None = None) -> None:
+        """The card of what is in a folder; `plain`: the class of transformers of a merged model."""
+        kind = self.fitted.kind
+        scale = kind.state() if self.run.task.problem == "regression" else None
+        write_card(
+            path, self.run, self.record, hub=self.backbone.hub_name, plain=plain, scale=scale,
+            beside=kind.beside_plain(),
+        )  # fmt: skip
 
     def _reference(self) -> str:
         """Where the backbone is found from any working folder."""

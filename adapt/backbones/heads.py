@@ -57,8 +57,8 @@ class MeanPoolingClassifier(nn.Module):
 
     @property
     def base_model(self) -> nn.Module:
-        """The pretrained encoder."""
-        return self.features.encoder  # type: ignore[return-value]
+        """The pretrained encoder, also where a memo of its means stands before it."""
+        return getattr(self.features, "features", self.features).encoder  # type: ignore[return-value]
 
     def forward(self, **inputs: torch.Tensor) -> SequenceClassifierOutput:
         """

@@ -261,6 +261,8 @@ class Loader:
             for name in _DROPOUT_FIELDS:
                 if getattr(config, name, None) is not None:
                     setattr(config, name, self.budget.dropout)
+            for name in [name for name in vars(config) if name.endswith("layerdrop") and not self.budget.dropout]:
+                setattr(config, name, 0.0)
         return config
 
     def _pretrained_config(self) -> Any:

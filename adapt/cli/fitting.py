@@ -59,7 +59,7 @@ def fit(
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model, start_of
     from adapt.backbones import resolve
-    from adapt.comparison.choice import choose_from, place_of
+    from adapt.comparison.choice import choose_from, kinds_in, place_of
 
     first, own = None, None
     if start is not None:
@@ -91,7 +91,8 @@ def fit(
             )
         return result
 
-    _fit(fitting, backbone, data, strategy, seed, out, settings, rest, like=chosen)
+    kinds = functools.partial(kinds_in, place)
+    _fit(fitting, backbone, data, strategy, seed, out, settings, rest, like=chosen, kinds=kinds)
 
 
 @click.command()
@@ -122,12 +123,12 @@ def distill(
 def _fit(
     fitting: Callable[..., Any], backbone: str, data: str, strategy: str | None, seed: int | None, out: str,
     settings: tuple[str, ...], rest: dict[str, Any], own: Strategy | None = None,
-    like: Callable[[Data | None], Content] | None = None,
+    like: Callable[[Data | None], Content] | None = None, kinds: Callable[[], list[str]] = list,
 ) -> None:  # fmt: skip
     """Train one model, save it, and say what it scores and costs.
 
     What is not given of the strategy is as in `own`, and what is not given of anything as in the result that `like`
-    finds for the data.
+    finds for the data, among those of the `kinds` that there are.
     """
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
@@ -139,7 +140,7 @@ def _fit(
     if strategy is not None:  # a mistyped name is found before the data is read
         _only(given, strategy if like is None else strategy_in(strategy))
     model_folder(out, locate(backbone)[1])
-    rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, data, rest)
+    rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, kinds, data, rest)
     choices |= of_kind
     strategy = str(strategy if result is None else result["strategy"])
     fields, rate = _only(given, strategy), choices.get("learning_rate")
@@ -179,35 +180,61 @@ def _fit(
 
 
 def _read_like(
-    like: Callable[[Data | None], Content], data: str, rest: dict[str, Any]
+    like: Callable[[Data | None], Content], kinds: Callable[[], list[str]], data: str, rest: dict[str, Any]
 ) -> tuple[Data, dict[str, Any], Content]:
     """The data, the options of budget and task, and the result that `like` finds for the data.
 
-    The data are read as they tell, or as those of the result's kind where they tell no kind or another one.
+    Where nothing says of which kind the data are, they are read as they tell; or as a kind of which there are results
+    on them, where there are such alone; or as the kind of the result, where they tell none or another one.
+
+    Args:
+        like: Finds a result for data.
+        kinds: Finds the kinds that there are results of.
+        data: Where they are.
+        rest: The options of the command.
 
     Raises:
         DataError: They cannot be read.
         OptionError: There is no such result.
     """
-    told = rest["kind"] is None and rest["problem"] is None
+
+    def read(kind: str | None = None) -> tuple[Data, dict[str, Any], Content]:
+        rows, choices = read_data(data, {**rest, **({} if kind is None else {"kind": kind})})
+        return rows, choices, like(rows)
+
+    if rest["kind"] is not None or rest["problem"] is not None:
+        return read()
+    found, failed = None, None
     try:
-        rows, choices = read_data(data, dict(rest))
-    except DataError as error:
-        if not told:
-            raise
+        found = read()
+    except (DataError, OptionError) as error:
+        failed = error
+    if found is not None and _is_on(*found):
+        return found
+    for kind in kinds():
+        if found is None or kind != found[0].kind:
+            with contextlib.suppress(DataError, OptionError):
+                other = read(kind)
+                if _is_on(*other):
+                    return other
+    if found is None:
+        assert failed is not None
+        if isinstance(failed, OptionError):
+            raise failed
         try:
             kind = like(None)["spec"]["task"]["kind"]
         except OptionError:
-            raise error from None
-        rows, choices = read_data(data, {**rest, "kind": kind})
-        return rows, choices, like(rows)
-    result = like(rows)
-    kind = result["spec"]["task"]["kind"]
-    if told and rows.kind != kind:
+            raise failed from None
+        return read(kind)
+    rows, _, result = found
+    if rows.kind != result["spec"]["task"]["kind"]:
         with contextlib.suppress(DataError, OptionError):
-            rows, choices = read_data(data, {**rest, "kind": kind})
-            result = like(rows)
-    return rows, choices, result
+            return read(result["spec"]["task"]["kind"])
+    return found
+
+
+def _is_on(rows: Data, _: Any, result: Content) -> bool:
+    return bool(result["spec"]["task"]["data"]["sha256"] == rows.sha256)
 
 
 def _only(given: Mapping[str, Mapping[str, Any]], strategy: str) -> Mapping[str, Any]:

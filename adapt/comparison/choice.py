@@ -47,7 +47,8 @@ def choose(
 
     Raises:
         OptionError: None of them ended well; those that are left are of several backbones or tasks; several settings
-            are there, and no seed has a validation score under all of them; or the name is not known.
+            are there, and no seed has a validation score under all of them; the best ones differ in nothing that a
+            validation score tells; or the name is not known.
     """
     trained = [result for result in merged(results) if result["strategy"] not in FLOORS]
     of_it = trained if strategy is None else _named(trained, strategy)
@@ -55,11 +56,11 @@ def choose(
         of_it = [r for r in of_it if "start" in r["spec"] and r["spec"]["start"]["sha256"] == start] or of_it
     if data is not None:
         of_it = [r for r in of_it if r["spec"]["task"]["data"]["sha256"] == data] or of_it
-    if kind is not None:
-        of_it = [r for r in of_it if r["spec"]["task"]["kind"] == kind] or of_it
     if backbone is not None and len({r["spec"]["backbone"]["sha256"] for r in of_it}) > 1:
         own = backbone()
         of_it = [r for r in of_it if r["spec"]["backbone"]["sha256"] == own] or of_it
+    if kind is not None:
+        of_it = [r for r in of_it if r["spec"]["task"]["kind"] == kind] or of_it
     if not any(result["status"] == "ok" for result in of_it):
         there = sorted({str(result["strategy"]) for result in trained if result["status"] == "ok"})
         raise OptionError(
@@ -86,7 +87,27 @@ def choose(
             f"There are {len(settings)} settings, and no seed has a validation score under all of them to choose by; "
             "give the file of one result."
         )
+    alike = _alike_but_for_texts(best, in_order)
+    if alike:
+        raise OptionError(
+            f"The best settings differ from others in {', '.join(alike)} alone, by which texts are written, and which "
+            "no validation loss can tell apart; give the file of one result."
+        )
     return min((result for result in best if result["status"] == "ok"), key=lambda result: result["seed"])
+
+
+def _alike_but_for_texts(best: Sequence[Content], groups: Iterable[Sequence[Content]]) -> list[str]:
+    """The options by which alone groups differ from the best one, where its metric judges texts and it is chosen by
+    something else."""
+    task, found = best[0]["spec"]["task"], set[str]()
+    for group in groups if task.get("selection") else ():
+        one, other = (
+            spec | spec["task"] | spec["task"].get("options", {}) for spec in (best[0]["spec"], group[0]["spec"])
+        )
+        names = {name.rpartition(".")[2] for name in differences(one, other)} - {"options", "seed", "fold"}
+        if names <= set(KINDS[task["kind"]].decides_texts):
+            found |= names
+    return sorted(found)
 
 
 def _rows_trained_on(task: Mapping[str, Any]) -> float:
@@ -193,6 +214,17 @@ def choose_from(path: str | Path, strategy: str | None = None, **among: Any) -> 
         return choose(Store(place, reading=True).all(), strategy, **among)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
+
+
+def kinds_in(path: str | Path) -> list[str]:
+    """The kinds of task that the result in a file, or those in a comparison's folder, are of.
+
+    Raises:
+        OptionError: There is neither there.
+    """
+    place = place_of(path)
+    results = [given_result(place)] if place.is_file() else Store(place, reading=True).all()
+    return sorted({result["spec"]["task"]["kind"] for result in results})
 
 
 def best_epochs(result: Content) -> list[int]:

@@ -160,7 +160,7 @@ def _is_comment(i: int, lines: Sequence[str], split: Sequence[Sequence[str]], us
     follows = next((j for j in range(i + 1, len(lines)) if not _is_marked(lines[j])), None)
     if follows is not None and any(split[follows]) and not _is_word(split[follows]):
         return True  # a document begins below it
-    if split[i][-1] in ("newdoc", "newpar"):
+    if split[i][-1] in ("newdoc", "newpar") or split[i][2:3] == ["="]:  # `# sent_id = 17`
         return True
     if follows is None or not _is_word(split[follows]):
         return usual is not None and (len(split[i]), "\t" in lines[i]) != usual

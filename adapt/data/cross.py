@@ -11,8 +11,7 @@ from numbers import Integral
 from typing import Any
 
 from adapt.data.canonical import Data
-from adapt.data.groups import GROUP, Division, division, inputs_of
-from adapt.data.remarks import WORTH_SAYING
+from adapt.data.groups import GROUP, WORTH_SAYING, Division, division, inputs_of
 from adapt.data.samples import generator
 from adapt.data.splits import check_options, cut, size_of
 from adapt.data.table import column_of

@@ -14,6 +14,9 @@ from adapt.spec import Problem, canonical
 if TYPE_CHECKING:
     import datasets
 
+WORTH_SAYING = 0.01
+"""Share of a split's rows that are in train too, are copies or contradict each other; fewer change a score, or its
+interval, by less than its noise."""
 GROUP = "group"
 """Role, and canonical column, of what the caller says that rows belong together by, in place of context, source or
 prompt."""
@@ -42,6 +45,12 @@ class Division:
     def by_class(self) -> bool:
         """Whether the rows of each class can be divided by themselves."""
         return self.in_proportion and self.held_by is None
+
+    def mixes_classes(self, rows: Sequence[int], size: int) -> bool:
+        """Whether any of the rows that are held together (`units`) are of several classes."""
+        first: dict[Any, Sequence[int]] = {}
+        alike = zip(rows, self.units(rows, size), strict=True)
+        return any(first.setdefault(unit, self.strata[row]) != self.strata[row] for row, unit in alike)
 
     def texts_of_classes(self) -> dict[int, int]:
         """Class to how many different inputs its rows have."""
@@ -116,7 +125,8 @@ def belonging(
     """Which rows of a split belong together, as `adapt.result.Result.test_groups` has it; nothing where each is alone.
 
     Rows of one prompt are no group where it is an instruction that rows have in common: where train has it too or, if
-    there is no train, where it is that of most rows.
+    there is no train, where it is that of most rows. Where nothing else holds rows together those of one text are a
+    group, as copies of rows are or what several annotators said of it, unless these are too few to matter.
 
     Args:
         splits: Rows in canonical form.
@@ -125,14 +135,14 @@ def belonging(
         split: Which one.
     """
     name = holding(splits[split].column_names, problem)
-    if name is None:
-        return {}
 
     def prompts(of: str) -> list[Any]:
         there = splits[of].column_names
         return _prompts({name: column_of(splits[of], name) for name in (_PROMPT, "messages") if name in there})
 
-    if name == _PROMPT:
+    if name is None:
+        found: list[Any] = inputs_of({name: column_of(splits[split], name) for name in splits[split].column_names})
+    elif name == _PROMPT:
         found = prompts(split)
         if "train" in splits and split != "train":
             common = set(prompts("train"))
@@ -142,9 +152,11 @@ def belonging(
     else:
         found = list(map(_composed, column_of(splits[split], name)))
     numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
-    if len(numbers) == len(found):
+    copies = len(found) - len(numbers)
+    if copies < (WORTH_SAYING * len(found) if name is None else 1):
         return {}
-    return {"of": group or name if name == GROUP else name, "numbers": [numbers[value] for value in found]}
+    of = "text" if name is None else group or name if name == GROUP else name
+    return {"of": of, "numbers": [numbers[value] for value in found]}
 
 
 def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.data.canonical import Data
-from adapt.data.groups import inputs_of
-from adapt.data.remarks import WORTH_SAYING
+from adapt.data.groups import WORTH_SAYING, inputs_of
 from adapt.data.table import column_of
 from adapt.spec import Task
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adapt.data.groups import GROUP, holding, inputs_of
+from adapt.data.groups import GROUP, WORTH_SAYING, holding, inputs_of
 from adapt.data.table import listing
 from adapt.spec import Problem
-
-WORTH_SAYING = 0.01
-"""Share of a split's rows that are in train too, or contradict each other; fewer change a score by less than its
-noise."""
 
 
 def beyond(

@@ -168,7 +168,8 @@ def cut(
     strata = [by.strata[row] for row in rows]
     chosen: list[int] = []
     alike: dict[int, Any] = {}
-    if by.by_class:
+    by_class = by.by_class and not by.mixes_classes(rows, size)
+    if by_class:
         classes = [members for members in rows_of([label for (label,) in strata]) if members]
         sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
         texts = by.texts_of_classes()

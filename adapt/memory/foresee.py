@@ -31,7 +31,8 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     from adapt.memory.tracker import held_bytes
 
     budget, task = spec.budget, spec.task
-    rows, length = largest(len(examples), budget.batch_size), max(lengths_of(examples))
+    rows = largest(len(examples), budget.batch_size, budget.accumulation)
+    length = max(lengths_of(examples))
     targets = max(targets_of(examples) or [0]) or None
     beside = 0 if lesson is None else held_bytes(lesson.beside)
     room = free_memory(budget.device)

@@ -36,7 +36,7 @@ def observe(model: nn.Module, lesson: Lesson, examples: Sequence[Example], budge
     """
     sizes = sizes_of(examples)
     longest = sorted(range(len(examples)), key=lambda i: -sizes[i])
-    longest = longest[: largest(len(examples), budget.batch_size)]
+    longest = longest[: largest(len(examples), budget.batch_size, budget.accumulation)]
     group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
     state, training = random_state(budget.device), model.training
 

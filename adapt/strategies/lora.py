@@ -94,8 +94,9 @@ class LoRA:
         the file too, with a pooler that the checkpoint lacked; that of a language model only where it was drawn anew,
         with the word embeddings that are its output layer.
 
-        Load the backbone in the precision that was trained in: float32 where it is not said, and quantised as it was
-        for QLoRA in 4 bits, without which predictions differ.
+        Load the backbone in the dtype that the model's card names (transformers takes that of the checkpoint unless it
+        is told), and quantised as it was for QLoRA in 4 bits, without which predictions differ. The head's outputs are
+        in the order of the card's labels, whatever the backbone's own configuration calls them.
 
         For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and
         on Llama and Qwen3 load the backbone with `key_mapping={"^model[.]": "transformer."}`, without which

@@ -36,8 +36,8 @@ class QLoRA(LoRA):
     learning_rate: float = 2e-3
     """Peak learning rate."""
     bits: Literal[8, 4] = 8
-    """8: LLM.int8(); 4: nf4 with double quantisation; of linear layers. Embeddings, the head and experts that are held
-    as one tensor stay as they are."""
+    """8: LLM.int8(); 4: nf4 with double quantisation; of linear layers. Embeddings, the head, poolers, T5's `wo` and
+    experts that are held as one tensor stay as they are."""
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the backbone quantised, the head in float32, and add trainable low-rank branches.

@@ -20,7 +20,7 @@ from adapt.tasks import KINDS
 
 _SCHEDULE = {"decay": "decay", "warmup": "warm-up", "weight_decay": "weight decay", "clip": "gradients clipped at"}
 """Fields of the budget that are named where they are not the defaults."""
-_IN_COMMON = frozenset({"context", "source", "prompt"})
+_IN_COMMON = frozenset({"context", "source", "prompt", "text"})
 """What test rows of a group have in common, unless a column was named for it."""
 
 

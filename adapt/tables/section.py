@@ -106,7 +106,8 @@ def interval_of(
 
 def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | None:
     """Of a row to another, over test rows, too, where both tell; None: they have no seed in common."""
-    row, base = _at_seeds_of(base, row), _at_seeds_of(row, base)
+    row = _at_seeds_of(base, row)
+    base = _at_seeds_of(row, base)
     seeds = sorted(row.scores.keys() & base.scores.keys())
     if not seeds:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ class Options:
 
 _THOUGHT = "</think>"
 """What ends a thought, by the convention of thinking models' chat templates."""
+_OPENED = re.compile(r"\A\s*<think>\s*")
+"""What begins one, at the beginning of an answer."""
 _PLAIN = "the tokenizer has no chat template: messages are written as a line `role: content` each"
 
 
@@ -62,7 +65,8 @@ class CausalLM(TextGeneration):
     pipeline: ClassVar[str | None] = "text-generation"
     in_parts: ClassVar[bool] = True
     form: ClassVar[tuple[str, ...]] = ("template", "separator")
-    decides_loss: ClassVar[tuple[str, ...]] = ("max_length",)
+    decides_loss: ClassVar[tuple[str, ...]] = ("max_length", "template", "separator")
+    decides_texts: ClassVar[tuple[str, ...]] = ("max_new_tokens", "beams", "stop", "answer_marker")
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -96,6 +100,15 @@ class CausalLM(TextGeneration):
             self.notes.append(_PLAIN)
         if split == "train" and "messages" in rows.column_names:
             self._begin_answers(completions or ())
+        if completions and "messages" in rows.column_names and self._prompts.opens_thought:
+            bare = [_OPENED.sub("", answer) for answer in completions]
+            opened = sum(one != other for one, other in zip(bare, completions, strict=True))
+            completions = bare
+            if opened:
+                self.notes.append(
+                    f"{opened} answers of {of_split(split)} begin with the <think> that the chat template writes "
+                    "before them: they are learnt and compared without it"
+                )
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
         counts: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.backbones.swapped import swapped
-from adapt.data.remarks import WORTH_SAYING
+from adapt.data.groups import WORTH_SAYING
 from adapt.metrics import LOSSES, METRICS, score
 from adapt.metrics.texts import bleu_counts, chrf_counts, rouge_l, text_exact_match
 from adapt.spec import canonical

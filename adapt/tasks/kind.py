@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from adapt.fields import fill
 from adapt.metrics import check_metric
 from adapt.spec import AdaptError, Task
-from adapt.tasks.tokens import unknown_share
+from adapt.tasks.tokens import between, unknown_share
 
 if TYPE_CHECKING:
     import datasets
@@ -94,6 +94,8 @@ class Kind(Asked, Lesson, ABC):
     """Its options that decide in which form a model reads rows."""
     decides_loss: ClassVar[tuple[str, ...]] = ()
     """Its options, and fields of `Task`, that decide what the loss is of: under others it is no measure of a model."""
+    decides_texts: ClassVar[tuple[str, ...]] = ()
+    """Its options that decide how texts are written, of which no loss tells."""
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
@@ -172,6 +174,14 @@ class Kind(Asked, Lesson, ABC):
         """The tokens, by transformers' names, that the texts a model writes begin or end with, where the kind gives
         them and not the checkpoint."""
         return {}
+
+    def beside_plain(self) -> list[str]:
+        """What must be said to who uses a model by transformers or PEFT alone: how rows are written for it."""
+        pair = (
+            ["The second of two texts begins with a line break."] if self.task.pair and between(self.tokenizer) else []
+        )
+        own = {name: getattr(self.options, name) for name in self.form}
+        return [*pair, *(f"Texts were written with {name} {value!r}." for name, value in own.items() if value)]
 
     def redraw(self, examples: Sequence[Example], seed: int, epoch: int) -> Sequence[Example]:
         """The training rows as an epoch (from 1) sees them, each as long as it was: as they are, unless the kind draws

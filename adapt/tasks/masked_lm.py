@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapt.data.remarks import WORTH_SAYING
+from adapt.data.groups import WORTH_SAYING
 from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.metrics import LOSSES, score

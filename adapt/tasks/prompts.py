@@ -155,8 +155,8 @@ class Prompts:
 
     @property
     def thinks(self) -> bool:
-        """Whether the chat template begins an answer otherwise where it is to have no thought (Qwen3's, SmolLM3's)."""
-        return self._begun(None) != self._begun(False)
+        """Whether the chat template begins an answer otherwise where it is to have a thought, or none (Qwen3's)."""
+        return len({self._begun(thinking) for thinking in (None, False, True)}) > 1
 
     @property
     def opens_thought(self) -> bool:

@@ -137,6 +137,10 @@ class QuestionAnswering(Kind):
                 )
         return examples
 
+    def beside_plain(self) -> list[str]:
+        """That questions end with a line break, where the tokenizer puts nothing after them."""
+        return [*super().beside_plain(), *(["A line break follows a question."] * bool(between(self.tokenizer)))]
+
     def _questions(self, questions: list[str], contexts: list[str], split: str | None) -> list[str]:
         """Questions cut to their share of a window, followed by a line break where the tokenizer adds nothing."""
         most = max(1, min(_QUESTION_TOKENS, self.task.max_length // 3))

@@ -48,6 +48,7 @@ class Seq2Seq(TextGeneration):
     Options: ClassVar[type] = Options
     form: ClassVar[tuple[str, ...]] = ("prefix", "source_language", "target_language")
     decides_loss: ClassVar[tuple[str, ...]] = ("max_target_length",)
+    decides_texts: ClassVar[tuple[str, ...]] = ("beams", "length_penalty")
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

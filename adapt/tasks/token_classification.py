@@ -270,12 +270,11 @@ class TokenClassification(Kind):
             for example in train:
                 for word, tag in zip(example.get("row_words", ()), example.get("row_tags", ()), strict=True):
                     tags_of.setdefault(word, Counter())[tag] += 1
+        common = _most_frequent(sum(tags_of.values(), Counter[int]())) if tags_of else self._common
         choice = {word: _most_frequent(found) for word, found in tags_of.items()}
         rows = {e["row"]: e["row_words"] for e in examples if "row_words" in e}
         scores = torch.eye(len(self.task.labels))
-        return "majority", [
-            scores[[choice.get(rows[e["row"]][word], self._common) for word in e["words"]]] for e in examples
-        ]
+        return "majority", [scores[[choice.get(rows[e["row"]][word], common) for word in e["words"]]] for e in examples]
 
 
 def _true_tags(examples: Sequence[Example]) -> list[list[int]]:

@@ -19,17 +19,23 @@ _POOL = 50
 
 
 def length_bucketed(
-    lengths: Sequence[int], batch_size: int, generator: torch.Generator, targets: Sequence[int] | None = None
+    lengths: Sequence[int],
+    batch_size: int,
+    generator: torch.Generator,
+    targets: Sequence[int] | None = None,
+    accumulation: int = 1,
 ) -> list[list[int]]:
     """Row indices in batches of similar length, shuffled between and within buckets.
 
-    Batches are as few as can be, and differ by one row at most. Were all full but the last, that one would hold the
-    longest rows, which in an optimizer step of their own would weigh many times as much as others.
+    Optimizer steps are as few as can be and of equally many batches, which differ by one row at most. Were all full but
+    the last, that one would hold the longest rows, which in an optimizer step of their own would weigh many times as
+    much as others.
 
     Args:
         lengths: Tokens of each row.
         batch_size: Rows of a batch at most.
         generator: Decides the order.
+        accumulation: Batches of an optimizer step at most.
         targets: Tokens of each row's target, where it is padded on its own (`targets_of`): the rows of a batch are
             then of similar length in both.
 
@@ -37,7 +43,7 @@ def length_bucketed(
         Batches that together hold each row once.
     """
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    pools = parts([len(batch) for batch in evenly(order, batch_size)], _POOL)
+    pools = parts([len(batch) for batch in _parted(order, count_of(len(order), batch_size, accumulation))], _POOL)
     batches: list[list[int]] = []
     for pool, sizes in zip(_cut(order, [sum(sizes) for sizes in pools]), pools, strict=True):
         if targets is None:
@@ -63,14 +69,29 @@ def _tiles(
     ]
 
 
-def largest(rows: int, batch_size: int) -> int:
+def steps_of(rows: int, batch_size: int, accumulation: int) -> int:
+    """Optimizer steps of an epoch of so many rows."""
+    return math.ceil(math.ceil(rows / batch_size) / accumulation)
+
+
+def count_of(rows: int, batch_size: int, accumulation: int) -> int:
+    """Batches of an epoch of so many rows: a multiple of its steps, as long as each batch has a row."""
+    steps = steps_of(rows, batch_size, accumulation)
+    return min(rows, steps * math.ceil(math.ceil(rows / batch_size) / steps)) if rows else 0
+
+
+def largest(rows: int, batch_size: int, accumulation: int) -> int:
     """Rows of the largest batch of so many."""
-    return math.ceil(rows / math.ceil(rows / batch_size)) if rows else 0
+    return math.ceil(rows / count_of(rows, batch_size, accumulation)) if rows else 0
 
 
 def evenly(members: Sequence[T], most: int) -> list[list[T]]:
     """The members in order, in as few parts as can be of `most` at most, which differ by one member at most."""
-    count = math.ceil(len(members) / most)
+    return _parted(members, math.ceil(len(members) / most))
+
+
+def _parted(members: Sequence[T], count: int) -> list[list[T]]:
+    """The members in order, in so many parts, which differ by one member at most."""
     bounds = [math.ceil(len(members) * part / count) for part in range(count + 1)] if count else [0]
     return [list(members[start:end]) for start, end in pairwise(bounds)]
 

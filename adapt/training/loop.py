@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from adapt.tasks import Example, Kind, Lesson
 from adapt.tasks.kind import Asked
 from adapt.training.allocator import memory_kept
 from adapt.training.aside import Aside
-from adapt.training.batching import by_length, evenly, length_bucketed, lengths_of, targets_of
+from adapt.training.batching import by_length, evenly, length_bucketed, lengths_of, steps_of, targets_of
 from adapt.training.graphs import Graphs, graphs_for
 from adapt.training.halving import halving, parts
 from adapt.training.on_cpu import faster_on_cpu
@@ -114,8 +113,7 @@ def train(
     lengths, targets = lengths_of(examples), targets_of(examples)
     terms = [lesson.terms([example]) for example in examples]  # of tokens drawn anew about as many
     terms_a_row = sum(terms) / len(examples)
-    updates = math.ceil(math.ceil(len(examples) / budget.batch_size) / budget.accumulation)
-    steps = budget.epochs * updates
+    steps = budget.epochs * steps_of(len(examples), budget.batch_size, budget.accumulation)
     if budget.max_steps is not None:
         steps = min(steps, budget.max_steps)
     optimizer = optimizer_for(model, budget, learning_rate)
@@ -135,7 +133,7 @@ def train(
         for epoch in range(1, budget.epochs + 1):
             if step == steps:
                 break
-            batches = length_bucketed(lengths, budget.batch_size, order, targets)
+            batches = length_bucketed(lengths, budget.batch_size, order, targets, budget.accumulation)
             seen = kind.redraw(examples, seed, epoch)
             model.train()
             losses: list[torch.Tensor] = []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import needed
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+needed.package("bitsandbytes")
 
+import bitsandbytes  # noqa: E402
 from lora_helpers import outcome  # noqa: E402
 from peft import LoraConfig, inject_adapter_in_model  # noqa: E402
 from peft.tuners.lora.bnb import Linear8bitLt  # noqa: E402
