@@ -65,8 +65,8 @@ class Result:
     test_outcomes: Sequence[Any] = ()
     """What every test row, in order, adds to the metrics, of which intervals are made; what it is, the kind says."""
     test_groups: Mapping[str, Any] = field(default_factory=dict)
-    """Which test rows belong together: `of` what they have in common (context, source, prompt, or the column that was
-    named for it), and `numbers`, one a row, equal for rows of one group; empty: each row is alone."""
+    """Which test rows belong together: `of` what they have in common (context, source, prompt, text, or the column that
+    was named for it), and `numbers`, one a row, equal for rows of one group; empty: each row counts as alone."""
     baseline: Mapping[str, Any] = field(default_factory=dict)
     """`name` and `scores` of a prediction made without a model (majority, copy), on the split scored last; of a fold
     also its `outcomes`, as `test_outcomes`."""

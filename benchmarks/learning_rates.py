@@ -24,9 +24,9 @@ from adapt.strategies import make
 
 RATES = {
     "full": (5e-5, 1e-4, 2e-4, 4e-4),
-    "head": (5e-3, 1e-2, 2e-2),
+    "head": (5e-3, 1e-2, 2e-2, 4e-2, 8e-2),
     "lora": (5e-4, 1e-3, 2e-3, 4e-3),
-    "bottleneck": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
+    "bottleneck": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
     "prefix": (5e-3, 1e-2, 2e-2, 4e-2),
 }
 """Rates of each strategy; QLoRA takes LoRA's."""

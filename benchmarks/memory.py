@@ -245,13 +245,15 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         "The peak of a training step with random weights in bf16, written by `python benchmarks/memory.py`.",
         "",
         "- Planned: from the configuration alone. Counted: by the tracker of training. Allocated: torch's",
-        "  `max_memory_allocated`.",
+        "  `max_memory_allocated`. Reserved: its `max_memory_reserved`, with what lies between blocks, of which it",
+        "  gives some back where memory is short: the allowance of a plan for it is an assumption.",
         "- Workspace: what torch holds for cuBLAS, which is part of what is allocated and of no plan.",
         "- Difference: of the plan to what was allocated; then of the plan with the workspace added.",
         *([_WITHOUT_GPU] if any(_STANDS_IN in row["gpu"] for row in rows) else []),
         "",
-        "| shape | batch | strategy | planned | counted | allocated | workspace | difference | with workspace | GPU |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| shape | batch | strategy | planned | counted | allocated | reserved | workspace | difference "
+        "| with workspace | GPU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     order = [list(case.values()) for case in cases()]
     for row in sorted(rows, key=lambda row: order.index([row[name] for name in next(cases())])):
@@ -260,10 +262,10 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         start = [row["shape"], "x".join(map(str, row["batch"])), name, shown(row["planned"]["peak"])]
         if "measured" in row:
             found = row["measured"]
-            start += [shown(found["peak"]), shown(found["allocated"]), shown(row["workspace"])]
+            start += [shown(found[name]) for name in ("peak", "allocated", "reserved")] + [shown(row["workspace"])]
             start += [f"{row['difference']:+.2%}", f"{row['difference_with_workspace']:+.2%}"]
         else:
-            start += [row["left_out"], "", "", "", ""]
+            start += [row["left_out"], "", "", "", "", ""]
         where = row["gpu"] + (f", {row['commit']}" if row.get("commit") else "")
         lines.append(line([*start, where]))
     if not all(row.get("commit") for row in rows):

@@ -80,7 +80,9 @@ def test_a_merged_regression_says_what_its_output_stands_for(backbone: Callable[
     [
         ("gpt2", "pairs", "The second of two texts begins with a line break."),
         ("bert", "pairs", None),
-        ("gpt2", "asked", r"Texts were written with separator '\n'."),
+        ("gpt2", "asked", r"Between prompt and completion stood '\n'."),
+        ("gpt2", "talks", "Messages were written as a line"),
+        ("gpt2", "texts", None),
     ],
 )
 def test_who_uses_a_model_without_this_package_is_told_how_texts_are_written(
@@ -89,14 +91,21 @@ def test_who_uses_a_model_without_this_package_is_told_how_texts_are_written(
     data = {
         "pairs": [{"text": f"word{i}", "text_pair": "cold", "label": "ab"[i % 2]} for i in range(20)],
         "asked": [{"prompt": f"word{i}", "completion": "cold"} for i in range(20)],
+        "talks": [
+            {"messages": [{"role": "user", "content": f"word{i}"}, {"role": "assistant", "content": "cold"}]}
+            for i in range(20)
+        ],
+        "texts": [{"text": f"word{i} cold"} for i in range(20)],
     }
     model = adapt.fit(
         backbone(architecture), data[rows], adapt.LoRA(rank=2), max_steps=1, device="cpu", precision="fp32",
-        progress=False,
+        progress=False, kind="causal_lm" if rows == "texts" else None,
     )  # fmt: skip
-    for folder in (model.save(tmp_path / "saved"), model.merge(tmp_path / "plain")):
+    saved = model.save(tmp_path / "saved")
+    for folder in (saved, model.merge(tmp_path / "plain"), adapt.load(saved).save(tmp_path / "again")):
         card = (folder / "README.md").read_text(encoding="utf-8")
-        assert "line break" not in card if said is None else said in card.replace(r"\\n", r"\n")
+        unsaid = "line break" not in card and "stood" not in card and "written as" not in card
+        assert unsaid if said is None else said in card.replace(r"\\n", r"\n")
         assert ("Labels, in the order of its outputs: a, b." in card) == (rows == "pairs")
 
 

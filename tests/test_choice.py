@@ -74,6 +74,10 @@ def test_what_no_validation_loss_tells_apart_is_not_chosen_by_it() -> None:
         chosen(written("lora", 0.5), written("lora", 0.5, beams=4, stop="x"), written("full", 0.6))
     assert chosen(written("lora", 0.5), written("lora", 0.5, beams=4), written("full", 0.4))[0] == "full"
     assert chosen(*(written("lora", 2.0, "perplexity", beams=n) for n in (1, 4)))[0] == "lora"
+    bad = dataclasses.replace(written("lora", 0.5, beams=8), status="out_of_memory", scores={})
+    assert choose(contents([written("lora", 0.5), bad]))["status"] == "ok"
+    both = contents([written("lora", 0.5), written("lora", 0.5, beams=4)])
+    assert choose(both, otherwise={"beams"})["strategy"] == "lora"
 
 
 @pytest.mark.parametrize("option", [{"separator": " "}, {"template": "Q: {prompt}"}])
@@ -372,11 +376,16 @@ def test_of_several_kinds_it_is_that_of_results_on_the_data(
     quick = {"epochs": 1, "batch_size": 8}
     Store(tmp_path / "out").write(result_of(run_of("head", 5, budget=quick, **task), scores=scores))
     Store(tmp_path / "out").write(made("lora", 0, 0.9))
+    told = adapt.data.load(reviews)
     words = ["fit", "--backbone", str(backbone("gpt2")), "--data", str(reviews), "--device", "cpu", "--max-steps", "1"]
     words += ["--like", str(tmp_path / "out"), "--out", str(tmp_path / "model")]
     ran = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert "of head, seed 5, but for " in ran.stderr
     assert adapt.load(tmp_path / "model").run.task.kind == "causal_lm"
+    for metric in ("accuracy", "macro_f1"):  # an error among results on the data as they tell is one
+        Store(tmp_path / "out").write(made("lora", 0, 0.9, task={"data": Source("a", told.sha256), "metric": metric}))
+    with pytest.raises(OptionError, match="The results are of 2 problems"):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("labelled", [True, False])

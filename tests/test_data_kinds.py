@@ -458,3 +458,12 @@ def test_names_that_differ_in_case_alone_are_said() -> None:
     assert load(rows, **NONE).notes == (f"labels {differ} 'GOOD', 'Good', 'good'",)
     words = [{"tokens": ["Ada", "Oslo"], "tags": tags} for tags in [["B-PER", "B-LOC"], ["B-per", "B-loc"]] * 3]
     assert load(words, **NONE).notes == (f"tags {differ} 'B-LOC', 'B-loc'; 'B-PER', 'B-per'",)
+
+
+def test_what_conversations_have_beside_content_is_told_of() -> None:
+    turns = [{"role": "user", "content": "6*7?"}, {"role": "assistant", "content": "42", "thinking": "6*7=42"}]
+    rows = [{"messages": turns, "system": "Answer in Swahili."} for _ in range(9)]
+    notes = load(rows, validation=0, test=0).notes
+    assert "column 'system' is not used; write it into the conversations as their first turn" in notes
+    assert any(note.startswith("9 messages of column 'messages' have 'thinking', which is not used") for note in notes)
+    assert not load([{"messages": [{"role": t["role"], "content": t["content"]} for t in turns]}] * 9, **NONE).notes

@@ -168,6 +168,24 @@ def test_rows_of_one_text_and_several_classes_are_cut_out_together() -> None:
     assert not any(parted(part) for part in made.parts)
 
 
+def test_a_text_of_two_classes_leaves_the_others_their_shares() -> None:
+    given = [{"text": f"t{c} {i}", "label": f"c{c:03}"} for c in range(50) for i in range(4)]
+    for more in ([], [{"text": "t0 0", "label": "c001"}]):
+        data = load([*given, *more])
+        assert all(set(part["label"]) == {*range(50)} for part in data.splits.values())
+        assert not parted(data)
+
+
+def test_a_class_that_is_in_shared_texts_alone_stays_in_train() -> None:
+    given = [{"text": f"t {i}", "label": "ab"[i % 2]} for i in range(60)]
+    given += [{"text": f"t {i}", "label": "c"} for i in (0, 1)]
+    for seed in range(20):
+        data = load(given, seed=seed)
+        assert data.labels == ("a", "b", "c")
+        assert list(data.splits["train"]["label"]).count(2) == 2
+        assert not parted(data)
+
+
 def test_texts_that_stand_twice_are_cut_out_together() -> None:
     data = load([{"text": f"text {i}"} for i in range(60) for _ in range(1 + (i % 4 == 0))], kind="causal_lm", test=0.2)
     parts = [set(part["completion"]) for part in data.splits.values()]

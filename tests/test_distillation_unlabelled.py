@@ -64,6 +64,26 @@ def test_the_teacher_labels_rows_of_every_kind(task: str, teachers: Callable[[st
             assert data.labels[row["label"]] == prediction["label"]
 
 
+@pytest.mark.parametrize("learnt", ["messages", "completion"])
+def test_a_teacher_is_asked_in_the_form_that_it_learnt(learnt: str, teachers: Callable[[str], Adapted]) -> None:
+    """Whatever the student's."""
+    asked, data = [], TASKS["completion" if learnt == "messages" else "messages"]()
+
+    def ask(teacher: Adapted, rows: Any) -> Any:
+        asked.append(rows.column_names)
+        found = said_of(teacher, rows)
+        made = [{**output, "written": Written("cold", (), True), "text": "cold"} for output in found.outputs]
+        return dataclasses.replace(found, outputs=made)
+
+    found = labelled_by(teachers(learnt), ["sunny word1", "warm"], data, ask=ask).rows
+    assert asked == [["messages" if learnt == "messages" else "prompt"]]
+    if learnt == "messages":
+        assert found.to_dict() == {"prompt": ["sunny word1", "warm"], "completion": ["cold", "cold"]}
+    else:
+        said = [[turn["content"] for turn in turns] for turns in found["messages"]]
+        assert said == [["sunny word1", "cold"], ["warm", "cold"]]
+
+
 def test_blank_lines_are_no_rows_to_be_labelled(teachers: Callable[[str], Adapted], tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("word1\n\nword2\n")
     found = labelled_by(teachers("single_label"), tmp_path / "x.txt", TASKS["single_label"]()).rows

@@ -89,3 +89,23 @@ def test_cudas_autocast_runs_layer_norms_in_float32_and_its_dropout_keeps_a_byte
                     assert nn.functional.layer_norm(x.detach(), (WIDTH,)).dtype == torch.bfloat16
                     nn.functional.dropout(x, 0.5)
             assert set(kept) == dtypes
+
+
+def test_cudas_attention_with_a_trained_bias_keeps_no_weights() -> None:
+    """As T5's has under full fine-tuning."""
+    shape = (2, 4, 24, 8)
+    query, key, value = (torch.randn(shape, requires_grad=True) for _ in range(3))
+    bias = torch.randn(1, 4, 24, 24, requires_grad=True)
+    kept: list[tuple[torch.dtype, tuple[int, ...]]] = []
+    with (
+        like_cuda(),
+        torch.autocast("cpu", torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append((t.dtype, tuple(t.shape))), t)[1], lambda t: t),
+    ):
+        out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    assert (out.dtype, out.shape) == (torch.bfloat16, shape)
+    low = torch.bfloat16
+    assert kept == [*[(low, shape)] * 3, (low, (1, 4, 24, 24)), (low, shape), (torch.float32, shape[:-1])]
+    out.sum().backward()
+    assert bias.grad is not None
+    assert bias.grad.shape == bias.shape

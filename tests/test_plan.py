@@ -356,3 +356,19 @@ def test_a_gpus_attention_keeps_no_mask_of_its_dropout_whoever_asks_for_it(tmp_p
     masks = 2 * layers - 1  # after attention and feed-forward; at the peak that of the last is no more
     kept = masks * 2 * 512 * hidden  # a byte an element
     assert 0.9 * kept < own.activations - without.activations < 1.1 * kept
+
+
+def test_targets_of_a_plan_are_those_that_training_keeps() -> None:
+    """As many as of the source, and no more than 64 unless it is told so."""
+
+    def logits(length: int, targets: int | None = None) -> int:
+        return plan("tiny-encoder-decoder", "lora", kind="seq2seq", batch=(4, length), targets=targets).logits
+
+    assert logits(128) == logits(128, 64) == logits(64)
+    assert logits(128, 128) == pytest.approx(2 * logits(128), rel=1e-3)
+    with pytest.raises(OptionError, match="targets is 8, and rows of sequence_classification have none of their own"):
+        plan("tiny-encoder", "lora", targets=8)
+    said = CliRunner().invoke(
+        cli, ["plan", "--backbone", "tiny-encoder-decoder", "--kind", "seq2seq", "--strategies", "lora"]
+    )
+    assert "targets as long as sources but of at most 64 tokens (--targets)" in said.output

@@ -444,6 +444,23 @@ def test_a_thought_that_a_template_opens_is_opened_once(opening: str) -> None:
     assert scored["references"] == ["w</think>bob"]
 
 
+def test_a_thought_that_nobody_opens_is_opened() -> None:
+    """As models write it whose own template opened it."""
+    tokenizer = byte_level()
+    tokenizer.chat_template = _THINKS
+    made = bound(tokenizer=tokenizer, length=200)
+    (example,) = made.encode(chats([("user", "who ?"), ("assistant", "w</think>bob")]), split="train")
+    assert tokenizer.decode(example["input_ids"]).endswith("<s>assistant\n<think>\nw</think>bob</s>")
+    assert made.notes == [
+        "1 answers of the train split end a thought that they do not begin: <think> is put before them"
+    ]
+    tokenizer.chat_template = _MAY_THINK
+    made = bound(tokenizer=tokenizer, length=200)
+    made.encode(chats([("user", "who ?"), ("assistant", "w</think>bob")]), split="train")
+    output = {"written": Written("w</think>bob", (), True)}
+    assert made.learnable(output, [{"role": "user", "content": "who ?"}])[1] == "<think>\nw</think>bob"
+
+
 def test_a_template_that_wants_a_system_turn_ends_answers_too() -> None:
     tokenizer = byte_level()
     tokenizer.chat_template = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + (
@@ -529,6 +546,26 @@ def test_stop_and_answer_marker() -> None:
     cut = [row["text"] for row in outputs(bound("chrf", stop=stop), net, free)]
     assert cut == [text.partition(stop)[0].strip() for text in whole]
     assert cut[0] != whole[0]
+
+
+def test_an_answer_without_a_marker_is_compared_as_a_whole() -> None:
+    made = bound("text_exact_match", answer_marker="####")
+    rows = made.encode(table(["a", "b", "c", "d"], ["x #### 1,200", "1,200", "anna", "x #### 7"]), split="test")
+    texts = ["so #### 1200", "1200", "anna", "7"]
+    outputs = [{"nll": 1.0, "tokens": 2, "text": text} for text in texts]
+    assert made.score(outputs, rows)["text_exact_match"] == pytest.approx(3 / 4)
+
+
+def test_the_first_and_the_last_token_of_a_text_stand_there_once() -> None:
+    """Also where the text has them itself."""
+    made = bound(tokenizer=wordpiece(cls=False, single="[BOS] $A"))
+    plain, own = (
+        made.encode(table(prompts, completions), split="train")[0]
+        for prompts, completions in ((["who"], ["anna"]), (["[BOS] who"], ["anna [SEP]"]))
+    )
+    assert own["input_ids"] == plain["input_ids"]
+    lone, marked = (made.encode(table([""], [text]), split="train")[0]["input_ids"] for text in ("anna", "[BOS] anna"))
+    assert marked == lone
 
 
 def test_of_several_answer_markers_the_last_counts() -> None:

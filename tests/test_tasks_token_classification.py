@@ -254,6 +254,9 @@ def test_tags_by_hand() -> None:
     name, made = bound.baseline(train, test)
     assert name == "majority"
     assert bound.decode(made, test) == [{"tags": ["NOUN", "VERB"]}, {"tags": ["ADJ"]}]  # unseen: VERB, three of six
+    taught = tags()
+    taught.fit([*train, *taught.encode(table([["sat"] * 9], [[1] * 9]), split="train")])
+    assert torch.equal(torch.cat(taught.baseline(train, test)[1]), torch.cat(made)), "whatever a teacher said of others"
     assert bound.outcomes(made, test) == [[2, 2], [0, 1]]
     found = bound.score(made, test)
     assert found["token_accuracy"] == pytest.approx(2 / 3)

@@ -74,8 +74,8 @@ def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] |
         lines = ["import adapt", "", "model = adapt.load(FOLDER)", "model.predict(rows)"]
     in_peft = (folder / "peft" / "adapter_config.json").is_file()
     if in_peft:
-        held = "bfloat16" if run.budget.precision == "bf16" else "float32"
-        what += f" The folder `peft` holds it in PEFT's format, for a backbone in {held}, as it was trained."
+        trained_on = getattr(run.strategy, "exported_for", lambda precision: "its own dtype")(run.budget.precision)
+        what += f" The folder `peft` holds it in PEFT's format, for a backbone in {trained_on}, as it was trained."
     whose = "The target is its output" if plain is not None else "For PEFT the target is the model's output"
     said = [*([f"{whose} times {scale['std']:.8g} plus {scale['mean']:.8g}."] if scale is not None else []), *beside]
     what += "".join(f" {escape(one)}" for one in said) if plain is not None or in_peft else ""

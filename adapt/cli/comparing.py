@@ -138,6 +138,10 @@ def table(folder: str, tuned: bool | None) -> None:
     help="Different tokens in the training rows, special ones among them, for full.embeddings=seen.  [default: the "
          "vocabulary's]",
 )  # fmt: skip
+@click.option(
+    "--targets", type=int, metavar="TOKENS",
+    help="Tokens of a target in seq2seq.  [default: as many as of a row, at most 64]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, sizes in bytes.")
 @options.set_option("Set a field of a strategy (lora.rank=8)")
 def plan(

@@ -59,7 +59,7 @@ def fit(
     """Adapt a backbone to data with one strategy and save the model to OUT."""
     from adapt.adapted import fit_model, start_of
     from adapt.backbones import resolve
-    from adapt.comparison.choice import choose_from, kinds_in, place_of
+    from adapt.comparison.choice import choose_from, data_in, place_of
 
     first, own = None, None
     if start is not None:
@@ -81,7 +81,7 @@ def fit(
         begun, sha256 = None if first is None else first.source.sha256, None if rows is None else rows.sha256
         result = choose_from(
             place, strategy, start=begun, backbone=lambda: resolve(str(backbone)).source.sha256, data=sha256,
-            kind=None if rows is None else rows.kind,
+            kind=None if rows is None else rows.kind, otherwise=settings_from(settings).get("task", {}),
         )  # fmt: skip
         origin = result["spec"].get("start")
         if origin is not None and first is None:
@@ -91,8 +91,8 @@ def fit(
             )
         return result
 
-    kinds = functools.partial(kinds_in, place)
-    _fit(fitting, backbone, data, strategy, seed, out, settings, rest, like=chosen, kinds=kinds)
+    known = functools.partial(data_in, place)
+    _fit(fitting, backbone, data, strategy, seed, out, settings, rest, like=chosen, known=known)
 
 
 @click.command()
@@ -123,12 +123,12 @@ def distill(
 def _fit(
     fitting: Callable[..., Any], backbone: str, data: str, strategy: str | None, seed: int | None, out: str,
     settings: tuple[str, ...], rest: dict[str, Any], own: Strategy | None = None,
-    like: Callable[[Data | None], Content] | None = None, kinds: Callable[[], list[str]] = list,
+    like: Callable[[Data | None], Content] | None = None, known: Callable[[], Mapping[str, set[str]]] = dict,
 ) -> None:  # fmt: skip
     """Train one model, save it, and say what it scores and costs.
 
     What is not given of the strategy is as in `own`, and what is not given of anything as in the result that `like`
-    finds for the data, among those of the `kinds` that there are.
+    finds for the data, among those on data that are `known`.
     """
     from adapt.adapted import model_folder, preset
     from adapt.backbones.source import locate
@@ -140,7 +140,7 @@ def _fit(
     if strategy is not None:  # a mistyped name is found before the data is read
         _only(given, strategy if like is None else strategy_in(strategy))
     model_folder(out, locate(backbone)[1])
-    rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, kinds, data, rest)
+    rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, known, data, rest)
     choices |= of_kind
     strategy = str(strategy if result is None else result["strategy"])
     fields, rate = _only(given, strategy), choices.get("learning_rate")
@@ -180,16 +180,17 @@ def _fit(
 
 
 def _read_like(
-    like: Callable[[Data | None], Content], kinds: Callable[[], list[str]], data: str, rest: dict[str, Any]
+    like: Callable[[Data | None], Content], known: Callable[[], Mapping[str, set[str]]], data: str, rest: dict[str, Any]
 ) -> tuple[Data, dict[str, Any], Content]:
     """The data, the options of budget and task, and the result that `like` finds for the data.
 
-    Where nothing says of which kind the data are, they are read as they tell; or as a kind of which there are results
-    on them, where there are such alone; or as the kind of the result, where they tell none or another one.
+    Where nothing says of which kind the data are, they are read as they tell. If there are no results on them as they
+    are then, they are read as a kind of which there are; else as the kind of the result, where they tell none or
+    another one.
 
     Args:
         like: Finds a result for data.
-        kinds: Finds the kinds that there are results of.
+        known: Finds which data there are results on: kind to hashes.
         data: Where they are.
         rest: The options of the command.
 
@@ -198,43 +199,39 @@ def _read_like(
         OptionError: There is no such result.
     """
 
-    def read(kind: str | None = None) -> tuple[Data, dict[str, Any], Content]:
-        rows, choices = read_data(data, {**rest, **({} if kind is None else {"kind": kind})})
-        return rows, choices, like(rows)
+    def read(kind: str | None = None) -> tuple[Data, dict[str, Any]]:
+        return read_data(data, {**rest, **({} if kind is None else {"kind": kind})})
 
     if rest["kind"] is not None or rest["problem"] is not None:
-        return read()
+        rows, choices = read()
+        return rows, choices, like(rows)
     found, failed = None, None
     try:
         found = read()
-    except (DataError, OptionError) as error:
+    except DataError as error:
         failed = error
-    if found is not None and _is_on(*found):
-        return found
-    for kind in kinds():
-        if found is None or kind != found[0].kind:
+    there = known()
+    if found is None or found[0].sha256 not in there.get(found[0].kind, ()):
+        for kind, hashes in there.items():
             with contextlib.suppress(DataError, OptionError):
-                other = read(kind)
-                if _is_on(*other):
-                    return other
+                rows, choices = read(kind)
+                if rows.sha256 in hashes:
+                    return rows, choices, like(rows)
     if found is None:
         assert failed is not None
-        if isinstance(failed, OptionError):
-            raise failed
         try:
             kind = like(None)["spec"]["task"]["kind"]
         except OptionError:
             raise failed from None
-        return read(kind)
-    rows, _, result = found
-    if rows.kind != result["spec"]["task"]["kind"]:
+        rows, choices = read(kind)
+        return rows, choices, like(rows)
+    result = like(found[0])
+    kind = result["spec"]["task"]["kind"]
+    if found[0].kind != kind:
         with contextlib.suppress(DataError, OptionError):
-            return read(result["spec"]["task"]["kind"])
-    return found
-
-
-def _is_on(rows: Data, _: Any, result: Content) -> bool:
-    return bool(result["spec"]["task"]["data"]["sha256"] == rows.sha256)
+            rows, choices = read(kind)
+            return rows, choices, like(rows)
+    return *found, result
 
 
 def _only(given: Mapping[str, Mapping[str, Any]], strategy: str) -> Mapping[str, Any]:

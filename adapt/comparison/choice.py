@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ def choose(
     backbone: Callable[[], str] | None = None,
     data: str | None = None,
     kind: str | None = None,
+    otherwise: Collection[str] = (),
 ) -> Content:
     """The result of the lowest seed that ended well under the settings with the best mean validation score.
 
@@ -44,6 +45,7 @@ def choose(
         backbone: Gives the hash of one, where there are several: the choice is among its runs, if there are any.
         data: Hash of data: the choice is among runs on these, if there are any.
         kind: Kind of task: the choice is among runs of it, if there are any.
+        otherwise: Options of the task that are given in place of those of the result.
 
     Raises:
         OptionError: None of them ended well; those that are left are of several backbones or tasks; several settings
@@ -56,11 +58,11 @@ def choose(
         of_it = [r for r in of_it if "start" in r["spec"] and r["spec"]["start"]["sha256"] == start] or of_it
     if data is not None:
         of_it = [r for r in of_it if r["spec"]["task"]["data"]["sha256"] == data] or of_it
+    if kind is not None:
+        of_it = [r for r in of_it if r["spec"]["task"]["kind"] == kind] or of_it
     if backbone is not None and len({r["spec"]["backbone"]["sha256"] for r in of_it}) > 1:
         own = backbone()
         of_it = [r for r in of_it if r["spec"]["backbone"]["sha256"] == own] or of_it
-    if kind is not None:
-        of_it = [r for r in of_it if r["spec"]["task"]["kind"] == kind] or of_it
     if not any(result["status"] == "ok" for result in of_it):
         there = sorted({str(result["strategy"]) for result in trained if result["status"] == "ok"})
         raise OptionError(
@@ -88,26 +90,28 @@ def choose(
             "give the file of one result."
         )
     alike = _alike_but_for_texts(best, in_order)
-    if alike:
+    if not alike <= set(otherwise):
         raise OptionError(
-            f"The best settings differ from others in {', '.join(alike)} alone, by which texts are written, and which "
-            "no validation loss can tell apart; give the file of one result."
+            f"The best settings differ from others in {', '.join(sorted(alike))} alone, by which texts are written and "
+            "which no validation loss can tell apart; give the file of one result."
         )
     return min((result for result in best if result["status"] == "ok"), key=lambda result: result["seed"])
 
 
-def _alike_but_for_texts(best: Sequence[Content], groups: Iterable[Sequence[Content]]) -> list[str]:
-    """The options by which alone groups differ from the best one, where its metric judges texts and it is chosen by
-    something else."""
+def _alike_but_for_texts(best: Sequence[Content], groups: Iterable[Sequence[Content]]) -> set[str]:
+    """The options by which alone groups with scores differ from the best one, where its metric judges texts and it is
+    chosen by something else."""
+
+    def told(group: Sequence[Content]) -> dict[str, Any]:
+        spec = _decides(group[0], hashes=False)
+        return {**spec, **spec["task"], **spec["task"].get("options", {})}
+
     task, found = best[0]["spec"]["task"], set[str]()
     for group in groups if task.get("selection") else ():
-        one, other = (
-            spec | spec["task"] | spec["task"].get("options", {}) for spec in (best[0]["spec"], group[0]["spec"])
-        )
-        names = {name.rpartition(".")[2] for name in differences(one, other)} - {"options", "seed", "fold"}
-        if names <= set(KINDS[task["kind"]].decides_texts):
+        names = {name.rpartition(".")[2] for name in differences(told(best), told(group))} - {"options"}
+        if names <= set(KINDS[task["kind"]].decides_texts) and any(result["status"] == "ok" for result in group):
             found |= names
-    return sorted(found)
+    return found
 
 
 def _rows_trained_on(task: Mapping[str, Any]) -> float:
@@ -216,15 +220,17 @@ def choose_from(path: str | Path, strategy: str | None = None, **among: Any) -> 
         raise OptionError(f"{path}: {error}") from error
 
 
-def kinds_in(path: str | Path) -> list[str]:
-    """The kinds of task that the result in a file, or those in a comparison's folder, are of.
+def data_in(path: str | Path) -> dict[str, set[str]]:
+    """Kind of task to the hashes of the data that the result in a file, or those in a comparison's folder, are of.
 
     Raises:
         OptionError: There is neither there.
     """
-    place = place_of(path)
-    results = [given_result(place)] if place.is_file() else Store(place, reading=True).all()
-    return sorted({result["spec"]["task"]["kind"] for result in results})
+    place, found = place_of(path), dict[str, set[str]]()
+    for result in [given_result(place)] if place.is_file() else Store(place, reading=True).all():
+        task = result["spec"]["task"]
+        found.setdefault(task["kind"], set()).add(task["data"]["sha256"])
+    return found
 
 
 def best_epochs(result: Content) -> list[int]:

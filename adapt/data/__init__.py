@@ -118,8 +118,8 @@ def load(
         The data. Splits that are missing are cut from train with their rows in order: each class in proportion
         (single_label), an example of each class or tag left in train, and questions about one context, targets of one
         source, or completions of one prompt (unless it is that of more rows than the split has), together; likewise
-        rows of the same input. Where there is a `group`, or rows of one input are of several classes, whole groups are
-        drawn, with classes (single_label) about in proportion.
+        rows of the same input, which count as of the class that most of them are of. Where there is a `group`, whole
+        groups are drawn, with classes (single_label) about in proportion.
 
     Raises:
         DataError: A file, column, row or label cannot be used; the message says which and what to do.

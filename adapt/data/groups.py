@@ -46,11 +46,23 @@ class Division:
         """Whether the rows of each class can be divided by themselves."""
         return self.in_proportion and self.held_by is None
 
-    def mixes_classes(self, rows: Sequence[int], size: int) -> bool:
-        """Whether any of the rows that are held together (`units`) are of several classes."""
-        first: dict[Any, Sequence[int]] = {}
-        alike = zip(rows, self.units(rows, size), strict=True)
-        return any(first.setdefault(unit, self.strata[row]) != self.strata[row] for row, unit in alike)
+    def classes(self, rows: Sequence[int], units: Sequence[Any]) -> list[int | None]:
+        """The class of each row, those held together being of the one that most of them are of, of equals the first.
+
+        None: the row stays where it is, with those that it is held with, for a class is in no others.
+
+        Args:
+            rows: Their numbers, of classes that can be divided.
+            units: Theirs.
+        """
+        own = [self.strata[row][0] for row in rows]
+        counts: dict[Any, Counter[int]] = {}
+        for unit, label in zip(units, own, strict=True):
+            counts.setdefault(unit, Counter())[label] += 1
+        of_unit = {unit: min(found, key=lambda label: (-found[label], label)) for unit, found in counts.items()}
+        lost = set(own) - set(of_unit.values())
+        stay = {unit for unit, found in counts.items() if not lost.isdisjoint(found)} if lost else set()
+        return [None if unit in stay else of_unit[unit] for unit in units]
 
     def texts_of_classes(self) -> dict[int, int]:
         """Class to how many different inputs its rows have."""

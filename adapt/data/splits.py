@@ -168,16 +168,21 @@ def cut(
     strata = [by.strata[row] for row in rows]
     chosen: list[int] = []
     alike: dict[int, Any] = {}
-    by_class = by.by_class and not by.mixes_classes(rows, size)
-    if by_class:
-        classes = [members for members in rows_of([label for (label,) in strata]) if members]
-        sizes = quotas([len(c) for c in classes], size, [len(c) - 1 for c in classes])
+    if by.by_class:
+        held = by.units(rows, size)
+        classes: dict[int, list[int]] = {}
+        for i, label in enumerate(by.classes(rows, held)):
+            if label is not None:
+                classes.setdefault(label, []).append(i)
+        labels = sorted(classes)
+        counts = [len(classes[label]) for label in labels]
         texts = by.texts_of_classes()
-        for members, n in zip(classes, sizes, strict=True):
-            units = by.units([rows[i] for i in members], size)
-            if len(set(units)) < 2 + more or texts[strata[members[0]][0]] <= splits:
+        for label, n in zip(labels, quotas(counts, size, [count - 1 for count in counts]), strict=True):
+            members = classes[label]
+            units: Sequence[Any] = [held[i] for i in members]
+            if len(set(units)) < 2 + more or texts[label] <= splits:
                 units = members
-            alike |= {i: (strata[i], unit) for i, unit in zip(members, units, strict=True)}
+            alike |= {i: (label, unit) for i, unit in zip(members, units, strict=True)}
             chosen += _of_class(members, n, units, rng, more)
         if most is not None and len(chosen) > most:
             chosen = rng.choice(chosen, most, replace=False).tolist()
@@ -196,7 +201,7 @@ def cut(
                 f"{where}: {reason}; give every split, or pass validation=0 and test=0 (--validation 0 --test 0)"
             )
     out, held_out = set(chosen), {alike[i] for i in chosen if i in alike}
-    stay = [row for i, row in enumerate(rows) if i not in out and (not alike or alike[i] not in held_out)]
+    stay = [row for i, row in enumerate(rows) if i not in out and alike.get(i) not in held_out]
     return stay, sorted(rows[i] for i in out)
 
 

@@ -104,6 +104,14 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
                 f"The teacher was trained with {name} {getattr(before, name)!r}, and the student is to be with "
                 f"{getattr(now, name)!r}; give the student the teacher's (--set task.{name}=...)."
             )
+    learnt = [role for role in ("messages", "prompt", "text") if role in teacher.columns]
+    conversed = "messages" in data.splits["train"].column_names
+    if learnt and ("messages" in learnt) != conversed:
+        one, other = ("prompts", "conversations") if conversed else ("conversations", "prompts")
+        raise OptionError(
+            f"The teacher was trained on {one}, and the student's rows are {other}, so that they do not read the same "
+            f"tokens; give the student {one}, or take weight=0 with unlabelled rows."
+        )
     if "messages" in data.splits["train"].column_names and its.chat_template != tokenizer.chat_template:
         raise OptionError(
             "The chat template of the student's tokenizer is not that of the teacher's; save the teacher's with the "

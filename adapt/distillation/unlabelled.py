@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
-from adapt.data import Data, read_inputs
+from adapt.data import Data, as_learnt, read_inputs
 from adapt.data.groups import GROUP
 from adapt.data.remarks import seen_before
 from adapt.data.table import column_of
@@ -39,6 +39,8 @@ class _Asked:
     row: Mapping[str, Any]
     prediction: Mapping[str, Any]
     """As `Kind.decode` gives it."""
+    asked: Mapping[str, Any]
+    """The row in the form in which the teacher reads it."""
     output: Any
     """As `Kind.outputs` gives it, where a row has one."""
     kind: Any
@@ -81,10 +83,11 @@ def labelled_by(
     try:
         usual = data.columns or teacher.columns
         inputs = read_inputs(rows, teacher.run.task, columns, usual, every_line=False)
-        said = ask(teacher, inputs)
+        asked = as_learnt(inputs, teacher.run.task, teacher.columns)
+        said = ask(teacher, asked)
     except DataError as error:
         raise DataError(f"unlabelled: {error}") from None
-    made = _with_labels(inputs, said, data)
+    made = _with_labels(inputs, asked, said, data)
     if not made:
         raise DataError(
             f"To none of the {len(inputs)} rows without labels the teacher finds an answer, or an end; leave them "
@@ -111,13 +114,13 @@ def labelled_by(
     return Labelled(datasets.Dataset.from_dict(own, features=datasets.Features(like)), tuple(notes))
 
 
-def _with_labels(inputs: datasets.Dataset, said: Said, data: Data) -> list[dict[str, Any]]:
+def _with_labels(inputs: datasets.Dataset, asked: datasets.Dataset, said: Said, data: Data) -> list[dict[str, Any]]:
     """Rows with what the teacher says in place of labels, without those of which it says nothing that can be learnt."""
     predictions = said.kind.decode(said.outputs, said.examples)
     outputs = said.outputs if len(said.outputs) == len(inputs) else [None] * len(inputs)  # of windows
     rows = []
-    for row, prediction, output in zip(inputs, predictions, outputs, strict=True):
-        labels = AS_LABELS[data.kind](_Asked(row, prediction, output, said.kind, data))
+    for row, read, prediction, output in zip(inputs, asked, predictions, outputs, strict=True):
+        labels = AS_LABELS[data.kind](_Asked(row, prediction, read, output, said.kind, data))
         if labels is not None:
             rows.append({**row, **labels})
     return rows
@@ -151,10 +154,11 @@ def _completion(asked: _Asked) -> dict[str, Any] | None:
     written, messages = asked.output["written"], asked.row.get("messages")
     if not (written.text and written.ended):
         return None
-    prompt, text = asked.kind.learnable(asked.output, asked.row["prompt"] if messages is None else messages)
-    if messages is None:
-        return {"prompt": prompt, "completion": text}
-    return {"messages": [*messages, {"role": "assistant", "content": text}]}
+    given = asked.asked["messages"] if "messages" in asked.asked else asked.asked["prompt"]
+    prompt, text = asked.kind.learnable(asked.output, given)
+    if messages is not None:
+        return {"messages": [*messages, {"role": "assistant", "content": text if prompt == given else written.text}]}
+    return {"prompt": prompt if isinstance(given, str) else asked.row["prompt"], "completion": text}
 
 
 AS_LABELS: dict[str, Callable[[_Asked], dict[str, Any] | None]] = {

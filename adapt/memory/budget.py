@@ -19,7 +19,8 @@ FIXED = {"cuda": 600 * 2**20, "cpu": 600 * 2**20}
 recent ones; the 64 MiB of cuBLAS's workspace are in torch's figures: H100, `results/benchmarks/memory.md`), on CPUs by
 a Python process with torch, transformers and PEFT loaded."""
 BESIDE = {"cuda": 0.05, "cpu": 1.5}
-"""Share of the peak that is held beside it: on a GPU what torch's allocator loses between blocks; on CPUs also what the
+"""Share of the peak that is held beside it: on a GPU what torch's allocator loses between blocks, which is assumed
+(where memory is not short it keeps more: `reserved` in `results/benchmarks/memory.md`); on CPUs also what the
 C library keeps of freed memory, products' own scratch, and scoring: about the median of the runs under `results` whose
 peak is above 300 MiB (`memory.process_bytes`)."""
 ROOM = 0.9

@@ -57,6 +57,7 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     who = f"{spec.strategy.name} and its teacher need" if beside else f"{spec.strategy.name} needs"
     how = "hardly fits" if judged == "tight" else "does not fit"
     told = f" --words {words}" if getattr(spec.strategy, "embeddings", None) == "all" else ""
+    told += "" if targets is None else f" --targets {targets}"
     also = "" if targets is None else f" and targets of {targets}"
     return (
         f"{who} about {shown(required)} with {rows} rows of {length} tokens{also}, which {how} the {shown(room)} that "

@@ -2,7 +2,9 @@
 
 Read from torch's `aten/src/ATen/autocast_mode.h` (the operations that autocast runs in float32 on CUDA, which on CPUs
 keep the dtype of their inputs) and `aten/src/ATen/native/Dropout.cpp` (CUDA keeps a mask of one byte an element), and
-from bitsandbytes' `autograd/_functions.py`.
+from bitsandbytes' `autograd/_functions.py`. Attention whose mask is trained (T5's bias of positions) is fused there,
+too (`_scaled_dot_product_efficient_attention_backward` in `torch/_meta_registrations.py` gives the mask a gradient),
+where the CPU's kernels refuse it and every weight would be kept.
 """
 
 from __future__ import annotations
@@ -85,6 +87,9 @@ class _Functions(TorchFunctionMode):
                 args = (*args[:4], 0.0, *args[5:])
             else:
                 kwargs = {**kwargs, "dropout_p": 0.0}
+            mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+            if isinstance(mask, torch.Tensor) and mask.requires_grad:
+                return _Fused.apply(*(_lowered(value) for value in (*args[:3], mask)))
         elif name in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args = tuple(_float32(value) for value in args)
             kwargs = {key: _float32(value) for key, value in kwargs.items()}
@@ -93,6 +98,36 @@ class _Functions(TorchFunctionMode):
 
 def _float32(value: Any) -> Any:
     return value.float() if isinstance(value, torch.Tensor) and value.dtype in _LOW else value
+
+
+def _lowered(value: torch.Tensor) -> torch.Tensor:
+    """As autocast has it."""
+    low = torch.is_autocast_enabled("cpu")
+    return value.to(torch.get_autocast_dtype("cpu")) if low and value.is_floating_point() else value
+
+
+class _Fused(torch.autograd.Function):
+    """What the fused kernel keeps and returns; values are none of a plan's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        Args:
+            ctx: Of autograd.
+            query: (batch, heads, length, size).
+            key: (batch, heads, read, size).
+            value: (batch, heads, read, size of values).
+            mask: Added to the scores, of a shape that broadcasts to (batch, heads, length, read).
+        """
+        out = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        ctx.save_for_backward(query, key, value, mask, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:4])
 
 
 def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:

@@ -23,6 +23,7 @@ from adapt.metrics import METRICS
 from adapt.options import BUDGET_FIELDS, budget_of, check_loss_chunk, check_strategy, plain, pooling_of, precision_of
 from adapt.spec import AdaptError, OptionError, Source, Strategy, Task, Unsupported
 from adapt.strategies import make
+from adapt.tasks import KINDS
 
 _SHALLOW = (4, 5, 6)
 """Numbers of layers that are traced in place of many: each segment's peak is affine in the depth, as three show."""
@@ -39,12 +40,13 @@ def plan(
     labels: int = 2,
     pooling: str = "auto",
     words: int | None = None,
+    targets: int | None = None,
     **choices: Any,
 ) -> Memory:
     """What a training step will hold in memory at its peak, by category, in bytes; no weights are read.
 
     The step that would train is run on tensors without contents, whose sizes are counted as those of real ones are.
-    All rows are taken to be equally long, and in seq2seq targets as long as sources. A model of many equal layers is
+    All rows are taken to be equally long. A model of many equal layers is
     traced with four, five and six, and carried on to its own number. Features of earlier rows that are kept where a
     frozen backbone, or its lower layers, compute them once (up to 1 GiB) are not among it.
 
@@ -61,6 +63,7 @@ def plan(
         pooling: As for `adapt.fit`.
         words: Different tokens of the training rows, special ones among them, which decide what full fine-tuning takes
             with `embeddings="seen"`; None: as many as the vocabulary has.
+        targets: Tokens of each target in seq2seq; None: as many as of the source, at most 64 (`max_target_length`).
         choices: Further fields of `adapt.Budget`: `checkpointing`, `loss_chunk`, `optimizer`, `dropout`, ...
 
     Raises:
@@ -73,7 +76,7 @@ def plan(
         raise OptionError(f"plan has no option 'max_length'; give batch=(rows, {choices['max_length']}).")
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling,
-        words=words, **choices,
+        words=words, targets=targets, **choices,
     )  # fmt: skip
     rows, length = batch if isinstance(batch, tuple | list) and len(batch) == 2 else parse_batch(str(batch))
     return Planner(setting).memory(plain(rows), plain(length))
@@ -98,6 +101,7 @@ def setting_of(
     labels: int = 2,
     pooling: str = "auto",
     words: int | None = None,
+    targets: int | None = None,
     **choices: Any,
 ) -> Setting:
     """The checked options of `plan`, as values."""
@@ -121,7 +125,7 @@ def setting_of(
     )
     check_loss_chunk(budget, full)
     pooled = pooling_of(pooling, full, shape)
-    labels, words = plain(labels), plain(words)
+    labels, words, targets = plain(labels), plain(words), plain(targets)
     check_count("labels", labels, 2)
     if words is not None:
         check_count("words", words)
@@ -131,7 +135,11 @@ def setting_of(
         pooling=pooled,
     )  # fmt: skip
     chosen = check_strategy(make(strategy) if isinstance(strategy, str) else strategy)
-    return Setting(shape, chosen, task, budget, words=words)
+    if targets is not None:
+        check_count("targets", targets)
+        if KINDS[full].most_target(task) is None:
+            raise OptionError(f"targets is {targets}, and rows of {full} have none of their own; leave it out.")
+    return Setting(shape, chosen, task, budget, words=words, targets=targets)
 
 
 class Planner:
@@ -159,7 +167,7 @@ class Planner:
         return positions_of(self.setting.shape.config.to_dict())
 
     def memory(self, rows: int, length: int, targets: int | None = None) -> Memory:
-        """The plan for `rows` rows of `length` tokens, in seq2seq with targets of `targets` (None: as many).
+        """The plan for `rows` rows of `length` tokens, in seq2seq with targets of so many, or as in the setting.
 
         Raises:
             OptionError: One of them is below 1, or there are more tokens than positions.
@@ -172,6 +180,10 @@ class Planner:
                 f"batch has texts of {length} tokens, and {self.setting.shape.name} has positions for {self.longest}; "
                 "give shorter ones."
             )
+        if targets is None:
+            most = KINDS[self.setting.task.kind].most_target(self.setting.task)
+            usual = None if most is None or most >= length else most
+            targets = usual if self.setting.targets is None else self.setting.targets
         batch = rows, length, targets
         if batch not in self._known:
             self._known[batch] = self._plan(*batch)

@@ -14,6 +14,8 @@ from adapt.memory.budget import BESIDE, FIXED, ROOM, shown
 from adapt.memory.planner import planned_precision
 from adapt.memory.types import CATEGORIES
 from adapt.memory.within import Plan
+from adapt.spec import Source, Task
+from adapt.tasks import KINDS
 
 _COLUMNS = (*CATEGORIES, "peak", "allowance", "required")
 
@@ -95,10 +97,13 @@ def _basis(
     attention = f"; attention {' or '.join(kernels)}" if kernels else ""
     earlier = " (head and layers=last:N keep up to 1 GiB of those of earlier rows, less where memory is short)"
     kept = "" if kind_named(kind) in REDRAWN else earlier
+    most = KINDS[kind_named(kind)].most_target(Task("plan", Source("plan", ""), kind=kind_named(kind)))
+    if most is not None and "targets" not in others:
+        said += f", targets as long as sources but of at most {most} tokens (--targets)"
     yield (
         f"- Assumed: {device}, {planned_precision(precision, device)}{said}{attention}; no outliers in 8-bit layers; "
-        f"rows of equal length ({_PADDING[device]} padding costs a mask in each attention); features of the batch "
-        f"alone{kept}."
+        f"rows of equal length ({_PADDING[device]} padding costs a mask in each attention and, with grouped heads, "
+        f"copies of keys and values); features of the batch alone{kept}."
     )
     yield (
         f"- Allowance: {shown(FIXED[device])} for {_TAKEN[device]} and {100 * BESIDE[device]:g} % of the peak for "

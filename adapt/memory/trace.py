@@ -48,6 +48,8 @@ class Setting:
     """What is learnt, where it is more than labels."""
     words: int | None = None
     """Different words of the training rows, where the embeddings of these alone are trained; None: the vocabulary."""
+    targets: int | None = None
+    """Tokens of each row's target, where it has one; None: as many as of the row, and no more than the task keeps."""
 
 
 class Trace:

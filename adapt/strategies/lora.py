@@ -86,6 +86,10 @@ class LoRA:
         memoise_lower(model, self._inject(model))
         return model
 
+    def exported_for(self, precision: str) -> str:
+        """How the backbone is held that an exported adapter was trained on, in words; `precision`: the budget's."""
+        return "bfloat16" if precision == "bf16" else "float32"
+
     def export(self, model: Any, folder: Path, reference: str) -> None:
         """Write the adapter in PEFT's format (`adapter_config.json`, `adapter_model.safetensors`).
 
@@ -94,8 +98,8 @@ class LoRA:
         the file too, with a pooler that the checkpoint lacked; that of a language model only where it was drawn anew,
         with the word embeddings that are its output layer.
 
-        Load the backbone in the dtype that the model's card names (transformers takes that of the checkpoint unless it
-        is told), and quantised as it was for QLoRA in 4 bits, without which predictions differ. The head's outputs are
+        Load the backbone as the model's card says (transformers takes the dtype of the checkpoint unless it is told),
+        without which predictions differ, most of all those of QLoRA in 4 bits. The head's outputs are
         in the order of the card's labels, whatever the backbone's own configuration calls them.
 
         For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and

@@ -88,6 +88,11 @@ class QLoRA(LoRA):
             found = dequantize_4bit(weight.data, state)
             layer.weight.data.copy_(found.t() if isinstance(layer, Conv1D) else found)
 
+    def exported_for(self, precision: str) -> str:
+        """As for LoRA, and how it is quantised."""
+        how = "8 bits (LLM.int8())" if self.bits == 8 else "4 bits (nf4, double quantisation)"
+        return f"{how}, what is not quantised in {super().exported_for(precision)}"
+
     def _quantization(self) -> Any:
         from transformers import BitsAndBytesConfig
 

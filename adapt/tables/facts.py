@@ -64,12 +64,11 @@ def _data(task: Mapping[str, Any], split: str, good: Sequence[Content]) -> str:
     sizes += f", {task['few_shot']} a class" if task["few_shot"] else ""
     sizes += f", at most {task['max_train']:,} of the training rows" if task["max_train"] else ""
     sizes += ", loss weighted by class" if task["class_weights"] == "balanced" else ""
-    cut = "read at most" if KINDS[task["kind"]].in_parts else "cut to"
-    length = f"{cut} {task['max_length']} tokens{' at a time' if KINDS[task['kind']].in_parts else ''}"
+    texts = KINDS[task["kind"]].long_texts.format(task["max_length"])
     epoch = f"at the epoch with the best validation {(task.get('selection') or task['metric']).replace('_', ' ')}"
     return (
         f"- Data: {escape(task['data']['name'])} (content {task['data']['sha256'][:12]}), rows: {sizes}; "
-        f"texts {length}; scored on {scored}, "
+        f"{texts}; scored on {scored}, "
         f"{epoch if 'validation' in task['rows'] else 'after the last epoch'}."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,8 +45,6 @@ class Options:
 
 _THOUGHT = "</think>"
 """What ends a thought, by the convention of thinking models' chat templates."""
-_OPENED = re.compile(r"\A\s*<think>\s*")
-"""What begins one, at the beginning of an answer."""
 _PLAIN = "the tokenizer has no chat template: messages are written as a line `role: content` each"
 
 
@@ -63,7 +60,7 @@ class CausalLM(TextGeneration):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "text-generation"
-    in_parts: ClassVar[bool] = True
+    long_texts: ClassVar[str] = "prompts and answers cut to {} tokens, texts without a prompt read so many at a time"
     form: ClassVar[tuple[str, ...]] = ("template", "separator")
     decides_loss: ClassVar[tuple[str, ...]] = ("max_length", "template", "separator")
     decides_texts: ClassVar[tuple[str, ...]] = ("max_new_tokens", "beams", "stop", "answer_marker")
@@ -81,6 +78,8 @@ class CausalLM(TextGeneration):
         if task.max_length < 4:
             raise OptionError(f"max_length is {task.max_length}; a language model needs at least 4 tokens.")
         self._prompts = Prompts(tokenizer, self.options.template, self.options.separator)
+        self._conversed = False
+        """Whether conversations were learnt."""
         self.marker = self.options.answer_marker
         self._new = min(self.options.max_new_tokens, task.max_length // 2)
 
@@ -99,16 +98,10 @@ class CausalLM(TextGeneration):
         if "messages" in rows.column_names and not self._prompts.templated and _PLAIN not in self.notes:
             self.notes.append(_PLAIN)
         if split == "train" and "messages" in rows.column_names:
+            self._conversed = True
             self._begin_answers(completions or ())
-        if completions and "messages" in rows.column_names and self._prompts.opens_thought:
-            bare = [_OPENED.sub("", answer) for answer in completions]
-            opened = sum(one != other for one, other in zip(bare, completions, strict=True))
-            completions = bare
-            if opened:
-                self.notes.append(
-                    f"{opened} answers of {of_split(split)} begin with the <think> that the chat template writes "
-                    "before them: they are learnt and compared without it"
-                )
+        if completions and "messages" in rows.column_names:
+            completions = self._opened_once(completions, of_split(split))
         writes = split is None or (split != "train" and needs_text(self.task.metric))
         examples: list[Example] = []
         counts: Counter[str] = Counter()
@@ -174,22 +167,50 @@ class CausalLM(TextGeneration):
                 f"({_THOUGHT}): they are learnt as thoughts; use a model that need not think"
             )
 
+    def _opened_once(self, answers: Sequence[str], of: str) -> list[str]:
+        """Answers, whose thoughts begin with one `<think>`: that of the chat template, or their own."""
+        opening = self._prompts.opening
+        if opening:
+            made = [_without_opening(answer, opening) for answer in answers]
+            told = "begin with the <think> that the chat template writes before them: it is left out of them"
+        else:
+            lacking = [_THOUGHT in answer and "<think>" not in answer.partition(_THOUGHT)[0] for answer in answers]
+            made = [f"<think>\n{answer}" if lacks else answer for answer, lacks in zip(answers, lacking, strict=True)]
+            told = "end a thought that they do not begin: <think> is put before them"
+        changed = sum(one != other for one, other in zip(made, answers, strict=True))
+        self.notes += [f"{changed} answers of {of} {told}"] if changed else []
+        return made
+
     def state(self) -> dict[str, float]:
         """`prompted`: 1 where training rows had prompts, else 0; `turn_end`, the token that ends the answers of
-        conversations, where it is not the one that ends texts; and `thinking`, 1 or 0, where the chat template can
-        begin answers with a thought or without."""
+        conversations, where it is not the one that ends texts; `thinking`, 1 or 0, where the chat template can
+        begin answers with a thought or without; and `conversed`, 1, where conversations were learnt."""
         own = self._prompts
         said = {"turn_end": float(own.turn_end)} if own.turn_end != own.end else {}
         said |= {"thinking": float(own.thinking)} if own.thinking is not None and own.thinks else {}
-        return {"prompted": float(own.prompted), **said}
+        return {"prompted": float(own.prompted), **said, **({"conversed": 1.0} if self._conversed else {})}
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such, end
         answers as texts, or begin them as the chat template does unasked."""
         self._prompts.prompted = bool(state.get("prompted", 1))
+        self._conversed = bool(state.get("conversed", 0))
         self._prompts.turn_end = int(state.get("turn_end", self._prompts.end))
         thinking = state.get("thinking")
         self._prompts.thinking = None if thinking is None else bool(thinking)
+
+    def beside_plain(self) -> list[str]:
+        """How prompts or conversations were written."""
+        own = self._prompts
+        if self._conversed and not own.templated:
+            return ["Messages were written as a line `role: content` each, and `assistant: ` before the answer."]
+        if self._conversed:
+            told = f", with enable_thinking={own.thinking}" if own.thinks and own.thinking is not None else ""
+            return [f"Conversations were written by the tokenizer's chat template{told}."]
+        if not own.prompted:
+            return []
+        template = [] if own.template == "{prompt}" else [f"Prompts were written as {own.template!r}."]
+        return [*template, f"Between prompt and completion stood {own.separator!r}."]
 
     def end_of(self, columns: Collection[str]) -> int | None:
         """The end of a text, or of an answer."""
@@ -256,7 +277,8 @@ class CausalLM(TextGeneration):
         if isinstance(prompt, str) and prompt and not self._prompts.prompted:
             return "", self._prompts.joined(prompt, written)
         spaces = len(written.raw) - len(written.raw.lstrip(" "))
-        return prompt, written.raw[min(spaces, len(self._prompts.moved(prompt))) :]
+        opened = "" if isinstance(prompt, str) else self._prompts.opening
+        return prompt, opened + written.raw[min(spaces, len(self._prompts.moved(prompt))) :]
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """Each token by its share of the training completions, one added to every token's count (Laplace)."""
@@ -267,6 +289,12 @@ class CausalLM(TextGeneration):
             learnt = [token for token in example["labels"] if token != IGNORED]
             outputs.append({"nll": nll(learnt), "tokens": len(learnt), "text": None})
         return "unigram", outputs
+
+
+def _without_opening(answer: str, opening: str) -> str:
+    """An answer without `opening`, `<think>` and the white space that is written after it."""
+    before, found, rest = answer.partition("<think>")
+    return rest.removeprefix(opening.removeprefix("<think>")) if found and not before.strip() else answer
 
 
 def _labelled(own: Example, before: list[int], learnt: list[int]) -> Example:

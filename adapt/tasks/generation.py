@@ -251,11 +251,14 @@ class TextGeneration(Kind):
         return outcome + ([bleu_counts(text, references)] if "bleu" in METRICS[self.task.problem] else [])
 
     def _compared(self, texts: Sequence[str], references: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
-        """Of texts and references what exact match compares."""
+        """Of texts and references what exact match compares: what follows the marker; all of them where no reference of
+        a row has one."""
         if not self.marker:
             return list(texts), list(references)
+        marked = [any(self.marker in text for text in several) for several in references]
         truth = [[_after(text, self.marker, text) for text in several] for several in references]
-        return [_after(text, self.marker, "") for text in texts], truth
+        found = zip(texts, marked, strict=True)
+        return [_after(text, self.marker, "" if of_answer else text) for text, of_answer in found], truth
 
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """`text`."""
@@ -263,5 +266,5 @@ class TextGeneration(Kind):
 
 
 def _after(text: str, marker: str, otherwise: str) -> str:
-    """What follows the last marker, numbers without commas between thousands; or something else where there is none."""
-    return _THOUSANDS.sub("", text.rpartition(marker)[2].strip()) if marker in text else otherwise
+    """What follows the last marker, or something else where there is none; numbers without commas between thousands."""
+    return _THOUSANDS.sub("", text.rpartition(marker)[2].strip() if marker in text else otherwise)

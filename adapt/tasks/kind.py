@@ -88,8 +88,8 @@ class Kind(Asked, Lesson, ABC):
 
     pipeline: ClassVar[str | None] = None
     """What the Hugging Face hub calls models that do it, if it has one name for them."""
-    in_parts: ClassVar[bool] = False
-    """Whether rows that are too long for a model are read in parts; else they are cut."""
+    long_texts: ClassVar[str] = "texts cut to {} tokens"
+    """What becomes of rows of more tokens than `max_length`, in words."""
     form: ClassVar[tuple[str, ...]] = ()
     """Its options that decide in which form a model reads rows."""
     decides_loss: ClassVar[tuple[str, ...]] = ()
@@ -116,6 +116,11 @@ class Kind(Asked, Lesson, ABC):
     def options_of(cls, task: Task) -> Any:
         """The `Options` of a task of this kind."""
         return fill(cls.Options, task.options, f"Task kind {task.kind}", "")
+
+    @classmethod
+    def most_target(cls, task: Task) -> int | None:
+        """Tokens of a target at most, where rows have targets that are padded on their own; None: they have none."""
+        return None
 
     @classmethod
     def selection(cls, metric: str) -> str | None:

@@ -77,7 +77,7 @@ class MaskedLM(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "fill-mask"
-    in_parts: ClassVar[bool] = True
+    long_texts: ClassVar[str] = "texts read at most {} tokens at a time"
     decides_loss: ClassVar[tuple[str, ...]] = ("max_length", "masked_share", "masking")
 
     def __init__(self, task: Task, tokenizer: Any) -> None:

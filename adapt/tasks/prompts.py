@@ -96,7 +96,7 @@ class Prompts:
         learnt = self._ids([moved + text for (_, moved), text in zip(parted, completions, strict=True)])
         ends = [self.end if isinstance(prompt, str) else self.turn_end for prompt in prompts]
         return [
-            Row(head, ids, [*answer, end], text)
+            Row(head, ids, _once(answer, [] if ids else head, end), text)
             for (head, ids), answer, end, text in zip(headed, learnt, ends, completions, strict=True)
         ]
 
@@ -109,6 +109,8 @@ class Prompts:
             text: Whether the prompt is a text, not messages.
         """
         head, rest = before, ids
+        if text and before and ids[: len(before)] == before:  # as where the text has them itself
+            rest = ids[len(before) :]
         if not text and self.templated:  # a chat template writes the first token itself
             own = ids[:1] == [self.tokenizer.bos_token_id]
             head, rest = (ids[:1], ids[1:]) if own else ([], ids)
@@ -162,6 +164,11 @@ class Prompts:
     def opens_thought(self) -> bool:
         """Whether the chat template itself begins a thought, at the end of which an answer comes (DeepSeek-R1's)."""
         return self._begun(self.thinking).rstrip().endswith("<think>")
+
+    @property
+    def opening(self) -> str:
+        """The beginning of a thought that the chat template writes before an answer, with the white space after it."""
+        return "<think>" + self._begun(self.thinking).rpartition("<think>")[2] if self.opens_thought else ""
 
     def _begun(self, thinking: bool | None) -> str:
         """A prompt as the chat template writes it; empty where there is none, or it refuses it."""
@@ -219,6 +226,12 @@ class Prompts:
     def _lead(self) -> str:
         """What a completion needs before it to follow a space; see `lead`."""
         return lead(self._ids, self._ids(["a a"])[0])
+
+
+def _once(ids: list[int], head: list[int], end: int) -> list[int]:
+    """A completion's tokens with the one that ends it, which a text may have itself, as the first ones before it."""
+    bare = ids[len(head) :] if head and ids[: len(head)] == head else ids
+    return bare if bare[-1:] == [end] else [*bare, end]
 
 
 def _parted(text: str, space: str) -> tuple[str, str]:

@@ -75,7 +75,7 @@ class QuestionAnswering(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "question-answering"
-    in_parts: ClassVar[bool] = True
+    long_texts: ClassVar[str] = "texts read at most {} tokens at a time"
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

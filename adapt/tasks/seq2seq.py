@@ -50,6 +50,12 @@ class Seq2Seq(TextGeneration):
     decides_loss: ClassVar[tuple[str, ...]] = ("max_target_length",)
     decides_texts: ClassVar[tuple[str, ...]] = ("beams", "length_penalty")
 
+    @classmethod
+    def most_target(cls, task: Task) -> int | None:
+        """`max_target_length`."""
+        most: int = cls.options_of(task).max_target_length
+        return most
+
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
         Raises:
@@ -85,16 +91,20 @@ class Seq2Seq(TextGeneration):
             targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, most - len(end))
             self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
             if any(longer):
-                self.notes.append(f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens")
+                self.notes.append(
+                    f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens, after which they do not end"
+                )
             references_of = column_of(rows, "references")
             nothing = self.tokenizer(text_target="")["input_ids"]
-            for example, labels, references in zip(examples, targets["input_ids"], references_of, strict=True):
+            rows_of = zip(examples, targets["input_ids"], references_of, longer, strict=True)
+            for example, labels, references, cut in rows_of:
                 if not labels or labels == nothing:
                     raise RowError(
                         example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
                         example["source"],
                     )  # fmt: skip
-                example |= {"labels": [*labels, *end], "references": references}
+                ended = _without_last(labels, self._end[0]) if cut else [*labels, *end]
+                example |= {"labels": ended, "references": references}
         return examples
 
     @cached_property
@@ -235,3 +245,9 @@ def _start(model: nn.Module) -> int:
         if start is not None:
             return int(start)
     raise Unsupported("the backbone's configuration lacks decoder_start_token_id, which a decoder's text begins with")
+
+
+def _without_last(ids: list[int], end: int | None) -> list[int]:
+    """Token ids without the last one that ends a text; mBART has the language after it."""
+    last = next((i for i in range(len(ids) - 1, len(ids) - 3, -1) if i >= 0 and ids[i] == end), len(ids))
+    return ids[:last] + ids[last + 1 :]

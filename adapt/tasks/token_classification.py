@@ -57,7 +57,7 @@ class TokenClassification(Kind):
 
     Options: ClassVar[type] = Options
     pipeline: ClassVar[str | None] = "token-classification"
-    in_parts: ClassVar[bool] = True
+    long_texts: ClassVar[str] = "texts read at most {} tokens at a time"
 
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """

@@ -6,6 +6,7 @@ the last one the assistant's; a system's turn without content is left out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ INPUTS = ("input", "context")
 SYSTEM = ("system", "system_prompt", "system_message")
 """Usual names of what a system says before prompts, which is no role."""
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog")
+PARTS = ("reasoning_content", "reasoning", "thinking", "tool_calls")
+"""What messages may have beside content, by the names of chat templates."""
 SPEAKERS = {
     "system": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
@@ -60,8 +63,9 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
         DataError: A completion or a turn is missing, empty or not text, or a conversation does not end in an answer.
     """
     chosen, notes = find(tables["train"], given), list[str]()
-    if "completion" in chosen:
+    if "text" not in chosen:
         notes = _unused(tables["train"], chosen)
+    if "completion" in chosen:
         tables, further = labelled(tables, chosen, "completion", [completion for _, completion in PAIRS])
         notes += further
     rows: dict[str, Columns] = {}
@@ -86,13 +90,35 @@ def _unused(table: Table, chosen: Mapping[str, str]) -> list[str]:
     notes = []
     system = first(table, SYSTEM, chosen.values())
     if system is not None and any(isinstance(text, str) and text.strip() for text in table.column(system)):
-        notes.append(
-            f"column {system!r} is not used; write it into the prompts, or rows as messages of system and user"
+        how = (
+            "conversations as their first turn"
+            if "messages" in chosen
+            else "prompts, or rows as messages of system and user"
         )
+        notes.append(f"column {system!r} is not used; write it into the {how}")
+    if "messages" in chosen:
+        notes += _unused_parts(table, chosen["messages"])
     label = first(table, ("label",), chosen.values())
     if label is not None and {str(value).casefold() for value in table.column(label)} == {"true", "false"}:
         notes.append(f"column {label!r} is not used, and all completions are learnt; take out rows that are not wanted")
     return notes
+
+
+def _unused_parts(table: Table, column: str) -> list[str]:
+    """What must be said of parts of messages that are not content."""
+    found = Counter(
+        part
+        for turns in lists(table, column, "messages")
+        for turn in turns
+        if isinstance(turn, Mapping)
+        for part in PARTS
+        if turn.get(part)
+    )
+    return [
+        f"{n} messages of column {column!r} have {part!r}, which is not used; write what of it is to be learnt into "
+        "the content, thoughts between <think> and </think>"
+        for part, n in sorted(found.items())
+    ]
 
 
 def prompts(rows: list[Any]) -> Columns:
