@@ -290,6 +290,16 @@ def test_plans_are_within_a_hundredth_of_what_the_allocator_held_but_for_the_wor
     assert all(row["workspace"] < 70 * 2**20 for row in rows)
 
 
+def test_what_a_cpu_plan_allows_beside_the_peak_is_enough_for_nine_runs_in_ten() -> None:
+    from adapt.memory.budget import allowance
+
+    found = [json.loads(path.read_text(encoding="utf-8"))["memory"] for path in ROOT.glob("results/**/runs/*.json")]
+    told = [(m["peak_bytes"], m["process_bytes"]) for m in found if m.get("peak_bytes") and m.get("process_bytes")]
+    assert len(told) > 500
+    enough = sum(process <= peak + allowance(peak, "cpu") for peak, process in told)
+    assert 0.9 < enough / len(told) < 0.97
+
+
 class Done:
     """Stands in for a fork: the work is done at once."""
 

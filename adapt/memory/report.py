@@ -10,7 +10,7 @@ from typing import Any
 from adapt.backbones.classes import REDRAWN
 from adapt.backbones.load import SHORT
 from adapt.data.kinds import kind_named
-from adapt.memory.budget import BESIDE, FIXED, ROOM, shown
+from adapt.memory.budget import BESIDE, FIXED, GROWN, ROOM, shown
 from adapt.memory.planner import planned_precision
 from adapt.memory.types import CATEGORIES
 from adapt.memory.within import Plan
@@ -28,7 +28,7 @@ _KERNELS = {
 """What is said of each attention kernel of a device."""
 _PADDING = {"cuda": "on a GPU", "cpu": f"on CPUs, beyond {SHORT} tokens,"}
 """Where a mask is made for it."""
-_TAKEN = {"cuda": "the CUDA context", "cpu": "libraries"}
+_TAKEN = {"cuda": "the CUDA context", "cpu": "libraries, rows and the like"}
 """What has the fixed part of the allowance."""
 _HELD = {
     "cuda": "fragmentation",
@@ -106,6 +106,6 @@ def _basis(
         f"copies of keys and values); features of the batch alone{kept}."
     )
     yield (
-        f"- Allowance: {shown(FIXED[device])} for {_TAKEN[device]} and {100 * BESIDE[device]:g} % of the peak for "
-        f"{_HELD[device]}."
+        f"- Allowance: {shown(FIXED[device] + GROWN[device])} for {_TAKEN[device]} and {100 * BESIDE[device]:g} % of "
+        f"the peak for {_HELD[device]}."
     )
