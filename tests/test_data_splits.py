@@ -186,6 +186,18 @@ def test_a_class_that_is_in_shared_texts_alone_stays_in_train() -> None:
         assert not parted(data)
 
 
+def test_each_class_stays_in_train_whatever_texts_it_shares() -> None:
+    few = [{"text": "T", "label": label} for label in "aab"] + [{"text": f"o{i}", "label": "b"} for i in range(27)]
+    for seed in range(30):
+        assert set(load(few, seed=seed).splits["train"]["label"]) == {0, 1}
+    three = [{"text": f"t{i}", "label": label} for i in range(90) for label in ("ab", "ac", "bc")[i % 3]]
+    both = [{"text": f"t{i}", "label": label} for i in range(50) for label in "ab"]
+    for given in (three, both):
+        data = load(given)
+        assert all(set(part["label"]) == {*range(len(data.labels))} for part in data.splits.values())
+        assert not parted(data)
+
+
 def test_texts_that_stand_twice_are_cut_out_together() -> None:
     data = load([{"text": f"text {i}"} for i in range(60) for _ in range(1 + (i % 4 == 0))], kind="causal_lm", test=0.2)
     parts = [set(part["completion"]) for part in data.splits.values()]

@@ -477,7 +477,7 @@ def test_answers_end_as_they_did_in_training() -> None:
     end, turn_end = (tokenizer.convert_tokens_to_ids(token) for token in ("<end>", "</s>"))
     loaded.load_state(trained.state())
     older.load_state({"prompted": 1.0})
-    assert trained.state() == loaded.state() == {"prompted": 1.0, "turn_end": turn_end}
+    assert trained.state() == loaded.state() == {"prompted": 1.0, "turn_end": turn_end, "conversed": 0.0}
     assert older.state() == {"prompted": 1.0}
     talk = chats([("user", "who ?"), ("assistant", "bob")])
     ends = [made.encode(talk, split="test")[0]["labels"][-1] for made in (trained, loaded, older)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -205,33 +204,42 @@ def _read_like(
     if rest["kind"] is not None or rest["problem"] is not None:
         rows, choices = read()
         return rows, choices, like(rows)
-    found, failed = None, None
+    found: tuple[Data, dict[str, Any]] | None = None
+    failed: DataError | OptionError | None = None
     try:
         found = read()
-    except DataError as error:
+    except (DataError, OptionError) as error:
         failed = error
     there = known()
     if found is None or found[0].sha256 not in there.get(found[0].kind, ()):
         for kind, hashes in there.items():
-            with contextlib.suppress(DataError, OptionError):
-                rows, choices = read(kind)
-                if rows.sha256 in hashes:
-                    return rows, choices, like(rows)
+            other = _read_as(read, kind)
+            if other is not None and other[0].sha256 in hashes:
+                return *other, like(other[0])
+    if isinstance(failed, OptionError):
+        raise failed
     if found is None:
         assert failed is not None
         try:
             kind = like(None)["spec"]["task"]["kind"]
         except OptionError:
             raise failed from None
-        rows, choices = read(kind)
-        return rows, choices, like(rows)
+        found = read(kind)
+        return *found, like(found[0])
     result = like(found[0])
     kind = result["spec"]["task"]["kind"]
-    if found[0].kind != kind:
-        with contextlib.suppress(DataError, OptionError):
-            rows, choices = read(kind)
-            return rows, choices, like(rows)
-    return *found, result
+    other = None if kind == found[0].kind else _read_as(read, kind)
+    return (*found, result) if other is None else (*other, like(other[0]))
+
+
+def _read_as(
+    read: Callable[[str | None], tuple[Data, dict[str, Any]]], kind: str
+) -> tuple[Data, dict[str, Any]] | None:
+    """The data as those of a kind, and the options; None: they cannot be read so."""
+    try:
+        return read(kind)
+    except (DataError, OptionError):
+        return None
 
 
 def _only(given: Mapping[str, Mapping[str, Any]], strategy: str) -> Mapping[str, Any]:

@@ -47,7 +47,8 @@ class Division:
         return self.in_proportion and self.held_by is None
 
     def classes(self, rows: Sequence[int], units: Sequence[Any]) -> list[int | None]:
-        """The class of each row, those held together being of the one that most of them are of, of equals the first.
+        """The class of each row, those held together being of the one that most of them are of, of equals the one that
+        has fewest so far.
 
         None: the row stays where it is, with those that it is held with, for a class is in no others.
 
@@ -59,7 +60,11 @@ class Division:
         counts: dict[Any, Counter[int]] = {}
         for unit, label in zip(units, own, strict=True):
             counts.setdefault(unit, Counter())[label] += 1
-        of_unit = {unit: min(found, key=lambda label: (-found[label], label)) for unit, found in counts.items()}
+        of_unit: dict[Any, int] = {}
+        won = Counter[int]()
+        for unit, found in counts.items():
+            of_unit[unit] = min(found, key=lambda label: (-found[label], won[label], label))
+            won[of_unit[unit]] += 1
         lost = set(own) - set(of_unit.values())
         stay = {unit for unit, found in counts.items() if not lost.isdisjoint(found)} if lost else set()
         return [None if unit in stay else of_unit[unit] for unit in units]

@@ -41,15 +41,26 @@ def beyond(
         elif found != limit and not asked / 1.5 <= found <= 1.5 * asked:
             why = large if found > asked else small
             notes.append(f"{split} has {found} rows, where {asked} were asked for: {why}")
-        if held_by is not None and problem == "single_label":
+        if problem == "single_label":
             labels = columns["label"]
             lacking = sorted(set(labels) - {labels[row] for row in parts[split]})
+            if held_by is None and lacking:
+                lacking = sorted(_in_shared_texts(columns).intersection(lacking))
+            why = "their texts are of other classes, too" if held_by is None else large
             if lacking:
-                notes.append(f"{split} has no row of {listing([names[i] for i in lacking], 5)}: {large}")
+                notes.append(f"{split} has no row of {listing([names[i] for i in lacking], 5)}: {why}")
     nowhere = len(next(iter(columns.values()))) - sum(map(len, parts.values()))
     if nowhere:
         notes.append(f"{nowhere} rows are in no split: others of their text are held out")
     return notes
+
+
+def _in_shared_texts(columns: Mapping[str, Sequence[Any]]) -> set[int]:
+    """Classes of texts that rows of several classes have."""
+    of_text: dict[str, set[int]] = {}
+    for text, label in zip(inputs_of(columns), columns["label"], strict=True):
+        of_text.setdefault(text, set()).add(label)
+    return set[int]().union(*(labels for labels in of_text.values() if len(labels) > 1))
 
 
 def seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]], where: str = "in train") -> list[str]:

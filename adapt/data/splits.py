@@ -181,8 +181,11 @@ def cut(
             members = classes[label]
             units: Sequence[Any] = [held[i] for i in members]
             if len(set(units)) < 2 + more or texts[label] <= splits:
-                units = members
+                units = members = [i for i in members if strata[i][0] == label]
+                n = min(n, len(members) - 1)
             alike |= {i: (label, unit) for i, unit in zip(members, units, strict=True)}
+            if n < 1:
+                continue
             chosen += _of_class(members, n, units, rng, more)
         if most is not None and len(chosen) > most:
             chosen = rng.choice(chosen, most, replace=False).tolist()

@@ -89,7 +89,11 @@ class _Functions(TorchFunctionMode):
                 kwargs = {**kwargs, "dropout_p": 0.0}
             mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
             if isinstance(mask, torch.Tensor) and mask.requires_grad:
-                return _Fused.apply(*(_lowered(value) for value in (*args[:3], mask)))
+                query, key, value = map(_lowered, args[:3])
+                whole = _lowered(mask).expand(
+                    *query.shape[:-1], key.shape[-2]
+                )  # as its gradient is, before it is summed
+                return _Fused.apply(query, key, value, whole)
         elif name in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args = tuple(_float32(value) for value in args)
             kwargs = {key: _float32(value) for key, value in kwargs.items()}
@@ -119,7 +123,7 @@ class _Fused(torch.autograd.Function):
             query: (batch, heads, length, size).
             key: (batch, heads, read, size).
             value: (batch, heads, read, size of values).
-            mask: Added to the scores, of a shape that broadcasts to (batch, heads, length, read).
+            mask: Added to the scores, (batch, heads, length, read).
         """
         out = query.new_empty((*query.shape[:-1], value.shape[-1]))
         ctx.save_for_backward(query, key, value, mask, out, query.new_empty(query.shape[:-1], dtype=torch.float32))

@@ -180,6 +180,11 @@ class Planner:
                 f"batch has texts of {length} tokens, and {self.setting.shape.name} has positions for {self.longest}; "
                 "give shorter ones."
             )
+        if self.setting.targets is not None and self.setting.targets > self.longest:
+            raise OptionError(
+                f"targets is {self.setting.targets}, and {self.setting.shape.name} has positions for {self.longest} "
+                "tokens; give fewer."
+            )
         if targets is None:
             most = KINDS[self.setting.task.kind].most_target(self.setting.task)
             usual = None if most is None or most >= length else most

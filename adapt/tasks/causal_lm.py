@@ -78,8 +78,8 @@ class CausalLM(TextGeneration):
         if task.max_length < 4:
             raise OptionError(f"max_length is {task.max_length}; a language model needs at least 4 tokens.")
         self._prompts = Prompts(tokenizer, self.options.template, self.options.separator)
-        self._conversed = False
-        """Whether conversations were learnt."""
+        self._conversed: bool | None = False
+        """Whether conversations were learnt; None: the model was saved before that was known."""
         self.marker = self.options.answer_marker
         self._new = min(self.options.max_new_tokens, task.max_length // 2)
 
@@ -184,17 +184,19 @@ class CausalLM(TextGeneration):
     def state(self) -> dict[str, float]:
         """`prompted`: 1 where training rows had prompts, else 0; `turn_end`, the token that ends the answers of
         conversations, where it is not the one that ends texts; `thinking`, 1 or 0, where the chat template can
-        begin answers with a thought or without; and `conversed`, 1, where conversations were learnt."""
+        begin answers with a thought or without; and `conversed`, whether conversations were learnt."""
         own = self._prompts
         said = {"turn_end": float(own.turn_end)} if own.turn_end != own.end else {}
         said |= {"thinking": float(own.thinking)} if own.thinking is not None and own.thinks else {}
-        return {"prompted": float(own.prompted), **said, **({"conversed": 1.0} if self._conversed else {})}
+        known = {} if self._conversed is None else {"conversed": float(self._conversed)}
+        return {"prompted": float(own.prompted), **said, **known}
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such, end
         answers as texts, or begin them as the chat template does unasked."""
         self._prompts.prompted = bool(state.get("prompted", 1))
-        self._conversed = bool(state.get("conversed", 0))
+        conversed = state.get("conversed")
+        self._conversed = None if conversed is None else bool(conversed)
         self._prompts.turn_end = int(state.get("turn_end", self._prompts.end))
         thinking = state.get("thinking")
         self._prompts.thinking = None if thinking is None else bool(thinking)
@@ -207,7 +209,7 @@ class CausalLM(TextGeneration):
         if self._conversed:
             told = f", with enable_thinking={own.thinking}" if own.thinks and own.thinking is not None else ""
             return [f"Conversations were written by the tokenizer's chat template{told}."]
-        if not own.prompted:
+        if not own.prompted or self._conversed is None:
             return []
         template = [] if own.template == "{prompt}" else [f"Prompts were written as {own.template!r}."]
         return [*template, f"Between prompt and completion stood {own.separator!r}."]

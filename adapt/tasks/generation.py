@@ -251,8 +251,8 @@ class TextGeneration(Kind):
         return outcome + ([bleu_counts(text, references)] if "bleu" in METRICS[self.task.problem] else [])
 
     def _compared(self, texts: Sequence[str], references: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
-        """Of texts and references what exact match compares: what follows the marker; all of them where no reference of
-        a row has one."""
+        """Of texts and references what exact match compares: what follows the marker, or all of those without one; but
+        nothing of a text without one where a reference of its row has one."""
         if not self.marker:
             return list(texts), list(references)
         marked = [any(self.marker in text for text in several) for several in references]

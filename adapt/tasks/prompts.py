@@ -109,14 +109,14 @@ class Prompts:
             text: Whether the prompt is a text, not messages.
         """
         head, rest = before, ids
-        if text and before and ids[: len(before)] == before:  # as where the text has them itself
-            rest = ids[len(before) :]
         if not text and self.templated:  # a chat template writes the first token itself
             own = ids[:1] == [self.tokenizer.bos_token_id]
             head, rest = (ids[:1], ids[1:]) if own else ([], ids)
         if not rest or (text and not self.prompted):
             start = self.tokenizer.bos_token_id
             head = head or [self.end if start is None else start]  # the first token needs something before it
+        if text and head and rest[: len(head)] == head:  # as where the text has them itself
+            rest = rest[len(head) :]
         return head, rest
 
     def moved(self, prompt: str | Sequence[Message]) -> str:

@@ -88,7 +88,8 @@ class Seq2Seq(TextGeneration):
             end = [] if self._end[1] else [self._end[0]]
             check_room(self.tokenizer, most, pair=False, option="max_target_length", more=len(end))
             texts = column_of(rows, "target")
-            targets, longer = cut_texts(self.tokenizer, {"text_target": texts}, most - len(end))
+            targets, cut = cut_texts(self.tokenizer, {"text_target": texts}, most + 1 - len(end))
+            longer = [lost or len(ids) + len(end) > most for ids, lost in zip(targets["input_ids"], cut, strict=True)]
             self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
             if any(longer):
                 self.notes.append(
@@ -97,13 +98,15 @@ class Seq2Seq(TextGeneration):
             references_of = column_of(rows, "references")
             nothing = self.tokenizer(text_target="")["input_ids"]
             rows_of = zip(examples, targets["input_ids"], references_of, longer, strict=True)
-            for example, labels, references, cut in rows_of:
+            for example, labels, references, long in rows_of:
                 if not labels or labels == nothing:
                     raise RowError(
                         example["row"], split, "the tokenizer makes nothing of the target; leave the row out.",
                         example["source"],
                     )  # fmt: skip
-                ended = _without_last(labels, self._end[0]) if cut else [*labels, *end]
+                ended = [*labels, *end]
+                if long:  # the token that ends a text gives its place to one more of the text
+                    ended = labels if end else _without_last(labels, self._end[0])
                 example |= {"labels": ended, "references": references}
         return examples
 
