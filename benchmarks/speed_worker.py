@@ -6,11 +6,10 @@ Jobs come as one JSON object a line; the answer to each is one line. The code of
 
 import json
 import os
-import pickle
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -98,26 +97,10 @@ def encoded(job: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, list[Any]]]:
     return spec, loader, kind, examples
 
 
-def from_a_child(work: Callable[[], Any]) -> Any:
-    """What a process of its own found, which takes with it what memory that took."""
-    read, write = os.pipe()
-    if not os.fork():
-        try:
-            with os.fdopen(write, "wb") as pipe:
-                pickle.dump(work(), pipe)
-        except Exception:
-            traceback.print_exc()
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        found = pipe.read()
-    os.wait()
-    return pickle.loads(found)
-
-
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """Train by adapt, or (`make`) write the rows for every side."""
     import torch
+    from _forked import Forked
 
     from adapt.backbones import Loader, resolve
     from adapt.tasks import KINDS
@@ -129,7 +112,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         Path(job["dump"]).write_text(json.dumps({**content, "labels": len(spec.task.labels)}))
         loader.tokenizer().save_pretrained(job["tokenizer"])
         return {"rows": len(rows["train"]), "backbone": str(loader.backbone.path)}
-    spec, rows = from_a_child(lambda: encoded(job)[::3])
+    spec, rows = Forked(lambda: encoded(job)[::3]).result()  # which takes with it what memory that took
     loader = Loader(resolve(job["backbone"]), spec.task, spec.budget, spec.seed)
     kind = KINDS[spec.task.kind](spec.task, loader.tokenizer())
     kind.fit(rows["train"])

@@ -300,10 +300,8 @@ def test_recipe(
     assert all(measured) if "--general" in options else not any(measured)
 
 
-@pytest.mark.parametrize(("recipe", "share"), [("stories", 0.0005), ("question_answering", 0.01)])
-def test_a_large_set_of_the_hub_gives_a_small_test_split(
-    recipe: str, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def asked_for(monkeypatch: pytest.MonkeyPatch, recipe: str, *words: str) -> dict[str, Any]:
+    """The options with which a recipe loads its data."""
     asked: list[dict[str, Any]] = []
 
     def load(source: str, **options: Any) -> None:
@@ -311,32 +309,29 @@ def test_a_large_set_of_the_hub_gives_a_small_test_split(
         raise LookupError
 
     monkeypatch.syspath_prepend(ROOT / "recipes")
-    monkeypatch.setattr(sys, "argv", [recipe])
+    monkeypatch.setattr(sys, "argv", [recipe, *words])
     monkeypatch.setattr("adapt.data.load", load)
     with pytest.raises(LookupError):
         runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"), run_name="__main__")
-    assert (asked[0]["test"], asked[0]["name"]) == (
-        share,
-        {"question_answering": "squad_v11_subset"}.get(recipe, recipe),
-    )
+    return asked[0]
 
 
-@pytest.mark.parametrize("folder", ["sst2", "mine"])
-def test_a_recipe_without_validation_cuts_none_out(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("recipe", "name", "share"), [("stories", "stories", 0.0005), ("question_answering", "squad_v11_subset", 0.01)]
+)
+def test_a_large_set_of_the_hub_gives_a_small_test_split(
+    recipe: str, name: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    asked = asked_for(monkeypatch, recipe)
+    assert (asked["test"], asked["name"]) == (share, name)
 
-    def load(source: str, **options: Any) -> None:
-        asked.append(options)
-        raise LookupError
 
-    monkeypatch.syspath_prepend(ROOT / "recipes")
-    monkeypatch.setattr(sys, "argv", ["few_labels", "--data", str(tmp_path / folder)])
-    monkeypatch.setattr("adapt.data.load", load)
-    with pytest.raises(LookupError):
-        runpy.run_path(str(ROOT / "recipes" / "few_labels.py"), run_name="__main__")
-    assert (asked[0]["validation"], asked[0]["name"]) == (0, "few_labels" if folder == "sst2" else None)
+@pytest.mark.parametrize(("folder", "name"), [("sst2", "few_labels"), ("mine", None)])
+def test_a_recipe_without_validation_cuts_none_out(
+    folder: str, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asked_for(monkeypatch, "few_labels", "--data", str(tmp_path / folder))
+    assert (asked["validation"], asked["name"]) == (0, name)
 
 
 @pytest.mark.parametrize("recipe", COMPARING, ids=lambda path: path.stem)

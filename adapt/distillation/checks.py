@@ -105,14 +105,15 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
                 f"{getattr(now, name)!r}; give the student the teacher's (--set task.{name}=...)."
             )
     learnt = [role for role in ("messages", "prompt", "text") if role in teacher.columns]
-    conversed = "messages" in data.splits["train"].column_names
+    columns = data.splits["train"].column_names
+    conversed = "messages" in columns
     if learnt and ("messages" in learnt) != conversed:
         one, other = ("prompts", "conversations") if conversed else ("conversations", "prompts")
         raise OptionError(
             f"The teacher was trained on {one}, and the student's rows are {other}, so that they do not read the same "
             f"tokens; give the student {one}, or take weight=0 with unlabelled rows."
         )
-    if "messages" in data.splits["train"].column_names and its.chat_template != tokenizer.chat_template:
+    if conversed and its.chat_template != tokenizer.chat_template:
         raise OptionError(
             "The chat template of the student's tokenizer is not that of the teacher's; save the teacher's with the "
             "student's tokenizer, or take weight=0 with unlabelled conversations."
@@ -124,7 +125,6 @@ def check_reads_alike(teacher: Adapted, run: Run, data: Data, tokenizer: Any) ->
     ):
         if length > positions:
             raise OptionError(f"{name} is {length}, and the teacher has positions for {positions} tokens; lower it.")
-    columns = data.splits["train"].column_names
     kinds = teacher.fitted.kind, KINDS[run.task.kind](run.task, tokenizer)
     ends = [kind.end_of(columns) for kind in kinds]
     if ends[0] != ends[1]:

@@ -90,10 +90,8 @@ class _Functions(TorchFunctionMode):
             mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
             if isinstance(mask, torch.Tensor) and mask.requires_grad:
                 query, key, value = map(_lowered, args[:3])
-                whole = _lowered(mask).expand(
-                    *query.shape[:-1], key.shape[-2]
-                )  # as its gradient is, before it is summed
-                return _Fused.apply(query, key, value, whole)
+                shape = (*query.shape[:-1], key.shape[-2])  # which its gradient has before it is summed
+                return _Fused.apply(query, key, value, _lowered(mask).expand(shape))
         elif name in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args = tuple(_float32(value) for value in args)
             kwargs = {key: _float32(value) for key, value in kwargs.items()}

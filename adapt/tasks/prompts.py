@@ -66,6 +66,7 @@ class Prompts:
         self.prompted = True
         """Whether a prompt is written with template and separator; else it is the beginning of a text, and stands as
         texts without a prompt do in training."""
+        self._beginnings: dict[bool | None, str] = {}
         self.thinking: bool | None = False
         """What chat templates that know it are told of `enable_thinking`: whether answers begin with a thought; None:
         nothing."""
@@ -172,12 +173,14 @@ class Prompts:
 
     def _begun(self, thinking: bool | None) -> str:
         """A prompt as the chat template writes it; empty where there is none, or it refuses it."""
-        before, self.thinking = self.thinking, thinking
-        try:
-            asked = [{"role": "user", "content": "a"}]
-            return self._probed(asked, prompt=True) if self.templated else ""
-        finally:
-            self.thinking = before
+        if thinking not in self._beginnings:
+            before, self.thinking = self.thinking, thinking
+            try:
+                asked = [{"role": "user", "content": "a"}]
+                self._beginnings[thinking] = self._probed(asked, prompt=True) if self.templated else ""
+            finally:
+                self.thinking = before
+        return self._beginnings[thinking]
 
     def _probed(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Messages as the chat template writes them; empty where it refuses them."""
