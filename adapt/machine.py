@@ -55,6 +55,20 @@ def short_waits(given: Mapping[str, str]) -> dict[str, str]:
     return {} if {"OMP_WAIT_POLICY", _SPINS} & given.keys() else {_SPINS: "10000"}
 
 
+def few_threads(given: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables by which torch has no more threads than its container has processor time for.
+
+    It counts the cores that the process is bound to, be their time as little as it may, when it is imported.
+
+    Args:
+        given: The environment. Where it says how many threads there are, nothing is to be set.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    bound = len(affinity(0)) if affinity else os.cpu_count() or 1
+    some = cores() < bound and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & given.keys()
+    return {"OMP_NUM_THREADS": str(cores())} if some else {}
+
+
 _SPINS = "GOMP_SPINCOUNT"
 """How many times they look before they sleep; 300,000 unless it is set."""
 

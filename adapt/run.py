@@ -116,6 +116,7 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
     from adapt.memory.foresee import foresee
     from adapt.memory.observe import observe
     from adapt.training import Trained, train
+    from adapt.training.batching import largest
     from adapt.training.peak import PeakMemory
 
     code_state()  # of what is imported, whatever is written there meanwhile
@@ -148,7 +149,7 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
         share(model, shelf)
     trainable, total = params.count(model)
     selection = task.selection or task.metric
-    trained, memory, learning_rate, words = Trained(), {}, None, None
+    trained, memory, learning_rate, words, told = Trained(), dict[str, Any](), None, None, list[str]()
     if spec.strategy.learning_rate is not None:  # else the strategy says that nothing is trained
         learning_rate = spec.strategy.learning_rate if budget.learning_rate is None else budget.learning_rate
         with only_seen_words(model, splits["train"], kind.tokenizer.pad_token_id) as words:
@@ -166,12 +167,18 @@ def fit(spec: Run, inputs: Inputs, on_step: OnStep | None = None, on_note: OnNot
                 lesson=lesson,
             )
             hand_on(model)
-            memory = observe(model, lesson, splits["train"], budget, trained.micro_batch or budget.batch_size)
+            at_a_time = trained.micro_batch or budget.batch_size
+            memory, measured = observe(model, lesson, splits["train"], budget, at_a_time)
+            if 0 < measured < min(at_a_time, largest(len(splits["train"]), budget.batch_size, budget.accumulation)):
+                told.append(
+                    f"{spec.strategy.name}: peak memory is that of {measured} rows at a time, for as many of the "
+                    "longest as a batch may have did not fit"
+                )
         if shelf is not None:  # a memo is empty after a look at it
             share(model, shelf)
     fold(model)  # what is scored is the model as it is handed over
     scored = _scored(spec, inputs.data, encoded, model, trained)
-    notes = [*begun, *_told(spec, foreseen, trained)]
+    notes = [*begun, *_told(spec, foreseen, trained), *told]
     if hand_on(model):
         notes.append(f"{spec.strategy.name} {FOUND_FEATURES}")
     rows_trained = trained.rows * encoded.train_rows / len(splits["train"])

@@ -20,7 +20,7 @@ from adapt.metrics import LOSSES, METRICS
 from adapt.metrics.jackknife import pseudo_values
 from adapt.metrics.spans import unpredicted
 from adapt.spec import DataError, OptionError, Problem, Task, texts_in_words
-from adapt.stats import Interval, interval_over_rows
+from adapt.stats import Interval, interval_over_rows, one_prevails
 from adapt.tables.cells import apart, escape, grid, heading, interval, within
 from adapt.tasks.tokens import check_embedded
 
@@ -151,14 +151,17 @@ class Scores(Rendered):
         )
         paired = ", differences paired by row" if several else ""
         numbers = self.groups.get("numbers", ())
-        others = "rows like these, of which each is by itself"
-        if numbers:
-            others = f"groups of rows by {escape(str(self.groups['of']))} than these {len(set(numbers)):,}"
+        of = escape(str(self.groups.get("of")))
+        others = f"groups of rows by {of} than these {len(set(numbers)):,}"
+        others = others if numbers else "rows like these, of which each is by itself"
+        sure = f"Intervals are for other {others}{paired}; what another seed of training would change is not in them"
+        if one_prevails(numbers):
+            sure = f"There are no intervals, for most rows are of one {of}"
         split = f", {escape(self.split)} split" if self.split else ""
         facts = [
             f"- Data: {escape(self.name)}{split} (content {self.sha256[:12]}).",
             f"- Models: {made}.",
-            f"- Intervals are for other {others}{paired}; what another seed of training would change is not in them.",
+            f"- {sure}.",
             *(f"- Note: {escape(note)}" for note in (*self.notes, *self._not_compared())),
         ]
         return "\n".join([f"### {escape(self.name)}, {self.rows:,} rows", "", *grid(head, rows), "", *facts, ""])

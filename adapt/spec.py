@@ -86,7 +86,7 @@ class Source:
     """Where something came from: its name and the hash of its content, never a path of this machine."""
 
     name: str
-    """Hub name (of a backbone with `@` and the revision that was asked for), or the last part of a local path."""
+    """Hub name (of a backbone with `@` and the branch or tag that was asked for), or the last part of a local path."""
     sha256: str
     """Hash of the content (64 hexadecimal digits)."""
 

@@ -18,7 +18,9 @@ Rows = dict[int, Tensor]
 
 def parser_of(doc: str | None, name: str) -> argparse.ArgumentParser:
     """The options of a recipe that makes the model of that name."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--corpus", required=True, help="folder of .txt or .txt.gz files")
     parser.add_argument("--out", default=f"pretrained/{name}", help="model folder to write")
     parser.add_argument("--checkpoint", help="start of the names of the files to resume from; that of --out otherwise")

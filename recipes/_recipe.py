@@ -9,6 +9,7 @@ from typing import Any
 
 import adapt
 from adapt.adapted import MODEL_FILE, assemble
+from adapt.backbones import resolve
 from adapt.cli import plain_errors, shown_command
 from adapt.comparison import Store
 from adapt.fields import settings_from
@@ -18,7 +19,7 @@ from adapt.spec import Run
 def recipe(
     doc: str | None, name: str, *, hub: str, on_hub: Mapping[str, Any] | None = None, backbone: str = "minilm",
     kind: str | None = None, validation: bool = True, settings: Mapping[str, Mapping[str, Any]] | None = None,
-    max_steps: int | None = None, folder: str | None = None, **choices: Any,
+    max_steps: int | None = None, folder: str | None = None, tiny: bool = False, **choices: Any,
 ) -> None:  # fmt: skip
     """Run a recipe from the command line.
 
@@ -33,6 +34,7 @@ def recipe(
         settings: Strategy name to fields that differ from the defaults.
         max_steps: The default of --max-steps.
         folder: Name of the folder that the data set is in where it is not on the hub; None: that of the task.
+        tiny: Whether the settings are for backbones of a few megabytes alone.
         choices: Budget and options of the task, as for `adapt.compare`.
     """
     parser = parser_of(doc, data=hub, backbone=backbone, strategies="all", max_steps=max_steps)
@@ -47,7 +49,8 @@ def recipe(
         data = adapt.data.load(options.data, **{**how, **(on_hub or {} if options.data == hub else {})})
         if not validation:
             data = replace(data, splits={split: rows for split, rows in data.splits.items() if split != "validation"})
-        own = settings_of(options.strategies, settings or {})
+        fits = not tiny or resolve(options.backbone).weight_bytes < _TINY
+        own = settings_of(options.strategies, (settings or {}) if fits else {})
         for name, fields in settings_from(options.set).items():
             own.setdefault(name, {}).update(fields)
         done = adapt.compare(
@@ -58,6 +61,10 @@ def recipe(
         print(done.table)
 
 
+_TINY = 16 * 2**20
+"""Bytes of weights."""
+
+
 def command() -> str:
     """The command line of the recipe, as tables show it."""
     return shown_command(f"python recipes/{Path(sys.argv[0]).name}", sys.argv[1:])
@@ -65,7 +72,9 @@ def command() -> str:
 
 def parser_of(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
     """The options of every recipe that compares strategies, some with the defaults given."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data", help="hub name, file, or folder of splits (default: %(default)s)")
     parser.add_argument("--backbone", help="hub name, folder, or name of a shipped model (default: %(default)s)")
     parser.add_argument("--strategies", help="names with commas between them, or all")

@@ -17,6 +17,7 @@ if __name__ == "__main__":
         hub="SetFit/sst2",
         folder="sst2",
         backbone="tiny-encoder",
+        validation=False,  # which would choose epochs, of which each has forgotten more than those before
         pooling="mean",
         epochs=5,
         max_train=2000,

@@ -6,8 +6,8 @@ Hardware: one CPU thread with AVX512-BF16 or AMX, 4 GB of memory. Run time: 5 mi
 Expected test score: best layers, before and after, %: sst2 82.0 and 86.1; ud_ewt_pos 91.7 and 93.8.
 """
 
-import argparse
 import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ SETS: dict[str, tuple[str, dict[str, Any], str, int]] = {
 
 def main() -> None:
     """Probe, and write OUT/NAME.json of each data set and OUT/table.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--data", type=Path, help="folder that holds the data sets; without it they come from the hub")
     parser.add_argument("--models", default="minilm,tiny-encoder", help="backbones with commas between them")
     parser.add_argument("--strategy", default="lora", help="how the first of them is adapted")

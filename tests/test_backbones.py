@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import tiny
 from safetensors.torch import load_file, save_file
 
+import adapt
 from adapt import options
 from adapt.adapted import assemble
 from adapt.backbones import EMBEDDED, Loader, resolve, source
@@ -261,3 +263,65 @@ def test_a_revision_on_the_hub_stands_after_the_name(
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)
     with pytest.raises(OptionError, match="Backbone 'one@two' is neither a local folder"):
         resolve("one@two")
+
+
+@pytest.mark.parametrize("given", ["somebody/model", "somebody/model@main"])
+def test_a_saved_model_finds_the_version_that_it_was_made_on(
+    monkeypatch: pytest.MonkeyPatch, backbone: Callable[..., Path], tmp_path: Path, given: str
+) -> None:
+    """Whatever the hub's newest is by then."""
+    versions = {letter * 40: tmp_path / (letter * 40) for letter in "ab"}
+    for folder in versions.values():
+        shutil.copytree(backbone("bert"), folder)
+    (tmp_path / ("b" * 40) / "LICENSE.txt").write_text("added")
+    newest = ["a" * 40]
+
+    def snapshot_download(name: str, revision: str | None, **_: Any) -> str:
+        assert name == "somebody/model"
+        return str(versions.get(revision or "", versions[newest[0]]))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    choices: dict[str, Any] = {"epochs": 1, "max_steps": 1, "device": "cpu", "precision": "fp32", "progress": False}
+    model = adapt.fit(given, tiny.classification(), adapt.LoRA(rank=2), **choices)
+    saved = model.save(tmp_path / "saved")
+    newest[0] = "b" * 40
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=r"would be taken for the somebody/model.* of the hub from then on; give"):
+        model.save(given)
+    assert not (tmp_path / "somebody").exists()
+    assert json.loads((saved / "adapt.json").read_text())["reference"] == f"somebody/model@{'a' * 40}"
+    assert json.loads((saved / "peft" / "adapter_config.json").read_text())["revision"] == "a" * 40
+    loaded = adapt.load(saved)
+    assert loaded.run == model.run
+    assert loaded.backbone.hub_name == "somebody/model"
+    again = json.loads((loaded.save(tmp_path / "again") / "adapt.json").read_text())
+    assert again["reference"] == f"somebody/model@{'a' * 40}"
+    with pytest.raises(AdaptError, match="is not the one that the model in"):
+        adapt.load(saved, backbone="somebody/model")
+    for act in (loaded.save, loaded.merge):
+        with pytest.raises(OptionError, match="would be taken for the somebody/model of the hub"):
+            act("somebody/model")
+    with pytest.raises(OptionError, match="would be taken for the somebody/other of the hub"):
+        adapt.compare("somebody/other@main", tiny.classification(), out=tmp_path / "somebody/other")
+    runs = [adapt.fit(None, tiny.classification(), start=start, **choices).run for start in (saved, model, loaded)]
+    assert len({run.key() for run in runs}) == 1
+    assert runs[0].backbone.name == "somebody/model"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Exception("401 Client Error. (Request ID: Root=1-ab)\n\nCannot access gated repo for url x.\nVisit x to ask."),
+         r"\(Exception: 401 Client Error. Cannot access gated repo for url x. Visit x to ask\)"),
+        (AssertionError(), r"\(AssertionError\)\. Give"),
+    ],
+)  # fmt: skip
+def test_what_the_hub_says_is_said(monkeypatch: pytest.MonkeyPatch, error: Exception, told: str) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fails)
+    for asked in (resolve, shape_of):
+        with pytest.raises(OptionError, match=told):
+            asked("somebody/gated")

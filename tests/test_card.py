@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import tiny
 import torch
 import transformers
 from huggingface_hub import ModelCard
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 
 import adapt
 from adapt.adapted import Adapted, score_in
@@ -167,3 +169,33 @@ def test_the_model_of_one_fold_is_whole(backbone: Callable[..., Path], tmp_path:
     assert "unfinished" not in card
     assert "folds" not in card
     assert re.search(r"^\| head \| [0-9.]+ .*\| 1 \|", card, re.MULTILINE)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize("other", [False, True])
+def test_who_puts_an_adapter_on_a_decoder_is_told_which_token_pads(
+    backbone: Callable[..., Path], tmp_path: Path, other: bool
+) -> None:
+    """By which transformers finds where rows end."""
+    folder = Path(shutil.copytree(backbone("llama"), tmp_path / "llama"))
+    config = json.loads((folder / "config.json").read_text())
+    tokenizer = tiny.tokenizer_for("llama")
+    tokenizer.pad_token = tokenizer.eos_token
+    config["pad_token_id"] = 7 if other else tokenizer.pad_token_id
+    (folder / "config.json").write_text(json.dumps(config))
+    choices = {"epochs": 1, "device": "cpu", "precision": "fp32", "pooling": "native"}
+    model = adapt.fit(folder, tiny.classification(), adapt.LoRA(rank=2), **choices)
+    saved = model.save(tmp_path / "saved")
+    line = f"Set model.config.pad_token_id = {tokenizer.pad_token_id}, the token"
+    assert (line in (saved / "README.md").read_text().replace("\\", "")) == other
+    assert line not in (model.merge(tmp_path / "merged") / "README.md").read_text().replace("\\", "")
+    if other:
+        plain = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, dtype="float32")
+        loaded = PeftModel.from_pretrained(plain, saved / "peft").eval()
+        loaded.get_base_model().config.pad_token_id = tokenizer.pad_token_id
+        texts = ["warm", "cold word5 kind word7"]
+        tokens = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+        with torch.no_grad():
+            chosen = loaded(**tokens).logits.softmax(-1)
+        expected = [list(row["probabilities"].values()) for row in model.predict(texts)]
+        torch.testing.assert_close(chosen, torch.tensor(expected), rtol=1e-3, atol=1e-4)

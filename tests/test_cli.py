@@ -40,6 +40,7 @@ def adapt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     """Runs `adapt ARGUMENTS` in this process; gives its exit code, output and errors."""
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     monkeypatch.setenv("GOMP_SPINCOUNT", "10000")  # what a command would leave here
+    monkeypatch.setattr("adapt.cli.few_threads", lambda given: {})
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
 
     def command(*arguments: object) -> tuple[int, str, str]:
@@ -104,6 +105,36 @@ def test_threads_of_a_command_wait_awake_for_a_moment_only(adapt: Command, monke
     monkeypatch.setattr(os, "environ", {"HOME": "/"})
     assert adapt("--version")[0] == 0
     assert os.environ == {"HOME": "/", **short_waits({})}
+
+
+def test_a_command_has_no_more_threads_than_its_container_has_time_for(
+    adapt: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a comparison, which shares the cores out itself."""
+    monkeypatch.setattr("adapt.cli.few_threads", lambda given: {"OMP_NUM_THREADS": "3"})
+    for words, threads in ((("fit", "--help"), "3"), (("compare", "--help"), None)):
+        monkeypatch.setattr(os, "environ", {"HOME": "/"})
+        monkeypatch.setattr(sys, "argv", ["adapt", *words])
+        assert adapt(*words)[0] == 0
+        assert os.environ.get("OMP_NUM_THREADS") == threads
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fit", "--backbone", "gpt2", "--data", "x.csv", "--out", "gpt2"),
+        ("fit", "--backbone", "tiny-encoder", "--data", "some/imdb", "--out", "./some/imdb"),
+        ("compare", "--backbone", "org/model", "--data", "x.csv", "--out", "org/model/"),
+    ],
+)
+def test_a_folder_does_not_take_the_name_of_something_on_the_hub(
+    adapt: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, told = adapt(*words)
+    assert code == 2
+    assert "of the hub from then on; give another folder, such as models/" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_everything_public_is_there() -> None:

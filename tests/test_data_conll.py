@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from data_helpers import NONE, columns
 
-from adapt.data import load
-from adapt.spec import DataError
+from adapt.data import load, read_inputs
+from adapt.spec import DataError, Source, Task
 
 
 def test_comments_of_conll_files_are_no_words(tmp_path: Path) -> None:
@@ -92,3 +92,52 @@ def test_numbers_of_words_are_no_words(tmp_path: Path) -> None:
     file.write_text("1\tAnna\tB-x\tO\n2\tsaw\tO\tO\n\n1\tBob\tB-x\tB-y\n")
     with pytest.raises(DataError, match=r"line 1: the first field numbers the words of each sentence; leave it out"):
         load(file)
+
+
+_UNIT = [("1", "Chef", "NOUN"), ("2-3", "du", "_"), ("2", "de", "ADP"), ("3", "le", "DET")]
+_NODES = [("0.1", "_", "_"), ("1", "he", "PRON"), ("1.1", "sees", "VERB"), ("2", "it", "PRON")]
+_LONG = [("1-3", "ubayta", "_"), ("1", "u", "CCONJ"), ("2", "b", "ADP"), ("3", "bayta", "NOUN")]
+
+
+@pytest.mark.parametrize("width", [3, 10])
+@pytest.mark.parametrize("lines", [_UNIT, _NODES, _LONG])
+def test_conllu_is_known_by_numbers_of_several_words_and_of_empty_nodes(
+    tmp_path: Path, lines: list[tuple[str, str, str]], width: int
+) -> None:
+    sentence = "".join("\t".join([*line, *["_"] * (width - 3)]) + "\n" for line in lines)
+    (tmp_path / "x.conll").write_text(f"# text = it\n{sentence}\n{sentence}")
+    with pytest.raises(DataError, match=r"x\.conll, line 2: this looks like CoNLL-U, .*the lines of several words"):
+        load(tmp_path / "x.conll", kind="pos", **NONE)
+
+
+def test_ten_fields_with_numbers_first_are_conllu_in_any_order(tmp_path: Path) -> None:
+    """As where an empty line is missing between two sentences, or words were taken out."""
+    lines = ["\t".join([str(i), "w", *["_"] * 8]) for i in (1, 2, 1, 2, 4)]
+    (tmp_path / "x.conll").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="this looks like CoNLL-U"):
+        load(tmp_path / "x.conll", kind="pos", **NONE)
+
+
+def test_words_that_are_numbers_are_words(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text("1 - B-x\n2-3 - O\n\n10 - O\n11 - O\n")
+    assert columns(load(tmp_path / "x.conll", **NONE))["tokens"] == [["1", "2-3"], ["10", "11"]]
+
+
+@pytest.mark.parametrize("between", [" ", "\t"])
+def test_a_mark_of_a_document_right_before_words_is_none_of_them(tmp_path: Path, between: str) -> None:
+    words = "".join(f"{word}{between}{tag}\n" for word, tag in (("Ada", "B-x"), ("saw", "O")))
+    for mark in ("-DOCSTART- -X- -X- O", "-DOCSTART- (1 EU)", "-DOCSTART-\tO"):
+        (tmp_path / "x.conll").write_text(f"{mark}\n{words}\n{mark}\n\n{words}")
+        data = load(tmp_path / "x.conll", columns={"group": "document"}, **NONE)
+        assert columns(data)["tokens"] == [["Ada", "saw"]] * 2
+        assert columns(data)["group"] == ["x-1", "x-2"]
+
+
+def test_names_of_documents_are_no_texts(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text("-DOCSTART- O\n\nAda B-x\nsaw O\n\n" * 6)
+    for kind in ("masked_lm", "causal_lm", "classification"):
+        with pytest.raises(DataError, match=r"x\.conll: no (text|prompt) column found"):
+            load(tmp_path / "x.conll", kind=kind)
+    task = Task("t", Source("t", ""), labels=("a", "b"))
+    with pytest.raises(DataError, match="no text column found"):
+        read_inputs(tmp_path / "x.conll", task, None, {})

@@ -155,3 +155,44 @@ def test_a_test_file_may_hold_only_questions_without_an_answer(tmp_path: Path) -
     (tmp_path / "train.csv").write_text("question,context,answer,answer_start\nwho,the cat,cat,4\nwhat,the cat,,\n")
     (tmp_path / "test.csv").write_text("question,context,answer,answer_start\nwhere,the cat,,\n")
     assert list(load(tmp_path, validation=0).splits["test"]["answer_texts"]) == [[]]
+
+
+def _sentences(rows: int, every: int) -> list[dict[str, list[str]]]:
+    """Of which one in so many has a span."""
+    return [
+        {"tokens": [f"w{i}", "is", "here"], "tags": ["B-P" if i % every == 0 else "O", "O", "O"]} for i in range(rows)
+    ]
+
+
+@pytest.mark.parametrize(("rows", "every"), [(40, 5), (200, 20), (300, 2)])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_spans_are_in_every_split_in_proportion(rows: int, every: int, grouped: bool) -> None:
+    given = [{**row, **({"doc": i // 2} if grouped else {})} for i, row in enumerate(_sentences(rows, every))]
+    drawn = set()
+    for seed in range(6):
+        data = load(given, seed=seed, columns={"group": "doc"} if grouped else None)
+        for split in ("validation", "test"):
+            part = data.splits[split]
+            spans = sum(any(tags) for tags in part["tags"])
+            assert len(part) == rows // 10
+            assert spans == max(1, round(rows / 10 / every)), split
+            drawn.add(tuple(word for (word, *_) in part["tokens"]))
+        assert not data.notes
+    assert len(drawn) == 12
+
+
+def test_rare_tags_stay_in_train_and_splits_without_spans_are_told_of() -> None:
+    """As where each span is the only one of its type, or a test file's tags are blank."""
+    rare = [{"tokens": ["a", f"w{i}"], "tags": ["O", f"B-{i}" if i < 8 else "O"]} for i in range(40)]
+    data = load(rare)
+    assert sum(any(tags) for tags in data.splits["train"]["tags"]) == 8
+    told = [note for note in data.notes if "has a span" in note]
+    assert told == [
+        f"no row of {split} has a span, so that span F1 is 0 there whatever is predicted; give one that has spans, or "
+        f"leave {split} out"
+        for split in ("validation", "test")
+    ]
+    blank = [{**row, "tags": ["O"] * 3} for row in _sentences(9, 3)]
+    data = load({"train": _sentences(60, 3), "test": blank})
+    assert [note for note in data.notes if "has a span" in note] == [told[1]]
+    assert not [note for note in load(_sentences(60, 3), test=0).notes if "has a span" in note]

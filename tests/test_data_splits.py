@@ -264,7 +264,8 @@ def test_classes_that_have_not_a_text_for_each_split_are_divided() -> None:
         assert all(len(set(part["label"])) == len(data.labels) for part in data.splits.values())
         assert [note for note in data.notes if "of test are in train too (100%)" in note]
     two = [{"text": f"text {i}", "label": "a" if i < 20 else "b"} for i in range(22)]
-    assert not load(two).notes, "a class of two rows"
+    assert load(two).notes == ("validation has no row of 'b': too few rows for every split",)
+    assert not load(two, max_validation=1).notes, "as few as were asked for"
 
 
 def test_rows_of_an_input_that_more_have_than_the_split_are_divided() -> None:

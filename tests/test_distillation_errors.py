@@ -174,3 +174,22 @@ def test_another_chat_template(teachers: Callable[[str], Adapted], backbone: Cal
     other = dataclasses.replace(teacher, fitted=dataclasses.replace(teacher.fitted, tokenizer=tokenizer))
     with pytest.raises(OptionError, match="The chat template of the student's tokenizer is not that of the teacher's"):
         begun(other, backbone("llama"), TASKS["messages"]())
+
+
+def test_a_teacher_that_takes_some_part_of_every_context_for_an_answer(
+    teachers: Callable[[str], Adapted], backbone: Callable[..., Path]
+) -> None:
+    answered = TASKS["answers"]().splits["train"].to_list()
+    rows = [
+        {name: row[name] for name in ("question", "context")}
+        | {"answers": {"text": row["answer_texts"], "answer_start": row["answer_starts"]}}
+        for row in answered
+    ]
+    rows += [{**row, "question": "why ?", "answers": {"text": [], "answer_start": []}} for row in rows[:20]]
+    some = adapt.data.load(rows)
+    for given in ({}, {"weight": 0, "unlabelled": rows[:5]}):
+        with pytest.raises(OptionError, match="have questions without an answer, and the teacher was trained on none"):
+            adapt.distill(teachers("answers"), backbone("distilbert"), some, "head", **given, **SHORT)
+    knows = adapt.fit(backbone("distilbert"), some, "head", **SHORT)
+    for data in (some, TASKS["answers"]()):
+        assert begun(knows, backbone("distilbert"), data)[2].teacher is knows

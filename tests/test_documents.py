@@ -197,7 +197,7 @@ def test_a_star_marks_what_has_other_settings_than_by_default(
 
     assert cells({}, {}) == ["75.0", "75.0"]
     assert cells({"learning_rate": 0.5}, {}) == ["75.0", "75.0 *"]
-    assert cells({"rank": 4}, {}) == ["75.0", "75.0 *"]
+    assert cells({"rank": "4"}, {}) == ["75.0", "75.0 *"]
     assert cells({}, {"learning_rate": 0.5}) == ["75.0 *", "75.0 *"]
 
 
@@ -271,6 +271,35 @@ def test_bad_input_of_a_recipe_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("adapt: ")
     assert len(done.stderr.splitlines()) == 1
     assert "none.csv" in done.stderr
+
+
+def test_an_option_of_a_recipe_is_not_taken_for_another(tmp_path: Path) -> None:
+    """`--seed 42` for 42 seeds."""
+    command = [sys.executable, str(ROOT / "recipes/sentiment.py"), "--data", str(tmp_path), "--seed", "42"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --seed 42" in done.stderr
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_rates_of_tiny_decoders_are_for_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def compare(*_: Any, settings: dict[str, Any], **__: Any) -> None:
+        asked.append(settings)
+        raise LookupError
+
+    recipe_data("stories", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    monkeypatch.setattr(sys, "argv", ["stories.py", "--data", ".", "--set", "lora.rank=4"])
+    monkeypatch.setattr("adapt.compare", compare)
+    if large:
+        monkeypatch.setattr("adapt.backbones.source.Backbone.weight_bytes", 10**9)
+    with pytest.raises(LookupError):
+        runpy.run_path(str(ROOT / "recipes" / "stories.py"), run_name="__main__")
+    assert asked[0]["lora"] == {**({} if large else {"learning_rate": 5e-3}), "rank": "4"}
+    assert ("full" in asked[0]) == (not large)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

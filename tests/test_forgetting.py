@@ -419,6 +419,20 @@ def test_texts_of_one_token_are_left_out_and_unknown_words_are_text() -> None:
         text_rows(tokenizer, TEXTS, 2)
 
 
+def test_unknown_words_are_not_asked_for() -> None:
+    """As in pretraining, in which they were never to be found."""
+    tokenizer = tiny.tokenizer_for("bert")
+    texts = [*(["warm ? kind ? ? cold ? ?"] * 40), "? ?"]
+    rows = GeneralText(tokenizer, True).encode(texts, 32)
+    assert [row["row"] for row in rows] == [*range(40)]
+    asked = {label for row in rows for label in row["labels"]} - {-100}
+    assert asked == set(tokenizer.convert_tokens_to_ids(["warm", "kind", "cold"]))
+    assert len(GeneralText(tokenizer, False).encode(texts, 32)) == 41
+    data = adapt.data.load((["warm", "cold"] * 20, ["a", "b"] * 20))
+    with pytest.raises(DataError, match="the tokenizer knows no word of it; give text in the language of the backbone"):
+        adapt.fit("tiny-encoder", data, "head", epochs=1, device="cpu", general=["ሰላም ለዓለም", "እንዴት ነህ"])
+
+
 @pytest.mark.parametrize("changes", [False, True])
 def test_few_logits_are_held_at_a_time_on_every_device(changes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere than on the CPU, where those of a batch are made at once; of models that cap them those of a row."""

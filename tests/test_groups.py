@@ -204,6 +204,15 @@ def test_the_groups_of_test_rows_are_known() -> None:
     alone = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(150)]
     assert of([*alone, alone[0]], alone) == {}, "too few to matter"
     assert len(of([*alone, *alone[:2]], alone)["numbers"]) == 152
+    texts = [f"text {i % 3}" for i in range(6)]
+    for kind in ("masked_lm", "causal_lm"):  # of which the one has no prompts
+        assert of(texts, ["other"], kind=kind) == {"of": "text", "numbers": [0, 1, 2] * 2}
+        assert of(texts[:3], ["other"], kind=kind) == {}
+    twice = [*prompts, *prompts[2:4], {"prompt": "", "completion": "5"}]  # copies of rows with a common prompt or none
+    assert of(twice, instructed) == {"of": "prompt", "numbers": [0, 1, 2, 3, 1, 4, 2, 3, 4]}
+    assert of([prompts[2], *prompts[2:4]], instructed) == {"of": "text", "numbers": [0, 0, 1]}
+    many = [*prompts, *({"prompt": "", "completion": f"text {i % 299}"} for i in range(300))]
+    assert len(set(of(many, instructed)["numbers"])) == 305, "too few copies to matter beside groups"
     assert load(SEVERAL, columns=GROUP, **NONE).test_groups == {}  # there is no test split
 
 

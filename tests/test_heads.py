@@ -257,3 +257,47 @@ def test_mean_pooling_of_an_encoder_decoder_is_unsupported(backbone: Callable[..
     load = dataclasses.replace(load, task=dataclasses.replace(load.task, pooling="mean"))
     with pytest.raises(Unsupported, match="mean pooling is for encoders"):
         load()
+
+
+def _numbers(factor: float = 1.0) -> list[dict[str, Any]]:
+    return [{"text": f"word{i}", "label": factor * (i / 7 + 3)} for i in range(40)]
+
+
+NATIVE: dict[str, Any] = {"epochs": 2, "device": "cpu", "precision": "fp32", "pooling": "native", "dropout": 0.0}
+
+
+def values(model: Any) -> list[float]:
+    return [row["value"] for row in model.predict([f"word{i} word1" for i in range(8)])]
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0, 1e-3])
+def test_the_head_for_a_number_of_a_merged_model_gives_what_it_gave(
+    backbone: Callable[..., Path], tmp_path: Path, factor: float
+) -> None:
+    """Unless it is trained, and the rows are on another scale."""
+    first = adapt.fit(backbone("bert"), _numbers(), adapt.Full(learning_rate=5e-3), **NATIVE)
+    merged = first.merge(tmp_path / "merged")
+    for strategy in ("untrained", adapt.Full(learning_rate=1e-12), adapt.LoRA(learning_rate=1e-12)):
+        model = adapt.fit(merged, _numbers(factor), strategy, **NATIVE)
+        assert model.result is not None
+        told = any("that training began with have mean" in note for note in model.result.notes)
+        assert told == (factor != 1.0 and strategy != "untrained")
+        scale = first.fitted.kind.state() if told else {"mean": 0.0, "std": 1.0}
+        own = model.fitted.kind.state() if told else {"mean": 0.0, "std": 1.0}
+        expected = [(value - scale["mean"]) / scale["std"] * own["std"] + own["mean"] for value in values(first)]
+        assert values(model) == pytest.approx(expected, rel=1e-4)
+        assert values(adapt.load(model.save(tmp_path / f"saved {model.run.strategy.name}"))) == values(model)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_the_head_for_a_number_of_another_library_gives_numbers_as_they_are(
+    backbone: Callable[..., Path], tmp_path: Path, architecture: str
+) -> None:
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(backbone(architecture), num_labels=1)
+    plain.save_pretrained(tmp_path / "own")
+    tiny.tokenizer_for(architecture).save_pretrained(tmp_path / "own")
+    model = adapt.fit(tmp_path / "own", _numbers(), "untrained", **NATIVE)
+    tokens = model.fitted.tokenizer("word3 word1", return_tensors="pt")
+    with torch.no_grad():
+        raw = plain.eval()(**tokens).logits.item()
+    assert values(model)[3] == pytest.approx(raw, rel=1e-3)

@@ -153,3 +153,29 @@ def test_labels_ids_and_the_order_of_columns_are_no_matter() -> None:
     assert one == Learnt.of(dataset_of({**dict(reversed(pairs.items())), "label": [1, 1]}, "single_label"), KIND)
     assert one != Learnt.of(dataset_of({"text": ["c", "b"], "text_pair": ["a", "d"]}), KIND)
     assert one != Learnt.of(dataset_of(pairs), "masked_lm")
+
+
+def test_a_model_that_trains_nothing_has_learnt_nothing(backbone: Callable[..., Path], tmp_path: Path) -> None:
+    plain = adapt.fit(backbone("bert"), cut(60), "untrained", **QUICK)
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS[:60], LABELS[:60], strict=True)]
+    for model in (plain, adapt.load(plain.save(tmp_path / "plain"))):
+        assert model.learnt == Learnt(frozenset(), True)
+        assert not said(adapt.score(model, rows).notes)
+
+
+@pytest.mark.parametrize("role", ["teacher", "start"])
+def test_labels_beyond_the_sample_of_a_run_are_told_of(backbone: Callable[..., Path], role: str) -> None:
+    """Which a teacher or a start brings that was trained on others, as where a seed draws another sample."""
+    data, choices = cut(100), {"epochs": 1, "max_train": 20, **QUICK}
+    first = adapt.fit(backbone("bert"), data, "head", **choices)
+    told = {}
+    for seed in (0, 1):
+        if role == "teacher":
+            model = adapt.distill(first, backbone("bert"), data, "head", seed=seed, **choices)
+        else:
+            model = adapt.fit(None, data, start=first, seed=seed, **choices)
+        assert model.result is not None
+        told[seed] = [note for note in model.result.notes if "the sample of a run leaves out" in note]
+    who = "the teacher" if role == "teacher" else START
+    assert told == {0: [], 1: [f"{who} has learnt from training rows that the sample of a run leaves out, so that it "
+                               "brings more labels"]}  # fmt: skip

@@ -98,7 +98,9 @@ def test_a_tokenizer_without_any_token_that_pads_is_refused(backbone: Callable[.
         tiny.loader_for(folder, "causal_lm").tokenizer()
 
 
-@pytest.mark.parametrize(("architecture", "numbered"), [("bert", True), ("roberta", False), ("deberta-v2", False)])
+@pytest.mark.parametrize(
+    ("architecture", "numbered"), [("bert", True), ("roberta", False), ("deberta-v2", False), ("gpt2", False)]
+)
 def test_texts_of_a_pair_are_numbered_where_the_backbone_has_embeddings_for_it(
     backbone: Callable[..., Path], loader: LoaderOf, tmp_path: Path, architecture: str, numbered: bool
 ) -> None:

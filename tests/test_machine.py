@@ -58,6 +58,9 @@ def test_a_container_has_the_cores_that_its_time_is_worth(
 ) -> None:
     write(groups, line, files)
     assert machine.cores() == expected
+    assert machine.few_threads({}) == ({"OMP_NUM_THREADS": str(expected)} if expected < 6 else {})
+    for given in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        assert machine.few_threads({given: "7"}) == {}
 
 
 @pytest.mark.parametrize(

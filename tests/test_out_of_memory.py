@@ -419,11 +419,44 @@ def test_memory_is_measured_with_fewer_rows_where_the_longest_do_not_fit(
     examples = kind.examples(16, 12)
     whole, halved = (observe(model, kind, examples, spec.budget, rows) for rows in (16, 4))
     narrowed(monkeypatch, 5)
+    assert (whole[1], halved[1]) == (16, 4)
     assert observe(model, kind, examples, spec.budget, 16) == halved
-    assert halved["peak"] < whole["peak"]
+    assert halved[0]["peak"] < whole[0]["peak"]
     assert all(parameter.grad is None for parameter in model.parameters())
     narrowed(monkeypatch, 0)
-    assert observe(model, kind, examples, spec.budget, 16) == {}
+    assert observe(model, kind, examples, spec.budget, 16) == ({}, 0)
+
+
+def test_a_result_says_of_how_many_rows_its_memory_is(
+    backbone: Callable[..., Path], task_data: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where training had no batch of the longest rows."""
+
+    def measured(rows: int) -> list[str]:
+        monkeypatch.setattr("adapt.memory.observe.observe", lambda *_: ({"peak": 1}, rows))
+        spec, data, source = assemble(backbone("bert"), task_data("single_label"), "lora", **CHOICES)
+        return [note for note in fit(spec, Inputs(data, source))[0].notes if "peak memory is that of" in note]
+
+    assert measured(3) == [
+        "lora: peak memory is that of 3 rows at a time, for as many of the longest as a batch may have did not fit"
+    ]
+    assert measured(CHOICES["batch_size"]) == measured(0) == []
+
+
+def test_validation_lets_go_of_what_it_does_not_need_before_it_takes_fewer_rows() -> None:
+    kind, freed = Narrow(8, final_most=4), list[int]()
+
+    def reset() -> bool:
+        if freed:
+            return False
+        freed.append(1)
+        kind.final_most = 16
+        return True
+
+    budget = dataclasses.replace(BUDGET, batch_size=8)
+    predict(network(), kind, rows(16), budget, reset=reset)  # type: ignore[arg-type]
+    assert freed
+    assert kind.scored == [16]
 
 
 def test_what_is_done_already_is_not_advised(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from task_helpers import multilingual
 from tiny_tasks import TASKS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import BertConfig, GPTNeoConfig, T5GemmaConfig
@@ -372,3 +373,35 @@ def test_targets_of_a_plan_are_those_that_training_keeps() -> None:
         cli, ["plan", "--backbone", "tiny-encoder-decoder", "--kind", "seq2seq", "--strategies", "lora"]
     )
     assert "targets as long as sources but of at most 64 tokens (--targets)" in said.output
+
+
+def test_a_run_of_a_multilingual_model_is_foreseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little: None
+) -> None:
+    """Though no plan has a tokenizer that knows languages."""
+    monkeypatch.setattr("adapt.memory.foresee._SMALL", 0.0)
+    tokens, net = multilingual("M2M100")
+    for each in (tokens, net):
+        each.save_pretrained(tmp_path / "own")
+    rows = {split: [{"source": "a b", "target": "b a"}] * 4 for split in ("train", "validation", "test")}
+    chosen: dict[str, Any] = {"kind": "seq2seq", "device": "cpu", "precision": "fp32", "batch_size": 4}
+    languages = {"source_language": "fra_Latn", "target_language": "deu_Latn"}
+    spec, _, source = assemble(tmp_path / "own", rows, "full", **chosen, **languages)
+    examples = [{"input_ids": [5] * 24, "labels": [5] * 9}] * 4
+    monkeypatch.setattr("adapt.memory.foresee.free_memory", lambda device: 2**16)
+    assert "full needs about" in (foresee(spec, source, examples) or "")
+
+
+def test_a_step_of_one_batch_is_foreseen_and_measured_as_such_whatever_accumulation_says(task_data: Any) -> None:
+    """As where there are no more rows: the second batch of a step would find gradients."""
+    peaks = {}
+    for rows in (8, 16):
+        for accumulation in (1, 4):
+            made = fit_model(
+                "tiny-encoder", task_data("single_label"), "full", max_train=rows, batch_size=8, epochs=1,
+                accumulation=accumulation, device="cpu", precision="fp32", progress=False,
+            )  # fmt: skip
+            assert made.result is not None
+            peaks[rows, accumulation] = made.result.memory["peak"]
+    assert peaks[8, 4] == peaks[8, 1]
+    assert peaks[16, 4] > peaks[16, 1]

@@ -21,8 +21,9 @@ import transformers
 import adapt
 from adapt.data import Data
 from adapt.extraction import Probing, Reader, reader
-from adapt.extraction.linear import PENALTIES, Vectors, _classifiers, fit, measure
+from adapt.extraction.linear import PENALTIES, Fit, Vectors, _classifiers, best, fits, measure
 from adapt.extraction.probes import Part, control_targets
+from adapt.extraction.probing import _draw
 from adapt.spec import AdaptError, DataError, OptionError, Unsupported
 from adapt.stats import mean_interval, paired_difference
 
@@ -31,6 +32,10 @@ RNG = np.random.default_rng(0)
 
 def vectors(rows: int, targets: Any) -> Vectors:
     return Vectors(RNG.normal(size=(rows, 6)).astype(np.float32), np.asarray(targets))
+
+
+def fit(problem: Any, train: Vectors, validation: Vectors) -> Fit:
+    return best(fits(problem, train), validation.values, lambda found: measure(problem, found, validation.targets))
 
 
 # ---------------------------------------------------------------- the probe
@@ -108,7 +113,7 @@ def test_a_probe_is_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(linear, "_classes_of", watched)
     with threadpool_limits(2, "blas"):
-        linear.fit("tags", vectors(2, [0, 1]), vectors(2, [0, 1]))
+        fit("tags", vectors(2, [0, 1]), vectors(2, [0, 1]))
     assert set(seen) == {1}
 
 
@@ -193,6 +198,52 @@ def test_a_probe_finds_what_was_planted(planted: Reader, tagged: Data) -> None:
         "train": [{"vectors": 480, "rows": 60}] * 4, "validation": {"vectors": 160, "rows": 20},
         "test": {"vectors": 200, "rows": 25},
     }  # fmt: skip
+
+
+def test_a_penalty_is_chosen_by_the_metric_that_is_asked_for(planted: Reader) -> None:
+    rng = np.random.default_rng(3)
+
+    def rows(n: int) -> dict[str, list[Any]]:
+        texts = [" ".join(rng.choice(tiny.GOOD + tiny.BAD + tiny.FILL, size=6)) for _ in range(n)]
+        return {
+            "text": texts,
+            "label": [sum(w in tiny.GOOD for w in t.split()) + float(rng.normal(0, 2)) for t in texts],
+        }
+
+    data = adapt.data.load({"train": rows(40), "validation": rows(60), "test": rows(60)})
+    values = {s: adapt.representations(planted, of["text"][:], layers=[2]).values[0] for s, of in data.splits.items()}
+    y = {split: np.array(of["label"][:]) for split, of in data.splits.items()}
+    tried = fits("regression", Vectors(values["train"], y["train"]))
+    errors = [((one.decide(values["validation"]) - y["validation"]) ** 2).mean() for one in tried]
+    ranks = [measure("regression", one.decide(values["validation"]), y["validation"]) for one in tried]
+    by_error, by_rank = tried[int(np.argmin(errors))], tried[int(np.argmax(ranks))]
+    assert by_error.penalty != by_rank.penalty
+    for metric, chosen in (("mse", by_error), ("spearman", by_rank)):
+        found = adapt.probe(planted, data, layers=[2], seeds=1, metric=metric)
+        (layer,) = found.models[0].layers
+        assert layer.penalties == (chosen.penalty,)
+        assert layer.accuracies == pytest.approx([measure("regression", by_rank.decide(values["test"]), y["test"])])
+        assert f"chosen on validation by {metric}" in found.table()
+        assert ("(by spearman for what selectivity compares)" in found.table()) == (metric == "mse")
+    assert found.models[0].layers[0].scores == pytest.approx(layer.accuracies)
+
+
+def test_a_seed_draws_other_rows_than_a_model_was_trained_on(task_data: Callable[[str], Data], tagged: Data) -> None:
+    """With the same seed, of which a model that is probed would else know just those."""
+    data = task_data("single_label")
+    trained = adapt.data.subsample(data.splits["train"], "single_label", 16, 0)["text"][:]
+    drawn = [_draw(data, "train", 16, seed)["text"][:] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1]
+    assert len({tuple(rows) for rows in (trained, drawn[0], drawn[2])}) == 3
+    assert len(_draw(tagged, "train", 80, 0)) == 10
+
+
+def test_words_that_a_tokenizer_does_not_know_are_told_of(tagged: Data) -> None:
+    rows = [{"tokens": ["ሰላም", "ነው", "kind"], "tags": ["A", "B", "A"]} for _ in range(10)]
+    data = adapt.data.load(dict.fromkeys(("train", "validation", "test"), rows))
+    told = [any("does not know" in note for note in adapt.probe("tiny-encoder", one, seeds=1, layers=[0]).notes)
+            for one in (data, tagged)]  # fmt: skip
+    assert told == [True, False]
 
 
 def test_a_seed_draws_whole_rows(planted: Reader, tagged: Data) -> None:

@@ -26,7 +26,7 @@ from adapt.adapted import Adapted
 from adapt.extraction import reader
 from adapt.extraction.encoding import encode
 from adapt.extraction.representations import read
-from adapt.spec import AdaptError, DataError, OptionError, Unsupported
+from adapt.spec import AdaptError, DataError, OptionError, OutOfMemory, Unsupported
 
 TEXTS = ["sunny word1 word2 warm", "rotten", "cold word5 kind word7 word8 word9", "word3 bitter"]
 
@@ -280,6 +280,51 @@ def test_words_of_a_pair_are_counted_on() -> None:
     assert example["row_words"] == ["the", "cat", "sat", "there"]
 
 
+@pytest.mark.parametrize("name", ["tiny-decoder", "tiny-encoder"])
+def test_words_of_a_second_text_are_read_where_they_stand(name: str) -> None:
+    """Also where a line break is put before it."""
+    read = reader(name, device="cpu")
+    pair = ("a man sleeps", "is he 7 b ok?")
+    (example,) = read.encode([pair])
+    assert example["row_words"] == " ".join(pair).split()
+    written: dict[int, str] = {}
+    for (a, b), text, word in zip(example["offsets"], example["texts"], example["words"], strict=True):
+        if word is not None:
+            part = pair[text][a:b].strip()
+            assert part
+            written[word] = written.get(word, "") + part
+    assert [written[word] for word in range(len(written))] == example["row_words"]
+    tokens = adapt.representations(name, [pair], pooling="tokens", device="cpu").values
+    words = adapt.representations(name, [pair], pooling="words", device="cpu").values
+    np.testing.assert_array_equal(words, tokens[:, [example["words"].index(word) for word in range(len(written))]])
+
+
+@pytest.mark.parametrize("most", [4096, 700, 100])
+def test_a_batch_that_does_not_fit_is_read_in_halves(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(["good day"] * n) for n in range(1, 101)]
+    whole = adapt.representations("tiny-encoder", texts, device="cpu")
+    maps = adapt.attention("tiny-encoder", texts[:40], device="cpu")
+    read = reader("tiny-encoder", device="cpu")
+    plain, taken = read.model.forward, list[int]()
+
+    def narrow(*given: Any, **named: Any) -> Any:
+        if named["input_ids"].numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        taken.append(named["input_ids"].numel())
+        return plain(*given, **named)
+
+    monkeypatch.setattr(read.model, "forward", narrow)
+    if most < 200:
+        with pytest.raises(OutOfMemory, match=r"with one row at a time; read it in bf16 \(precision\) or cut texts"):
+            adapt.representations(read, texts)
+        return
+    np.testing.assert_allclose(adapt.representations(read, texts).values, whole.values, rtol=1e-4, atol=1e-5)
+    assert max(taken) > most / 3  # what fitted is remembered: batches are not read row by row
+    for one, other in zip(adapt.attention(read, texts[:40]), maps, strict=True):
+        assert one.tokens == other.tokens
+        np.testing.assert_allclose(one.weights, other.weights, rtol=1e-4, atol=1e-6)
+
+
 def test_vectors_of_words() -> None:
     words = [["sunny", "word1"], ["kind"]]
     tokens = adapt.representations("tiny-encoder", [" ".join(row) for row in words], pooling="tokens", device="cpu")
@@ -301,7 +346,7 @@ def test_words_beyond_the_cut_have_no_vector(backbone: Callable[..., Path]) -> N
     )
     assert found.rows.tolist() == [0, 0, 0, 0, 1]
     assert found.positions.tolist() == [0, 1, 2, 3, 0]
-    assert found.cut.tolist() == [6, 0]
+    assert found.cut.tolist() == [4, 0]
     assert found.notes == ("1 of 2 rows were cut to 6 tokens",)
 
 

@@ -128,6 +128,8 @@ def test_models_are_compared_on_the_same_rows(fitted: Any, tmp_path: Path) -> No
     assert f"Intervals are for other groups of rows by speaker than these {len(rows) // 4};" in grouped.table()
     one_speaker = adapt.score(tmp_path / "b", [{**row, "speaker": 0} for row in rows], columns={"group": "speaker"})
     assert one_speaker.interval(0, "accuracy").low is None
+    assert "There are no intervals, for most rows are of one speaker." in one_speaker.table()
+    assert "Intervals are for" not in one_speaker.table()
     few = replace(found.models[1], outcomes=[(0, 0), (0, 0), (1, 1), (0, 1)], scores={"accuracy": 0.75})
     assert replace(found, models=(few,)).to_json()["models"][0]["intervals"]["accuracy"] == [0.0, 1.0]
     assert "validation split" in alone.table()
@@ -518,3 +520,11 @@ def test_notes_name_the_split_that_is_scored(fitted: Any, split: str | None, cal
     found = adapt.score(model, {split: rows}, split=split) if split else adapt.score(model, rows)
     assert len(found.notes) == 1
     assert f"1 texts of {called}" in found.notes[0]
+
+
+def test_documents_of_a_conll_file_are_the_groups_that_training_named(tmp_path: Path) -> None:
+    (tmp_path / "t.conll").write_text("-DOCSTART- O\n\nAda B-x\nsaw O\n\nBob B-x\nran O\n\n" * 12)
+    data = adapt.data.load(tmp_path / "t.conll", columns={"group": "document"})
+    model = adapt.fit("tiny-encoder", data, "head", epochs=1, max_steps=1, device="cpu", precision="fp32")
+    found = adapt.score(model, tmp_path / "t.conll").groups
+    assert found == {"of": "document", "numbers": [i // 2 for i in range(24)]}

@@ -103,12 +103,30 @@ def test_rows_must_be_cut_alike() -> None:
         return adapt.representations("tiny-encoder", texts, max_length=most, device="cpu")
 
     assert np.diag(adapt.similarity(read(64), read(32))) == pytest.approx(1)  # no row is as long
-    with pytest.raises(
-        DataError, match=r"Row \d was read whole by tiny-encoder and cut to 6 tokens by tiny-encoder; make"
-    ):
+    with pytest.raises(DataError, match=r"Row \d was read whole by tiny-encoder and cut by tiny-encoder; make both"):
         adapt.similarity(read(64), read(6))
-    with pytest.raises(DataError, match=r"Row \d was cut to 7 tokens by .* and cut to 6 tokens by"):
+    with pytest.raises(DataError, match=r"Row \d was cut by tiny-encoder and tiny-encoder at different places"):
         adapt.similarity(read(7), read(6))
+
+
+def test_a_word_that_is_cut_is_cut_somewhere() -> None:
+    words = [["unbelievablenesses"] * 9, ["a"] * 3]
+    read = [adapt.representations("tiny-encoder", words, max_length=n, device="cpu", layers="last") for n in (6, 7)]
+    with pytest.raises(DataError, match="Row 1 was cut by tiny-encoder and tiny-encoder at different places"):
+        adapt.similarity(*read)
+
+
+def test_two_tokenizers_must_cut_alike() -> None:
+    """As many tokens are other parts of a text."""
+    texts = ["unbelievable extraordinary happenings everywhere " * 12, "day good " * 20, "fine"]
+
+    def read(name: str, most: int) -> adapt.Representations:
+        return adapt.representations(name, texts, max_length=most, device="cpu", layers="last")
+
+    one, other = read("tiny-encoder", 24), read("tiny-decoder", 24)
+    assert (one.cut > 0).tolist() == (other.cut > 0).tolist() == [True, True, False]
+    with pytest.raises(DataError, match=r"Row 1 was cut by tiny-encoder and tiny-decoder at different places; make"):
+        adapt.similarity(one, other)
 
 
 @pytest.mark.parametrize(

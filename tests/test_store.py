@@ -9,10 +9,12 @@ import re
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from comparison_helpers import result_of, run_of, words
 
@@ -25,6 +27,7 @@ from adapt.environment import code_state, versions
 from adapt.files import writable_folder, write_atomically
 from adapt.machine import hardware
 from adapt.spec import SCHEMA, AdaptError, OptionError, Run
+from adapt.tables.table import Table
 
 
 @pytest.fixture
@@ -348,3 +351,22 @@ def test_where_nothing_was_trained_no_learning_rate_was_used() -> None:
     assert result_of(run, learning_rate=None).to_json()["settings"]["learning_rate"] is None
     unsupported = result_of(run, status="unsupported", reason="why", learning_rate=None).to_json()
     assert unsupported["settings"]["learning_rate"] == run.strategy.learning_rate
+
+
+def test_a_table_that_was_being_made_does_not_replace_a_later_one(
+    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(result_of(run))
+    plain, calls = Table.markdown, []
+
+    def slow(table: Table) -> str:
+        if not calls:
+            calls.append(1)
+            store.write(result_of(replace(run, seed=run.seed + 1)))
+            Store(store.folder).write_table()
+        return plain(table)
+
+    monkeypatch.setattr(Table, "markdown", slow)
+    store.write_table()
+    assert len(pandas.read_csv(store.folder / "table.csv")) == 1
+    assert "Seeds: 1, 2" in (store.folder / "table.md").read_text()

@@ -353,3 +353,19 @@ def test_segment_ids_are_cut_with_their_tokens() -> None:
     assert set(qa(tokens, 16).collate(examples)) == {
         "input_ids", "token_type_ids", "attention_mask", "choices", "labels",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("threshold", [0.0, -30.0, 30.0])
+@pytest.mark.parametrize("none", [0, 1, 3])
+def test_the_baseline_is_no_answer_where_that_is_the_better_guess(none: int, threshold: float) -> None:
+    answered = [("who ?", SENTENCE, [" ".join(SENTENCE.split()[:3])]), ("who ?", SENTENCE, ["cat"])]
+    bound = qa(null_threshold=threshold)
+    train = bound.encode(table(*answered, *[("why ?", SENTENCE, [])] * none), split="train")
+    test = bound.encode(table(*answered, ("why ?", SENTENCE, [])), split="test")
+    bound.fit(train)
+    name, made = bound.baseline(train, test)
+    assert name == ("no answer" if none == 3 else "first words")
+    assert bound.score(made, test)["answer_exact_match"] == pytest.approx(1 / 3)
+    assert [row["answer"] for row in bound.decode(made, test)] == (
+        [""] * 3 if none == 3 else [" ".join(SENTENCE.split()[:3])] * 3
+    )

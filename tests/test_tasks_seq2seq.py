@@ -457,3 +457,11 @@ def test_what_cannot_be_used() -> None:
     with pytest.raises(Unsupported, match="lacks decoder_start_token_id"):
         made.loss(net, made.collate(made.encode(table())))
     assert made.encode(table().select([])) == []
+
+
+def test_texts_that_are_cut_lose_their_end(tmp_path: Path) -> None:
+    """Also by a tokenizer that was saved to cut chats at their beginning."""
+    left, right = tokenizer(), tokenizer()
+    left.truncation_side = "left"
+    made = [kind("seq2seq", one, "text", "chrf", max_target_length=2, length=4) for one in (left, right)]
+    assert made[0].encode(table()) == made[1].encode(table())

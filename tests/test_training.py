@@ -588,3 +588,15 @@ def test_a_launchers_accumulation_is_not_added_to_the_loops(monkeypatch: pytest.
     weight = torch.ones((), requires_grad=True)
     accelerator_for(BUDGET).backward(3 * weight)
     assert weight.grad == 3
+
+
+def test_the_longest_rows_are_not_always_those_of_a_smaller_batch() -> None:
+    """In which each weighs more."""
+    generator, alone = _generator(0), []
+    for _ in range(40):
+        batches = length_bucketed([*range(1, 100)], 2, generator)
+        assert sorted(i for batch in batches for i in batch) == [*range(99)]
+        alone += [batch[0] for batch in batches if len(batch) == 1]
+    assert len(alone) == 40
+    assert len(set(alone)) > 20
+    assert sum(i == 98 for i in alone) < 8

@@ -277,3 +277,13 @@ def test_progress_names_a_run_by_its_rate_where_there_are_several() -> None:
     with Progress(stream, rates=True) as progress:
         progress(Event("found", run_of("lora", 1), status="ok"))
     assert stream.getvalue() == "words lora at 0.002 seed 1: ok, done before\n"
+
+
+def test_equally_many_seeds_that_are_not_the_same_ones_are_compared_over_those_that_both_have() -> None:
+    def bad(rate: float, seed: int) -> Result:
+        return result_of(run_of("lora", seed, settings={"learning_rate": rate}), status="diverged", scores={})
+
+    one = [trial("lora", 1e-3, 0, 0.90, 0), trial("lora", 1e-3, 1, 0.60, 0), bad(1e-3, 2)]
+    other = [bad(1e-2, 0), trial("lora", 1e-2, 1, 0.65, 0), trial("lora", 1e-2, 2, 0.70, 0)]
+    assert best(*one, *other) == 1e-2
+    assert best(*one[:1], bad(1e-3, 1), bad(1e-3, 2), *other[:2], bad(1e-2, 2)) == 1e-3, "none that both have"

@@ -27,6 +27,7 @@ def write_card(
     plain: str | None = None,
     scale: Mapping[str, float] | None = None,
     beside: Sequence[str] = (),
+    base: Sequence[str] = (),
 ) -> None:
     """Write `README.md`, with the fields that the Hugging Face hub reads at its head; one of the user's own stays.
 
@@ -38,12 +39,13 @@ def write_card(
         plain: Class of transformers that loads the folder, of a merged model.
         scale: `mean` and `std` of a regression's target over the training rows.
         beside: What must be said to who uses it without this package.
+        base: Lines of Python that say how the backbone is loaded that PEFT puts the adapter on.
     """
     file = folder / CARD_FILE
     if file.exists() and not (file.is_file() and _MARK in file.read_text(encoding="utf-8", errors="replace")):
         return
     title = f"{run.strategy.name} on {escape(run.backbone.name)}, for {escape(run.task.name)}"
-    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain, scale, beside)]
+    parts = [_head(run, hub, plain), f"{_MARK}\n", f"# {title}\n", _use(folder, run, plain, scale, beside, base)]
     if result is not None:
         spec = result["spec"]  # without its fold: the run of one is whole as it is
         task = {name: value for name, value in spec["task"].items() if name != "fold"}
@@ -63,7 +65,10 @@ def _head(run: Run, hub: str | None, plain: str | None) -> str:
     return f"---\n{fields.to_yaml()}\n---\n"
 
 
-def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] | None, beside: Sequence[str]) -> str:
+def _use(
+    folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] | None, beside: Sequence[str],
+    base: Sequence[str],
+) -> str:  # fmt: skip
     """How it is loaded, and what its outputs mean to who uses it without this package."""
     backbone = escape(run.backbone.name)
     if plain is not None:
@@ -82,7 +87,8 @@ def _use(folder: Path, run: Run, plain: str | None, scale: Mapping[str, float] |
     labels = ", ".join(map(escape, run.task.labels))
     does = f" It does {run.task.kind.replace('_', ' ')}."
     does += f" Labels, in the order of its outputs: {labels}." if labels else ""
-    return "\n".join([what + does, "", "```python", *lines, "```", ""])
+    under = ["PEFT needs the backbone to be loaded with", "", "```python", *base, "```", ""] if base and in_peft else []
+    return "\n".join([what + does, "", "```python", *lines, "```", "", *under])
 
 
 def _scores(result: Content) -> str:

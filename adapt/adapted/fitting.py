@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from inspect import signature
@@ -77,7 +78,8 @@ def fit_model(
         raise OptionError("backbone is None; give one, or a model to start from.")
     strategy = "lora" if strategy is None else strategy
     spec, inputs = begun(backbone, data, strategy, kind=kind, seed=seed, general=general, **choices)
-    own = Learnt.of(drawn(spec, inputs.data)["train"], inputs.data.kind)
+    trains = spec.strategy.learning_rate is not None
+    own = Learnt.of(drawn(spec, inputs.data)["train"], inputs.data.kind) if trains else Learnt(frozenset(), True)
     learnt: Learnt | None = own
     if start is not None:
         spec = start.check(spec)
@@ -158,14 +160,22 @@ def with_general(run: Run, general: General | None, backbone: Backbone) -> Run:
     """The run with texts on which it is measured what its backbone has forgotten, if there are any.
 
     Raises:
-        DataError: None of them has two tokens.
+        DataError: None of them has two tokens, or a word that the tokenizer knows.
         OptionError: Texts are cut to less than the tokenizer's own tokens.
     """
     if general is None:
         return run
     tokenizer, most, some = backbone.tokenizer, run.task.max_length, 1000
-    if not any(text_rows(tokenizer, general.texts[i : i + some], most) for i in range(0, len(general.texts), some)):
+    parts = (text_rows(tokenizer, general.texts[i : i + some], most) for i in range(0, len(general.texts), some))
+    rows = itertools.chain.from_iterable(parts)
+    first = next(rows, None)
+    if first is None:
         raise DataError(
             f"{general.source.name}: no text has two tokens within {run.task.max_length}; give longer ones, one a line."
+        )
+    unknown = tokenizer.unk_token_id
+    if all(row["input_ids"][place] == unknown for row, own in itertools.chain([first], rows) for place in own):
+        raise DataError(
+            f"{general.source.name}: the tokenizer knows no word of it; give text in the language of the backbone."
         )
     return dataclasses.replace(run, general=general.source)

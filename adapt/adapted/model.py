@@ -13,7 +13,8 @@ from typing import Any
 from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
-from adapt.backbones.source import ADAPTED, ADAPTER, has_model_type
+from adapt.backbones.classes import ends_at_padding
+from adapt.backbones.source import ADAPTED, ADAPTER, check_hides_none, has_model_type
 from adapt.data import read_inputs
 from adapt.data.kinds import given_roles
 from adapt.data.learnt import Learnt
@@ -132,6 +133,7 @@ class Adapted:
         Raises:
             OptionError: The folder cannot be written, is the backbone's own, or holds a model of transformers.
         """
+        check_hides_none(folder, self.backbone.reference)
         path = model_folder(folder, self.backbone.path)
         result, strategy = self.record, self.run.strategy
         size = params.save(self.fitted.model, path)
@@ -142,13 +144,13 @@ class Adapted:
                 raise OptionError(f"{path / old} cannot be replaced: {error.strerror}; give another folder.") from error
         export = getattr(strategy, "export", None)
         if export is not None:
-            export(self.fitted.model, path / "peft", self._reference())
+            export(self.fitted.model, path / "peft", self.backbone.found_again_by)
         if result is not None:
             write_atomically(path / "result.json", text_of(result))
         self._write_card(path)
         content = {
             "schema": SCHEMA,
-            "reference": self._reference(),
+            "reference": self.backbone.found_again_by,
             "kind_state": self.fitted.kind.state(),
             "sha256": sha256_of(path / params.STATE_FILE),
             "bytes": size,
@@ -166,7 +168,8 @@ class Adapted:
         The class for the task kind (`AutoModelForSequenceClassification`, ...) loads it without this package, with the
         same outputs for the same token ids: to rounding where training was in float32, nearly where it was in bfloat16
         or the backbone in 8 bits. The card says how texts are written for it, and for regression, whose output is the
-        target in standard deviations from its mean over the training rows, what these are.
+        target in standard deviations from its mean over the training rows, what these are; so does `regression_scale`
+        of the configuration.
 
         Raises:
             Unsupported: The strategy adds to the model what no weight can hold, or does not say how it is merged; the
@@ -205,6 +208,9 @@ class Adapted:
         if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
             problem = self.run.task.problem
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
+            if problem == "regression":
+                plain.config.regression_scale = self.fitted.kind.state()
+        check_hides_none(folder, self.backbone.reference)
         path = model_folder(folder, self.backbone.path, merged=True)
         save_plain(plain, loader, path, self.fitted.kind.writes(self.fitted.model))
         self._write_card(path, type(plain).__name__)
@@ -214,14 +220,19 @@ class Adapted:
         """The card of what is in a folder; `plain`: the class of transformers of a merged model."""
         kind = self.fitted.kind
         scale = kind.state() if self.run.task.problem == "regression" else None
+        beside = [*kind.beside_plain(), *(self._padding() if plain is None else [])]
+        in_code = getattr(self.run.strategy, "base_in_code", None) if plain is None else None
         write_card(
-            path, self.run, self.record, hub=self.backbone.hub_name, plain=plain, scale=scale,
-            beside=kind.beside_plain(),
+            path, self.run, self.record, hub=self.backbone.hub_name, plain=plain, scale=scale, beside=beside,
+            base=in_code(self.fitted.model) if in_code else (),
         )  # fmt: skip
 
-    def _reference(self) -> str:
-        """Where the backbone is found from any working folder."""
-        return str(self.backbone.path) if self.backbone.is_folder else self.backbone.reference
+    def _padding(self) -> list[str]:
+        """What who puts an adapter on the backbone must set, where that finds the end of a row by its padding."""
+        own, padding = self.fitted.loader.config(dropout=False), self.fitted.tokenizer.pad_token_id
+        if not ends_at_padding(self.run.task.kind, own) or getattr(own, "pad_token_id", None) == padding:
+            return []
+        return [f"Set model.config.pad_token_id = {padding}, the token that rows are padded with, to find their ends."]
 
 
 def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) -> Path:

@@ -21,9 +21,9 @@ from adapt.backbones import Backbone, Loader
 from adapt.backbones.classes import base_class, model_class, name_of_base
 from adapt.backbones.source import locate
 from adapt.data import Data
-from adapt.data.learnt import Learnt, held_out
+from adapt.data.learnt import Learnt, beyond_sample, held_out
 from adapt.files import path_of
-from adapt.inputs import Begin
+from adapt.inputs import Begin, drawn
 from adapt.spec import (
     AdaptError,
     OptionError,
@@ -194,6 +194,7 @@ class Start:
         params.put(state, own, self.where)
         who = f"the model for {self.source.name} that training began with"
         notes = held_out(who, theirs, self.learnt, data, "what goes on from it")
+        notes += beyond_sample(who, self.learnt, drawn(run, data)["train"], data.splits["train"], data.kind)
         notes += _read_otherwise(theirs, ours, self.source.name)
         if other is not None:
             but = f" and {left} of {left + len(own)} other tensors" if left else ""
@@ -220,7 +221,7 @@ def start_of(start: Adapted | str | Path | Start) -> Start:
     if isinstance(start, Adapted):
         run, kind_state, where = start.run, start.fitted.kind.state(), "The model to start from"
         learnt = start.learnt
-        reference, state = start.backbone.reference, params.trainable_state(start.fitted.model)
+        reference, state = start.backbone.found_again_by, params.trainable_state(start.fitted.model)
     elif isinstance(start, str | Path):
         folder = path_of(start)
         content, run = read_model(folder)

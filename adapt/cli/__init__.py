@@ -15,7 +15,7 @@ from adapt.cli.extracting import attention, probe, represent
 from adapt.cli.fitting import distill, fit
 from adapt.cli.using import merge, predict, score
 from adapt.cli.words import Commands, shown_command
-from adapt.machine import short_waits
+from adapt.machine import few_threads, short_waits
 
 __all__ = ["cli", "main", "plain_errors", "shown_command"]
 
@@ -33,10 +33,13 @@ def cli() -> None:
 def main() -> None:
     """Entry point."""
     warnings.formatwarning = lambda message, *rest, **more: f"adapt: {message}\n"
+    comparing = "compare" in sys.argv[1:2]
     os.environ.update(short_waits(os.environ))
+    if not comparing:  # which shares out the cores itself
+        os.environ.update(few_threads(os.environ))
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it can do without
     try:
-        with plain_errors("compare" in sys.argv[1:2]):
+        with plain_errors(comparing):
             cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()

@@ -53,12 +53,14 @@ def compare(
     to OUT/answers; the exit code is 1 where no run ended well. With no argument, all six strategies run on a tiny
     encoder and an embedded task, in minutes on two cores.
     """
+    from adapt.backbones.source import check_hides_none
     from adapt.comparison import compare as run_comparison
     from adapt.comparison.given import strategies_of
 
     given = settings_from(settings)
     own = of_task(given)
     strategies_of(strategies, given)  # a mistyped name is found before the data is read
+    check_hides_none(out, *filter(None, (backbone, data)))
     rows, choices = read_data(data, rest, folds)
     choices |= own
     done = run_comparison(

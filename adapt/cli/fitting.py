@@ -130,7 +130,7 @@ def _fit(
     finds for the data, among those on data that are `known`.
     """
     from adapt.adapted import model_folder, preset
-    from adapt.backbones.source import locate
+    from adapt.backbones.source import check_hides_none, locate
     from adapt.comparison.choice import best_epochs, differences, strategy_in
     from adapt.options import check_rates
 
@@ -138,6 +138,7 @@ def _fit(
     of_kind = of_task(given)
     if strategy is not None:  # a mistyped name is found before the data is read
         _only(given, strategy if like is None else strategy_in(strategy))
+    check_hides_none(out, backbone, data)
     model_folder(out, locate(backbone)[1])
     rows, choices, result = (*read_data(data, rest), None) if like is None else _read_like(like, known, data, rest)
     choices |= of_kind

@@ -208,7 +208,7 @@ def _texts(context: click.Context, option: click.Parameter, value: str | None) -
 general = click.option(
     "--general", metavar="FILE", callback=_texts,
     help="Plain text, one text a line, on which forgetting is measured: the loss of the backbone's language-model head "
-         "before and after training.",
+         "before training and with the model that is kept.",
 )  # fmt: skip
 
 teaching = together(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.adapted import Adapted, assemble, preset, with_general
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.exhausted import give_back
-from adapt.backbones.source import check_reference
+from adapt.backbones.source import check_hides_none, check_reference
 from adapt.comparison.choice import arguments_of, choose, fit_arguments
 from adapt.comparison.given import (
     EMBEDDED_BACKBONES,
@@ -179,6 +179,7 @@ def compare(
         raise OptionError("A comparison has no option 'seed'; give seeds, how many or which.")
     if backbone is not None:
         check_reference(backbone)
+    check_hides_none(out, *(each for each in (backbone, data) if isinstance(each, str)))
     trials, jobs = plain(trials), plain(jobs)
     for name, value in (("trials", trials), ("jobs", 1 if jobs is None else jobs)):
         check_count(name, value)

@@ -119,9 +119,10 @@ class Store:
         while table is None or before != _version(file):
             before = _version(file)
             table = table_of(self.all(), tuned=tuned)
-        write_atomically(file, table.markdown())
-        write_atomically(self.folder / "table.csv", table.csv())
-        if points := table.curve_csv():
+            text, values, points = table.markdown(), table.csv(), table.curve_csv()
+        write_atomically(file, text)
+        write_atomically(self.folder / "table.csv", values)
+        if points:
             write_atomically(self.folder / "curve.csv", points)
         else:
             (self.folder / "curve.csv").unlink(missing_ok=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from adapt.data import kinds, sources
 from adapt.data.canonical import Data, LabelledRows, dataset_of, hash_of
-from adapt.data.columns import NoColumn, first, named
+from adapt.data.columns import NoColumn, by_name, first, named
 from adapt.data.cross import Folds, folds
 from adapt.data.forms import FORMS, Form, Wishes, sequence_classification, token_classification
 from adapt.data.groups import GROUP, belonging
-from adapt.data.remarks import beyond, contradicting, groups_seen_before, seen_before
+from adapt.data.remarks import beyond, contradicting, groups_seen_before, seen_before, without_spans
 from adapt.data.samples import few_shot, shortened, subsample
 from adapt.data.splits import check_options, cut_missing, sizes_of_missing
 from adapt.data.table import Table, column_of
@@ -118,8 +118,9 @@ def load(
         The data. Splits that are missing are cut from train with their rows in order: each class in proportion
         (single_label), an example of each class or tag left in train, and questions about one context, targets of one
         source, or completions of one prompt (unless it is that of more rows than the split has), together; likewise
-        rows of the same input, which count as of the class that most of them are of. Where there is a `group`, whole
-        groups are drawn, with classes (single_label) about in proportion.
+        rows of the same input, which count as of the class that most of them are of. Rows with spans (spans) are about
+        in proportion. Where there is a `group`, whole groups are drawn, with classes (single_label) about in
+        proportion, too.
 
     Raises:
         DataError: A file, column, row or label cannot be used; the message says which and what to do.
@@ -175,6 +176,7 @@ def load(
         *seen_before(rows),
         *groups_seen_before(rows),
         *contradicting(whole, read.problem),
+        *without_spans(rows, read.problem, read.labels),
     )
     title = (name or found).encode(errors="replace").decode()  # a file may have a name that is not UTF-8
     sha256 = hash_of(read.problem, read.labels, rows)
@@ -247,7 +249,7 @@ def read_labelled(
     wanted = {**_there(form, table, usual, given), **_there(form, expanded, usual, given), **given}
     wishes = Wishes(task.problem, repair_tags, bad_answers, task.labels, task.pair)
     if group is None and group_before is not None:
-        group = first(table, (group_before,))
+        group = by_name(table, group_before)
     try:
         read = _apart(table, group, wanted, lambda part: form.read({"train": part}, wanted, wishes))
     except NoColumn as error:
@@ -335,7 +337,7 @@ def _apart(table: Table, group: str | None, wanted: Mapping[str, str], read: Cal
 def _there(form: Form, table: Table, usual: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Of the columns named in training those that the table has, but for alternatives to one that is `given`."""
     passed_over = form.alternatives if any(role in given for role in form.alternatives) else ()
-    return {role: name for role, name in usual.items() if first(table, (name,)) and role not in passed_over}
+    return {role: name for role, name in usual.items() if by_name(table, name) and role not in passed_over}
 
 
 def read_texts(
@@ -362,7 +364,7 @@ def read_texts(
     check_rows(table)
     if not given and not plain:
         roles = ("text", "text_pair", "tokens")
-        given = {role: name for role, name in (usual or {}).items() if role in roles and first(table, (name,))}
+        given = {role: name for role, name in (usual or {}).items() if role in roles and by_name(table, name)}
     if given or first(table, ("text",)):
         words = "tokens" in given
     else:

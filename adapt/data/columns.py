@@ -23,13 +23,18 @@ def named(table: Table, role: str, name: str) -> str:
     Raises:
         DataError: It does not exist; the nearest is named.
     """
-    found = first(table, (name,))
+    found = by_name(table, name)
     if found is None:
         raise DataError(
             f"{table.where}: no column {name!r} for {role}{nearest(name, table.names)}; name one of "
             f"{listing(table.names)}"
         )
     return found
+
+
+def by_name(table: Table, name: str) -> str | None:
+    """The column that somebody named, as `first` finds it, if there is one."""
+    return _likeliest(table.names, (name,))
 
 
 def all_named(table: Table, given: Mapping[str, str]) -> dict[str, str]:
@@ -43,7 +48,10 @@ def first(table: Table, usual: Iterable[str], taken: Iterable[str] = ()) -> str 
     Upper and lower case are the same, and what is around a name (`tidy`) is no part of it; a column that has it exactly
     goes first.
     """
-    free = [name for name in table.names if name not in taken]
+    return _likeliest([name for name in table.names if name not in {*taken, *table.by_name_only}], usual)
+
+
+def _likeliest(free: Sequence[str], usual: Iterable[str]) -> str | None:
     alike: dict[str, str] = {}
     for name in free:
         alike.setdefault(tidy(name).casefold(), name)

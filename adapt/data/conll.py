@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -27,7 +28,7 @@ def read_conll(path: Path, text: str) -> Table:
 
     Raises:
         DataError: Some lines have one field and others more, or lines of a sentence differ in their number; or the
-            words are numbers of words, or stand behind their tags.
+            words are numbers of words, as CoNLL-U has them, or stand behind their tags.
     """
     lines = [line.rstrip("\r") for line in text.split("\n")]
     split = [_fields(line, tabs) for line, tabs in zip(lines, _with_tabs(lines), strict=True)]
@@ -36,18 +37,31 @@ def read_conll(path: Path, text: str) -> Table:
     if sentences:
         _check_fields(path, split, sentences)
         width = len(split[sentences[0][0]])
-        if width > 2 and _are_numbers(columns["tokens"]):
+        if width > 2 and _are_numbers(columns["tokens"], in_order=width != _OF_CONLLU):
+            ranges = any(not word.isdecimal() for words in columns["tokens"] for word in words)
             raise DataError(
-                f"{path}, line {sentences[0][0] + 1}: the first field numbers the words of each sentence; leave it "
-                "out, so that a word comes first and its tag last"
-            )
+                f"{path}, line {sentences[0][0] + 1}: "
+                + (_CONLLU if ranges or width == _OF_CONLLU else "the first field numbers the words of each sentence; "
+                   "leave it out, so that a word comes first and its tag last")
+            )  # fmt: skip
         if width > 1:
             _check_order(path, split, sentences)
             columns["tags"] = [[split[i][-1] for i in sentence] for sentence in sentences]
     if begun:
         name = Path(path.name.removesuffix(".gz")).stem
         columns["document"] = [f"{name}-{number}" for number in documents]
-    return Table(str(path), tuple(columns), len(sentences), columns.__getitem__, [s[0] + 1 for s in sentences])
+    return Table(
+        str(path), tuple(columns), len(sentences), columns.__getitem__, [s[0] + 1 for s in sentences],
+        by_name_only=("document",),
+    )  # fmt: skip
+
+
+_OF_CONLLU = 10
+"""Fields of a line of CoNLL-U."""
+_CONLLU = (
+    "this looks like CoNLL-U, whose first field numbers the words; keep the fields FORM and UPOS, a word and its tag a "
+    "line, and leave out the lines of several words (2-3) and of empty nodes (2.1)"
+)
 
 
 def _sentences(lines: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[int], int]:
@@ -74,14 +88,9 @@ def _sentences(lines: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[li
 def _check_fields(path: Path, split: Sequence[Sequence[str]], sentences: Sequence[Sequence[int]]) -> None:
     """
     Raises:
-        DataError: The file is CoNLL-U, or lines have other numbers of fields than they may.
+        DataError: Lines have other numbers of fields than they may.
     """
     begin = sentences[0][0]
-    if len(split[begin]) == 10 and _is_numbered(split[begin : begin + 2]):
-        raise DataError(
-            f"{path}, line {begin + 1}: this looks like CoNLL-U, whose first field numbers the words; keep the fields "
-            "FORM and UPOS, a word and its tag a line"
-        )
     for sentence in sentences:
         for i in sentence:
             if (len(split[i]) == 1) != (len(split[begin]) == 1):
@@ -114,7 +123,8 @@ def _with_tabs(lines: Sequence[str]) -> list[bool]:
     found: list[bool] = []
     for blank, group in groupby(lines, lambda line: not line.strip()):
         block = list(group)
-        found += [not blank and any("\t" in line for line in block if not line.startswith("# "))] * len(block)
+        words = [line for line in block if not line.startswith(("# ", _DOCUMENT))]
+        found += [not blank and any("\t" in line for line in words)] * len(block)
     return found
 
 
@@ -125,20 +135,26 @@ def _fields(line: str, tabs: bool) -> list[str]:
 
 
 def _is_word(fields: Sequence[str]) -> bool:
-    return any(fields) and fields[0] != "-DOCSTART-"
+    return any(fields) and not fields[0].startswith(_DOCUMENT)
 
 
-def _is_numbered(fields: Sequence[Sequence[str]]) -> bool:
-    """Whether the first two lines of a sentence have numbers where others have words; one of a single word may."""
-    return [row[0] for row in fields if any(row)] in (["1", "2"], ["1"], ["1-2", "1"])
+_DOCUMENT = "-DOCSTART-"
+_NUMBER = re.compile(r"\d+([-.]\d+)?")
+"""What CoNLL-U has in place of a word: its number, those of several words (2-3), or that of an empty node (2.1)."""
 
 
-def _are_numbers(sentences: Sequence[Sequence[str]]) -> bool:
-    """Whether all sentences, some of several words, are 1, 2, 3 and so on, or begin with 0."""
-    several = any(len(words) > 1 for words in sentences)
-    return several and any(
-        all(list(words) == [str(first + i) for i in range(len(words))] for words in sentences) for first in (0, 1)
-    )
+def _are_numbers(sentences: Sequence[Sequence[str]], *, in_order: bool) -> bool:
+    """Whether words are numbered in the way of CoNLL-U.
+
+    Args:
+        sentences: Their words.
+        in_order: Only if those of each sentence are numbered from 1 or from 0, and some has several.
+    """
+    if not all(_NUMBER.fullmatch(word) for words in sentences for word in words):
+        return False
+    plain = [[int(word) for word in words if word.isdecimal()] for words in sentences]
+    ordered = any(all(numbers == [*range(first, first + len(numbers))] for numbers in plain) for first in (0, 1))
+    return not in_order or (ordered and any(len(words) > 1 for words in sentences))
 
 
 def _is_marked(line: str) -> bool:

@@ -66,7 +66,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
         raise OptionError(f"folds={count!r}: give a number from 2 to that of the rows, {len(train)}")
     count, seed, validation = int(count), int(seed), float(validation)  # from numpy's, perhaps
     rows = {name: column_of(train, name) for name in train.column_names}
-    by = division(rows, data.problem)
+    by = division(rows, data.problem, data.labels)
     parts = _parts(by, data.name, count, seed)
     unknown = _of_unknown_class(rows["label"], parts) if data.problem == "single_label" else 0
     shared = hashlib.sha256(canonical([data.sha256, count, seed, validation]).encode()).hexdigest()

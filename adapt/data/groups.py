@@ -40,6 +40,8 @@ class Division:
     """The canonical column of `held`; None where that is a row."""
     in_proportion: bool
     """Whether each class has its share of every part (single_label), as nearly as what is held together allows."""
+    spans: Sequence[bool] | None = None
+    """Whether each row has a span, of which every part has its share in the same way; None: there are no spans."""
 
     @property
     def by_class(self) -> bool:
@@ -93,14 +95,15 @@ class Division:
         return [value if counts[value] <= size else (row, value) for row, value in zip(rows, found, strict=True)]
 
 
-def division(rows: Mapping[str, Sequence[Any]], problem: Problem) -> Division:
-    """What decides how rows are divided, from their canonical columns."""
+def division(rows: Mapping[str, Sequence[Any]], problem: Problem, names: Sequence[str] = ()) -> Division:
+    """What decides how rows are divided, from their canonical columns and the names of labels or tags."""
     by = holding(rows, problem)
-    held = _first_alike(rows) if by is None else _prompts(rows) if by == _PROMPT else list(map(_composed, rows[by]))
+    held = _first_alike(rows) if by is None else prompts_of(rows) if by == _PROMPT else list(map(_composed, rows[by]))
     if by == _PROMPT and "completion" in rows:  # texts without a prompt
         texts = map(_composed, rows["completion"])
         held = [("", text) if isinstance(p, int) else p for p, text in zip(held or (), texts, strict=True)]
-    return Division(_strata(rows, problem), held, by, problem == "single_label")
+    spans = [any(names[tag] != "O" for tag in tags) for tags in rows["tags"]] if problem == "spans" else None
+    return Division(_strata(rows, problem), held, by, problem == "single_label", spans)
 
 
 def inputs_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -142,8 +145,9 @@ def belonging(
     """Which rows of a split belong together, as `adapt.result.Result.test_groups` has it; nothing where each is alone.
 
     Rows of one prompt are no group where it is an instruction that rows have in common: where train has it too or, if
-    there is no train, where it is that of most rows. Where nothing else holds rows together those of one text are a
-    group, as copies of rows are or what several annotators said of it, unless these are too few to matter.
+    there is no train, where it is that of most rows. Rows that nothing else holds together are a group where they have
+    one text (with its completion), as copies of rows do or what several annotators said of it, unless these are too few
+    to matter.
 
     Args:
         splits: Rows in canonical form.
@@ -155,29 +159,39 @@ def belonging(
 
     def prompts(of: str) -> list[Any]:
         there = splits[of].column_names
-        return _prompts({name: column_of(splits[of], name) for name in (_PROMPT, "messages") if name in there})
+        return prompts_of({name: column_of(splits[of], name) for name in (_PROMPT, "messages") if name in there})
 
-    if name is None:
-        found: list[Any] = inputs_of({name: column_of(splits[split], name) for name in splits[split].column_names})
-    elif name == _PROMPT:
-        found = prompts(split)
-        if "train" in splits and split != "train":
-            common = set(prompts("train"))
-        else:
-            common = {prompt for prompt, n in Counter(found).items() if 2 * n > len(found)}
-        found = [(i, prompt) if prompt in common else prompt for i, prompt in enumerate(found)]
+    columns = {name: column_of(splits[split], name) for name in splits[split].column_names}
+    if name in (None, _PROMPT):  # copies of rows that nothing else holds
+        texts: list[Any] = [(text,) for text in inputs_of(columns)]
+        held: list[Any] = [None] * len(texts)
+        if name == _PROMPT:
+            asked = prompts(split)
+            if "train" in splits and split != "train":
+                common = set(prompts("train"))
+            else:
+                common = {prompt for prompt, n in Counter(asked).items() if 2 * n > len(asked)}
+            held = [None if isinstance(prompt, int) or prompt in common else prompt for prompt in asked]
+        alone = [text for text, by in zip(texts, held, strict=True) if by is None]
+        if len(alone) - len(set(alone)) < WORTH_SAYING * len(texts):
+            texts = list(range(len(texts)))
+        found = [text if by is None else by for text, by in zip(texts, held, strict=True)]
+        of = _PROMPT if len(set(held) - {None}) < sum(by is not None for by in held) else "text"
     else:
-        found = list(map(_composed, column_of(splits[split], name)))
+        found = list(map(_composed, columns[name]))
+        of = group or name if name == GROUP else name
     numbers = {value: number for number, value in enumerate(dict.fromkeys(found))}
-    copies = len(found) - len(numbers)
-    if copies < (WORTH_SAYING * len(found) if name is None else 1):
-        return {}
-    of = "text" if name is None else group or name if name == GROUP else name
-    return {"of": of, "numbers": [numbers[value] for value in found]}
+    return {"of": of, "numbers": [numbers[value] for value in found]} if len(numbers) < len(found) else {}
 
 
-def _prompts(rows: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """What rows are the completions of, as text; rows without a prompt have one each of their own."""
+def prompts_of(rows: Mapping[str, Sequence[Any]], *, answered: bool = True) -> list[Any]:
+    """What rows are the completions of, as text; rows without a prompt have one each of their own, their number.
+
+    Args:
+        rows: Canonical columns, `prompt` or `messages` among them.
+        answered: Whether the last message is the completion.
+    """
     if "messages" in rows:
-        return [_composed(canonical(list(messages)[:-1])) for messages in rows["messages"]]
+        end = -1 if answered else None
+        return [_composed(canonical(list(messages)[:end])) for messages in rows["messages"]]
     return [_composed(prompt) if prompt else i for i, prompt in enumerate(rows[_PROMPT])]

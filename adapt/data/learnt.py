@@ -104,6 +104,26 @@ def held_out(who: str, its: Task, learnt: Learnt | None, data: Data, whose: str)
     ]
 
 
+def beyond_sample(
+    who: str, learnt: Learnt | None, sample: datasets.Dataset, train: datasets.Dataset, kind: str
+) -> list[str]:
+    """What must be said where a model that a run builds on has learnt from training rows that its sample leaves out.
+
+    Args:
+        who: What the model is called.
+        learnt: The rows that it was trained on; None: it does not tell.
+        sample: The run's training rows.
+        train: Those that they were drawn from.
+        kind: Of task.
+    """
+    if learnt is None or len(sample) == len(train):
+        return []
+    more = learnt.among(train, kind)[0] - learnt.among(sample, kind)[0]
+    if more < max(1, WORTH_SAYING * len(sample)):
+        return []
+    return [f"{who} has learnt from training rows that the sample of a run leaves out, so that it brings more labels"]
+
+
 def _hashes(rows: datasets.Dataset, kind: str) -> list[bytes]:
     columns = {name: column_of(rows, name) for name in sorted(rows.column_names)}
     texts = (f"{kind} {row}".encode(errors="replace") for row in inputs_of(columns))

@@ -43,12 +43,17 @@ def beyond(
             notes.append(f"{split} has {found} rows, where {asked} were asked for: {why}")
         if problem == "single_label":
             labels = columns["label"]
-            lacking = sorted(set(labels) - {labels[row] for row in parts[split]})
-            if held_by is None and lacking:
-                lacking = sorted(_in_shared_texts(columns).intersection(lacking))
-            why = "their texts are of other classes, too" if held_by is None else large
-            if lacking:
-                notes.append(f"{split} has no row of {listing([names[i] for i in lacking], 5)}: {why}")
+            lacking = set(labels) - {labels[row] for row in parts[split]}
+            shared = _in_shared_texts(columns) & lacking if held_by is None and lacking else set[int]()
+            reasons = [(lacking, large)]
+            if held_by is None:
+                too_few = lacking - shared if limit is None or limit >= len(set(labels)) else set[int]()
+                reasons = [(shared, "their texts are of other classes, too"), (too_few, "too few rows for every split")]
+            notes += [
+                f"{split} has no row of {listing([names[i] for i in sorted(those)], 5)}: {why}"
+                for those, why in reasons
+                if those
+            ]
     nowhere = len(next(iter(columns.values()))) - sum(map(len, parts.values()))
     if nowhere:
         notes.append(f"{nowhere} rows are in no split: others of their text are held out")
@@ -93,6 +98,25 @@ def groups_seen_before(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[
         f"{n} of {len(rows[split][GROUP])} rows of {split} are of groups that train has rows of, too"
         for split, n in found.items()
         if n and split != "train"
+    ]
+
+
+def without_spans(rows: Mapping[str, Mapping[str, Sequence[Any]]], problem: Problem, names: Sequence[str]) -> list[str]:
+    """What must be said of held-out splits that hold no span.
+
+    Args:
+        rows: Split to canonical columns.
+        problem: What is predicted.
+        names: Of the tags.
+    """
+    if problem != "spans":
+        return []
+    outside = names.index("O")
+    return [
+        f"no row of {split} has a span, so that span F1 is 0 there whatever is predicted; give one that has spans, or "
+        f"leave {split} out"
+        for split, columns in rows.items()
+        if split != "train" and not any(tag != outside for tags in columns["tags"] for tag in tags)
     ]
 
 

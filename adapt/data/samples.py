@@ -67,17 +67,18 @@ def few_shot(
     return dataset.select(sorted(chosen))
 
 
-def subsample(dataset: datasets.Dataset, problem: Problem, n: int, seed: int) -> datasets.Dataset:
+def subsample(dataset: datasets.Dataset, problem: Problem, n: int, seed: int, stream: int = 0) -> datasets.Dataset:
     """A sample of n rows in the order of the data set, or all of them where there are no more.
 
-    For single_label problems each class keeps its share, and at least one row where n allows.
+    For single_label problems each class keeps its share, and at least one row where n allows. The same seed and stream
+    draw the same rows; those of training are of stream 0.
 
     Raises:
         OptionError: n below 1.
     """
     check_rows_kept("max_train", n)
     labels = column_of(dataset, "label") if problem == "single_label" else None
-    return dataset if n >= len(dataset) else dataset.select(_drawn(labels, len(dataset), n, generator(seed)))
+    return dataset if n >= len(dataset) else dataset.select(_drawn(labels, len(dataset), n, generator(seed, stream)))
 
 
 def shortened(

@@ -103,7 +103,7 @@ def cut_missing(
         DataError: Too few rows, also of each class; or a class has a single example, which cannot be in two splits; or
             all rows have one context or source, or are of one group.
     """
-    by = division(columns, problem)
+    by = division(columns, problem, names)
     order = [split for split in ("test", "validation") if split in sizes]
     if order and by.by_class:
         single = [names[i] for i, examples in enumerate(rows_of(columns["label"])) if len(examples) == 1]
@@ -192,7 +192,8 @@ def cut(
     else:
         held = by.units(rows, size)
         up_to = 2 * size if most is None else min(2 * size, most)
-        chosen = _whole_groups(held, strata, size, rng, up_to=up_to, more=more, in_proportion=by.in_proportion)
+        shares = strata if by.in_proportion else None if by.spans is None else [[by.spans[row]] for row in rows]
+        chosen = _whole_groups(held, strata, size, rng, up_to=up_to, more=more, shares=shares)
         if not chosen:
             what = by.held_by or ("row" if by.held is None else "input")
             reason = (
@@ -253,12 +254,12 @@ def _whole_groups(
     *,
     up_to: int,
     more: int,
-    in_proportion: bool,
+    shares: Sequence[Sequence[int]] | None,
 ) -> list[int]:
     """Random groups of rows that have one value, of up to `size` rows in all; where none fits, the smallest.
 
-    Every label that there is keeps a row outside them. Where labels are to be in proportion, those that are then
-    missing have their smallest group taken as well, if it can be spared and there is room.
+    Every label that there is keeps a row outside them. Of what is to be in proportion, that which is then missing has
+    its smallest group taken as well, if it can be spared and there is room.
 
     Args:
         units: Of each row, what its group is known by.
@@ -267,9 +268,10 @@ def _whole_groups(
         rng: Source of the choice.
         up_to: Rows at most with the groups of labels that would be missing.
         more: Further groups of such a label that must be left, beside those of one row at least.
-        in_proportion: Whether each label is to have about its share of the rows. A draw then passes over groups that
-            bring the labels no nearer to their shares, and of `_DRAWS` draws the nearest is taken (rerandomisation;
-            Morgan & Rubin 2012); unlike a greedy order this gives groups of all sizes that fit a like chance.
+        shares: Of each row, what is to have about its share of the rows, such as its labels; None: nothing is. A draw
+            then passes over groups that bring these no nearer to their shares, and of `_DRAWS` draws the nearest is
+            taken (rerandomisation; Morgan & Rubin 2012); unlike a greedy order this gives groups of all sizes that fit
+            a like chance.
 
     Returns:
         Positions of the rows; none where no group can be spared.
@@ -280,58 +282,61 @@ def _whole_groups(
     found = list(groups.values())
     every = Counter(label for row in strata for label in row)
     has = [Counter(label for row in rows for label in strata[row]) for rows in found]
-    wanted = {label: n * size / len(units) for label, n in every.items()}
+    shared = has if shares is None else [Counter(what for row in rows for what in shares[row]) for rows in found]
+    in_all = Counter(what for row in (strata if shares is None else shares) for what in row)
+    wanted = {what: n * size / len(units) for what, n in in_all.items()}
     room = min(size, len(units) - 1)
 
     def spare(index: int, left: Counter[int]) -> bool:
         return all(left[label] > n for label, n in has[index].items())
 
-    def nearer(index: int, left: Counter[int]) -> bool:
-        off = {label: every[label] - left[label] - wanted[label] for label in has[index]}
-        return sum(n * (n + 2 * off[label]) / wanted[label] for label, n in has[index].items()) < 0
+    def nearer(index: int, there: Counter[int]) -> bool:
+        return sum(n * (n + 2 * (there[w] - wanted[w])) / wanted[w] for w, n in shared[index].items()) < 0
 
     def draw(choosing: bool) -> tuple[float, list[int]]:
-        """How far the labels are from their shares (chi squared), and groups, maybe none where they are chosen."""
-        left, chosen, taken = every.copy(), list[int](), 0
+        """How far what is shared is from its shares (chi squared), and groups, maybe none where they are chosen."""
+        left, chosen, taken, there = every.copy(), list[int](), 0, Counter[int]()
         for index in rng.permutation(len(found)).tolist():
             fits = taken + len(found[index]) <= room and spare(index, left)
-            if fits and (not choosing or nearer(index, left)):
+            if fits and (not choosing or nearer(index, there)):
                 chosen.append(index)
                 taken += len(found[index])
                 left -= has[index]
+                there += shared[index]
             if taken == room:
                 break
-        return sum((n - left[label] - wanted[label]) ** 2 / wanted[label] for label, n in every.items()), chosen
+        return sum((there[what] - wanted[what]) ** 2 / wanted[what] for what in in_all), chosen
 
     def complete(chosen: list[int]) -> list[int]:
-        """The groups with one of each label that they lack, the rarest label first."""
+        """The groups with one of each label, or what else is shared, that they lack, the rarest first."""
         left, taken = every.copy(), sum(len(found[index]) for index in chosen)
         for index in chosen:
             left -= has[index]
-        there = {label for index in chosen for label in has[index]}
+        there = {what for index in chosen for what in shared[index]}
         order = rng.permutation(len(found)).tolist()
-        for label in sorted(every, key=lambda label: (every[label], label)):
-            its = [index for index in order if label in has[index]] if label not in there else []
+        for what in sorted(in_all, key=lambda what: (in_all[what], what)):
+            its = [index for index in order if what in shared[index]] if what not in there else []
             able = [index for index in its if taken + len(found[index]) <= up_to and spare(index, left)]
             if able and len(its) > 1 + more:
                 index = min(able, key=lambda index: len(found[index]))
                 chosen, taken = [*chosen, index], taken + len(found[index])
                 left -= has[index]
-                there |= has[index].keys()
+                there |= shared[index].keys()
         return chosen
 
     chosen: list[int] = []
-    if in_proportion:
-        _, chosen = min((draw(True) for _ in range(_DRAWS)), key=lambda drawn: drawn[0])
+    if shares is not None:
+        draws = _DRAWS if len(found) < len(units) else 1
+        _, chosen = min((draw(True) for _ in range(draws)), key=lambda drawn: drawn[0])
     if not chosen:  # as where each group is of one class and as large as the split
         _, chosen = draw(False)
     if not chosen and len(found) > 1:
         able = [index for index in range(len(found)) if spare(index, every)]
         chosen = sorted(able, key=lambda index: len(found[index]))[:1]
-    if in_proportion and chosen:
+    if shares is not None and chosen:
         chosen = complete(chosen)
     return [row for index in chosen for row in found[index]]
 
 
 _DRAWS = 20
-"""Enough for two classes to have their shares to a percent where groups are some hundred."""
+"""Enough for two classes to have their shares to a percent where groups are some hundred; of single rows one does."""

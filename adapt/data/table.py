@@ -30,6 +30,8 @@ class Table:
     """Whether every value is a string because the format (CSV, TSV) has no other type."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Column to class names, where the column holds indices of named classes."""
+    by_name_only: tuple[str, ...] = ()
+    """Columns that the file does not name itself, which are found only where the caller names them."""
 
     def without(self, name: str) -> Table:
         """The table as if it had no column of this name."""

@@ -8,6 +8,7 @@ from adapt.adapted import Adapted
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.families import positions_of
 from adapt.data import Data
+from adapt.data.table import column_of
 from adapt.distillation.unlabelled import AS_LABELS
 from adapt.options import plain
 from adapt.spec import OptionError, Run, Teacher, Unsupported, texts_in_words
@@ -71,6 +72,22 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
         raise OptionError(
             f"The data, or a model to start from, have classes that the teacher does not know "
             f"({', '.join(unknown[:5])}); give a teacher that was trained on all of theirs."
+        )
+
+
+def check_knows_none(teacher: Adapted, data: Data) -> None:
+    """
+    Raises:
+        OptionError: The data have questions without an answer, and the teacher was trained on none, so that it takes
+            some part of every context for one.
+    """
+    train = data.splits["train"]
+    if data.problem != "answers" or teacher.fitted.kind.state()["unanswerable"]:
+        return
+    if not all(column_of(train, "answer_texts")):
+        raise OptionError(
+            "The data have questions without an answer, and the teacher was trained on none; give a teacher that was "
+            "trained on some."
         )
 
 

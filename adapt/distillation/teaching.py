@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from adapt.adapted import Adapted, load_model
 from adapt.backbones import Backbone
 from adapt.data import Data
-from adapt.data.learnt import Learnt, held_out
+from adapt.data.learnt import Learnt, beyond_sample, held_out
 from adapt.data.table import column_of
-from adapt.distillation.checks import check_reads_alike, check_same_task, check_softens
+from adapt.distillation.checks import check_knows_none, check_reads_alike, check_same_task, check_softens
 from adapt.distillation.kept import load_rows, save_rows
 from adapt.distillation.language import Tokens
 from adapt.distillation.said import Ask, copy_of_kind, digest_of, hash_of, said_of, shown
@@ -87,9 +87,10 @@ class Teaching:
         """
         samples = {(run.task.max_train, run.task.few_shot, draws_of(run)): run for run in runs if run.teacher}
         if not (samples and self.described.weight):
-            return Lessons({}, self.extra, None, self.notes)
+            return Lessons({}, self.extra, None, self.notes, self.teacher.learnt)
         if self.runs_beside:
-            return Lessons({}, self.extra, self.teacher if away is None else self._saved(away), self.notes)
+            place = self.teacher if away is None else self._saved(away)
+            return Lessons({}, self.extra, place, self.notes, self.teacher.learnt)
         task = next(iter(samples.values())).task
         lesson = _soft(self.described, KINDS[task.kind](task, backbone.tokenizer))
         answers: dict[str, Answers] = {}
@@ -100,7 +101,7 @@ class Teaching:
             if key not in answers:
                 said = ask(self.teacher, rows)
                 answers[key] = Answers(lesson.rows(said), said.notes(which))
-        return Lessons(answers, self.extra, None, self.notes)
+        return Lessons(answers, self.extra, None, self.notes, self.teacher.learnt)
 
     def _saved(self, folder: Path) -> Path:
         if not is_known(self.teacher.run.strategy):
@@ -150,6 +151,7 @@ def teaching_of(
         folder = path_of(teacher).resolve()
         teacher = load_model(teacher, device=run.budget.device)
     check_same_task(teacher, run)
+    check_knows_none(teacher, data)
     if weight and run.task.kind not in SOFT:
         check_reads_alike(teacher, run, data, backbone.tokenizer)
     classes = teacher.run.task.labels
@@ -193,6 +195,8 @@ class Lessons:
     """One that runs beside its students, or its folder; None: it need not be asked any more."""
     notes: Sequence[str]
     """What must be said of the teacher."""
+    learnt: Learnt | None = None
+    """The rows that it was trained on; None: it does not tell."""
 
     def save(self, folder: Path) -> None:
         """Write them to a folder that does not exist yet, for other processes; `teacher` is none that was loaded."""
@@ -207,6 +211,7 @@ class Lessons:
             "extra": None if self.extra is None else list(self.extra.notes),
             "teacher": None if self.teacher is None else str(self.teacher),
             "notes": list(self.notes),
+            "learnt": None if self.learnt is None else self.learnt.content(),
         }
         (folder / "lessons.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -222,7 +227,8 @@ class Lessons:
         if content["extra"] is not None:
             extra = Labelled(Dataset.load_from_disk(str(folder / "extra")), tuple(content["extra"]))
         teacher = None if content["teacher"] is None else Path(content["teacher"])
-        return cls(answers, extra, teacher, content["notes"])
+        learnt = None if content["learnt"] is None else Learnt.from_content(content["learnt"])
+        return cls(answers, extra, teacher, content["notes"], learnt)
 
     def encode(self, run: Run, data: Data, backbone: Backbone) -> Encoded:
         """As `adapt.inputs.encode`; a run that has a teacher gets the rows that it labelled, and its lesson.
@@ -240,6 +246,7 @@ class Lessons:
         kind = KINDS[run.task.kind](run.task, backbone.tokenizer)
         splits = encode_splits(kind, rows)
         kind.notes += self.notes
+        kind.notes += beyond_sample("the teacher", self.learnt, parts[0], data.splits["train"], data.kind)
         lesson: Callable[[], Lesson] | None = None
         if self.teacher is not None:
             lesson = partial(_tokens, run, kind, splits["train"], self.teacher)

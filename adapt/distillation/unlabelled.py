@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapt.adapted import Adapted
 from adapt.data import Data, as_learnt, read_inputs
-from adapt.data.groups import GROUP
+from adapt.data.groups import GROUP, prompts_of
 from adapt.data.remarks import seen_before
 from adapt.data.table import column_of
 from adapt.distillation.said import Ask, Said, said_of
@@ -110,8 +110,27 @@ def labelled_by(
         for split, of_split in data.splits.items()
         if split != "train"
     }
-    notes += seen_before({"train": own, **held_out}, f"among {WITHOUT_LABELS}")
+    if not {"completion", "messages"}.isdisjoint(like):
+        notes += _asked_before(inputs, data)
+    else:
+        notes += seen_before({"train": own, **held_out}, f"among {WITHOUT_LABELS}")
     return Labelled(datasets.Dataset.from_dict(own, features=datasets.Features(like)), tuple(notes))
+
+
+def _asked_before(inputs: datasets.Dataset, data: Data) -> list[str]:
+    """What must be said of held-out prompts that are among those without labels, instructions that train has aside."""
+
+    def prompts(rows: datasets.Dataset, **how: bool) -> list[Any]:
+        there = [name for name in ("prompt", "messages") if name in rows.column_names]
+        return prompts_of({name: column_of(rows, name) for name in there}, **how)
+
+    common = set(prompts(data.splits["train"]))
+    asked = {"train": {"prompt": prompts(inputs, answered=False)}}
+    for split, rows in data.splits.items():
+        if split != "train":
+            own = enumerate(prompts(rows))
+            asked[split] = {"prompt": [p if isinstance(p, str) and p not in common else -1 - i for i, p in own]}
+    return seen_before(asked, f"among {WITHOUT_LABELS}")
 
 
 def _with_labels(inputs: datasets.Dataset, asked: datasets.Dataset, said: Said, data: Data) -> list[dict[str, Any]]:

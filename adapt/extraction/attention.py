@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,15 +168,26 @@ def _each(made: Reader, examples: Sequence[Example], layers: Sequence[int]) -> I
     special = special_ids(made.tokenizer)
     for part in _parts(examples):
         maps: dict[int, tuple[np.ndarray, int]] = {}
-        for indices, batch in made.batches(part):
-            lengths = [len(part[i]["input_ids"]) for i in indices]
-            maps |= zip(indices, _maps(made, batch, lengths, layers), strict=True)
+        made.through(part, partial(_keep, maps, made, part, layers))
         for i, example in enumerate(part):
             ids, (weights, prefix) = example["input_ids"], maps.pop(i)
             tokens = shown(made.tokenizer, ids)
             places = frozenset(i for i, token in enumerate(ids) if token in special)
             words = words_of(example, tokens)
             yield Attention(tokens, weights, tuple(layers), prefix, places, words, made.name, example["cut"])
+
+
+def _keep(
+    maps: dict[int, tuple[np.ndarray, int]],
+    made: Reader,
+    part: Sequence[Example],
+    layers: Sequence[int],
+    indices: Sequence[int],
+    batch: Mapping[str, torch.Tensor],
+) -> None:
+    """Put the maps of a batch beside the others."""
+    lengths = [len(part[i]["input_ids"]) for i in indices]
+    maps.update(zip(indices, _maps(made, batch, lengths, layers), strict=True))
 
 
 def _parts(examples: Sequence[Example]) -> Iterator[list[Example]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.data.table import column_of
 from adapt.spec import RowError
 from adapt.tasks import Example
-from adapt.tasks.tokens import check_fast, check_room, cut_texts, encoded_words, read_at, token_fields
+from adapt.tasks.tokens import between, check_fast, check_room, cut_texts, encoded_words, read_at, token_fields
 
 if TYPE_CHECKING:
     import datasets
@@ -24,6 +24,7 @@ def encode(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
     - `input_ids` and, where the tokenizer numbers the texts of a pair, `token_type_ids`;
     - `cut`: whether tokens were left out, of a pair from the longer text first;
+    - `read`: how many characters the tokens reach over, or of a tokenizer that is not a fast one how many there are;
     - `row_words`: its words; those of the second text of a pair follow those of the first;
     - where the tokenizer is a fast one, `words`: the word of each token; None for special tokens and white space;
       and for texts `offsets`: start and end (exclusive) of each token in its text, and `texts`: the text of each, 0 or
@@ -56,6 +57,7 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
         {
             **token_fields(tokens, row),
             "cut": bool(tokens.encodings[row].overflowing),
+            "read": _reached(words, tokens.word_ids(row), tokens.encodings[row].offsets),
             "row_words": words,
             "words": _written(tokens.word_ids(row), tokens.tokens(row)),
         }
@@ -66,18 +68,41 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
     columns = {name: column_of(rows, name) for name in ("text", "text_pair") if name in rows.column_names}
     tokens, cut = cut_texts(tokenizer, columns, max_length)
+    apart = len(between(tokenizer)) if len(columns) > 1 else 0
     made = []
     for row, texts in enumerate(zip(*columns.values(), strict=True)):
         spans = [[found.span() for found in _WORD.finditer(text)] for text in texts]
         words = [text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own]
         example = {**token_fields(tokens, row), "cut": cut[row], "row_words": words}
+        example["read"] = len(example["input_ids"])
         if tokens.encodings is not None:  # else the tokenizer is not a fast one
             encoding = tokens.encodings[row]
-            owners = _owners(encoding.offsets, encoding.sequence_ids, spans)
-            example["words"] = _written(owners, encoding.tokens)
-            example |= {"offsets": list(encoding.offsets), "texts": list(encoding.sequence_ids)}
+            of = list(encoding.sequence_ids)
+            offsets = [
+                (max(a - apart, 0), max(b - apart, 0)) if text == 1 else (a, b)
+                for (a, b), text in zip(encoding.offsets, of, strict=True)
+            ]
+            example["words"] = _written(_owners(offsets, of, spans), encoding.tokens)
+            example |= {"read": _reached(texts, of, offsets), "offsets": offsets, "texts": of}
         made.append(example)
     return made
+
+
+def _reached(parts: Sequence[str], of: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> int:
+    """How many characters lie between the first and the last token of a text, summed over those of a pair; or of words,
+    as if they were one text.
+
+    Args:
+        parts: The texts, or the words.
+        of: Which one each token is of.
+        offsets: Start and end of each token in it.
+    """
+    spans: dict[int, tuple[int, int]] = {}
+    for part, (a, b) in zip(of, offsets, strict=True):
+        if part is not None and b > a:
+            start, end = spans.get(part, (a, b))
+            spans[part] = min(a, start), max(b, end)
+    return max(1, sum(b - a for a, b in spans.values()))
 
 
 def _written(owners: Sequence[int | None], tokens: Sequence[str]) -> list[int | None]:

@@ -1,8 +1,7 @@
-"""The probe: a linear model on standardised vectors, its penalty chosen on validation."""
+"""The probe: a linear model on standardised vectors."""
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ import numpy as np
 from adapt.metrics import score
 from adapt.spec import Problem
 
-PENALTIES = (1000.0, 100.0, 10.0, 1.0)
+PENALTIES = (100_000.0, 10_000.0, 1000.0, 100.0, 10.0, 1.0)
 """Weights of the squared L2 norm of the coefficients, beside the summed loss (half of it for classes, as scikit-learn
-has it); the first of the best is taken."""
+has it)."""
 MEASURES: dict[str, str] = {
     "single_label": "accuracy", "multi_label": "macro_f1", "regression": "spearman", "spans": "token_accuracy",
     "tags": "token_accuracy",
 }  # fmt: skip
-"""Problem to the metric of single vectors by which a penalty is chosen and a probe is compared with its control."""
+"""Problem to the metric of single vectors by which a probe is compared with its control, and both are chosen for it."""
 _STEPS = 200
 """Most steps of the solver, which most fits end long before."""
 Decide = Callable[[np.ndarray], np.ndarray]
@@ -44,18 +43,17 @@ class Fit:
     decide: Decide
     """(vectors, hidden) to targets, in the form of those of training."""
     penalty: float
-    """The one chosen."""
 
 
-def fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
-    """Fit a probe: logistic regression of classes (multinomial) and of each of several labels, ridge of numbers.
+def fits(problem: Problem, train: Vectors) -> list[Fit]:
+    """A probe of each penalty: logistic regression of classes (multinomial) and of each of several labels, ridge of
+    numbers.
 
-    It runs on one thread: its steps are so small that several would wait for each other most of the time.
+    They run on one thread: their steps are so small that several would wait for each other most of the time.
 
     Args:
         problem: What the targets are.
-        train: What it is fitted on; features are scaled to mean 0 and deviation 1 over them.
-        validation: What chooses the penalty, by the metric of `MEASURES`.
+        train: What they are fitted on; features are scaled to mean 0 and deviation 1 over them.
     """
     from threadpoolctl import threadpool_limits
 
@@ -66,14 +64,27 @@ def fit(problem: Problem, train: Vectors, validation: Vectors) -> Fit:
     def scaled(values: np.ndarray) -> np.ndarray:
         return (values - mean) / deviation
 
+    def decided(decide: Decide, values: np.ndarray) -> np.ndarray:
+        return decide(scaled(values))
+
     with threadpool_limits(1, "blas"):
-        ready = scaled(validation.values)
-        tried = [
-            (measure(problem, decide(ready), validation.targets), penalty, decide)
-            for penalty, decide in zip(PENALTIES, _fits(problem, scaled(train.values), train.targets), strict=True)
-        ]
-    _, penalty, decide = max(tried, key=operator.itemgetter(0))
-    return Fit(lambda values: decide(scaled(values)), penalty)
+        deciding = list(_deciding(problem, scaled(train.values), train.targets))
+    return [Fit(partial(decided, decide), penalty) for penalty, decide in zip(PENALTIES, deciding, strict=True)]
+
+
+def best(tried: Sequence[Fit], validation: np.ndarray, value: Callable[[np.ndarray], float]) -> Fit:
+    """The probe whose decisions on validation are worth most; of several the one of the strongest penalty.
+
+    Args:
+        tried: As `fits` gives them.
+        validation: (vectors, hidden).
+        value: Of decisions; more is better, and NaN is least.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        values = [value(fit.decide(validation)) for fit in tried]
+    return tried[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
 
 
 def measure(problem: Problem, decisions: np.ndarray, targets: np.ndarray) -> float:
@@ -84,7 +95,7 @@ def measure(problem: Problem, decisions: np.ndarray, targets: np.ndarray) -> flo
     return score(problem, decisions.tolist(), targets.tolist(), [name])[name]
 
 
-def _fits(problem: Problem, x: np.ndarray, y: np.ndarray) -> Iterator[Decide]:
+def _deciding(problem: Problem, x: np.ndarray, y: np.ndarray) -> Iterator[Decide]:
     """What is fitted with each of `PENALTIES`."""
     if problem == "regression":
         from sklearn.linear_model import Ridge

@@ -28,11 +28,11 @@ class LayerProbe:
     scores: tuple[float, ...]
     """Test score by the task's metric."""
     accuracies: tuple[float, ...]
-    """What the control is compared with: the metric of `adapt.extraction.linear.MEASURES`."""
+    """What the control is compared with: the metric of `adapt.extraction.linear.MEASURES`, by which both are chosen."""
     controls: tuple[float, ...]
     """The same on the control task; empty where it was not asked for."""
     penalties: tuple[float, ...]
-    """Chosen on validation."""
+    """Chosen on validation by the task's metric."""
 
     @property
     def selectivities(self) -> list[float]:
@@ -163,14 +163,15 @@ class Probing(Rendered):
         how = "ridge regression" if settings["problem"] == "regression" else "logistic regression"
         seeds = settings["seeds"]
         depths = {tuple(layer.layer for layer in model.layers) for model in self.models}
-        measure = MEASURES[settings["problem"]].replace("_", " ")
+        metric, measure = (m.replace("_", " ") for m in (settings["metric"], MEASURES[settings["problem"]]))
+        otherwise = f" (by {measure} for what selectivity compares)" if control and metric != measure else ""
         return [
             f"- Data: {escape(self.name)} (content {self.sha256[:12]}), {unit}: {train} train (at most "
             f"{settings['max_train']:,}), {held} (at most {settings['max_held_out']:,}); texts "
             f"{'read in windows of at most' if words else 'cut to'} {settings['max_length']} tokens; scored on test.",
             f"- Models: {models}; layer 0 are the embeddings, the last is what the model hands on.",
             f"- Probe: {how} on frozen, standardised vectors, {unit} read {read}; penalty of "
-            f"{', '.join(f'{p:g}' for p in sorted(PENALTIES))} chosen on validation.",
+            f"{', '.join(f'{p:g}' for p in sorted(PENALTIES))} chosen on validation by {metric}{otherwise}.",
             *([
                 f"- Control: targets drawn for each word type{'' if words else ' that a row begins with'} (Hewitt & "
                 f"Liang 2019); selectivity is the probe's {measure} minus that on them."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from adapt.data.samples import generator
 from adapt.data.table import column_of
 from adapt.display import counted
-from adapt.extraction.linear import Vectors, fit, measure
+from adapt.extraction.linear import Fit, Vectors, best, fits, measure
 from adapt.extraction.probed import LayerProbe, Probed
 from adapt.extraction.reading import Reader
 from adapt.extraction.representations import read
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.spec import DataError, Task
 from adapt.tasks import KINDS, Example, Kind
 from adapt.tasks.tokens import check_embedded
@@ -24,8 +26,8 @@ from adapt.tasks.tokens import check_embedded
 if TYPE_CHECKING:
     import datasets
 
-_STREAM = 100
-"""Of random numbers, which no other choice by the seed draws from."""
+STREAM = 100
+"""Of random numbers, which no other choice by the seed draws from: of control targets, and next to it of rows."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class _Fitted(NamedTuple):
 
     score: float
     accuracy: float
+    """Of the probe that this chooses, which is another one where the score chooses another penalty."""
     penalty: float
+    """Chosen by the score."""
 
 
 class Found(NamedTuple):
@@ -94,7 +98,9 @@ class Probes:
                 kind, before = self._kind(), rows
                 train = self._part(kind, rows, "train")
                 kind.fit(train.examples)
-                notes += kind.notes if seed == 0 else []
+                if seed == 0:
+                    notes += kind.notes
+                    notes += kind.unknown([example for part in (train, *held.values()) for example in part.examples])
                 parts = [train, *held.values()]
                 own = [self._fitted(kind, parts, place) for place in range(len(self.layers))]
                 simple = kind.baseline(train.examples, test.examples)
@@ -166,18 +172,33 @@ class Probes:
 
     def _fitted(self, kind: Kind, parts: Sequence[Part], place: int) -> _Fitted:
         """The probe of a layer, scored on test."""
-        problem, test = self.task.problem, parts[2]
         train, validation, last = (Vectors(part.values[place], part.targets) for part in parts)
-        best = fit(problem, train, validation)
-        decisions = best.decide(last.values)
-        scores = kind.score(self._outputs(decisions, test.examples), test.examples)
-        return _Fitted(scores[self.task.metric], measure(problem, decisions, last.targets), best.penalty)
+        tried, metric = fits(self.task.problem, train), self.task.metric
+
+        def score(decisions: np.ndarray, part: Part) -> float:
+            return kind.score(self._outputs(decisions, part.examples), part.examples)[metric]
+
+        def value(decisions: np.ndarray) -> float:
+            return -score(decisions, parts[1]) if metric in LOWER_IS_BETTER else score(decisions, parts[1])
+
+        by_score = best(tried, validation.values, value)
+        return _Fitted(
+            score(by_score.decide(last.values), parts[2]), self._measured(tried, validation, last), by_score.penalty
+        )
+
+    def _measured(self, tried: Sequence[Fit], validation: Vectors, last: Vectors) -> float:
+        """The metric of `MEASURES` on test, of the probe that it chooses."""
+
+        def value(decisions: np.ndarray, of: Vectors) -> float:
+            return measure(self.task.problem, decisions, of.targets)
+
+        chosen = best(tried, validation.values, partial(value, of=validation))
+        return value(chosen.decide(last.values), last)
 
     def _control(self, parts: Sequence[Part], place: int, targets: Sequence[np.ndarray]) -> float:
         """Accuracy of the probe of a layer that learns the control task."""
-        problem = self.task.problem
         train, validation, last = (Vectors(part.values[place], own) for part, own in zip(parts, targets, strict=True))
-        return measure(problem, fit(problem, train, validation).decide(last.values), last.targets)
+        return self._measured(fits(self.task.problem, train), validation, last)
 
     def _outputs(self, decisions: np.ndarray, examples: Sequence[Example]) -> list[Any]:
         """Decisions as the task kind has a model's outputs: one tensor a row or window."""
@@ -217,5 +238,5 @@ def control_targets(parts: Sequence[Part], seed: int) -> list[np.ndarray]:
     """
     known = {word: i for i, word in enumerate(sorted({word for part in parts for word in part.every_type}))}
     pool = parts[0].every_target
-    drawn = pool[generator(seed, _STREAM).integers(len(pool), size=len(known))]
+    drawn = pool[generator(seed, STREAM).integers(len(pool), size=len(known))]
     return [drawn[[known[word] for word in part.types]] for part in parts]

@@ -17,7 +17,7 @@ from adapt.data.samples import generator
 from adapt.data.table import column_of
 from adapt.environment import code_state, versions
 from adapt.extraction.probed import Probing
-from adapt.extraction.probes import Found, Probes
+from adapt.extraction.probes import STREAM, Found, Probes
 from adapt.extraction.reading import Reader, kernel_of, precision_of_all, reader
 from adapt.extraction.representations import layers_of
 from adapt.fields import check_choice, check_count
@@ -55,12 +55,14 @@ def probe(
     """Probe layers of one or several models; the public `adapt.probe`.
 
     A probe is a linear model on vectors of the frozen model, standardised: multinomial logistic regression (of each
-    label where a row has several) or ridge regression. Its penalty is chosen on validation, its score is that on test
-    by the task's own metric. A word is read at its first token that is more than white space, a row as `pooling` says.
+    label where a row has several) or ridge regression. Its penalty is chosen on validation, and it is scored on test,
+    by the metric that is asked for. A word is read at its first token that is more than white space, a row as `pooling`
+    says.
 
     The control task (Hewitt & Liang 2019) has the same rows with targets that are drawn for each word type with the
     seed, so that a probe can only learn them by heart; of a row the first word is taken for its type. Selectivity is
-    the probe's accuracy (macro F1 of several labels, Spearman's correlation of numbers) minus that on the control task.
+    the probe's accuracy (macro F1 of several labels, Spearman's correlation of numbers) minus that on the control task,
+    both of probes that this accuracy chooses.
 
     Args:
         source: An adapted model, its folder, or a backbone, as `adapt.extraction.reader` takes it; or a list of them.
@@ -215,8 +217,8 @@ def _draw(data: Data, split: str, most: int, seed: int) -> datasets.Dataset:
     """Rows of a split, in order: as many as hold at most so many vectors, but one at least."""
     rows = data.splits[split]
     if data.kind == "sequence_classification":
-        return subsample(rows, data.problem, most, seed)
-    order = generator(seed).permutation(len(rows))
+        return subsample(rows, data.problem, most, seed, STREAM + 1)
+    order = generator(seed, STREAM + 1).permutation(len(rows))
     words = np.cumsum(np.array([len(tokens) for tokens in column_of(rows, "tokens")])[order])
     if words[-1] <= most:
         return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,6 @@ from adapt.adapted import MODEL_FILE, Adapted, load_model
 from adapt.adapted.loading import read_model
 from adapt.backbones import Loader, resolve
 from adapt.backbones.classes import configs_of, encoder_of
-from adapt.backbones.exhausted import explained
 from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
 from adapt.data import read_texts
@@ -32,6 +31,7 @@ from adapt.spec import Budget, OptionError, Source, Task, Unsupported
 from adapt.tasks import Example
 from adapt.tasks.tokens import check_embedded, model_inputs, token_tensors
 from adapt.training.batching import lengths_of
+from adapt.training.halving import halving
 from adapt.training.on_cpu import faster_on_cpu
 from adapt.training.step import on
 
@@ -105,6 +105,37 @@ class Reader:
             start += len(indices)
             yield indices, token_tensors(self.tokenizer, [examples[i] for i in indices])
 
+    def through(
+        self, examples: Sequence[Example], work: Callable[[Sequence[int], dict[str, torch.Tensor]], None]
+    ) -> None:
+        """Do some work with each batch, in parts of half as many rows wherever memory runs out.
+
+        Args:
+            examples: As `encode` gives them.
+            work: Takes indices of examples and their tensors, each (batch, length), and keeps of the model's output
+                what it needs, on the CPU. Of a batch that did not fit it takes rows again.
+
+        Raises:
+            OutOfMemory: One row does not fit.
+        """
+        tokens = _TOKENS
+        for indices, batch in self.batches(examples):
+            length = batch["input_ids"].shape[1]
+
+            def in_parts(rows: int, indices: Sequence[int] = indices, batch: dict[str, torch.Tensor] = batch) -> None:
+                for start in range(0, len(indices), rows):
+                    part = slice(start, start + rows)
+                    work(indices[part], {name: tensor[part] for name, tensor in batch.items()})
+
+            fitting = max(1, tokens // length)
+            _, rows = halving(in_parts, fitting, self.device, advice=self._advice(), all_rows=len(indices))
+            if rows < fitting:
+                tokens = rows * length
+
+    def _advice(self) -> str:
+        """What makes the reading of one row smaller."""
+        return f"{'read it in bf16 (precision) or ' if self.precision == 'fp32' else ''}cut texts shorter (max_length)"
+
     def forward(self, batch: Mapping[str, torch.Tensor], **flags: Any) -> Any:
         """transformers' output of the pretrained part, without gradients; one thread at a time reads a model.
 
@@ -113,14 +144,14 @@ class Reader:
             flags: `output_hidden_states`, `output_attentions`.
 
         Raises:
-            OutOfMemory: The batch does not fit.
+            RuntimeError: torch's own, where the batch does not fit in memory; `through` has fewer rows then.
         """
         device = torch.device(self.device)
         autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
         self.model.eval()
         with (
             _locks.setdefault(self.model, Lock()), _kernel(self.model, self.attention), torch.no_grad(), autocast,
-            faster_on_cpu(), explained("while rows were read", "cut texts shorter (max_length)"),
+            faster_on_cpu(),
         ):  # fmt: skip
             return self.model(**on(model_inputs(batch), device), **flags)
 

@@ -23,7 +23,7 @@ from adapt.tasks import Example
 Pooling = Literal["mean", "first", "last", "words", "word_means", "tokens"]
 REPRESENTATION_FILES = (".safetensors",)
 """How the name of a file of representations may end."""
-_FORMAT = "adapt representations 1"
+_FORMAT = "adapt representations 2"
 """What the metadata of a file say that `Representations.save` wrote."""
 
 
@@ -45,7 +45,8 @@ class Representations:
     positions: np.ndarray
     """(vectors,), int64: which word or token of its row each vector is of; 0 where there is one vector a row."""
     cut: np.ndarray
-    """(rows,), int64: tokens that each row was cut to; 0 for a row that was read whole."""
+    """(rows,), int64: how much was read of a row that was cut: characters, or tokens where the tokenizer is not a fast
+    one; 0 for a row that was read whole."""
     notes: tuple[str, ...] = ()
     """What must be said, such as how many texts were cut."""
 
@@ -148,7 +149,7 @@ def representations(
     chosen = layers_of(layers, model.layers)
     examples = model.encode(rows, columns)
     values, counts, positions = read(model, examples, chosen, pooling)
-    cut = np.array([len(example["input_ids"]) if example["cut"] else 0 for example in examples], dtype=np.int64)
+    cut = np.array([example["read"] if example["cut"] else 0 for example in examples], dtype=np.int64)
     notes = list(model.notes)
     if cut.any():
         notes.append(f"{(cut > 0).sum()} of {len(cut)} rows were cut to {model.max_length} tokens")
@@ -175,16 +176,23 @@ def read(
         AdaptError: A state is not finite.
     """
     groups = [_groups(example, pooling) for example in examples]
-    found: list[np.ndarray] = [np.empty(0)] * len(examples)
-    for indices, batch in model.batches(examples):
+    counts = [len(group) for group in groups]
+    ends = np.cumsum(counts)
+    values = np.empty((len(layers), 0, 0), dtype=np.float32)
+
+    def keep(indices: Sequence[int], batch: dict[str, torch.Tensor]) -> None:
+        nonlocal values
         states = model.hidden_states(batch)
+        if not values.size:  # as large as all at once, since the size of vectors is known
+            values = np.empty((len(layers), ends[-1], states[layers[0]].shape[-1]), dtype=np.float32)
         for place, i in enumerate(indices):
             row = torch.stack([states[layer][place, : len(examples[i]["input_ids"])] for layer in layers]).float().cpu()
-            found[i] = _pooled(row, list(groups[i].values()))
-    values = np.concatenate(found, axis=1)
+            values[:, ends[i] - counts[i] : ends[i]] = _pooled(row, list(groups[i].values()))
+
+    model.through(examples, keep)
     if not np.isfinite(values).all():
         raise AdaptError(f"Hidden states of {model.name} are not finite; read it in fp32, or fit it at a lower rate.")
-    return values, [len(group) for group in groups], np.array([n for group in groups for n in group], dtype=np.int64)
+    return values, counts, np.array([n for group in groups for n in group], dtype=np.int64)
 
 
 def _groups(example: Example, pooling: Pooling) -> dict[int, list[int]]:

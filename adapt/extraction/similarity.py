@@ -57,10 +57,12 @@ def _check_alike(a: Any, b: Any) -> None:
         )
     if not np.array_equal(a.cut, b.cut):
         row = int((a.cut != b.cut).argmax())
-        one, two = (f"cut to {one.cut[row]} tokens" if one.cut[row] else "read whole" for one in (a, b))
+        one, two = ("cut" if one.cut[row] else "read whole" for one in (a, b))
+        how = f"{one} by {a.source} and {two} by {b.source}" if one != two else f"cut by {a.source} and {b.source} at "
+        how += "" if one != two else "different places"
         raise DataError(
-            f"Row {row + 1} was {one} by {a.source} and {two} by {b.source}; make both with the same max_length, and "
-            "shorten rows that only one of two tokenizers makes too long."
+            f"Row {row + 1} was {how}; make both with the same max_length, and with two tokenizers shorten such rows "
+            "until both read them whole."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adapt.backbones.seen import words_of
 from adapt.backbones.source import Backbone
@@ -10,7 +11,7 @@ from adapt.machine import free_memory
 from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
 from adapt.tasks import Example, Lesson
-from adapt.training.batching import largest, lengths_of, targets_of
+from adapt.training.batching import batches_of_step, largest, lengths_of, targets_of
 
 _SMALL = 0.2
 """No plan is needed where a backbone's weights, four times over and once more for every 64 tokens of a batch, are below
@@ -32,6 +33,7 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
 
     budget, task = spec.budget, spec.task
     rows = largest(len(examples), budget.batch_size, budget.accumulation)
+    budget = replace(budget, accumulation=batches_of_step(len(examples), budget.batch_size, budget.accumulation))
     length = max(lengths_of(examples))
     targets = max(targets_of(examples) or [0]) or None
     beside = 0 if lesson is None else held_bytes(lesson.beside)

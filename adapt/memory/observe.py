@@ -11,17 +11,20 @@ from adapt.memory.step import Step, measure
 from adapt.spec import Budget, OutOfMemory
 from adapt.tasks import Example, Lesson
 from adapt.training.aside import Aside
-from adapt.training.batching import largest, sizes_of
+from adapt.training.batching import batches_of_step, largest, sizes_of
 from adapt.training.halving import halving
 from adapt.training.optimizer import optimizer_for, unpaged
 from adapt.training.step import accelerator_for, random_state, set_random_state
 
 
-def observe(model: nn.Module, lesson: Lesson, examples: Sequence[Example], budget: Budget, rows: int) -> dict[str, Any]:
-    """What training held at the most, as plain values (`Memory.as_dict`).
+def observe(
+    model: nn.Module, lesson: Lesson, examples: Sequence[Example], budget: Budget, rows: int
+) -> tuple[dict[str, Any], int]:
+    """What training held at the most, as plain values (`Memory.as_dict`), and with how many rows at a time.
 
-    The step is the loop's, over a whole batch of the longest rows, source and target together; with accumulation over
-    two, for the second finds gradients. Afterwards the weights and the state of random generators are what they were.
+    The step is the loop's, over a whole batch of the longest rows, source and target together; where it has several,
+    over two, for the second finds gradients. Afterwards the weights and the state of random generators are what they
+    were.
 
     Args:
         model: As training left it, its layers checkpointed where the budget says so.
@@ -32,12 +35,13 @@ def observe(model: nn.Module, lesson: Lesson, examples: Sequence[Example], budge
             no batch of training need have held all of the longest rows.
 
     Returns:
-        Empty where not one row fits, as may be where training's own optimizer was a paged one.
+        Empty, and 0, where not one row fits, as may be where training's own optimizer was a paged one.
     """
     sizes = sizes_of(examples)
     longest = sorted(range(len(examples)), key=lambda i: -sizes[i])
     longest = longest[: largest(len(examples), budget.batch_size, budget.accumulation)]
-    group = [[examples[i] for i in longest]] * min(budget.accumulation, 2)
+    batches = batches_of_step(len(examples), budget.batch_size, budget.accumulation)
+    group = [[examples[i] for i in longest]] * min(batches, 2)
     state, training = random_state(budget.device), model.training
 
     def measured(most: int) -> dict[str, Any]:
@@ -47,9 +51,9 @@ def observe(model: nn.Module, lesson: Lesson, examples: Sequence[Example], budge
     with Aside() as aside:
         aside.put(model)
         try:
-            return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=model.zero_grad)[0]
+            return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=model.zero_grad)
         except OutOfMemory:
-            return {}
+            return {}, 0
         finally:
             model.zero_grad()
             aside.restore(model)

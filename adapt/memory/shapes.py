@@ -19,6 +19,7 @@ from adapt.backbones.source import (
     locate,
     on_hub,
     read_config,
+    said_by_hub,
     weight_files,
 )
 from adapt.fields import nearest
@@ -116,7 +117,7 @@ def _download(reference: str) -> Path:
     except Exception as error:  # as in `adapt.backbones.source`
         raise OptionError(
             f"Backbone '{reference}' is neither a local folder nor could its configuration be fetched from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). Give a folder, a hub name that exists, "
+            f"({said_by_hub(error)}). Give a folder, a hub name that exists, "
             f"{', '.join(f'{PREFIX}{shape}' for shape in SHAPES)}, {', '.join(sorted(SHIPPED))} or {MINILM}."
         ) from error
 

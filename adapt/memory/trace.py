@@ -65,7 +65,8 @@ class Trace:
         """
         budget = setting.budget
         self._cuda = budget.device == "cuda"
-        task = dataclasses.replace(setting.task, max_length=max(setting.task.max_length, length))
+        task = KINDS[setting.task.kind].planned_task(setting.task)
+        task = dataclasses.replace(task, max_length=max(task.max_length, length))
         loader = Blueprint(None, task, budget, 0, config, setting.shape.weights)  # type: ignore[arg-type]
         self._budget = dataclasses.replace(unpaged(budget), device="cpu")  # paged states may leave the GPU, but count
         self._kind = KINDS[task.kind](task, loader.tokenizer())

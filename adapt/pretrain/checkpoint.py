@@ -101,7 +101,7 @@ def restore(file: str | Path, settings: Any, model: Any, optimizer: Any, generat
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     generator.set_state(tensors["generator"])
     states = [tensors[name] for name in _DROPOUT if name in tensors]
-    set_random_state(states[: len(random_state(_device(model)))])
+    set_random_state(states[: len(random_state(_device(model)))], _device(model))
     return progress
 
 
@@ -121,6 +121,15 @@ def _read(file: str | Path) -> tuple[Progress, dict[str, Any], dict[str, Tensor]
         return progress, dict(facts["settings"]), tensors
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise OptionError(f"{file} is no checkpoint of a pretraining ({error}): remove it to start anew") from error
+
+
+def is_checkpoint(file: Path) -> bool:
+    """Whether `save` wrote a file."""
+    try:
+        with safe_open(file, "pt") as content:
+            return "state" in (content.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -178,5 +187,4 @@ def _state(model: Any) -> dict[str, Tensor]:
 
 
 def _device(model: Any) -> str:
-    kind: str = next(model.parameters()).device.type
-    return kind
+    return str(next(model.parameters()).device)

@@ -42,7 +42,7 @@ def warm_start(model: Any, rows: Tensor, window: int = 4, period: float = 200.0)
     check_vocabulary(int(rows.max()) + 1, size)
     model.float()
     inner = rows[:, 1:-1].long()
-    counted = before_padding(inner, model.config.pad_token_id)
+    counted = before_padding(inner, getattr(model.config, "pad_token_id", None))
     counts = _neighbours(inner, counted, size, window)
     seen = counts.sum(1) > 0  # words that never occur would make the matrix singular
     vectors = _vectors(counts, seen, width)

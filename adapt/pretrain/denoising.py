@@ -14,17 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.spec import OptionError
+from adapt.spec import OptionError, Unsupported
 
 
 class TextToText:
     """What the objectives here share: every token of the target is asked for."""
 
     def answers(self, model: Any, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-        """`target`: logits (rows * target length, vocabulary) and target ids, in row-major order."""
-        shifted = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+        """`target`: logits (rows * target length, vocabulary) and target ids, in row-major order.
+
+        Raises:
+            Unsupported: The model does not say with which token a target is begun.
+        """
+        shifted = _shifted(model, batch["labels"])
         logits = model(input_ids=batch["input_ids"], decoder_input_ids=shifted, use_cache=False).logits
         return {"target": (logits.flatten(0, 1), batch["labels"].flatten())}
+
+
+def _shifted(model: Any, labels: Tensor) -> Tensor:
+    """What the decoder reads to write rows of labels, which have no padding."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        shifted: Tensor = model.prepare_decoder_input_ids_from_labels(labels)
+        return shifted
+    start = getattr(model.config, "decoder_start_token_id", None)
+    if start is None:
+        raise Unsupported("the model does not say with which token a target is begun (decoder_start_token_id); set it")
+    return torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 
 from adapt.backbones.source import ADAPTER, is_a_models
 from adapt.files import path_of, writable_folder, writing
+from adapt.pretrain.checkpoint import is_checkpoint
 from adapt.spec import OptionError
 
 
@@ -30,7 +31,7 @@ def exportable(folder: str | Path) -> Path:
     _, old = _beside(folder)
     if old.exists() and not folder.exists():  # an earlier export was ended between its last two steps
         old.rename(folder)
-    held = _held(folder)
+    held = [path for path in _held(folder) if not is_checkpoint(path)]
     if folder.exists() and folder.samefile("."):
         raise OptionError(f"{folder} is the working directory, which cannot be replaced; give another folder.")
     if held and (folder / "config.json" not in held or any(path.is_dir() for path in held)):
@@ -54,8 +55,8 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
     """Write a model folder that the auto classes of transformers load, weights in bfloat16.
 
     The folder is replaced as a whole, so that no reader sees half of one; what it held beside a model, such as a
-    `README.md`, is kept. `facts` go into `config.json` under `pretraining`. A warning says where the auto classes make
-    another tokenizer of this one.
+    `README.md` or the checkpoint of a pretraining, is kept. `facts` go into `config.json` under `pretraining`. A
+    warning says where the auto classes make another tokenizer of this one.
 
     Raises:
         OptionError: As `exportable`; or the folder cannot be written, and what was there is as it was.
@@ -68,7 +69,7 @@ def export(model: Any, tokenizer: Any, folder: str | Path, **facts: Any) -> None
         with writing(folder):
             _write(model, tokenizer, partial, facts)
             for file in _held(folder):
-                if not is_a_models(file) and not (partial / file.name).exists():
+                if (not is_a_models(file) or is_checkpoint(file)) and not (partial / file.name).exists():
                     shutil.copy2(file, partial)
             if folder.exists():
                 folder.rename(old)

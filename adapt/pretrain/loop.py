@@ -276,13 +276,19 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
     least = max(getattr(part, "least_rows", 1) for part in parts)
     if settings.batch_size < least:
         raise OptionError(f"batch_size={settings.batch_size} is too small for the objective; give {least} or more")
-    pad = model.config.pad_token_id
+    pad = getattr(model.config, "pad_token_id", None)
     for part in parts:
         ends: list[Any] = []
         for one in (getattr(part, "tokenizer", None), model.config):
             for name in ("eos_token_id", "sep_token_id"):
                 found = getattr(one, name, None)
                 ends += found if isinstance(found, list) else [found]
+        own = getattr(getattr(part, "tokenizer", None), "pad_token_id", None)
+        if pad is not None and own not in (None, pad) and pad not in ends and (rows == pad).any():
+            raise OptionError(
+                f"the model pads with the token {pad}, which the rows hold as text, and the tokenizer with {own}: make "
+                "the model with pad_token_id=tokenizer.pad_token_id"
+            )
         if pad is not None and pad not in ends and not getattr(part, "pads", False) and (rows[:, -1] == pad).any():
             raise OptionError(
                 f"rows end in padding, which {type(part).__name__} would learn as text; make them by `pack`, which "

@@ -100,7 +100,8 @@ class LoRA:
 
         Load the backbone as the model's card says (transformers takes the dtype of the checkpoint unless it is told),
         without which predictions differ, most of all those of QLoRA in 4 bits. The head's outputs are
-        in the order of the card's labels, whatever the backbone's own configuration calls them.
+        in the order of the card's labels, whatever the backbone's own configuration calls them. A decoder that
+        classifies finds the end of a row by `model.config.pad_token_id`, which the card names where it is to be set.
 
         For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and
         on Llama and Qwen3 load the backbone with `key_mapping={"^model[.]": "transformer."}`, without which

@@ -93,6 +93,28 @@ class QLoRA(LoRA):
         how = "8 bits (LLM.int8())" if self.bits == 8 else "4 bits (nf4, double quantisation)"
         return f"{how}, what is not quantised in {super().exported_for(precision)}"
 
+    def base_in_code(self, model: Any) -> list[str]:
+        """Lines of Python that say how the backbone under an exported adapter is quantised, and what of it is not.
+
+        transformers by itself quantises heads that end in a bias, and poolers that the checkpoint lacks; the forward
+        pass of these fails.
+        """
+        how = model.base_model.config.quantization_config
+        kept = [*(how.llm_int8_skip_modules or []), *([] if hasattr(model, "base_model_prefix") else ["pooler"])]
+        said: dict[str, Any] = {f"load_in_{self.bits}bit": True, "llm_int8_skip_modules": kept}
+        if self.bits == 4:
+            said |= {"bnb_4bit_quant_type": how.bnb_4bit_quant_type}
+            said |= {"bnb_4bit_use_double_quant": how.bnb_4bit_use_double_quant}
+            said |= {"bnb_4bit_compute_dtype": str(how.bnb_4bit_compute_dtype).removeprefix("torch.")}
+        fields = [f"    {name}={value!r}," for name, value in said.items()]
+        return [
+            "from transformers import BitsAndBytesConfig",
+            "",
+            "quantization_config = BitsAndBytesConfig(",
+            *fields,
+            ")",
+        ]
+
     def _quantization(self) -> Any:
         from transformers import BitsAndBytesConfig
 

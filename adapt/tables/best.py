@@ -31,7 +31,7 @@ def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
 
     Groups with most seeds that ended well are compared over the seeds that all of these have, and the best of them with
     each of the others over those that both have. A group in which more of these seeds ended well goes before one with a
-    better mean.
+    better mean, which of equally many is over those that ended well in all, if there are such.
 
     Args:
         groups: Contents of result files, those of a group alike but for the seed, all with one metric.
@@ -49,13 +49,16 @@ def best_of(groups: Sequence[Sequence[Content]]) -> Sequence[Content] | None:
 
     def best(among: Sequence[int]) -> int | None:
         seeds = set.intersection(*(set(by_seed[i]) for i in among))
-        found: list[tuple[int, float, int]] = []
-        for i in among:
-            good = [score for seed in seeds if (score := by_seed[i][seed]) is not None]
-            if good:
-                mean = round(fsum(good) / len(good), 12)  # equal ones also where the order of seeds would tell
-                found.append((len(good), sign * mean, -i))
-        return -max(found)[2] if found else None
+        found = {i: {s: score for s in seeds if (score := by_seed[i][s]) is not None} for i in among}
+        most = max(map(len, found.values()))
+        tied = [i for i in among if len(found[i]) == most > 0]
+        both = set[int]().union(*(found[i] for i in tied)).intersection(*(found[i] for i in tied))
+
+        def mean(i: int) -> float:
+            scores = [found[i][seed] for seed in both or found[i]]
+            return sign * round(fsum(scores) / len(scores), 12)  # equal ones also where the order of seeds would tell
+
+        return max(tied, key=lambda i: (mean(i), -i)) if tied else None
 
     well = [sum(score is not None for score in scores.values()) for scores in by_seed]
     chosen = best([i for i, n in enumerate(well) if n == max(well)])

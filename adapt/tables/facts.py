@@ -233,27 +233,39 @@ def _forgetting(good: Sequence[Content]) -> list[str]:
         return []
     general, found = of[0]["spec"]["general"], [r["forgetting"] for r in of]
     before = " or ".join(sorted({digits(f["before"]) for f in found}))
+    epochs = sorted({epoch for r in of if (epoch := r.get("best_epoch"))})
+    kept = f", of the models that were kept, after {epochs[0]} to {epochs[-1]} epochs" if len(epochs) > 1 else ""
     return [
         f"- Forgetting: loss on {escape(general['name'])} (content {general['sha256'][:12]}, {found[0]['tokens']:,} "
         f"{found[0]['predicts']}) after adaptation minus before (then {before}), under the backbone's own "
-        "language-model head; its intervals are over seeds."
+        f"language-model head{kept}; its intervals are over seeds."
     ]
 
 
 def _starts(good: Sequence[Content]) -> list[str]:
     """What rows started from, where some did."""
-    contents: dict[str, set[str]] = {}
-    for start in (r["spec"]["start"] for r in good if "start" in r["spec"]):
-        contents.setdefault(start["name"], set()).add(start["sha256"][:12])
-    each = "; ".join(f"{escape(name)} (content {', '.join(sorted(found))})" for name, found in contents.items())
+    each = _models_before(good, "start")
     return [f"- Started from models trained before, which no column counts: {each}."] if each else []
 
 
 def _teachers(good: Sequence[Content]) -> list[str]:
     """What rows were taught by, where some were."""
-    names = dict.fromkeys(r["spec"]["teacher"]["name"] for r in good if "teacher" in r["spec"])
-    each = ", ".join(map(escape, names))
-    return [f"- Taught by models whose training and answers no column counts: {each}."] if names else []
+    each = _models_before(good, "teacher")
+    return [f"- Taught by models whose training and answers no column counts: {each}."] if each else []
+
+
+def _models_before(good: Sequence[Content], role: str) -> str:
+    """Names and contents of the models that runs have in a role, and whether some of several seeds share one; empty
+    where there are none."""
+    contents: dict[str, set[str]] = {}
+    seeds: dict[str, set[int]] = {}
+    for r in good:
+        if found := r["spec"].get(role):
+            contents.setdefault(found["name"], set()).add(found["sha256"][:12])
+            seeds.setdefault(found["name"], set()).add(r["seed"])
+    each = "; ".join(f"{escape(name)} (content {', '.join(sorted(found))})" for name, found in contents.items())
+    shared = any(len(contents[name]) < len(of) for name, of in seeds.items())
+    return each + ("; seeds share one, and what another one would change is in no interval" if shared else "")
 
 
 def _code(environment: Mapping[str, Any]) -> str:

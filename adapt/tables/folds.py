@@ -115,7 +115,8 @@ def _baseline(group: Sequence[Content], rows: Sequence[int], pooled: bool) -> di
         outcomes = [outcome for fold in folds for outcome in fold.get("outcomes", ())]
         found = score_of(task["problem"], metric, outcomes) if told else None
         scores = {} if found is None else {**scores, metric: found}
-    return {"name": folds[0].get("name"), "scores": scores}
+    names = [str(fold["name"]) for fold in folds if fold.get("name")]
+    return {"name": " or ".join(dict.fromkeys(names)) or None, "scores": scores}
 
 
 def parts_of(result: Content, metric: str) -> list[float] | None:

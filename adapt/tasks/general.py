@@ -47,6 +47,8 @@ class GeneralText:
     def encode(self, texts: Sequence[str], max_length: int) -> list[Example]:
         """`text_rows` with `labels`; which tokens are masked is the same each time.
 
+        The token for unknown words is never masked, as in pretraining; texts of nothing else are left out.
+
         Raises:
             Unsupported: Tokens are to be masked, and the tokenizer has no mask.
         """
@@ -56,8 +58,9 @@ class GeneralText:
         mask = self.tokenizer.mask_token_id
         if mask is None:
             raise Unsupported("the tokenizer has no mask token")
-        draw = random.Random(_SEED)
-        return [hidden(example, draw.sample(own, masked_count(MASKED_SHARE, len(own))), mask) for example, own in rows]
+        draw, unknown = random.Random(_SEED), self.tokenizer.unk_token_id
+        known = [(row, [place for place in own if row["input_ids"][place] != unknown]) for row, own in rows]
+        return [hidden(row, draw.sample(own, masked_count(MASKED_SHARE, len(own))), mask) for row, own in known if own]
 
     def collate(self, examples: Sequence[Example], *, longest: int | None = None) -> dict[str, torch.Tensor]:
         """What the model takes, and `labels`, padded on the right: (batch, length) each."""

@@ -193,6 +193,11 @@ class Kind(Asked, Lesson, ABC):
         something of them anew by seed and epoch."""
         return examples
 
+    @classmethod
+    def planned_task(cls, task: Task) -> Task:
+        """The task for planning: without what only a real tokenizer can be told and no size depends on."""
+        return task
+
     @abstractmethod
     def examples(self, rows: int, length: int) -> list[Example]:
         """Made-up encoded rows of `length` tokens each, labelled, for planning: no tokenizer is asked."""

@@ -298,13 +298,32 @@ class QuestionAnswering(Kind):
         ]
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
-        """The first words of the context."""
+        """The first words of the context, or no answer where that scores better on the training rows."""
+        found = self._first_words(examples)
+        if all(references for references in _references(train)):
+            return "first words", found
+        metric, none = self.task.metric, self._no_answer(train)
+        if self.score(none, train)[metric] > self.score(self._first_words(train), train)[metric]:
+            return "no answer", self._no_answer(examples)
+        return "first words", found
+
+    def _no_answer(self, examples: Sequence[Example]) -> list[Any]:
+        """Outputs of a model that finds no answer anywhere."""
+        import torch
+
+        outputs = [torch.zeros(2, 1 + len(example["offsets"])) for example in examples]
+        for scores in outputs:
+            scores[:, 0] = 1 + abs(self.options.null_threshold)
+        return outputs
+
+    def _first_words(self, examples: Sequence[Example]) -> list[Any]:
+        """Outputs of a model whose answer is always the first words of the context."""
         import torch
 
         outputs = []
         for example in examples:
             scores = torch.zeros(2, 1 + len(example["offsets"]))
-            scores[:, 0] = -1.0  # never no answer
+            scores[:, 0] = -1 - abs(self.options.null_threshold)
             if "context" in example and example["offsets"]:
                 words = example["context"].split()[:_BASELINE_WORDS]
                 end = 0
@@ -313,7 +332,7 @@ class QuestionAnswering(Kind):
                 last = sum(a < end for a, _ in example["offsets"])
                 scores[0, 1] = scores[1, min(last, self.options.max_answer_tokens)] = 1.0
             outputs.append(scores)
-        return "first words", outputs
+        return outputs
 
 
 def _whole_character(text: str, end: int) -> int:

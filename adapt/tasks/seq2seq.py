@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,6 +57,12 @@ class Seq2Seq(TextGeneration):
         most: int = cls.options_of(task).max_target_length
         return most
 
+    @classmethod
+    def planned_task(cls, task: Task) -> Task:
+        """Without languages."""
+        kept = {name: value for name, value in task.options.items() if not name.endswith("_language")}
+        return dataclasses.replace(task, options=kept)
+
     def __init__(self, task: Task, tokenizer: Any) -> None:
         """
         Raises:
@@ -77,6 +84,7 @@ class Seq2Seq(TextGeneration):
         """
         if not len(rows):
             return []
+        self.tokenizer.truncation_side = "right"  # texts lose their end, whatever a checkpoint's chats lose
         check_room(self.tokenizer, self.task.max_length, pair=False, prefix=self.options.prefix)
         sources = column_of(rows, "source")
         ids = self._ids(sources, split)

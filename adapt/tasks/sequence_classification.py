@@ -140,6 +140,28 @@ class SequenceClassification(Kind):
                 positive = labels.sum(0).clamp(min=1)
                 self._weights = ((n - positive).clamp(min=1) / positive).float()
 
+    def start(self, model: nn.Module) -> None:
+        """Read the head for a number that a checkpoint brings along on its own scale.
+
+        Of a merged model its configuration says that (`regression_scale`); where it is trained, `go_on` tells whether
+        it is kept. The head of another checkpoint gives numbers as they are where it is not trained; else what it gives
+        is taken to be on the scale of the training rows.
+        """
+        from torch import nn
+
+        from adapt.backbones.classes import head_names
+
+        if self.task.problem != "regression":
+            return
+        own = head_names(model) - getattr(model, "fresh_names", frozenset())
+        scale: dict[str, float] | None = getattr(model.config, "regression_scale", None)
+        for name, layer in model.named_modules():
+            if isinstance(layer, nn.Linear) and layer.out_features == 1 and f"{name}.weight" in own:
+                if not layer.weight.requires_grad:
+                    self.load_state(scale or {"mean": 0.0, "std": 1.0})
+                elif scale is not None:
+                    self.notes += self.go_on(scale)
+
     def state(self) -> dict[str, float]:
         """Mean and standard deviation of the target."""
         return {"mean": self._mean, "std": self._std}

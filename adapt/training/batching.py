@@ -46,6 +46,8 @@ def length_bucketed(
     pools = parts([len(batch) for batch in _parted(order, count_of(len(order), batch_size, accumulation))], _POOL)
     batches: list[list[int]] = []
     for pool, sizes in zip(_cut(order, [sum(sizes) for sizes in pools]), pools, strict=True):
+        if min(sizes) < max(sizes):  # else it were always the longest rows whose batch is smaller, and which weigh more
+            sizes = [sizes[i] for i in torch.randperm(len(sizes), generator=generator).tolist()]
         if targets is None:
             batches += _cut(sorted(pool, key=lambda i: lengths[i]), sizes)
         else:
@@ -78,6 +80,11 @@ def count_of(rows: int, batch_size: int, accumulation: int) -> int:
     """Batches of an epoch of so many rows: a multiple of its steps, as long as each batch has a row."""
     steps = steps_of(rows, batch_size, accumulation)
     return min(rows, steps * math.ceil(math.ceil(rows / batch_size) / steps)) if rows else 0
+
+
+def batches_of_step(rows: int, batch_size: int, accumulation: int) -> int:
+    """Batches of an optimizer step of so many rows."""
+    return math.ceil(count_of(rows, batch_size, accumulation) / steps_of(rows, batch_size, accumulation)) if rows else 0
 
 
 def largest(rows: int, batch_size: int, accumulation: int) -> int:

@@ -173,7 +173,9 @@ def train(
             curve.append(point)
             if validation:
                 started = time.perf_counter()
-                scores = kind.score(predict(model, kind, validation, budget, final=False), validation)
+                let_go = None if graphs is None else graphs.drop  # their memory, which they hold between steps
+                outputs = predict(model, kind, validation, budget, final=False, reset=let_go)
+                scores = kind.score(outputs, validation)
                 evaluating += time.perf_counter() - started
                 point["validation"] = scores
                 value = scores[metric] if higher_is_better else -scores[metric]
@@ -250,6 +252,7 @@ def predict(
     *,
     final: bool = True,
     on_done: Callable[[int], None] = lambda rows: None,
+    reset: Callable[[], bool] | None = None,
 ) -> list[Any]:
     """Outputs of each row in the order given, computed in batches of similar length.
 
@@ -262,6 +265,7 @@ def predict(
         budget: Batch size (twice that of training is used), precision and device.
         final: As in `Kind.outputs`.
         on_done: Told after each batch how many rows are done.
+        reset: Lets go of memory that is not needed when it runs out; true where there was some.
 
     Raises:
         OutOfMemory: One row does not fit.
@@ -286,6 +290,7 @@ def predict(
                 budget.device,
                 advice="cut texts shorter (max_length), or have shorter texts written",
                 all_rows=len(indices),
+                reset=reset,
             )
             for index, output in zip(indices, outputs, strict=True):
                 results[index] = output

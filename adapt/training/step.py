@@ -132,12 +132,12 @@ def on(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def random_state(device: str) -> list[torch.Tensor]:
-    """What decides the random numbers drawn next: dropout, skipped layers."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
+    """What decides the random numbers drawn next, also on a device such as `cuda:1`: dropout, skipped layers."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.startswith("cuda") else [])]
 
 
-def set_random_state(state: Sequence[torch.Tensor]) -> None:
-    """Draw the same random numbers again as after `random_state`."""
+def set_random_state(state: Sequence[torch.Tensor], device: str = "cuda") -> None:
+    """Draw the same random numbers again as after `random_state` of the device."""
     torch.set_rng_state(state[0])
     if len(state) > 1:
-        torch.cuda.set_rng_state(state[1])
+        torch.cuda.set_rng_state(state[1], device)

@@ -10,7 +10,7 @@ import torch
 from pretrain_helpers import SETTINGS, quiet, tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
 from adapt.backbones.checkpointing import checkpoint_layers
 from adapt.pretrain import (
@@ -29,6 +29,7 @@ from adapt.pretrain import (
 )
 from adapt.pretrain.checkpoint import described, digest
 from adapt.spec import DataError, Diverged, OptionError, OutOfMemory
+from adapt.training.step import random_state, set_random_state
 
 
 def test_schedule_rises_then_falls_to_zero():
@@ -158,8 +159,8 @@ def test_a_checkpoint_holds_what_a_gpu_draws_from(tokenizer, rows, tmp_path, mon
     file, settings, state = tmp_path / "state.safetensors", Pretraining(**{**vars(SETTINGS), "steps": 1}), [1]
     put: list[int] = []
     monkeypatch.setattr(checkpoint, "_device", lambda model: "cuda")
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.tensor(state, dtype=torch.uint8))
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda given: put.extend(given.tolist()))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor(state, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda given, device: put.extend(given.tolist()))
     pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
     state[:] = [2]
     pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
@@ -348,3 +349,30 @@ def test_nothing_stays_of_a_checkpoint_that_finds_no_room(tokenizer, rows, tmp_p
     with pytest.raises(OptionError, match="No space left on device; free some space"):
         pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, file, quiet)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_pads_with_a_token_of_the_text(tokenizer, rows):
+    """As RoBERTa's configuration does unless it is told: it gives that token no position of its own."""
+    text = rows.clone()
+    text[:, 3] = tokenizer.unk_token_id
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=20,
+    )  # fmt: skip
+    assert config.pad_token_id == tokenizer.unk_token_id
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 1})
+    with pytest.raises(
+        OptionError, match=r"pads with the token 1, which the rows hold as text, and the tokenizer with"
+    ):
+        pretrain(RobertaForMaskedLM(config), MaskedLM(tokenizer), text, text[:8], settings, None, quiet)
+    config.pad_token_id = tokenizer.pad_token_id
+    assert len(pretrain(RobertaForMaskedLM(config), MaskedLM(tokenizer), text, text[:8], settings, None, quiet)) == 1
+
+
+def test_the_generator_of_the_models_own_gpu_is_kept(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: asked.append(device) or torch.zeros(1))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: asked.append(device))
+    set_random_state(random_state("cuda:1"), "cuda:1")
+    set_random_state(random_state("cpu"), "cpu")
+    assert asked == ["cuda:1", "cuda:1"]

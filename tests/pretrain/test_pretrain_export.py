@@ -95,3 +95,24 @@ def test_export_goes_where_a_link_leads(tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(link)
     with pytest.raises(OptionError, match="disk is the working directory, which cannot be replaced; give another"):
         exportable(".")
+
+
+@pytest.mark.parametrize("name", ["state", "model-32.safetensors"])
+@pytest.mark.parametrize("there", [False, True])
+def test_export_keeps_a_checkpoint_whatever_its_name(tokenizer, rows, tmp_path, name, there):
+    """Also in a folder that holds nothing else yet."""
+    model, folder = tiny(tokenizer), tmp_path / "model"
+    if there:
+        export(model, tokenizer, folder)
+    settings = Pretraining(**{**vars(SETTINGS), "steps": 2, "checkpoint_every": 1})
+    reported = []
+
+    def report(line: str) -> None:
+        export(model, tokenizer, folder)
+        reported.append(line)
+
+    pretrain(model, MaskedLM(tokenizer), rows, rows[:8], settings, folder / name, report)
+    assert reported
+    assert (folder / name).exists()
+    assert exportable(folder) == folder.resolve()
+    assert len(pretrain(tiny(tokenizer), MaskedLM(tokenizer), rows, rows[:8], settings, folder / name, quiet)) == 2

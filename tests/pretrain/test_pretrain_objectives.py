@@ -10,8 +10,12 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     ByT5Tokenizer,
+    CodeGenConfig,
+    CodeGenForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
     T5Config,
@@ -35,7 +39,7 @@ from adapt.pretrain import (
     warm_start,
 )
 from adapt.pretrain.denoising import divide
-from adapt.spec import OptionError
+from adapt.spec import OptionError, Unsupported
 
 VOCABULARY = 360  # 36 special tokens, 256 bytes, 68 merges
 
@@ -380,3 +384,25 @@ def test_a_prefix_that_leaves_no_place_for_a_cut_is_an_error() -> None:
     with pytest.raises(OptionError, match="no two sides of 5: choose a smaller least"):
         PrefixLM(least=0.6).draw(rows, torch.Generator())
     assert PrefixLM(least=0.4).draw(rows, torch.Generator())["labels"].shape[1] in (5, 6, 7)
+
+
+def test_models_that_leave_out_what_others_have(bpe, decoder_rows, text_rows):
+    """M2M100 does not shift its labels, and CodeGen's configuration has no padding."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+             "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}  # fmt: skip
+    config = M2M100Config(vocab_size=VOCABULARY, pad_token_id=0, decoder_start_token_id=2, **sizes)
+    model = M2M100ForConditionalGeneration(config).eval()
+    batch = PrefixLM().draw(text_rows[:4], torch.Generator().manual_seed(0))
+    logits, labels = PrefixLM().answers(model, batch)["target"]
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(loss, model(input_ids=batch["input_ids"], labels=batch["labels"]).loss)
+    model.config.decoder_start_token_id = None
+    with pytest.raises(Unsupported, match="does not say with which token a target is begun"):
+        PrefixLM().answers(model, batch)
+    decoder = CodeGenForCausalLM(
+        CodeGenConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=4, rotary_dim=4, n_positions=64)
+    )
+    warm_start(decoder, decoder_rows)
+    settings = Pretraining(steps=1, batch_size=4, learning_rate=1e-3, precision="fp32", checkpoint_every=1)
+    assert len(pretrain(decoder, CausalLM(), decoder_rows, decoder_rows[:4], settings, None, quiet)) == 1
