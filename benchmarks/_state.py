@@ -1,5 +1,6 @@
 """The state of the code that is measured."""
 
+import hashlib
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,8 @@ CODE = ("adapt", "benchmarks")
 
 @cache
 def commit() -> str:
-    """The last commit that changed the package or the benchmarks, marked where they are not as it left them.
+    """The last commit that changed the package or the benchmarks, with a hash of both where they are not as it left
+    them.
 
     Outside a checkout, as on a machine that files were copied to, the hash of the package's content. Commits of results
     alone are not counted, nor results that are not committed.
@@ -20,9 +22,18 @@ def commit() -> str:
     own = f"code-{code_state()['code']}"
     try:
         last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
-        return f"{last}-dirty" if last and _git("status", "--porcelain", "--", *CODE) else last or own
+        dirty = last and _git("status", "--porcelain", "--", *CODE)
+        return f"{last}-dirty-{_content()}" if dirty else last or own
     except (OSError, subprocess.SubprocessError):
         return own
+
+
+def _content() -> str:
+    """Hash of the files that are measured."""
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in CODE for file in (ROOT / folder).rglob("*.py")):
+        digest.update(f"{file.relative_to(ROOT)} ".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _git(*words: str) -> str:

@@ -262,14 +262,19 @@ def measured_page(rows: list[dict[str, Any]]) -> str:
         start = [row["shape"], "x".join(map(str, row["batch"])), name, shown(row["planned"]["peak"])]
         if "measured" in row:
             found = row["measured"]
-            start += [shown(found[name]) for name in ("peak", "allocated", "reserved")] + [shown(row["workspace"])]
+            reserved = shown(found["reserved"]) if row.get("commit") else ""
+            start += [shown(found["peak"]), shown(found["allocated"]), reserved, shown(row["workspace"])]
             start += [f"{row['difference']:+.2%}", f"{row['difference_with_workspace']:+.2%}"]
         else:
             start += [row["left_out"], "", "", "", "", ""]
         where = row["gpu"] + (f", {row['commit']}" if row.get("commit") else "")
         lines.append(line([*start, where]))
     if not all(row.get("commit") for row in rows):
-        lines += ["", "Rows without a commit beside the GPU were measured with an earlier state of the code."]
+        lines += [
+            "",
+            "Rows without a commit beside the GPU were measured with an earlier state of the code, which did not let",
+            "go of what loading had left, so that what was reserved was not the step's alone; it is left out.",
+        ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -68,7 +68,11 @@ def import_ours() -> None:
     import peft  # noqa: F401
     import transformers  # noqa: F401
 
-    import adapt.run  # noqa: F401
+    import adapt.adapted
+    import adapt.run
+    import adapt.strategies.lora_layer
+    import adapt.strategies.prefix_attention
+    import adapt.training.loop  # noqa: F401
 
 
 def encoded(job: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, list[Any]]]:
@@ -188,6 +192,7 @@ def import_trainer() -> None:
 
 def trainer(job: dict[str, Any]) -> dict[str, Any]:
     """Train by Hugging Face's Trainer, with PEFT where the strategy is one of its methods."""
+    import torch
     import transformers
 
     content = json.loads(Path(job["dump"]).read_text())
@@ -202,6 +207,8 @@ def trainer(job: dict[str, Any]) -> dict[str, Any]:
     }
     cls, task_type = names[job["kind"]]
     options: dict[str, Any] = {} if job["attention"] is None else {"attn_implementation": job["attention"]}
+    if frozen_low(job):
+        options["dtype"] = torch.bfloat16
     if job["kind"] in ("sequence_classification", "token_classification"):
         options["num_labels"] = content["labels"]
     if job["strategy"] == "qlora":
@@ -215,7 +222,19 @@ def trainer(job: dict[str, Any]) -> dict[str, Any]:
             parameter.requires_grad_(name.startswith("pooler"))
     elif job["strategy"] != "full":
         model = with_peft(model, job, task_type)
+    trained_in_float32(model)
     return trained_by(transformers.Trainer, model, content, tokenizer, job, before)
+
+
+def frozen_low(job: dict[str, Any]) -> bool:
+    """Whether frozen weights are held in bfloat16; bitsandbytes' are in 8 bits."""
+    return job["settings"] == "best" and job["strategy"] not in ("full", "qlora")
+
+
+def trained_in_float32(model: Any) -> None:
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def with_peft(model: Any, job: dict[str, Any], task_type: str) -> Any:
@@ -245,6 +264,7 @@ def import_adapters() -> None:
 def adapters(job: dict[str, Any]) -> dict[str, Any]:
     """Train by the adapters library."""
     import adapters as library
+    import torch
     import transformers
     from adapters import AdapterTrainer, AutoAdapterModel
 
@@ -267,7 +287,10 @@ def adapters(job: dict[str, Any]) -> dict[str, Any]:
         "token_classification": model.add_tagging_head,
     }[job["kind"]]
     add("a", num_labels=content["labels"])
+    if frozen_low(job):
+        model.to(torch.bfloat16)
     model.train_adapter("a")
+    trained_in_float32(model)
     return trained_by(AdapterTrainer, model, content, tokenizer, job, before)
 
 

@@ -64,10 +64,24 @@ def test_a_ratio_is_that_of_the_same_repeat() -> None:
 def test_the_peers_best_is_with_its_faster_kernel() -> None:
     speed = module("speed")
     best = [run("trainer", s, 0, settings="best", attention=a) for s, a in ((3.0, "eager"), (2.0, "sdpa"))]
-    best.append(run("trainer", 4.0, 1, settings="best", attention="sdpa"))
-    (row,) = speed.ratios([run("ours", 1.0), run("ours", 1.0, 1), *best])
-    assert row["attention_peer"] == "sdpa"
-    assert (row["ratio_min"], row["ratio_max"]) == (2.0, 4.0)
+    best += [
+        run("trainer", s, i, settings="best", attention=a)
+        for i, pair in ((1, (3.5, 4.0)), (2, (3.0, 4.5)))
+        for s, a in zip(pair, ("eager", "sdpa"), strict=True)
+    ]
+    (row,) = speed.ratios([*(run("ours", 1.0, i) for i in range(3)), *best])
+    assert row["attention_peer"] == "eager", "of all repeats, not of the first"
+    assert (row["ratio_min"], row["ratio_max"]) == (3.0, 3.5)
+    assert row["peer_at_best"] == speed.AT_BEST
+
+
+def test_rows_whose_peer_was_not_at_its_best_are_dropped() -> None:
+    speed = module("speed")
+    (best,) = speed.ratios([run("ours", 1.0), run("trainer", 2.0, settings="best", attention="eager")])
+    (plain,) = speed.ratios([run("ours", 1.0), run("trainer", 2.0)])
+    old = {name: value for name, value in best.items() if name != "peer_at_best"} | {"workload": "wnut17"}
+    (other,) = speed.ratios([run("ours", 1.0, strategy="full"), run("trainer", 2.0, strategy="full")])
+    assert speed.beside([old, best, other], [plain]) == [other, plain, best], "what is not measured anew stays"
 
 
 def test_sides_that_did_not_do_the_same_are_not_compared() -> None:
@@ -159,9 +173,14 @@ def test_the_state_of_the_code_is_the_last_commit_that_changed_it(
     (tmp_path / "results" / "table.md").write_text("anew")
     assert found() == first
     (tmp_path / "adapt" / "a.py").write_text("changed")
-    assert found() == f"{first}-dirty"
+    changed = found()
+    assert changed.startswith(f"{first}-dirty-")
+    (tmp_path / "adapt" / "a.py").write_text("changed otherwise")
+    assert found() not in (first, changed)
+    assert found().startswith(f"{first}-dirty-")
     commit("benchmarks/b.py")
-    assert found() not in (first, f"{first}-dirty")
+    assert "dirty" not in found()
+    assert found() != first
 
 
 def test_pages_escape_what_they_show() -> None:

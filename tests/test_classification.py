@@ -103,7 +103,7 @@ def test_the_scale_of_a_regression_is_that_of_its_training_rows_alone(
     values = {"train": [1.5, 2.5, 8.0], "validation": [100.5, 300.5], "test": [-40.5, 70.5]}
     data = adapt.data.load({split: ([f"word{i}" for i in range(len(of))], of) for split, of in values.items()})
     monkeypatch.setattr("adapt.training.train", lambda *args, **named: Trained(seconds=0.0))
-    monkeypatch.setattr("adapt.memory.observe.observe", lambda *args: {})
+    monkeypatch.setattr("adapt.memory.observe.observe", lambda *args: ({}, 0))
     model = fit_model(backbone("bert"), data, tiny.STRATEGIES["head"], device="cpu", precision="fp32")
     assert model.fitted.kind.state() == {"mean": 4.0, "std": pytest.approx(numpy.std(values["train"]))}
     assert model.result is not None

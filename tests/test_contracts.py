@@ -314,7 +314,7 @@ def test_5_another_backbone_is_refused(folder: Path, backbone: Callable[..., Pat
 def test_6_a_seed_decides_every_bit(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the memory of a step is measured in between or not."""
     first = made.fitted
-    monkeypatch.setattr(observe, "observe", lambda *args: {})
+    monkeypatch.setattr(observe, "observe", lambda *args: ({}, 0))
     again = made.fit()
     state, same = params.trainable_state(first.fitted.model), params.trainable_state(again.fitted.model)
     assert state.keys() == same.keys()

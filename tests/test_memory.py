@@ -433,7 +433,7 @@ def test_measuring_changes_no_bit_of_what_is_trained(backbone: Any, task_data: A
         return adapt.memory and {n: p.detach().clone() for n, p in made.fitted.model.named_parameters()}
 
     measured = weights()
-    monkeypatch.setattr("adapt.memory.observe.observe", lambda *_: {})
+    monkeypatch.setattr("adapt.memory.observe.observe", lambda *_: ({}, 0))
     for name, value in weights().items():
         assert torch.equal(value, measured[name]), name
 

@@ -39,7 +39,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Adapted]:
     def fit(*given: Any, **named: Any) -> Adapted:
         with monkeypatch.context() as patch:
             patch.setattr("adapt.training.train", lambda *args, **rest: Trained(seconds=0.0))
-            patch.setattr("adapt.memory.observe.observe", lambda *args: {})
+            patch.setattr("adapt.memory.observe.observe", lambda *args: ({}, 0))
             patch.setattr("adapt.run._scored", lambda *args: {})
             return adapt.fit(*given, **{**MOST, **named})
 

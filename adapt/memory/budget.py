@@ -23,9 +23,9 @@ GROWN = {"cuda": 0, "cpu": 900 * 2**20}
 other lengths leave between blocks of freed memory."""
 BESIDE = {"cuda": 0.05, "cpu": 1.5}
 """Share of the peak that is held beside it: on a GPU what torch's allocator loses between blocks, which is assumed
-(where memory is not short it keeps more: `reserved` in `results/benchmarks/memory.md`); on CPUs also what the C library
-keeps of freed memory, and products' own scratch. With the fixed parts nine in ten of the runs under `results` held less
-(`memory.process_bytes`)."""
+(where memory is not short it keeps more: `reserved` in `results/benchmarks/memory_allocator.md`); on CPUs also what the
+C library keeps of freed memory, and products' own scratch. With the fixed parts nine in ten of the runs under `results`
+held less (`memory.process_bytes`)."""
 ROOM = 0.9
 """Above this share of the budget a plan is tight."""
 
