@@ -11,6 +11,7 @@ from adapt.backbones import Backbone
 from adapt.data import Data, few_shot, subsample
 from adapt.spec import Run
 from adapt.tasks import KINDS, Example, Kind, Lesson
+from adapt.tasks.tokens import of_split
 
 if TYPE_CHECKING:
     import datasets
@@ -54,7 +55,10 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
 def encode_splits(kind: Kind, rows: Mapping[str, datasets.Dataset]) -> dict[str, list[Example]]:
     """The rows of each split as a kind of task encodes them, which notes what is to be said of them."""
     splits = {split: kind.encode(of_split, split=split) for split, of_split in rows.items()}
-    kind.notes += kind.unknown([example for examples in splits.values() for example in examples])
+    told = kind.unknown([example for examples in splits.values() for example in examples])
+    if not told:  # of all, of which those of one split may be few
+        told = [note for split, examples in splits.items() for note in kind.unknown(examples, of_split(split))]
+    kind.notes += dict.fromkeys(told)
     return splits
 
 

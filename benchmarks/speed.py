@@ -16,7 +16,8 @@ is the share of right labels on rows of the validation split: of rows, words, an
 The adapters library pins another version of transformers, so it gets an environment of its own below --work. Times stay
 there, too (`runs.jsonl`: a run that is in it is not done again, and all of a workload are of one machine, the same
 versions and one state of the code); only ratios are written to --out, as `speed.json` (those that are not measured
-anew, and those of other processors, stay in it), `speed.md` and `speed.svg`. Linux; an hour on two cores.
+anew, and those of other processors, stay in it, unless their peer was not at what is its best today), `speed.md` and
+`speed.svg`. Linux; an hour on two cores.
 """
 
 import argparse
@@ -123,7 +124,7 @@ def main() -> None:
         table = out / "speed.json"
         before = json.loads(table.read_text()) if table.exists() else []
         write_atomically(table, json.dumps(beside(before, ratios(read(runs))), indent=1) + "\n")
-    rows = json.loads((out / "speed.json").read_text())
+    rows = [row for row in json.loads((out / "speed.json").read_text()) if is_of_today(row)]
     write_atomically(out / "speed.md", page(rows))
     write_atomically(out / "speed.svg", plot(rows))
 
@@ -134,7 +135,7 @@ def beside(before: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[di
     names = ("workload", "strategy", "peer", "peer_settings")
     measured = {(*(row[name] for name in names), hardware_of(row)) for row in found}
     kept = [row for row in before if (*(row[name] for name in names), hardware_of(row)) not in measured]
-    kept = [row for row in kept if row["peer_settings"] != "best" or row.get("peer_at_best") == AT_BEST]
+    kept = [row for row in kept if is_of_today(row)]
     return sorted(
         found + kept,
         key=lambda row: (
@@ -142,6 +143,11 @@ def beside(before: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[di
             WORKLOADS[row["workload"]].strategies.index(row["strategy"]),
         ),
     )  # fmt: skip
+
+
+def is_of_today(row: dict[str, Any]) -> bool:
+    """Whether a row's peer was in its default settings, or at what is its best today."""
+    return row["peer_settings"] != "best" or row.get("peer_at_best") == AT_BEST
 
 
 def read(file: Path) -> list[dict[str, Any]]:

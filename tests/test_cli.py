@@ -123,8 +123,9 @@ def test_a_command_has_no_more_threads_than_its_container_has_time_for(
     "words",
     [
         ("fit", "--backbone", "gpt2", "--data", "x.csv", "--out", "gpt2"),
+        ("fit", "--backbone", "gpt2", "--data", "x.csv", "--out", "gpt2/one/two"),
         ("fit", "--backbone", "tiny-encoder", "--data", "some/imdb", "--out", "./some/imdb"),
-        ("compare", "--backbone", "org/model", "--data", "x.csv", "--out", "org/model/"),
+        ("compare", "--backbone", "org/model@v1", "--data", "x.csv", "--out", "org/model/"),
     ],
 )
 def test_a_folder_does_not_take_the_name_of_something_on_the_hub(
@@ -133,7 +134,7 @@ def test_a_folder_does_not_take_the_name_of_something_on_the_hub(
     monkeypatch.chdir(tmp_path)
     code, _, told = adapt(*words)
     assert code == 2
-    assert "of the hub from then on; give another folder, such as models/" in told
+    assert "of the hub from then on; give another, such as models/" in told
     assert not list(tmp_path.iterdir())
 
 

@@ -30,7 +30,7 @@ from adapt.result import FOUND_FEATURES, Result
 from adapt.run import run_from
 from adapt.spec import DataError, OptionError
 from adapt.stats import crossed_interval
-from adapt.tables.folds import merged
+from adapt.tables.folds import _together, merged
 from adapt.tables.table import table_of
 
 CHOICES: dict[str, Any] = {"epochs": 1, "device": "cpu", "precision": "fp32", "batch_size": 16}
@@ -434,3 +434,29 @@ def test_the_command_divides_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         with pytest.raises(OptionError, match=message):
             CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+def test_folds_say_where_their_validation_is_large_or_has_no_span() -> None:
+    rows = [{"text": f"{c} {i}", "label": f"c{c}"} for c in range(20) for i in range(3)]
+    made = folds(load(rows, validation=0, test=0), 3)
+    assert [note for note in made.parts[0].notes if "asked for" in note] == [
+        "the folds' validation has 60 rows in all, where 12 were asked for: each class has at least one in it, or rows "
+        "stay together"
+    ]
+    several = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(60)]
+    assert not [note for note in folds(load(several, validation=0, test=0), 3).parts[0].notes if "asked for" in note]
+    spans = [{"tokens": ["a", f"w{i}"], "tags": ["O", "B-x" if i in (3, 4) else "O"]} for i in range(40)]
+    told = [note for note in folds(load(spans, validation=0, test=0), 4).parts[0].notes if "has a span" in note]
+    assert told[0] == "in 2 of 4 folds no row of test has a span, so that span F1 is 0 there whatever is predicted"
+    assert "no row of validation has a span" in told[1]
+
+
+def test_notes_of_folds_that_differ_in_a_number_are_one() -> None:
+    assert _together([
+        "12 texts of the test split were cut to 8 tokens", "5 texts of the train split were cut to 8 tokens", "other",
+        "9 texts of the test split were cut to 8 tokens", "7 texts of the train split were cut to 8 tokens", "other",
+        "1 texts of the validation split were cut to 8 tokens",
+    ]) == [
+        "21 texts of the test split were cut to 8 tokens", "up to 7 texts of the train split were cut to 8 tokens",
+        "other", "1 texts of the validation split were cut to 8 tokens",
+    ]  # fmt: skip

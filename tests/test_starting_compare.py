@@ -22,7 +22,7 @@ from adapt.adapted.starting import again
 from adapt.comparison import grid
 from adapt.comparison.started import Starts
 from adapt.data import folds
-from adapt.spec import AdaptError, OptionError, Run, Source
+from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.tables.table import table_of
 
 CHOICES: dict[str, Any] = {"max_steps": 2, "batch_size": 8, "max_length": 48, **QUICK}
@@ -69,6 +69,24 @@ def test_a_table_says_what_rows_started_from() -> None:
         "- Started from models trained before, which no column counts: texts (content aaaaaaaaaaaa, bbbbbbbbbbbb)."
     )
     assert "Started" not in table_of(contents([result_of(runs[0])])).markdown()
+
+
+@pytest.mark.parametrize("role", ["start", "teacher"])
+def test_a_model_before_that_several_seeds_share_is_told_of(role: str) -> None:
+    """Also where there are as many of one name as seeds."""
+
+    def said(*made: tuple[int, str]) -> bool:
+        runs = []
+        for seed, digit in made:
+            found = Source("texts", digit * 64) if role == "start" else Teacher("texts", digit * 64)
+            run = dataclasses.replace(run_of("full", seed), **{role: found})
+            runs.append(result_of(dataclasses.replace(run, strategy=adapt.LoRA(rank="abc".index(digit) + 1))))
+        table = table_of(contents([result_of(run_of("full", s)) for s in {seed for seed, _ in made}] + runs)).markdown()
+        return "seeds share one, and what another one would change is in no interval" in table
+
+    assert not said((0, "a"), (1, "b"), (2, "c"))
+    assert said((0, "a"), (1, "a"))
+    assert said(*((seed, digit) for seed in (0, 1) for digit in "ab"))
 
 
 def test_a_student_may_go_on_from_a_model(

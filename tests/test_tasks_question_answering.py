@@ -14,6 +14,7 @@ from task_helpers import SENTENCE, WORDS, byte_level, kind, model, one_by_one, o
 from tokenizers import Tokenizer, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from adapt.metrics.texts import end_of_words
 from adapt.spec import DataError, Diverged, OptionError, Unsupported
 from adapt.tasks.question_answering import _whole_character, best_span
 
@@ -369,3 +370,11 @@ def test_the_baseline_is_no_answer_where_that_is_the_better_guess(none: int, thr
     assert [row["answer"] for row in bound.decode(made, test)] == (
         [""] * 3 if none == 3 else [" ".join(SENTENCE.split()[:3])] * 3
     )
+
+
+def test_words_of_a_text_end_where_answers_have_them() -> None:
+    for text, ends in (
+        ("  the big  cat sat", (5, 9, 14, 18, 18)), ("北京大学 at 北", (1, 2, 3, 4, 7)), ("ค่ำ", (2, 3, 3)),
+        ("", (0, 0)),
+    ):  # fmt: skip
+        assert tuple(end_of_words(text, n) for n in range(1, len(ends) + 1)) == ends, text

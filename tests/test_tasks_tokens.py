@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from adapt.backbones import resolve
+from adapt.inputs import encode_splits
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.tasks import KINDS, losses, tokens
 
@@ -211,6 +212,13 @@ def test_unknown_words_are_told_of_where_they_are_many() -> None:
     strange = made.encode(datasets.Dataset.from_dict({"text": ["ሰላም ለዓለም", "ሰላም the"]}))
     assert made.unknown([*known, *strange])[0].startswith("7% of the tokens of the rows stand for words that")
     assert kind("sequence_classification", byte_level(), "single_label", "accuracy").unknown(strange) == []
+    few = datasets.Dataset.from_dict({"text": ["ሰላም ለዓለም"]})
+    many = datasets.Dataset.from_dict({"text": ["the cat"] * 99})
+    encode_splits(made, {"train": many, "test": few})
+    assert [note.split(" stand for")[0] for note in made.notes] == ["100% of the tokens of the test split"]
+    other = kind("sequence_classification", wordpiece(), "single_label", "accuracy")
+    encode_splits(other, {"train": few, "test": few})
+    assert [note.split(" stand for")[0] for note in other.notes] == ["100% of the tokens of the rows"]
 
 
 def test_unknown_words_that_are_to_be_predicted_are_told_of() -> None:

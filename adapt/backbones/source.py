@@ -242,10 +242,11 @@ def check_hides_none(folder: str | Path, *references: str) -> None:
     place = path_of(folder)
     for reference in references:
         for name in {reference, on_hub(reference)[0]} - PACKAGED:
-            if not path_of(reference).exists() and path_of(name).resolve() == place.resolve():
+            found = path_of(name).resolve()
+            if not path_of(reference).exists() and found in (place.resolve(), *place.resolve().parents):
                 raise OptionError(
-                    f"{folder} would be taken for the {name} of the hub from then on; give another folder, such as "
-                    f"models/{place.name}."
+                    f"With {folder} there is a folder that would be taken for the {name} of the hub from then on; give "
+                    f"another, such as models/{place.name}."
                 )
 
 

@@ -98,7 +98,9 @@ class Comparison(Rendered):
         that had a teacher are for `adapt.distill`, which is given the teacher and the rows without labels again.
 
         It is the first seed's that ended well, under the settings with the best mean validation score: of a strategy,
-        of a row by its name in the table (`lora(rank=4)`), or (None) of all that were trained.
+        of a row by its name in the table (`lora(rank=4)`), or (None) of all that were trained. A `max_train` and a
+        `patience` of the comparison are among them: to train on all rows, or without a validation split, leave them
+        out.
 
         Raises:
             OptionError: None ended well; there is no validation score to choose by; or the runs had a teacher, and went

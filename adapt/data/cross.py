@@ -83,6 +83,7 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
           if data.problem == "regression" and len(train) // count < _ENOUGH else []),
     ]  # fmt: skip
     made, of_validation, nowhere = list[Data](), list[tuple[int, int]](), set[int]()
+    asked, empty = 0, Counter[str]()
     for number, test in enumerate(parts, 1):
         out = set(test)
         rest = [i for i in range(len(train)) if i not in out]
@@ -95,11 +96,15 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
                     f"{where}: no row can be spared; add rows, take fewer folds, or pass validation=0 (--validation 0)"
                 )
             splits["validation"] = train.select(held)
+            asked += size_of(validation, len(before))
             known = {inputs[i] for i in rest}
             there = sum(inputs[i] in known for i in held)
             of_validation.append((there, len(held)))
             nowhere |= before.difference(rest, held)
         splits |= {"train": train.select(rest), "test": train.select(test)}
+        if by.spans is not None:
+            parts_of = {"test": test} | ({"validation": held} if "validation" not in data.splits and validation else {})
+            empty.update(split for split, part in parts_of.items() if not any(by.spans[i] for i in part))
         made.append(replace(data, splits=splits, sha256=shared, fold=(number, count)))
     if of_validation:
         there, held_out = (sum(numbers) for numbers in zip(*of_validation, strict=True))
@@ -107,10 +112,19 @@ def folds(data: Data, count: int, *, seed: int = 0, validation: float = 0.1) -> 
             notes.append(
                 f"{there} of {held_out} rows of the folds' validation are in train too ({there / held_out:.0%})"
             )
+        if held_out > 1.5 * asked:
+            notes.append(
+                f"the folds' validation has {held_out} rows in all, where {asked} were asked for: each class has at "
+                "least one in it, or rows stay together"
+            )
         if nowhere:
             notes.append(
                 f"{len(nowhere)} rows are in no split of some fold: others of their text are in its validation"
             )
+    notes += [
+        f"in {number} of {count} folds no row of {split} has a span, so that span F1 is 0 there whatever is predicted"
+        for split, number in sorted(empty.items())
+    ]
     return Folds(tuple(replace(part, notes=tuple(notes)) for part in made))
 
 

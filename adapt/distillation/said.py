@@ -82,6 +82,7 @@ def said_of(
         kind = copy_of_kind(teacher)
         examples = kind.encode(rows)
         check_embedded(model, kind.tokenizer, examples)
+        kind.notes += kind.unknown(examples, of_split(None))
         file = None if kept is None else kept / _name_of(key[0], examples, teacher.run.budget.device)
         outputs = None if file is None else load_outputs(file)
         if outputs is None:

@@ -57,7 +57,7 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
         {
             **token_fields(tokens, row),
             "cut": bool(tokens.encodings[row].overflowing),
-            "read": _reached(words, tokens.word_ids(row), tokens.encodings[row].offsets),
+            "read": _reached(tokens.word_ids(row), _within(words, tokens, row)),
             "row_words": words,
             "words": _written(tokens.word_ids(row), tokens.tokens(row)),
         }
@@ -83,18 +83,24 @@ def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
                 for (a, b), text in zip(encoding.offsets, of, strict=True)
             ]
             example["words"] = _written(_owners(offsets, of, spans), encoding.tokens)
-            example |= {"read": _reached(texts, of, offsets), "offsets": offsets, "texts": of}
+            example |= {"read": _reached(of, offsets), "offsets": offsets, "texts": of}
         made.append(example)
     return made
 
 
-def _reached(parts: Sequence[str], of: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> int:
-    """How many characters lie between the first and the last token of a text, summed over those of a pair; or of words,
-    as if they were one text.
+def _within(words: Sequence[str], tokens: Any, row: int) -> list[tuple[int, int]]:
+    """Start and end of each token in its word, without a space that was put before that."""
+    offsets, owners = tokens.encodings[row].offsets, tokens.word_ids(row)
+    spans = zip(offsets, owners, strict=True)
+    space = int(any(owner is not None and b > len(words[owner]) for (_, b), owner in spans))
+    return [(max(a - space, 0), max(b - space, 0)) for a, b in offsets]
+
+
+def _reached(of: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> int:
+    """How many characters lie between the first and the last token of a text, or of a word; summed over all.
 
     Args:
-        parts: The texts, or the words.
-        of: Which one each token is of.
+        of: The text or word of each token.
         offsets: Start and end of each token in it.
     """
     spans: dict[int, tuple[int, int]] = {}

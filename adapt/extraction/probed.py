@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapt.display import Rendered, counted, one_line, shows_fields
-from adapt.extraction.linear import MEASURES, PENALTIES
+from adapt.extraction.linear import MEASURES
 from adapt.spec import AdaptError
 from adapt.stats import Interval, mean_interval, paired_difference
 from adapt.tables.cells import escape, grid, heading, interval, machine, unit_of
@@ -16,7 +16,7 @@ from adapt.tables.cells import escape, grid, heading, interval, machine, unit_of
 if TYPE_CHECKING:
     import pandas
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Probing(Rendered):
     sha256: str
     """Content hash of the data."""
     settings: Mapping[str, Any]
-    """`kind`, `problem`, `metric`, `pooling`, `max_length`, `seeds`, `max_train`, `max_held_out`, `classes`."""
+    """`kind`, `problem`, `metric`, `pooling`, `max_length`, `seeds`, `max_train`, `max_held_out`, `classes`,
+    `penalties`."""
     counts: Mapping[str, Any]
     """`vectors` and `rows` of `train` (a list, by seed), `validation` and `test`."""
     models: tuple[Probed, ...]
@@ -164,14 +165,16 @@ class Probing(Rendered):
         seeds = settings["seeds"]
         depths = {tuple(layer.layer for layer in model.layers) for model in self.models}
         metric, measure = (m.replace("_", " ") for m in (settings["metric"], MEASURES[settings["problem"]]))
+        of = f"of {', '.join(f'{p:g}' for p in sorted(settings.get('penalties', ())))} "
+        of = of if "penalties" in settings else ""
         otherwise = f" (by {measure} for what selectivity compares)" if control and metric != measure else ""
         return [
             f"- Data: {escape(self.name)} (content {self.sha256[:12]}), {unit}: {train} train (at most "
             f"{settings['max_train']:,}), {held} (at most {settings['max_held_out']:,}); texts "
             f"{'read in windows of at most' if words else 'cut to'} {settings['max_length']} tokens; scored on test.",
             f"- Models: {models}; layer 0 are the embeddings, the last is what the model hands on.",
-            f"- Probe: {how} on frozen, standardised vectors, {unit} read {read}; penalty of "
-            f"{', '.join(f'{p:g}' for p in sorted(PENALTIES))} chosen on validation by {metric}{otherwise}.",
+            f"- Probe: {how} on frozen, standardised vectors, {unit} read {read}; penalty {of}chosen on validation by "
+            f"{metric}{otherwise}.",
             *([
                 f"- Control: targets drawn for each word type{'' if words else ' that a row begins with'} (Hewitt & "
                 f"Liang 2019); selectivity is the probe's {measure} minus that on them."

@@ -16,6 +16,7 @@ from adapt.data.learnt import held_out
 from adapt.data.samples import generator
 from adapt.data.table import column_of
 from adapt.environment import code_state, versions
+from adapt.extraction.linear import PENALTIES
 from adapt.extraction.probed import Probing
 from adapt.extraction.probes import STREAM, Found, Probes
 from adapt.extraction.reading import Reader, kernel_of, precision_of_all, reader
@@ -154,7 +155,7 @@ def probe(
     settings = {
         "kind": task.kind, "problem": task.problem, "classes": len(task.labels), "metric": task.metric,
         "pooling": pooling, "max_length": task.max_length, "seeds": seeds,
-        "max_train": max_train, "max_held_out": max_held_out,
+        "max_train": max_train, "max_held_out": max_held_out, "penalties": list(PENALTIES),
     }  # fmt: skip
     place = outlines[0].device
     environment = {

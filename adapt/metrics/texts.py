@@ -7,6 +7,7 @@ many tokenizers can write them in one way only.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import string
@@ -89,6 +90,19 @@ def _unspaced() -> Any:
     import regex
 
     return regex.compile(rf"[{_UNSPACED}]\p{{M}}*")
+
+
+def end_of_words(text: str, count: int) -> int:
+    """The character where so many words of a text end, as answers are compared by them: in scripts without spaces each
+    letter is one."""
+    return max((found.end() for found in itertools.islice(_words().finditer(text), count)), default=0)
+
+
+@cache
+def _words() -> Any:
+    import regex
+
+    return regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[^\s{_UNSPACED}]+")
 
 
 def answer_exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:

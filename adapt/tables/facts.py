@@ -257,14 +257,15 @@ def _teachers(good: Sequence[Content]) -> list[str]:
 def _models_before(good: Sequence[Content], role: str) -> str:
     """Names and contents of the models that runs have in a role, and whether some of several seeds share one; empty
     where there are none."""
-    contents: dict[str, set[str]] = {}
-    seeds: dict[str, set[int]] = {}
+    seeds: dict[str, dict[str, set[int]]] = {}
     for r in good:
         if found := r["spec"].get(role):
-            contents.setdefault(found["name"], set()).add(found["sha256"][:12])
-            seeds.setdefault(found["name"], set()).add(r["seed"])
-    each = "; ".join(f"{escape(name)} (content {', '.join(sorted(found))})" for name, found in contents.items())
-    shared = any(len(contents[name]) < len(of) for name, of in seeds.items())
+            seeds.setdefault(found["name"], {}).setdefault(found["sha256"], set()).add(r["seed"])
+    each = "; ".join(
+        f"{escape(name)} (content {', '.join(sha256[:12] for sha256 in sorted(contents))})"
+        for name, contents in seeds.items()
+    )
+    shared = any(len(of_one) > 1 for contents in seeds.values() for of_one in contents.values())
     return each + ("; seeds share one, and what another one would change is in no interval" if shared else "")
 
 

@@ -101,8 +101,26 @@ def _one(group: Sequence[Content]) -> Content:
         },
         "baseline": _baseline(group, rows, pooled is not None),
         "forgetting": _forgetting(group),
-        "notes": list(dict.fromkeys(notes)),
+        "notes": _together(notes),
     }
+
+
+def _together(notes: Sequence[str]) -> list[str]:
+    """Notes that differ in the number that they begin with as one: with its sum where they are of test, whose rows are
+    those of all folds, else with the largest."""
+    numbers: dict[str, list[int]] = {}
+    for note in notes:
+        number, _, rest = note.partition(" ")
+        numbers.setdefault(rest if number.isdecimal() else note, []).append(int(number) if number.isdecimal() else -1)
+    made = []
+    for rest, found in numbers.items():
+        if found[0] < 0:
+            made.append(rest)
+        elif " of the test split " in f"{rest} ":
+            made.append(f"{sum(found)} {rest}")
+        else:
+            made.append(f"{'up to ' if len(set(found)) > 1 else ''}{max(found)} {rest}")
+    return made
 
 
 def _baseline(group: Sequence[Content], rows: Sequence[int], pooled: bool) -> dict[str, Any]:

@@ -178,11 +178,11 @@ class TextGeneration(Kind):
         asked = canonical([[names.get(token, "") for token in tokens] for tokens in every])
         return hashlib.sha256(asked.encode(errors="replace")).hexdigest()
 
-    def unknown(self, examples: Sequence[Example]) -> list[str]:
+    def unknown(self, examples: Sequence[Example], which: str = "the rows") -> list[str]:
         """Also of the tokens that are learnt."""
         learnt = unknown_share(self.tokenizer, [example.get("labels", ()) for example in examples])
         if learnt < WORTH_SAYING:
-            return super().unknown(examples)
+            return super().unknown(examples, which)
         return [
             f"{learnt:.0%} of the tokens that are to be predicted stand for words that the tokenizer does not know: "
             "losses count them, and such words cannot be written"

@@ -137,13 +137,14 @@ class Kind(Asked, Lesson, ABC):
                 None: new rows to be predicted.
         """
 
-    def unknown(self, examples: Sequence[Example]) -> list[str]:
-        """What must be said of words of encoded rows that the tokenizer does not know, where they are many."""
+    def unknown(self, examples: Sequence[Example], which: str = "the rows") -> list[str]:
+        """What must be said of words of encoded rows, called `which`, that the tokenizer does not know, where they are
+        many."""
         share = unknown_share(self.tokenizer, [example["input_ids"] for example in examples])
         if share < _MANY_UNKNOWN:
             return []
         return [
-            f"{share:.0%} of the tokens of the rows stand for words that the tokenizer does not know; a backbone that "
+            f"{share:.0%} of the tokens of {which} stand for words that the tokenizer does not know; a backbone that "
             "was pretrained on their language and script would read them"
         ]
 

@@ -217,7 +217,7 @@ class MaskedLM(Kind):
                 "tokenizer does not know, and are never those to be found"
             )
 
-    def unknown(self, examples: Sequence[Example]) -> list[str]:
+    def unknown(self, examples: Sequence[Example], which: str = "the rows") -> list[str]:
         """Nothing: it was said when the rows were encoded."""
         return []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adapt.data.table import column_of
 from adapt.display import shows_fields
 from adapt.metrics import score
-from adapt.metrics.texts import answer_scores
+from adapt.metrics.texts import answer_scores, end_of_words
 from adapt.spec import DataError, OptionError, RowError, Task
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.losses import check_finite
@@ -325,10 +325,7 @@ class QuestionAnswering(Kind):
             scores = torch.zeros(2, 1 + len(example["offsets"]))
             scores[:, 0] = -1 - abs(self.options.null_threshold)
             if "context" in example and example["offsets"]:
-                words = example["context"].split()[:_BASELINE_WORDS]
-                end = 0
-                for word in words:
-                    end = example["context"].index(word, end) + len(word)
+                end = end_of_words(example["context"], _BASELINE_WORDS)
                 last = sum(a < end for a, _ in example["offsets"])
                 scores[0, 1] = scores[1, min(last, self.options.max_answer_tokens)] = 1.0
             outputs.append(scores)

@@ -46,7 +46,7 @@ class Trained:
     curve: list[dict[str, Any]] = field(default_factory=list)
     """One entry an epoch: epoch, step, loss, seconds, rows (encoded) and validation scores."""
     best_epoch: int | None = None
-    """Epoch (from 1) with the best validation score, whose parameters the model holds now."""
+    """Epoch (from 1) with the best validation score, of equals the first, whose parameters the model holds now."""
     seconds: float | None = None
     """Wall-clock seconds of the training steps; None where nothing was trained."""
     evaluate_seconds: float = 0.0
