@@ -81,10 +81,8 @@ def check_knows_none(teacher: Adapted, data: Data) -> None:
         OptionError: The data have questions without an answer, and the teacher was trained on none, so that it takes
             some part of every context for one.
     """
-    train = data.splits["train"]
-    if data.problem != "answers" or teacher.fitted.kind.state()["unanswerable"]:
-        return
-    if not all(column_of(train, "answer_texts")):
+    train, known = data.splits["train"], teacher.fitted.kind.state().get("unanswerable")
+    if known == 0 and not all(column_of(train, "answer_texts")):
         raise OptionError(
             "The data have questions without an answer, and the teacher was trained on none; give a teacher that was "
             "trained on some."

@@ -299,13 +299,12 @@ class QuestionAnswering(Kind):
 
     def baseline(self, train: Sequence[Example], examples: Sequence[Example]) -> tuple[str, list[Any]] | None:
         """The first words of the context, or no answer where that scores better on the training rows."""
-        found = self._first_words(examples)
-        if all(references for references in _references(train)):
-            return "first words", found
-        metric, none = self.task.metric, self._no_answer(train)
-        if self.score(none, train)[metric] > self.score(self._first_words(train), train)[metric]:
-            return "no answer", self._no_answer(examples)
-        return "first words", found
+        metric = self.task.metric
+        if not all(_references(train)):
+            none, words = (self.score(guess(train), train)[metric] for guess in (self._no_answer, self._first_words))
+            if none > words:
+                return "no answer", self._no_answer(examples)
+        return "first words", self._first_words(examples)
 
     def _no_answer(self, examples: Sequence[Example]) -> list[Any]:
         """Outputs of a model that finds no answer anywhere."""
