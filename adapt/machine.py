@@ -32,8 +32,7 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 def cores() -> int:
     """Cores that this process may use: those it is bound to, or fewer where its container has not as much time."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    found = len(affinity(0)) if affinity else os.cpu_count() or 1
+    found = _bound()
     for folder, version in _groups("cpu"):
         words = [word for name in _TIME[version] for line in _lines(folder / name) for word in line.split()]
         if len(words) == 2 and all(word.isdigit() for word in words):  # others say that there is no limit
@@ -63,10 +62,15 @@ def few_threads(given: Mapping[str, str]) -> dict[str, str]:
     Args:
         given: The environment. Where it says how many threads there are, nothing is to be set.
     """
+    found = cores()
+    some = found < _bound() and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & given.keys()
+    return {"OMP_NUM_THREADS": str(found)} if some else {}
+
+
+def _bound() -> int:
+    """Cores that this process is bound to."""
     affinity = getattr(os, "sched_getaffinity", None)
-    bound = len(affinity(0)) if affinity else os.cpu_count() or 1
-    some = cores() < bound and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & given.keys()
-    return {"OMP_NUM_THREADS": str(cores())} if some else {}
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 _SPINS = "GOMP_SPINCOUNT"

@@ -165,16 +165,15 @@ class Probing(Rendered):
         seeds = settings["seeds"]
         depths = {tuple(layer.layer for layer in model.layers) for model in self.models}
         metric, measure = (m.replace("_", " ") for m in (settings["metric"], MEASURES[settings["problem"]]))
-        of = f"of {', '.join(f'{p:g}' for p in sorted(settings.get('penalties', ())))} "
-        of = of if "penalties" in settings else ""
+        penalties = ", ".join(f"{penalty:g}" for penalty in sorted(settings["penalties"]))
         otherwise = f" (by {measure} for what selectivity compares)" if control and metric != measure else ""
         return [
             f"- Data: {escape(self.name)} (content {self.sha256[:12]}), {unit}: {train} train (at most "
             f"{settings['max_train']:,}), {held} (at most {settings['max_held_out']:,}); texts "
             f"{'read in windows of at most' if words else 'cut to'} {settings['max_length']} tokens; scored on test.",
             f"- Models: {models}; layer 0 are the embeddings, the last is what the model hands on.",
-            f"- Probe: {how} on frozen, standardised vectors, {unit} read {read}; penalty {of}chosen on validation by "
-            f"{metric}{otherwise}.",
+            f"- Probe: {how} on frozen, standardised vectors, {unit} read {read}; penalty of {penalties} chosen on "
+            f"validation by {metric}{otherwise}.",
             *([
                 f"- Control: targets drawn for each word type{'' if words else ' that a row begins with'} (Hewitt & "
                 f"Liang 2019); selectivity is the probe's {measure} minus that on them."
