@@ -16,7 +16,7 @@ from adapt.data.kinds import given_roles
 from adapt.data.table import column_of, listing
 from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
-from adapt.metrics import LOSSES, METRICS
+from adapt.metrics import LOSSES, METRICS, added_rows
 from adapt.metrics.jackknife import pseudo_values
 from adapt.metrics.spans import unpredicted
 from adapt.spec import DataError, OptionError, Problem, Task, texts_in_words
@@ -81,7 +81,8 @@ class Scores(Rendered):
         outcomes do not tell, or most rows are of one group."""
         scored = self.models[model]
         values = pseudo_values(self.problem, metric, scored.outcomes)
-        return within(interval_over_rows(scored.scores[metric], values, self.groups.get("numbers", ())), metric)
+        groups, score = self.groups.get("numbers", ()), scored.scores[metric]
+        return within(interval_over_rows(score, values, groups, added_rows(metric)), metric)
 
     def difference(self, model: int) -> Interval | None:
         """Score of a model minus that of the first, by `metric`, paired by row; None where their tokens differ."""
@@ -94,7 +95,8 @@ class Scores(Rendered):
         parts = [pseudo_values(self.problem, self.metric, each.outcomes) for each in (ours, base)]
         told = parts[0] is not None and parts[1] is not None
         values = [a - b for a, b in zip(*parts, strict=True)] if told else None
-        return interval_over_rows(mean, values, self.groups.get("numbers", ()))
+        added = added_rows(self.metric, of_difference=True)
+        return interval_over_rows(mean, values, self.groups.get("numbers", ()), added)
 
     def _reads_alike(self, model: int) -> bool:
         """Whether a model's loss on texts is over the same tokens of each row as that of the first."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-20
 """Variance that rounding alone may leave of values of at most 1."""
+_NEAR = 1e-9
+"""What rounding leaves at the most between a row's value and what the jackknife makes of it."""
+
+RIGHT_OR_WRONG: Mapping[float, float] = {0.0: 2.0, 1.0: 2.0}
+"""Rows added to those of a share, value to number (Agresti & Coull 1998): two wrong ones and two right ones."""
+RIGHT_OR_WRONG_PAIRED: Mapping[float, float] = {-1.0: 0.5, 0.0: 1.0, 1.0: 0.5}
+"""Rows added to those of a difference of two shares (Agresti & Min 2005): half a row for each of the four outcomes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,12 @@ def one_prevails(groups: Sequence[int]) -> bool:
 
 
 def crossed_interval(
-    values: Sequence[Sequence[float]], mean: float, confidence: float = 0.95, *, groups: Sequence[int] = ()
+    values: Sequence[Sequence[float]],
+    mean: float,
+    confidence: float = 0.95,
+    *,
+    groups: Sequence[int] = (),
+    added: Mapping[float, float] = MappingProxyType({}),
 ) -> Interval:
     """Interval of a mean for other seeds and other rows.
 
@@ -88,11 +101,16 @@ def crossed_interval(
     draws the mean to itself. There is one degree of freedom less than there are effective groups. Together these make
     the interval wide enough where some groups are much larger than others.
 
+    Of rows that are right or wrong, few of which are wrong, too little is seen of what others might be, and nothing
+    where all are right. With `added`, the variance of the mean over rows is at least what it is with these beside them.
+
     Args:
         values: (seeds, rows), the same rows for each seed; at least two rows.
         mean: What the interval is put around: the mean of `values`, or the estimate whose pseudo-values they are.
         confidence: Coverage, between 0 and 1.
         groups: The group of each row; empty: each row is alone.
+        added: `RIGHT_OR_WRONG`, or `RIGHT_OR_WRONG_PAIRED` where the values are differences; without effect where they
+            have other values.
 
     Raises:
         ValueError: There are fewer than two rows or effective groups, or not the same rows for each seed.
@@ -103,6 +121,7 @@ def crossed_interval(
     if len(set(map(len, values))) != 1 or len(values[0]) < 2:
         raise ValueError("an interval over rows needs the same two rows or more for each seed")
     table = np.array(values, dtype=float)
+    least = _variance_with(table, added)
     largest = float(abs(table).max()) or 1.0
     table /= largest  # so that no square is too large
     free = table.shape[1] - 1.0
@@ -116,7 +135,7 @@ def crossed_interval(
         table = _by_group(table, groups)
     seeds, rows = table.shape
     by_row = table.mean(0)
-    of_rows = seeds * float((by_row**2).sum()) / (rows - 1)
+    of_rows = max(seeds * float((by_row**2).sum()) / (rows - 1), table.size * least)
     if seeds == 1:
         variance, freedom = of_rows, free
     else:
@@ -134,20 +153,40 @@ def crossed_interval(
     return Interval(mean, mean - half, mean + half)
 
 
-def interval_over_rows(mean: float, values: Sequence[float] | None, groups: Sequence[int] = ()) -> Interval:
+def interval_over_rows(
+    mean: float,
+    values: Sequence[float] | None,
+    groups: Sequence[int] = (),
+    added: Mapping[float, float] = MappingProxyType({}),
+) -> Interval:
     """The 95 % interval of one model's score, or of a difference of two, for other rows or groups of rows like these.
 
     Args:
         mean: The score, or the difference.
         values: What each row adds to it; None: that is not known.
         groups: The group of each row; empty: each row is alone.
+        added: As of `crossed_interval`.
 
     Returns:
         Without limits where the values are not known, or where most rows are of one group.
     """
     if values is None or one_prevails(groups):
         return Interval(mean, None, None)
-    return crossed_interval([values], mean, groups=groups)
+    return crossed_interval([values], mean, groups=groups, added=added)
+
+
+def _variance_with(table: NDArray[Any], added: Mapping[float, float]) -> float:
+    """The variance of the mean over rows of values (seeds, rows) with others added, by number; 0 where there are none,
+    or where the values are not among theirs."""
+    import numpy as np
+
+    where, numbers = np.array(list(added)), np.array(list(added.values()))
+    if not added or (abs(table[..., None] - where).min(-1) > _NEAR).any():
+        return 0.0
+    by_row = table.mean(0)
+    every = len(by_row) + numbers.sum()
+    mean = (by_row.sum() + (where * numbers).sum()) / every
+    return float((((by_row - mean) ** 2).sum() + ((where - mean) ** 2 * numbers).sum()) / every**2)
 
 
 def _by_group(deviations: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from adapt.comparison.runner import Event
 from adapt.data import folds
 from adapt.result import Result
 from adapt.spec import DataError, OptionError, Source
-from adapt.stats import Interval, crossed_interval, mean_interval
+from adapt.stats import RIGHT_OR_WRONG_PAIRED, Interval, crossed_interval, mean_interval
 from adapt.strategies import FLOORS
 from adapt.tables.curve import _marks, curves
 from adapt.tables.table import Table, table_of
@@ -240,7 +240,7 @@ def test_differences_between_columns_are_paired_by_seed_and_row() -> None:
         [of_rows("lora", seed, hits, max_train=8) for seed, hits in enumerate(few)],
         [of_rows("lora", seed, hits) for seed, hits in enumerate(many)],
     )
-    found = crossed_interval([[0, 1, 0, 0], [1, 0, 0, 0]], 0.25)
+    found = crossed_interval([[0, 1, 0, 0], [1, 0, 0, 0]], 0.25, added=RIGHT_OR_WRONG_PAIRED)
     assert shown(made)["+lora"] == [f"+25.0 [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"]
 
 

@@ -29,7 +29,7 @@ from adapt.metrics.jackknife import pseudo_values
 from adapt.result import FOUND_FEATURES, Result
 from adapt.run import run_from
 from adapt.spec import DataError, OptionError
-from adapt.stats import crossed_interval
+from adapt.stats import RIGHT_OR_WRONG, RIGHT_OR_WRONG_PAIRED, crossed_interval
 from adapt.tables.folds import _together, merged
 from adapt.tables.table import table_of
 
@@ -224,9 +224,10 @@ def test_the_rows_of_all_folds_are_scored_as_one() -> None:
     (section,) = table_of(contents(reversed(results))).sections
     rows = {row.strategy: row for row in section.rows}
     assert rows["lora"].scores == {0: 0.75, 1: 0.75}
-    assert rows["lora"].score == crossed_interval([[1, 0, 1, 1], [1, 1, 1, 0]], 0.75)
+    assert rows["lora"].score == crossed_interval([[1, 0, 1, 1], [1, 1, 1, 0]], 0.75, added=RIGHT_OR_WRONG)
     assert rows["full"].scores == {0: 1.0, 1: 0.5}
-    assert rows["lora"].difference.interval == crossed_interval([[0, -1, 0, 0], [0, 1, 1, -1]], 0.0)
+    gains = [[0, -1, 0, 0], [0, 1, 1, -1]]
+    assert rows["lora"].difference.interval == crossed_interval(gains, 0.0, added=RIGHT_OR_WRONG_PAIRED)
     assert (rows["lora"].train_seconds, rows["lora"].peak_bytes, rows["lora"].runs) == (1.5, 200, 2)
     text = table_of(contents(results)).markdown()
     assert (

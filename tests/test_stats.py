@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 import pytest
 import scipy.stats
 
 from adapt.stats import (
+    RIGHT_OR_WRONG,
+    RIGHT_OR_WRONG_PAIRED,
     Interval,
     crossed_interval,
     effective_groups,
@@ -121,15 +125,86 @@ def test_the_crossed_interval_holds_for_other_seeds_and_other_rows(
     assert fewest <= alone / 500 <= most  # that over seeds alone knows nothing of other rows
 
 
-def test_where_nearly_all_rows_are_right_the_interval_is_too_narrow() -> None:
-    """Summed over all that may be found: of 100 rows, each right with a chance of 95 %, it covers that in 88 of 100."""
-    rows, right = 100, 0.95
-    covered = 0.0
+def covered(rows: int, right: float, **options: Any) -> float:
+    """How often the interval covers the chance of a row to be right, summed over all numbers that may be right."""
+    found = 0.0
     for wrong in range(rows + 1):
-        found = crossed_interval([[0.0] * wrong + [1.0] * (rows - wrong)], 1 - wrong / rows)
-        if found.low is not None and found.high is not None and found.low <= right <= found.high:
-            covered += float(scipy.stats.binom.pmf(wrong, rows, 1 - right))
-    assert round(covered, 2) == 0.88
+        if (chance := float(scipy.stats.binom.pmf(wrong, rows, 1 - right))) < 1e-6:
+            continue
+        its = crossed_interval([[0.0] * wrong + [1.0] * (rows - wrong)], 1 - wrong / rows, **options)
+        if its.low is not None and its.high is not None and its.low <= right <= its.high:
+            found += chance
+    return found
+
+
+@pytest.mark.parametrize("right", [0.5, 0.8, 0.9, 0.95, 0.98, 0.99])
+@pytest.mark.parametrize("rows", [20, 50, 100, 200, 1000])
+def test_the_interval_of_rows_that_are_right_or_wrong_covers_however_many_are_right(rows: int, right: float) -> None:
+    assert covered(rows, right, added=RIGHT_OR_WRONG) > 0.92
+    assert covered(rows, right) <= covered(rows, right, added=RIGHT_OR_WRONG)
+
+
+def test_without_rows_added_the_interval_is_too_narrow_where_nearly_all_are_right() -> None:
+    assert round(covered(100, 0.95), 2) == 0.88
+    assert round(covered(100, 0.95, added=RIGHT_OR_WRONG), 2) == 0.96
+
+
+def test_the_interval_with_rows_added_by_hand() -> None:
+    # ten rows and four: the variance of 14 rows of which 12 are right, over 14
+    half = scipy.stats.t.ppf(0.975, 9) * (12 / 14 * 2 / 14 / 14) ** 0.5
+    found = crossed_interval([[1.0] * 10], 1.0, added=RIGHT_OR_WRONG)
+    assert (found.mean, found.low, found.high) == (1.0, pytest.approx(1 - half), pytest.approx(1 + half))
+    of_seeds = crossed_interval([[1.0] * 10] * 3, 1.0, added=RIGHT_OR_WRONG)
+    assert of_seeds.low == pytest.approx(found.low), "that are all alike"
+    of_groups = crossed_interval([[1.0] * 10], 1.0, groups=[0, 0, 1, 1, 2, 2, 3, 3, 4, 4], added=RIGHT_OR_WRONG)
+    assert of_groups.low == pytest.approx(1 - half * scipy.stats.t.ppf(0.975, 4) / scipy.stats.t.ppf(0.975, 9))
+    # of ten differences of 0, and of one of 1 and one of -1 over two rows more
+    half = scipy.stats.t.ppf(0.975, 9) * (1 / 12**2) ** 0.5
+    alike = crossed_interval([[0.0] * 10], 0.0, added=RIGHT_OR_WRONG_PAIRED)
+    assert (alike.low, alike.high) == (pytest.approx(-half), pytest.approx(half))
+
+
+def test_rows_are_added_to_those_that_are_right_or_wrong_alone() -> None:
+    values = [[0.5, 1.0, 1.0, 1.0]]
+    assert crossed_interval(values, 0.9, added=RIGHT_OR_WRONG) == crossed_interval(values, 0.9)
+    rounded = [[1 - 1e-15, 1.0, 1 + 1e-15, 0.0]]
+    exact = crossed_interval([[1.0, 1.0, 1.0, 0.0]], 0.75, added=RIGHT_OR_WRONG)
+    assert crossed_interval(rounded, 0.75, added=RIGHT_OR_WRONG).low == pytest.approx(exact.low)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ours", "base"), [(20, 0.95, 0.9), (50, 0.99, 0.98), (100, 0.9, 0.9), (400, 0.9, 0.8)]
+)
+def test_the_interval_of_a_difference_of_shares_covers(rows: int, ours: float, base: float) -> None:
+    rng = numpy.random.default_rng(0)
+    hits = {"alone": 0, "added": 0}
+    for _ in range(500):
+        hard = rng.random(rows)  # rows that one gets wrong the other mostly does, too
+        right = [(hard + rng.normal(0, 0.02, rows) < share).astype(float) for share in (ours, base)]
+        values = right[0] - right[1]
+        found = {
+            "alone": crossed_interval([values.tolist()], values.mean()),
+            "added": crossed_interval([values.tolist()], values.mean(), added=RIGHT_OR_WRONG_PAIRED),
+        }
+        for name, its in found.items():
+            assert its.low is not None
+            assert its.high is not None
+            hits[name] += its.low <= ours - base <= its.high
+    assert hits["added"] / 500 > 0.92
+    assert hits["alone"] <= hits["added"]
+
+
+@pytest.mark.parametrize("right", [0.9, 0.97])
+def test_of_three_seeds_too_the_interval_of_rows_right_or_wrong_covers(right: float) -> None:
+    rng = numpy.random.default_rng(0)
+    hits = 0
+    for _ in range(500):
+        hard = rng.normal(0, 1, 100)
+        limit = scipy.stats.norm.ppf(right, scale=1.25**0.5)
+        table = (hard + rng.normal(0, 0.5, (3, 100)) < limit).astype(float)
+        found = crossed_interval(table.tolist(), table.mean().item(), added=RIGHT_OR_WRONG)
+        hits += found.low is not None and found.high is not None and found.low <= right <= found.high
+    assert hits / 500 > 0.92
 
 
 def test_of_two_seeds_that_decide_most_the_crossed_interval_is_too_narrow() -> None:

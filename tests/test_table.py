@@ -19,7 +19,14 @@ from comparison_helpers import MEMORY, contents, result_of, run_of
 from adapt.comparison.store import Store
 from adapt.result import FOUND_FEATURES, Result
 from adapt.spec import Source
-from adapt.stats import Interval, crossed_interval, mean_interval, paired_difference
+from adapt.stats import (
+    RIGHT_OR_WRONG,
+    RIGHT_OR_WRONG_PAIRED,
+    Interval,
+    crossed_interval,
+    mean_interval,
+    paired_difference,
+)
 from adapt.strategies import FLOORS
 from adapt.tables.cells import escape, interval, share
 from adapt.tables.section import Difference
@@ -146,11 +153,11 @@ def test_intervals_are_over_seeds_and_rows_where_the_outcomes_of_all_tell() -> N
     ]
     made = table(*results)
     found = {row.strategy: row for row in made.rows}
-    assert found["lora"].score == crossed_interval(right["lora"], 0.75)
+    assert found["lora"].score == crossed_interval(right["lora"], 0.75, added=RIGHT_OR_WRONG)
     gains = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(right["lora"], right["full"], strict=True)]
-    assert found["lora"].difference.interval == crossed_interval(gains, 0.125)
-    assert found["head"].score == crossed_interval(right["head"], 0.25)
-    assert found["head"].difference.interval == crossed_interval([[0, -1, 0, -1]], -0.5)
+    assert found["lora"].difference.interval == crossed_interval(gains, 0.125, added=RIGHT_OR_WRONG_PAIRED)
+    assert found["head"].score == crossed_interval(right["head"], 0.25, added=RIGHT_OR_WRONG)
+    assert found["head"].difference.interval == crossed_interval([[0, -1, 0, -1]], -0.5, added=RIGHT_OR_WRONG_PAIRED)
     assert (
         "intervals are for other seeds and other test rows like these (crossed random effects), differences paired by "
         "both; of head, with one seed, for other rows alone."
@@ -189,10 +196,10 @@ def test_intervals_are_over_groups_of_rows_where_a_result_tells_them() -> None:
     groups = [0, 0, 1, 2, 1, 2, 3, 3]
     made = table(*results(groups))
     full, lora = made.rows
-    assert full.score == crossed_interval(right["full"], 5 / 16, groups=groups)
-    assert lora.score == crossed_interval(right["lora"], 1 / 2, groups=groups)
+    assert full.score == crossed_interval(right["full"], 5 / 16, groups=groups, added=RIGHT_OR_WRONG)
+    assert lora.score == crossed_interval(right["lora"], 1 / 2, groups=groups, added=RIGHT_OR_WRONG)
     gains = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(right["lora"], right["full"], strict=True)]
-    assert lora.difference.interval == crossed_interval(gains, 3 / 16, groups=groups)
+    assert lora.difference.interval == crossed_interval(gains, 3 / 16, groups=groups, added=RIGHT_OR_WRONG_PAIRED)
     assert (
         "intervals are for other seeds and other contexts than the 4 of these test rows (crossed random effects), "
         "differences paired by both."
@@ -212,17 +219,26 @@ def test_intervals_are_over_groups_of_rows_where_a_result_tells_them() -> None:
     assert table(*results([0, 1])).rows[0].score == mean_interval([3 / 8, 1 / 4])  # of a file that somebody changed
 
 
-def test_rows_that_all_score_alike_have_no_interval_and_that_is_said() -> None:
-    results = [result_of(run_of("lora", seed), 1.0, test_outcomes=[[1, 1]] * 4) for seed in range(3)]
-    made = table(*results).markdown()
-    assert "| lora | 100.0 | 3 |" in made
+def test_of_rows_that_are_all_right_others_may_be_wrong() -> None:
+    right = {"lora": [[1, 1, 1, 1]] * 2, "full": [[row % 2, 1 - row % 2] * 2 for row in range(2)]}
+    made = table(*(
+        result_of(run_of(name, seed), sum(hits) / 4, test_outcomes=[[hit, 1] for hit in hits])
+        for name, seeds in right.items() for seed, hits in enumerate(seeds)
+    ))  # fmt: skip
+    full, lora = made.rows
+    assert (lora.score.mean, full.score.mean) == (1, 0.5)
+    assert lora.score.low == crossed_interval([[1] * 4], 1, added=RIGHT_OR_WRONG).low < 1
+    assert full.score.low < 0.5, "each row is right by one of the seeds"
+    assert "none can be made" not in made.markdown()
+
+
+def test_rows_that_all_count_alike_have_no_interval_and_that_is_said() -> None:
     said = "(crossed random effects); of lora, whose rows all have the same mean score, none can be made."
-    assert said in made
-    one_class = [[[row % 2, seed] for row in range(4)] for seed in range(2)]  # of all rows, and another by each seed
-    results = [result_of(run_of("lora", seed), 0.5, test_outcomes=rows) for seed, rows in enumerate(one_class)]
-    made = table(*results).markdown()
-    assert "| lora | 50.0 | 2 |" in made
-    assert said in made
+    for score, outcomes in ((1.0, [[0, 0], [1, 1]] * 2), (0.0, [[0, 0], [0, 1]] * 2)):
+        results = [result_of(run_of("lora", seed, metric="mcc"), score, test_outcomes=outcomes) for seed in range(3)]
+        made = table(*results).markdown()
+        assert f"| lora | {100 * score:.1f} | 3 |" in made
+        assert said in made
 
 
 def test_what_no_other_row_betters_is_said() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapt.files import write_atomically
+from adapt.metrics import added_rows
 from adapt.metrics.jackknife import pseudo_values
 from adapt.result import Content
 from adapt.spec import Run
@@ -111,4 +112,5 @@ def score_in(result: Content, split: str, metric: str) -> Interval:
     if split != ("test" if "test" in result["scores"] else "validation"):
         return Interval(score, None, None)
     values = pseudo_values(task["problem"], metric, result.get("test_outcomes") or ())
-    return interval_over_rows(score, values, (result.get("test_groups") or {}).get("numbers", ()))
+    groups = (result.get("test_groups") or {}).get("numbers", ())
+    return interval_over_rows(score, values, groups, added_rows(metric))

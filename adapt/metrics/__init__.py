@@ -7,13 +7,14 @@ training calls, computes the same without its table of Arrow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
 from adapt.metrics import numbers, spans, texts
 from adapt.spec import OptionError, Problem
+from adapt.stats import RIGHT_OR_WRONG, RIGHT_OR_WRONG_PAIRED
 
 METRICS: dict[Problem, tuple[str, ...]] = {
     "single_label": ("accuracy", "macro_f1", "mcc"),
@@ -28,6 +29,11 @@ METRICS: dict[Problem, tuple[str, ...]] = {
 }
 """Metrics of each problem; the first chooses the epoch unless another is asked for."""
 
+SHARES = frozenset({
+    "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
+    "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l", "masked_accuracy",
+})  # fmt: skip
+"""Metrics from 0 to 1, that readers are shown in per cent."""
 LOWER_IS_BETTER = frozenset({"mse", "loss", "perplexity"})
 LOSSES = ("loss", "perplexity")
 """Metrics of what a model says of the true text; the others of `text` and `completion` judge a generated one."""
@@ -86,6 +92,14 @@ def check_metric(name: str, problem: Problem) -> None:
     """
     if name not in METRICS[problem]:
         raise OptionError(f"Metric '{name}' does not go with {problem}; choose one of {', '.join(METRICS[problem])}.")
+
+
+def added_rows(metric: str, of_difference: bool = False) -> Mapping[float, float]:
+    """The rows that make an interval of the metric, or of a difference of two of its values, wide enough where nearly
+    all rows are right (`added` of `adapt.stats.crossed_interval`); none where it is no share of rows."""
+    if metric not in SHARES:
+        return {}
+    return RIGHT_OR_WRONG_PAIRED if of_difference else RIGHT_OR_WRONG
 
 
 @cache

@@ -8,6 +8,7 @@ from statistics import harmonic_mean
 from typing import Any
 
 from adapt.backbones.classes import LANGUAGE_MODELS
+from adapt.metrics import added_rows
 from adapt.result import Content
 from adapt.stats import Interval, mean_interval, one_prevails
 from adapt.strategies import FLOORS, STRATEGIES
@@ -111,6 +112,8 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
     metric = first["spec"]["task"]["metric"]
     scores = {r["seed"]: float(_final(r)[metric]) for r in good if metric in _final(r)}
     parts = _parts([r for r in good if r["seed"] in scores], metric, numbers)
+    added = added_rows(metric)
+    score = interval_of(list(scores.values()), list(parts.values()), numbers, added=added) if scores else None
     counts = [r["params"] for r in good]
     trainable, total = largest(each["trainable"] for each in counts), largest(each["total"] for each in counts)
     lost = [found["after"] - found["before"] for r in good if (found := r.get("forgetting"))]
@@ -122,7 +125,7 @@ def _row(group: Sequence[Content], label: str, others: Sequence[Content], number
         statuses={r["status"]: r["reason"] for r in group if r["status"] != "ok"},
         scores=scores,
         parts=parts,
-        score=interval_of(list(scores.values()), list(parts.values()), numbers) if scores else None,
+        score=score,
         trainable=trainable,
         trainable_share=trainable / total if trainable is not None and total else None,
         saved_bytes=largest(each["saved_bytes"] for each in counts),

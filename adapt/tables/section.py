@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapt.metrics import LOWER_IS_BETTER
+from adapt.metrics import LOWER_IS_BETTER, added_rows
 from adapt.result import Content
 from adapt.stats import Interval, crossed_interval, mean_interval
 
@@ -97,11 +97,17 @@ def goodness(row: Row) -> float:
 
 
 def interval_of(
-    scores: Sequence[float], parts: Sequence[Sequence[float]], groups: Sequence[int], confidence: float = 0.95
+    scores: Sequence[float],
+    parts: Sequence[Sequence[float]],
+    groups: Sequence[int],
+    confidence: float = 0.95,
+    *,
+    added: Mapping[float, float],
 ) -> Interval:
-    """Over seeds and test rows, or groups of rows, or over seeds alone where there are no parts."""
+    """Over seeds and test rows, or groups of rows, or over seeds alone where there are no parts; see
+    `adapt.metrics.added_rows` for `added`."""
     alone = mean_interval(scores, confidence)
-    return crossed_interval(parts, alone.mean, confidence, groups=groups) if parts else alone
+    return crossed_interval(parts, alone.mean, confidence, groups=groups, added=added) if parts else alone
 
 
 def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | None:
@@ -115,7 +121,8 @@ def difference(row: Row, base: Row, confidence: float = 0.95) -> Difference | No
     pairs = [(row.parts[s], base.parts[s]) for s in seeds if row.parts and base.parts]
     alike = all(len(ours) == len(theirs) for ours, theirs in pairs)
     parts = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs] if alike else []
-    found = interval_of(scores, parts, row.groups or base.groups, confidence)
+    added = added_rows(row.metric, of_difference=True)
+    found = interval_of(scores, parts, row.groups or base.groups, confidence, added=added)
     every = row.scores.keys() | base.scores.keys()
     return Difference(found, len(seeds), len(seeds) == len(every), bool(parts))
 
