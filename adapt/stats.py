@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-20
 """Variance that rounding alone may leave of values of at most 1."""
-_NEAR = 1e-9
-"""What rounding leaves at the most between a row's value and what the jackknife makes of it."""
-
 RIGHT_OR_WRONG: Mapping[float, float] = {0.0: 2.0, 1.0: 2.0}
 """Rows added to those of a share, value to number (Agresti & Coull 1998): two wrong ones and two right ones."""
 RIGHT_OR_WRONG_PAIRED: Mapping[float, float] = {-1.0: 0.5, 0.0: 1.0, 1.0: 0.5}
@@ -102,15 +99,17 @@ def crossed_interval(
     the interval wide enough where some groups are much larger than others.
 
     Of rows that are right or wrong, few of which are wrong, too little is seen of what others might be, and nothing
-    where all are right. With `added`, the variance of the mean over rows is at least what it is with these beside them.
+    where all are right. With `added`, the variance of the mean over rows is at least what it is with these beside them;
+    rows in groups are then as many as rows on their own that would have the mean's variance (Korn & Graubard 1998;
+    Dean & Pagano 2015), or as there are effective groups where it has none.
 
     Args:
         values: (seeds, rows), the same rows for each seed; at least two rows.
         mean: What the interval is put around: the mean of `values`, or the estimate whose pseudo-values they are.
         confidence: Coverage, between 0 and 1.
         groups: The group of each row; empty: each row is alone.
-        added: `RIGHT_OR_WRONG`, or `RIGHT_OR_WRONG_PAIRED` where the values are differences; without effect where they
-            have other values.
+        added: `RIGHT_OR_WRONG`, or `RIGHT_OR_WRONG_PAIRED` where the values are differences: of a mean over rows, each
+            of which counts from 0 to 1.
 
     Raises:
         ValueError: There are fewer than two rows or effective groups, or not the same rows for each seed.
@@ -121,9 +120,9 @@ def crossed_interval(
     if len(set(map(len, values))) != 1 or len(values[0]) < 2:
         raise ValueError("an interval over rows needs the same two rows or more for each seed")
     table = np.array(values, dtype=float)
-    least = _variance_with(table, added)
-    largest = float(abs(table).max()) or 1.0
+    largest = 1.0 if added else float(abs(table).max()) or 1.0
     table /= largest  # so that no square is too large
+    given = table.mean(0)
     free = table.shape[1] - 1.0
     if groups:
         free = effective_groups(groups) - 1
@@ -135,7 +134,9 @@ def crossed_interval(
         table = _by_group(table, groups)
     seeds, rows = table.shape
     by_row = table.mean(0)
-    of_rows = max(seeds * float((by_row**2).sum()) / (rows - 1), table.size * least)
+    of_rows = seeds * float((by_row**2).sum()) / (rows - 1)
+    if added:
+        of_rows = max(of_rows, table.size * _variance_with(given, of_rows / table.size, free + 1, added))
     if seeds == 1:
         variance, freedom = of_rows, free
     else:
@@ -175,18 +176,23 @@ def interval_over_rows(
     return crossed_interval([values], mean, groups=groups, added=added)
 
 
-def _variance_with(table: NDArray[Any], added: Mapping[float, float]) -> float:
-    """The variance of the mean over rows of values (seeds, rows) with others added, by number; 0 where there are none,
-    or where the values are not among theirs."""
+def _variance_with(values: NDArray[Any], seen: float, groups: float, added: Mapping[float, float]) -> float:
+    """The variance of the mean of rows with others added.
+
+    Args:
+        values: One a row.
+        seen: The variance of the mean without others.
+        groups: Effective groups of the rows; as many as rows where each is alone.
+        added: Value to number of those that are added.
+    """
     import numpy as np
 
+    alone = float(values.var(ddof=1))
+    many = groups if alone <= _ROUNDING else min(alone / max(seen, _ROUNDING), len(values))
     where, numbers = np.array(list(added)), np.array(list(added.values()))
-    if not added or (abs(table[..., None] - where).min(-1) > _NEAR).any():
-        return 0.0
-    by_row = table.mean(0)
-    every = len(by_row) + numbers.sum()
-    mean = (by_row.sum() + (where * numbers).sum()) / every
-    return float((((by_row - mean) ** 2).sum() + ((where - mean) ** 2 * numbers).sum()) / every**2)
+    every = many + numbers.sum()
+    mean = (many * values.mean() + (where * numbers).sum()) / every
+    return float((many * ((values - mean) ** 2).mean() + ((where - mean) ** 2 * numbers).sum()) / every**2)
 
 
 def _by_group(deviations: NDArray[Any], groups: Sequence[int]) -> NDArray[Any]:

@@ -131,17 +131,23 @@ def covered(rows: int, right: float, **options: Any) -> float:
     for wrong in range(rows + 1):
         if (chance := float(scipy.stats.binom.pmf(wrong, rows, 1 - right))) < 1e-6:
             continue
-        its = crossed_interval([[0.0] * wrong + [1.0] * (rows - wrong)], 1 - wrong / rows, **options)
+        its = crossed_interval(*right_or_wrong(rows, wrong), **options)
         if its.low is not None and its.high is not None and its.low <= right <= its.high:
             found += chance
     return found
 
 
-@pytest.mark.parametrize("right", [0.5, 0.8, 0.9, 0.95, 0.98, 0.99])
-@pytest.mark.parametrize("rows", [20, 50, 100, 200, 1000])
-def test_the_interval_of_rows_that_are_right_or_wrong_covers_however_many_are_right(rows: int, right: float) -> None:
-    assert covered(rows, right, added=RIGHT_OR_WRONG) > 0.92
-    assert covered(rows, right) <= covered(rows, right, added=RIGHT_OR_WRONG)
+@pytest.mark.parametrize("rows", [20, 25, 30, 50, 100])
+def test_the_interval_of_rows_that_are_right_or_wrong_covers_however_many_are_right(rows: int) -> None:
+    chances = numpy.arange(0.5, 1, 0.005)
+    found = [crossed_interval(*right_or_wrong(rows, wrong), added=RIGHT_OR_WRONG) for wrong in range(rows + 1)]
+    covers = [[its.low <= chance <= its.high for its in found] for chance in chances]
+    likely = scipy.stats.binom.pmf(numpy.arange(rows + 1), rows, 1 - chances[:, None])
+    assert (covers * likely).sum(1).min() > 0.91
+
+
+def right_or_wrong(rows: int, wrong: int) -> tuple[list[list[float]], float]:
+    return [[0.0] * wrong + [1.0] * (rows - wrong)], 1 - wrong / rows
 
 
 def test_without_rows_added_the_interval_is_too_narrow_where_nearly_all_are_right() -> None:
@@ -157,19 +163,39 @@ def test_the_interval_with_rows_added_by_hand() -> None:
     of_seeds = crossed_interval([[1.0] * 10] * 3, 1.0, added=RIGHT_OR_WRONG)
     assert of_seeds.low == pytest.approx(found.low), "that are all alike"
     of_groups = crossed_interval([[1.0] * 10], 1.0, groups=[0, 0, 1, 1, 2, 2, 3, 3, 4, 4], added=RIGHT_OR_WRONG)
-    assert of_groups.low == pytest.approx(1 - half * scipy.stats.t.ppf(0.975, 4) / scipy.stats.t.ppf(0.975, 9))
+    assert of_groups.low == pytest.approx(crossed_interval([[1.0] * 5], 1.0, added=RIGHT_OR_WRONG).low)
+    # rows of a group alike: four of five groups right
+    values, groups = [[1.0] * 8 + [0.0] * 2], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    same = crossed_interval(values, 0.8, groups=groups, added=RIGHT_OR_WRONG)
+    assert same.low == pytest.approx(crossed_interval([[1.0] * 4 + [0.0]], 0.8, added=RIGHT_OR_WRONG).low, abs=0.02)
     # of ten differences of 0, and of one of 1 and one of -1 over two rows more
     half = scipy.stats.t.ppf(0.975, 9) * (1 / 12**2) ** 0.5
     alike = crossed_interval([[0.0] * 10], 0.0, added=RIGHT_OR_WRONG_PAIRED)
     assert (alike.low, alike.high) == (pytest.approx(-half), pytest.approx(half))
 
 
-def test_rows_are_added_to_those_that_are_right_or_wrong_alone() -> None:
-    values = [[0.5, 1.0, 1.0, 1.0]]
-    assert crossed_interval(values, 0.9, added=RIGHT_OR_WRONG) == crossed_interval(values, 0.9)
-    rounded = [[1 - 1e-15, 1.0, 1 + 1e-15, 0.0]]
-    exact = crossed_interval([[1.0, 1.0, 1.0, 0.0]], 0.75, added=RIGHT_OR_WRONG)
-    assert crossed_interval(rounded, 0.75, added=RIGHT_OR_WRONG).low == pytest.approx(exact.low)
+def test_a_row_of_which_a_part_is_right_makes_no_interval_narrower() -> None:
+    right = crossed_interval([[1.0] * 100], 1.0, added=RIGHT_OR_WRONG)
+    nearly = crossed_interval([[1.0] * 99 + [0.9]], 0.999, added=RIGHT_OR_WRONG)
+    assert right.low is not None
+    assert nearly.low is not None
+    assert 1.0 < (0.999 - nearly.low) / (1 - right.low) < 1.01
+
+
+@pytest.mark.parametrize(("groups", "rows", "right"), [(10, 10, 0.9), (20, 10, 0.95), (30, 5, 0.95), (20, 5, 0.7)])
+@pytest.mark.parametrize(("alike", "least"), [(1.0, 0.9), (0.5, 0.82), (0.0, 0.9)])
+def test_of_groups_whose_rows_are_right_together_the_interval_covers(
+    groups: int, rows: int, right: float, alike: float, least: float
+) -> None:
+    rng = numpy.random.default_rng(0)
+    numbers = numpy.repeat(numpy.arange(groups), rows)
+    hits = 0
+    for _ in range(300):
+        shared, own = rng.random(groups)[numbers] < right, rng.random(len(numbers)) < right
+        values = numpy.where(rng.random(len(numbers)) < alike, shared, own).astype(float)
+        found = crossed_interval([values.tolist()], values.mean(), groups=numbers.tolist(), added=RIGHT_OR_WRONG)
+        hits += found.low is not None and found.high is not None and found.low <= right <= found.high
+    assert hits / 300 > least
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,8 @@ METRICS: dict[Problem, tuple[str, ...]] = {
 }
 """Metrics of each problem; the first chooses the epoch unless another is asked for."""
 
-SHARES = frozenset({
-    "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
-    "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l", "masked_accuracy",
-})  # fmt: skip
-"""Metrics from 0 to 1, that readers are shown in per cent."""
+_RIGHT_OR_WRONG = frozenset({"accuracy", "exact_match", "answer_exact_match", "answer_f1", "text_exact_match"})
+"""Means over rows most of which count 0 or 1."""
 LOWER_IS_BETTER = frozenset({"mse", "loss", "perplexity"})
 LOSSES = ("loss", "perplexity")
 """Metrics of what a model says of the true text; the others of `text` and `completion` judge a generated one."""
@@ -96,8 +93,9 @@ def check_metric(name: str, problem: Problem) -> None:
 
 def added_rows(metric: str, of_difference: bool = False) -> Mapping[float, float]:
     """The rows that make an interval of the metric, or of a difference of two of its values, wide enough where nearly
-    all rows are right (`added` of `adapt.stats.crossed_interval`); none where it is no share of rows."""
-    if metric not in SHARES:
+    all rows are right (`added` of `adapt.stats.crossed_interval`); none of a metric that is no mean over rows, which
+    may hang on a few of them."""
+    if metric not in _RIGHT_OR_WRONG:
         return {}
     return RIGHT_OR_WRONG_PAIRED if of_difference else RIGHT_OR_WRONG
 

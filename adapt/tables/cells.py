@@ -8,9 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapt.display import one_line
-from adapt.metrics import LOWER_IS_BETTER, SHARES
+from adapt.metrics import LOWER_IS_BETTER
 from adapt.stats import Interval
 
+_SHARES = frozenset({
+    "accuracy", "exact_match", "macro_f1", "micro_f1", "span_f1", "span_precision", "span_recall", "token_accuracy",
+    "answer_f1", "answer_exact_match", "text_exact_match", "chrf", "bleu", "rouge_l", "masked_accuracy",
+})  # fmt: skip
+"""Metrics from 0 to 1, that readers are shown in per cent."""
 _CORRELATIONS = frozenset({"mcc", "pearson", "spearman"})
 """Metrics from -1 to 1, that readers are shown times 100; any other is shown in its own unit."""
 
@@ -20,7 +25,7 @@ _NOISE = 1e-9
 
 def unit_of(metric: str) -> str:
     """What follows a metric's name at the head of a column; nothing where values are in the metric's own unit."""
-    return ", %" if metric in SHARES else " × 100" if metric in _CORRELATIONS else ""
+    return ", %" if metric in _SHARES else " × 100" if metric in _CORRELATIONS else ""
 
 
 def heading(metric: str) -> str:
