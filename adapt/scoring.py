@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapt.adapted import Adapted, load_model
+from adapt.backbones.swapped import swapped
 from adapt.data import Data, as_learnt, read_labelled
 from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, LABELS, belonging
@@ -16,7 +17,7 @@ from adapt.data.kinds import given_roles
 from adapt.data.table import column_of, listing
 from adapt.display import Rendered, counted, one_line, shows_fields
 from adapt.files import path_of
-from adapt.metrics import LOSSES, METRICS, added_rows
+from adapt.metrics import LOSSES, METRICS, added_rows, check_metric
 from adapt.metrics.jackknife import pseudo_values
 from adapt.metrics.spans import unpredicted
 from adapt.spec import DataError, OptionError, Problem, Task, texts_in_words
@@ -196,6 +197,7 @@ def score(
     data: Any,
     *,
     split: str = "test",
+    metric: str | None = None,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
@@ -216,6 +218,8 @@ def score(
             needs no `train`, and what has no splits is taken whole.
         split: Which split is scored where there are several: `train`, `validation`, `test`, or what the source calls
             another.
+        metric: By which models are compared, one of the task's; None: that of training. Causal language models write
+            texts where it judges these, so that the scores have all such metrics.
         text: Column of the text, or of the first of two, as for `adapt.data.load`; what is not named is read from the
             column of training where the rows have it, else from one of the usual names.
         text_pair: Column of the second text of a pair.
@@ -230,8 +234,8 @@ def score(
 
     Raises:
         DataError: A file, split, column, row or label cannot be used; a class that a model does not know among them.
-        OptionError: An option cannot be used, or the models do not do the same task, or learnt it from other columns
-            and `columns` does not say which is right.
+        OptionError: An option cannot be used, among them a metric that is not of the task, or the models do not do the
+            same task, or learnt it from other columns and `columns` does not say which is right.
         AdaptError: A model cannot be loaded.
     """
     given = list(models) if isinstance(models, list | tuple) else [models]
@@ -253,6 +257,9 @@ def score(
     for each in given:
         model = each if isinstance(each, Adapted) else load_model(each, backbone=backbone, device=device)
         task = model.run.task
+        if metric is not None:
+            check_metric(metric, task.problem)
+            task = replace(task, metric=metric)
         if first is not None:
             _check_alike(first[0], task, found[0].name, _name(each, model))
         if isinstance(data, Data):
@@ -272,7 +279,8 @@ def score(
                 f"intervals are for groups by {groups['of']}; {name} learnt from rows in groups by {rows.groups['of']}"
             )
         groups = groups or rows.groups
-        scored, of_model = _score(model, rows, name)
+        with swapped(model.fitted.kind, task=replace(model.fitted.kind.task, metric=task.metric)):
+            scored, of_model = _score(model, rows, name)
         if model.learnt is not None:
             of_model += model.learnt.told(
                 name, rows.rows, task.kind, f"rows of {rows.split}" if rows.split else "rows scored"
@@ -283,9 +291,9 @@ def score(
     assert first is not None
     task, rows = first
     shared = [metric for metric in METRICS[task.problem] if all(metric in each.scores for each in found)]
-    metric = task.metric if task.metric in shared else shared[0]
+    compared = task.metric if task.metric in shared else shared[0]
     return Scores(
-        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, metric, tuple(found), tuple(notes),
+        rows.name, rows.sha256, rows.split, len(rows.rows), task.problem, compared, tuple(found), tuple(notes),
         groups,
     )  # fmt: skip
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
+import tiny_tasks
 import torch
 import transformers
 from huggingface_hub import ModelCard
@@ -199,3 +202,44 @@ def test_who_puts_an_adapter_on_a_decoder_is_told_which_token_pads(
             chosen = loaded(**tokens).logits.softmax(-1)
         expected = [list(row["probabilities"].values()) for row in model.predict(texts)]
         torch.testing.assert_close(chosen, torch.tensor(expected), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+def test_under_mean_pooling_the_adapter_is_said_to_be_the_encoders_alone(
+    backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [{"text": f"word{i}", "label": i + 0.5} for i in range(20)]
+    model = adapt.fit(
+        backbone("bert"), rows, adapt.LoRA(rank=2), epochs=1, device="cpu", precision="fp32",
+        pooling="mean",
+    )  # fmt: skip
+    card = (model.save(tmp_path / "saved") / "README.md").read_text()
+    assert "holds the encoder's part of it in PEFT's format, without the head on the mean of its outputs" in card
+    assert "AutoModel` in float32" in card
+    assert "the model's output times" not in card
+    plain = transformers.AutoModel.from_pretrained(backbone("bert"), dtype="float32")
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "saved" / "peft").eval()
+    tokens = model.fitted.tokenizer(["word1"], return_tensors="pt")
+    with torch.no_grad():
+        ours = model.fitted.model.base_model(**tokens).last_hidden_state
+        assert torch.allclose(loaded(**tokens).last_hidden_state, ours, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_who_puts_an_adapter_for_questions_on_the_backbone_is_told_how(
+    backbone: Callable[..., Path], tmp_path: Path, architecture: str
+) -> None:
+    choices: dict[str, Any] = {"epochs": 1, "max_steps": 1, "device": "cpu", "precision": "fp32"}
+    model = adapt.fit(backbone(architecture), tiny_tasks.TASKS["answers"](), adapt.LoRA(rank=2), **choices)
+    card = (model.save(tmp_path / "saved") / "README.md").read_text().replace("\\", "")
+    assert "Call the loaded model's get_base_model(), for PEFT's class for question answering drops segment" in card
+    found = re.search(r"Load the backbone with key_mapping=(\{.*?\})\.", card)
+    assert (found is None) == (architecture == "bert")
+    if found is None:
+        return
+    _, report = transformers.AutoModelForQuestionAnswering.from_pretrained(
+        backbone(architecture), dtype="float32", key_mapping=ast.literal_eval(found[1].replace("\\\\", "\\")),
+        output_loading_info=True,
+    )  # fmt: skip
+    assert {name.partition(".")[0] for name in report["missing_keys"]} == {"qa_outputs"}

@@ -67,6 +67,7 @@ PROBING = adapt.Probing(
     {
         "kind": "sequence_classification", "problem": "single_label", "metric": "accuracy", "pooling": "mean",
         "max_length": 16, "seeds": 2, "max_train": 9, "max_held_out": 9, "classes": 2,
+        "penalties": [0.1, 1.0],
     },
     {"train": [{"vectors": 9, "rows": 9}], "validation": {"vectors": 4}, "test": {"vectors": 4}},
     (Probed("bert", {}, (

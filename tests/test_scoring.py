@@ -20,6 +20,7 @@ import adapt
 from adapt.adapted import Adapted
 from adapt.cli import cli
 from adapt.data import read_labelled
+from adapt.metrics import METRICS
 from adapt.spec import AdaptError, DataError, OptionError, Source, Task
 from adapt.stats import crossed_interval
 from adapt.tasks import KINDS
@@ -319,6 +320,28 @@ def test_language_models_are_compared_by_what_all_have(fitted: Any) -> None:
         apart, metric="chrf", models=tuple(replace(m, scores={**m.scores, "chrf": 0.5}) for m in apart.models)
     )
     assert "they are not compared" in by_text.table()
+
+
+def test_a_metric_of_written_texts_is_given_to_models_that_were_trained_without_any(fitted: Any) -> None:
+    model = fitted("completion", "llama")
+    rows = raw(tiny_tasks.TASKS["completion"]())
+    plain = adapt.score(model, rows)
+    assert set(plain.models[0].scores) == {"perplexity", "loss"}
+    found = adapt.score([model, model], rows, metric="chrf")
+    assert found.metric == "chrf"
+    assert found.models[0].scores.keys() == set(METRICS["completion"])
+    assert found.models[0].scores["loss"] == pytest.approx(plain.models[0].scores["loss"])
+    assert found.difference(1).mean == 0
+    assert model.fitted.kind.task.metric == "perplexity", "as it was"
+    with pytest.raises(OptionError, match="Metric 'accuracy' does not go with completion"):
+        adapt.score(model, rows, metric="accuracy")
+
+
+def test_models_are_compared_by_the_metric_that_is_asked_for(fitted: Any) -> None:
+    model = fitted("pairs", "bert")
+    found = adapt.score([model, model], raw(tiny_tasks.TASKS["pairs"]()), metric="macro_f1")
+    assert found.metric == "macro_f1"
+    assert "macro f1: difference to" in found.table()
 
 
 def test_models_that_find_other_masked_tokens_are_not_compared(backbone: Callable[..., Path]) -> None:

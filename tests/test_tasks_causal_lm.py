@@ -374,6 +374,50 @@ def test_an_answer_ends_as_the_chat_template_ends_it(written: str, end: str) -> 
     assert prompts.ends == list(dict.fromkeys([prompts.end, prompts.turn_end]))
 
 
+@pytest.mark.parametrize(
+    ("begun", "head", "end"),
+    [
+        ("<s>assistant", "<mask>final:", "</s>"),  # gpt-oss's channel
+        ("<s>", "<mask>", "</s><unk>"),  # the start and end of a response of Command R7B
+        ("assistant:", " ", "</s>"),
+        ("assistant: ", "", "</s>"),
+        ("", "assistant: ", "</s>"),  # of a template that knows no beginning of an answer
+    ],
+)
+def test_an_answer_begins_as_the_chat_template_begins_it(begun: str, head: str, end: str) -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        f"{begun}{head}{{{{ m.content }}}}{end}"
+        "{% else %}<s>{{ m.role }}: {{ m.content }}</s>{% endif %}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{begun}{{% endif %}}"
+    )
+    talk = [("user", "who ?"), ("assistant", "bob")]
+    made = bound(tokenizer=tokenizer, length=200)
+    (example,) = made.encode(chats(talk), split="train")
+    whole = tokenizer.apply_chat_template([{"role": r, "content": text} for r, text in talk], tokenize=False)
+    learnt = tokenizer.decode(example["input_ids"])
+    assert whole.startswith(learnt)
+    assert learnt.endswith("bob</s>")
+    assert ("headed" in made.state()) == bool(head)
+    loaded, older = (bound(tokenizer=tokenizer, length=200) for _ in range(2))
+    loaded.load_state(made.state())
+    (asked,) = loaded.encode(chats(talk[:1]))
+    assert learnt.startswith(tokenizer.decode(asked["prompt_ids"]))
+    assert tokenizer.decode(asked["prompt_ids"]) == f"<s>user: who ?</s>{begun}{head}".rstrip(" ")
+    older.load_state({"prompted": 1.0})
+    (asked,) = older.encode(chats(talk[:1]))
+    assert tokenizer.decode(asked["prompt_ids"]) == f"<s>user: who ?</s>{begun}".rstrip(" "), "as it was trained"
+    (said,) = made.beside_plain()
+    assert (repr(head) in said) == bool(head)
+
+
+def test_of_a_prompt_that_is_nearly_all_cut_is_told() -> None:
+    made = bound(length=12)
+    made.encode(table(["the cat " * 10, "bob"], ["bob " * 8, "cat"]), split="train")
+    assert any(note.startswith("1 prompts of the train split kept less than a quarter") for note in made.notes)
+
+
 _THINKS = (
     "{% for m in messages %}<s>{{ m.role }}\n"
     "{% if loop.last and m.role == 'assistant' and '</think>' not in m.content %}<think>\n\n</think>\n\n{% endif %}"
@@ -531,6 +575,9 @@ def test_a_chat_template_writes_the_same_day_on_every_day(default: str) -> None:
     )
     (example,) = bound(tokenizer=templated).encode(chats([("user", "who saw ?"), ("assistant", "bob")]), split="train")
     assert templated.decode(example["input_ids"]).startswith("Today: 26 Jul 2024. who saw ?")
+    made = bound(tokenizer=templated)
+    made.encode(chats([("user", "who saw ?"), ("assistant", "bob")]), split="train")
+    assert ("with 26 July 2024 as today's date" in made.beside_plain()[0]) == ("strftime" in default)
 
 
 def test_stop_and_answer_marker() -> None:

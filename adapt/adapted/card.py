@@ -81,7 +81,14 @@ def _use(
     in_peft = (folder / "peft" / "adapter_config.json").is_file()
     if in_peft:
         trained_on = getattr(run.strategy, "exported_for", lambda precision: "its own dtype")(run.budget.precision)
-        what += f" The folder `peft` holds it in PEFT's format, for a backbone in {trained_on}, as it was trained."
+        if run.task.pooling == "mean":
+            what += (
+                " The folder `peft` holds the encoder's part of it in PEFT's format, without the head on the mean of "
+            )
+            what += f"its outputs: for transformers' `AutoModel` in {trained_on}, as it was trained."
+            scale = None
+        else:
+            what += f" The folder `peft` holds it in PEFT's format, for a backbone in {trained_on}, as it was trained."
     whose = "The target is its output" if plain is not None else "For PEFT the target is the model's output"
     said = [*([f"{whose} times {scale['std']:.8g} plus {scale['mean']:.8g}."] if scale is not None else []), *beside]
     what += "".join(f" {escape(one)}" for one in said) if plain is not None or in_peft else ""

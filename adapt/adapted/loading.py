@@ -12,6 +12,7 @@ from typing import Any
 from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
+from adapt.backbones.exhausted import explained
 from adapt.data.learnt import Learnt
 from adapt.fields import check_count
 from adapt.files import path_of, reading
@@ -45,6 +46,7 @@ def load_model(
     Raises:
         AdaptError: The folder is not whole, the backbone or strategy is another one, or a tensor is missing, extra or
             misshapen.
+        OutOfMemory: Memory ran out.
     """
     from adapt.backbones.memoise import release
 
@@ -65,8 +67,9 @@ def load_model(
     with _reading(path, OptionError):
         kind = KINDS[spec.task.kind](spec.task, tokenizer)
         kind.load_state(content["kind_state"])
-    model = spec.strategy.build(loader, spec.task)
-    params.load(model, path)
+    with explained("while the model was loaded", "use --device cpu, or a machine with more memory"):
+        model = spec.strategy.build(loader, spec.task)
+        params.load(model, path)
     release(model)
     model.eval()
     fitted = Fitted(model, kind, tokenizer, loader)

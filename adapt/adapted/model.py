@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from adapt import params
 from adapt.adapted.card import write_card
 from adapt.backbones import Backbone
 from adapt.backbones.classes import ends_at_padding
+from adapt.backbones.exhausted import explained
 from adapt.backbones.source import ADAPTED, ADAPTER, check_hides_none, has_model_type
 from adapt.data import read_inputs
 from adapt.data.kinds import given_roles
@@ -176,26 +177,11 @@ class Adapted:
                 backbone's own weights are quantised; or transformers has no class for its head (mean pooling).
             OptionError: The folder cannot be written, is the backbone's own, or holds a saved model or an adapter.
             AdaptError: The backbone is gone, or has changed.
+            OutOfMemory: Memory ran out.
         """
         from adapt.backbones.plain import save_plain
 
-        strategy = self.run.strategy
-        merge = getattr(strategy, "merge", None)
-        if merge is None and not is_known(strategy):
-            raise Unsupported(
-                f"'{strategy.name}', a strategy of your own, does not say how it is merged; give it a method "
-                "merge(model, load), or keep the saved model"
-            )
-        if merge is None:
-            raise Unsupported(
-                f"'{strategy.name}' cannot be merged: it adds to the model what its weights cannot hold; keep the "
-                "saved model, or use LoRA"
-            )
-        if self.run.task.pooling == "mean":
-            raise Unsupported(
-                "a model with mean pooling cannot be merged: transformers has no class for it; keep the saved model, "
-                "or fit with pooling='native'"
-            )
+        merge = merging(self.run)
         budget = dataclasses.replace(self.run.budget, precision="fp32", dropout=None, device="cpu")
         loader = dataclasses.replace(self.fitted.loader, budget=budget)
         if loader.quantised() is not None:
@@ -203,15 +189,16 @@ class Adapted:
                 "a model whose backbone's own weights are quantised cannot be merged; keep the saved model, or fit "
                 "on the backbone as it was before"
             )
+        check_hides_none(folder, self.backbone.reference)
+        path = model_folder(folder, self.backbone.path, merged=True)
         self.backbone.check_unchanged()
-        plain = merge(self.fitted.model, loader)
+        with explained("while the model was merged", _MORE_MEMORY):
+            plain = merge(self.fitted.model, loader)
         if self.run.task.kind == "sequence_classification":  # which transformers' pipelines go by
             problem = self.run.task.problem
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
             if problem == "regression":
                 plain.config.regression_scale = self.fitted.kind.state()
-        check_hides_none(folder, self.backbone.reference)
-        path = model_folder(folder, self.backbone.path, merged=True)
         save_plain(plain, loader, path, self.fitted.kind.writes(self.fitted.model))
         self._write_card(path, type(plain).__name__)
         return path
@@ -220,7 +207,10 @@ class Adapted:
         """The card of what is in a folder; `plain`: the class of transformers of a merged model."""
         kind = self.fitted.kind
         scale = kind.state() if self.run.task.problem == "regression" else None
-        beside = [*kind.beside_plain(), *(self._padding() if plain is None else [])]
+        beside = kind.beside_plain()
+        if plain is None:
+            told = getattr(self.run.strategy, "beside_export", None)
+            beside = [*beside, *self._padding(), *(told(self.fitted.model) if told else [])]
         in_code = getattr(self.run.strategy, "base_in_code", None) if plain is None else None
         write_card(
             path, self.run, self.record, hub=self.backbone.hub_name, plain=plain, scale=scale, beside=beside,
@@ -229,18 +219,48 @@ class Adapted:
 
     def _padding(self) -> list[str]:
         """What who puts an adapter on the backbone must set, where that finds the end of a row by its padding."""
+        if self.run.task.pooling == "mean":
+            return []
         own, padding = self.fitted.loader.config(dropout=False), self.fitted.tokenizer.pad_token_id
         if not ends_at_padding(self.run.task.kind, own) or getattr(own, "pad_token_id", None) == padding:
             return []
         return [f"Set model.config.pad_token_id = {padding}, the token that rows are padded with, to find their ends."]
 
 
-def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) -> Path:
+_MORE_MEMORY = "use a machine with more memory, for a copy of the whole model in float32 is made"
+
+
+def merging(run: Run) -> Callable[[Any, Any], Any]:
+    """How a strategy merges what it trained into the weights: from the model and a loader to a plain model.
+
+    Raises:
+        Unsupported: It does not, or the task pools in a way that transformers has no class for.
+    """
+    merge = getattr(run.strategy, "merge", None)
+    if merge is None and not is_known(run.strategy):
+        raise Unsupported(
+            f"'{run.strategy.name}', a strategy of your own, does not say how it is merged; give it a method "
+            "merge(model, load), or keep the saved model"
+        )
+    if merge is None:
+        raise Unsupported(
+            f"'{run.strategy.name}' cannot be merged: it adds to the model what its weights cannot hold; keep the "
+            "saved model, or use LoRA"
+        )
+    if run.task.pooling == "mean":
+        raise Unsupported(
+            "a model with mean pooling cannot be merged: transformers has no class for it; keep the saved model, "
+            "or fit with pooling='native'"
+        )
+    return merge
+
+
+def model_folder(folder: str | Path, backbone: Path | None, *, merged: bool = False) -> Path:
     """A folder that a model may be written to, which that of its backbone is not.
 
     Args:
         folder: What somebody gives.
-        backbone: The folder of the backbone.
+        backbone: The folder of the backbone; None: it is not known yet.
         merged: The model is a plain one of transformers, else a saved one.
 
     Raises:
@@ -248,7 +268,7 @@ def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) ->
             would be read as, or an adapter that a merged one would be loaded with.
     """
     path = path_of(folder)
-    if path.resolve() == backbone.resolve():
+    if backbone is not None and path.resolve() == backbone.resolve():
         raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
     if (path / MODEL_FILE).is_file() if merged else has_model_type(path):
         held, own = ("saved model", "merged") if merged else ("model of transformers", "saved")

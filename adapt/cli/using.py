@@ -39,6 +39,8 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
 @click.option("--data", required=True, help=options.DATA_HELP + " Labelled; it needs no train.")
 @click.option("--split", default="test", show_default=True,
               help="The split to score, where there are several; also by its name in the data.")  # fmt: skip
+@click.option("--metric", help="Score by which models are compared; causal language models write texts for one that "
+              "judges these.  [default: that of training]")  # fmt: skip
 @click.option("--output", help="File to write the scores to, with the outcome of each row: .json.")
 @options.moved
 @options.device
@@ -73,7 +75,10 @@ def merge(folder: str, out: str, backbone: str | None) -> None:
 
     It loads without this package, and is a backbone as any other.
     """
-    from adapt.adapted import load_model
+    from adapt.adapted import load_model, merging, model_folder, read_model
+    from adapt.files import path_of
 
+    merging(read_model(path_of(folder))[1])  # what cannot be is said before weights are read
+    model_folder(out, None, merged=True)
     path = load_model(folder, backbone=backbone, device="cpu").merge(out)
     click.echo(f"Merged: {path}", err=True)

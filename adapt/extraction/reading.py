@@ -20,6 +20,7 @@ from adapt.adapted import MODEL_FILE, Adapted, load_model
 from adapt.adapted.loading import read_model
 from adapt.backbones import Loader, resolve
 from adapt.backbones.classes import configs_of, encoder_of
+from adapt.backbones.exhausted import explained
 from adapt.backbones.families import positions_of
 from adapt.backbones.memoise import release
 from adapt.data import read_texts
@@ -224,7 +225,8 @@ def reader(
     length = min(max_length or LONGEST, positions)
     task = Task(found.source.name, Source(found.source.name, ""), max_length=length)
     loader = Loader(found, task, Budget(device=place, precision=chosen), 0)
-    model = loader.pretrained()
+    with explained("while the model was loaded", "use --device cpu, or a machine with more memory"):
+        model = loader.pretrained()
     return Reader(
         model, loader.tokenizer(), found.source.name, place, chosen, length, _depth(model), attention,
         notes=tuple(loader.notes), origin={"backbone": found.source.sha256},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapt import params
-from adapt.backbones.classes import output_layer, shared_parameters
+from adapt.backbones.classes import output_layer, renaming, shared_parameters
 from adapt.backbones.families import family_of, is_projection
 from adapt.backbones.slow_imports import import_bitsandbytes
 from adapt.backbones.source import on_hub
@@ -90,6 +90,14 @@ class LoRA:
         """How the backbone is held that an exported adapter was trained on, in words; `precision`: the budget's."""
         return "bfloat16" if precision == "bf16" else "float32"
 
+    def beside_export(self, model: Any) -> list[str]:
+        """What must be said to who puts an exported adapter on the backbone with PEFT."""
+        if _TASK_TYPES.get(model.task_kind) != "QUESTION_ANS":
+            return []
+        said = ["Call the loaded model's get_base_model(), for PEFT's class for question answering drops segment ids."]
+        renamed = renaming(type(model), model.config)
+        return [*said, f"Load the backbone with key_mapping={renamed!r}."] if renamed else said
+
     def export(self, model: Any, folder: Path, reference: str) -> None:
         """Write the adapter in PEFT's format (`adapter_config.json`, `adapter_model.safetensors`).
 
@@ -104,8 +112,8 @@ class LoRA:
         classifies finds the end of a row by `model.config.pad_token_id`, which the card names where it is to be set.
 
         For question answering take the loaded model's `get_base_model()`, for PEFT's own class drops segment ids; and
-        on Llama and Qwen3 load the backbone with `key_mapping={"^model[.]": "transformer."}`, without which
-        transformers leaves all of it random.
+        on Llama and Qwen3 load the backbone with the `key_mapping` of the card, without which transformers leaves all
+        of it random.
 
         Raises:
             OptionError: A file cannot be written.

@@ -111,6 +111,7 @@ class CausalLM(TextGeneration):
         length, of = f"{self.task.max_length} tokens", of_split(split)
         notes = {
             "cut": f"prompts of {of} lost their beginning to fit {length}",
+            "little": f"prompts of {of} kept less than a quarter beside their answers; a larger max_length has room",
             "ended": f"answers of {of} lost their end to fit {length}; losses count the tokens kept",
             "shortened": f"prompts of {of} lost their beginning where a text was written, to leave room for "
             f"{self._new} tokens in {length}",
@@ -150,6 +151,7 @@ class CausalLM(TextGeneration):
             counts["ended"] += 1
         counts["cut"] += len(row.prompt) > left
         counts["shortened"] += writes and min(len(row.prompt), left) > most
+        counts["little"] += min(len(row.prompt), left) < len(row.prompt) / 4
         prompt = row.prompt[max(0, len(row.prompt) - left) :]
         return [_labelled(asked, row.head + prompt, row.completion[: room - left])]
 
@@ -184,22 +186,26 @@ class CausalLM(TextGeneration):
     def state(self) -> dict[str, float]:
         """`prompted`: 1 where training rows had prompts, else 0; `turn_end`, the token that ends the answers of
         conversations, where it is not the one that ends texts; `thinking`, 1 or 0, where the chat template can
-        begin answers with a thought or without; and `conversed`, whether conversations were learnt."""
+        begin answers with a thought or without; `headed`, 1, where it writes something before answers alone; and
+        `conversed`, whether conversations were learnt."""
         own = self._prompts
         said = {"turn_end": float(own.turn_end)} if own.turn_end != own.end else {}
         said |= {"thinking": float(own.thinking)} if own.thinking is not None and own.thinks else {}
+        said |= {"headed": 1.0} if own.headed and own.answer_head else {}
         known = {} if self._conversed is None else {"conversed": float(self._conversed)}
         return {"prompted": float(own.prompted), **said, **known}
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Set back what `state` gave; models that do not say were saved before it did, and write prompts as such, end
-        answers as texts, or begin them as the chat template does unasked."""
+        answers as texts, or begin them as the chat template does unasked, without what it writes before answers
+        alone."""
         self._prompts.prompted = bool(state.get("prompted", 1))
         conversed = state.get("conversed")
         self._conversed = None if conversed is None else bool(conversed)
         self._prompts.turn_end = int(state.get("turn_end", self._prompts.end))
         thinking = state.get("thinking")
         self._prompts.thinking = None if thinking is None else bool(thinking)
+        self._prompts.headed = bool(state.get("headed", 0))
 
     def beside_plain(self) -> list[str]:
         """How prompts or conversations were written."""
@@ -207,8 +213,11 @@ class CausalLM(TextGeneration):
         if self._conversed and not own.templated:
             return ["Messages were written as a line `role: content` each, and `assistant: ` before the answer."]
         if self._conversed:
-            told = f", with enable_thinking={own.thinking}" if own.thinks and own.thinking is not None else ""
-            return [f"Conversations were written by the tokenizer's chat template{told}."]
+            told = [f"with enable_thinking={own.thinking}"] if own.thinks and own.thinking is not None else []
+            told += [f"with {own.today} as today's date"] if own.dated else []
+            head = own.answer_head if own.headed else ""
+            told += [f"and {head!r} after its beginning of an answer, as it stands before answers"] if head else []
+            return [", ".join(["Conversations were written by the tokenizer's chat template", *told]) + "."]
         if not own.prompted or self._conversed is None:
             return []
         template = [] if own.template == "{prompt}" else [f"Prompts were written as {own.template!r}."]

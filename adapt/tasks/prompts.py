@@ -19,6 +19,9 @@ _TODAY = datetime(2024, 7, 26)
 """What chat templates write as today's date, so that no result depends on it; Llama 3's own where it is told none."""
 _NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 """How a template asks for it."""
+_ASKED: Sequence[Message] = ({"role": "user", "content": "a"},)
+_ANSWER = "a1b"
+"""A conversation of which chat templates show what they write around it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Prompts:
         """Whether a prompt is written with template and separator; else it is the beginning of a text, and stands as
         texts without a prompt do in training."""
         self._beginnings: dict[bool | None, str] = {}
+        self.headed = True
+        """Whether what the chat template writes before answers alone (`answer_head`) ends prompts of messages."""
         self.thinking: bool | None = False
         """What chat templates that know it are told of `enable_thinking`: whether answers begin with a thought; None:
         nothing."""
@@ -148,18 +153,36 @@ class Prompts:
         (Gemma's `<end_of_turn>`), else `end`."""
         if not self.templated:
             return self.end
-        answer = "a1b"
-        asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]
+        asked = [*_ASKED, {"role": "assistant", "content": _ANSWER}]
         written = self._probed(asked) or self._probed([{"role": "system", "content": "a"}, *asked])
-        _, found, rest = written.rpartition(answer)
+        _, found, rest = written.rpartition(_ANSWER)
         after = self._ids([rest.lstrip()])[0] if found else []
         special = {*self.tokenizer.all_special_ids, *getattr(self.tokenizer, "added_tokens_decoder", ())}
         return after[0] if after and after[0] in special - {self.tokenizer.unk_token_id} else self.end
 
     @property
+    def answer_head(self) -> str:
+        """What the chat template writes before an answer that is there, after what it has an answer begin with
+        (gpt-oss's channel, Cohere's start of a response); a thought is left to the answer."""
+        begun = self._begun(self.thinking)
+        if not begun or self.thinking:
+            return ""
+        before, found, _ = self._probed([*_ASKED, {"role": "assistant", "content": _ANSWER}]).rpartition(_ANSWER)
+        head = before.removeprefix(begun) if found and before.startswith(begun) else ""
+        return "" if "think>" in head else head
+
+    @property
     def thinks(self) -> bool:
         """Whether the chat template begins an answer otherwise where it is to have a thought, or none (Qwen3's)."""
         return len({self._begun(thinking) for thinking in (None, False, True)}) > 1
+
+    today = _TODAY.strftime("%d %B %Y")
+    """What stands for today's date."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether the chat template writes today's date."""
+        return self.templated and bool(_NOW.search(self.tokenizer.get_chat_template()))
 
     @property
     def opens_thought(self) -> bool:
@@ -176,8 +199,7 @@ class Prompts:
         if thinking not in self._beginnings:
             before, self.thinking = self.thinking, thinking
             try:
-                asked = [{"role": "user", "content": "a"}]
-                self._beginnings[thinking] = self._probed(asked, prompt=True) if self.templated else ""
+                self._beginnings[thinking] = self._probed(_ASKED, prompt=True) if self.templated else ""
             finally:
                 self.thinking = before
         return self._beginnings[thinking]
@@ -209,7 +231,7 @@ class Prompts:
         if not messages:
             return ""
         try:
-            return self._templated(messages, prompt=True)
+            return self._templated(messages, prompt=True) + (self.answer_head if self.headed else "")
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise RowError(
                 row, split, f"the tokenizer's chat template refuses the messages: {error}", messages[0]["content"]
