@@ -19,6 +19,9 @@ if sys.platform != "win32":
 
 TMPDIR = "have TMPDIR name a folder on another disk"
 """What can be done where the disk of temporary files is full."""
+_MOUNTS = Path("/proc/self/mountinfo")
+_IN_MEMORY = ("tmpfs", "ramfs")
+"""Kinds of file systems, as proc(5) has them."""
 _SCRATCH, _OWNER, _WORK = "adapt-", "owner.lock", "work"
 """How the names of temporary folders begin, and what is in them: the file that their process holds locked, and what it
 works with."""
@@ -165,9 +168,31 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def folders_on_disk() -> list[Path]:
+    """Folders for temporary files that do not lie in memory: that of TMPDIR, and /var/tmp."""
+    try:
+        known = dict.fromkeys((tempfile.gettempdir(), "/var/tmp"))  # Filesystem Hierarchy Standard, section 5.15
+    except FileNotFoundError:  # none can be written
+        return []
+    return [folder for folder in map(Path, known) if folder.is_dir() and not _in_memory(folder)]
+
+
+def _in_memory(folder: Path) -> bool:
+    """Whether what is written there takes memory, as far as Linux tells."""
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kinds = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[2] == number]
+    return any(kind in _IN_MEMORY for kind in kinds)
+
+
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder among those for temporary files (TMPDIR), gone at the end of the block.
+    """A folder among those for temporary files, gone at the end of the block: in that of TMPDIR, or in /var/tmp where
+    that one lies in memory itself, as /tmp does on many systems, for gigabytes may be put there.
 
     One whose process was killed stays, and is removed by the next call: beside each there is a file that its process
     holds locked, and which the system unlocks with the end of the process, however that comes.
@@ -176,9 +201,11 @@ def scratch_folder() -> Iterator[Path]:
         OptionError: It cannot be made.
     """
     try:
-        place = Path(tempfile.gettempdir())
+        usual = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
         raise OptionError(f"{error.strerror}; free some space, or {TMPDIR}.") from error
+    others = [folder for folder in folders_on_disk() if os.access(folder, os.W_OK)]
+    place = others[0] if others and usual.is_dir() else usual
     _remove_left(place)
     with writing(place, TMPDIR):
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))

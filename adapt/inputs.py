@@ -31,7 +31,7 @@ class Encoded:
     """Which took notes of them."""
     splits: Mapping[str, list[Example]]
     train_rows: int
-    """Rows of train, of which a long one may make several examples, and several short ones one."""
+    """Rows of train that are learnt, of which a long one may make several examples, and several short ones one."""
     lesson: Callable[[], Lesson] | None = None
     """Makes the lesson, in the process of the run and once the kind was fitted; None: the kind is the lesson."""
     labelled: Sequence[Example] | None = None
@@ -49,7 +49,8 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     """
     kind = KINDS[spec.task.kind](spec.task, backbone.tokenizer)
     rows = drawn(spec, data)
-    return Encoded(kind, encode_splits(kind, rows), len(rows["train"]))
+    splits = encode_splits(kind, rows)
+    return Encoded(kind, splits, len(rows["train"]) - kind.left_out)
 
 
 def encode_splits(kind: Kind, rows: Mapping[str, datasets.Dataset]) -> dict[str, list[Example]]:

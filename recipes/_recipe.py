@@ -44,8 +44,11 @@ def recipe(
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.FIELD=VALUE", help="repeatable")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
-        own_name = None if options.data != hub and Path(options.data).resolve().name != (folder or name) else name
-        how: dict[str, Any] = {"name": own_name, "kind": kind, **({} if validation else {"validation": 0})}
+        how: dict[str, Any] = {
+            "name": name_of(options.data, hub, name, folder),
+            "kind": kind,
+            **({} if validation else {"validation": 0}),
+        }
         data = adapt.data.load(options.data, **{**how, **(on_hub or {} if options.data == hub else {})})
         if not validation:
             data = replace(data, splits={split: rows for split, rows in data.splits.items() if split != "validation"})
@@ -83,6 +86,11 @@ def parser_of(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument("--out", default="recipe-results", help="folder of results; what is there is not done again")
     parser.set_defaults(**defaults)
     return parser
+
+
+def name_of(data: str, hub: str, name: str, folder: str | None = None) -> str | None:
+    """The task's name for the recipe's own data, on the hub or in a folder so called; None: others have their own."""
+    return name if data == hub or Path(data).resolve().name == (folder or name) else None
 
 
 def settings_of(strategies: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -9,24 +9,25 @@ Besides, the 872 labelled rows of validation choose the epoch. With further text
 as many, students are trained alone, too, which is the last of each one's scores.
 """
 
-from _recipe import command, fitted, parser_of
+from _recipe import command, fitted, name_of, parser_of
 
 import adapt
 from adapt.cli import plain_errors
 from adapt.comparison import Store
 from adapt.inputs import drawn
 
+HUB = "SetFit/sst2"
 EPOCHS = 5
 """Of the labelled rows, alone or with further texts."""
 
 
 def main() -> None:
-    parser = parser_of(__doc__, data="SetFit/sst2", backbone="tiny-encoder", strategies="full,lora")
+    parser = parser_of(__doc__, data=HUB, backbone="tiny-encoder", strategies="full,lora")
     parser.add_argument("--teacher", default="minilm", help="the teacher's backbone; the others are the student's")
     parser.add_argument("--labelled", type=int, default=500, help="rows whose labels are used")
     options = parser.parse_args()
     with plain_errors(goes_on=True):
-        data = adapt.data.load(options.data, name="sst2")
+        data = adapt.data.load(options.data, name=name_of(options.data, HUB, "sst2"))
         seeds = list(range(options.seeds))
         same = {"pooling": "mean", "max_train": options.labelled, "max_steps": options.max_steps, "epochs": EPOCHS}
         of_students = {"strategies": options.strategies, "out": options.out, "jobs": 1, "command": command(), **same}

@@ -10,7 +10,7 @@ One further pretraining stands behind all seeds with it: what another one would 
 
 from typing import Any
 
-from _recipe import command, fitted, parser_of, settings_of
+from _recipe import command, fitted, name_of, parser_of, settings_of
 
 import adapt
 from adapt.backbones.source import SHIPPED
@@ -27,14 +27,14 @@ def main() -> None:
     options = parser_of(__doc__, data=HUB, backbone="tiny-encoder", strategies="full,head,lora").parse_args()
     with plain_errors(goes_on=True):
         on_hub: dict[str, Any] = {"config": "swa", "revision": "refs/convert/parquet"} if options.data == HUB else {}
-        data = adapt.data.load(options.data, name="masakhaner_swa", kind="ner", **on_hub)
+        data = adapt.data.load(options.data, name=name_of(options.data, HUB, "masakhaner_swa"), kind="ner", **on_hub)
         parts = {split: {"text": [" ".join(words) for words in data.splits[split]["tokens"]]} for split in SPLITS}
-        texts = adapt.data.load(parts, kind="masked_lm", name="masakhaner_swa_texts", test=0)
+        texts = adapt.data.load(parts, kind="masked_lm", name=f"{data.name}_texts", test=0)
         same = {"max_length": 96, "max_steps": options.max_steps}
         tiny = options.backbone in SHIPPED  # which want higher rates than the defaults
         strategy = adapt.Full(learning_rate=5e-4) if tiny else adapt.Full()
         folder, run = fitted(options.out, "further", options.backbone, texts, strategy, epochs=20, **same)
-        further = adapt.load(folder).merge(folder / f"further-{run.backbone.name}")
+        further = adapt.load(folder).merge(folder / f"further-{run.backbone.name.rpartition('/')[2]}")
         settings = settings_of(options.strategies, SHIPPED_SETTINGS[data.kind] if tiny else {})
         for backbone in (options.backbone, further):
             adapt.compare(

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from adapt.training import allocator
 from adapt.training.allocator import memory_kept
 from adapt.training.loop import predict, train
+from adapt.training.peak import PeakMemory
 
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 
@@ -121,3 +123,18 @@ def test_pages_are_fetched_once_within_and_every_time_outside(found_anew: None) 
     before, within, after = (int(line) for line in done.stdout.split())
     assert within < before / 4  # a block that lies elsewhere than the first is fetched once more
     assert within < after / 4
+
+
+def test_a_peak_is_of_its_block_alone_also_where_freed_memory_is_kept() -> None:
+    """What scoring held between two epochs, and gave back, is none of the second's."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("Linux alone tells")
+    peak = PeakMemory("cpu")
+    with memory_kept():
+        large = [bytearray(b"1" * 2**20) for _ in range(300)]
+        del large
+        with peak.track():
+            held = peak.now()
+    assert peak.peak_bytes is not None
+    assert held is not None
+    assert peak.peak_bytes < held + 200 * 2**20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from torch import nn
 from adapt.adapted import fit_model
 from adapt.memory.observe import observe
 from adapt.spec import AdaptError, Budget, Diverged
-from adapt.training import Trained, aside, train
+from adapt.training import Trained, train
 from adapt.training.aside import Aside
 
 SIZE = 1009
@@ -215,19 +214,6 @@ def test_a_file_that_cannot_be_read_back_is_an_error(files: list[IO[bytes]]) -> 
         files[0].truncate(100)
         with pytest.raises(AdaptError, match=r"cannot be read back \(it ends too early\); train again, with TMPDIR"):
             kept.restore(model)
-
-
-@LINUX
-def test_folders_in_memory_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert aside._in_memory(Path("/proc/self")) is False
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    number = f"{os.major(tmp_path.stat().st_dev)}:{os.minor(tmp_path.stat().st_dev)}"
-    mounts = tmp_path / "mountinfo"
-    monkeypatch.setattr(aside, "_MOUNTS", mounts)
-    line = f"29 1 {number} / / rw,relatime shared:1 - "
-    for kind, there in (("ext4 /dev/vda rw", True), ("tmpfs tmpfs rw", False)):
-        mounts.write_text(f"30 1 0:1 / /elsewhere rw - tmpfs tmpfs rw\n{line}{kind}\n")
-        assert (tmp_path in aside._folders()) is there
 
 
 def test_a_result_says_what_was_held_beside_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -467,3 +467,17 @@ def test_what_conversations_have_beside_content_is_told_of() -> None:
     assert "column 'system' is not used; write it into the conversations as their first turn" in notes
     assert any(note.startswith("9 messages of column 'messages' have 'thinking', which is not used") for note in notes)
     assert not load([{"messages": [{"role": t["role"], "content": t["content"]} for t in turns]}] * 9, **NONE).notes
+
+
+def test_columns_of_questions_that_need_not_be_there_need_not_be_in_each_split() -> None:
+    rows = [
+        {"id": f"q{i}", "question": f"who is {i}?", "context": f"{i} is bob", "answers": ["bob"], "answer_start": [6]}
+        for i in range(10, 14)
+    ]
+    bare = [{name: row[name] for name in ("question", "context", "answers")} for row in rows]
+    other = [{"qid" if name == "id" else name: value for name, value in row.items()} for row in rows]
+    for test, ids in ((bare, "test-1"), (other, "q10")):
+        found = load({"train": rows, "test": test}, validation=0).splits["test"][0]
+        assert (found["id"], found["answer_starts"]) == (ids, [6])
+    with pytest.raises(DataError, match="split 'test': no column 'id'"):
+        load({"train": rows, "test": bare}, validation=0, columns={"id": "id"})

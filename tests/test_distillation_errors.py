@@ -193,3 +193,13 @@ def test_a_teacher_that_takes_some_part_of_every_context_for_an_answer(
     knows = adapt.fit(backbone("distilbert"), some, "head", **SHORT)
     for data in (some, TASKS["answers"]()):
         assert begun(knows, backbone("distilbert"), data)[2].teacher is knows
+
+
+def test_a_masked_language_model_without_a_pretrained_head_is_no_teacher() -> None:
+    texts = [f"word{i} of many" for i in range(20)]
+    teacher = adapt.fit("tiny-encoder", texts, "untrained", kind="masked_lm", device="cpu")
+
+    assert not teacher.fitted.model.fresh_names
+    teacher.fitted.model.fresh_names = frozenset({"cls.predictions.bias"})
+    with pytest.raises(OptionError, match="trains nothing, so that its head for masked_lm knows nothing"):
+        adapt.distill(teacher, "tiny-encoder", adapt.data.load(texts, kind="masked_lm"), device="cpu")

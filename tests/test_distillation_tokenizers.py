@@ -228,3 +228,20 @@ def test_what_begins_a_text_is_that_of_the_student(tmp_path: Path) -> None:
     assert adapt.distill(teacher, folders[0], data, "head", **options).result is not None
     with pytest.raises(OptionError, match="puts other tokens before a text than the student's"):
         adapt.distill(teacher, folders[1], data, "head", **options)
+
+
+def test_no_answer_is_that_of_the_window_that_decides() -> None:
+    """Of windows with logits of no answer (5, -1) and (-1, 5) either decides, and not (-1, -1)."""
+    rows = answers()
+    its, shown = encoded_by(task_helpers.wordpiece(), "question_answering", "answers", rows, length=14, stride=4)
+    own, examples = encoded_by(task_helpers.wordpiece(), "question_answering", "answers", rows)
+    shown = [example for example in shown if example["row"] == 0]
+    assert len(shown) > 1
+    said = [torch.zeros(2, 1 + len(example["offsets"])) for example in shown]
+    for i, output in enumerate(said):
+        output[:, 0] = torch.tensor([5.0, -1.0] if i % 2 else [-1.0, 5.0])
+    lesson = Places(own, 1.0, 1.0)
+    lesson.teach(examples[:1], lesson.rows(Said(its, shown, said)))
+    tokens = len(examples[0]["offsets"])
+    wanted = torch.tensor([[-1.0, *[0.0] * tokens], [5.0, *[0.0] * tokens]]).softmax(-1)
+    assert torch.allclose(torch.from_numpy(examples[0]["teacher"]), wanted, atol=1e-6)

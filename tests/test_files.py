@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from adapt import files
 from adapt.files import scratch_folder, whole_folder, writing
 from adapt.spec import OptionError
 
@@ -115,3 +117,16 @@ def test_a_folder_is_filled_as_a_whole_or_not_at_all(tmp_path: Path, error: Exce
 def test_errors_of_ours_are_not_told_of_the_disk(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"^row 3$"), writing(tmp_path):
         raise OptionError("row 3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has this")
+def test_folders_in_memory_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert files._in_memory(Path("/proc/self")) is False
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    number = f"{os.major(tmp_path.stat().st_dev)}:{os.minor(tmp_path.stat().st_dev)}"
+    mounts = tmp_path / "mountinfo"
+    monkeypatch.setattr(files, "_MOUNTS", mounts)
+    line = f"29 1 {number} / / rw,relatime shared:1 - "
+    for kind, there in (("ext4 /dev/vda rw", True), ("tmpfs tmpfs rw", False)):
+        mounts.write_text(f"30 1 0:1 / /elsewhere rw - tmpfs tmpfs rw\n{line}{kind}\n")
+        assert (tmp_path in files.folders_on_disk()) is there

@@ -13,10 +13,11 @@ from torch import nn
 
 from adapt.adapted import assemble, load_model
 from adapt.backbones import Loader
+from adapt.backbones import memo as memo_module
 from adapt.backbones.calls import goes_on
 from adapt.backbones.memo import Memo, memos_of
 from adapt.backbones.memoise import MemoBase, MemoDecoder, hand_on, memoise, release, share
-from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
+from adapt.backbones.shelf import KEY_BYTES, ROW_BYTES, Features, Shelf
 from adapt.data import Data
 from adapt.inputs import Inputs
 from adapt.result import Result
@@ -523,6 +524,27 @@ def test_a_shelf_on_a_full_disk_is_done_without(tmp_path: Path, monkeypatch: pyt
     features = shelf.Features([b"0" * shelf.KEY_BYTES], [1], torch.ones(1, 4), False)
     assert not Shelf(tmp_path / "s", 10_000).write(features)
     assert not list((tmp_path / "s").iterdir())
+
+
+def test_of_features_that_do_not_all_fit_as_many_are_shared_as_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memo_module, "_PART_BYTES", 1000)  # so that there are several files
+    rows = batch_of([[i % 50 + 1, i // 50 + 1] for i in range(100)])
+    first, second, alone = (Memo(Encoder(False), 2**20) for _ in range(3))
+    first.share(Shelf(tmp_path, 4000))
+    expected = alone(**rows)
+    assert torch.equal(first(**rows), expected)
+    first.hand_on()
+    assert len(list(tmp_path.glob("*"))) > 1
+    held = sum(features.values.nbytes + ROW_BYTES * len(features.keys) for features in Shelf(tmp_path, 4000).read())
+    assert held <= 4000
+    second.share(Shelf(tmp_path, 4000))
+    assert torch.equal(second(**rows), expected)
+    assert second.shared_rows + second.encoded_rows == 100
+    assert second.shared_rows > 20
+    second.hand_on()
+    assert sum(len(features.keys) for features in Shelf(tmp_path, 4000).read()) == second.shared_rows
 
 
 def test_what_a_run_handed_on_itself_is_not_anothers(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import tiny
 import torch
 from tiny_tasks import TASKS
@@ -50,10 +52,13 @@ from transformers import (
     ModernBertConfig,
     MptConfig,
     NllbMoeConfig,
+    NomicBertConfig,
     OpenAIGPTConfig,
     OPTConfig,
+    PegasusConfig,
     PLBartConfig,
     ProphetNetConfig,
+    Qwen3_5Config,
     RwkvConfig,
     SqueezeBertConfig,
     Starcoder2Config,
@@ -272,14 +277,15 @@ def test_linear_layers_that_peft_takes_for_experts_are_refused(tmp_path: Path, t
     assert sum(hasattr(module, "lora_A") for module in model.modules()) == 4
 
 
-def test_linear_layers_that_peft_refuses(tmp_path: Path) -> None:
+def test_layers_whose_weights_fused_kernels_take_are_left_alone(tmp_path: Path) -> None:
+    """A branch beside them would do nothing in training with mamba_ssm; PEFT refuses some of them."""
     config = MambaConfig(vocab_size=len(tiny.VOCABULARY), hidden_size=32, state_size=4, num_hidden_layers=2)
     load = tiny.loader_for(saved(tmp_path, config, "llama", AutoModelForCausalLM), "causal_lm")
-    with pytest.raises(FieldError, match=r"layers are in_proj, out_proj, x_proj; name others.*'out_proj' is inc"):
-        LoRA().build(load, load.task)
-    assert LoRA(targets=("in_proj", "x_proj")).build(load, load.task) is not None
-    with pytest.raises(OptionError, match="dt_proj"):  # whose weight is read past its forward pass
-        LoRA(targets="dt_proj").build(load, load.task)
+    model = LoRA().build(load, load.task)
+    assert {name.split(".")[-4] for name, p in model.named_parameters() if p.requires_grad} == {"in_proj"}
+    for name in ("dt_proj", "x_proj", "out_proj"):
+        with pytest.raises(OptionError, match=name):
+            LoRA(targets=name).build(load, load.task)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -594,3 +600,54 @@ def test_fnet_is_not_trained_in_bfloat16(tmp_path: Path, task_data: Callable[[st
     folder = saved(tmp_path, config, "bert")
     with pytest.raises(Unsupported, match=r"'fnet' mixes tokens by transforms .*; use precision fp32"):
         fit_model(folder, task_data("single_label"), "lora", device="cpu", precision="bf16")
+
+
+def test_a_new_pooler_is_trained_wherever_it_stands(tmp_path: Path) -> None:
+    """Nomic's stands before the layers, and published checkpoints lack it."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = NomicBertConfig(vocab_size=len(tiny.VOCABULARY), max_position_embeddings=64, pad_token_id=0, **sizes)
+    load = tiny.loader_for(saved(tmp_path, config, "bert", AutoModelForMaskedLM), "sequence_classification")
+    model = Full(layers="last:1").build(load, load.task)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any("pooler" in name for name in model.fresh_names)
+    assert model.head_names <= trained
+    assert not any("layers.0." in name or "embed" in name for name in trained)
+    assert any("layers.1." in name for name in trained)
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_sinusoids_that_a_checkpoint_lacks_are_computed_and_never_trained(tmp_path: Path, lacking: bool) -> None:
+    sizes = {"d_model": 32, "max_position_embeddings": 64, "decoder_start_token_id": 0, "pad_token_id": 0}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_layers": 1, f"{part}_ffn_dim": 48, f"{part}_attention_heads": 4}
+    folder = saved(tmp_path, PegasusConfig(vocab_size=len(tiny.VOCABULARY), **sizes), "t5", AutoModelForSeq2SeqLM)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    tables = {name for name in weights if "embed_positions" in name}
+    assert len(tables) == 2
+    if lacking:
+        rest = {name: tensor for name, tensor in weights.items() if name not in tables}
+        safetensors.torch.save_file(rest, folder / "model.safetensors", {"format": "pt"})
+    load = tiny.loader_for(folder, "seq2seq")
+    model = Full().build(load, load.task)
+    parameters = dict(model.named_parameters())
+    for name in tables:
+        assert torch.equal(parameters[name], weights[name])
+        assert not parameters[name].requires_grad
+    assert sum(not parameter.requires_grad for parameter in parameters.values()) == 2
+
+
+@pytest.mark.parametrize("pooling", ["native", "mean"])
+def test_a_classifier_of_the_part_for_text_where_transformers_reads_it_from_the_whole(
+    tmp_path: Path, pooling: Any
+) -> None:
+    text = {**LLAMA, "head_dim": 8, "layer_types": ["full_attention"], "num_hidden_layers": 1, "pad_token_id": 0}
+    images = {"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
+    config = Qwen3_5Config(text_config=text, vision_config=images)
+    whole = saved(tmp_path, config, "llama", AutoModelForImageTextToText)
+    load = tiny.loader_for(whole, "sequence_classification")
+    load = replace(load, task=replace(load.task, pooling=pooling))
+    model = LoRA(rank=2).build(load, load.task)
+    assert not any("vision" in name or "visual" in name for name, _ in model.named_parameters())
+    there = safetensors.torch.load_file(whole / "model.safetensors")
+    (found,) = [tensor for name, tensor in there.items() if name.endswith("embed_tokens.weight")]
+    assert torch.equal(model.base_model.get_input_embeddings().weight, found)

@@ -603,3 +603,19 @@ def _fail(error: Exception, *args: Any, **kwargs: Any) -> Any:
 def test_which_errors_mean_it(error: Exception, expected: bool, size: str) -> None:
     assert is_out_of_memory(error) is expected
     assert asked_for(error) == (f" ({size} more were asked for)" if size else "")
+
+
+def test_a_run_ends_well_where_its_weights_cannot_be_set_aside_to_be_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where no disk takes them, and memory has no room for a copy."""
+
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("adapt.memory.observe.Aside.put", full)
+    rows = (["good", "bad"] * 8, ["yes", "no"] * 8)
+    found = fit_model("tiny-encoder", rows, "head", epochs=1, device="cpu").result
+    assert found is not None
+    assert found.status == "ok"
+    assert not found.memory.get("breakdown")

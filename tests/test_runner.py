@@ -393,6 +393,8 @@ def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         ("OSError: '/home/me/models/weights.bin' is not there", "OSError: 'weights.bin' is not there"),
         ("at /tmp/a/b: see https://host.org/a/b and 3/4 it/s", "at b: see https://host.org/a/b and 3/4 it/s"),
         ("in ./a/b or a/b/c", "in ./a/b or a/b/c"),
+        (r"OSError: 'C:\Users\me\weights.bin' is not there", "OSError: 'weights.bin' is not there"),
+        (r"at \\server\share\a\b.txt: as C: is", "at b.txt: as C: is"),
     ],
 )
 def test_paths_of_this_machine_are_cut_from_a_reason(text: str, kept: str) -> None:

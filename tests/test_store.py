@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -370,3 +371,19 @@ def test_a_table_that_was_being_made_does_not_replace_a_later_one(
     store.write_table()
     assert len(pandas.read_csv(store.folder / "table.csv")) == 1
     assert "Seeds: 1, 2" in (store.folder / "table.md").read_text()
+
+
+def test_a_backbone_that_changes_meanwhile_is_told_of(store: Store, tmp_path: Path) -> None:
+    """Else later runs would have other weights under the name of the first ones."""
+    place = Path(shutil.copytree(resolve("tiny-encoder").path, tmp_path / "backbone"))
+    (tmp_path / "jobs").mkdir()
+    Todo([(run_of("head"), words())], resolve(place)).save(tmp_path / "jobs", store)
+    job = Job.read(tmp_path / "jobs" / "0.json")
+    inputs = job.inputs()
+    (place / "model.safetensors").touch()
+    (place / "notes.md").write_text("of mine")
+    assert job.begun(inputs) is inputs, "only its times have changed"
+    content = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**content, "layer_norm_eps": 1e-3}))
+    with pytest.raises(AdaptError, match="no longer the one that this comparison began with; leave the"):
+        job.begun(inputs)

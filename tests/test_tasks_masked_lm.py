@@ -35,6 +35,8 @@ from adapt.metrics.jackknife import pseudo_values, score_of
 from adapt.spec import DataError, OptionError, RowError, Unsupported
 from adapt.strategies import Full, Head
 from adapt.tasks.losses import IGNORED
+from adapt.tasks.masking import ordinary_tokens
+from adapt.tasks.tokens import rows_needed
 
 KNOWN = ["sunny word1 word2 warm kind word3", "rotten word4", "word5 cold word6 bitter word7"]
 """In words of the tiny backbones."""
@@ -541,3 +543,11 @@ def test_a_model_that_went_on_is_a_backbone(backbone: Callable[..., Path], tmp_p
     expected = model.fitted.model.eval()(input_ids=ids, attention_mask=mask).logits
     torch.testing.assert_close(ours(input_ids=ids, attention_mask=mask).logits, expected, rtol=1e-4, atol=1e-4)
     assert tiny.loader_for(merged.path, "sequence_classification")().fresh_names
+
+
+def test_tokens_of_a_vocabulary_with_gaps_are_all_known() -> None:
+    made = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[MASK]": 3, "c": 7}, unk_token="a"))
+    gaps = PreTrainedTokenizerFast(tokenizer_object=made, mask_token="[MASK]")
+    assert ordinary_tokens(gaps) == [0, 1, 7]
+    assert ordinary_tokens(gaps, 7) == [0, 1]
+    assert rows_needed(gaps) == 8

@@ -378,3 +378,11 @@ def test_words_of_a_text_end_where_answers_have_them() -> None:
         ("", (0, 0)),
     ):  # fmt: skip
         assert tuple(end_of_words(text, n) for n in range(1, len(ends) + 1)) == ends, text
+
+
+def test_rows_whose_answers_lie_in_no_window_are_not_counted_as_learnt() -> None:
+    made = qa(length=16)
+    long = ("the cat " * 40).strip()
+    rows = table(("who sat ?", "bob sat", ["bob"]), ("who sat ?", long, [long]))
+    made.encode(rows, split="train")
+    assert made.left_out == 1

@@ -454,6 +454,10 @@ def test_what_cannot_be_used() -> None:
     made = bound()
     net = _t5(made.tokenizer)
     net.config.decoder_start_token_id = net.generation_config.decoder_start_token_id = None
+    net.config.bos_token_id, net.generation_config.bos_token_id = 3, None
+    asked, _ = made.asked(net, made.collate(made.encode(table())))
+    assert asked["decoder_input_ids"][:, 0].unique().tolist() == [3], "as T5Gemma's"
+    net.config.bos_token_id = None
     with pytest.raises(Unsupported, match="lacks decoder_start_token_id"):
         made.loss(net, made.collate(made.encode(table())))
     assert made.encode(table().select([])) == []

@@ -314,3 +314,21 @@ def test_what_cannot_be_used() -> None:
         bound.score([torch.full((1, 3), float("nan"))], examples)
     assert bound.encode(table([["cat"]], [[0]]).select([])) == []
     assert bound.selection("macro_f1") is None
+
+
+def test_a_very_long_row_is_cut_in_time_that_grows_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token looks at the windows that hold it, not at all."""
+    asked = 0
+
+    def counting(*values: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return min(*values)
+
+    monkeypatch.setattr("adapt.tasks.token_classification.min", counting, raising=False)
+    counts = {}
+    for words in (500, 1000):
+        asked = 0
+        tags(length=32).encode(table([["cat"] * words]))
+        counts[words] = asked
+    assert counts[1000] < 2.2 * counts[500]

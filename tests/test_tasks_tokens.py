@@ -14,12 +14,13 @@ import tiny
 import torch
 from task_helpers import SENTENCE, byte_level, kind, wordpiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from adapt.backbones import resolve
 from adapt.inputs import encode_splits
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.tasks import KINDS, losses, tokens
+from adapt.tasks.tokens import decoded, unlike
 
 
 def test_windows_cover_every_token_and_share_their_stride() -> None:
@@ -245,3 +246,21 @@ def test_texts_are_asked_for_alike_where_the_tokens_are_the_same_whatever_their_
     long = kind("causal_lm", byte_level(), "completion", "loss", length=4)
     text = datasets.Dataset.from_dict({"prompt": [""], "completion": [SENTENCE]})
     assert long.digest(long.encode(text, split="test")) == made[0].digest(made[0].encode(text, split="test"))
+
+
+def test_letters_that_a_tokenizer_parts_are_closed_up_again() -> None:
+    vocabulary = {
+        word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"今天很好，北京。", "cat", "a"])
+    }
+    chinese = BertTokenizer(vocab=vocabulary)
+    text = "今天很好，北京。"
+    ids = chinese(text, add_special_tokens=False)["input_ids"]
+    assert chinese.decode(ids) != text
+    assert decoded(chinese, ids) == text
+    assert decoded(chinese, chinese("cat a")["input_ids"]) == "cat a"
+    assert decoded(chinese, chinese("cat")["input_ids"], special=True) == "[CLS] cat [SEP]"
+    assert unlike(chinese, [text, "a cat"], "targets") == []
+    (note,) = unlike(chinese, [text, "a cat\na cat", "spells [SEP]"], "targets")
+    assert note.startswith(
+        "1 targets cannot be written exactly with the tokenizer, which makes 'a cat a cat' of 'a cat\\n"
+    )

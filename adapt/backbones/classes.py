@@ -144,12 +144,22 @@ def text_part(kind: str, config: Any) -> Any:
     part = config.sub_configs.get("text_config")
     if part is None:
         return config
-    if model_class(kind, config).config_class is not part:
+    text = config.get_text_config()
+    if model_class(kind, config).config_class is not part and not (type(text) in _classes(kind) and _is_read(text)):
         raise Unsupported(
             f"transformers loads '{config.model_type}' whole for {kind.replace('_', ' ')}, with the parts that read no "
             "text; use a backbone that reads text alone"
         )
-    return config.get_text_config()
+    return text
+
+
+def _is_read(part: Any) -> bool:
+    """Whether transformers reads the weights of a part from a checkpoint of the whole."""
+    try:
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    except ImportError:
+        return False
+    return bool(get_checkpoint_conversion_mapping(part.model_type))
 
 
 def base_class(config: Any) -> Any:

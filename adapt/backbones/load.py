@@ -34,7 +34,7 @@ from adapt.backbones.log import failures, quiet
 from adapt.backbones.padding import reads_padding
 from adapt.backbones.quantised import agreed, check_capability, hold_whole_in, keep_whole, place_rest
 from adapt.backbones.source import Backbone
-from adapt.backbones.weights import check_weights, first_few, left_out
+from adapt.backbones.weights import check_weights, computed, first_few, left_out
 from adapt.spec import AdaptError, Budget, Task, Unsupported
 
 if TYPE_CHECKING:
@@ -369,13 +369,15 @@ class Loader:
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
         missing, other = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
         check_weights(model, self.task.kind, self.backbone.reference, missing, other)
+        for table in computed(model):
+            model.get_parameter(table).requires_grad_(False)
         self._told.extend(left_out(model, self.backbone, info["unexpected_keys"]))
         if reads_padding(config):
             self._told.append(
                 f"'{config.model_type}' reads padding: what it makes of a row depends on how long others of its batch "
                 "are"
             )
-        return model, missing | other
+        return model, (missing | other) - computed(model)
 
 
 def _options(dtype: Any) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def _hand_on_more(config: Any) -> Unsupported:
 def freeze_below(model: Any, upper: UpperLayers) -> None:
     """Leave the upper layers and what comes after them trainable: a pooler, the head, in most families a last norm.
 
-    What stands beside the layers in a module of the base model's, such as OPT's last norm, is frozen.
+    What stands beside the layers in a module of the base model's, such as OPT's last norm, is frozen. A pooler, or what
+    else is new, is trainable wherever it stands: some families name it before the layers.
 
     Args:
         model: Every parameter is trainable.
@@ -93,12 +94,14 @@ def freeze_below(model: Any, upper: UpperLayers) -> None:
     """
     base = model.base_model
     after = False
+    fresh = {id(parameter) for name, parameter in model.named_parameters() if name in model.head_names}
     for name, parameter in base.named_parameters():
         inside = name.startswith(upper.path + ".")
         after = after or inside
         # the layers of DeBERTa share what stands beside them: relative positions and their norm
         beside = "." in upper.path and name.startswith(upper.path.rpartition(".")[0] + ".")
-        parameter.requires_grad_(name in upper if inside else after and not beside)
+        own = id(parameter) in fresh or "pooler" in name.split(".")
+        parameter.requires_grad_(name in upper if inside else own or (after and not beside))
 
 
 def memoise_lower(model: Any, upper: UpperLayers | None) -> None:

@@ -15,11 +15,15 @@ import torch
 from torch import nn
 
 from adapt.backbones.exhausted import is_out_of_memory
-from adapt.backbones.shelf import KEY_BYTES, Features, Shelf
+from adapt.backbones.shelf import KEY_BYTES, ROW_BYTES, Features, Shelf
 from adapt.backbones.standardised import Standardised
 
 _MULTIPLE = 8
 """Under autocast rows are encoded in lengths that are multiples of this, with others of the same padded length."""
+
+
+_PART_BYTES = 64 * 2**20
+"""Most that is copied at a time of what is handed on."""
 
 
 class Memo(nn.Module):
@@ -78,14 +82,26 @@ class Memo(nn.Module):
                 start += n
 
     def hand_on(self) -> None:
-        """Put what was encoded here on the shelf, where there is one."""
-        if self._shelf is None or not self._new:
+        """Put what was encoded here on the shelf, where there is one, as much as it takes: some rows at a time, for of
+        these there is a copy meanwhile."""
+        if self._shelf is None:
             return
-        places = [self._rows[key] for key in self._new]
-        values = torch.cat([self._read(key) for key in self._new]).cpu()
-        self._shelf.write(Features(self._new, [n for _, n in places], values, bool(self._pooled)))
-        self._handed_on.update(self._new)
-        self._new = []
+        new, self._new = self._new, []
+        room, first = self._shelf.room(), 0
+        while first < len(new):
+            part, size = [], 0
+            for key in new[first:]:
+                own = self._read(key).nbytes + ROW_BYTES
+                if size + own > min(room, max(_PART_BYTES, own)):
+                    break
+                part.append(key)
+                size += own
+            values = torch.cat([self._read(key) for key in part]).cpu() if part else None
+            lengths = [self._rows[key][1] for key in part]
+            if values is None or not self._shelf.write(Features(part, lengths, values, bool(self._pooled))):
+                break
+            self._handed_on.update(part)
+            room, first = self._shelf.room(), first + len(part)
 
     def train(self, mode: bool = True) -> Memo:
         """The encoder stays in eval mode: its features must not depend on dropout."""

@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 KEY_BYTES = 16
+ROW_BYTES = KEY_BYTES + 8
+"""What a row takes beside its features: its key and how many vectors it has."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Shelf:
                 continue
         return found
 
+    def room(self) -> int:
+        """Bytes of tensors that it takes yet."""
+        return self.max_bytes - sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+
     def write(self, features: Features) -> bool:
         """Add a file. Returns whether there was room for it, here and on the disk."""
         tensors = {
@@ -65,8 +71,7 @@ class Shelf:
             "values": features.values.contiguous(),
             "pooled": torch.tensor(features.pooled),
         }
-        held = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
-        if held + sum(value.nbytes for value in tensors.values()) > self.max_bytes:
+        if sum(value.nbytes for value in tensors.values()) > self.room():
             return False
         part = self.folder / f"{secrets.token_hex(6)}.part"
         digest = hashlib.blake2b(b"".join(features.keys), digest_size=KEY_BYTES).hexdigest()

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 """Name of the folder that the hub's client has a version of a model in."""
 
 
+Stamp = Sequence[Sequence[str | int]]
+"""Of each file that decides what a model computes its name, bytes, and time of change in nanoseconds."""
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A pretrained model in a local folder."""
@@ -63,6 +68,8 @@ class Backbone:
     """What the user gave: hub name, path or shipped name."""
     path: Path
     """Local folder with `config.json`, safetensors weights and tokenizer files."""
+    stamp: Stamp = field(default=(), repr=False, compare=False)
+    """Its files as they were before their content was read."""
 
     def __repr__(self) -> str:
         return one_line(f"<Backbone {self.reference}: content {self.source.sha256[:12]}, in {self.path}>")
@@ -91,11 +98,26 @@ class Backbone:
         Raises:
             AdaptError: It is gone, or another one is in its place.
         """
-        if resolve(self.path).source.sha256 != self.source.sha256:
+        if self._changed():
             raise AdaptError(
                 f"Backbone {self.reference} is no longer what the model was made on; put that back in its place, or "
                 "load the model again with the right one."
             )
+
+    def check_unchanged_since_stamped(self) -> None:
+        """The content is read again only where files are not as its `stamp` says.
+
+        Raises:
+            AdaptError: It is gone, or another one is in its place.
+        """
+        if self.stamp and list(map(list, self.stamp)) != _stamp(self.path) and self._changed():
+            raise AdaptError(
+                f"Backbone {self.reference} is no longer the one that this comparison began with; leave the folder as "
+                "it is until all runs are done. The same command begins anew, with the one that is there now."
+            )
+
+    def _changed(self) -> bool:
+        return resolve(self.path).source.sha256 != self.source.sha256
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -169,8 +191,9 @@ def resolve(reference: str | Path) -> Backbone:
     name, path = locate(str(reference))
     with reading(f"Backbone {reference}"):
         _check(path, str(reference))
+        stamp = _stamp(path)
         source = Source(name, _hash(path))
-    return Backbone(source, str(reference), path)
+    return Backbone(source, str(reference), path, stamp)
 
 
 def locate(reference: str) -> tuple[str, Path]:
@@ -350,14 +373,24 @@ def _check(path: Path, reference: str) -> None:
         raise without_tokenizer(reference)  # which some have without a vocabulary (ByT5)
 
 
-def _hash(path: Path) -> str:
-    """SHA-256 over the names and contents of all files that decide what the model computes."""
+def _files(path: Path) -> dict[str, Path]:
+    """All files that decide what the model computes, by their names from its folder."""
     folders = (path, path / POOLING.parent)  # what else lies below, such as results, is not read
     files = {f for folder in folders for f in folder.glob("*") if f.is_file() and f.suffix in _SUFFIXES}
     files -= {f for pattern in _BESIDE for f in path.glob(pattern)}
+    return {Path(os.path.relpath(f, path)).as_posix(): f for f in sorted(files.union(weight_files(path)))}
+
+
+def _stamp(path: Path) -> list[list[str | int]]:
+    found = ((name, file.stat()) for name, file in _files(path).items())
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 over the names and contents of all files that decide what the model computes."""
     digest = hashlib.sha256()
-    for file in sorted(files.union(weight_files(path))):
+    for name, file in _files(path).items():
         with file.open("rb") as handle:
             content = hashlib.file_digest(handle, "sha256").hexdigest()
-        digest.update(f"{Path(os.path.relpath(file, path)).as_posix()} {content}\n".encode())
+        digest.update(f"{name} {content}\n".encode())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ def check_weights(model: Any, kind: str, reference: str, missing: Set[str], othe
         raise AdaptError(
             f"Backbone {reference}: weights do not fit the configuration: {', '.join(sorted(other - fresh)[:5])}"
         )
-    lost = sorted(name for name in missing - fresh if "pooler" not in name.split("."))
+    lost = sorted(name for name in missing - fresh if "pooler" not in name.split(".") and name not in computed(model))
     if type(model) is base_class(model.config) and encoder_of(model) is not model:  # the encoder alone is used
         lost = [name for name in lost if not name.startswith("decoder.")]
     if lost:
@@ -29,6 +29,12 @@ def check_weights(model: Any, kind: str, reference: str, missing: Set[str], othe
             f"Backbone {reference}: its weights lack {', '.join(lost[:5])}, which would be random; give the folder of "
             "a model that is pretrained whole"
         )
+
+
+def computed(model: Any) -> set[str]:
+    """Names of tables that transformers computes where a checkpoint lacks them, and that nothing trains: the sinusoids
+    of Marian and Pegasus."""
+    return {f"{name}.weight" for name, module in model.named_modules() if hasattr(module, "create_weight")}
 
 
 def left_out(model: Any, backbone: Backbone, unread: Iterable[str]) -> Iterator[str]:

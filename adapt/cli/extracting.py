@@ -12,7 +12,8 @@ from adapt.cli.given import read_data, taken_columns
 
 _reading_options = options.together(
     click.option("--layers", default="all", show_default=True,
-                 help="all, last, or numbers with commas between them; 0 are the embeddings, -1 is the last."),
+                 help="all, last, or numbers with commas between them; 0 are the embeddings, -1 is the last. Memory "
+                      "holds the vectors of all that are asked for."),
     options.device,
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
                  help="Of matrix products.  [default: an adapted model's own, for a backbone fp32; one for all that "

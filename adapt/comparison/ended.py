@@ -97,4 +97,5 @@ def _text(file: Path) -> str:
 
 def _without_paths(text: str) -> str:
     """Absolute paths cut to their last part: results say nothing about the machine's folders."""
+    text = re.sub(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)(?:[^\\/\s'\"]+[\\/])*([^\\/\s'\"]*)", r"\1", text)  # of Windows
     return re.sub(r"(?<![\w/.])(?<!:/)(?:/[^/\s'\"]+)+/([^/\s'\"]*)", r"\1", text)

@@ -271,7 +271,7 @@ def compare(
             if teaching is not None:
                 lessons = teaching.lessons([run for run, _ in undone], source, folder, ask)
                 teacher = teaching = None
-                give_back(first.budget.device)
+            give_back(first.budget.device)  # which processes of their own do the runs
             todo = Todo(
                 undone, source, lessons=lessons, general=texts.texts if texts else (),
                 starts=starts.places(folder) if undone else {},

@@ -60,6 +60,7 @@ class Todo:
                 "source": fields_of(self.backbone.source),
                 "reference": self.backbone.reference,
                 "path": str(self.backbone.path.resolve()),
+                "stamp": self.backbone.stamp,
             },
         }
         saved: dict[int, Path] = {}
@@ -103,11 +104,15 @@ class Job:
             task.name, task.problem, task.labels, dict(load_from_disk(given["data"])), task.data.sha256, task.kind,
             tuple(given["notes"]), given["columns"], task.fold,
         )  # fmt: skip
-        place = given["backbone"]
-        backbone = Backbone(Source(**place["source"]), place["reference"], Path(place["path"]))
         encoded_by = encode if given["lessons"] is None else Lessons.load(Path(given["lessons"])).encode
         general = json.loads(Path(given["general"]).read_text(encoding="utf-8"))
-        return Inputs(data, backbone, encoded_by, general, features=self.features)
+        return Inputs(data, self.backbone, encoded_by, general, features=self.features)
+
+    @property
+    def backbone(self) -> Backbone:
+        """Of the run."""
+        place = self.given["backbone"]
+        return Backbone(Source(**place["source"]), place["reference"], Path(place["path"]), place["stamp"])
 
     @property
     def features(self) -> Path:
@@ -123,8 +128,9 @@ class Job:
         """All that it is done with.
 
         Raises:
-            AdaptError: The model that it goes on from is another one by now, or gone.
+            AdaptError: The backbone, or the model that it goes on from, is another one by now, or gone.
         """
+        self.backbone.check_unchanged_since_stamped()
         start = self.run.start
         if start is None:
             return inputs

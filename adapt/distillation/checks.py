@@ -54,7 +54,8 @@ def check_same_task(teacher: Adapted, run: Run) -> None:
             its head is a random one.
     """
     its, own = teacher.run.task, run.task
-    if teacher.run.strategy.learning_rate is None and its.kind not in LANGUAGE_MODELS:
+    pretrained = its.kind in LANGUAGE_MODELS and not teacher.fitted.model.fresh_names
+    if teacher.run.strategy.learning_rate is None and not pretrained:
         raise OptionError(
             f"The teacher's strategy, '{teacher.run.strategy.name}', trains nothing, so that its head for {its.kind} "
             "knows nothing of the task; give a teacher that was trained."

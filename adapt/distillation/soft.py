@@ -235,7 +235,7 @@ def _whole(said: Said, parts: Sequence[int], temperature: float) -> np.ndarray:
     `Places.rows` has them.
 
     A token that lies in several windows has its logits from where it has the most context on its poorer side; those of
-    no answer are the least of any window's, as when answers are chosen.
+    no answer are of the window where their sum is least, as when answers are chosen.
 
     Args:
         said: The teacher's outputs.
@@ -253,7 +253,7 @@ def _whole(said: Said, parts: Sequence[int], temperature: float) -> np.ndarray:
             if min(j, tokens - 1 - j) > room.get(token, -1):
                 room[token], offsets[token] = min(j, tokens - 1 - j), characters
                 logits[token] = output[:, 1 + j]
-    null = np.min([said.outputs[i][:, 0].numpy() for i in parts], axis=0)
+    null = min((said.outputs[i][:, 0].numpy() for i in parts), key=np.sum)
     ordered = sorted(logits)
     every = np.stack([null, *(logits[token] for token in ordered)], axis=1).astype(np.float64) / temperature
     shares = np.exp(every - every.max(1, keepdims=True))

@@ -26,7 +26,7 @@ from adapt.spec import AdaptError, OptionError, Run, Source, Teacher
 from adapt.strategies import is_known
 from adapt.tasks import KINDS, Example, Kind, Lesson
 from adapt.tasks.sequence_classification import other_scale
-from adapt.tasks.tokens import check_embedded, of_split
+from adapt.tasks.tokens import check_embedded, of_split, rows_needed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,7 +261,7 @@ class Lessons:
                 f"{len(self.extra.rows):,} training rows have no labels but what {run.teacher.name} predicts",
                 *self.extra.notes,
             ]
-        return Encoded(kind, splits, len(rows["train"]), lesson, labelled)
+        return Encoded(kind, splits, len(rows["train"]) - kind.left_out, lesson, labelled)
 
 
 def _soft(teacher: Teacher, kind: Kind) -> Soft:
@@ -300,6 +300,6 @@ def _tokens(run: Run, kind: Kind, examples: Sequence[Example], teacher: Adapted 
         f"{run.teacher.name} ran beside the student; its weights, {held / 2**20:.1f} MiB, are part of the memory shown"
     )
     return Tokens(
-        kind, copy_of_kind(teacher), model, teacher.run.budget.precision, len(teacher.fitted.tokenizer),
+        kind, copy_of_kind(teacher), model, teacher.run.budget.precision, rows_needed(teacher.fitted.tokenizer),
         run.teacher.temperature, run.teacher.weight,
     )  # fmt: skip

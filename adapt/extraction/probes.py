@@ -92,23 +92,24 @@ class Probes:
         controls: list[list[float]] = [[] for _ in self.layers]
         baseline, sizes = [], []
         before: datasets.Dataset | None = None
+        parts: list[Part] = []
         for seed in range(seeds):
             rows = drawn[f"train {seed}"]
             if rows is not before:  # else they are all there are, and the probes the same
                 kind, before = self._kind(), rows
-                train = self._part(kind, rows, "train")
-                kind.fit(train.examples)
+                parts.clear()  # the last sample's vectors are gone before the next are there
+                parts += [self._part(kind, rows, "train"), *held.values()]
+                kind.fit(parts[0].examples)
                 if seed == 0:
                     notes += kind.notes
-                    notes += kind.unknown([example for part in (train, *held.values()) for example in part.examples])
-                parts = [train, *held.values()]
+                    notes += kind.unknown([example for part in parts for example in part.examples])
                 own = [self._fitted(kind, parts, place) for place in range(len(self.layers))]
-                simple = kind.baseline(train.examples, test.examples)
-            sizes.append({"vectors": len(train.targets), "rows": len(rows)})
+                simple = kind.baseline(parts[0].examples, test.examples)
+            sizes.append({"vectors": len(parts[0].targets), "rows": len(rows)})
             if simple is not None:
                 baseline.append((simple[0], kind.score(simple[1], test.examples)[self.task.metric]))
             targets = control_targets(parts, seed) if control else None
-            notes += self._of_types(train.types, test.types) if control and seed == 0 else []
+            notes += self._of_types(parts[0].types, test.types) if control and seed == 0 else []
             for place, layer in enumerate(self.layers):
                 fitted[place].append(own[place])
                 if targets is not None:

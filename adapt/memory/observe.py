@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from adapt.backbones.exhausted import is_out_of_memory
 from adapt.memory.step import Step, measure
 from adapt.spec import Budget, OutOfMemory
 from adapt.tasks import Example, Lesson
@@ -35,7 +36,8 @@ def observe(
             no batch of training need have held all of the longest rows.
 
     Returns:
-        Empty, and 0, where not one row fits, as may be where training's own optimizer was a paged one.
+        Empty, and 0, where not one row fits, as may be where training's own optimizer was a paged one, or where the
+        trained weights cannot be set aside.
     """
     sizes = sizes_of(examples)
     longest = sorted(range(len(examples)), key=lambda i: -sizes[i])
@@ -49,7 +51,12 @@ def observe(
         return measure(Step(model, lesson, optimizer, accelerator_for(budget), group, most, budget.clip)).as_dict()
 
     with Aside() as aside:
-        aside.put(model)
+        try:
+            aside.put(model)
+        except (RuntimeError, MemoryError) as error:  # where no disk takes them, and no memory
+            if not is_out_of_memory(error):
+                raise
+            return {}, 0
         try:
             return halving(measured, min(rows, len(longest)), budget.device, advice="", reset=model.zero_grad)
         except OutOfMemory:

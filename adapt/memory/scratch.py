@@ -57,7 +57,10 @@ _CPU: Mapping[str, Formula] = {
 }
 _CUDA: Mapping[str, Formula] = {
     "bitsandbytes.int8_scaled_mm.default": lambda a, b, *_: 6 * _rows(a) * b.shape[0],  # int32, beside the result
-    "bitsandbytes.int8_mixed_scaled_mm.default": lambda a, ca, cb, *_: 6 * _rows(ca) * cb.shape[0],
+    # int32, and float16, which is cast where the result is of another dtype
+    "bitsandbytes.int8_mixed_scaled_mm.default": lambda a, ca, cb, *_: (
+        (6 + (0 if a.dtype == torch.float16 else a.itemsize)) * _rows(ca) * cb.shape[0]
+    ),
     "bitsandbytes.gemm_4bit.default": _four_bit,
 }
 

@@ -92,6 +92,20 @@ def _unspaced() -> Any:
     return regex.compile(rf"[{_UNSPACED}]\p{{M}}*")
 
 
+def closed_up(text: str) -> str:
+    """Without the spaces between letters of scripts that have none between words, and punctuation of full width, as
+    tokenizers write them that part such letters (BERT's)."""
+    return str(_gaps().sub("", text))
+
+
+@cache
+def _gaps() -> Any:
+    import regex
+
+    letter = rf"[{_UNSPACED}\p{{M}}{_WIDE.pattern[1:-1]}]"
+    return regex.compile(rf"(?<={letter}) +(?={letter})")
+
+
 def end_of_words(text: str, count: int) -> int:
     """The character where so many words of a text end, as answers are compared by them: in scripts without spaces each
     letter is one."""

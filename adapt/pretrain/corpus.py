@@ -138,5 +138,5 @@ def check_vocabulary(tokens: int, embeddings: int) -> None:
     if tokens > embeddings:
         raise OptionError(
             f"there are {tokens} tokens, and the model has embeddings for {embeddings}: make it with "
-            "vocab_size=len(tokenizer)"
+            f"vocab_size={tokens}"
         )

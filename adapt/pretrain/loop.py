@@ -21,6 +21,7 @@ from adapt.options import check_learning_rate, check_steps, seed_of
 from adapt.pretrain.checkpoint import Progress, described, described_model, digest, digest_of_weights, restore, save
 from adapt.pretrain.corpus import check_vocabulary
 from adapt.spec import DataError, Diverged, OptionError
+from adapt.tasks.tokens import rows_needed
 from adapt.training.allocator import memory_kept
 from adapt.training.halving import halving
 from adapt.training.on_cpu import faster_on_cpu
@@ -272,7 +273,7 @@ def _check_room(model: Any, objective: Objective, rows: Tensor, settings: Pretra
     words = len(model.get_input_embeddings().weight)
     parts: Sequence[Objective] = getattr(objective, "parts", (objective,))
     tokenizers = [part.tokenizer for part in parts if hasattr(part, "tokenizer")]
-    check_vocabulary(max([int(rows.max()) + 1, *map(len, tokenizers)]), words)
+    check_vocabulary(max([int(rows.max()) + 1, *map(rows_needed, tokenizers)]), words)
     least = max(getattr(part, "least_rows", 1) for part in parts)
     if settings.batch_size < least:
         raise OptionError(f"batch_size={settings.batch_size} is too small for the objective; give {least} or more")

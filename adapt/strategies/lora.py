@@ -323,17 +323,26 @@ class LoRA:
             fuse_8_bit(base)
 
 
+_OUT = ("out_proj",)
+_READ_PAST = {
+    "mamba": ("x_proj", *_OUT), "falcon_mamba": ("x_proj", *_OUT), "mamba2": _OUT, "falcon_h1": _OUT, "bamba": _OUT,
+    "nemotron_h": _OUT, "granitemoehybrid": _OUT, "zamba2": _OUT,
+}  # fmt: skip
+"""Architecture to the linear layers of its Mamba mixers whose weights mamba_ssm's fused kernels take in training."""
+
+
 def _linear_layers(model: Any) -> Mapping[str, nn.Module]:
     """Linear layers of the base model by name, but for a pooler's and those of a head, pretrained or new, and for those
-    of Mamba whose weights are read past their forward pass (`dt_proj`), so that a branch would do nothing."""
-    last = output_layer(model)
+    of Mamba whose weights are read past their forward pass, so that a branch would do nothing."""
+    last, base = output_layer(model), model.base_model
+    past = {"dt_proj", *_READ_PAST.get(base.config.model_type, ())}
     return {
         name: module
-        for name, module in model.base_model.named_modules()
+        for name, module in base.named_modules()
         if is_projection(module)
         and module is not last
         and "pooler" not in name.split(".")
-        and not name.endswith("dt_proj")
+        and not (name.rpartition(".")[2] in past and hasattr(base.get_submodule(name.rpartition(".")[0]), "A_log"))
         and not any(p.requires_grad for p in module.parameters())
         and not type(module).__name__.endswith("Router")  # whose outputs are two
     }

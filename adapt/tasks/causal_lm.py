@@ -15,7 +15,7 @@ from adapt.tasks.generation import TextGeneration, Written, ending, generate, ne
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels, unigram
 from adapt.tasks.prompts import Message, Prompts, Row
-from adapt.tasks.tokens import check_at_least, of_split, pad, spelling_special
+from adapt.tasks.tokens import check_at_least, of_split, pad, spelling_special, unlike
 
 if TYPE_CHECKING:
     import datasets
@@ -121,6 +121,7 @@ class CausalLM(TextGeneration):
         }
         self.notes += [f"{counts[name]} {note}" for name, note in notes.items() if counts[name]]
         self.notes += spelling_special(self.tokenizer, completions or (), f"completions of {of}")
+        self.notes += unlike(self.tokenizer, completions or (), f"completions of {of}") if writes else []
         if split == "train":  # which comes first, so that prompts of other splits are written as new ones will be
             self.fit(examples)
         return examples

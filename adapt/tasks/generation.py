@@ -18,7 +18,7 @@ from adapt.spec import canonical
 from adapt.tasks.kind import Example, Kind
 from adapt.tasks.language import mean_language_loss, row_losses
 from adapt.tasks.losses import IGNORED, check_finite
-from adapt.tasks.tokens import by_row, distinct_rows, pad, special_ids, token_tensors, unknown_share
+from adapt.tasks.tokens import by_row, decoded, distinct_rows, pad, special_ids, token_tensors, unknown_share
 
 if TYPE_CHECKING:
     import torch
@@ -102,8 +102,7 @@ def generate(
     rows = []
     for ids in made[:, begin:].tolist():
         end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
-        text = tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        rows.append(Written(text, tuple(ids[:end]), end < len(ids) and end != last))
+        rows.append(Written(decoded(tokenizer, ids[:end]), tuple(ids[:end]), end < len(ids) and end != last))
     return rows
 
 

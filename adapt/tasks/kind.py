@@ -111,6 +111,8 @@ class Kind(Asked, Lesson, ABC):
         self.tokenizer = tokenizer
         self.notes: list[str] = []
         """What a reader of the result must be told; filled by `encode`."""
+        self.left_out = 0
+        """Training rows of which nothing is learnt; counted by `encode`."""
 
     @classmethod
     def options_of(cls, task: Task) -> Any:

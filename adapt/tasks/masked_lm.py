@@ -28,6 +28,7 @@ from adapt.tasks.tokens import (
     by_row,
     check_fast,
     check_room,
+    decoded,
     frame,
     made_up,
     model_inputs,
@@ -354,7 +355,7 @@ class MaskedLM(Kind):
     def decode(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[dict[str, Any]]:
         """`text`, with the likeliest token in place of each mask, and `fills`, for each mask the likeliest tokens with
         their probabilities, the likeliest first."""
-        decoded = []
+        made = []
         for parts in by_row(examples):
             fills = [fill for i in parts for fill in outputs[i]["fills"]]
             ids = [token for i in parts for token in examples[i]["input_ids"]]
@@ -362,11 +363,11 @@ class MaskedLM(Kind):
             mask = self.tokenizer.mask_token_id
             left_out = special_ids(self.tokenizer) - {mask}
             whole = [next(best) if token == mask else token for token in ids if token not in left_out]
-            decoded.append({
-                "text": self.tokenizer.decode(whole, clean_up_tokenization_spaces=False),
+            made.append({
+                "text": decoded(self.tokenizer, whole, special=True),
                 "fills": [self._named(fill) for fill in fills],
             })  # fmt: skip
-        return decoded
+        return made
 
     def _named(self, fill: Sequence[tuple[int, float]]) -> dict[str, float]:
         """Probabilities by how tokens read; of those that read as nothing, or alike (parts of a character; with a space

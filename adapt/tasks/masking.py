@@ -34,7 +34,8 @@ def masked_count(share: float, tokens: int) -> int:
 
 def ordinary_tokens(tokenizer: Any, embeddings: int | None = None) -> list[int]:
     """Ids that may stand for a hidden token: those that have an embedding (None: all) and are not special."""
-    return sorted(set(range(len(tokenizer))[:embeddings]) - set(tokenizer.all_special_ids))
+    known = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    return sorted(token for token in known if embeddings is None or token < embeddings)
 
 
 def hidden(example: Example, places: Sequence[int], mask: int) -> Example:

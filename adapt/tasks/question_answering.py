@@ -95,7 +95,7 @@ class QuestionAnswering(Kind):
         context, `null`, its null position, `offsets`, the characters of each context token, and where labelled
         `target`, the answer's first and last token; the row's first window also has `id`, `context` and `answers`.
 
-        Training rows whose answer lies whole in no window are left out, and counted in `notes`.
+        Training rows whose answer lies whole in no window are left out, and counted in `notes` and `left_out`.
 
         Raises:
             OptionError: `max_length` leaves no room for the context.
@@ -119,6 +119,7 @@ class QuestionAnswering(Kind):
             if labelled and not _label(made, texts[row], starts[row], offsets):
                 lost += 1
                 if split == "train":
+                    self.left_out += 1
                     continue
             most = self.options.max_answer_tokens
             long += labelled and any(window["target"][1] - window["target"][0] >= most for window in made)

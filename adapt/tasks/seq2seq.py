@@ -15,7 +15,7 @@ from adapt.spec import OptionError, RowError, Task, Unsupported
 from adapt.tasks.generation import TextGeneration, Written, ending, generate
 from adapt.tasks.kind import Example
 from adapt.tasks.losses import IGNORED, learnt_labels
-from adapt.tasks.tokens import check_at_least, check_room, cut_texts, frame, of_split, spelling_special
+from adapt.tasks.tokens import check_at_least, check_room, cut_texts, frame, of_split, spelling_special, unlike
 
 if TYPE_CHECKING:
     import datasets
@@ -99,6 +99,7 @@ class Seq2Seq(TextGeneration):
             targets, cut = cut_texts(self.tokenizer, {"text_target": texts}, most + 1 - len(end))
             longer = [lost or len(ids) + len(end) > most for ids, lost in zip(targets["input_ids"], cut, strict=True)]
             self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
+            self.notes += unlike(self.tokenizer, texts, f"targets of {of_split(split)}") if split != "train" else []
             if any(longer):
                 self.notes.append(
                     f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens, after which they do not end"
@@ -251,10 +252,12 @@ def _start(model: nn.Module) -> int:
     Raises:
         Unsupported: The model does not say.
     """
-    for config in (model.config, getattr(model, "generation_config", None)):
-        start = getattr(config, "decoder_start_token_id", None)
-        if start is not None:
-            return int(start)
+    configs = (model.config, getattr(model, "generation_config", None))
+    for name in ("decoder_start_token_id", "bos_token_id"):  # T5Gemma's begin as any text does
+        for config in configs:
+            start = getattr(config, name, None)
+            if start is not None:
+                return int(start)
     raise Unsupported("the backbone's configuration lacks decoder_start_token_id, which a decoder's text begins with")
 
 

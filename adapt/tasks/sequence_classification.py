@@ -103,9 +103,10 @@ class SequenceClassification(Kind):
         ended = [i for i, ids in enumerate(tokens["input_ids"]) if own and ids.count(token) > own]
         if not ended:
             return
+        place = {row: n for n, row in enumerate(ended)}
         rest, parts = ended, {name: [column[i] for i in ended] for name, column in columns.items()}
         for broken in (end, f"{end[0]} {end[1:]}"):  # of some the vocabulary has the token as a piece of text, too
-            texts = {name: [parts[name][ended.index(i)].replace(end, broken) for i in rest] for name in parts}
+            texts = {name: [parts[name][place[i]].replace(end, broken) for i in rest] for name in parts}
             plain, _ = cut_texts(self.tokenizer, texts, self.task.max_length, split_special_tokens=True)
             for name in tokens:
                 for i, values in zip(rest, plain[name], strict=True):

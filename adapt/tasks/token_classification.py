@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,9 +131,10 @@ class TokenClassification(Kind):
                 f"max_length is {self.task.max_length}, which the tokenizer's special tokens fill; raise it."
             )
         found: list[list[tuple[int, int]]] = [[] for _ in parts]
+        starts, ends = [start for start, _, _ in parts], [end for _, end, _ in parts]
         for word, i in read_at(owners, tokens).items():
-            room = [min(i - start, end - 1 - i) for start, end, _ in parts]  # negative: not in that window
-            best = room.index(max(room))
+            holding = range(bisect_right(ends, i), bisect_right(starts, i))  # the windows that have the token
+            best = max(holding, key=lambda w: min(i - starts[w], ends[w] - 1 - i))
             found[best].append((word, first + i - parts[best][0]))
         made: list[Example] = []
         # a window whose words are all read in its neighbours is not needed

@@ -7,9 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.fields import check_count
+from adapt.metrics.texts import closed_up, text_exact_match
 from adapt.spec import OptionError, RowError, Unsupported
 
 if TYPE_CHECKING:
@@ -112,6 +114,11 @@ def check_embedded(
             )  # fmt: skip
 
 
+def rows_needed(tokenizer: Any) -> int:
+    """Word embeddings that a tokenizer's tokens need: one more than its last token, for there may be gaps before."""
+    return 1 + max(tokenizer.get_vocab().values())
+
+
 def _rows_of_table(part: Any) -> int:
     """Word embeddings of a part of a model."""
     try:
@@ -167,14 +174,62 @@ def spelling_special(tokenizer: Any, texts: Sequence[str], what: str) -> list[st
         texts: To be learnt.
         what: What the note calls them: `targets of the train split`.
     """
-    tokens = filter(None, map(str, tokenizer.all_special_tokens))
-    special = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+    special = _special(tokenizer)
     spelt = [found[0] for text in texts if (found := special.search(text))]
     if not spelt:
         return []
     return [
         f"{len(spelt)} {what} spell special tokens of the tokenizer, such as {spelt[0]}, which are read as these and "
         "left out of what is written"
+    ]
+
+
+def _special(tokenizer: Any) -> re.Pattern[str]:
+    tokens = filter(None, map(str, tokenizer.all_special_tokens))
+    return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+
+
+def decoded(tokenizer: Any, ids: Sequence[int], *, special: bool = False) -> str:
+    """The text that a model has written in these tokens, of special ones without or with their names; letters of
+    scripts without spaces are not parted where it is the tokenizer that parts them."""
+    text = tokenizer.decode(ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
+    return closed_up(text) if _parts_letters(tokenizer) else text
+
+
+def _parts_letters(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts spaces between Chinese letters that had none."""
+    if tokenizer not in _PARTS:
+        ids = tokenizer("今天", add_special_tokens=False)["input_ids"]
+        _PARTS[tokenizer] = " " in tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
+    return _PARTS[tokenizer]
+
+
+_PARTS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def unlike(tokenizer: Any, texts: Sequence[str], what: str) -> list[str]:
+    """What must be said of true texts that the tokenizer's tokens do not write as they are, so that no model can; but
+    for those of `spelling_special`.
+
+    Args:
+        tokenizer: Any tokenizer.
+        texts: The true ones.
+        what: What the note calls them: `targets of the test split`.
+    """
+    special = _special(tokenizer)
+    texts = [text for text in texts if not special.search(text)]
+    if not texts:
+        return []
+    every = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+    pairs = [(text, decoded(tokenizer, ids)) for text, ids in zip(texts, every, strict=True)]
+    lost = [pair for pair in pairs if not text_exact_match([pair[1]], [[pair[0]]])]
+    if not lost:
+        return []
+    place = next((i for i, (a, b) in enumerate(zip(*lost[0], strict=False)) if a != b), min(map(len, lost[0])))
+    said, made = (repr(text[max(0, place - 10) : place + 10]) for text in lost[0])
+    return [
+        f"{len(lost)} {what} cannot be written exactly with the tokenizer, which makes {made} of {said}: with these "
+        "exact match is out of reach"
     ]
 
 

@@ -40,6 +40,13 @@ def memory_kept() -> Iterator[None]:
         glibc.malloc_trim(0)
 
 
+def trim() -> None:
+    """Have glibc give back what is free now, whatever it keeps from then on."""
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.malloc_trim(0)
+
+
 @cache
 def _glibc() -> ctypes.CDLL | None:
     """Where it is the process's C library, and the user has left its allocator as it is."""

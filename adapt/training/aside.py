@@ -8,7 +8,6 @@ itself, as /tmp does on many systems. Where neither takes it, the weights are he
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +17,8 @@ import torch
 from torch import nn
 
 from adapt import params
+from adapt.files import folders_on_disk
 from adapt.spec import AdaptError
-
-_MOUNTS = Path("/proc/self/mountinfo")
-_IN_MEMORY = ("tmpfs", "ramfs")
-"""Kinds of file systems, as proc(5) has them."""
 
 
 class Aside:
@@ -43,7 +39,7 @@ class Aside:
     def put(self, model: nn.Module) -> None:
         """Copy the weights, in place of what was put here before."""
         self._let_go()
-        for folder in _folders():
+        for folder in folders_on_disk():
             with contextlib.suppress(OSError):
                 self._file = _written(model, folder)
                 return
@@ -72,27 +68,6 @@ class Aside:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def _folders() -> list[Path]:
-    """Folders for temporary files that do not lie in memory."""
-    try:
-        known = dict.fromkeys((tempfile.gettempdir(), "/var/tmp"))  # Filesystem Hierarchy Standard, section 5.15
-    except FileNotFoundError:  # none can be written
-        return []
-    return [folder for folder in map(Path, known) if folder.is_dir() and not _in_memory(folder)]
-
-
-def _in_memory(folder: Path) -> bool:
-    """Whether what is written there takes memory, as far as Linux tells."""
-    try:
-        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    device = folder.stat().st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    kinds = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[2] == number]
-    return any(kind in _IN_MEMORY for kind in kinds)
 
 
 def _written(model: nn.Module, folder: Path) -> IO[bytes]:

@@ -1,7 +1,8 @@
 """Peak memory while a block of code runs.
 
-On CUDA this is the peak of torch's allocator. On the CPU it is the peak of the process's resident set (Linux: the
-high-water mark is set back at the start of each block, so that loading and evaluating do not count). Where the
+On CUDA this is the peak of torch's allocator. On the CPU it is the peak of the process's resident set (Linux: what is
+free is given back and the high-water mark set back at the start of each block, so that loading and evaluating do not
+count). Where the
 mark cannot be set back, the peak of the whole process is given, which is an upper bound; where the system tells none,
 there is none.
 """
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+
+from adapt.training.allocator import trim
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -60,6 +63,7 @@ class PeakMemory:
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
+            trim()
             with suppress(OSError):  # proc(5): sets the high-water mark back to the resident set of now
                 _CLEAR.write_text("5")
         try:
