@@ -131,10 +131,11 @@ def test_a_peak_is_of_its_block_alone_also_where_freed_memory_is_kept() -> None:
         pytest.skip("Linux alone tells")
     peak = PeakMemory("cpu")
     with memory_kept():
+        before = peak.now()
         large = [bytearray(b"1" * 2**20) for _ in range(300)]
         del large
         with peak.track():
-            held = peak.now()
+            pass
     assert peak.peak_bytes is not None
-    assert held is not None
-    assert peak.peak_bytes < held + 200 * 2**20
+    assert before is not None
+    assert peak.peak_bytes < before + 100 * 2**20
