@@ -268,7 +268,12 @@ def _told(spec: Run, foreseen: str | None, trained: Trained) -> list[str]:
             f"{trained.micro_batch}, with the same rows in each optimizer step"
         )
     if trained.graphs:
-        notes.append(f"{name}: batches of {trained.graphs} shapes ran as CUDA graphs")
+        held = (
+            "" if trained.process_bytes is None else f", with which tensors held up to {shown(trained.process_bytes)}"
+        )
+        notes.append(
+            f"{name}: batches of {trained.graphs} shapes ran as CUDA graphs{held}; the peak is of a step without any"
+        )
     if trained.held_bytes:
         notes.append(
             f"{name} held the weights of its best epoch in memory, {shown(trained.held_bytes)} beside the peak, "

@@ -57,4 +57,5 @@ def added(strategy: str, architecture: str, decoder: bool) -> int:
         "bottleneck": sub_layers * (dense(H, small) + dense(small, H)),
         "prefix": 2 * VIRTUAL * attentions * keys,
         "qlora": rank,
+        "qlora4": rank,
     }[strategy]

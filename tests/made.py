@@ -68,9 +68,8 @@ class Made:
     def run_of(self, seed: int = 0, **choices: Any) -> Run:
         budget = {"epochs": 2, "batch_size": 16, "precision": "fp32", "device": "cpu", "max_length": 48}
         budget |= {**BRIEF.get(self.cell.kind, {}), **choices}
-        run = assemble(
-            self.folder, self.data, tiny.STRATEGIES[self.strategy], seed=seed, pooling=self.pooling, **budget
-        )[0]
+        strategy = {**tiny.STRATEGIES, **tiny.VARIANTS}[self.strategy]
+        run = assemble(self.folder, self.data, strategy, seed=seed, pooling=self.pooling, **budget)[0]
         if self.attention == "sdpa":  # of rows that are no longer for that
             run = dataclasses.replace(run, task=dataclasses.replace(run.task, max_length=SHORT + 1))
         return run
@@ -100,7 +99,7 @@ class Made:
     @cached_property
     def base(self) -> nn.Module:
         """The model as it is without the strategy, to be looked at and not changed."""
-        quantised = {"quantization_config": self.run.strategy._quantization()} if self.strategy == "qlora" else {}
+        quantised = {"quantization_config": self.run.strategy._quantization()} if self.cell.quantised else {}
         return self.loader()(frozen=self.strategy != "full", output_layer=self.strategy == "head", **quantised)
 
     def fit(self, **choices: Any) -> Adapted:

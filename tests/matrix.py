@@ -40,6 +40,8 @@ MORE = {"bert": ("pairs", "multi_label", "regression", "tags"), "llama": ("messa
 MEAN_POOLED = ("bert", "electra", "modernbert")
 SDPA = (("bert", "single_label"), ("modernbert", "spans"), ("llama", "completion"), ("t5", "text"), ("bart", "answers"))
 """Architectures and tasks that are held to the contracts under that kernel, too."""
+FOUR_BITS = (("bert", "single_label"), ("llama", "completion"), ("t5", "text"))
+"""Architectures and tasks that are held to the contracts in 4 bits, too."""
 
 
 class Cell(NamedTuple):
@@ -51,6 +53,11 @@ class Cell(NamedTuple):
     pooling: str = "native"
     attention: str = "eager"
     """As for short rows on CPUs; `sdpa`: as for long ones, and on GPUs."""
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the backbone's weights are held in 8 bits, or in 4."""
+        return self.strategy in ("qlora", "qlora4")
 
     @property
     def kind(self) -> str:
@@ -65,6 +72,7 @@ CELLS = [
     *(Cell(s, a, t) for a, tasks in TASKS_OF.items() for t in (*tasks, *MORE.get(a, ())) for s in STRATEGIES),
     *(Cell(s, a, "single_label", "mean") for a in MEAN_POOLED for s in STRATEGIES),
     *(Cell(s, a, t, attention="sdpa") for a, t in SDPA for s in STRATEGIES),
+    *(Cell("qlora4", a, t) for a, t in FOUR_BITS),
 ]
 NOT_CHECKPOINTED = ("albert",)
 """Architectures for which transformers has no gradient checkpointing."""

@@ -45,9 +45,9 @@ from adapt.training.loop import predict
 from adapt.training.step import accelerator_for
 
 FROZEN = [cell for cell in CELLS if cell.strategy != "full"]
-ON_PEFT = [cell for cell in CELLS if cell.strategy in ("lora", "qlora")]
-MERGEABLE = ("full", "head", "lora", "qlora")
-HALVES = ("full", "prefix", "qlora"), ("head", "lora", "bottleneck")
+ON_PEFT = [cell for cell in CELLS if cell.strategy == "lora" or cell.quantised]
+MERGEABLE = ("full", "head", "lora", "qlora", "qlora4")
+HALVES = ("full", "prefix", "qlora", "qlora4"), ("head", "lora", "bottleneck")
 """Strategies whose tests take about half of the time."""
 
 
@@ -109,7 +109,7 @@ def test_1_frozen_weights_keep_their_bits(made: Made) -> None:
         assert parameter.grad is None, name
 
 
-@named([cell for cell in FROZEN if cell.strategy != "qlora"])
+@named([cell for cell in FROZEN if not cell.quantised])
 def test_1_the_checkpoint_is_what_is_frozen(made: Made) -> None:
     weights = load_file(made.folder / "model.safetensors").values()
     held = {(tuple(value.shape), value.double().sum().item()) for value in weights}
@@ -346,10 +346,10 @@ def test_7_a_row_is_the_same_alone_and_in_a_padded_batch(made: Made) -> None:
     together = made.outputs(model, kind.collate(examples))
     alone = torch.cat([made.outputs(model, kind.collate([example])) for example in examples])
     # 8-bit products round each activation to one of 255 steps, which a last bit before it can tip over
-    torch.testing.assert_close(alone, together, rtol=1e-4, atol=2e-2 if made.strategy == "qlora" else 3e-5)
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=2e-2 if made.cell.quantised else 3e-5)
 
 
-@named([cell for cell in CELLS if cell.kind in ("seq2seq", "causal_lm") and cell.strategy != "qlora"])
+@named([cell for cell in CELLS if cell.kind in ("seq2seq", "causal_lm") and not cell.quantised])
 def test_7_generation_is_the_same_alone_in_a_batch_and_without_a_cache(made: Made) -> None:
     model, kind = made.fitted.fitted.model, made.fitted.fitted.kind
     examples = kind.encode(read_inputs(rows_of(made)[-3:], made.run.task))
@@ -440,7 +440,7 @@ def test_10_the_exported_adapter_loads_in_plain_peft(made: Made) -> None:
     from peft import PeftModel
 
     options: dict[str, Any] = {"config": made.config, "attn_implementation": made.attention, "dtype": torch.float32}
-    if made.strategy == "qlora":  # the same base: quantised but for the head
+    if made.cell.quantised:  # the same base: quantised but for the head
         code = re.search(r"loaded with\n\n```python\n(.*?)```", (made.saved / "README.md").read_text(), re.DOTALL)
         assert code is not None
         said: dict[str, Any] = {}
@@ -507,7 +507,7 @@ def test_12_bf16_changes_no_result_beyond_rounding(made: Made) -> None:
     assert not torch.equal(found, expected)  # it did run in bf16
     if made.task == "masked":  # after likelihood and number how many are right, which rounding may decide
         found, expected = (values.view(-1, 3)[:, :2] for values in (found, expected))
-    assert (found - expected).abs().max().item() < (0.2 if made.strategy == "qlora" else 0.1) * unit * size
+    assert (found - expected).abs().max().item() < (0.2 if made.cell.quantised else 0.1) * unit * size
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     (loss, slope), (low_loss, low_slope) = (_step(made, run) for run in (made.run, low))
     assert low_loss == pytest.approx(loss, rel=0.05)
@@ -550,7 +550,7 @@ def test_12_a_model_trained_in_bf16_keeps_the_contracts_of_bits(made: Made, tmp_
     examples = kind.encode(made.data.splits["test"], split="test")
     together = flat(predict(model, kind, examples, low.budget, final=False))
     alone = flat([predict(model, kind, [example], low.budget, final=False) for example in examples])
-    torch.testing.assert_close(alone, together, rtol=0.02, atol=0.1 if made.strategy == "qlora" else 0.03)
+    torch.testing.assert_close(alone, together, rtol=0.02, atol=0.1 if made.cell.quantised else 0.03)
 
 
 @named([Cell(s, a, "single_label") for a in matrix.NOT_CHECKPOINTED for s in ("full", "lora", "bottleneck", "prefix")])
@@ -607,7 +607,8 @@ def test_the_matrix_names_every_strategy_kind_and_family() -> None:
     from adapt.backbones.families import FAMILIES
     from adapt.strategies import STRATEGIES
 
-    assert {cell.strategy for cell in CELLS} == STRATEGIES.keys()
+    assert {cell.strategy for cell in CELLS} - tiny.VARIANTS.keys() == STRATEGIES.keys()
+    assert {strategy.name for strategy in tiny.VARIANTS.values()} <= STRATEGIES.keys()
     assert {cell.kind for cell in CELLS} == KINDS.keys()
     assert {cell.architecture for cell in CELLS} <= FAMILIES.keys()
     assert set(matrix.TASKS_OF) == set(tiny.ARCHITECTURES)

@@ -63,6 +63,8 @@ STRATEGIES: dict[str, Strategy] = {
     "qlora": QLoRA(learning_rate=1e-2, rank=RANK, alpha=8.0),
 }
 """One strategy of each name, with settings that suit the tiny backbones."""
+VARIANTS: dict[str, Strategy] = {"qlora4": QLoRA(learning_rate=1e-2, rank=RANK, alpha=8.0, bits=4)}
+"""Further ones, that compute otherwise than those of their name."""
 
 _SIZES: dict[str, Any] = {
     "vocab_size": len(VOCABULARY),
