@@ -206,9 +206,10 @@ def scratch_folder() -> Iterator[Path]:
         raise OptionError(f"{error.strerror}; free some space, or {TMPDIR}.") from error
     others = [folder for folder in folders_on_disk() if os.access(folder, os.W_OK)]
     place = others[0] if others and usual.is_dir() else usual
-    _remove_left(place)
+    for folder in {usual, place}:
+        _remove_left(folder)
     with writing(place, TMPDIR):
-        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=place))
     with _owned(folder):
         try:
             with writing(place, TMPDIR):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,13 +128,20 @@ def digest(state: Mapping[str, torch.Tensor], about: str) -> str:
     return found.hexdigest()
 
 
-def load(model: nn.Module, folder: Path) -> None:
+def load(model: nn.Module, folder: Path, needless: Collection[str] = ()) -> None:
     """Fill the trainable parameters from `folder/trainable.safetensors`.
+
+    Args:
+        model: The model.
+        folder: Where the file is.
+        needless: Tensors that may be there, too, for earlier versions saved them.
 
     Raises:
         AdaptError: As for `read`, or the tensors are not those of the model.
     """
-    fill(model, read(folder), str(folder / STATE_FILE))
+    own = trainable(model)
+    state = {name: value for name, value in read(folder).items() if name in own or name not in needless}
+    fill(model, state, str(folder / STATE_FILE))
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:

@@ -134,24 +134,41 @@ def crossed_interval(
         table = _by_group(table, groups)
     seeds, rows = table.shape
     by_row = table.mean(0)
+    of_seeds = rows * float(by_seed.var(ddof=1)) if seeds > 1 else None
+    rest = float(((table - by_row) ** 2).sum()) / max((seeds - 1) * (rows - 1), 1)
     of_rows = seeds * float((by_row**2).sum()) / (rows - 1)
-    if added:
-        of_rows = max(of_rows, table.size * _variance_with(given, of_rows / table.size, free + 1, added))
-    if seeds == 1:
-        variance, freedom = of_rows, free
-    else:
-        of_seeds = rows * float(by_seed.var(ddof=1))
-        rest = float(((table - by_row) ** 2).sum()) / ((seeds - 1) * (rows - 1))
-        variance, freedom = of_seeds + of_rows - rest, 0.0
-        if variance < max(of_seeds, of_rows):  # one of them is not seen at all
-            variance, freedom = max((of_seeds, seeds - 1.0), (of_rows, free))
-        elif variance > 0:
-            parts = of_seeds**2 / (seeds - 1) + of_rows**2 / free + rest**2 / ((seeds - 1) * free)
-            freedom = variance**2 / parts
-    if variance <= _ROUNDING:
-        return Interval(mean, mean, mean)
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size) * largest
+    found = [_crossed(of_seeds, of_rows, rest, seeds, free)]
+    if added:  # more variance of rows is more degrees of freedom, too
+        least = table.size * _variance_with(given, of_rows / table.size, free + 1, added)
+        found.append(_crossed(of_seeds, max(of_rows, least), rest, seeds, free))
+    halves = [
+        float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance / table.size)
+        for variance, freedom in found
+        if variance > _ROUNDING
+    ]
+    half = max(halves, default=0.0) * largest
     return Interval(mean, mean - half, mean + half)
+
+
+def _crossed(of_seeds: float | None, of_rows: float, rest: float, seeds: int, free: float) -> tuple[float, float]:
+    """Variance of the mean, times the number of values, and its degrees of freedom.
+
+    Args:
+        of_seeds: Mean square of the seeds; None: there is one.
+        of_rows: That of the rows, or groups of them.
+        rest: That of the residual.
+        seeds: How many.
+        free: Degrees of freedom of the rows.
+    """
+    if of_seeds is None:
+        return of_rows, free
+    variance = of_seeds + of_rows - rest
+    if variance < max(of_seeds, of_rows):  # one of them is not seen at all
+        return max((of_seeds, seeds - 1.0), (of_rows, free))
+    if variance <= 0:
+        return 0.0, free
+    parts = of_seeds**2 / (seeds - 1) + of_rows**2 / free + rest**2 / ((seeds - 1) * free)
+    return variance, variance**2 / parts
 
 
 def interval_over_rows(

@@ -209,10 +209,11 @@ class Sides:
 def adapters_python(work: Path) -> str:
     """The interpreter of an environment with the adapters library, made where it is not there."""
     folder = work / "adapters-env"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
+    python, whole = folder / "bin" / "python", folder / "installed.txt"
+    if not whole.exists():  # an installation that was interrupted is made anew
+        venv.create(folder, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
+        whole.write_text("\n".join(PEERS) + "\n")
     return str(python)
 
 

@@ -4,6 +4,7 @@ Run by `speed.py`, by the interpreter that has the side's libraries: `python spe
 Jobs come as one JSON object a line; the answer to each is one line. The code of the peers imports nothing of `adapt`.
 """
 
+import ctypes
 import json
 import os
 import sys
@@ -392,15 +393,24 @@ def accuracy(model: Any, job: dict[str, Any]) -> float:
 
 
 def resident(field: str = "VmRSS") -> int:
-    """Bytes of this process's resident set now, or (`VmHWM`) at its peak since the mark was set back."""
+    """Bytes of this process's resident set now, without what is free, or (`VmHWM`) at its peak since the mark was set
+    back."""
+    if field == "VmRSS":
+        trim()
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024
     raise OSError("this benchmark reads /proc/self/status, which only Linux has")
 
 
+def trim() -> None:
+    """Have the C library give back what is free, on every side alike."""
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_of_process() -> Path:
-    """Writing 5 sets the mark of the resident set's peak back (proc(5))."""
+    """Writing 5 sets the mark of the resident set's peak back (proc(5)); what is free is none of it."""
+    trim()
     return Path("/proc/self/clear_refs")
 
 

@@ -2,7 +2,7 @@
 
     python recipes/chinese_sentiment.py --data ../shared/data/chnsenticorp_htl --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training, 4 of scoring.
 Expected test score: accuracy, %: full 57.2, head 62.6, lora 62.6, bottleneck 60.5, prefix 60.5, qlora 62.4.
 The scores are of hotel reviews alone; the set on the hub is larger and has reviews of laptops and books, too.
 """

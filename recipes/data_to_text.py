@@ -2,7 +2,7 @@
 
     python recipes/data_to_text.py --data ../shared/data/e2e_nlg --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training, 2 of scoring.
 Expected test score: chrf, %: full 45.1, head 28.6, lora 41.9, bottleneck 27.0, prefix 27.4, qlora 41.5.
 That is by all references of a source, as the file has them; the hub's test split has one a row, and scores less.
 """

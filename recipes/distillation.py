@@ -2,7 +2,7 @@
 
     python recipes/distillation.py --data ../shared/data/sst2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 14 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 14 minutes of training, 5 of scoring.
 Expected test score: accuracy, %: teacher 83.1; full 67.4, 67.7, 78.6, 66.9; lora 65.7, 65.7, 75.4, 64.7.
 The teacher has the same labelled rows as its student, drawn with the seed; the other rows of train lose their labels.
 Besides, the 872 labelled rows of validation choose the epoch. With further texts an epoch has 14 times the steps; for

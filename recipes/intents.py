@@ -2,7 +2,7 @@
 
     python recipes/intents.py --data ../shared/data/banking77 --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 6 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 6 minutes of training, 3 of scoring.
 Expected test score: accuracy, %: full 85.7, head 87.9, lora 88.0, bottleneck 88.6, prefix 88.5, qlora 88.1.
 """
 

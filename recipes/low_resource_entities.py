@@ -2,7 +2,7 @@
 
     python recipes/low_resource_entities.py --data ../shared/data/masakhaner_swa --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 9 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 9 minutes of training, 3 of scoring.
 Expected test score: span f1, %: full 65.6, head 43.3, lora 67.4, bottleneck 66.2, prefix 57.4, qlora 66.5.
 """
 

@@ -2,7 +2,7 @@
 
     python recipes/named_entities.py --data ../shared/data/wnut17 --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 9 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 9 minutes of training, 3 of scoring.
 Expected test score: span f1, %: full 43.0, head 23.7, lora 41.8, bottleneck 40.8, prefix 35.2, qlora 41.2.
 """
 

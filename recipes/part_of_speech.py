@@ -2,7 +2,7 @@
 
     python recipes/part_of_speech.py --data ../shared/data/ud_ewt_pos --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training, 4 of scoring.
 Expected test score: token accuracy, %: full 93.4, head 81.8, lora 93.7, bottleneck 93.3, prefix 92.2, qlora 93.8.
 """
 

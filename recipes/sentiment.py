@@ -2,7 +2,7 @@
 
     python recipes/sentiment.py --data ../shared/data/sst2 --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 26 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 26 minutes of training, 3 of scoring.
 Expected test score: accuracy, %: full 89.3, head 81.4, lora 88.8, bottleneck 88.9, prefix 87.0, qlora 89.0.
 """
 

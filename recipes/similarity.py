@@ -2,7 +2,7 @@
 
     python recipes/similarity.py --data ../shared/data/stsb --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 4 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 4 minutes of training, 4 of scoring.
 Expected test score: spearman, %: full 76.7, head 34.3, lora 78.3, bottleneck 78.0, prefix 63.1, qlora 78.4.
 """
 

@@ -2,7 +2,7 @@
 
     python recipes/translation.py --data ../shared/data/multi30k_en_de --jobs 2
 
-Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training.
+Hardware: two CPU cores with AVX512-BF16 or AMX, 4 GB of memory. Run time: 3 minutes of training, 3 of scoring.
 Expected test score: chrf, %: full 31.3, head 18.2, lora 21.6, bottleneck 17.0, prefix 15.6, qlora 21.6.
 """
 

@@ -176,11 +176,17 @@ def recipe(text: str, real: Table, results: list[dict[str, Any]]) -> str:
 
 
 def _timed(text: str, results: list[dict[str, Any]]) -> str:
-    """A recipe with the run time of its results, shared out between as many jobs as its command has."""
-    jobs = re.search(r"--jobs (\d+)", text)
-    seconds = sum(result["time"]["train_seconds"] or 0 for result in results) / int(jobs[1] if jobs else 1)
-    minutes = f"Run time: {max(1, round(seconds / 60))} minutes of training.\n"
-    return re.sub(r"Run time: .*\.\n", minutes, text, count=1)
+    """A recipe with the run time of its results, of which as many were made at once as the cores had room for."""
+
+    def minutes(name: str) -> int:
+        seconds = (
+            (result["time"][name] or 0) * result["environment"]["threads"] / result["environment"]["cores"]
+            for result in results
+        )
+        return max(1, round(sum(seconds) / 60))
+
+    told = f"Run time: {minutes('train_seconds')} minutes of training, {minutes('evaluate_seconds')} of scoring.\n"
+    return re.sub(r"Run time: .*\.\n", told, text, count=1)
 
 
 def _stated(text: str, what: str, value: str) -> str:

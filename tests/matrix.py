@@ -71,6 +71,7 @@ class Cell(NamedTuple):
 CELLS = [
     *(Cell(s, a, t) for a, tasks in TASKS_OF.items() for t in (*tasks, *MORE.get(a, ())) for s in STRATEGIES),
     *(Cell(s, a, "single_label", "mean") for a in MEAN_POOLED for s in STRATEGIES),
+    *(Cell(s, "bert", "pairs", "mean") for s in STRATEGIES),
     *(Cell(s, a, t, attention="sdpa") for a, t in SDPA for s in STRATEGIES),
     *(Cell("qlora4", a, t) for a, t in FOUR_BITS),
 ]

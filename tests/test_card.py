@@ -161,6 +161,10 @@ def test_only_the_split_scored_last_has_an_interval(model: Adapted) -> None:
     assert score_in(content, "validation", "mcc") == Interval(content["scores"]["validation"]["mcc"], None, None)
     alone = {**content, "scores": {"validation": content["scores"]["validation"]}}
     assert score_in(alone, "validation", "accuracy").low is not None
+    right = {**content, "scores": {"test": {"accuracy": 1.0}}, "test_outcomes": [[1, 1]] * 20}
+    low = score_in(right, "test", "accuracy").low
+    assert low is not None
+    assert 0.8 < low < 0.9, "as with two wrong rows more"
 
 
 def test_the_model_of_one_fold_is_whole(backbone: Callable[..., Path], tmp_path: Path) -> None:

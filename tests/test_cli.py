@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 from comparison_helpers import behave, result_of, run_of
 
-from adapt import cli, load
+from adapt import cli, fit, load
 from adapt.backbones import resolve
 from adapt.cli.fitting import _report
 from adapt.cli.given import read_data
@@ -674,3 +675,58 @@ def test_version_and_help(adapt: Command) -> None:
 def test_a_small_share_of_parameters_is_not_shown_as_none(capsys: pytest.CaptureFixture[str]) -> None:
     _report(result_of(run_of(), trainable=66, total=2_000_000))
     assert "trainable: 66 of 2,000,000 parameters (< 0.01 %)\n" in capsys.readouterr().out
+
+
+def test_nothing_is_written_before_a_model_can_be_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder would be taken for the backbone of the hub that has its name."""
+    rows = (["good", "bad"] * 8, ["yes", "no"] * 8)
+    model = fit("tiny-encoder", rows, "lora", max_steps=1, device="cpu", pooling="native")
+    saved = model.save(tmp_path / "saved")
+    content = json.loads((saved / "adapt.json").read_text())
+    (saved / "adapt.json").write_text(json.dumps({**content, "reference": "some/encoder"}))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.cli, ["merge", "saved", "--out", "some/encoder/merged"])
+    assert "would be taken for the some/encoder of the hub" in str(done.exception)
+    assert not (tmp_path / "some").exists()
+    head = fit("tiny-encoder", rows, "bottleneck", max_steps=1, device="cpu").save(tmp_path / "bottleneck")
+    done = CliRunner().invoke(cli.cli, ["merge", str(head), "--out", "new"])
+    assert "'bottleneck' cannot be merged" in str(done.exception)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "callee", "expected"),
+    [
+        ("predict saved --input i.csv --output o.csv --backbone b --device cpu", "adapt.adapted.load_model",
+         {"backbone": "b", "device": "cpu"}),
+        ("merge saved --out merged --backbone b", "adapt.adapted.load_model", {"backbone": "b", "device": "cpu"}),
+        ("score saved --data i.csv --metric mcc --split dev --backbone b", "adapt.scoring.score",
+         {"metric": "mcc", "split": "dev", "backbone": "b"}),
+        ("compare --data i.csv --trials 3 --general i.csv --seeds 2 --jobs 3", "adapt.comparison.compare",
+         {"trials": 3, "seeds": 2, "jobs": 3}),
+        ("probe tiny-encoder --data i.csv --max-held-out 5 --max-length 7 --precision bf16 --max-train 9",
+         "adapt.extraction.probe", {"max_held_out": 5, "max_length": 7, "precision": "bf16", "max_train": 9}),
+        ("represent tiny-encoder --input i.csv --output o.safetensors --precision bf16 --max-length 9 --backbone b",
+         "adapt.extraction.representations", {"precision": "bf16", "max_length": 9, "backbone": "b"}),
+    ],
+)  # fmt: skip
+def test_options_reach_what_they_are_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, callee: str, expected: dict[str, Any]
+) -> None:
+    class Reached(Exception):
+        pass
+
+    found: dict[str, Any] = {}
+
+    def reached(*_: Any, **options: Any) -> None:
+        found.update(options)
+        raise Reached
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "i.csv").write_text("text,label\n" + "".join(f"row {i},{'ab'[i % 2]}\n" for i in range(40)))
+    monkeypatch.setattr(callee, reached)
+    monkeypatch.setattr("adapt.adapted.read_model", lambda _: ({"reference": "tiny-encoder"}, None))
+    monkeypatch.setattr("adapt.adapted.merging", lambda _: None)
+    done = CliRunner().invoke(cli.cli, line.split())
+    assert isinstance(done.exception, Reached), (done.output, done.exception)
+    assert {name: found.get(name) for name in expected} == expected

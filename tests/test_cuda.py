@@ -43,7 +43,7 @@ CELLS = [
     and (cell.architecture in ("bert", "llama", "t5") or (cell.strategy, cell.task) == ("lora", "single_label"))
 ]  # fmt: skip
 """Every strategy on a task of every kind, and every architecture."""
-DRAWN_THERE = ("bottleneck", "qlora")
+DRAWN_THERE = ("bottleneck", "qlora", "qlora4")
 """Strategies whose first weights are drawn by the GPU."""
 
 

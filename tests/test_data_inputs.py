@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas
+import pyarrow
 import pytest
 import tiny
 from data_helpers import ROWS, TEXTS, write_csv
 
 import adapt
 import adapt.data
-from adapt.data import read_inputs, read_texts
+from adapt.data import load, read_inputs, read_texts
 from adapt.data.general import read_general
 from adapt.spec import DataError, Source, Task
 
@@ -111,3 +113,19 @@ def test_named_columns_are_looked_for_in_rows_to_be_predicted(backbone: Callable
         assert one.predict(rows) == one.predict(bodies) != one.predict([row["text"] for row in rows])
         assert one.predict([{"text": body} for body in bodies]) == one.predict(bodies)
         assert list(one.iterate(rows, {"text": "text"})) == one.predict([row["text"] for row in rows])
+
+
+def test_tables_of_other_packages_are_read_as_pandas_reads_them() -> None:
+    rows = {"text": [f"row {i}" for i in range(20)], "label": ["good", "bad"] * 10}
+    made = load(pyarrow.table(rows))
+    assert made.sha256 == load(pandas.DataFrame(rows)).sha256
+    for pair in (
+        (pandas.DataFrame(rows)[["text"]], pandas.Series(rows["label"])),
+        {"train": (pandas.DataFrame(rows)[["text"]], rows["label"])},
+    ):
+        with pytest.raises(
+            DataError, match=r"give texts and labels as two Series \(df\['text'\], not df\[\['text'\]\]\)"
+        ):
+            load(pair)
+    with pytest.raises(DataError, match=r"cannot read decimal.Decimal as a table"):
+        load(decimal.Decimal(1))

@@ -27,7 +27,7 @@ def test_lists_of_minus_one_are_withheld_labels() -> None:
     data = load({"train": train, "test": (["a", "b"], [[-1, -1, -1]] * 2)}, validation=0)
     assert len(data.splits["test"]) == 2
     assert set(data.splits["test"]["text"]) < set(train[0])
-    assert data.notes == ("the test split is left out: its labels are withheld",)
+    assert data.notes[0] == "the test split is left out: its labels are withheld"
 
 
 @pytest.mark.parametrize(
@@ -206,3 +206,38 @@ def test_names_of_classes_that_look_like_decimals_are_names() -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
     rows = datasets.Dataset.from_dict({"text": list("abcdef"), "label": [0, 1, 2] * 2}, features=features)
     assert load(rows, **NONE).labels == tuple(names)
+
+
+def test_labels_that_look_mistyped_are_told_of() -> None:
+    labels = ["positive"] * 197 + ["negative"] * 200 + ["postive"] * 3
+    texts = [f"row {i}" for i in range(400)]
+    (note,) = load((texts, labels)).notes
+    assert note == "labels that look mistyped are classes of their own: postive (3 rows) is nearly positive (197 rows)"
+    for rare in ("neutral", "positive3"):  # another word; a number may tell classes apart
+        assert load((texts, [rare if label == "postive" else label for label in labels])).notes == ()
+    even = ["positive"] * 200 + ["postive"] * 200
+    assert load((texts, even)).notes == (), "of which there are too many for a mistake"
+
+
+def test_lists_of_one_label_are_told_of() -> None:
+    rows = ([f"row {i}" for i in range(40)], [["good"], ["bad"]] * 20)
+    found = load(rows)
+    assert found.problem == "multi_label"
+    assert any("each row has a list of one label" in note for note in found.notes)
+    assert not any("list of one" in note for note in load(rows, problem="multi_label").notes)
+    rows[1][0] = ["good", "bad"]
+    assert not any("list of one" in note for note in load(rows).notes)
+
+
+def test_labels_that_a_split_of_several_labels_lacks_are_told_of() -> None:
+    given = [["common", "rare"] if i < 2 else ["common"] if i % 2 else ["other"] for i in range(60)]
+    found = load(([f"row {i}" for i in range(60)], given))
+    lacking = [
+        split
+        for split, rows in found.splits.items()
+        if not any(row[found.labels.index("rare")] for row in rows["label"])
+    ]
+    assert lacking
+    assert [f"{split} has no row with 'rare', by which nothing is scored there" for split in lacking] == [
+        note for note in found.notes if "has no row with" in note
+    ]

@@ -441,3 +441,23 @@ def test_a_text_in_another_normal_form_is_the_same() -> None:
     ]
     assert not sources[0] & sources[1]
     assert max(seq2seq.test_groups["numbers"]) == len(sources[1]) - 1, "rows of one source"
+
+
+def test_quotas_are_those_of_the_largest_remainders() -> None:
+    rng = random.Random(0)
+
+    def one_by_one(counts: list[int], total: int, caps: list[int]) -> list[int]:
+        shares = [total * count / sum(counts) for count in counts]
+        sizes = [min(cap, max(1, int(share))) for share, cap in zip(shares, caps, strict=True)]
+        while sum(sizes) > total and max(sizes) > 1:
+            sizes[max((i for i, n in enumerate(sizes) if n > 1), key=lambda i: sizes[i] - shares[i])] -= 1
+        while sum(sizes) < total and any(n < cap for n, cap in zip(sizes, caps, strict=True)):
+            free = [i for i, cap in enumerate(caps) if sizes[i] < cap]
+            sizes[max(free, key=lambda i: shares[i] - sizes[i])] += 1
+        return sizes
+
+    for _ in range(300):
+        counts = [rng.randrange(1, 30) for _ in range(rng.randrange(1, 9))]
+        caps = [rng.randrange(1, count + 1) for count in counts]
+        total = rng.randrange(1, sum(counts) + 3)
+        assert quotas(counts, total, caps) == one_by_one(counts, total, caps)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import adapt
 import adapt.training
 from adapt.adapted import Adapted
-from adapt.distillation.soft import Classes, Places, divergence
+from adapt.distillation.soft import Classes, Places, Tags, divergence
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
@@ -143,3 +143,23 @@ def test_numbers_are_compared_in_standard_deviations(
     said = [prediction["value"] for prediction in teacher.predict(data.splits["train"].remove_columns("label"))]
     batch = lesson.collate(encoded.splits["train"])
     assert torch.allclose(batch["teacher"][:, 0].double() * scale["std"] + scale["mean"], torch.tensor(said).double())
+
+
+def test_classes_and_tags_are_softened_as_they_are_told_to() -> None:
+    teacher, student = torch.randn(4, 5, 3), torch.randn(4, 5, 3)
+
+    def wanted(said: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+        each = F.kl_div((found / 3).log_softmax(-1), (said / 3).softmax(-1), reduction="none").sum(-1)
+        return each.mean() * 9
+
+    output = type("Output", (), {"logits": student})
+    tags = task_helpers.kind("token_classification", task_helpers.wordpiece(), "tags", "token_accuracy", labels="abc")
+    batch = {"labels": torch.zeros(4, 5, dtype=torch.long), "teacher": teacher}
+    found = Tags(tags, temperature=3.0, weight=1.0).distance(output, batch)
+    assert torch.allclose(found, wanted(teacher, student), atol=1e-5)
+    classes = task_helpers.kind(
+        "sequence_classification", task_helpers.wordpiece(), "single_label", "accuracy", labels="abc"
+    )
+    output = type("Output", (), {"logits": student[:, 0]})
+    found = Classes(classes, temperature=3.0, weight=1.0).distance(output, {"teacher": teacher[:, 0]})
+    assert torch.allclose(found, wanted(teacher[:, 0], student[:, 0]), atol=1e-5)

@@ -103,7 +103,9 @@ def test_shell_examples(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(predictions) == len((reviews / "new.csv").read_text().splitlines()) - 1
     assert set(json.loads(predictions[0])["probabilities"]) == {"good", "bad"}
     assert (reviews / "compared" / "table.csv").exists()
-    assert {json.loads(path.read_text())["status"] for path in reviews.glob("compared/runs/*.json")} == {"ok"}
+    done = [json.loads(path.read_text()) for path in reviews.rglob("runs/*.json")]
+    assert {result["status"] for result in done} == {"ok"}
+    assert sum(result["environment"].get("trials") == 3 for result in done) == 6
     assert (reviews / "attention.html").read_text(encoding="utf-8").count("<section>") == 3
     assert "tiny-encoder, lora on reviews" in (reviews / "probed" / "probe.md").read_text()
     assert adapt.Representations.load(reviews / "new.safetensors").layers == (1, 4)

@@ -130,3 +130,17 @@ def test_folders_in_memory_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_
     for kind, there in (("ext4 /dev/vda rw", True), ("tmpfs tmpfs rw", False)):
         mounts.write_text(f"30 1 0:1 / /elsewhere rw - tmpfs tmpfs rw\n{line}{kind}\n")
         assert (tmp_path in files.folders_on_disk()) is there
+
+
+def test_what_is_put_aside_lies_on_a_disk_where_the_usual_folder_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usual, other = tmp_path / "usual", tmp_path / "other"
+    for folder in (usual, other):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(usual))
+    for on_disk, expected in (([usual, other], usual), ([other], other), ([], usual)):
+        monkeypatch.setattr(files, "folders_on_disk", lambda found=on_disk: found)
+        with scratch_folder() as work:
+            assert expected in work.parents
+    assert not [*usual.iterdir(), *other.iterdir()]

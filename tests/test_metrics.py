@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, metric, score
+from adapt.metrics import LOSSES, LOWER_IS_BETTER, METRICS, added_rows, metric, numbers, score, spans
 from adapt.metrics import texts as texts_module
 from adapt.metrics.numbers import correlation, f1
 from adapt.metrics.texts import answer_scores, bleu, bleu_counts, bleu_of, chrf_counts, chrf_of, rouge_l
@@ -327,3 +327,33 @@ def test_scores_are_those_of_the_modules(problem: Any) -> None:
             given = [[index[tag] for tag in tags] for tags in every]
         found = metric(name, problem == "multi_label").compute(predictions=given[0], references=given[1])
         assert found == {name: pytest.approx(value, abs=1e-9)}
+
+
+@pytest.mark.parametrize("problem", METRICS)
+def test_rows_are_added_to_means_over_rows_alone(problem: Any) -> None:
+    means = {"accuracy", "exact_match", "answer_exact_match", "answer_f1", "text_exact_match"}
+    for name in METRICS[problem]:
+        assert bool(added_rows(name)) == (name in means)
+        assert bool(added_rows(name, of_difference=True)) == (name in means)
+
+
+def test_the_counts_of_spans_give_what_seqeval_gives() -> None:
+    rng = random.Random(0)
+    tags = ["O", "O", "O", "B-A", "I-A", "B-B", "I-B"]
+    for rows in (1, 5, 60):
+        drawn = [[[rng.choice(tags) for _ in range(rng.randrange(1, 9))] for _ in range(rows)] for _ in range(2)]
+        guesses = [[*guess, *["O"] * len(truth)][: len(truth)] for guess, truth in zip(*drawn, strict=True)]
+        assert spans.summed(guesses, drawn[1]) == spans.scores(guesses, drawn[1])
+    assert spans.summed([["O"]], [["O"]]) == {"span_precision": 0.0, "span_recall": 0.0, "span_f1": 0.0}
+    assert spans.summed([["O"]], [["B-A"]]) == spans.scores([["O"]], [["B-A"]])
+
+
+def test_mcc_of_many_classes_is_scikit_learns_and_takes_little_memory() -> None:
+    rng = numpy.random.default_rng(0)
+    for classes in (2, 5, 40):
+        truth, guess = rng.integers(0, classes, (2, 300))
+        guess[:150] = truth[:150]
+        assert numbers.mcc(guess, truth) == pytest.approx(sklearn.metrics.matthews_corrcoef(truth, guess), abs=1e-12)
+    assert numbers.mcc([1, 1, 1], [0, 1, 2]) == numbers.mcc([1], [1]) == numbers.mcc([], []) == 0.0
+    many = numpy.arange(200_000)  # a table of all by all has 320 gigabytes
+    assert numbers.mcc(many, many) == pytest.approx(1)

@@ -101,8 +101,8 @@ def test_the_device_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_is_for_processors_that_have_it(
     monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert options.precision_of("auto", "cpu") == expected
     assert options.precision_of("fp32", "cpu") == "fp32"
     assert options.precision_of("bf16", "cpu") == "bf16"

@@ -500,3 +500,15 @@ def test_states_that_are_not_finite(backbone: Callable[..., Path]) -> None:
     next(model.model.parameters()).data.fill_(float("nan"))
     with pytest.raises(AdaptError, match="Hidden states of bert-2-0 are not finite; read it in fp32"):
         adapt.representations(model, TEXTS)
+
+
+def test_a_reader_takes_no_options() -> None:
+    """It would read as it was made to, whatever they say."""
+    made = reader("tiny-encoder")
+    for given in ({"max_length": 3}, {"precision": "bf16"}, {"device": "cpu"}, {"backbone": "tiny-encoder"}):
+        (name,) = given
+        with pytest.raises(
+            OptionError, match=f"A Reader reads as it was made to; give {name} to adapt.extraction.reader"
+        ):
+            reader(made, **given)
+    assert reader(made) is made

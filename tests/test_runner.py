@@ -394,6 +394,7 @@ def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         ("at /tmp/a/b: see https://host.org/a/b and 3/4 it/s", "at b: see https://host.org/a/b and 3/4 it/s"),
         ("in ./a/b or a/b/c", "in ./a/b or a/b/c"),
         (r"OSError: 'C:\Users\me\weights.bin' is not there", "OSError: 'weights.bin' is not there"),
+        (str(FileNotFoundError(2, "no", r"C:\Users\me\weights.bin")), "[Errno 2] no: 'weights.bin'"),
         (r"at \\server\share\a\b.txt: as C: is", "at b.txt: as C: is"),
     ],
 )

@@ -22,7 +22,7 @@ from adapt.cli import cli
 from adapt.data import read_labelled
 from adapt.metrics import METRICS
 from adapt.spec import AdaptError, DataError, OptionError, Source, Task
-from adapt.stats import crossed_interval
+from adapt.stats import RIGHT_OR_WRONG, RIGHT_OR_WRONG_PAIRED, crossed_interval
 from adapt.tasks import KINDS
 
 CLASSES = Task("t", Source("t", ""), labels=("bad", "good", "1"))
@@ -551,3 +551,18 @@ def test_documents_of_a_conll_file_are_the_groups_that_training_named(tmp_path: 
     model = adapt.fit("tiny-encoder", data, "head", epochs=1, max_steps=1, device="cpu", precision="fp32")
     found = adapt.score(model, tmp_path / "t.conll").groups
     assert found == {"of": "document", "numbers": [i // 2 for i in range(24)]}
+
+
+def test_rows_that_are_all_right_leave_others_that_may_be_wrong(fitted: Any) -> None:
+    """As in tables: of a mean over rows that are right or wrong, and of a difference of two."""
+    model = fitted("pairs", "bert")
+    found = adapt.score([model, model], raw(tiny_tasks.TASKS["pairs"]()))
+    rows = found.rows
+    right = tuple(replace(m, scores={**m.scores, "accuracy": 1.0}, outcomes=((1, 1),) * rows) for m in found.models)
+    sure = replace(found, models=right)
+    expected = crossed_interval([[1.0] * rows], 1.0, added=RIGHT_OR_WRONG)
+    assert (sure.interval(0, "accuracy").low, sure.interval(0, "accuracy").high) == (expected.low, 1.0)
+    assert expected.low is not None
+    assert expected.low < 1
+    assert sure.difference(1) == crossed_interval([[0.0] * rows], 0.0, added=RIGHT_OR_WRONG_PAIRED)
+    assert sure.interval(0, "macro_f1").low is None, "which may hang on a few of them"

@@ -315,3 +315,14 @@ def test_rows_that_are_not_the_same_for_each_seed_are_refused() -> None:
 def test_the_front_holds_what_nothing_else_betters() -> None:
     assert pareto_front([(1, 1), (2, 0), (0, 2), (0, 1), (2, 0), (1, 0.5)]) == [0, 1, 2, 4]
     assert pareto_front([]) == []
+
+
+def test_rows_added_make_no_interval_narrower() -> None:
+    rng = numpy.random.default_rng(0)
+    for seeds, rows in ((2, 20), (3, 20), (2, 60), (3, 100)):
+        for _ in range(200):
+            table = (rng.random((seeds, rows)) < rng.random((seeds, 1)) * 0.3 + 0.7).astype(float)
+            plain, found = (crossed_interval(table.tolist(), 0.5, **kind) for kind in ({}, {"added": RIGHT_OR_WRONG}))
+            assert plain.low is not None
+            assert found.low is not None
+            assert found.low <= plain.low + 1e-12

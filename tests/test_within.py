@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from transformers import BertConfig
 
+import adapt
 from adapt.backbones import resolve
 from adapt.backbones.load import SHORT
 from adapt.memory.budget import allowance
 from adapt.memory.planner import Planner, Setting, setting_of
 from adapt.memory.trace import Trace
 from adapt.memory.within import _instead, advise, most, plan_within, plans, with_budget
+from adapt.spec import OptionError
 from adapt.strategies import Head, make
 
 
@@ -214,3 +216,24 @@ def test_a_remedy_that_the_architecture_lacks_is_left_out(backbone: Any) -> None
     setting = setting_of(backbone("albert", layers=1), "full", kind="sequence_classification", device="cpu")
     smaller = Planner(dataclasses.replace(setting, strategy=make("qlora"))).memory(1, 32).peak
     assert advised(setting, (1, 32), smaller) == "qlora"
+
+
+def test_a_language_model_on_a_gpu_is_advised_to_make_logits_in_chunks(decoder: Path) -> None:
+    setting = setting_of(decoder, "head", kind="causal_lm", device="cuda")
+    chunked = Planner(with_budget(setting, loss_chunk=1024)).memory(512, 64).peak
+    assert chunked < Planner(with_budget(setting, checkpointing=True)).memory(512, 64).peak
+    advice = advised(setting, (512, 64), chunked)
+    assert advice is not None
+    assert "loss_chunk 1024" in advice
+    on_cpu = setting_of(decoder, "head", kind="causal_lm", device="cpu")
+    assert "loss_chunk" not in (advised(on_cpu, (512, 64), chunked) or ""), "where it is done unasked"
+
+
+def test_strategies_may_be_names_and_the_room_a_text(decoder: Path) -> None:
+    found = plans(decoder, ["lora", Head()], batch=(2, 8), budget="1GiB", kind="causal_lm")
+    assert [each.strategy for each in found] == ["lora", "head"]
+    assert found[0] == plans(decoder, [make("lora")], batch=(2, 8), budget=2**30, kind="causal_lm")[0]
+    with pytest.raises(OptionError, match="memory budget 'much' cannot be read"):
+        plans(decoder, ["lora"], batch=(2, 8), budget="much", kind="causal_lm")
+    with pytest.raises(OptionError, match=r"plan has no option 'budget'; adapt.memory.plans says what fits one"):
+        adapt.plan(decoder, "lora", kind="causal_lm", budget="12GiB")

@@ -13,6 +13,7 @@ from adapt import options, params
 from adapt.adapted.model import MODEL_FILE, Adapted, sha256_of
 from adapt.backbones import Backbone, Loader, resolve
 from adapt.backbones.exhausted import explained
+from adapt.backbones.weights import computed
 from adapt.data.learnt import Learnt
 from adapt.fields import check_count
 from adapt.files import path_of, reading
@@ -69,7 +70,7 @@ def load_model(
         kind.load_state(content["kind_state"])
     with explained("while the model was loaded", "use --device cpu, or a machine with more memory"):
         model = spec.strategy.build(loader, spec.task)
-        params.load(model, path)
+        params.load(model, path, computed(model))
     release(model)
     model.eval()
     fitted = Fitted(model, kind, tokenizer, loader)

@@ -148,7 +148,6 @@ class Adapted:
             export(self.fitted.model, path / "peft", self.backbone.found_again_by)
         if result is not None:
             write_atomically(path / "result.json", text_of(result))
-        self._write_card(path)
         content = {
             "schema": SCHEMA,
             "reference": self.backbone.found_again_by,
@@ -161,6 +160,7 @@ class Adapted:
             "spec": self.run.spec(),
         }
         write_atomically(path / MODEL_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        self._write_card(path)  # last: what goes wrong with it takes no model along
         return path
 
     def merge(self, folder: str | Path) -> Path:
@@ -190,7 +190,7 @@ class Adapted:
                 "on the backbone as it was before"
             )
         check_hides_none(folder, self.backbone.reference)
-        path = model_folder(folder, self.backbone.path, merged=True)
+        check_holds_no_other(folder, merged=True)
         self.backbone.check_unchanged()
         with explained("while the model was merged", _MORE_MEMORY):
             plain = merge(self.fitted.model, loader)
@@ -199,6 +199,7 @@ class Adapted:
             plain.config.problem_type = problem if problem == "regression" else f"{problem}_classification"
             if problem == "regression":
                 plain.config.regression_scale = self.fitted.kind.state()
+        path = model_folder(folder, self.backbone.path, merged=True)
         save_plain(plain, loader, path, self.fitted.kind.writes(self.fitted.model))
         self._write_card(path, type(plain).__name__)
         return path
@@ -255,21 +256,31 @@ def merging(run: Run) -> Callable[[Any, Any], Any]:
     return merge
 
 
-def model_folder(folder: str | Path, backbone: Path | None, *, merged: bool = False) -> Path:
+def model_folder(folder: str | Path, backbone: Path, *, merged: bool = False) -> Path:
     """A folder that a model may be written to, which that of its backbone is not.
 
     Args:
         folder: What somebody gives.
-        backbone: The folder of the backbone; None: it is not known yet.
+        backbone: The folder of the backbone.
         merged: The model is a plain one of transformers, else a saved one.
 
     Raises:
-        OptionError: It cannot be written, is the backbone's own, or holds a model of the other sort, which this one
-            would be read as, or an adapter that a merged one would be loaded with.
+        OptionError: It cannot be written, is the backbone's own, or, as for `check_holds_no_other`, has another model.
+    """
+    if path_of(folder).resolve() == backbone.resolve():
+        raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
+    check_holds_no_other(folder, merged=merged)
+    return writable_folder(path_of(folder))
+
+
+def check_holds_no_other(folder: str | Path, *, merged: bool) -> None:
+    """Nothing is written.
+
+    Raises:
+        OptionError: The folder holds a model of the other sort, which one that is written there would be read as, or an
+            adapter that a merged one would be loaded with.
     """
     path = path_of(folder)
-    if backbone is not None and path.resolve() == backbone.resolve():
-        raise OptionError(f"{folder} is the folder of the backbone, which must stay as it is; give another.")
     if (path / MODEL_FILE).is_file() if merged else has_model_type(path):
         held, own = ("saved model", "merged") if merged else ("model of transformers", "saved")
         raise OptionError(f"{folder} holds a {held}, which the {own} one would be taken for; give another folder.")
@@ -278,7 +289,6 @@ def model_folder(folder: str | Path, backbone: Path | None, *, merged: bool = Fa
             f"{folder} holds an adapter of PEFT, which transformers would load with the merged model; give another "
             "folder."
         )
-    return writable_folder(path)
 
 
 def sha256_of(file: Path) -> str:

@@ -75,10 +75,13 @@ def merge(folder: str, out: str, backbone: str | None) -> None:
 
     It loads without this package, and is a backbone as any other.
     """
-    from adapt.adapted import load_model, merging, model_folder, read_model
+    from adapt.adapted import check_holds_no_other, load_model, merging, read_model
+    from adapt.backbones.source import check_hides_none
     from adapt.files import path_of
 
-    merging(read_model(path_of(folder))[1])  # what cannot be is said before weights are read
-    model_folder(out, None, merged=True)
+    content, run = read_model(path_of(folder))
+    merging(run)  # what cannot be is said before weights are read
+    check_hides_none(out, content["reference"] if backbone is None else backbone)
+    check_holds_no_other(out, merged=True)
     path = load_model(folder, backbone=backbone, device="cpu").merge(out)
     click.echo(f"Merged: {path}", err=True)

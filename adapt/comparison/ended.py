@@ -97,5 +97,6 @@ def _text(file: Path) -> str:
 
 def _without_paths(text: str) -> str:
     """Absolute paths cut to their last part: results say nothing about the machine's folders."""
-    text = re.sub(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)(?:[^\\/\s'\"]+[\\/])*([^\\/\s'\"]*)", r"\1", text)  # of Windows
+    windows = r"(?<!\w)(?:[A-Za-z]:[\\/]+|\\\\+)(?:[^\\/\s'\"]+[\\/]+)*([^\\/\s'\"]*)"
+    text = re.sub(windows, r"\1", text)
     return re.sub(r"(?<![\w/.])(?<!:/)(?:/[^/\s'\"]+)+/([^/\s'\"]*)", r"\1", text)

@@ -37,6 +37,11 @@ def by_name(table: Table, name: str) -> str | None:
     return _likeliest(table.names, (name,))
 
 
+def named_there(table: Table, name: str) -> bool:
+    """Whether there is a column that somebody named, as `first` finds it."""
+    return by_name(table, name) is not None
+
+
 def all_named(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     """`named` for each role; also the columns chosen in train, in another split."""
     return {role: named(table, role, name) for role, name in given.items()}

@@ -313,17 +313,18 @@ def _under_known_names(labels: _Labels, known: Sequence[str]) -> _Labels:
     """The same as names of classes. A number that is none of them as it stands has the name of its value, where one
     name alone has it: 1 is the class 1.0."""
     named: dict[float, set[str]] = {}
+    every = frozenset(known)
     for name in filter(NUMBER.fullmatch, known):
         named.setdefault(_value_of(name), set()).add(name)
 
     def under(label: Any, untyped: bool) -> str:
         name = str(label)
-        if name in known or not (untyped or isinstance(label, int | float)) or not NUMBER.fullmatch(name):
+        if name in every or not (untyped or isinstance(label, int | float)) or not NUMBER.fullmatch(name):
             return name
         found = named.get(_value_of(name), ())
         return next(iter(found)) if len(found) == 1 else name
 
-    of = {s: [under(label, labels.tables[s].untyped) for label in every] for s, every in labels.of.items()}
+    of = {s: [under(label, labels.tables[s].untyped) for label in split] for s, split in labels.of.items()}
     return replace(labels, of=of)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from adapt.data.groups import GROUP, WORTH_SAYING, holding, inputs_of
@@ -54,6 +56,11 @@ def beyond(
                 for those, why in reasons
                 if those
             ]
+        if problem == "multi_label":
+            there = {i for row in parts[split] for i, given in enumerate(columns["label"][row]) if given}
+            rows = map(sum, zip(*columns["label"], strict=True))  # the only one of a label is kept in train
+            lost = [names[i] for i, n in enumerate(rows) if n > 1 and i not in there]
+            notes += [f"{split} has no row with {listing(lost, 5)}, by which nothing is scored there"] if lost else []
     nowhere = len(next(iter(columns.values()))) - sum(map(len, parts.values()))
     if nowhere:
         notes.append(f"{nowhere} rows are in no split: others of their text are held out")
@@ -137,6 +144,30 @@ def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[s
     if n < WORTH_SAYING * len(texts) or not n:
         return []
     return [f"{n} of {len(texts)} rows of train have the text of another row and not its label ({n / len(texts):.0%})"]
+
+
+_RARE, _NEAR = 0.02, 0.85
+"""Share of the rows of another class up to which a class whose name is so alike (`difflib`) looks mistyped."""
+
+
+def mistyped(names: Sequence[str], labels: Iterable[int]) -> list[str]:
+    """What must be said of a class of few rows, whose name is nearly that of one of many.
+
+    Args:
+        names: Of the classes.
+        labels: The class of each row.
+    """
+    rows = Counter(labels)
+    frequent = [name for i, name in enumerate(names) if rows[i] >= 1 / _RARE]
+    found = []
+    for i, name in enumerate(names):
+        if not 0 < rows[i] <= _RARE * max(rows.values()) or any(letter.isdigit() for letter in name):
+            continue
+        for other in get_close_matches(name, frequent, n=1, cutoff=_NEAR):
+            if rows[i] <= _RARE * rows[names.index(other)] and name.casefold() != other.casefold():
+                found.append(f"{name} ({rows[i]} rows) is nearly {other} ({rows[names.index(other)]:,} rows)")
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return [f"labels that look mistyped are classes of their own: {'; '.join(found[:5])}{more}"] if found else []
 
 
 def alike(names: Iterable[str], what: str) -> list[str]:

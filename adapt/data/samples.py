@@ -5,6 +5,7 @@ Every sample keeps the order of the rows and depends on nothing but their labels
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -142,10 +143,18 @@ def quotas(counts: Sequence[int], total: int, caps: Sequence[int]) -> list[int]:
     """
     shares = [total * count / sum(counts) for count in counts]
     sizes = [min(cap, max(1, int(share))) for share, cap in zip(shares, caps, strict=True)]
-    while sum(sizes) > total and max(sizes) > 1:
-        most = max((i for i, n in enumerate(sizes) if n > 1), key=lambda i: sizes[i] - shares[i])
-        sizes[most] -= 1
-    while sum(sizes) < total and any(n < cap for n, cap in zip(sizes, caps, strict=True)):
-        open_ = (i for i, cap in enumerate(caps) if sizes[i] < cap)
-        sizes[max(open_, key=lambda i: shares[i] - sizes[i])] += 1
+    above = sum(sizes) - total
+    step, limits = (-1, [1] * len(sizes)) if above > 0 else (1, caps)
+    # who is farthest from its share gives or takes one, the first of equals
+    waiting = [
+        (step * (n - share), i) for i, (n, share) in enumerate(zip(sizes, shares, strict=True)) if n != limits[i]
+    ]
+    heapq.heapify(waiting)
+    for _ in range(abs(above)):
+        if not waiting:
+            break
+        _, i = heapq.heappop(waiting)
+        sizes[i] += step
+        if sizes[i] != limits[i]:
+            heapq.heappush(waiting, (step * (sizes[i] - shares[i]), i))
     return sizes

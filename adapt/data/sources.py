@@ -267,6 +267,8 @@ def _one(
         )  # fmt: skip
     if isinstance(source, Mapping):
         return _columns(source, where or "the columns")
+    if isinstance(found := getattr(source, "to_pandas", lambda: None)(), pandas.DataFrame):  # of Polars or Arrow
+        return _frame(found, where or f"the {type(source).__name__}")
     if _is_list(source):
         rows = _plain(source)
         if all(isinstance(row, Mapping) for row in rows):
@@ -285,11 +287,15 @@ def _one(
         if any(isinstance(row, str) for row in rows):
             return _columns({"text": rows}, where or "the texts")
     known = f"a path, a DataFrame, a Dataset, a dict of columns ({{'text': [...]}}), a list of dicts, or {lists}"
-    if isinstance(source, tuple | list) and any(isinstance(part, pandas.DataFrame) for part in source):
+    frames = [isinstance(part, pandas.DataFrame) for part in source] if isinstance(source, tuple | list) else []
+    if frames and all(frames):
         known = "a dict of splits (train, validation, test) to DataFrames"
+    elif any(frames):
+        known = "texts and labels as two Series (df['text'], not df[['text']]), or one DataFrame with both columns"
     elif hasattr(source, "splits"):  # of data that were read before
         known = "one of its splits, such as splits['test']"
-    raise DataError(f"{where or 'the data'}: cannot read {type(source).__name__} as a table; give {known}")
+    what = f"{type(source).__module__.partition('.')[0]}.{type(source).__name__}".removeprefix("builtins.")
+    raise DataError(f"{where or 'the data'}: cannot read {what} as a table; give {known}")
 
 
 def _refuse_words(first: Any, second: Any, where: str) -> None:

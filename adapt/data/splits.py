@@ -227,13 +227,15 @@ def _of_class(members: Sequence[int], n: int, held: Sequence[Any], rng: numpy.ra
         units.setdefault(unit, []).append(member)
     if len(units) == len(members):
         return rng.choice(members, n, replace=False).tolist()
-    shuffled = [list(units.values())[i] for i in rng.permutation(len(units))]
+    groups = list(units.values())
+    shuffled = [groups[i] for i in rng.permutation(len(groups))]
     chosen: list[int] = []
     too_large: list[list[int]] = []
     spare = len(units) - 1 - more
     for alike in shuffled:
         if spare and len(chosen) + len(alike) <= n:
-            chosen, spare = chosen + alike, spare - 1
+            chosen += alike
+            spare -= 1
         else:
             too_large.append(alike)
     smallest = min((alike for alike in too_large if 2 * len(alike) <= len(members)), key=len, default=[])

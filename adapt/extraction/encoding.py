@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adapt.data.table import column_of
 from adapt.spec import RowError
 from adapt.tasks import Example
-from adapt.tasks.tokens import between, check_fast, check_room, cut_texts, encoded_words, read_at, token_fields
+from adapt.tasks.tokens import between, check_fast, check_room, cut_slices, encoded_words, read_at, token_fields
 
 if TYPE_CHECKING:
     import datasets
@@ -67,10 +67,18 @@ def _lists(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Exam
 
 def _texts(tokenizer: Any, rows: datasets.Dataset, max_length: int) -> list[Example]:
     columns = {name: column_of(rows, name) for name in ("text", "text_pair") if name in rows.column_names}
-    tokens, cut = cut_texts(tokenizer, columns, max_length)
     apart = len(between(tokenizer)) if len(columns) > 1 else 0
-    made = []
-    for row, texts in enumerate(zip(*columns.values(), strict=True)):
+    every = list(zip(*columns.values(), strict=True))
+    return [
+        example
+        for start, tokens, cut in cut_slices(tokenizer, columns, max_length)
+        for example in _of_slice(tokens, cut, every[start : start + len(cut)], apart)
+    ]
+
+
+def _of_slice(tokens: Any, cut: Sequence[bool], every: Sequence[tuple[str, ...]], apart: int) -> list[Example]:
+    made: list[Example] = []
+    for row, texts in enumerate(every):
         spans = [[found.span() for found in _WORD.finditer(text)] for text in texts]
         words = [text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own]
         example = {**token_fields(tokens, row), "cut": cut[row], "row_words": words}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -113,7 +112,11 @@ def probe(
     }
 
     def open_all(precision: str | None) -> tuple[Callable[[Any], Reader], list[Reader], list[_Outline]]:
-        opened = partial(reader, device=device, precision=precision, max_length=max_length)
+        def opened(one: Any) -> Reader:
+            if isinstance(one, Reader):
+                return one
+            return reader(one, device=device, precision=precision, max_length=max_length)
+
         later = [_outline(opened(one), layers) for one in given[1:]]
         first = opened(given[0])
         return opened, [first], [_outline(first, layers), *later]

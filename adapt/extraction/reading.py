@@ -186,7 +186,7 @@ def reader(
 
     Args:
         source: An `Adapted`, the folder that one was saved to, or a backbone as `adapt.fit` takes it; or a `Reader`,
-            which is handed back.
+            which is handed back, and takes no options.
         device: `auto`, `cpu` or `cuda`; `auto` leaves an `Adapted` where it is.
         precision: `fp32` or `bf16`; None: that of training, for a backbone fp32. In another than that of training the
             adaptation is put on the backbone anew.
@@ -199,6 +199,11 @@ def reader(
         AdaptError: The source or an option cannot be used.
     """
     if isinstance(source, Reader):
+        given = {"precision": precision, "max_length": max_length, "attention": attention, "backbone": backbone}
+        given["device"] = None if device == "auto" else device
+        some = [name for name, value in given.items() if value is not None]
+        if some:
+            raise OptionError(f"A Reader reads as it was made to; give {', '.join(some)} to adapt.extraction.reader.")
         return source
     if attention is not None:
         check_choice("attention", attention, _KERNELS)

@@ -72,6 +72,14 @@ def allowance(peak: int, device: str, *, running: bool = False) -> int:
     return (0 if running else FIXED[device]) + GROWN[device] + math.ceil(BESIDE[device] * peak)
 
 
+def mask_bytes(rows: int, length: int, device: str, precision: str) -> int:
+    """What the mask of padded rows takes, of which a plan of rows of equal length has none: on a GPU each query and key
+    of a row has a truth value, and in front of the kernel a number of the scores' type; one row has no padding."""
+    if device != "cuda" or rows < 2:
+        return 0
+    return (1 + (2 if precision == "bf16" else 4)) * rows * length**2
+
+
 def verdict(required: int, budget: int) -> Verdict:
     """Whether it fits: with room, barely, or not."""
     return "no" if required > budget else "tight" if required > ROOM * budget else "fits"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from adapt.backbones.seen import words_of
 from adapt.backbones.source import Backbone
 from adapt.machine import free_memory
-from adapt.memory.budget import allowance, shown, verdict
+from adapt.memory.budget import allowance, mask_bytes, shown, verdict
 from adapt.spec import AdaptError, Run
 from adapt.tasks import Example, Lesson
 from adapt.training.batching import batches_of_step, largest, lengths_of, targets_of
@@ -53,6 +53,8 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     except AdaptError:
         return None  # what is wrong is said where it is met
     required = peak + allowance(peak, budget.device, running=True)
+    if len(set(lengths_of(examples))) > 1:
+        required += mask_bytes(rows, length, budget.device, budget.precision)
     judged = verdict(required, room)
     if judged == "fits":
         return None

@@ -74,6 +74,8 @@ def plan(
         raise OptionError(f"plan has no option 'batch_size'; give batch=({choices['batch_size']}, tokens).")
     if "max_length" in choices:
         raise OptionError(f"plan has no option 'max_length'; give batch=(rows, {choices['max_length']}).")
+    if "budget" in choices:
+        raise OptionError("plan has no option 'budget'; adapt.memory.plans says what fits one.")
     setting = setting_of(
         backbone, strategy, kind=kind, precision=precision, device=device, labels=labels, pooling=pooling,
         words=words, targets=targets, **choices,

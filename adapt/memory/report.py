@@ -26,8 +26,13 @@ _KERNELS = {
     ("cpu", "eager"): "eager, its weights kept",
 }
 """What is said of each attention kernel of a device."""
-_PADDING = {"cuda": "on a GPU", "cpu": f"on CPUs, beyond {SHORT} tokens,"}
-"""Where a mask is made for it."""
+_PADDING = {
+    "cuda": "padding costs a mask, which the allowance has, and, with grouped heads, copies of keys and values",
+    "cpu": f"beyond {SHORT} tokens padding costs a mask in each attention and, with grouped heads, copies of keys and "
+    "values",
+}
+"""What rows of other lengths take besides."""
+_MASKED = {"cuda": "; for several rows the mask of padded ones", "cpu": ""}
 _TAKEN = {"cuda": "the CUDA context", "cpu": "libraries, rows and the like"}
 """What has the fixed part of the allowance."""
 _HELD = {
@@ -102,10 +107,9 @@ def _basis(
         said += f", targets as long as sources but of at most {most} tokens (--targets)"
     yield (
         f"- Assumed: {device}, {planned_precision(precision, device)}{said}{attention}; no outliers in 8-bit layers; "
-        f"rows of equal length ({_PADDING[device]} padding costs a mask in each attention and, with grouped heads, "
-        f"copies of keys and values); features of the batch alone{kept}."
+        f"rows of equal length ({_PADDING[device]}); features of the batch alone{kept}."
     )
     yield (
         f"- Allowance: {shown(FIXED[device] + GROWN[device])} for {_TAKEN[device]} and {100 * BESIDE[device]:g} % of "
-        f"the peak for {_HELD[device]}."
+        f"the peak for {_HELD[device]}{_MASKED[device]}."
     )

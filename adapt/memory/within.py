@@ -14,7 +14,7 @@ from typing import Any
 from adapt.backbones.classes import LANGUAGE_MODELS
 from adapt.backbones.load import SHORT
 from adapt.backbones.seen import spares
-from adapt.memory.budget import Verdict, allowance, verdict
+from adapt.memory.budget import FIXED, GROWN, Verdict, allowance, mask_bytes, parse_bytes, shown, verdict
 from adapt.memory.planner import Planner, setting_of
 from adapt.memory.trace import Setting
 from adapt.memory.types import CATEGORIES, Memory
@@ -79,7 +79,7 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     planner, device = Planner(setting), setting.budget.device
     rows, length = batch
     found = planner.memory(rows, length)
-    besides = allowance(found.peak, device)
+    besides = allowance(found.peak, device) + mask_bytes(rows, length, device, setting.budget.precision)
     if budget is None:
         return Plan(label, found, besides, attention=planner.attention(length))
 
@@ -88,10 +88,13 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     if _left(found.weights, budget, device) >= 0:  # else nothing need be tried
         largest = most(lambda n: _room(planner, n, length, budget), rows)
         for shortest, limit in _lengths(planner.longest, device):
-            start = max(shortest, min(length, limit))
-            longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=shortest)
+            least = min(shortest, length) if shortest <= _SHORTEST else shortest
+            start = max(least, min(length, limit))
+            longest = longest or most(lambda n: _room(planner, rows, n, budget), start, limit, least=least)
     advice = None
-    if judged == "no":
+    if judged == "no" and budget <= FIXED[device] + GROWN[device]:
+        advice = f"more memory than this: {shown(FIXED[device] + GROWN[device])} are taken before any model"
+    elif judged == "no":
         few, other = _few_words(planner, batch, budget), advise(planner, batch, budget, largest, longest)
         advice = other if few is None else f"{few}, or {other}"
     return Plan(
@@ -102,7 +105,9 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
 
 def _room(planner: Planner, rows: int, length: int, budget: int) -> int:
     """Bytes of the budget that a batch leaves free; below zero where it does not fit."""
-    return _left(planner.memory(rows, length).peak, budget, planner.setting.budget.device)
+    of = planner.setting.budget
+    free = _left(planner.memory(rows, length).peak, budget, of.device)
+    return free - mask_bytes(rows, length, of.device, of.precision)
 
 
 def _left(size: int, budget: int, device: str) -> int:
@@ -285,11 +290,11 @@ def _remedies(setting: Setting) -> list[tuple[str, Callable[[Setting], Setting]]
     vocabulary = _vocabulary(setting, ("all",))  # of which words that do not occur are trained for nothing
     if vocabulary is not None and setting.words is not None and spares(setting.words, vocabulary):
         found.append(("embeddings seen", _with_seen_words))
-    if not setting.budget.checkpointing:
-        found.append(("checkpointing", partial(with_budget, checkpointing=True)))
     unchunked = setting.budget.loss_chunk is None and setting.budget.device != "cpu"  # where it is done unasked
     if setting.task.kind in LANGUAGE_MODELS and unchunked:
         found.append(("loss_chunk 1024", partial(with_budget, loss_chunk=1024)))
+    if not setting.budget.checkpointing:
+        found.append(("checkpointing", partial(with_budget, checkpointing=True)))
     return found
 
 
@@ -299,19 +304,28 @@ def _with_seen_words(setting: Setting) -> Setting:
 
 
 def plans(
-    backbone: str | Path, strategies: Sequence[Strategy], *, batch: tuple[int, int], budget: int | None, **options: Any
+    backbone: str | Path,
+    strategies: Sequence[Strategy | str],
+    *,
+    batch: tuple[int, int],
+    budget: int | str | None,
+    **options: Any,
 ) -> list[Plan]:
     """Plans of several strategies, with the reason where one has none; the options are those of `adapt.memory.plan`.
 
     Args:
         backbone: As for `adapt.memory.plan`.
-        strategies: In the order of the list.
+        strategies: Strategies, or names of some, in the order of the list.
         batch: Rows and tokens.
-        budget: Bytes of the device; None: no verdicts.
+        budget: Bytes of the device, or as text (`12GiB`); None: no verdicts.
         options: Further options of `adapt.memory.plan`.
+
+    Raises:
+        OptionError: An option cannot be used.
     """
     found = []
-    for strategy in strategies:
+    budget = None if budget is None else parse_bytes(budget)
+    for strategy in [make(each) if isinstance(each, str) else each for each in strategies]:
         setting = setting_of(backbone, strategy, **options)
         try:
             found.append(plan_within(setting, label_of(strategy), batch, budget))

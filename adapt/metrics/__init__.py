@@ -158,7 +158,7 @@ def score(
     of_spans: dict[str, float] = {}  # which are found together
     for name in METRICS[problem] if names is None else names:
         if _MEASURES[name].of == "tags":
-            of_spans = of_spans or spans.scores(predictions, references)
+            of_spans = of_spans or spans.summed(predictions, references)
             found[name] = of_spans[name]
             continue
         if _MEASURES[name].of == "classes":

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     """From statistics summed over rows (sets of rows, statistics) to the metric of each set."""
 
 
+_MOST = 2 * 10**7
+"""Different pairs of classes times classes, of which each takes some 35 bytes."""
+
+
 def pseudo_values(problem: Problem, metric: str, outcomes: Sequence[Any]) -> list[float] | None:
     """The pseudo-value of each row; their mean is the metric, less a bias that shrinks as rows grow.
 
@@ -32,7 +36,8 @@ def pseudo_values(problem: Problem, metric: str, outcomes: Sequence[Any]) -> lis
         outcomes: One a row, as the kind of task makes them (`adapt.tasks.Kind.outcomes`).
 
     Returns:
-        None where they do not tell: of older results, of macro F1 of tags, or of one row alone.
+        None where they do not tell: of older results, of macro F1 of tags, or of one row alone; or where classes are so
+        many (thousands) that macro F1 or MCC without a row takes gigabytes.
     """
     import numpy as np
 
@@ -118,14 +123,16 @@ def _statistics(problem: Problem, metric: str, table: Array) -> tuple[Array, Val
     return _of_texts(metric, table) if width in (2, 22, 32) else None
 
 
-def _of_classes(metric: str, pairs: Array) -> tuple[Array, Value]:
-    """Of predicted and true class."""
+def _of_classes(metric: str, pairs: Array) -> tuple[Array, Value] | None:
+    """Of predicted and true class; None where there are so many that their table takes gigabytes."""
     import numpy as np
 
     guess, truth = pairs.T
     if metric == "accuracy":
         return _mean(guess == truth)
     labels = np.unique(pairs)
+    if pairs.size * labels.size > _MOST:
+        return None
     sides = np.stack([guess[:, None] == labels, truth[:, None] == labels], 1).astype(float)
     compute = _matthews if metric == "mcc" else _macro_f1
     return _by_label(sides, compute)

@@ -93,8 +93,8 @@ def _unspaced() -> Any:
 
 
 def closed_up(text: str) -> str:
-    """Without the spaces between letters of scripts that have none between words, and punctuation of full width, as
-    tokenizers write them that part such letters (BERT's)."""
+    """Without the spaces between Chinese letters and others of scripts that have none between words, or punctuation of
+    full width, as tokenizers write them that part these letters (BERT's)."""
     return str(_gaps().sub("", text))
 
 
@@ -103,7 +103,7 @@ def _gaps() -> Any:
     import regex
 
     letter = rf"[{_UNSPACED}\p{{M}}{_WIDE.pattern[1:-1]}]"
-    return regex.compile(rf"(?<={letter}) +(?={letter})")
+    return regex.compile(rf"(?<=\p{{Han}}) +(?={letter})|(?<={letter}) +(?=\p{{Han}})")
 
 
 def end_of_words(text: str, count: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from adapt.backbones.families import end_of_layer, residual_projections
 from adapt.display import shows_fields
-from adapt.spec import FieldError, Load, Task
+from adapt.spec import FieldError, Load, OptionError, Task
 from adapt.strategies.checks import check_words
 
 
@@ -46,6 +46,8 @@ class BottleneckAdapter:
             OptionError: A field is out of range, or two do not go together, whatever the backbone.
         """
         check_words(self)
+        if self.reduction_factor < 1:
+            raise OptionError(f"{self.name}.reduction_factor is {self.reduction_factor:g}; give a number of 1 or more.")
 
     def build(self, load: Load, task: Task) -> Any:
         """Load the model frozen and add trainable adapters, which start as the identity.

@@ -234,7 +234,7 @@ class LoRA:
                 parameter.requires_grad_(True)
             if parameter.requires_grad:  # and made its own in the dtype of the frozen weights
                 parameter.data = parameter.data.float()
-        if base.dtype != torch.float32:  # autocast does the casting: no detour of each input through float32
+        if base.dtype != torch.float32 and not self.dora:  # autocast casts: no detour of each input through float32
             for module in base.modules():
                 if hasattr(module, "cast_input_dtype_enabled"):
                     module.cast_input_dtype_enabled = False
@@ -263,8 +263,8 @@ class LoRA:
         if lost and not some:
             kinds = sorted({".".join(part for part in name.split(".") if not part.isdigit()) for name in linear})
             raise FieldError(
-                f"{self.name}.targets names {', '.join(map(repr, lost))}, which no linear layer of the backbone is "
-                f"called; there are: {', '.join(kinds)}."
+                f"{self.name}.targets names {', '.join(map(repr, lost))}, which no linear layer of the backbone that "
+                f"can be adapted is called; there are: {', '.join(kinds)}."
             )
         return sorted({name for names in found.values() for name in names})
 
@@ -317,10 +317,33 @@ class LoRA:
                 f"experts of '{base.config.model_type}', whose linear layers of these names stay as they are; name "
                 f"others: {', '.join(sorted(known - lost))}."
             )
+        if self.dora:
+            _norms_in_float32(base, names, quantised=bool(quantised))
         if "is_loaded_in_8bit" in quantised:
             from adapt.strategies.lora_int8_layer import fuse_8_bit
 
             fuse_8_bit(base)
+
+
+def _norms_in_float32(base: Any, names: Sequence[str], *, quantised: bool) -> None:
+    """Have DoRA begin with the norms of weights as they are: PEFT takes those of the weights' dtype, and, where its
+    inputs are cast, computes the others in float32. Of quantised layers on CUDA it leaves the sum in that type, too.
+
+    Args:
+        base: Its layers of these names have their branches.
+        names: Of the layers.
+        quantised: Whether bitsandbytes holds their weights.
+    """
+    import torch
+    from peft.utils.integrations import dequantize_module_weight
+
+    for name in names:
+        layer = base.get_submodule(name)
+        weight = dequantize_module_weight(layer.get_base_layer()).float()
+        norm = torch.linalg.norm(weight.T if layer.fan_in_fan_out else weight, dim=1)
+        layer.lora_magnitude_vector["default"].weight.data = norm
+        if quantised:
+            layer.register_forward_hook(lambda module, args, output: output.to(args[0].dtype))
 
 
 _OUT = ("out_proj",)

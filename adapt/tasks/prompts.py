@@ -70,6 +70,7 @@ class Prompts:
         """Whether a prompt is written with template and separator; else it is the beginning of a text, and stands as
         texts without a prompt do in training."""
         self._beginnings: dict[bool | None, str] = {}
+        self._heads: dict[bool | None, str] = {}
         self.headed = True
         """Whether what the chat template writes before answers alone (`answer_head`) ends prompts of messages."""
         self.thinking: bool | None = False
@@ -164,6 +165,11 @@ class Prompts:
     def answer_head(self) -> str:
         """What the chat template writes before an answer that is there, after what it has an answer begin with
         (gpt-oss's channel, Cohere's start of a response); a thought is left to the answer."""
+        if self.thinking not in self._heads:
+            self._heads[self.thinking] = self._answer_head()
+        return self._heads[self.thinking]
+
+    def _answer_head(self) -> str:
         begun = self._begun(self.thinking)
         if not begun or self.thinking:
             return ""

@@ -99,7 +99,8 @@ class Seq2Seq(TextGeneration):
             targets, cut = cut_texts(self.tokenizer, {"text_target": texts}, most + 1 - len(end))
             longer = [lost or len(ids) + len(end) > most for ids, lost in zip(targets["input_ids"], cut, strict=True)]
             self.notes += spelling_special(self.tokenizer, texts, f"targets of {of_split(split)}")
-            self.notes += unlike(self.tokenizer, texts, f"targets of {of_split(split)}") if split != "train" else []
+            if split != "train":
+                self.notes += unlike(self.tokenizer, texts, f"targets of {of_split(split)}", target=True)
             if any(longer):
                 self.notes.append(
                     f"{sum(longer)} targets of {of_split(split)} were cut to {most} tokens, after which they do not end"
@@ -115,7 +116,7 @@ class Seq2Seq(TextGeneration):
                     )  # fmt: skip
                 ended = [*labels, *end]
                 if long:  # the token that ends a text gives its place to one more of the text
-                    ended = labels if end else _without_last(labels, self._end[0])
+                    ended = [*labels] if end else [*_without_last(labels, self._end[0])]
                 example |= {"labels": ended, "references": references}
         return examples
 
@@ -162,9 +163,9 @@ class Seq2Seq(TextGeneration):
             self._start = known[target] if frame[-1] == known[target] else None
 
     def _ids(self, sources: list[str], split: str | None) -> list[list[int]]:
-        bare = self.tokenizer(sources, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-        for row, tokens in enumerate(bare):
-            if not tokens:
+        bare, _ = cut_texts(self.tokenizer, {"text": sources}, 1, add_special_tokens=False)
+        for row, ids in enumerate(bare["input_ids"]):
+            if not ids:
                 raise RowError(
                     row, split, "the tokenizer makes nothing of the source; leave the row out.", sources[row]
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -145,8 +145,25 @@ def between(tokenizer: Any) -> str:
     return "" if None in found else "\n"
 
 
-def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int, **how: Any) -> tuple[Any, list[bool]]:
-    """Texts as token ids, and whether each row was longer than `most` tokens.
+def cut_texts(
+    tokenizer: Any, columns: Mapping[str, list[str]], most: int, **how: Any
+) -> tuple[dict[str, list[list[int]]], list[bool]]:
+    """Texts as token fields, a list a row, and whether each row was longer than `most` tokens; see `cut_slices`."""
+    found: dict[str, list[list[int]]] = {}
+    longer: list[bool] = []
+    known: dict[int, int] = {}
+    for _, tokens, cut in cut_slices(tokenizer, columns, most, **how):
+        longer += cut
+        for name, rows in tokens.items():
+            found.setdefault(name, []).extend(shared(ids, known) for ids in rows)
+    return found, longer
+
+
+def cut_slices(
+    tokenizer: Any, columns: Mapping[str, list[str]], most: int, **how: Any
+) -> Iterator[tuple[int, Any, list[bool]]]:
+    """Texts as token ids, some rows at a time: the first one's number, what the tokenizer makes of them, and whether
+    each was longer than `most` tokens.
 
     It is then cut to so many, of a pair the longer text first. Where the tokenizer puts nothing between two texts, the
     second begins with a line break.
@@ -159,11 +176,42 @@ def cut_texts(tokenizer: Any, columns: Mapping[str, list[str]], most: int, **how
     """
     if "text_pair" in columns and (apart := between(tokenizer)):
         columns = {**columns, "text_pair": [apart + text for text in columns["text_pair"]]}
-    tokens = tokenizer(**columns, truncation=True, max_length=most, return_attention_mask=False, **how)
-    if tokens.encodings is not None:
-        return tokens, [bool(row.overflowing) for row in tokens.encodings]
-    whole = tokenizer(**columns, truncation=False, verbose=False, **how)["input_ids"]  # of one that is not a fast one
-    return tokens, [len(ids) > most for ids in whole]
+    for start, end in _slices(list(columns.values())):
+        some = {name: texts[start:end] for name, texts in columns.items()}
+        tokens = tokenizer(**some, truncation=True, max_length=most, return_attention_mask=False, **how)
+        if tokens.encodings is not None:
+            yield start, tokens, [bool(row.overflowing) for row in tokens.encodings]
+        else:  # of one that is not a fast one
+            whole = tokenizer(**some, truncation=False, verbose=False, **how)["input_ids"]
+            yield start, tokens, [len(ids) > most for ids in whole]
+
+
+_AT_ONCE, _CHARACTERS = 1000, 2**20
+"""Rows, or characters, that are encoded at once: a tokenizer holds hundreds of bytes for each token, cut or not."""
+
+
+def _slices(columns: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
+    """Start and end of rows that are encoded at once; none of no rows."""
+    start = held = 0
+    for row, texts in enumerate(zip(*columns, strict=True)):
+        own = sum(map(len, texts))
+        if row > start and (row - start == _AT_ONCE or held + own > _CHARACTERS):
+            yield start, row
+            start, held = row, 0
+        held += own
+    if len(columns[0]) > start:
+        yield start, len(columns[0])
+
+
+def shared(ids: Sequence[int], known: dict[int, int]) -> list[int]:
+    """The same ids, equal ones as one object, which takes a pointer for each where 32 bytes more were taken; processes
+    that are forked share these, too.
+
+    Args:
+        ids: Of a row.
+        known: Those of other rows, to which these are added.
+    """
+    return list(map(known.setdefault, ids, ids))
 
 
 def spelling_special(tokenizer: Any, texts: Sequence[str], what: str) -> list[str]:
@@ -207,7 +255,7 @@ def _parts_letters(tokenizer: Any) -> bool:
 _PARTS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def unlike(tokenizer: Any, texts: Sequence[str], what: str) -> list[str]:
+def unlike(tokenizer: Any, texts: Sequence[str], what: str, *, target: bool = False) -> list[str]:
     """What must be said of true texts that the tokenizer's tokens do not write as they are, so that no model can; but
     for those of `spelling_special`.
 
@@ -215,13 +263,17 @@ def unlike(tokenizer: Any, texts: Sequence[str], what: str) -> list[str]:
         tokenizer: Any tokenizer.
         texts: The true ones.
         what: What the note calls them: `targets of the test split`.
+        target: Whether they are written as targets are, of which some tokenizers have a vocabulary of its own.
     """
     special = _special(tokenizer)
     texts = [text for text in texts if not special.search(text)]
     if not texts:
         return []
-    every = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-    pairs = [(text, decoded(tokenizer, ids)) for text, ids in zip(texts, every, strict=True)]
+    pairs = []
+    for start, end in _slices([texts]):
+        some = {"text_target" if target else "text": texts[start:end]}
+        every = tokenizer(**some, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        pairs += [(text, decoded(tokenizer, ids)) for text, ids in zip(texts[start:end], every, strict=True)]
     lost = [pair for pair in pairs if not text_exact_match([pair[1]], [[pair[0]]])]
     if not lost:
         return []

@@ -253,5 +253,5 @@ def test_the_bottleneck_is_the_hidden_size_over_the_factor(build: Build, factor:
 
 @pytest.mark.parametrize("factor", [0, -1, 100])
 def test_a_factor_that_leaves_no_bottleneck_is_refused(build: Build, factor: float) -> None:
-    with pytest.raises(OptionError, match=r"reduction_factor is .*from 1 to 32"):
+    with pytest.raises(OptionError, match=r"reduction_factor is .*(from 1 to 32|1 or more)"):
         build(BottleneckAdapter(reduction_factor=factor))

@@ -128,3 +128,14 @@ def test_bitsandbytes_does_not_fill_the_screen() -> None:
 
         assert not passes(message)
         assert passes("something is wrong")
+
+
+def test_4_bits_are_of_normal_floats_twice_quantised(build: Build) -> None:
+    """Dettmers et al. 2023, sections 3: NF4, and the constants of the blocks quantised, too."""
+    import bitsandbytes
+
+    model: Any = build(QLoRA(rank=2, bits=4))
+    held = [module.weight for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    assert held
+    assert {weight.quant_state.quant_type for weight in held} == {"nf4"}
+    assert all(weight.quant_state.nested for weight in held)

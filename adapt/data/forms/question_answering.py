@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapt.data.columns import by_usual_names
+from adapt.data.columns import by_usual_names, named_there
 from adapt.data.forms.form import Columns, Form, Read, Wishes
 from adapt.data.table import Table
 from adapt.data.values import check_characters, labelled, plain, texts, two_columns
@@ -42,7 +42,7 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     tables, notes = labelled(tables, chosen, "answers", NAMES["answers"], empty=True)
     rows, left_out = {}, {}
     for split, table in tables.items():
-        must = {role: name for role, name in chosen.items() if role in _NEEDED or role in given}
+        must = {r: name for r, name in chosen.items() if r in _NEEDED or r in given or named_there(table, name)}
         columns = by_usual_names(table, must, {role: NAMES[role] for role in chosen}, _NEEDED)
         found = {"id": _ids(table, columns.get("id"), f"{split}-"), **_questions(table, columns)}
         found["answer_texts"], found["answer_starts"], bad = _located(table, columns, found["id"], found["context"])

@@ -12,7 +12,7 @@ from typing import Any
 from adapt.data import labels
 from adapt.data.columns import all_named, first, missing
 from adapt.data.forms.form import Columns, Form, Read, Wishes
-from adapt.data.remarks import alike
+from adapt.data.remarks import alike, mistyped
 from adapt.data.table import Table, listing
 from adapt.data.values import labelled, texts, texts_or_pairs
 from adapt.spec import DataError, OptionError, Task
@@ -96,6 +96,13 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     columns = {split: chosen[split]["label"] for split in tables}
     problem, names, encoded = labels.encode(tables, columns, wishes.problem, wishes.labels)
     found = {split: {**rows[split], "label": encoded[split]} for split in tables}
+    if problem == "single_label":
+        notes += mistyped(names, encoded["train"])
+    elif problem == "multi_label" and wishes.problem is None and all(sum(row) == 1 for row in encoded["train"]):
+        notes.append(
+            "each row has a list of one label, and is read as if it might have several; for classes of which each row "
+            "has one, give the labels themselves (y.ravel() of an array)"
+        )
     return Read(problem, names, found, (*notes, *alike(names, "labels")))
 
 
