@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from adapt.backbones import Backbone
 from adapt.data import Data, few_shot, subsample
 from adapt.spec import Run
 from adapt.tasks import KINDS, Example, Kind, Lesson
-from adapt.tasks.tokens import of_split
+from adapt.tasks.tokens import of_split, shared
 
 if TYPE_CHECKING:
     import datasets
@@ -53,9 +54,17 @@ def encode(spec: Run, data: Data, backbone: Backbone) -> Encoded:
     return Encoded(kind, splits, len(rows["train"]) - kind.left_out)
 
 
+_IDS = frozenset({"input_ids", "token_type_ids", "prompt_ids", "labels"})
+"""Fields of an example that are lists of small numbers."""
+
+
 def encode_splits(kind: Kind, rows: Mapping[str, datasets.Dataset]) -> dict[str, list[Example]]:
     """The rows of each split as a kind of task encodes them, which notes what is to be said of them."""
     splits = {split: kind.encode(of_split, split=split) for split, of_split in rows.items()}
+    known: dict[int, int] = {}
+    for example in chain.from_iterable(splits.values()):
+        for name in _IDS & example.keys():
+            example[name] = shared(example[name], known)
     told = kind.unknown([example for examples in splits.values() for example in examples])
     if not told:  # of all, of which those of one split may be few
         told = [note for split, examples in splits.items() for note in kind.unknown(examples, of_split(split))]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +18,7 @@ from adapt.data.canonical import LabelledRows
 from adapt.data.groups import GROUP, LABELS, belonging
 from adapt.data.kinds import given_roles
 from adapt.data.table import column_of, listing
-from adapt.display import Rendered, counted, one_line, shows_fields
+from adapt.display import Rendered, StepBar, counted, one_line, shows_fields
 from adapt.files import path_of
 from adapt.metrics import LOSSES, METRICS, added_rows, check_metric
 from adapt.metrics.jackknife import pseudo_values
@@ -208,6 +211,7 @@ def score(
     revision: str | None = None,
     backbone: str | Path | None = None,
     device: str = "auto",
+    progress: bool = False,
 ) -> Scores:
     """Score trained models on labelled rows that they have not seen; the public `adapt.score`.
 
@@ -231,6 +235,7 @@ def score(
         revision: Revision of one.
         backbone: Where the models' backbone is now, if not where it was.
         device: Of models read from folders.
+        progress: Whether a bar of the rows is shown for each model, on a terminal or in a notebook.
 
     Raises:
         DataError: A file, split, column, row or label cannot be used; a class that a model does not know among them.
@@ -280,7 +285,7 @@ def score(
             )
         groups = groups or rows.groups
         with swapped(model.fitted.kind, task=replace(model.fitted.kind.task, metric=task.metric)):
-            scored, of_model = _score(model, rows, name)
+            scored, of_model = _score(model, rows, name, progress)
         if model.learnt is not None:
             of_model += model.learnt.told(
                 name, rows.rows, task.kind, f"rows of {rows.split}" if rows.split else "rows scored"
@@ -387,8 +392,8 @@ def _split_of(data: Data, task: Task, split: str, usual: Mapping[str, str]) -> L
     return LabelledRows(data.name, rows, data.sha256, split, data.notes, together)
 
 
-def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[str]]:
-    """The scores of a model, and what must be said of the rows as it reads them."""
+def _score(model: Adapted, rows: LabelledRows, name: str, progress: bool) -> tuple[Scored, list[str]]:
+    """The scores of a model, and what must be said of the rows as it reads them; `progress` as of `score`."""
     from adapt.training import predict
 
     kind, run = model.fitted.kind, model.run
@@ -397,7 +402,9 @@ def _score(model: Adapted, rows: LabelledRows, name: str) -> tuple[Scored, list[
     examples = kind.encode(rows.rows, split=called)
     check_embedded(model.fitted.model, kind.tokenizer, examples, called)
     kind.notes += kind.unknown(examples)
-    outputs = predict(model.fitted.model, kind, examples, run.budget)
+    with closing(StepBar(sys.stderr if progress else None, name, "example", notebook=True)) as bar:
+        told = partial(bar, total=len(examples))
+        outputs = predict(model.fitted.model, kind, examples, run.budget, on_done=told)
     scores = kind.score(outputs, examples)
     outcomes = tuple(kind.outcomes(outputs, examples))
     digest = kind.digest(examples)

@@ -491,3 +491,12 @@ def test_what_was_chosen_for_short_schedules_is_the_default_and_its_page_is_made
     assert (folder / "validation.md").read_text(encoding="utf-8") == short.page(results)
     defaults = {name: recorded({"name": name, **fields_of(make(name))}) for name in short.RATES}
     assert short.chosen(results) == {name: (own["learning_rate"], own["warmup"]) for name, own in defaults.items()}
+
+
+def test_the_learning_rates_that_were_chosen_are_the_defaults() -> None:
+    """But those of bottleneck adapters and prefixes, which shorter schedules chose."""
+    rates, runs = module("learning_rates"), (ROOT / "results" / "learning_rates" / "runs").glob("*.json")
+    found = rates.chosen([json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs)])
+    for name in ("full", "head", "lora"):
+        assert found[name] == make(name).learning_rate
+    assert make("qlora").learning_rate == make("lora").learning_rate

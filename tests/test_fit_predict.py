@@ -671,3 +671,15 @@ def test_a_strategy_that_could_not_be_saved_is_not_trained(backbone: Callable[..
             OptionError, match=r"cannot be recorded .* give an instance of a dataclass whose fields are"
         ):
             adapt.fit(backbone("bert"), tiny.classification(), strategy, **QUICK)
+
+
+def test_who_waits_for_predictions_is_told_how_many_rows_are_done(
+    model: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapt.adapted.model._CHUNK", 5)
+    told: list[tuple[int, int]] = []
+    source = tmp_path / "new.csv"
+    source.write_text("text\n" + "".join(f"word{i} warm\n" for i in range(12)))
+    assert write_predictions(model, source, tmp_path / "out.jsonl", on_done=lambda *both: told.append(both)) == 12
+    assert told == sorted(told)
+    assert (told[-1], len({done for done, _ in told})) == ((12, 12), len(told))

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +99,31 @@ class Adapted:
         """
         return list(self.iterate(rows, given_roles(columns, {"text": text, "text_pair": text_pair})))
 
-    def iterate(self, source: Any, columns: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
-        """As `predict`, chunk after chunk."""
+    def iterate(
+        self,
+        source: Any,
+        columns: Mapping[str, str] | None = None,
+        on_done: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[dict[str, Any]]:
+        """As `predict`, chunk after chunk; `on_done` is told of rows that are done, and all."""
         from adapt.training import predict
 
         rows = read_inputs(source, self.run.task, columns, self.columns)
+
+        def told(start: int, size: int, examples: int, done: int) -> None:  # long rows are several examples
+            on_done(start + done * size // examples, len(rows))
+
         for start in range(0, len(rows), _CHUNK):
+            size = min(_CHUNK, len(rows) - start)
             try:
-                examples = self.fitted.kind.encode(rows.select(range(start, min(start + _CHUNK, len(rows)))))
+                examples = self.fitted.kind.encode(rows.select(range(start, start + size)))
                 check_embedded(self.fitted.model, self.fitted.tokenizer, examples)
             except RowError as error:
                 raise error.after(start) from None
-            outputs = predict(self.fitted.model, self.fitted.kind, examples, self.run.budget)
+            outputs = predict(
+                self.fitted.model, self.fitted.kind, examples, self.run.budget,
+                on_done=partial(told, start, size, len(examples)),
+            )  # fmt: skip
             yield from self.fitted.kind.decode(outputs, examples)
 
     @property
@@ -126,10 +140,10 @@ class Adapted:
         """Write what is trained (safetensors) and what rebuilds the rest; `adapt.load(folder)` reads it.
 
         Strategies that build on PEFT write their adapter in PEFT's format to `folder/peft` too. `README.md` is a card
-        with scores and costs, unless there is one by somebody else. `adapt.json` is written last and holds the hash of
-        the tensors, so that a folder cut short is never taken for whole; a model that was there stays where there is no
-        room for these. It also holds short hashes of training rows without their labels, 50,000 at most, by which it is
-        seen whether rows that are scored are among them.
+        with scores and costs, unless there is one by somebody else. `adapt.json` is written after all that a model
+        needs and holds the hash of the tensors, so that a folder cut short is never taken for whole; a model that was
+        there stays where there is no room for these. It also holds short hashes of training rows without their labels,
+        50,000 at most, by which it is seen whether rows that are scored are among them.
 
         Raises:
             OptionError: The folder cannot be written, is the backbone's own, or holds a model of transformers.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,7 +16,11 @@ PREDICTION_FILES = (".jsonl", ".csv", ".tsv")
 
 
 def write_predictions(
-    model: Adapted, source: str | Path, target: str | Path, columns: Mapping[str, str] | None = None
+    model: Adapted,
+    source: str | Path,
+    target: str | Path,
+    columns: Mapping[str, str] | None = None,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Predict the rows of a file and write one prediction a row, in input order.
 
@@ -29,6 +33,7 @@ def write_predictions(
         source: A file that `adapt.data.read_inputs` reads.
         target: `.jsonl`, `.csv` or `.tsv`; appears whole or not at all.
         columns: What a column is for (`text`, `tokens`, `question`, ...) to its name, where that is unusual.
+        on_done: Told of rows that are done, and of all.
 
     Returns:
         Rows written.
@@ -41,7 +46,7 @@ def write_predictions(
     joined = _joined(model.run.task.labels)
     written, writer = 0, None
     with whole(path) as handle:
-        for row in model.iterate(source, columns):
+        for row in model.iterate(source, columns, on_done):
             written += 1
             if path.suffix == ".jsonl":
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")

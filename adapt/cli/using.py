@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 import click
@@ -23,12 +25,14 @@ def predict(folder: str, source: str, target: str, backbone: str | None, device:
     CSV and TSV have lists as JSON, but several labels joined by | and tags by spaces where no name holds these.
     """
     from adapt.adapted import PREDICTION_FILES, load_model, write_predictions
+    from adapt.display import StepBar
     from adapt.files import output_file
 
     output_file(target, PREDICTION_FILES, source)
     columns = taken_columns(rest)
     model = load_model(folder, backbone=backbone, device=device)
-    count = write_predictions(model, source, target, columns)
+    with contextlib.closing(StepBar(sys.stderr, "predicted", "row")) as bar:
+        count = write_predictions(model, source, target, columns, bar)
     for note in model.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(f"{count} predictions: {target}", err=True)
@@ -60,7 +64,7 @@ def score(folders: tuple[str, ...], data: str, output: str | None, **rest: Any) 
 
     target = None if output is None else output_file(output, (".json",), data)
     rest["bad_answers"] = rest["bad_answers"] or "refuse"
-    found = score_models(folders, data, **rest)
+    found = score_models(folders, data, progress=True, **rest)
     if target is not None:
         write_atomically(target, json.dumps(found.to_json(), ensure_ascii=False) + "\n")
     click.echo(found.table())

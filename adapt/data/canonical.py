@@ -93,12 +93,13 @@ class Data:
         if labels == self.labels:
             return self
         place = [labels.index(name) for name in self.labels]
+        own = [self.labels.index(name) if name in self.labels else None for name in labels]
 
         def there(value: Any) -> Any:
             if isinstance(value, int):
                 return place[value]
             if self.problem == "multi_label":
-                return [value[self.labels.index(name)] if name in self.labels else 0 for name in labels]
+                return [0 if i is None else value[i] for i in own]
             return [place[tag] for tag in value]
 
         def placed(of_split: datasets.Dataset, name: str) -> list[Any]:
