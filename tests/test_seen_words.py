@@ -339,7 +339,7 @@ SIZES = {"num_hidden_layers": 1, "num_attention_heads": 4}
 )
 def test_a_model_that_does_not_say_its_sizes_is_not_advised_to_leave_words_out(tmp_path: Path, config: Any) -> None:
     config.save_pretrained(tmp_path)
-    (found,) = plans(tmp_path, [ALL], batch=(1, 8), budget=2**20, device="cpu")
+    (found,) = plans(tmp_path, [ALL], batch=(1, 8), budget=1501 * 2**20, device="cpu")
     assert found.reason is None
     assert (found.verdict, found.advice) == ("no", "a smaller backbone")
     assert not advisable(setting_of(tmp_path, ALL, device="cpu", words=500))

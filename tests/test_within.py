@@ -237,3 +237,22 @@ def test_strategies_may_be_names_and_the_room_a_text(decoder: Path) -> None:
         plans(decoder, ["lora"], batch=(2, 8), budget="much", kind="causal_lm")
     with pytest.raises(OptionError, match=r"plan has no option 'budget'; adapt.memory.plans says what fits one"):
         adapt.plan(decoder, "lora", kind="causal_lm", budget="12GiB")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_of_less_than_libraries_take_no_backbone_is_small_enough(decoder: Path, device: str) -> None:
+    (found,) = plans(decoder, ["lora"], batch=(2, 8), budget="500MiB", kind="causal_lm", device=device)
+    assert found.verdict == "no"
+    assert (
+        found.advice
+        == f"more memory than this: {'1.5 GiB' if device == 'cpu' else '600.0 MiB'} are taken before any model"
+    )
+
+
+def test_the_mask_of_padded_rows_is_allowed_for_on_a_gpu(decoder: Path) -> None:
+    one, two = (
+        plans(decoder, ["lora"], batch=(rows, 64), budget="8GiB", kind="causal_lm")[0].allowance for rows in (1, 2)
+    )
+    peaks = [Planner(setting_of(decoder, "lora", kind="causal_lm")).memory(rows, 64).peak for rows in (1, 2)]
+    assert one == allowance(peaks[0], "cuda")
+    assert two == allowance(peaks[1], "cuda") + 3 * 2 * 64**2

@@ -294,7 +294,8 @@ def _one(
         known = "texts and labels as two Series (df['text'], not df[['text']]), or one DataFrame with both columns"
     elif hasattr(source, "splits"):  # of data that were read before
         known = "one of its splits, such as splits['test']"
-    what = f"{type(source).__module__.partition('.')[0]}.{type(source).__name__}".removeprefix("builtins.")
+    package, what = type(source).__module__.partition(".")[0], type(source).__name__
+    what = what if package in ("builtins", "adapt") else f"{package}.{what}"
     raise DataError(f"{where or 'the data'}: cannot read {what} as a table; give {known}")
 
 

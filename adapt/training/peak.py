@@ -54,7 +54,9 @@ class PeakMemory:
         self.peak_bytes: int | None = None
 
     def now(self) -> int | None:
-        """Memory in use now: resident set (CPU) or allocated bytes (CUDA)."""
+        """Memory in use now: resident set without what is free (CPU) or allocated bytes (CUDA)."""
+        if not self._cuda:
+            trim()
         return torch.cuda.memory_allocated() if self._cuda else _status("VmRSS") or _process_peak()
 
     @contextmanager
