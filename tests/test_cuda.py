@@ -282,6 +282,7 @@ def test_a_head_beside_quantised_weights_is_put_on_the_gpu() -> None:
     assert {t.device.type for t in (*model.parameters(), *model.buffers())} == {"cuda"}
 
 
+@pytest.mark.filterwarnings("ignore:inner dimension .* is not aligned:UserWarning")  # of a model so small
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_training_is_what_it_is_on_the_processor(
     cell: matrix.Cell, backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

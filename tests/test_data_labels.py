@@ -213,7 +213,7 @@ def test_labels_that_look_mistyped_are_told_of() -> None:
     texts = [f"row {i}" for i in range(400)]
     (note,) = load((texts, labels)).notes
     assert note == "labels that look mistyped are classes of their own: postive (3 rows) is nearly positive (197 rows)"
-    for rare in ("neutral", "positive3"):  # another word; a number may tell classes apart
+    for rare in ("neutral", "positive3", "unpositive", "apositive", "posit"):  # other words, and numbers may tell apart
         assert load((texts, [rare if label == "postive" else label for label in labels])).notes == ()
     even = ["positive"] * 200 + ["postive"] * 200
     assert load((texts, even)).notes == (), "of which there are too many for a mistake"
@@ -223,10 +223,12 @@ def test_lists_of_one_label_are_told_of() -> None:
     rows = ([f"row {i}" for i in range(40)], [["good"], ["bad"]] * 20)
     found = load(rows)
     assert found.problem == "multi_label"
-    assert any("each row has a list of one label" in note for note in found.notes)
-    assert not any("list of one" in note for note in load(rows, problem="multi_label").notes)
+    assert any("each row has one label" in note and "y.ravel()" in note for note in found.notes)
+    hot = load((rows[0], [[i % 2, 1 - i % 2] for i in range(40)]))
+    assert any("each row has one label" in note and "y.argmax(1)" in note for note in hot.notes)
+    assert not any("has one label" in note for note in load(rows, problem="multi_label").notes)
     rows[1][0] = ["good", "bad"]
-    assert not any("list of one" in note for note in load(rows).notes)
+    assert not any("has one label" in note for note in load(rows).notes)
 
 
 def test_labels_that_a_split_of_several_labels_lacks_are_told_of() -> None:

@@ -458,6 +458,7 @@ def test_quotas_are_those_of_the_largest_remainders() -> None:
 
     for _ in range(300):
         counts = [rng.randrange(1, 30) for _ in range(rng.randrange(1, 9))]
-        caps = [rng.randrange(1, count + 1) for count in counts]
+        caps = [rng.randrange(count + 1) for count in counts]
         total = rng.randrange(1, sum(counts) + 3)
+        assert quotas(counts, total, [n - 1 for n in counts]) == one_by_one(counts, total, [n - 1 for n in counts])
         assert quotas(counts, total, caps) == one_by_one(counts, total, caps)

@@ -18,6 +18,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from adapt.backbones import resolve
 from adapt.inputs import encode_splits
+from adapt.metrics.texts import closed_up
 from adapt.spec import DataError, Diverged, OptionError
 from adapt.tasks import KINDS, losses, tokens
 from adapt.tasks.tokens import decoded, unlike
@@ -249,14 +250,15 @@ def test_texts_are_asked_for_alike_where_the_tokens_are_the_same_whatever_their_
 
 
 def test_letters_that_a_tokenizer_parts_are_closed_up_again() -> None:
-    vocabulary = {
-        word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"今天很好，北京。", "cat", "a"])
-    }
-    chinese = BertTokenizer(vocab=vocabulary)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"今天很好，北京。《》、", "cat", "a"]
+    chinese = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
     text = "今天很好，北京。"
     ids = chinese(text, add_special_tokens=False)["input_ids"]
     assert chinese.decode(ids) != text
     assert decoded(chinese, ids) == text
+    marks = "《北》、《京》。"
+    assert decoded(chinese, chinese(marks)["input_ids"]) == marks
+    assert closed_up("สวัสดี ครับ カメラ スタンド") == "สวัสดี ครับ カメラ スタンド", "whose spaces are the writer's"
     assert decoded(chinese, chinese("cat a")["input_ids"]) == "cat a"
     assert decoded(chinese, chinese("cat")["input_ids"], special=True) == "[CLS] cat [SEP]"
     assert unlike(chinese, [text, "a cat"], "targets") == []

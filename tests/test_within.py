@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import BertConfig
+from transformers import BertConfig, MambaConfig
 
 import adapt
 from adapt.backbones import resolve
@@ -16,7 +16,7 @@ from adapt.backbones.load import SHORT
 from adapt.memory.budget import allowance
 from adapt.memory.planner import Planner, Setting, setting_of
 from adapt.memory.trace import Trace
-from adapt.memory.within import _instead, advise, most, plan_within, plans, with_budget
+from adapt.memory.within import _instead, advise, masks, most, plan_within, plans, with_budget
 from adapt.spec import OptionError
 from adapt.strategies import Head, make
 
@@ -256,3 +256,9 @@ def test_the_mask_of_padded_rows_is_allowed_for_on_a_gpu(decoder: Path) -> None:
     peaks = [Planner(setting_of(decoder, "lora", kind="causal_lm")).memory(rows, 64).peak for rows in (1, 2)]
     assert one == allowance(peaks[0], "cuda")
     assert two == allowance(peaks[1], "cuda") + 3 * 2 * 64**2
+
+
+def test_a_model_without_attention_has_no_mask(decoder: Path, tmp_path: Path) -> None:
+    MambaConfig(vocab_size=50, hidden_size=32, state_size=4, num_hidden_layers=1).save_pretrained(tmp_path)
+    assert masks(setting_of(tmp_path, "full", kind="causal_lm"), 2, 64) == 0
+    assert masks(setting_of(decoder, "full", kind="causal_lm"), 2, 64) == 3 * 2 * 64**2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from adapt.data.groups import GROUP, WORTH_SAYING, holding, inputs_of
@@ -146,28 +145,45 @@ def contradicting(rows: Mapping[str, Sequence[Any]], problem: Problem) -> list[s
     return [f"{n} of {len(texts)} rows of train have the text of another row and not its label ({n / len(texts):.0%})"]
 
 
-_RARE, _NEAR = 0.02, 0.85
-"""Share of the rows of another class up to which a class whose name is so alike (`difflib`) looks mistyped."""
+_RARE, _SHORTEST = 0.02, 5
+"""Share of the rows of another class up to which one looks mistyped whose name is so alike, and the fewest letters of
+such names."""
 
 
 def mistyped(names: Sequence[str], labels: Iterable[int]) -> list[str]:
-    """What must be said of a class of few rows, whose name is nearly that of one of many.
+    """What must be said of a class of few rows, whose name is that of one of many but for a letter.
+
+    A letter is left out, put in, another, or in another place; one put in at the beginning makes another word in many
+    languages, and a digit another name.
 
     Args:
         names: Of the classes.
         labels: The class of each row.
     """
     rows = Counter(labels)
-    frequent = [name for i, name in enumerate(names) if rows[i] >= 1 / _RARE]
+    most = max(rows.values(), default=0)
+    letters = [i for i, name in enumerate(names) if len(name) >= _SHORTEST and not any(map(str.isdigit, name))]
+    known: dict[str, list[int]] = {}
+    for i in letters:
+        if rows[i] >= 1 / _RARE:
+            for part in _without_a_letter(names[i]):
+                known.setdefault(part, []).append(i)
     found = []
-    for i, name in enumerate(names):
-        if not 0 < rows[i] <= _RARE * max(rows.values()) or any(letter.isdigit() for letter in name):
-            continue
-        for other in get_close_matches(name, frequent, n=1, cutoff=_NEAR):
-            if rows[i] <= _RARE * rows[names.index(other)] and name.casefold() != other.casefold():
-                found.append(f"{name} ({rows[i]} rows) is nearly {other} ({rows[names.index(other)]:,} rows)")
+    for i in (i for i in letters if 0 < rows[i] <= _RARE * most):
+        near = {other for part in _without_a_letter(names[i]) for other in known.get(part, ())} - {i}
+        for other in sorted(near):
+            one, many = names[i], names[other]
+            first = one[1:] == many or many[1:] == one
+            if rows[i] <= _RARE * rows[other] and not first and one.casefold() != many.casefold():
+                found.append(f"{one} ({rows[i]} rows) is nearly {many} ({rows[other]:,} rows)")
+                break
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return [f"labels that look mistyped are classes of their own: {'; '.join(found[:5])}{more}"] if found else []
+
+
+def _without_a_letter(name: str) -> set[str]:
+    """The name, and each that is left of it without one letter: names that differ by one letter share one of these."""
+    return {name, *(name[:i] + name[i + 1 :] for i in range(len(name)))}
 
 
 def alike(names: Iterable[str], what: str) -> list[str]:

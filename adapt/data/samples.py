@@ -145,10 +145,8 @@ def quotas(counts: Sequence[int], total: int, caps: Sequence[int]) -> list[int]:
     sizes = [min(cap, max(1, int(share))) for share, cap in zip(shares, caps, strict=True)]
     above = sum(sizes) - total
     step, limits = (-1, [1] * len(sizes)) if above > 0 else (1, caps)
-    # who is farthest from its share gives or takes one, the first of equals
-    waiting = [
-        (step * (n - share), i) for i, (n, share) in enumerate(zip(sizes, shares, strict=True)) if n != limits[i]
-    ]
+    # who is farthest from its share gives or takes one, the first of equals, as long as it may
+    waiting = [(step * (sizes[i] - share), i) for i, share in enumerate(shares) if step * (limits[i] - sizes[i]) > 0]
     heapq.heapify(waiting)
     for _ in range(abs(above)):
         if not waiting:

@@ -267,8 +267,8 @@ def _one(
         )  # fmt: skip
     if isinstance(source, Mapping):
         return _columns(source, where or "the columns")
-    if isinstance(found := getattr(source, "to_pandas", lambda: None)(), pandas.DataFrame):  # of Polars or Arrow
-        return _frame(found, where or f"the {type(source).__name__}")
+    if type(source).__module__.partition(".")[0] in ("polars", "pyarrow") and hasattr(source, "to_pandas"):
+        return _frame(pandas.DataFrame(source.to_pandas()), where or f"the {type(source).__name__}")
     if _is_list(source):
         rows = _plain(source)
         if all(isinstance(row, Mapping) for row in rows):

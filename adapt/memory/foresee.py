@@ -8,7 +8,7 @@ from dataclasses import replace
 from adapt.backbones.seen import words_of
 from adapt.backbones.source import Backbone
 from adapt.machine import free_memory
-from adapt.memory.budget import allowance, mask_bytes, shown, verdict
+from adapt.memory.budget import allowance, shown, verdict
 from adapt.spec import AdaptError, Run
 from adapt.tasks import Example, Lesson
 from adapt.training.batching import batches_of_step, largest, lengths_of, targets_of
@@ -44,6 +44,7 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
     from adapt.memory.planner import Planner
     from adapt.memory.shapes import shape_at
     from adapt.memory.trace import Setting
+    from adapt.memory.within import masks
 
     try:
         shape = shape_at(backbone.path, backbone.source.name)
@@ -54,7 +55,7 @@ def foresee(spec: Run, backbone: Backbone, examples: Sequence[Example], lesson: 
         return None  # what is wrong is said where it is met
     required = peak + allowance(peak, budget.device, running=True)
     if len(set(lengths_of(examples))) > 1:
-        required += mask_bytes(rows, length, budget.device, budget.precision)
+        required += masks(setting, rows, length)
     judged = verdict(required, room)
     if judged == "fits":
         return None

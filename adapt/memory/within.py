@@ -79,7 +79,7 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
     planner, device = Planner(setting), setting.budget.device
     rows, length = batch
     found = planner.memory(rows, length)
-    besides = allowance(found.peak, device) + mask_bytes(rows, length, device, setting.budget.precision)
+    besides = allowance(found.peak, device) + masks(setting, rows, length)
     if budget is None:
         return Plan(label, found, besides, attention=planner.attention(length))
 
@@ -105,9 +105,15 @@ def plan_within(setting: Setting, label: str, batch: tuple[int, int], budget: in
 
 def _room(planner: Planner, rows: int, length: int, budget: int) -> int:
     """Bytes of the budget that a batch leaves free; below zero where it does not fit."""
-    of = planner.setting.budget
-    free = _left(planner.memory(rows, length).peak, budget, of.device)
-    return free - mask_bytes(rows, length, of.device, of.precision)
+    free = _left(planner.memory(rows, length).peak, budget, planner.setting.budget.device)
+    return free - masks(planner.setting, rows, length)
+
+
+def masks(setting: Setting, rows: int, length: int) -> int:
+    """`mask_bytes` of padded rows; none where the architecture has no attention, as Mamba's has none."""
+    if getattr(setting.shape.config, "num_attention_heads", None) is None:
+        return 0
+    return mask_bytes(rows, length, setting.budget.device, setting.budget.precision)
 
 
 def _left(size: int, budget: int, device: str) -> int:

@@ -103,7 +103,8 @@ def _gaps() -> Any:
     import regex
 
     letter = rf"[{_UNSPACED}\p{{M}}{_WIDE.pattern[1:-1]}]"
-    return regex.compile(rf"(?<=\p{{Han}}) +(?={letter})|(?<={letter}) +(?=\p{{Han}})")
+    parted = rf"[\p{{Han}}{_WIDE.pattern[1:-1]}]"
+    return regex.compile(rf"(?<={parted}) +(?={letter})|(?<={letter}) +(?={parted})")
 
 
 def end_of_words(text: str, count: int) -> int:

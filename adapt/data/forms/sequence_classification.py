@@ -99,9 +99,14 @@ def read(tables: Mapping[str, Table], given: Mapping[str, str], wishes: Wishes) 
     if problem == "single_label":
         notes += mistyped(names, encoded["train"])
     elif problem == "multi_label" and wishes.problem is None and all(sum(row) == 1 for row in encoded["train"]):
+        raw = tables["train"].column(columns["train"])
+        alone = any(isinstance(value, list) and len(value) == 1 for value in raw)
+        how = (
+            "the labels themselves (y.ravel() of an array)" if alone else "the class of each (y.argmax(1) of an array)"
+        )
         notes.append(
-            "each row has a list of one label, and is read as if it might have several; for classes of which each row "
-            "has one, give the labels themselves (y.ravel() of an array)"
+            "each row has one label, given as if it might have several, and is read so; for classes of which each row "
+            f"has one, give {how}"
         )
     return Read(problem, names, found, (*notes, *alike(names, "labels")))
 
