@@ -186,7 +186,12 @@ def predictions_of(model, rows):
     import adapt.training
 
     predict, outputs = adapt.training.predict, []
-    with mock.patch.object(adapt.training, "predict", lambda *args: outputs.append(predict(*args)) or outputs[-1]):
+
+    def kept(*args, **how):
+        outputs.append(predict(*args, **how))
+        return outputs[-1]
+
+    with mock.patch.object(adapt.training, "predict", kept):
         return model.predict(rows), outputs
 '''
 WARNED_OF = "ignore:`torch.jit.script` is deprecated:DeprecationWarning"

@@ -46,7 +46,7 @@ def model(folder: Path) -> Adapted:
 def predicting(rows: Iterable[dict[str, Any]], *labels: str) -> Any:
     """What predicts these rows, and knows these labels."""
     task = SimpleNamespace(labels=labels)
-    return SimpleNamespace(iterate=lambda source, columns: rows, run=SimpleNamespace(task=task))
+    return SimpleNamespace(iterate=lambda *_: rows, run=SimpleNamespace(task=task))
 
 
 WITHOUT = r"Row 2{} \('{}'\): its token '{}' has no embedding, .* has 37; give .*resize_token_embeddings\(len\(tok"
