@@ -369,7 +369,8 @@ class Loader:
             del model._weight_conversions  # saving would undo the renaming, and transformers not find its weights again
         missing, other = set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
         check_weights(model, self.task.kind, self.backbone.reference, missing, other)
-        for table in computed(model):
+        tables = computed(model)
+        for table in tables:
             model.get_parameter(table).requires_grad_(False)
         self._told.extend(left_out(model, self.backbone, info["unexpected_keys"]))
         if reads_padding(config):
@@ -377,7 +378,7 @@ class Loader:
                 f"'{config.model_type}' reads padding: what it makes of a row depends on how long others of its batch "
                 "are"
             )
-        return model, (missing | other) - computed(model)
+        return model, (missing | other) - tables
 
 
 def _options(dtype: Any) -> dict[str, Any]:

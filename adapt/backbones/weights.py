@@ -21,7 +21,7 @@ def check_weights(model: Any, kind: str, reference: str, missing: Set[str], othe
         raise AdaptError(
             f"Backbone {reference}: weights do not fit the configuration: {', '.join(sorted(other - fresh)[:5])}"
         )
-    lost = sorted(name for name in missing - fresh if "pooler" not in name.split(".") and name not in computed(model))
+    lost = sorted(name for name in missing - fresh - computed(model) if "pooler" not in name.split("."))
     if type(model) is base_class(model.config) and encoder_of(model) is not model:  # the encoder alone is used
         lost = [name for name in lost if not name.startswith("decoder.")]
     if lost:
